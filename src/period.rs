@@ -1,0 +1,407 @@
+//! Billing periods and the windows that are asked of Graph.
+//!
+//! All times are UTC; every start is inclusive and every end exclusive unless a name says otherwise. What this module
+//! does not do: read a clock. `now` is always an argument, so that the end of a month can be tested on any day.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{
+    DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc,
+};
+
+/// The wall clock, passed in wherever a time of day matters, so that tests can set it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
+
+/// Day of the month on which a billing period starts, at 00:00 UTC: 1 to 28, so that every month has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CycleDay(u8);
+
+/// A billing period: from its start, inclusive, to its end, exclusive; both at 00:00 UTC on the cycle day.
+///
+/// Prints as `2026-11` where it is a calendar month, else as `2026-11-15/2026-12-15`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BillingPeriod {
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+}
+
+/// A span of time to ask Graph for: never empty, never longer than [`Window::MAX`].
+///
+/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+}
+
+/// Whether a Graph function counts a call that starts exactly at its `toDateTime`.
+///
+/// Double counting is born here, so every report must say which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndBound {
+    /// The end belongs to the answer (getPstnCalls; the first documentation of the dial-out and SMS reports).
+    Inclusive,
+    /// The end does not belong to the answer (getDirectRoutingCalls).
+    Exclusive,
+}
+
+/// A day of the month outside 1 to 28.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not a day from 1 to 28")]
+pub struct CycleDayError(u64);
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
+    pub fn system() -> Self {
+        Self(Arc::new(Utc::now))
+    }
+
+    /// A clock of the caller's own making.
+    pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time of day, UTC.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({})", self.now())
+    }
+}
+
+impl Default for CycleDay {
+    /// The calendar month, by which Microsoft's included minutes are counted.
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl TryFrom<u64> for CycleDay {
+    type Error = CycleDayError;
+
+    fn try_from(day: u64) -> Result<Self, CycleDayError> {
+        match u8::try_from(day) {
+            Ok(day @ 1..=28) => Ok(Self(day)),
+            _ => Err(CycleDayError(day)),
+        }
+    }
+}
+
+impl BillingPeriod {
+    /// The period that `now` lies in.
+    #[must_use]
+    pub fn containing(now: DateTime<Utc>, CycleDay(day): CycleDay) -> Self {
+        let this_month = on_day(now, day);
+        let start = if this_month <= now {
+            this_month
+        } else {
+            months_later(this_month, -1)
+        };
+        Self {
+            start,
+            end: months_later(start, 1),
+        }
+    }
+
+    /// The period that ends where this one starts.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self {
+            start: months_later(self.start, -1),
+            end: self.start,
+        }
+    }
+
+    /// Start, inclusive.
+    #[must_use]
+    pub const fn start(self) -> DateTime<Utc> {
+        self.start
+    }
+
+    /// End, exclusive.
+    #[must_use]
+    pub const fn end(self) -> DateTime<Utc> {
+        self.end
+    }
+
+    /// Windows of at most `width` that tile the period from its start to the end of the second that `now` lies in, or
+    /// to the period's end where that is earlier. Empty only where the period has not begun.
+    ///
+    /// The second that `now` lies in is asked for whole, so that a period that began less than a second ago has a
+    /// window too.
+    ///
+    /// # Panics
+    /// Where `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
+    pub fn windows(self, now: DateTime<Utc>, width: TimeDelta) -> impl Iterator<Item = Window> {
+        assert!(
+            width >= TimeDelta::seconds(1) && width <= Window::MAX,
+            "a window is between 1 s and 90 days wide"
+        );
+        let until = self.end.min(whole_second(now) + TimeDelta::seconds(1));
+        let mut from = self.start;
+        std::iter::from_fn(move || {
+            let window = Window {
+                from,
+                to: until.min(from + width),
+            };
+            from = window.to;
+            (window.from < window.to).then_some(window)
+        })
+    }
+}
+
+impl fmt::Display for BillingPeriod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start.day() == 1 {
+            write!(f, "{}", self.start.format("%Y-%m"))
+        } else {
+            write!(
+                f,
+                "{}/{}",
+                self.start.format("%Y-%m-%d"),
+                self.end.format("%Y-%m-%d")
+            )
+        }
+    }
+}
+
+impl Window {
+    /// Graph answers 406 to a longer range.
+    pub const MAX: TimeDelta = TimeDelta::days(90);
+
+    /// Start, inclusive.
+    #[must_use]
+    pub const fn from(self) -> DateTime<Utc> {
+        self.from
+    }
+
+    /// End, exclusive.
+    #[must_use]
+    pub const fn to(self) -> DateTime<Utc> {
+        self.to
+    }
+
+    /// The literal for `fromDateTime`, an `Edm.DateTimeOffset` in UTC.
+    #[must_use]
+    pub fn from_literal(self) -> String {
+        self.from.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    }
+
+    /// The literal for `toDateTime`: the end itself, or, where the function includes its end, the last tick before it,
+    /// a tick being the 100 ns in which the service counts. So adjacent windows never both contain a call.
+    #[must_use]
+    pub fn to_literal(self, end: EndBound) -> String {
+        match end {
+            EndBound::Exclusive => self.to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+            EndBound::Inclusive => (self.to - TimeDelta::nanoseconds(100))
+                .format("%Y-%m-%dT%H:%M:%S%.9fZ")
+                .to_string()
+                .replace("00Z", "Z"),
+        }
+    }
+}
+
+/// 00:00 UTC on the given day of the month that `time` lies in.
+fn on_day(time: DateTime<Utc>, day: u8) -> DateTime<Utc> {
+    let first = NaiveDate::from_ymd_opt(time.year(), time.month(), 1)
+        .expect("the first of a month that exists");
+    (first + Days::new(u64::from(day) - 1))
+        .and_time(NaiveTime::MIN)
+        .and_utc()
+}
+
+fn months_later(time: DateTime<Utc>, months: i32) -> DateTime<Utc> {
+    let by = Months::new(months.unsigned_abs());
+    if months < 0 { time - by } else { time + by }
+}
+
+fn whole_second(time: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp(time.timestamp(), 0)
+        .expect("a time without its fraction of a second is a time")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn periods_by_table() {
+        let check = |now: &str, day: u64, printed: &str, start: &str, end: &str| {
+            let period = BillingPeriod::containing(time(now), CycleDay::try_from(day).unwrap());
+            assert_eq!(
+                (period.to_string().as_str(), period.start(), period.end()),
+                (printed, time(start), time(end))
+            );
+            assert_eq!(period.previous().end(), period.start());
+        };
+        check(
+            "2026-11-21T13:00:00Z",
+            1,
+            "2026-11",
+            "2026-11-01T00:00:00Z",
+            "2026-12-01T00:00:00Z",
+        );
+        check(
+            "2026-12-31T23:59:59.999999999Z",
+            1,
+            "2026-12",
+            "2026-12-01T00:00:00Z",
+            "2027-01-01T00:00:00Z",
+        );
+        check(
+            "2027-01-01T00:00:00Z",
+            1,
+            "2027-01",
+            "2027-01-01T00:00:00Z",
+            "2027-02-01T00:00:00Z",
+        );
+        check(
+            "2028-02-29T12:00:00Z",
+            1,
+            "2028-02",
+            "2028-02-01T00:00:00Z",
+            "2028-03-01T00:00:00Z",
+        );
+        check(
+            "2026-11-14T23:59:59Z",
+            15,
+            "2026-10-15/2026-11-15",
+            "2026-10-15T00:00:00Z",
+            "2026-11-15T00:00:00Z",
+        );
+        check(
+            "2026-11-15T00:00:00Z",
+            15,
+            "2026-11-15/2026-12-15",
+            "2026-11-15T00:00:00Z",
+            "2026-12-15T00:00:00Z",
+        );
+        check(
+            "2026-01-05T00:00:00Z",
+            28,
+            "2025-12-28/2026-01-28",
+            "2025-12-28T00:00:00Z",
+            "2026-01-28T00:00:00Z",
+        );
+    }
+
+    #[test]
+    fn cycle_days_by_table() {
+        for (day, good) in [
+            (0, false),
+            (1, true),
+            (28, true),
+            (29, false),
+            (257, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(CycleDay::try_from(day).is_ok(), good, "{day}");
+        }
+    }
+
+    #[test]
+    fn literals_by_table() {
+        let check = |now: &str, end: EndBound, from: &str, to: &str| {
+            let period =
+                BillingPeriod::containing(time("2026-11-21T00:00:00Z"), CycleDay::default());
+            let window = period.windows(time(now), Window::MAX).next().unwrap();
+            assert_eq!(
+                (
+                    window.from_literal().as_str(),
+                    window.to_literal(end).as_str()
+                ),
+                (from, to)
+            );
+        };
+        let start = "2026-11-01T00:00:00Z";
+        check(
+            "2026-11-21T13:05:06.7Z",
+            EndBound::Exclusive,
+            start,
+            "2026-11-21T13:05:07Z",
+        );
+        check(
+            "2026-11-21T13:05:06.7Z",
+            EndBound::Inclusive,
+            start,
+            "2026-11-21T13:05:06.9999999Z",
+        );
+        check(
+            "2026-11-01T00:00:00Z",
+            EndBound::Exclusive,
+            start,
+            "2026-11-01T00:00:01Z",
+        );
+        check(
+            "2026-12-08T00:00:00Z",
+            EndBound::Exclusive,
+            start,
+            "2026-12-01T00:00:00Z",
+        );
+        check(
+            "2026-12-08T00:00:00Z",
+            EndBound::Inclusive,
+            start,
+            "2026-11-30T23:59:59.9999999Z",
+        );
+    }
+
+    #[test]
+    fn a_period_that_has_not_begun_has_no_window() {
+        let period = BillingPeriod::containing(time("2026-11-21T00:00:00Z"), CycleDay::default());
+        assert_eq!(
+            period
+                .windows(time("2026-10-31T23:59:58Z"), Window::MAX)
+                .count(),
+            0
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn windows_tile_the_period(
+            seconds in 946_684_800_i64..4_102_444_800,
+            nanos in 0_u32..1_000_000_000,
+            later in 0_i64..40 * 86_400,
+            day in 1_u64..=28,
+            width in prop_oneof![Just(86_400_i64), Just(90 * 86_400), 3_600_i64..90 * 86_400],
+        ) {
+            let begun = DateTime::from_timestamp(seconds, nanos).unwrap();
+            let period = BillingPeriod::containing(begun, CycleDay::try_from(day).unwrap());
+            prop_assert!(period.start() <= begun && begun < period.end());
+            let now = begun + TimeDelta::seconds(later);
+            let windows: Vec<Window> = period.windows(now, TimeDelta::seconds(width)).collect();
+            prop_assert_eq!(windows[0].from(), period.start());
+            prop_assert!(windows.windows(2).all(|pair| pair[0].to() == pair[1].from()));
+            prop_assert!(windows.iter().all(|w| w.from() < w.to() && w.to() - w.from() <= Window::MAX));
+            let last = windows[windows.len() - 1].to();
+            prop_assert!(last == period.end() || (last > now && last - now <= TimeDelta::seconds(1)));
+        }
+
+        #[test]
+        fn periods_follow_each_other(seconds in 946_684_800_i64..4_102_444_800, day in 1_u64..=28) {
+            let day = CycleDay::try_from(day).unwrap();
+            let period = BillingPeriod::containing(DateTime::from_timestamp(seconds, 0).unwrap(), day);
+            prop_assert_eq!(BillingPeriod::containing(period.end(), day).previous(), period);
+            prop_assert!(period.end() - period.start() <= TimeDelta::days(31));
+        }
+    }
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+}
