@@ -1,4 +1,19 @@
 //! The text formats of Prometheus: the only place that knows them.
+//!
+//! Text 0.0.4 and OpenMetrics 1.0.0 differ in what stands before and after the samples, not in the samples, since every
+//! report family is a gauge. So samples are written once, by a [`Sheet`], and the [headers](Family::write_header) per
+//! format. The exporter's own metrics come from a registry of the `prometheus` crate and leave through
+//! [`write_registry`]. What this module does not do: sort, compress by itself, or know what a family means.
+//!
+//! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
+//! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
+
+mod negotiate;
+
+use prometheus::proto::{Metric, MetricFamily, MetricType};
+
+use crate::gzip::{Block, BlockWriter};
+use crate::money::write_float;
 
 /// A text format that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -7,4 +22,372 @@ pub enum Format {
     Text,
     /// OpenMetrics 1.0.0.
     OpenMetrics,
+}
+
+/// A family of gauges or of counters.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Family {
+    /// Full name; a counter's ends in `_total`.
+    pub name: &'static str,
+    /// What it says, for people.
+    pub help: &'static str,
+    /// Whether it is a counter; else it is a gauge.
+    pub counter: bool,
+}
+
+/// Samples of several families that bear the same labels, row by row: the labels are escaped once.
+pub struct Sheet {
+    columns: Vec<(&'static Family, BlockWriter)>,
+    rows: u64,
+}
+
+/// A family's samples, finished.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    pub(crate) family: &'static Family,
+    pub(crate) block: Block,
+    /// How many.
+    pub(crate) count: u64,
+}
+
+impl Format {
+    /// What ends a body.
+    pub(crate) const fn end(self) -> &'static str {
+        match self {
+            Self::Text => "",
+            Self::OpenMetrics => "# EOF\n",
+        }
+    }
+}
+
+impl Family {
+    /// A family of gauges.
+    pub const fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            counter: false,
+        }
+    }
+
+    /// A family of counters; its name ends in `_total`.
+    pub const fn counter(name: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            help,
+            counter: true,
+        }
+    }
+
+    /// Writes what stands before the family's samples.
+    pub(crate) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
+        write_header(
+            self.name,
+            self.help,
+            if self.counter { "counter" } else { "gauge" },
+            format,
+            out,
+        );
+    }
+}
+
+impl Sheet {
+    /// An empty sheet with a column for each family.
+    pub fn new(families: &[&'static Family]) -> Self {
+        let columns = families
+            .iter()
+            .map(|&family| (family, BlockWriter::new()))
+            .collect();
+        Self { columns, rows: 0 }
+    }
+
+    /// One sample of each family, all with `labels`, as made by [`write_label`]. `value` writes the value of the family
+    /// with the given index.
+    pub fn row(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
+        for (index, (family, column)) in self.columns.iter_mut().enumerate() {
+            let out = column.buffer();
+            write_series(family.name, labels, out);
+            value(index, out);
+            out.push(b'\n');
+            column.settle();
+        }
+        self.rows += 1;
+    }
+
+    /// The columns as finished samples.
+    pub fn finish(self) -> impl Iterator<Item = Samples> {
+        let count = self.rows;
+        self.columns
+            .into_iter()
+            .map(move |(family, column)| Samples {
+                family,
+                block: column.finish(),
+                count,
+            })
+    }
+}
+
+impl Samples {
+    /// The family with its header in a format, as it stands in a body.
+    pub fn write(&self, format: Format, out: &mut Vec<u8>) {
+        self.family.write_header(format, out);
+        self.block.write(out);
+    }
+}
+
+/// Appends `name="value"` to a block of labels.
+pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
+    if !labels.is_empty() {
+        labels.push(b',');
+    }
+    labels.extend_from_slice(name.as_bytes());
+    labels.extend_from_slice(b"=\"");
+    write_escaped(value, true, labels);
+    labels.push(b'"');
+}
+
+/// Writes a family from a registry, header and samples.
+pub fn write_registry_family(family: &MetricFamily, format: Format, out: &mut Vec<u8>) {
+    let name = family.name();
+    let kind = match family.get_field_type() {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        MetricType::SUMMARY => "summary",
+        MetricType::UNTYPED if format == Format::OpenMetrics => "unknown",
+        MetricType::UNTYPED => "untyped",
+    };
+    write_header(name, family.help(), kind, format, out);
+    for metric in family.get_metric() {
+        write_metric(name, family.get_field_type(), metric, format, out);
+    }
+}
+
+fn write_metric(name: &str, kind: MetricType, metric: &Metric, format: Format, out: &mut Vec<u8>) {
+    let mut labels = Vec::new();
+    for pair in metric.get_label() {
+        write_label(pair.name(), pair.value(), &mut labels);
+    }
+    let mut sample = |suffix: &str, extra: Option<(&str, &str)>, value: f64| {
+        let mut all = labels.clone();
+        if let Some((name, value)) = extra {
+            write_label(name, value, &mut all);
+        }
+        write_series(&format!("{name}{suffix}"), &all, out);
+        write_float(value, out);
+        out.push(b'\n');
+    };
+    match kind {
+        MetricType::COUNTER if format == Format::OpenMetrics && !name.ends_with("_total") => {
+            sample("_total", None, metric.get_counter().get_value());
+        }
+        MetricType::COUNTER => sample("", None, metric.get_counter().get_value()),
+        MetricType::GAUGE => sample("", None, metric.get_gauge().get_value()),
+        MetricType::HISTOGRAM => {
+            let histogram = metric.get_histogram();
+            let mut has_infinity = false;
+            for bucket in histogram.get_bucket() {
+                has_infinity |= bucket.upper_bound() == f64::INFINITY;
+                let bound = bound_text(bucket.upper_bound(), format);
+                sample(
+                    "_bucket",
+                    Some(("le", &bound)),
+                    count(bucket.cumulative_count()),
+                );
+            }
+            if !has_infinity {
+                sample(
+                    "_bucket",
+                    Some(("le", "+Inf")),
+                    count(histogram.get_sample_count()),
+                );
+            }
+            sample("_sum", None, histogram.get_sample_sum());
+            sample("_count", None, count(histogram.get_sample_count()));
+        }
+        MetricType::SUMMARY => {
+            let summary = metric.get_summary();
+            for quantile in summary.get_quantile() {
+                let bound = bound_text(quantile.quantile(), format);
+                sample("", Some(("quantile", &bound)), quantile.value());
+            }
+            sample("_sum", None, summary.sample_sum());
+            sample("_count", None, count(summary.sample_count()));
+        }
+        MetricType::UNTYPED => unreachable!("the crate has no way to make one"),
+    }
+}
+
+fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    if !labels.is_empty() {
+        out.push(b'{');
+        out.extend_from_slice(labels);
+        out.push(b'}');
+    }
+    out.push(b' ');
+}
+
+fn write_header(name: &str, help: &str, kind: &str, format: Format, out: &mut Vec<u8>) {
+    let mut line = |keyword: &str, name: &str, write: &dyn Fn(&mut Vec<u8>)| {
+        out.extend_from_slice(b"# ");
+        out.extend_from_slice(keyword.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(name.as_bytes());
+        out.push(b' ');
+        write(out);
+        out.push(b'\n');
+    };
+    match format {
+        Format::Text => {
+            if !help.is_empty() {
+                line("HELP", name, &|out| write_escaped(help, false, out));
+            }
+            line("TYPE", name, &|out| out.extend_from_slice(kind.as_bytes()));
+        }
+        Format::OpenMetrics => {
+            let name = if kind == "counter" {
+                name.strip_suffix("_total").unwrap_or(name)
+            } else {
+                name
+            };
+            line("TYPE", name, &|out| out.extend_from_slice(kind.as_bytes()));
+            if let Some(unit) = unit(name) {
+                line("UNIT", name, &|out| out.extend_from_slice(unit.as_bytes()));
+            }
+            if !help.is_empty() {
+                line("HELP", name, &|out| write_escaped(help, true, out));
+            }
+        }
+    }
+}
+
+/// The unit that a name ends in. Money has none: it varies by label, which OpenMetrics cannot say.
+fn unit(name: &str) -> Option<&'static str> {
+    ["seconds", "bytes"].into_iter().find(|unit| {
+        name.strip_suffix(unit)
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('_'))
+    })
+}
+
+/// Escapes backslash, newline and, where asked, the double quote.
+fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
+    let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
+    let mut rest = text.as_bytes();
+    while let Some(position) = rest.iter().position(special) {
+        out.extend_from_slice(&rest[..position]);
+        out.push(b'\\');
+        out.push(if rest[position] == b'\n' {
+            b'n'
+        } else {
+            rest[position]
+        });
+        rest = &rest[position + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// OpenMetrics wants the value of `le` and `quantile` to be a float where text 0.0.4 has `1`.
+fn bound_text(bound: f64, format: Format) -> String {
+    let mut text = Vec::new();
+    write_float(bound, &mut text);
+    if format == Format::OpenMetrics
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'-')
+    {
+        text.extend_from_slice(b".0");
+    }
+    String::from_utf8(text).expect("a float's text is ASCII")
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "samples are floats; a count above 2⁵³ is out of reach"
+)]
+fn count(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static CHARGE: Family = Family::gauge("charge", "Charge \\ in \"what\"\never.");
+    static CALLS: Family = Family::gauge("call_seconds", "Seconds.");
+    static POLLS: Family = Family::counter("polls_total", "Polls.");
+
+    #[test]
+    fn headers_by_table() {
+        let check = |family: &Family, format: Format, expected: &str| {
+            let mut out = Vec::new();
+            family.write_header(format, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(
+            &CHARGE,
+            Format::Text,
+            "# HELP charge Charge \\\\ in \"what\"\\never.\n# TYPE charge gauge\n",
+        );
+        check(
+            &CHARGE,
+            Format::OpenMetrics,
+            "# TYPE charge gauge\n# HELP charge Charge \\\\ in \\\"what\\\"\\never.\n",
+        );
+        check(
+            &CALLS,
+            Format::OpenMetrics,
+            "# TYPE call_seconds gauge\n# UNIT call_seconds seconds\n# HELP call_seconds Seconds.\n",
+        );
+        check(
+            &POLLS,
+            Format::Text,
+            "# HELP polls_total Polls.\n# TYPE polls_total counter\n",
+        );
+        check(
+            &POLLS,
+            Format::OpenMetrics,
+            "# TYPE polls counter\n# HELP polls Polls.\n",
+        );
+    }
+
+    #[test]
+    fn rows_of_a_sheet() {
+        let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
+        sheet.row(b"", |index, out| {
+            out.push(b'0' + u8::try_from(index).unwrap())
+        });
+        let mut labels = Vec::new();
+        write_label("currency", "EUR", &mut labels);
+        write_label("user", "a\"b\\c\nd 🦀", &mut labels);
+        sheet.row(&labels, |_, out| out.extend_from_slice(b"2.5"));
+        let texts: Vec<String> = sheet
+            .finish()
+            .map(|samples| match samples.block {
+                Block::Short(text) => String::from_utf8(text.to_vec()).unwrap(),
+                Block::Long { .. } => panic!("too short for that"),
+            })
+            .collect();
+        let labelled = r#"{currency="EUR",user="a\"b\\c\nd 🦀"} 2.5"#;
+        assert_eq!(
+            texts,
+            [
+                format!("charge 0\ncharge{labelled}\n"),
+                format!("call_seconds 1\ncall_seconds{labelled}\n"),
+            ]
+        );
+    }
+
+    #[test]
+    fn units_by_table() {
+        for (name, expected) in [
+            ("a_seconds", Some("seconds")),
+            ("a_bytes", Some("bytes")),
+            ("seconds", None),
+            ("_seconds", None),
+            ("calls", None),
+        ] {
+            assert_eq!(unit(name), expected, "{name}");
+        }
+    }
 }

@@ -205,10 +205,11 @@ impl Window {
     pub fn to_literal(self, end: EndBound) -> String {
         match end {
             EndBound::Exclusive => self.to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-            EndBound::Inclusive => (self.to - TimeDelta::nanoseconds(100))
-                .format("%Y-%m-%dT%H:%M:%S%.9fZ")
-                .to_string()
-                .replace("00Z", "Z"),
+            EndBound::Inclusive => {
+                let last_tick = self.to - TimeDelta::nanoseconds(100);
+                let digits = last_tick.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
+                format!("{}Z", digits.trim_end_matches('0'))
+            }
         }
     }
 }

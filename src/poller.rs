@@ -1,1 +1,398 @@
-//! To be written.
+//! The loop, and the only place where the other parts meet.
+//!
+//! One task per tenant: a poll takes no input, is idempotent, and is its own retry at the next tick. Requests are
+//! retried inside the poll's deadline; around the cycle nothing is. A poll that fails leaves the last complete report in
+//! place and says so beside it; a poll that succeeds replaces numbers, period and health in one step.
+//!
+//! Stopping it is dropping it: it only reads, and publishes whole values.
+
+mod fleet;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::exposition::Samples;
+use crate::graph::{Chain, FailureReason, Graph, Tally};
+use crate::health::{Health, expiry_samples, period_samples};
+use crate::period::{BillingPeriod, Clock, CycleDay, Window};
+use crate::report::dialout::Dialout;
+use crate::report::labels::{Kept, Naming, View};
+use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
+use crate::snapshot::{Failure, Key, Publisher, State, Summary};
+use crate::telemetry::Telemetry;
+
+pub use fleet::{Fleet, FleetError};
+
+/// What all tenants share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where reports go.
+    pub publisher: Arc<Publisher>,
+    /// Where requests are counted.
+    pub telemetry: Arc<Telemetry>,
+    /// The time of day.
+    pub clock: Clock,
+    /// Polls that run side by side, over all tenants.
+    pub permits: Arc<Semaphore>,
+}
+
+/// How one tenant is polled.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The tenant's name, where tenants are named.
+    pub tenant: Option<Arc<str>>,
+    /// Between the starts of two polls.
+    pub interval: Duration,
+    /// Before the second poll, up to one interval: spreads tenants over time, the same at every start.
+    pub phase: Duration,
+    /// For one report, all pages and retries.
+    pub timeout: Duration,
+    /// Day on which the billing period starts.
+    pub cycle_day: CycleDay,
+    /// The reports to poll.
+    pub reports: Vec<ReportKind>,
+    /// How people are named.
+    pub naming: Naming,
+    /// Series per report; what is beyond is folded.
+    pub series_max: usize,
+    /// When the credential expires, where the configuration states it.
+    pub credential_expiry: Option<DateTime<Utc>>,
+}
+
+/// Polls one tenant for as long as it is not dropped.
+pub(crate) struct Poller {
+    plan: Arc<Plan>,
+    graph: Graph,
+    shared: Shared,
+    memories: Vec<SharedMemory>,
+}
+
+/// What is remembered of a report from poll to poll, and passed on when the configuration changes.
+pub(crate) struct Memory {
+    report: ReportKind,
+    health: Health,
+    kept: Kept,
+    summary: Option<Arc<Summary>>,
+    failure: Option<Failure>,
+}
+
+/// Written by one poller only; never locked across an await.
+pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
+
+/// Why a poll failed.
+#[derive(Debug)]
+struct Failed {
+    reason: FailureReason,
+    failure: Failure,
+}
+
+impl Poller {
+    /// Publishes at once what is remembered: without `memories`, that nothing has been tried yet.
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        graph: Graph,
+        shared: Shared,
+        memories: &[SharedMemory],
+    ) -> Self {
+        let remembered = |&report: &ReportKind| {
+            memories
+                .iter()
+                .find(|memory| lock(memory).report == report)
+                .map_or_else(|| Memory::new(report), Arc::clone)
+        };
+        let memories = plan.reports.iter().map(remembered).collect();
+        let poller = Self {
+            plan,
+            graph,
+            shared,
+            memories,
+        };
+        for memory in &poller.memories {
+            poller.publish(&lock(memory), None, None);
+        }
+        poller
+    }
+
+    /// What it remembers, to be passed on.
+    pub(crate) fn memories(&self) -> &[SharedMemory] {
+        &self.memories
+    }
+
+    /// Polls at once, then at every tick of the interval and at every start of a billing period.
+    pub(crate) async fn run(self) {
+        let started = Instant::now();
+        loop {
+            // A permit is a place in the queue of all tenants, so it is waited for after the tick.
+            let permit = Arc::clone(&self.shared.permits)
+                .acquire_owned()
+                .await
+                .expect("never closed");
+            let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
+            let tick = self.next_tick(started);
+            for memory in &self.memories {
+                let report = lock(memory).report;
+                match report {
+                    ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
+                }
+            }
+            drop(permit);
+            self.sleep_until(self.next_tick(started), period.end())
+                .await;
+        }
+    }
+
+    /// One poll of one report, whatever becomes of it.
+    async fn poll<R: Report>(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
+        let (begun, start) = (self.shared.clock.now(), Instant::now());
+        let tally = Tally::default();
+        let kept = lock(memory).kept.clone();
+        let outcome = self
+            .fetch::<R>(period, begun, start + self.plan.timeout, kept, &tally)
+            .await;
+        self.shared.telemetry.add(&tally);
+        let duration = start.elapsed();
+        let tenant = self.plan.tenant.as_deref();
+        match &outcome {
+            Ok(rendered) => log_success(tenant, R::KIND, period, rendered, &tally, duration),
+            Err(failed) => log_failure(tenant, R::KIND, period, failed, duration),
+        }
+        let mut memory = lock(memory);
+        memory.health.polls += 1;
+        memory.health.last_attempt = Some(begun);
+        memory.health.duration_seconds = duration.as_secs_f64();
+        memory.health.up = outcome.is_ok();
+        let samples = match outcome {
+            Ok(rendered) => Some(memory.succeed(rendered, period, begun, &tally, tenant)),
+            Err(failed) => {
+                memory.fail(failed);
+                None
+            }
+        };
+        let due = self.shared.clock.now()
+            + TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
+        self.publish(&memory, samples, Some(due.min(period.end())));
+    }
+
+    /// The report of the period up to now: complete, or not at all.
+    async fn fetch<R: Report>(
+        &self,
+        period: BillingPeriod,
+        now: DateTime<Utc>,
+        deadline: Instant,
+        kept: Kept,
+        tally: &Tally,
+    ) -> Result<Rendered, Failed> {
+        let windows = period.windows(now, Window::MAX);
+        let totals = tokio::time::timeout_at(
+            deadline,
+            collect::<R>(&self.graph, windows, deadline, tally),
+        )
+        .await
+        .unwrap_or_else(|_| Err(CollectError::timeout(self.plan.timeout)))?;
+        let (tenant, naming) = (self.plan.tenant.clone(), self.plan.naming.clone());
+        let series_max = self.plan.series_max;
+        // Sorting and compressing a large report takes long enough to be felt by a scrape on the same thread.
+        let rendered = tokio::task::spawn_blocking(move || {
+            let view = View {
+                tenant: tenant.as_deref(),
+                naming: &naming,
+                series_max,
+                kept: &kept,
+            };
+            R::render(totals, &view)
+        });
+        Ok(rendered.await.expect("rendering does not panic"))
+    }
+
+    fn publish(
+        &self,
+        memory: &Memory,
+        samples: Option<Vec<Samples>>,
+        next_poll: Option<DateTime<Utc>>,
+    ) {
+        let tenant = self.plan.tenant.as_deref();
+        let publisher = &self.shared.publisher;
+        let state = State {
+            tenant: self.plan.tenant.clone(),
+            report: memory.report,
+            last_attempt: memory.health.last_attempt,
+            last_success: memory.health.last_success,
+            next_poll,
+            failure: memory.failure.clone(),
+            summary: memory.summary.clone(),
+        };
+        let key = Key {
+            tenant: self.plan.tenant.clone(),
+            report: Some(memory.report),
+        };
+        publisher.update(
+            key,
+            samples,
+            memory.health.samples(tenant, memory.report),
+            Some(state),
+        );
+        let token_expiry = self
+            .graph
+            .token_expires_in()
+            .and_then(|left| Some(self.shared.clock.now() + TimeDelta::from_std(left).ok()?));
+        let credential_expiry = self
+            .plan
+            .credential_expiry
+            .or_else(|| self.graph.credential_expiry());
+        let key = Key {
+            tenant: self.plan.tenant.clone(),
+            report: None,
+        };
+        publisher.update(
+            key,
+            None,
+            expiry_samples(tenant, token_expiry, credential_expiry),
+            None,
+        );
+    }
+
+    /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
+    fn next_tick(&self, started: Instant) -> Instant {
+        let first = started + self.plan.phase;
+        let Some(passed) = Instant::now().checked_duration_since(first) else {
+            return first;
+        };
+        let ticks = passed.as_nanos() / self.plan.interval.as_nanos() + 1;
+        u32::try_from(ticks).map_or(Instant::now() + self.plan.interval, |ticks| {
+            first + self.plan.interval * ticks
+        })
+    }
+
+    /// Until the tick or the end of the period, whichever comes first by its own clock.
+    async fn sleep_until(&self, tick: Instant, period_end: DateTime<Utc>) {
+        loop {
+            let now = Instant::now();
+            let boundary = (period_end - self.shared.clock.now())
+                .to_std()
+                .unwrap_or_default();
+            if now >= tick || boundary.is_zero() {
+                return;
+            }
+            tokio::time::sleep_until(tick.min(now + boundary).min(now + CLOCK_CHECK)).await;
+        }
+    }
+}
+
+impl Memory {
+    fn new(report: ReportKind) -> SharedMemory {
+        let (health, kept) = (Health::default(), Kept::default());
+        Arc::new(Mutex::new(Self {
+            report,
+            health,
+            kept,
+            summary: None,
+            failure: None,
+        }))
+    }
+
+    fn fail(&mut self, failed: Failed) {
+        self.health.failures[failed.reason as usize] += 1;
+        self.failure = Some(failed.failure);
+    }
+
+    /// Remembers a complete report, and returns what is to be published of it.
+    fn succeed(
+        &mut self,
+        rendered: Rendered,
+        period: BillingPeriod,
+        begun: DateTime<Utc>,
+        tally: &Tally,
+        tenant: Option<&str>,
+    ) -> Vec<Samples> {
+        self.health.last_success = Some(begun);
+        self.health.rows = rendered.rows;
+        self.health.pages = tally.pages();
+        self.health.folded = rendered.folded;
+        self.kept = rendered.kept;
+        self.failure = None;
+        self.summary = Some(Arc::new(Summary {
+            period,
+            rows: rendered.rows,
+            spend: rendered.spend,
+            top: rendered.top,
+        }));
+        let mut samples = rendered.samples;
+        samples.extend(period_samples(tenant, self.report, period));
+        samples
+    }
+}
+
+impl From<CollectError> for Failed {
+    fn from(error: CollectError) -> Self {
+        let reason = error.reason();
+        let failure = Failure {
+            reason: reason.as_str(),
+            message: Chain(&error).to_string(),
+            remedy: error.remedy(),
+        };
+        Self { reason, failure }
+    }
+}
+
+fn log_success(
+    tenant: Option<&str>,
+    report: ReportKind,
+    period: BillingPeriod,
+    rendered: &Rendered,
+    tally: &Tally,
+    duration: Duration,
+) {
+    let spend: Vec<String> = rendered
+        .spend
+        .iter()
+        .map(|spend| format!("{} {}", spend.total, spend.currency))
+        .collect();
+    tracing::info!(
+        tenant,
+        report = report.as_str(),
+        %period,
+        rows = rendered.rows,
+        pages = tally.pages(),
+        overlapping_rows = rendered.overlapping,
+        repeated_rows = rendered.repeated,
+        folded_series = rendered.folded,
+        duration_seconds = duration.as_secs_f64(),
+        spend = spend.join(", "),
+        "poll complete"
+    );
+}
+
+fn log_failure(
+    tenant: Option<&str>,
+    report: ReportKind,
+    period: BillingPeriod,
+    failed: &Failed,
+    duration: Duration,
+) {
+    let Failure {
+        reason,
+        message,
+        remedy,
+    } = &failed.failure;
+    tracing::warn!(
+        tenant,
+        report = report.as_str(),
+        %period,
+        reason,
+        error = message,
+        remedy,
+        duration_seconds = duration.as_secs_f64(),
+        "poll failed; the last complete report stays"
+    );
+}
+
+fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);

@@ -1,46 +1,58 @@
 //! What is served: whole, immutable, prepared.
+//!
+//! The poller hands finished samples to the [`Publisher`], which keeps the newest of every report of every tenant, puts
+//! them together once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones an `Arc` and
+//! writes prepared bytes: it does no I/O, renders nothing and waits for nobody. Numbers, the period they belong to and
+//! the state of the poll change in one step, because they are in one snapshot. What this module does not do: decide
+//! what is published, or when.
 
-use std::sync::Arc;
+mod body;
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, Instant};
 
-use crate::exposition::Format;
+use crate::exposition::{Family, Format, Samples};
+use crate::gzip::Block;
 use crate::period::BillingPeriod;
-use crate::report::ReportKind;
+use crate::report::{Organizer, ReportKind, Spend};
+use crate::telemetry::Telemetry;
+
+pub use body::{Body, Encoding, Parts};
 
 /// Everything that a request may ask for, as it was at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    states: Vec<State>,
+    reports: Arc<body::Reports>,
+    own: body::Own,
+    prepared: body::Prepared,
+    states: Arc<[State]>,
 }
 
 /// The newest snapshot, for readers; never waits for a poll.
 #[derive(Clone, Debug)]
 pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 
-/// How a body is encoded on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// As it is.
-    Identity,
-    /// One gzip member.
-    Gzip,
+/// Where finished samples go.
+#[derive(Debug)]
+pub struct Publisher {
+    slots: Mutex<BTreeMap<Key, Slot>>,
+    changed: Notify,
+    telemetry: Arc<Telemetry>,
+    sender: watch::Sender<Arc<Snapshot>>,
 }
 
-/// A prepared body: its length on the wire, and its parts in order.
-#[derive(Debug)]
-pub struct Body {
-    /// Bytes on the wire, all parts together.
-    pub length: u64,
-    /// The parts in order; `Parts::next` costs a reference count, or, for large identity bodies, the inflation of a few KiB.
-    pub parts: Parts,
+/// Whose samples: of a report of a tenant, or of a tenant as such. Bodies are in the order of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// The tenant's name where tenants are named.
+    pub(crate) tenant: Option<Arc<str>>,
+    /// The report, if it is about one.
+    pub(crate) report: Option<ReportKind>,
 }
-
-/// Iterator over the parts of a body.
-#[derive(Debug)]
-pub struct Parts(std::vec::IntoIter<Bytes>);
 
 /// What is known of one report of one tenant, for the page and for readiness.
 #[derive(Clone, Debug)]
@@ -85,54 +97,62 @@ pub struct Summary {
     pub top: Vec<Organizer>,
 }
 
-/// Spend in one currency. Amounts are exact decimals as text, to be shown as they are.
-#[derive(Clone, Debug)]
-pub struct Spend {
-    /// ISO 4217, upper case, or `unknown`.
-    pub currency: String,
-    /// All of it.
-    pub total: String,
-    /// By destination context (`Domestic`, `International`, …), highest first: context, amount, share of the total in
-    /// percent where the total is positive.
-    pub contexts: Vec<(String, String, Option<u8>)>,
-    /// Calls.
-    pub calls: i128,
-    /// Seconds.
-    pub seconds: i128,
-}
-
-/// One organizer's spend in one currency, over all locations and contexts.
-#[derive(Clone, Debug)]
-pub struct Organizer {
-    /// As `labels.user` has it.
-    pub user: String,
-    /// ISO 4217.
-    pub currency: String,
-    /// Exact decimal.
-    pub charge: String,
-    /// Calls.
-    pub calls: i128,
-    /// Seconds.
-    pub seconds: i128,
+/// The newest samples under one key.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Of the newest complete report.
+    report: Vec<Samples>,
+    /// Of the newest poll, whatever became of it.
+    health: Vec<Samples>,
+    state: Option<State>,
 }
 
 impl Snapshot {
     /// The body of `/metrics`. `names`: only these families, all where it is empty (`name[]=` as promhttp has it).
-    pub fn body(&self, _format: Format, _encoding: Encoding, _names: &[String]) -> Body {
-        Body {
-            length: 0,
-            parts: Parts(Vec::new().into_iter()),
+    pub fn body(&self, format: Format, encoding: Encoding, names: &[String]) -> Body {
+        if names.is_empty() {
+            self.prepared.body(format, encoding)
+        } else {
+            body::filtered(&self.reports, &self.own, format, encoding, names)
         }
     }
 
-    /// Every report of every tenant, tenants in the order of the configuration.
+    /// Every report of every tenant, in the order of the tenants' names.
     pub fn states(&self) -> &[State] {
         &self.states
     }
 
-    /// Ready once every tenant has been tried and at least one has a complete report; else the reason why not.
+    /// Ready once every report of every tenant has been tried and at least one is complete; else the reason why not.
+    ///
+    /// # Errors
+    /// The reason, as a sentence for people.
     pub fn ready(&self) -> Result<(), String> {
-        Ok(())
+        let name = |state: &State| match &state.tenant {
+            Some(tenant) => format!("{} of {tenant}", state.report),
+            None => state.report.to_string(),
+        };
+        if let Some(waiting) = self
+            .states
+            .iter()
+            .find(|state| state.last_attempt.is_none())
+        {
+            return Err(format!("report {} has not been tried yet", name(waiting)));
+        }
+        if self.states.iter().any(|state| state.summary.is_some()) {
+            return Ok(());
+        }
+        match self
+            .states
+            .iter()
+            .find_map(|state| state.failure.as_ref().map(|failure| (state, failure)))
+        {
+            Some((state, failure)) => Err(format!(
+                "no report has been complete yet; {}: {}",
+                name(state),
+                failure.message
+            )),
+            None => Err("no report has been tried yet".to_owned()),
+        }
     }
 }
 
@@ -153,10 +173,137 @@ impl Subscriber {
     }
 }
 
-impl Iterator for Parts {
-    type Item = Bytes;
+impl Publisher {
+    /// Publishes at once what the exporter can say of itself.
+    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+        let publisher = Self {
+            slots: Mutex::default(),
+            changed: Notify::new(),
+            telemetry,
+            sender: watch::Sender::new(Arc::default()),
+        };
+        publisher.publish();
+        publisher
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        self.0.next()
+    /// A reader of what is published.
+    pub fn subscribe(&self) -> Subscriber {
+        Subscriber(self.sender.subscribe())
+    }
+
+    /// Replaces what is known under a key: health and state always, the report's samples where there are new ones.
+    /// What is under the other keys stays as it is.
+    pub(crate) fn update(
+        &self,
+        key: Key,
+        report: Option<Vec<Samples>>,
+        health: Vec<Samples>,
+        state: Option<State>,
+    ) {
+        let mut slots = self.lock();
+        let slot = slots.entry(key).or_default();
+        if let Some(report) = report {
+            slot.report = report;
+        }
+        slot.health = health;
+        slot.state = state;
+        drop(slots);
+        self.changed.notify_one();
+    }
+
+    /// Forgets every key for which `keep` says no.
+    pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
+        self.lock().retain(|key, _| keep(key));
+        self.changed.notify_one();
+    }
+
+    /// Publishes after every change, and every [`REFRESH`] for the metrics of the process; never spends more than a
+    /// twentieth of a core on it. Runs until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let changed = tokio::time::timeout(REFRESH, self.changed.notified()).await;
+            let begun = Instant::now();
+            let publisher = Arc::clone(&self);
+            let all = changed.is_ok();
+            tokio::task::spawn_blocking(move || {
+                if all {
+                    publisher.publish()
+                } else {
+                    publisher.refresh()
+                }
+            })
+            .await
+            .expect("publishing does not panic");
+            tokio::time::sleep(begun.elapsed() * 19).await;
+        }
+    }
+
+    /// Puts together and publishes everything anew.
+    fn publish(&self) {
+        let mut slots = self.lock();
+        let kept: u64 = slots
+            .values()
+            .flat_map(|slot| &slot.report)
+            .map(|samples| samples.block.kept_text())
+            .sum();
+        if kept > TEXT_KEPT_MAX {
+            for samples in slots.values_mut().flat_map(|slot| &mut slot.report) {
+                let block = std::mem::replace(&mut samples.block, Block::empty());
+                samples.block = block.without_text();
+            }
+        }
+        let mut families: BTreeMap<&'static str, (&'static Family, Vec<Block>)> = BTreeMap::new();
+        for samples in slots
+            .values()
+            .flat_map(|slot| slot.report.iter().chain(&slot.health))
+        {
+            let entry = families
+                .entry(samples.family.name)
+                .or_insert((samples.family, Vec::new()));
+            entry.1.push(samples.block.clone());
+        }
+        let states = slots
+            .values()
+            .filter_map(|slot| slot.state.clone())
+            .collect();
+        let size = slots
+            .values()
+            .flat_map(|slot| &slot.report)
+            .fold((0, 0), |(bytes, series), samples| {
+                (bytes + samples.block.length(), series + samples.count)
+            });
+        drop(slots);
+        self.telemetry.set_exposition(size.0, size.1);
+        let reports = Arc::new(body::Reports::new(families.into_values().collect()));
+        self.send(reports, states);
+    }
+
+    /// Publishes the newest reports again with the exporter's own metrics of this moment.
+    fn refresh(&self) {
+        let last = self.sender.borrow().clone();
+        self.send(Arc::clone(&last.reports), Arc::clone(&last.states));
+    }
+
+    fn send(&self, reports: Arc<body::Reports>, states: Arc<[State]>) {
+        let own = body::Own::new(&self.telemetry.gather());
+        let prepared = body::Prepared::new(&reports, &own);
+        self.sender.send_replace(Arc::new(Snapshot {
+            reports,
+            own,
+            prepared,
+            states,
+        }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Slot>> {
+        // A panic elsewhere cannot leave a slot half written: each is replaced field by field by whole values.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How old the metrics of the process may be. A scrape must not read `/proc`, so someone else does, now and then.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
+/// identity costs an inflation.
+const TEXT_KEPT_MAX: u64 = 8 * 1024 * 1024;

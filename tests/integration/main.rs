@@ -1,1 +1,4 @@
-//! Tests of the whole program over real HTTP.
+//! Tests of the whole program over real HTTP, and against the programs that read what it writes.
+
+mod exposition;
+mod tools;

@@ -1,0 +1,408 @@
+//! One gzip member made of parts that were compressed on their own.
+//!
+//! A part is raw deflate that ends with a sync flush: aligned to a byte, not final, and without a reference to what
+//! stood before it. So parts can be kept and put together in any order, and the member is closed by an empty final
+//! block, the checksum (combined from those of the parts) and the length ([RFC 1951], [RFC 1952]). Several members
+//! one after another would be simpler, but `curl --compressed` silently drops all but the first.
+//!
+//! [RFC 1951]: https://www.rfc-editor.org/rfc/rfc1951
+//! [RFC 1952]: https://www.rfc-editor.org/rfc/rfc1952
+
+use bytes::Bytes;
+use crc32fast::Hasher;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Finished text, compressed where it is worth a part of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Block {
+    /// Short: compressed together with its neighbours when a body is put together.
+    Short(Bytes),
+    /// Long: compressed while it was written; its text is kept beside it only up to [`TEXT_KEPT_MAX`].
+    Long {
+        deflated: Bytes,
+        checksum: Hasher,
+        length: u64,
+        text: Option<Bytes>,
+    },
+}
+
+/// Writes the text of a [`Block`], never holding more of it than [`TEXT_KEPT_MAX`] and [`CHUNK`].
+pub(crate) struct BlockWriter {
+    chunk: Vec<u8>,
+    text: Option<Vec<u8>>,
+    deflater: Option<Deflater>,
+}
+
+/// A gzip member in the making.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    parts: Vec<Bytes>,
+    run: Vec<u8>,
+    checksum: Hasher,
+    length: u64,
+}
+
+/// Inflates a long block a few KiB at a time, for the rare client that wants a large body uncompressed.
+#[derive(Debug)]
+pub(crate) struct Inflation {
+    deflated: Bytes,
+    left: u64,
+    inflater: Box<Decompress>,
+}
+
+struct Deflater {
+    compress: Compress,
+    out: Vec<u8>,
+    checksum: Hasher,
+    length: u64,
+}
+
+impl Block {
+    /// Bytes of text.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Short(text) => text.len() as u64,
+            Self::Long { length, .. } => *length,
+        }
+    }
+
+    /// No text at all.
+    pub(crate) fn empty() -> Self {
+        Self::Short(Bytes::new())
+    }
+
+    /// Bytes of text that are kept beside a compressed form.
+    pub(crate) fn kept_text(&self) -> u64 {
+        match self {
+            Self::Long {
+                text: Some(text), ..
+            } => text.len() as u64,
+            Self::Long { text: None, .. } | Self::Short(_) => 0,
+        }
+    }
+
+    /// Appends the text.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Short(text)
+            | Self::Long {
+                text: Some(text), ..
+            } => out.extend_from_slice(text),
+            Self::Long {
+                deflated,
+                length,
+                text: None,
+                ..
+            } => {
+                Inflation::new(deflated.clone(), *length)
+                    .for_each(|chunk| out.extend_from_slice(&chunk));
+            }
+        }
+    }
+
+    /// The block without its text where it has a compressed form.
+    pub(crate) fn without_text(self) -> Self {
+        match self {
+            Self::Long {
+                deflated,
+                checksum,
+                length,
+                ..
+            } => Self::Long {
+                deflated,
+                checksum,
+                length,
+                text: None,
+            },
+            short @ Self::Short(_) => short,
+        }
+    }
+}
+
+impl BlockWriter {
+    pub(crate) fn new() -> Self {
+        Self {
+            chunk: Vec::new(),
+            text: Some(Vec::new()),
+            deflater: None,
+        }
+    }
+
+    /// Where to append text. Call [`Self::settle`] after each line or so.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.chunk
+    }
+
+    /// Compresses what has gathered, if it is a chunk's worth.
+    pub(crate) fn settle(&mut self) {
+        if self.chunk.len() >= CHUNK {
+            self.flush();
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Block {
+        if self.deflater.is_none() && self.chunk.len() < LONG_MIN {
+            self.chunk.shrink_to_fit();
+            return Block::Short(self.chunk.into());
+        }
+        self.flush();
+        let (deflated, checksum, length) = self.deflater.expect("flushing made one").finish();
+        Block::Long {
+            deflated,
+            checksum,
+            length,
+            text: self.text.map(Bytes::from),
+        }
+    }
+
+    fn flush(&mut self) {
+        self.deflater
+            .get_or_insert_with(Deflater::new)
+            .write(&self.chunk);
+        if let Some(text) = &mut self.text {
+            text.extend_from_slice(&self.chunk);
+        }
+        self.text.take_if(|text| text.len() > TEXT_KEPT_MAX);
+        self.chunk.clear();
+    }
+}
+
+impl Member {
+    pub(crate) fn new() -> Self {
+        Self {
+            parts: vec![Bytes::from_static(HEADER)],
+            run: Vec::new(),
+            checksum: Hasher::new(),
+            length: 0,
+        }
+    }
+
+    /// Appends text, to be compressed together with the short texts beside it.
+    pub(crate) fn text(&mut self, text: &[u8]) {
+        self.run.extend_from_slice(text);
+        if self.run.len() >= CHUNK {
+            self.close_run();
+        }
+    }
+
+    /// Appends a block.
+    pub(crate) fn block(&mut self, block: &Block) {
+        match block {
+            Block::Short(text) => self.text(text),
+            Block::Long {
+                deflated,
+                checksum,
+                length,
+                ..
+            } => {
+                self.close_run();
+                self.parts.push(deflated.clone());
+                self.checksum.combine(checksum);
+                self.length += length;
+            }
+        }
+    }
+
+    /// Compresses what has gathered, so that a copy of this member shares all of its parts.
+    pub(crate) fn close_run(&mut self) {
+        if !self.run.is_empty() {
+            let mut deflater = Deflater::new();
+            deflater.write(&self.run);
+            let (deflated, checksum, length) = deflater.finish();
+            self.parts.push(deflated);
+            self.checksum.combine(&checksum);
+            self.length += length;
+            self.run.clear();
+        }
+    }
+
+    /// The parts of the whole member, in order.
+    pub(crate) fn finish(mut self) -> Vec<Bytes> {
+        self.close_run();
+        let mut trailer = Vec::with_capacity(END_OF_STREAM.len() + 8);
+        trailer.extend_from_slice(END_OF_STREAM);
+        trailer.extend_from_slice(&self.checksum.finalize().to_le_bytes());
+        let length = u32::try_from(self.length % (1 << 32)).expect("the remainder of 2³²");
+        trailer.extend_from_slice(&length.to_le_bytes());
+        self.parts.push(trailer.into());
+        self.parts
+    }
+}
+
+impl Inflation {
+    pub(crate) fn new(deflated: Bytes, length: u64) -> Self {
+        Self {
+            deflated,
+            left: length,
+            inflater: Box::new(Decompress::new(false)),
+        }
+    }
+}
+
+impl Iterator for Inflation {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let mut text = Vec::with_capacity(CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK)));
+        while text.len() < text.capacity() {
+            let consumed =
+                usize::try_from(self.inflater.total_in()).expect("an offset into memory");
+            self.inflater
+                .decompress_vec(&self.deflated[consumed..], &mut text, FlushDecompress::None)
+                .expect("deflated by this process");
+        }
+        self.left -= text.len() as u64;
+        Some(text.into())
+    }
+}
+
+impl Deflater {
+    fn new() -> Self {
+        let out = Vec::new();
+        Self {
+            compress: Compress::new(Compression::fast(), false),
+            out,
+            checksum: Hasher::new(),
+            length: 0,
+        }
+    }
+
+    fn write(&mut self, text: &[u8]) {
+        self.checksum.update(text);
+        self.length += text.len() as u64;
+        self.deflate(text, FlushCompress::None);
+    }
+
+    fn finish(mut self) -> (Bytes, Hasher, u64) {
+        self.deflate(&[], FlushCompress::Sync);
+        assert!(
+            self.out.ends_with(SYNC_MARK),
+            "a part ends with its sync flush, or the parts behind it are lost"
+        );
+        self.out.shrink_to_fit();
+        (self.out.into(), self.checksum, self.length)
+    }
+
+    /// Takes all of `text`.
+    fn deflate(&mut self, text: &[u8], flush: FlushCompress) {
+        let start = self.compress.total_in();
+        loop {
+            self.out.reserve(ROOM);
+            let consumed =
+                usize::try_from(self.compress.total_in() - start).expect("within the text");
+            match self
+                .compress
+                .compress_vec(&text[consumed..], &mut self.out, flush)
+            {
+                Ok(Status::Ok | Status::BufError)
+                    if self.compress.total_in() - start == text.len() as u64 =>
+                {
+                    return;
+                }
+                Ok(Status::Ok | Status::BufError) => {}
+                other => unreachable!("raw deflate of a stream that is not ended never {other:?}"),
+            }
+        }
+    }
+}
+
+/// Text that is compressed or inflated in one go: larger gains nothing, smaller costs calls.
+const CHUNK: usize = 64 * 1024;
+
+/// Room for output at each call. With less than the compressor's own buffer of 85,196 bytes left, it may return from a
+/// sync flush before the flush is written, and does not say so.
+const ROOM: usize = 128 * 1024;
+
+/// How a sync flush ends: an empty stored block.
+const SYNC_MARK: &[u8] = &[0, 0, 0xff, 0xff];
+
+/// From here on a part of its own is worth the state of a compressor.
+const LONG_MIN: usize = 16 * 1024;
+
+/// Text kept beside its compressed form, per block: what a tenant of some thousand series needs. Above it, who asks for
+/// identity costs an inflation at over 1 GB/s, and who does not costs no memory.
+const TEXT_KEPT_MAX: usize = 1024 * 1024;
+
+/// Deflate, no name, no time, unknown operating system.
+const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+
+/// An empty final block with fixed codes.
+const END_OF_STREAM: &[u8] = &[3, 0];
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_member_is_its_texts(texts in prop::collection::vec((0_usize..200_000, any::<bool>(), any::<u8>()), 0..8)) {
+            let mut member = Member::new();
+            let mut expected = Vec::new();
+            for (length, as_block, seed) in texts {
+                let text = text(length, seed);
+                expected.extend_from_slice(&text);
+                if as_block {
+                    let block = block(&text);
+                    prop_assert_eq!(block.length(), text.len() as u64);
+                    member.block(&block);
+                } else {
+                    member.text(&text);
+                }
+            }
+            let bytes = member.finish().concat();
+            let mut decoder = GzDecoder::new(bytes.as_slice());
+            let mut read = Vec::new();
+            decoder.read_to_end(&mut read).unwrap();
+            prop_assert_eq!(read, expected);
+            prop_assert!(decoder.into_inner().is_empty(), "one member and nothing after it");
+        }
+
+        #[test]
+        fn inflation_gives_the_text_back(length in LONG_MIN..400_000, seed in any::<u8>()) {
+            let text = text(length, seed);
+            let Block::Long { deflated, length, .. } = block(&text) else { panic!("long enough") };
+            let chunks: Vec<Bytes> = Inflation::new(deflated, length).collect();
+            prop_assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
+            prop_assert_eq!(chunks.concat(), text);
+        }
+    }
+
+    #[test]
+    fn text_is_kept_up_to_its_limit() {
+        for (length, kept) in [
+            (LONG_MIN, true),
+            (TEXT_KEPT_MAX, true),
+            (TEXT_KEPT_MAX + 1, false),
+        ] {
+            let Block::Long { text, .. } = block(&text(length, 1)) else {
+                panic!("long enough")
+            };
+            assert_eq!(text.is_some(), kept, "{length}");
+        }
+    }
+
+    fn block(text: &[u8]) -> Block {
+        let mut writer = BlockWriter::new();
+        for line in text.chunks(100) {
+            writer.buffer().extend_from_slice(line);
+            writer.settle();
+        }
+        writer.finish()
+    }
+
+    /// Text that compresses, but not to nothing.
+    fn text(length: usize, seed: u8) -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(u64::from(seed));
+        (0..length)
+            .map(|_| b"abcdefgh0123\n"[random.usize(..13)])
+            .collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! What the exporter says about one report of one tenant: did the last poll succeed, when, how large, how often not.
+//!
+//! Rendered with the report that it speaks of, and published in the same step.
+
+use chrono::{DateTime, Utc};
+
+use crate::exposition::{Family, Samples, Sheet, write_label};
+use crate::graph::FailureReason;
+use crate::money::{Sum, write_float};
+use crate::period::BillingPeriod;
+use crate::report::ReportKind;
+
+/// Counts and times of the polls of one report of one tenant, since the start of the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    pub(crate) up: bool,
+    pub(crate) polls: u64,
+    pub(crate) failures: [u64; FailureReason::ALL.len()],
+    pub(crate) last_attempt: Option<DateTime<Utc>>,
+    pub(crate) last_success: Option<DateTime<Utc>>,
+    /// Of the newest poll, in seconds.
+    pub(crate) duration_seconds: f64,
+    /// Of the newest complete report, as are those below.
+    pub(crate) rows: u64,
+    pub(crate) pages: u64,
+    pub(crate) folded: u64,
+}
+
+static UP: Family = Family::gauge(
+    "teams_pstn_report_up",
+    "1 where the last poll of the report succeeded, else 0.",
+);
+
+static LAST_SUCCESS: Family = Family::gauge(
+    "teams_pstn_report_last_success_timestamp_seconds",
+    "When the newest complete report was asked for, as Unix time; 0 where there has been none.",
+);
+
+static LAST_ATTEMPT: Family = Family::gauge(
+    "teams_pstn_report_last_attempt_timestamp_seconds",
+    "When the last poll of the report began, as Unix time; 0 before the first.",
+);
+
+static DURATION: Family = Family::gauge(
+    "teams_pstn_report_duration_seconds",
+    "Duration of the last poll of the report, retries included.",
+);
+
+static ROWS: Family = Family::gauge(
+    "teams_pstn_report_rows",
+    "Rows in the newest complete report.",
+);
+
+static PAGES: Family = Family::gauge(
+    "teams_pstn_report_pages",
+    "Pages of the newest complete report.",
+);
+
+static FOLDED: Family = Family::gauge(
+    "teams_pstn_report_folded_series",
+    "Series of the newest complete report that were folded into user=\"__other__\" to stay within labels.max_series.",
+);
+
+static POLLS: Family = Family::counter(
+    "teams_pstn_report_polls_total",
+    "Polls of the report, failed ones included.",
+);
+
+static FAILURES: Family = Family::counter(
+    "teams_pstn_report_failures_total",
+    "Failed polls of the report by reason.",
+);
+
+static PERIOD_START: Family = Family::gauge(
+    "teams_pstn_billing_period_start_timestamp_seconds",
+    "Start of the billing period that the report's numbers belong to, as Unix time, inclusive.",
+);
+
+static PERIOD_END: Family = Family::gauge(
+    "teams_pstn_billing_period_end_timestamp_seconds",
+    "End of the billing period that the report's numbers belong to, as Unix time, exclusive.",
+);
+
+static TOKEN_EXPIRY: Family = Family::gauge(
+    "teams_pstn_token_expiry_timestamp_seconds",
+    "When the current access token expires, as Unix time; absent while there is none.",
+);
+
+static CREDENTIAL_EXPIRY: Family = Family::gauge(
+    "teams_pstn_credential_expiry_timestamp_seconds",
+    "When the credential expires, as Unix time: of a certificate its notAfter, of a secret what the configuration says.",
+);
+
+impl Health {
+    pub(crate) fn samples(&self, tenant: Option<&str>, report: ReportKind) -> Vec<Samples> {
+        let labels = labels(tenant, Some(report));
+        let mut samples = Vec::new();
+        let mut gauge = |family: &'static Family, write: &dyn Fn(&mut Vec<u8>)| {
+            samples.extend(single(family, &labels, write));
+        };
+        gauge(&UP, &|out| out.push(if self.up { b'1' } else { b'0' }));
+        gauge(&LAST_SUCCESS, &|out| {
+            write_time(self.last_success.unwrap_or_default(), out)
+        });
+        gauge(&LAST_ATTEMPT, &|out| {
+            write_time(self.last_attempt.unwrap_or_default(), out)
+        });
+        gauge(&DURATION, &|out| write_float(self.duration_seconds, out));
+        gauge(&ROWS, &|out| write_count(self.rows, out));
+        gauge(&PAGES, &|out| write_count(self.pages, out));
+        gauge(&FOLDED, &|out| write_count(self.folded, out));
+        gauge(&POLLS, &|out| write_count(self.polls, out));
+        samples.extend(self.failures(tenant, report));
+        samples
+    }
+
+    fn failures(&self, tenant: Option<&str>, report: ReportKind) -> impl Iterator<Item = Samples> {
+        let mut sheet = Sheet::new(&[&FAILURES]);
+        for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
+            let mut labels = Vec::new();
+            // In the order of their names, as everywhere.
+            write_label("reason", reason.as_str(), &mut labels);
+            write_label("report", report.as_str(), &mut labels);
+            write_tenant(tenant, &mut labels);
+            sheet.row(&labels, |_, out| write_count(count, out));
+        }
+        sheet.finish()
+    }
+}
+
+/// The period that a report's numbers belong to.
+pub(crate) fn period_samples(
+    tenant: Option<&str>,
+    report: ReportKind,
+    period: BillingPeriod,
+) -> Vec<Samples> {
+    let labels = labels(tenant, Some(report));
+    let start = single(&PERIOD_START, &labels, &|out| {
+        write_time(period.start(), out)
+    });
+    start
+        .into_iter()
+        .chain(single(&PERIOD_END, &labels, &|out| {
+            write_time(period.end(), out)
+        }))
+        .collect()
+}
+
+/// When a tenant's token and credential expire, where that is known.
+pub(crate) fn expiry_samples(
+    tenant: Option<&str>,
+    token: Option<DateTime<Utc>>,
+    credential: Option<DateTime<Utc>>,
+) -> Vec<Samples> {
+    let labels = labels(tenant, None);
+    [(&TOKEN_EXPIRY, token), (&CREDENTIAL_EXPIRY, credential)]
+        .into_iter()
+        .filter_map(|(family, time)| {
+            time.map(|time| single(family, &labels, &|out| write_time(time, out)))
+        })
+        .flatten()
+        .collect()
+}
+
+fn single(family: &'static Family, labels: &[u8], write: &dyn Fn(&mut Vec<u8>)) -> Vec<Samples> {
+    let mut sheet = Sheet::new(&[family]);
+    sheet.row(labels, |_, out| write(out));
+    sheet.finish().collect()
+}
+
+fn labels(tenant: Option<&str>, report: Option<ReportKind>) -> Vec<u8> {
+    let mut labels = Vec::new();
+    if let Some(report) = report {
+        write_label("report", report.as_str(), &mut labels);
+    }
+    write_tenant(tenant, &mut labels);
+    labels
+}
+
+fn write_tenant(tenant: Option<&str>, labels: &mut Vec<u8>) {
+    if let Some(tenant) = tenant {
+        write_label("tenant", tenant, labels);
+    }
+}
+
+/// Unix time with the digits of its milliseconds, as far as there are any.
+fn write_time(time: DateTime<Utc>, out: &mut Vec<u8>) {
+    let millis = rust_decimal::Decimal::from_i128_with_scale(time.timestamp_millis().into(), 3);
+    Sum::from(crate::money::Amount::from(millis)).write_sample(out);
+}
+
+fn write_count(count: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(count.to_string().as_bytes());
+}

@@ -1,0 +1,1 @@
+//! The poll tasks of all tenants, and what a changed configuration does to them.

@@ -1,0 +1,356 @@
+//! Rows in, text out.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+use crate::exposition::Format;
+use crate::report::labels::{Naming, Pseudonyms};
+
+/// Rows as JSON, and what stands in the charge family for them.
+fn check(rows: &[&str], expected: &[&str]) {
+    assert_eq!(
+        lines(
+            &render(totals(rows).unwrap(), &view(&Naming::Upn)),
+            "teams_pstn_dialout_charge"
+        ),
+        expected
+    );
+}
+
+#[test]
+fn rows_become_samples() {
+    check(&[], &[]);
+    check(
+        &[ROW],
+        &[
+            r#"{currency="USD",destination_context="International",usage_location="US",user="ruwini.perera@contoso.com"} 12.83"#,
+        ],
+    );
+    let all = render(totals(&[ROW]).unwrap(), &view(&Naming::Upn));
+    assert!(lines(&all, "teams_pstn_dialout_calls")[0].ends_with(" 12"));
+    assert!(lines(&all, "teams_pstn_dialout_call_seconds")[0].ends_with(" 723"));
+}
+
+#[test]
+fn what_is_missing_does_not_lose_the_row() {
+    let unknown =
+        r#"currency="unknown",destination_context="unknown",usage_location="unknown",user="#;
+    for row in [
+        r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":3}"#,
+        r#"{"userId":null,"userPrincipalName":null,"userDisplayName":null,"usageLocation":null,"destinationContext":null,"currency":null,"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":3}"#,
+        r#"{"userId":"","userPrincipalName":"","usageLocation":"","destinationContext":"","currency":"","totalCalls":1,"totalCallSeconds":2,"totalCallCharge":3,"new":{"a":[1]}}"#,
+    ] {
+        check(&[row], &[&format!(r#"{{{unknown}"unknown"}} 3"#)]);
+    }
+    check(
+        &[r#"{"userId":"03de","totalCalls":1,"totalCallSeconds":2,"totalCallCharge":3}"#],
+        &[&format!(r#"{{{unknown}"03de"}} 3"#)],
+    );
+}
+
+#[test]
+fn a_row_that_cannot_be_counted_fails_the_report() {
+    let check = |row: &str, message: &str| {
+        let error = totals(&[row]).err().expect("not countable");
+        assert_eq!(error.to_string(), message);
+    };
+    check(
+        r#"{"totalCalls":1,"totalCallSeconds":2}"#,
+        "totalCallCharge is missing or null",
+    );
+    check(
+        r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":null}"#,
+        "totalCallCharge is missing or null",
+    );
+    check(
+        r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":"a lot"}"#,
+        "totalCallCharge is \"a lot\"",
+    );
+    check(
+        r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":1e400}"#,
+        "totalCallCharge is 1e400",
+    );
+    check(
+        r#"{"totalCalls":1.5,"totalCallSeconds":2,"totalCallCharge":1}"#,
+        "totalCalls is 1.5, not a whole number within ±1099511627776",
+    );
+    check(
+        r#"{"totalCalls":1,"totalCallCharge":1}"#,
+        "totalCallSeconds is missing or null",
+    );
+    check(
+        &format!(
+            r#"{{"userId":"{}","totalCalls":1,"totalCallSeconds":2,"totalCallCharge":1}}"#,
+            "x".repeat(1025)
+        ),
+        "userId is longer than 1024 bytes",
+    );
+}
+
+#[test]
+fn overlaps_count_once_and_repetitions_add_up() {
+    let again = ROW.replace("12.83", "0.17");
+    let totals = totals(&[ROW, ROW, &again, ROW, &again]).unwrap();
+    let rendered = totals.render(&view(&Naming::Upn));
+    assert_eq!(
+        (rendered.rows, rendered.overlapping, rendered.repeated),
+        (2, 3, 1)
+    );
+    assert_eq!(rendered.spend[0].total, "13");
+}
+
+#[test]
+fn currencies_never_meet_and_codes_are_upper_case() {
+    let rows =
+        [("usd", "us"), ("USD", "US"), ("EUR", "us"), ("", "")].map(|(currency, location)| {
+            ROW.replace("\"USD\"", &format!("{currency:?}"))
+                .replace("\"US\"", &format!("{location:?}"))
+        });
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let rest = r#"user="ruwini.perera@contoso.com"}"#;
+    check(
+        &rows,
+        &[
+            &format!(
+                r#"{{currency="EUR",destination_context="International",usage_location="US",{rest} 12.83"#
+            ),
+            &format!(
+                r#"{{currency="USD",destination_context="International",usage_location="US",{rest} 25.66"#
+            ),
+            &format!(
+                r#"{{currency="unknown",destination_context="International",usage_location="unknown",{rest} 12.83"#
+            ),
+        ],
+    );
+}
+
+#[test]
+fn people_are_named_as_configured() {
+    let check = |naming: Naming, user: &str| {
+        let charge = render(totals(&[ROW]).unwrap(), &view(&naming));
+        let line = &lines(&charge, "teams_pstn_dialout_charge")[0];
+        assert_eq!(
+            line.split_once("usage_location=\"US\"").unwrap().1,
+            format!("{user}}} 12.83")
+        );
+    };
+    check(Naming::Upn, r#",user="ruwini.perera@contoso.com""#);
+    check(
+        Naming::Id,
+        r#",user="03de33bb-51df-40de-889a-61949faae24f""#,
+    );
+    check(Naming::DisplayName, r#",user="Ruwini Perera""#);
+    // Checked with: printf ruwini.perera@contoso.com | openssl dgst -sha256 -hmac 0123456789abcdef
+    check(
+        Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef")),
+        r#",user="20895766d389ad1efa3f411fd33ae04a""#,
+    );
+    check(Naming::Nobody, "");
+}
+
+#[test]
+fn a_user_near_the_edge_of_the_fold_stays() {
+    let users = |charges: &[(&str, i64)]| {
+        let rows: Vec<String> = charges
+            .iter()
+            .map(|(user, charge)| row(user, "", "USD", "US", "Domestic", *charge, 1))
+            .collect();
+        totals(&rows.iter().map(String::as_str).collect::<Vec<_>>()).unwrap()
+    };
+    let shown = |rendered: &Rendered| -> Vec<String> {
+        lines(&rendered.samples, "teams_pstn_dialout_charge")
+            .iter()
+            .map(|line| {
+                line.split("user=\"")
+                    .nth(1)
+                    .unwrap()
+                    .split('"')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect()
+    };
+    // Eleven series of room, one of them for what is folded: nine certain places and one at the edge.
+    let ten: Vec<(String, i64)> = (0..9)
+        .map(|index| (format!("big{index}"), 1000 + index))
+        .collect();
+    let with = |a: i64, b: i64| {
+        let mut all: Vec<(&str, i64)> = ten
+            .iter()
+            .map(|(user, charge)| (user.as_str(), *charge))
+            .collect();
+        all.extend([("a", a), ("b", b), ("c", 1), ("d", 1)]);
+        users(&all)
+    };
+    let first = with(50, 40).render(&edge(&Kept::default()));
+    assert!(shown(&first).contains(&"a".to_owned()) && !shown(&first).contains(&"b".to_owned()));
+    assert_eq!(first.folded, 3);
+    let second = with(50, 60).render(&edge(&first.kept));
+    assert!(
+        shown(&second).contains(&"a".to_owned()),
+        "{:?}",
+        shown(&second)
+    );
+    assert!(!shown(&second).contains(&"b".to_owned()));
+    let third = with(50, 5000).render(&edge(&second.kept));
+    assert!(
+        shown(&third).contains(&"b".to_owned()),
+        "a large newcomer is shown at once"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_any_overlap_give_the_same_bytes(
+        rows in prop::collection::vec(any_row(), 1..60),
+        moves in prop::collection::vec(any::<Index>(), 60),
+        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::Nobody]),
+        series_max in prop_oneof![Just(usize::MAX), 1_usize..40],
+    ) {
+        let text = |rows: &[String]| {
+            let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+            let view = View { series_max, ..view(&naming) };
+            bytes(&totals(&rows).unwrap().render(&view).samples)
+        };
+        let mut shuffled = rows.clone();
+        for (index, other) in moves.iter().enumerate().take(rows.len()) {
+            shuffled.swap(index, other.index(rows.len()));
+        }
+        shuffled.push(rows[0].clone());
+        prop_assert_eq!(text(&rows), text(&shuffled));
+    }
+
+    #[test]
+    fn folding_and_naming_never_change_a_sum(
+        rows in prop::collection::vec(any_row(), 1..60),
+        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::Nobody, Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
+        series_max in 0_usize..40,
+    ) {
+        let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+        let plain = totals(&rows).unwrap().render(&view(&Naming::Upn));
+        let folded = totals(&rows).unwrap().render(&View { series_max, ..view(&naming) });
+        prop_assert_eq!(plain.spend, folded.spend);
+        let groups = lines(&plain.samples, "teams_pstn_dialout_charge").iter().map(|line| line.split(",user=").next().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>().len();
+        let series = lines(&folded.samples, "teams_pstn_dialout_charge");
+        let distinct: std::collections::BTreeSet<&str> = series.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+        prop_assert_eq!(distinct.len(), series.len(), "no label set twice");
+        prop_assert!(series.len() <= series_max.max(groups));
+    }
+}
+
+/// A row with few distinct values, so that keys meet.
+fn any_row() -> impl Strategy<Value = String> {
+    let user = select(vec![
+        "",
+        "ann",
+        "bob",
+        "zoë",
+        "__other__",
+        "a-very-long-name-that-differs-late-1",
+        "a-very-long-name-that-differs-late-2",
+    ]);
+    let name = select(vec!["", "ann@x", "bob \"the\" b\\@x", "new\nline"]);
+    let currency = select(vec!["", "USD", "usd", "EUR"]);
+    let location = select(vec!["", "US", "de"]);
+    let context = select(vec!["", "Domestic", "International"]);
+    (
+        user,
+        name,
+        currency,
+        location,
+        context,
+        -500_i64..5000,
+        0_i64..50,
+    )
+        .prop_map(|(user, name, currency, location, context, cents, calls)| {
+            row(user, name, currency, location, context, cents, calls)
+        })
+}
+
+fn row(
+    user: &str,
+    name: &str,
+    currency: &str,
+    location: &str,
+    context: &str,
+    cents: i64,
+    calls: i64,
+) -> String {
+    let charge = rust_decimal::Decimal::new(cents, 2);
+    serde_json::json!({
+        "userId": user, "userPrincipalName": name, "userDisplayName": name, "usageLocation": location,
+        "destinationContext": context, "currency": currency, "totalCalls": calls, "totalCallSeconds": calls * 60,
+        "totalCallCharge": charge.to_string(),
+    })
+    .to_string()
+}
+
+fn view(naming: &Naming) -> View<'_> {
+    static NOTHING_KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
+    View {
+        tenant: None,
+        naming,
+        series_max: usize::MAX,
+        kept: &NOTHING_KEPT,
+    }
+}
+
+fn edge(kept: &Kept) -> View<'_> {
+    View {
+        tenant: None,
+        naming: &Naming::Id,
+        series_max: 11,
+        kept,
+    }
+}
+
+fn render(totals: Totals, view: &View<'_>) -> Vec<Samples> {
+    totals.render(view).samples
+}
+
+/// The samples of one family, without its name.
+fn lines(samples: &[Samples], family: &str) -> Vec<String> {
+    let samples = samples
+        .iter()
+        .find(|samples| samples.family.name == family)
+        .unwrap();
+    let mut text = Vec::new();
+    samples.block.write(&mut text);
+    let text = String::from_utf8(text).unwrap();
+    text.lines()
+        .map(|line| line.strip_prefix(family).unwrap().to_owned())
+        .collect()
+}
+
+/// Everything, headers included.
+fn bytes(samples: &[Samples]) -> String {
+    let mut out = Vec::new();
+    for samples in samples {
+        samples.write(Format::Text, &mut out);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+fn totals(rows: &[&str]) -> Result<Totals, RowError> {
+    let mut totals = Totals::default();
+    for row in rows {
+        totals.add(&serde_json::from_str(row).unwrap())?;
+    }
+    Ok(totals)
+}
+
+const ROW: &str = r#"{
+    "userId": "03de33bb-51df-40de-889a-61949faae24f",
+    "userPrincipalName": "ruwini.perera@contoso.com",
+    "userDisplayName": "Ruwini Perera",
+    "usageLocation": "US",
+    "destinationContext": "International",
+    "currency": "USD",
+    "totalCalls": 12,
+    "totalCallCharge": 12.83,
+    "totalCallSeconds": 723
+}"#;

@@ -1,0 +1,253 @@
+//! How people are named in labels, and how many series a report may have.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::hash::BuildHasher as _;
+
+use hashbrown::DefaultHashBuilder;
+use ring::hmac;
+
+use super::people::{People, Person};
+
+/// Which name of a person becomes the label `user`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserLabel {
+    /// The user principal name; the object id where it is missing.
+    #[default]
+    Upn,
+    /// The object id.
+    Id,
+    /// The display name; the object id where it is missing.
+    DisplayName,
+    /// A keyed pseudonym, see [`Pseudonyms`].
+    Pseudonym,
+    /// No label `user`: sums over all people.
+    None,
+}
+
+/// Names people by a keyed hash: HMAC-SHA-256 of the user principal name in lower case (of the object id where it is
+/// missing), of which the first 128 bits are kept, in hexadecimal.
+///
+/// The same person has the same pseudonym for as long as the key stays, over restarts and on every machine; without the
+/// key nobody can test a guess, and with it anyone can.
+#[derive(Clone)]
+pub struct Pseudonyms(hmac::Key);
+
+/// How people are named, as [`UserLabel`] says, with the key where one is needed.
+#[derive(Clone, Debug)]
+pub enum Naming {
+    /// By user principal name.
+    Upn,
+    /// By object id.
+    Id,
+    /// By display name.
+    DisplayName,
+    /// By pseudonym.
+    Pseudonym(Pseudonyms),
+    /// Not at all.
+    Nobody,
+}
+
+/// What a report needs to know to render itself.
+pub struct View<'a> {
+    /// The tenant's name, where tenants are named.
+    pub tenant: Option<&'a str>,
+    /// How people are named.
+    pub naming: &'a Naming,
+    /// Series that the report may have.
+    pub series_max: usize,
+    /// What was kept at the last poll.
+    pub kept: &'a Kept,
+}
+
+/// The series that were kept when others were folded: those near the edge stay on the side they are on, so that a user
+/// does not flap in and out from poll to poll.
+#[derive(Clone, Default)]
+pub struct Kept {
+    hasher: DefaultHashBuilder,
+    series: HashSet<u64>,
+}
+
+/// The distinct values of the label `user` in a report, in their order, and whose they are.
+#[derive(Default)]
+pub(crate) struct Users {
+    text: String,
+    ends: Vec<usize>,
+    of: Vec<User>,
+}
+
+/// Index of a value of the label `user`; indices are in the order of the values.
+pub(crate) type User = u32;
+
+/// What the folded series have in place of a user.
+pub(crate) const OTHER: &str = "__other__";
+
+/// What stands where the source has nothing.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+impl Pseudonyms {
+    /// `key` may be any bytes; the more the better, 16 at the least.
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The pseudonym of a user principal name, or of an object id where there is none.
+    pub fn of(&self, user: &str) -> String {
+        String::from_utf8(self.digits(user).to_vec()).expect("hexadecimal digits are ASCII")
+    }
+
+    fn digits(&self, user: &str) -> [u8; PSEUDONYM_LENGTH] {
+        let tag = hmac::sign(&self.0, user.to_lowercase().as_bytes());
+        let mut digits = [0; PSEUDONYM_LENGTH];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(tag.as_ref()) {
+            pair[0] = HEXADECIMAL[usize::from(byte >> 4)];
+            pair[1] = HEXADECIMAL[usize::from(byte & 15)];
+        }
+        digits
+    }
+}
+
+impl std::fmt::Debug for Pseudonyms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pseudonyms")
+    }
+}
+
+impl Naming {
+    /// Whether samples bear the label `user` at all.
+    pub(crate) fn names_users(&self) -> bool {
+        !matches!(self, Self::Nobody)
+    }
+}
+
+impl Users {
+    /// Names everyone as configured, and lets go of all other names.
+    pub(crate) fn new(people: &People, naming: &Naming) -> Self {
+        let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match naming {
+            Naming::Pseudonym(pseudonyms) => (0..people.count())
+                .map(|person| pseudonyms.digits(principal_or_id(people, person)))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let label = |person: Person| {
+            let label = match naming {
+                Naming::Upn => principal_or_id(people, person),
+                Naming::Id => people.id(person),
+                Naming::DisplayName => first_of(people.display_name(person), people.id(person)),
+                Naming::Pseudonym(_) if principal_or_id(people, person).is_empty() => "",
+                Naming::Pseudonym(_) => std::str::from_utf8(&pseudonyms[person as usize])
+                    .expect("hexadecimal digits are ASCII"),
+                Naming::Nobody => return "",
+            };
+            first_of(label, UNKNOWN)
+        };
+        let mut users = Self {
+            of: vec![0; people.count() as usize],
+            ..Self::default()
+        };
+        for person in sorted(people.count(), &label) {
+            let name = label(person);
+            if users.ends.is_empty() || users.label(users.count() - 1) != name {
+                users.text.push_str(name);
+                users.ends.push(users.text.len());
+            }
+            users.of[person as usize] = users.count() - 1;
+        }
+        users
+    }
+
+    /// How many there are; a user is an index below it.
+    pub(crate) fn count(&self) -> u32 {
+        User::try_from(self.ends.len()).expect("no more users than people")
+    }
+
+    /// Whose label a person bears.
+    pub(crate) fn of(&self, person: Person) -> User {
+        self.of[person as usize]
+    }
+
+    /// The label.
+    pub(crate) fn label(&self, user: User) -> &str {
+        let user = user as usize;
+        let start = if user == 0 { 0 } else { self.ends[user - 1] };
+        &self.text[start..self.ends[user]]
+    }
+
+    /// The user with this label, or, as an error, the first whose label is greater.
+    pub(crate) fn find(&self, label: &str) -> Result<User, User> {
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.label(middle).cmp(label) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+}
+
+impl Kept {
+    pub(crate) fn contains(&self, series: (&str, &str)) -> bool {
+        self.series.contains(&self.hasher.hash_one(series))
+    }
+
+    pub(crate) fn insert(&mut self, series: (&str, &str)) {
+        self.series.insert(self.hasher.hash_one(series));
+    }
+
+    /// As empty as a new one, but able to answer for series inserted by the same hasher.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            hasher: self.hasher.clone(),
+            series: HashSet::new(),
+        }
+    }
+}
+
+/// People in the order of their labels.
+///
+/// The 16 bytes that follow what all labels begin with decide nearly every comparison, without a look at text that is
+/// somewhere else in memory.
+fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<Item = Person> {
+    let first = if count == 0 { "" } else { label(0) };
+    let shared = (0..count).fold(first.len(), |shared, person| {
+        first.as_bytes()[..shared]
+            .iter()
+            .zip(label(person).as_bytes())
+            .take_while(|(a, b)| a == b)
+            .count()
+    });
+    let mut order: Vec<(u64, u64, Person)> = (0..count)
+        .map(|person| {
+            let mut bytes = [0; 16];
+            for (to, from) in bytes.iter_mut().zip(&label(person).as_bytes()[shared..]) {
+                *to = *from;
+            }
+            let (high, low) = bytes.split_at(8);
+            let number =
+                |half: &[u8]| u64::from_be_bytes(half.try_into().expect("half of 16 bytes"));
+            (number(high), number(low), person)
+        })
+        .collect();
+    order.sort_unstable_by(|a, b| {
+        (a.0, a.1)
+            .cmp(&(b.0, b.1))
+            .then_with(|| label(a.2).cmp(label(b.2)))
+    });
+    order.into_iter().map(|(_, _, person)| person)
+}
+
+fn principal_or_id(people: &People, person: Person) -> &str {
+    first_of(people.principal_name(person), people.id(person))
+}
+
+fn first_of<'a>(name: &'a str, otherwise: &'a str) -> &'a str {
+    if name.is_empty() { otherwise } else { name }
+}
+
+/// Hexadecimal digits of a pseudonym: 128 bits, so that a million people do not collide in the life of the universe.
+const PSEUDONYM_LENGTH: usize = 32;
+
+const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";

@@ -1,0 +1,124 @@
+//! The people of a report, each kept once, however many rows they have.
+
+use std::hash::BuildHasher as _;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
+/// rows are of the same person only where all three agree.
+#[derive(Default)]
+pub(crate) struct People {
+    text: String,
+    spans: Vec<Span>,
+    index: HashTable<(Hash, Person)>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Index of a person.
+pub(crate) type Person = u32;
+
+/// A hash that is kept beside an entry: a table that grows would otherwise have to fetch every entry from memory again.
+#[derive(Clone, Copy)]
+pub(crate) struct Hash(u32);
+
+struct Span {
+    start: usize,
+    id: u16,
+    principal_name: u16,
+    display_name: u16,
+}
+
+impl People {
+    /// The person with these names, each at most 1,024 bytes long.
+    pub(crate) fn intern(&mut self, id: &str, principal_name: &str, display_name: &str) -> Person {
+        let names = (id, principal_name, display_name);
+        let hash = Hash::of(&self.hasher, names);
+        let same = |&(_, person): &(Hash, Person)| self.names(person) == names;
+        if let Some(&(_, person)) = self.index.find(hash.spread(), same) {
+            return person;
+        }
+        let person = Person::try_from(self.spans.len()).expect("fewer people than rows");
+        let length =
+            |name: &str| u16::try_from(name.len()).expect("rows bound the length of a name");
+        self.spans.push(Span {
+            start: self.text.len(),
+            id: length(id),
+            principal_name: length(principal_name),
+            display_name: length(display_name),
+        });
+        for name in [id, principal_name, display_name] {
+            self.text.push_str(name);
+        }
+        self.index
+            .insert_unique(hash.spread(), (hash, person), |(hash, _)| hash.spread());
+        person
+    }
+
+    /// How many there are; a person is an index below it.
+    pub(crate) fn count(&self) -> u32 {
+        Person::try_from(self.spans.len()).expect("fewer people than rows")
+    }
+
+    pub(crate) fn id(&self, person: Person) -> &str {
+        self.names(person).0
+    }
+
+    pub(crate) fn principal_name(&self, person: Person) -> &str {
+        self.names(person).1
+    }
+
+    pub(crate) fn display_name(&self, person: Person) -> &str {
+        self.names(person).2
+    }
+
+    fn names(&self, person: Person) -> (&str, &str, &str) {
+        let span = &self.spans[person as usize];
+        let (id, rest) = self.text[span.start..].split_at(span.id.into());
+        let (principal_name, rest) = rest.split_at(span.principal_name.into());
+        (id, principal_name, &rest[..span.display_name.into()])
+    }
+}
+
+impl Hash {
+    pub(crate) fn of(hasher: &DefaultHashBuilder, value: impl std::hash::Hash) -> Self {
+        let hash = hasher.hash_one(value);
+        Self(u32::try_from(hash >> 32).expect("the upper half"))
+    }
+
+    /// The hash that a table wants: it takes the place of an entry from the low bits, and seven bits of check from the
+    /// high ones.
+    pub(crate) fn spread(self) -> u64 {
+        u64::from(self.0) << 32 | u64::from(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_the_triple() {
+        let mut people = People::default();
+        let first = people.intern("1", "ann@x", "Ann");
+        assert_eq!(people.intern("1", "ann@x", "Ann"), first);
+        let others = [
+            ("1", "ann@x", ""),
+            ("", "1ann@x", "Ann"),
+            ("1ann@x", "", "Ann"),
+            ("", "", ""),
+        ];
+        for (index, (id, principal, display)) in others.into_iter().enumerate() {
+            let person = people.intern(id, principal, display);
+            assert_eq!(person as usize, index + 1);
+            assert_eq!(
+                (
+                    people.id(person),
+                    people.principal_name(person),
+                    people.display_name(person)
+                ),
+                (id, principal, display)
+            );
+        }
+        assert_eq!(people.count(), 5);
+    }
+}

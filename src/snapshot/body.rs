@@ -1,0 +1,325 @@
+//! Bodies of `/metrics`, prepared when something changes, so that a request only clones references.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus::proto::MetricFamily;
+
+use crate::exposition::{Family, Format, write_registry_family};
+use crate::gzip::{Block, Inflation, Member};
+
+/// How a body is encoded on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// As it is.
+    Identity,
+    /// One gzip member.
+    Gzip,
+}
+
+/// A body: its length on the wire, and its parts in order.
+#[derive(Debug)]
+pub struct Body {
+    /// Bytes on the wire, all parts together.
+    pub length: u64,
+    /// The parts in order.
+    pub parts: Parts,
+}
+
+/// The parts of a body in order. The next one costs a reference count, or, in a large body that is kept compressed and
+/// asked for as identity, the inflation of some KiB.
+#[derive(Debug)]
+pub struct Parts {
+    parts: Arc<[Part]>,
+    next: usize,
+    inflation: Option<Inflation>,
+}
+
+/// Families in the order of their names, each with its blocks in the order of the tenants.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    families: Vec<(&'static Family, Vec<Block>)>,
+    text: Half,
+    open_metrics: Half,
+}
+
+/// The exporter's own families, by name, in both formats.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    families: Vec<(String, Bytes, Bytes)>,
+}
+
+/// The whole bodies.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    text: [Wire; 2],
+    open_metrics: [Wire; 2],
+}
+
+/// The report families in one format, encoded both ways.
+#[derive(Debug)]
+struct Half {
+    gzip: Member,
+    identity: Plain,
+}
+
+/// An identity body in the making.
+#[derive(Clone, Debug, Default)]
+struct Plain {
+    parts: Vec<Part>,
+    run: Vec<u8>,
+    length: u64,
+}
+
+/// A finished body.
+#[derive(Clone, Debug, Default)]
+struct Wire {
+    parts: Arc<[Part]>,
+    length: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Ready(Bytes),
+    Deflated { deflated: Bytes, length: u64 },
+}
+
+impl Reports {
+    pub(super) fn new(families: Vec<(&'static Family, Vec<Block>)>) -> Self {
+        let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
+            let mut half = Half::default();
+            for (family, blocks) in &families {
+                half.family(family, blocks, format);
+            }
+            half.gzip.close_run();
+            half.identity.close_run();
+            half
+        });
+        Self {
+            families,
+            text,
+            open_metrics,
+        }
+    }
+
+    fn half(&self, format: Format) -> &Half {
+        match format {
+            Format::Text => &self.text,
+            Format::OpenMetrics => &self.open_metrics,
+        }
+    }
+}
+
+impl Own {
+    pub(super) fn new(families: &[MetricFamily]) -> Self {
+        let render = |family: &MetricFamily, format| {
+            let mut text = Vec::new();
+            write_registry_family(family, format, &mut text);
+            Bytes::from(text)
+        };
+        let families = families
+            .iter()
+            .map(|family| {
+                (
+                    family.name().to_owned(),
+                    render(family, Format::Text),
+                    render(family, Format::OpenMetrics),
+                )
+            })
+            .collect();
+        Self { families }
+    }
+
+    fn texts(&self, format: Format) -> impl Iterator<Item = (&str, &[u8])> {
+        self.families
+            .iter()
+            .map(move |(name, text, open_metrics)| match format {
+                Format::Text => (name.as_str(), &text[..]),
+                Format::OpenMetrics => (name.as_str(), &open_metrics[..]),
+            })
+    }
+}
+
+impl Prepared {
+    pub(super) fn new(reports: &Reports, own: &Own) -> Self {
+        let wires = |format: Format| {
+            let half = reports.half(format);
+            let (mut gzip, mut identity) = (half.gzip.clone(), half.identity.clone());
+            for (_, text) in own.texts(format) {
+                gzip.text(text);
+                identity.text(text);
+            }
+            gzip.text(format.end().as_bytes());
+            identity.text(format.end().as_bytes());
+            [identity.finish(), Wire::ready(gzip.finish())]
+        };
+        Self {
+            text: wires(Format::Text),
+            open_metrics: wires(Format::OpenMetrics),
+        }
+    }
+
+    pub(super) fn body(&self, format: Format, encoding: Encoding) -> Body {
+        let [identity, gzip] = match format {
+            Format::Text => &self.text,
+            Format::OpenMetrics => &self.open_metrics,
+        };
+        match encoding {
+            Encoding::Identity => identity.body(),
+            Encoding::Gzip => gzip.body(),
+        }
+    }
+}
+
+/// Only the families with the given names.
+pub(super) fn filtered(
+    reports: &Reports,
+    own: &Own,
+    format: Format,
+    encoding: Encoding,
+    names: &[String],
+) -> Body {
+    let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+    let mut half = Half::default();
+    for (family, blocks) in reports
+        .families
+        .iter()
+        .filter(|(family, _)| wanted(family.name))
+    {
+        half.family(family, blocks, format);
+    }
+    for (_, text) in own.texts(format).filter(|(name, _)| wanted(name)) {
+        half.text(text);
+    }
+    half.text(format.end().as_bytes());
+    match encoding {
+        Encoding::Identity => half.identity.finish().body(),
+        Encoding::Gzip => Wire::ready(half.gzip.finish()).body(),
+    }
+}
+
+impl Half {
+    fn family(&mut self, family: &Family, blocks: &[Block], format: Format) {
+        let mut header = Vec::new();
+        family.write_header(format, &mut header);
+        self.text(&header);
+        for block in blocks {
+            self.gzip.block(block);
+            self.identity.block(block);
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.gzip.text(text);
+        self.identity.text(text);
+    }
+}
+
+impl Default for Half {
+    fn default() -> Self {
+        Self {
+            gzip: Member::new(),
+            identity: Plain::default(),
+        }
+    }
+}
+
+impl Plain {
+    fn text(&mut self, text: &[u8]) {
+        self.run.extend_from_slice(text);
+    }
+
+    fn block(&mut self, block: &Block) {
+        match block {
+            Block::Short(text) => self.text(text),
+            Block::Long {
+                text: Some(text), ..
+            } => {
+                self.close_run();
+                self.push(Part::Ready(text.clone()));
+            }
+            Block::Long {
+                deflated,
+                length,
+                text: None,
+                ..
+            } => {
+                self.close_run();
+                self.push(Part::Deflated {
+                    deflated: deflated.clone(),
+                    length: *length,
+                });
+            }
+        }
+    }
+
+    fn close_run(&mut self) {
+        if !self.run.is_empty() {
+            let run = std::mem::take(&mut self.run);
+            self.push(Part::Ready(run.into()));
+        }
+    }
+
+    fn push(&mut self, part: Part) {
+        self.length += part.length();
+        self.parts.push(part);
+    }
+
+    fn finish(mut self) -> Wire {
+        self.close_run();
+        Wire {
+            parts: self.parts.into(),
+            length: self.length,
+        }
+    }
+}
+
+impl Wire {
+    fn ready(parts: Vec<Bytes>) -> Self {
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        Self {
+            parts: parts.into_iter().map(Part::Ready).collect(),
+            length,
+        }
+    }
+
+    fn body(&self) -> Body {
+        Body {
+            length: self.length,
+            parts: Parts {
+                parts: Arc::clone(&self.parts),
+                next: 0,
+                inflation: None,
+            },
+        }
+    }
+}
+
+impl Part {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Ready(bytes) => bytes.len() as u64,
+            Self::Deflated { length, .. } => *length,
+        }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(inflated) = self.inflation.as_mut().and_then(Iterator::next) {
+                return Some(inflated);
+            }
+            let part = self.parts.get(self.next)?;
+            self.next += 1;
+            match part {
+                Part::Ready(bytes) => return Some(bytes.clone()),
+                Part::Deflated { deflated, length } => {
+                    self.inflation = Some(Inflation::new(deflated.clone(), *length));
+                }
+            }
+        }
+    }
+}
