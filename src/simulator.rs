@@ -15,6 +15,8 @@ mod service;
 pub mod world;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

@@ -140,9 +140,9 @@ const LIFETIME_MAX: i64 = 600;
 mod unit_tests {
     use base64::engine::general_purpose::STANDARD;
 
+    use super::vectors::{ASSERTION, CERTIFICATE, LONG_LIVED};
     use super::*;
 
-    /// Signed by OpenSSL, so that the verifier and the exporter's signer have a third to agree with.
     #[test]
     fn assertions_by_table() {
         let right = (AUDIENCE, "app", NOT_BEFORE + 60);
@@ -193,9 +193,13 @@ mod unit_tests {
 
     const AUDIENCE: &str = "https://login.example/contoso.com/oauth2/v2.0/token";
     const NOT_BEFORE: i64 = 1_700_000_000;
+}
 
+/// Signed by OpenSSL, so that the verifier and the exporter's signer have a third to agree with.
+#[cfg(test)]
+pub(super) mod vectors {
     /// Self-signed, RSA of 2048 bits; its key was thrown away.
-    const CERTIFICATE: &str = "MIIDAjCCAeqgAwIBAgIBATANBgkqhkiG9w0BAQsFADAZMRcwFQYDVQQDDA5zaW11bGF0b3IgdGVzdDAgFw0yNjExMjExNDA3MzBa\
+    pub(crate) const CERTIFICATE: &str = "MIIDAjCCAeqgAwIBAgIBATANBgkqhkiG9w0BAQsFADAZMRcwFQYDVQQDDA5zaW11bGF0b3IgdGVzdDAgFw0yNjExMjExNDA3MzBa\
         GA8yMTI2MTAyODE0MDczMFowGTEXMBUGA1UEAwwOc2ltdWxhdG9yIHRlc3QwggEiMA0GCSqGSIb3DQEBAQUAA4IBDwAwggEKAoIB\
         AQCqTHPFfxA43/0NiQaizb4wEAOmDnYu6A5YJFSJudQbI3BhAhV5iUeuZz3YKO+VIpZUsawHQr6EYKDoPQ0nDgQyRvB6J33TvPGC\
         cUJjLt6b7aYaMtOAnUp7XAR1sikZn3iJmAgjf0hQc8wsAREa1relZxTLWWGXVY6nbR5yMTJe9umJEW36IPfOP83dsXSoZSNkHfFe\
@@ -208,7 +212,7 @@ mod unit_tests {
         rWHZxh6kg3JZDgrtjzGwU3TchnolIKjz";
 
     /// Of "app", for ten minutes.
-    const ASSERTION: &str = "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2Ijoic254SFctelQxZXdmbUdlY0lMbUhVeWZKZ0VuU1djWElMekF0\
+    pub(crate) const ASSERTION: &str = "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2Ijoic254SFctelQxZXdmbUdlY0lMbUhVeWZKZ0VuU1djWElMekF0\
         V2h2RDhjTSJ9.eyJhdWQiOiJodHRwczovL2xvZ2luLmV4YW1wbGUvY29udG9zby5jb20vb2F1dGgyL3YyLjAvdG9rZW4iLCJpc3M\
         iOiJhcHAiLCJzdWIiOiJhcHAiLCJqdGkiOiJvbmUiLCJuYmYiOjE3MDAwMDAwMDAsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjoxNzA\
         wMDAwNjAwfQ.J-bP2JqqLjY_am5He6pgH94bTZuOXHd0FITP7A0u5EIZBjz3Y90N0I6wKmkS5_CnqeqwlqSx1lcUl2WWTF1zrpFt\
@@ -217,7 +221,7 @@ mod unit_tests {
         ffTnOYd1pMkrKIPJdciVd9jsW13jZ22-OvA1Hwz4EkrGcNWCkluKgw";
 
     /// The same for an hour.
-    const LONG_LIVED: &str = "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2Ijoic254SFctelQxZXdmbUdlY0lMbUhVeWZKZ0VuU1djWElMekF0\
+    pub(crate) const LONG_LIVED: &str = "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2Ijoic254SFctelQxZXdmbUdlY0lMbUhVeWZKZ0VuU1djWElMekF0\
         V2h2RDhjTSJ9.eyJhdWQiOiJodHRwczovL2xvZ2luLmV4YW1wbGUvY29udG9zby5jb20vb2F1dGgyL3YyLjAvdG9rZW4iLCJpc3M\
         iOiJhcHAiLCJzdWIiOiJhcHAiLCJqdGkiOiJ0d28iLCJuYmYiOjE3MDAwMDAwMDAsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjoxNzA\
         wMDAzNjAwfQ.Ng8Qeheu4an4arzqJ02z0HAe0AaY-VUei-iRcNYmNyrUz__rtf83-09wBKX5lD7rmfJBfp6sZGegRTz2XEzn6duE\

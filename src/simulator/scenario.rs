@@ -66,13 +66,13 @@ struct Call {
 }
 
 impl Default for Scenario {
-    /// The demo's company. Its calls come faster than in life, one in two seconds on average, so that the next poll shows
+    /// The demo's company. Its calls come faster than in life, two in three seconds on average, so that the next poll shows
     /// growth; few of them cost anything, so that a month still costs thousands.
     fn default() -> Self {
         Self {
             seed: 1,
             users: 320,
-            calls_per_hour: 1_800,
+            calls_per_hour: 2_400,
         }
     }
 }
@@ -236,8 +236,8 @@ impl Country {
 impl Call {
     fn make(dice: &mut Dice, hour: i64, domestic: Tariff, abroad: u32) -> Self {
         let start = hour * HOUR + i64::from(dice.below(3600));
-        let seconds = match dice.below(10) {
-            0..9 => 15 + dice.below(200),
+        let seconds = match dice.below(25) {
+            0..24 => 15 + dice.below(200),
             _ => 240 + dice.below(1_500),
         };
         let abroad = dice.below(100) < abroad;
@@ -248,7 +248,7 @@ impl Call {
                 + usize::from(nearness >= 24)
                 + usize::from(nearness >= 30)
                 + usize::from(nearness >= 34)]
-        } else if dice.below(100) < 92 {
+        } else if dice.below(100) < 84 {
             INCLUDED
         } else {
             domestic
@@ -299,7 +299,7 @@ const MILLION: u64 = 1_000_000;
 
 const BUSYNESS_AT_WORK: u64 = 12;
 const BUSYNESS_AT_THE_EDGES: u64 = 7;
-const BUSYNESS_AT_REST: u64 = 4;
+const BUSYNESS_AT_REST: u64 = 5;
 /// Nine hours of work and four at the edges on five days, the rest at rest.
 const BUSYNESS_OF_A_WEEK: u64 =
     45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
@@ -489,6 +489,13 @@ mod tests {
         let begun = std::time::Instant::now();
         let rows = company.dialout(time("2026-11-01T00:00:00Z"), time("2026-12-01T00:00:00Z"));
         println!("{} rows in {:?}", rows.len(), begun.elapsed());
+        let month = company.expected(time("2026-11-01T00:00:00Z"), time("2026-11-30T23:59:59Z"));
+        for (key, sum) in month.sums {
+            println!(
+                "{key:?} {} calls {} s {}",
+                sum.calls, sum.seconds, sum.charge
+            );
+        }
     }
 
     proptest! {

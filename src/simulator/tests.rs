@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::assertion::vectors::{ASSERTION, CERTIFICATE};
 use super::scenario::Scenario;
 use super::world::Table;
 use super::*;
-use crate::simulator::faults::ErrorBody;
 
 #[tokio::test]
 async fn a_report_of_three_pages_adds_up() {
@@ -32,11 +34,8 @@ async fn a_report_of_three_pages_adds_up() {
             url.ends_with(")?$skip=1000") || url.ends_with(")?$skip=2000"),
             "{url}"
         );
-        assert!(
-            url.contains("(from=2026-11-01T00%3A00%3A00Z")
-                || url.contains("(from=2026-11-01T00:00:00Z,to="),
-            "{url}"
-        );
+        // Its names and its spelling of the colon are not those of the first request.
+        assert!(url.contains("(from=2026-11-01T00:00:00Z,to="), "{url}");
     }
     assert_eq!(counts, [1_000, 1_000, 500]);
     let now = now();
@@ -92,116 +91,84 @@ async fn graph_errors_by_table() {
     let good = token(&simulator).await;
     simulator.change(TENANT, |tenant| tenant.roles.clear());
     let without_role = token(&simulator).await;
-    let call = |arguments: &str| format!("{FUNCTION}({arguments})");
-    let range = "fromDateTime=2026-11-01,toDateTime=2026-11-02";
-    let table = [
+    let call = format!("{FUNCTION}(fromDateTime=2026-11-01,toDateTime=2026-11-02)");
+    let v1 = call.replace("beta", "v1.0");
+    let unknown = call.replace("getPstn", "getUnknown");
+    let (unauthorized, not_found) = ("InvalidAuthenticationToken", "NotFound");
+    let no_segment = "Resource not found for the segment 'calls'.";
+    for (path, token, status, code, message) in [
+        (&*call, "", 401, unauthorized, "Access token is empty."),
         (
-            call(range),
-            "",
-            401,
-            "InvalidAuthenticationToken",
-            "Access token is empty.",
-        ),
-        (
-            call(range),
+            &call,
             "x",
             401,
-            "InvalidAuthenticationToken",
+            unauthorized,
             "IDX14100: JWT is not well formed.",
         ),
-        (call(range), &without_role, 403, "Forbidden", ""),
+        (&call, &without_role, 403, "Forbidden", ""),
+        (&v1, &good, 404, not_found, ""),
+        (&unknown, &good, 404, not_found, ""),
+        ("/beta/calls", &good, 400, "BadRequest", no_segment),
+    ] {
+        let answer = get(&simulator, path, token).await;
+        assert_eq!(answer.status, status, "{path}");
+        let error = &answer.json()["error"];
+        assert_eq!(
+            (&error["code"], &error["message"]),
+            (&code.into(), &message.into())
+        );
+        let inner = &error["innerError"];
+        assert_eq!(inner["request-id"], answer.headers["request-id"]);
+        assert_eq!(inner["client-request-id"], "mine");
+        assert_eq!(inner["date"], "2026-11-21T13:00:00");
+    }
+    let qualified = call.replace("getPstn", "microsoft.graph.callRecords.getPstn");
+    assert_eq!(get(&simulator, &qualified, &good).await.status, 200);
+}
+
+#[tokio::test]
+async fn arguments_by_table() {
+    let simulator = simulator(World::Rows { count: 1 }).await;
+    let token = token(&simulator).await;
+    for (arguments, status, message) in [
+        ("fromDateTime=2026-08-01,toDateTime=2026-10-30", 200, ""),
         (
-            call(range).replace("beta", "v1.0"),
-            &good,
-            404,
-            "NotFound",
+            "fromDateTime=2026-08-01,toDateTime=2026-10-30T00:00:01Z",
+            406,
             "",
         ),
         (
-            call(range).replace("getPstn", "getUnknown"),
-            &good,
-            404,
-            "NotFound",
-            "",
-        ),
-        (
-            "/beta/communications/calls".to_owned(),
-            &good,
+            "fromDateTime=,toDateTime=",
             400,
-            "BadRequest",
-            "Resource not found for the segment 'calls'.",
-        ),
-        (
-            call("fromDateTime=,toDateTime="),
-            &good,
-            400,
-            "BadRequest",
             "Expression expected at position 13 in 'fromDateTime=,toDateTime='.",
         ),
         (
-            call("fromDateTime=2026-11-01,toDateTime="),
-            &good,
+            "fromDateTime=2026-11-01,toDateTime=",
             400,
-            "BadRequest",
             "Expression expected at position 35 in 'fromDateTime=2026-11-01,toDateTime='.",
         ),
+        ("fromDateTime=2026-11-01", 400, "The function takes"),
         (
-            call("fromDateTime=2026-11-01"),
-            &good,
+            "fromDateTime='2026-11-01',toDateTime='2026-11-02'",
             400,
-            "BadRequest",
-            "The function takes",
-        ),
-        (
-            call("fromDateTime='2026-11-01',toDateTime='2026-11-02'"),
-            &good,
-            400,
-            "BadRequest",
             "Unrecognized 'Edm.DateTimeOffset' literal",
         ),
+        ("from=2026-11-01,to=2026-11-02", 400, "The parameter"),
         (
-            call("from=2026-11-01,to=2026-11-02"),
-            &good,
+            "fromDateTime=2026-11-02,toDateTime=2026-11-01",
             400,
-            "BadRequest",
-            "The parameter",
-        ),
-        (
-            call("fromDateTime=2026-11-02,toDateTime=2026-11-01"),
-            &good,
-            400,
-            "BadRequest",
             "toDateTime is before",
         ),
-        (
-            call("fromDateTime=2026-08-01,toDateTime=2026-10-30T00:00:01Z"),
-            &good,
-            406,
-            "NotAcceptable",
-            "",
-        ),
-    ];
-    for (path, token, status, code, message) in table {
-        let answer = get(&simulator, &path, token).await;
-        assert_eq!(answer.status, status, "{path}");
-        let error = &answer.json()["error"];
-        assert_eq!(error["code"], code, "{path}");
-        let text = error["message"].as_str().unwrap();
+    ] {
+        let answer = get(&simulator, &format!("{FUNCTION}({arguments})"), &token).await;
+        assert_eq!(answer.status, status, "{arguments}");
+        let body = answer.json();
+        let text = body["error"]["message"].as_str().unwrap_or_default();
         assert!(
-            text.starts_with(message) && (text.is_empty() == message.is_empty()),
-            "{path}: {text}"
+            text.starts_with(message) && text.is_empty() == message.is_empty(),
+            "{text}"
         );
-        assert_eq!(
-            error["innerError"]["request-id"],
-            answer.headers["request-id"]
-        );
-        assert_eq!(error["innerError"]["client-request-id"], "mine");
-        assert_eq!(error["innerError"]["date"], "2026-11-21T13:00:00");
     }
-    let ninety_days = call("fromDateTime=2026-08-01,toDateTime=2026-10-30");
-    assert_eq!(get(&simulator, &ninety_days, &good).await.status, 200);
-    let qualified = call(range).replace("getPstn", "microsoft.graph.callRecords.getPstn");
-    assert_eq!(get(&simulator, &qualified, &good).await.status, 200);
 }
 
 #[tokio::test]
@@ -321,6 +288,64 @@ async fn other_credentials_are_looked_at() {
 }
 
 #[tokio::test]
+async fn an_assertion_is_good_once() {
+    let mut tenant = Tenant::new("contoso.com", "app", SECRET, World::Rows { count: 1 });
+    tenant.certificates = vec![STANDARD.decode(CERTIFICATE).unwrap()];
+    let simulator = Simulator::start(Options {
+        origin: Some("https://login.example".to_owned()),
+        tenants: vec![tenant],
+        ..Options::new(|| DateTime::from_timestamp(1_700_000_060, 0).unwrap())
+    })
+    .await
+    .unwrap();
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "app"),
+        (
+            "client_assertion_type",
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        ),
+        ("client_assertion", ASSERTION),
+        ("scope", "https://login.example/.default"),
+    ];
+    let first = post_token(&simulator, "contoso.com", &form).await;
+    assert_eq!(first.status, 200);
+    let second = post_token(&simulator, "contoso.com", &form).await;
+    assert_eq!(second.json()["error_codes"][0], 50_012);
+}
+
+#[tokio::test]
+async fn spontaneous_faults_come_at_the_same_requests() {
+    let statuses = async || {
+        let simulator = Simulator::start(Options {
+            spontaneous: Some(faults::Spontaneous {
+                seed: 3,
+                throttle_one_in: 6,
+                expire_one_in: 9,
+            }),
+            ..options(World::Rows { count: 1 })
+        })
+        .await
+        .unwrap();
+        let token = token(&simulator).await;
+        for _ in 0..30 {
+            get(&simulator, REPORT, &token).await;
+        }
+        simulator
+            .requests()
+            .iter()
+            .map(|request| request.status.unwrap())
+            .collect::<Vec<_>>()
+    };
+    let first = statuses().await;
+    assert!(
+        [200, 401, 429].iter().all(|status| first.contains(status)),
+        "{first:?}"
+    );
+    assert_eq!(first, statuses().await);
+}
+
+#[tokio::test]
 async fn a_killed_simulator_starts_again_where_it_was() {
     let simulator = simulator(World::Rows { count: 1 }).await;
     let old_token = token(&simulator).await;
@@ -369,188 +394,6 @@ async fn tokens_expire_by_the_clock() {
         let expected = now() + chrono::TimeDelta::seconds(later);
         assert_eq!(DateTime::<Utc>::from(date), expected);
     }
-}
-
-#[tokio::test]
-async fn faults_by_table() {
-    let check = async |fault: Fault, such: fn(&Answer) -> bool| {
-        let simulator = simulator(World::Rows { count: 2_500 }).await;
-        let token = token(&simulator).await;
-        simulator.push_fault(When::page(2), fault.clone());
-        assert_eq!(get(&simulator, REPORT, &token).await.status, 200);
-        let second = REPORT
-            .replace("fromDateTime", "from")
-            .replace("toDateTime", "to")
-            + "?$skip=1000";
-        let answer = get(&simulator, &second, &token).await;
-        assert!(
-            such(&answer),
-            "{fault:?}: {} {:?}",
-            answer.status,
-            answer.headers
-        );
-        let healed = get(&simulator, &second, &token).await;
-        assert_eq!(healed.json()["@odata.count"], 1_000);
-    };
-    check(Fault::status(503), |a| {
-        a.status == 503 && a.json()["error"]["code"] == "ServiceUnavailable"
-    })
-    .await;
-    check(
-        Fault::Status {
-            status: 502,
-            body: ErrorBody::Html,
-            retry_after: None,
-        },
-        |a| a.status == 502 && a.headers["content-type"].starts_with("text/html"),
-    )
-    .await;
-    check(Fault::throttle("-5"), |a| {
-        a.status == 429
-            && a.headers["retry-after"] == "-5"
-            && a.json()["error"]["code"] == "TooManyRequests"
-    })
-    .await;
-    check(Fault::RefuseConnection, |a| a.status == 0).await;
-    check(Fault::CutBody, |a| {
-        a.status == 200 && !a.is_complete && !a.body.is_empty()
-    })
-    .await;
-    check(
-        Fault::SlowDrip {
-            bytes: 100_000,
-            pause: Duration::from_millis(1),
-        },
-        |a| a.json()["@odata.count"] == 1_000,
-    )
-    .await;
-    check(Fault::ExpireToken, |a| {
-        a.status == 401 && a.headers.contains_key("www-authenticate")
-    })
-    .await;
-    check(Fault::EmptyForbidden, |a| {
-        a.status == 403 && a.json()["error"]["message"] == ""
-    })
-    .await;
-    check(
-        Fault::ForeignNextLink("https://evil.example/".into()),
-        |a| a.json()["@odata.nextLink"] == "https://evil.example/",
-    )
-    .await;
-    check(Fault::LoopingNextLink, |a| {
-        a.next_link().ends_with("?$skip=1000")
-    })
-    .await;
-    check(Fault::RelativeNextLink, |a| {
-        a.next_link().starts_with("/beta/communications/")
-    })
-    .await;
-    check(Fault::NextLinkSpelling("@odata.NextLink".into()), |a| {
-        a.json()["@odata.NextLink"].is_string() && a.json()["@odata.nextLink"].is_null()
-    })
-    .await;
-    check(Fault::WrongContentType("text/plain".into()), |a| {
-        a.headers["content-type"] == "text/plain" && a.json()["@odata.count"] == 1_000
-    })
-    .await;
-    check(Fault::Html, |a| {
-        a.status == 200 && a.body.starts_with(b"<!DOCTYPE")
-    })
-    .await;
-    check(Fault::NotJson, |a| {
-        a.status == 200 && serde_json::from_slice::<serde_json::Value>(&a.body).is_err()
-    })
-    .await;
-    check(Fault::GzipBomb(50_000_000), |a| {
-        a.headers["content-encoding"] == "gzip" && a.body.len() < 500_000
-    })
-    .await;
-    check(Fault::HugePage(3_000_000), |a| {
-        a.body.len() > 3_000_000 && a.json()["@odata.count"] == 1_000
-    })
-    .await;
-    check(Fault::DeepNesting(500), |a| {
-        String::from_utf8_lossy(&a.body).matches('[').count() == 501
-    })
-    .await;
-    check(Fault::DuplicateKeys, |a| {
-        let row = String::from_utf8_lossy(&a.body)
-            .matches("\"totalCallCharge\":")
-            .count();
-        row == 2_000
-    })
-    .await;
-    check(
-        Fault::BadRow {
-            at: 3,
-            json: "{\"totalCallCharge\":1e400}".into(),
-        },
-        |a| {
-            a.body
-                .windows(30)
-                .any(|bytes| bytes.starts_with(b"{\"totalCallCharge\":1e400}"))
-        },
-    )
-    .await;
-    check(Fault::InvalidUtf8, |a| {
-        std::str::from_utf8(&a.body).is_err()
-    })
-    .await;
-    check(Fault::Redirect("https://evil.example/".into()), |a| {
-        a.status == 302 && a.headers["location"] == "https://evil.example/"
-    })
-    .await;
-    check(Fault::RepeatRows(10), |a| {
-        a.json()["@odata.count"] == 1_010
-            && a.json()["value"][10]["userPrincipalName"] == "user0001000@contoso.com"
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn token_faults_by_table() {
-    let check = async |fault: Fault, such: fn(&Answer) -> bool| {
-        let simulator = simulator(World::Rows { count: 1 }).await;
-        simulator.push_fault(When::token().tenant(TENANT), fault.clone());
-        let answer = post_token(&simulator, TENANT, &good_form(&simulator)).await;
-        assert!(such(&answer), "{fault:?}: {}", answer.status);
-        assert_eq!(
-            post_token(&simulator, TENANT, &good_form(&simulator))
-                .await
-                .status,
-            200
-        );
-    };
-    check(Fault::TokenError(53_003), |a| {
-        a.json()["error_codes"][0] == 53_003
-    })
-    .await;
-    check(Fault::TokenError(90_033), |a| a.status == 503).await;
-    check(Fault::ZeroLifetimeToken, |a| a.json()["expires_in"] == 0).await;
-    check(Fault::status(500), |a| {
-        a.status == 500 && a.json()["error"].is_string()
-    })
-    .await;
-    check(Fault::throttle("2"), |a| a.headers["retry-after"] == "2").await;
-    check(Fault::CutBody, |a| !a.is_complete).await;
-    check(Fault::RefuseConnection, |a| a.status == 0).await;
-}
-
-#[tokio::test]
-async fn stalls_end_with_the_client() {
-    let simulator = simulator(World::Rows { count: 10 }).await;
-    let token = token(&simulator).await;
-    simulator.push_fault(When::graph().always(), Fault::StallBody);
-    let mut connection = TcpStream::connect(simulator.address()).await.unwrap();
-    let request =
-        format!("GET {REPORT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut begin = [0; 600];
-    connection.read_exact(&mut begin).await.unwrap();
-    assert!(begin.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    drop(connection);
-    simulator.clear_faults();
-    assert_eq!(get(&simulator, REPORT, &token).await.status, 200);
 }
 
 #[tokio::test]
@@ -606,25 +449,25 @@ async fn answers_are_chunked_and_compressed_where_accepted() {
     assert_eq!(unpacked, plain.body);
 }
 
-struct Answer {
+pub(super) struct Answer {
     /// 0 where the connection ended without one.
-    status: u16,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-    is_complete: bool,
+    pub(super) status: u16,
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: Vec<u8>,
+    pub(super) is_complete: bool,
 }
 
 impl Answer {
-    fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    fn next_link(&self) -> String {
+    pub(super) fn next_link(&self) -> String {
         self.json()["@odata.nextLink"].as_str().unwrap().to_owned()
     }
 }
 
-async fn simulator(world: World) -> Simulator {
+pub(super) async fn simulator(world: World) -> Simulator {
     Simulator::start(options(world)).await.unwrap()
 }
 
@@ -639,7 +482,7 @@ fn now() -> DateTime<Utc> {
     "2026-11-21T13:00:00Z".parse().unwrap()
 }
 
-fn good_form(simulator: &Simulator) -> [(&'static str, &'static str); 4] {
+pub(super) fn good_form(simulator: &Simulator) -> [(&'static str, &'static str); 4] {
     let scope = format!("{}/.default", simulator.url());
     [
         ("grant_type", "client_credentials"),
@@ -649,7 +492,7 @@ fn good_form(simulator: &Simulator) -> [(&'static str, &'static str); 4] {
     ]
 }
 
-async fn token(simulator: &Simulator) -> String {
+pub(super) async fn token(simulator: &Simulator) -> String {
     token_of(simulator, TENANT).await
 }
 
@@ -658,7 +501,11 @@ async fn token_of(simulator: &Simulator, tenant: &str) -> String {
     answer.json()["access_token"].as_str().unwrap().to_owned()
 }
 
-async fn post_token(simulator: &Simulator, tenant: &str, form: &[(&str, &str)]) -> Answer {
+pub(super) async fn post_token(
+    simulator: &Simulator,
+    tenant: &str,
+    form: &[(&str, &str)],
+) -> Answer {
     let form = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(form)
         .finish();
@@ -672,7 +519,7 @@ async fn post_token(simulator: &Simulator, tenant: &str, form: &[(&str, &str)]) 
     .await
 }
 
-async fn get(simulator: &Simulator, path: &str, token: &str) -> Answer {
+pub(super) async fn get(simulator: &Simulator, path: &str, token: &str) -> Answer {
     let authorization = format!("authorization: Bearer {token}");
     let headers = ["client-request-id: mine", authorization.as_str()];
     let headers = if token.is_empty() {
@@ -685,15 +532,13 @@ async fn get(simulator: &Simulator, path: &str, token: &str) -> Answer {
 
 async fn exchange(simulator: &Simulator, line: &str, headers: &[&str], body: &str) -> Answer {
     let mut connection = TcpStream::connect(simulator.address()).await.unwrap();
-    let mut request = format!(
-        "{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
-        simulator.address()
+    let headers = headers.iter().map(|header| format!("{header}\r\n"));
+    let request = format!(
+        "{line} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{}content-length: {}\r\n\r\n{body}",
+        simulator.address(),
+        headers.collect::<String>(),
+        body.len()
     );
-    for header in headers {
-        request.push_str(header);
-        request.push_str("\r\n");
-    }
-    request += &format!("content-length: {}\r\n\r\n{body}", body.len());
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     // A connection that breaks off leaves what came before.
@@ -738,8 +583,8 @@ fn parse(bytes: &[u8]) -> Answer {
     }
 }
 
-const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(super) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
 const SECRET: &str = "a secret & more";
 const FUNCTION: &str = "/beta/communications/callRecords/getPstnOnlineMeetingDialoutReport";
-const REPORT: &str = "/beta/communications/callRecords/getPstnOnlineMeetingDialoutReport(fromDateTime=2026-11-01T00%3A00%3A00Z,toDateTime=2026-11-21T13%3A00%3A00Z)";
+pub(super) const REPORT: &str = "/beta/communications/callRecords/getPstnOnlineMeetingDialoutReport(fromDateTime=2026-11-01T00%3A00%3A00Z,toDateTime=2026-11-21T13%3A00%3A00Z)";
