@@ -18,6 +18,8 @@ pub mod world;
 mod fault_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;
 
 use std::collections::HashMap;
 use std::io;

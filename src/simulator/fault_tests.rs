@@ -159,19 +159,28 @@ async fn token_faults_by_table() {
 
 #[tokio::test]
 async fn stalls_end_with_the_client() {
-    let simulator = simulator(World::Rows { count: 10 }).await;
-    let token = token(&simulator).await;
-    simulator.push_fault(When::graph().always(), Fault::StallBody);
-    let mut connection = TcpStream::connect(simulator.address()).await.unwrap();
-    let request =
-        format!("GET {REPORT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut begin = [0; 600];
-    connection.read_exact(&mut begin).await.unwrap();
-    assert!(begin.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    drop(connection);
-    simulator.clear_faults();
-    assert_eq!(get(&simulator, REPORT, &token).await.status, 200);
+    for fault in [Fault::StallHead, Fault::StallBody] {
+        let simulator = simulator(World::Rows { count: 10 }).await;
+        let token = token(&simulator).await;
+        simulator.push_fault(When::graph().always(), fault.clone());
+        let mut connection = TcpStream::connect(simulator.address()).await.unwrap();
+        let request =
+            format!("GET {REPORT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        simulator.wait_for_requests(2).await;
+        if fault == Fault::StallBody {
+            let mut begin = [0; 600];
+            connection.read_exact(&mut begin).await.unwrap();
+            assert!(begin.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+        drop(connection);
+        // Besides the simulator and its loop only connections hold this.
+        while Arc::strong_count(&simulator.shared) > 2 {
+            tokio::task::yield_now().await;
+        }
+        simulator.clear_faults();
+        assert_eq!(get(&simulator, REPORT, &token).await.status, 200);
+    }
 }
 
 /// The fault befalls the second page of three.

@@ -9,6 +9,7 @@ use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue,
     LOCATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE,
 };
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
@@ -52,72 +53,48 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Unanswered> {
     let (parts, body) = request.into_parts();
-    let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
-    let headers = &parts.headers;
-    let endpoint = Endpoint::of(&parts.method, path);
-    let bearer = text(headers, &AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    let claims = bearer
-        .ok_or("Access token is empty.")
-        .and_then(|bearer| entra::read(bearer).ok_or("IDX14100: JWT is not well formed."));
+    let query = parts.uri.query().unwrap_or_default();
+    let endpoint = Endpoint::of(&parts.method, parts.uri.path());
+    let is_graph = endpoint.kind() == Kind::Graph;
+    let bearer = text(&parts.headers, &AUTHORIZATION)
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or("Access token is empty.");
+    let claims =
+        bearer.and_then(|bearer| entra::read(bearer).ok_or("IDX14100: JWT is not well formed."));
     let tenant = match &endpoint {
         Endpoint::Token { tenant } => Some(tenant.clone()),
         _ => claims.as_ref().ok().map(|claims| claims.tenant_id.clone()),
     };
-    let client_request_id = text(headers, &CLIENT_REQUEST_ID).map(str::to_owned);
+    let client_request_id = text(&parts.headers, &CLIENT_REQUEST_ID).map(str::to_owned);
     let (number, graph_number) = shared.journal.received(
         endpoint.kind(),
         journal::Request {
             method: parts.method.to_string(),
             path: parts.uri.to_string(),
             status: None,
-            bearer: bearer.is_some(),
+            bearer: bearer.is_ok(),
             tenant: tenant.clone(),
             client_request_id: client_request_id.clone(),
-            user_agent: text(headers, &USER_AGENT).map(str::to_owned),
+            user_agent: text(&parts.headers, &USER_AGENT).map(str::to_owned),
         },
     );
-    let is_graph = endpoint.kind() == Kind::Graph;
     let page = is_graph.then(|| callrecords::skip(query) / shared.page_size + 1);
-    let mut fault = shared.faults().take(Occasion {
-        page,
-        tenant: tenant.as_deref(),
-    });
-    if let (None, true, Some(spontaneous)) = (&fault, is_graph, shared.spontaneous) {
-        fault = spontaneous.fault(graph_number);
-    }
+    let fault = fault(shared, page, tenant.as_deref(), graph_number);
     match fault {
         Some(Fault::RefuseConnection) => return Err(Unanswered),
         Some(Fault::StallHead) => future::pending().await,
         _ => {}
     }
-
     let request_id = Uuid::new_v4().to_string();
     let ids = Ids {
         client_request: client_request_id.unwrap_or_else(|| request_id.clone()),
         request: request_id,
         date: (shared.now)(),
     };
-    let lifetime = match fault {
-        Some(Fault::ZeroLifetimeToken) => 0,
-        _ => shared.token_lifetime,
-    };
-    let reply = match (instead(shared, is_graph, &ids, fault.as_ref()), endpoint) {
-        (Some(reply), _) => reply,
-        (None, Endpoint::Token { tenant }) => {
-            let form = Limited::new(body, FORM_BYTES_MAX);
-            let form = form.collect().await.map_err(|_| Unanswered)?.to_bytes();
-            let is_form = text(headers, &CONTENT_TYPE)
-                .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
-            entra::token(shared, &tenant, if is_form { &form } else { b"" }, lifetime)
-        }
-        (None, Endpoint::MachineIdentity) => {
-            entra::machine_identity(shared, headers, query, lifetime)
-        }
-        (None, Endpoint::AppIdentity) => entra::app_identity(shared, headers, query, lifetime),
-        (None, Endpoint::Graph) => {
-            callrecords::answer(shared, &parts.uri, claims, &ids, fault.as_ref())
-        }
-        (None, Endpoint::None) => Reply::new(404, "text/plain", Vec::new()),
+    let reply = match instead(shared, is_graph, &ids, fault.as_ref()) {
+        Some(reply) => reply,
+        None if is_graph => callrecords::answer(shared, &parts.uri, claims, &ids, fault.as_ref()),
+        None => endpoint.reply(shared, &parts, body, fault.as_ref()).await?,
     };
     let reply = if is_graph {
         reply.with_graph_headers(&ids)
@@ -125,10 +102,24 @@ pub(super) async fn answer(
         reply
     };
     let compress = is_graph
-        && text(headers, &ACCEPT_ENCODING).is_some_and(|encodings| encodings.contains("gzip"));
+        && text(&parts.headers, &ACCEPT_ENCODING).is_some_and(|codings| codings.contains("gzip"));
     let response = reply.into_response(ids.date, compress, fault);
     shared.journal.answered(number, response.status().as_u16());
     Ok(response)
+}
+
+/// The fault that befalls a request: one that waits for it, else one that comes by itself.
+fn fault(
+    shared: &Shared,
+    page: Option<usize>,
+    tenant: Option<&str>,
+    graph_number: u64,
+) -> Option<Fault> {
+    let waiting = shared.faults().take(Occasion { page, tenant });
+    waiting.or_else(|| {
+        page.and(shared.spontaneous)
+            .and_then(|spontaneous| spontaneous.fault(graph_number))
+    })
 }
 
 /// The answer of a fault that needs none of the endpoint's.
@@ -195,6 +186,35 @@ impl Endpoint {
             }
             _ => Self::None,
         }
+    }
+
+    /// Of those that are not Graph's.
+    async fn reply(
+        self,
+        shared: &Shared,
+        parts: &Parts,
+        body: Incoming,
+        fault: Option<&Fault>,
+    ) -> Result<Reply, Unanswered> {
+        let query = parts.uri.query().unwrap_or_default();
+        let lifetime = match fault {
+            Some(Fault::ZeroLifetimeToken) => 0,
+            _ => shared.token_lifetime,
+        };
+        Ok(match self {
+            Self::Token { tenant } => {
+                let form = Limited::new(body, FORM_BYTES_MAX);
+                let form = form.collect().await.map_err(|_| Unanswered)?.to_bytes();
+                let is_form = text(&parts.headers, &CONTENT_TYPE)
+                    .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+                entra::token(shared, &tenant, if is_form { &form } else { b"" }, lifetime)
+            }
+            Self::MachineIdentity => {
+                entra::machine_identity(shared, &parts.headers, query, lifetime)
+            }
+            Self::AppIdentity => entra::app_identity(shared, &parts.headers, query, lifetime),
+            Self::Graph | Self::None => Reply::new(404, "text/plain", Vec::new()),
+        })
     }
 
     fn kind(&self) -> Kind {
