@@ -63,7 +63,8 @@ pub struct Options {
     pub token_lifetime: u32,
     /// Faults that come without being asked for.
     pub spontaneous: Option<Spontaneous>,
-    now: Arc<Now>,
+    /// The time of day: of token lifetimes, of `Date`, and after which nothing has happened yet.
+    pub now: Arc<Now>,
 }
 
 /// A customer of Microsoft's with one registered application. Any of its credentials proves it.
@@ -91,7 +92,8 @@ pub struct Tenant {
     pub world: World,
 }
 
-type Now = dyn Fn() -> DateTime<Utc> + Send + Sync;
+/// A wall clock.
+pub type Now = dyn Fn() -> DateTime<Utc> + Send + Sync;
 
 /// What all connections know.
 struct Shared {
