@@ -1,0 +1,372 @@
+//! What can go wrong, and when.
+//!
+//! Faults wait in a queue; a request takes the first that is meant for it, so one request suffers at most one.
+
+use std::time::Duration;
+
+use super::scenario::mixed;
+
+/// Something that goes wrong with one request.
+///
+/// A fault that has no meaning for the request that takes it (a token error on a page) is used up without effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An error status. See [`Fault::status`] and [`Fault::throttle`].
+    Status {
+        /// 429, 503, …
+        status: u16,
+        /// What comes with it.
+        body: ErrorBody,
+        /// The header `Retry-After` letter by letter; left out where no header can hold it.
+        retry_after: Option<String>,
+    },
+    /// The connection is closed without an answer. For one that is refused, stop the simulator.
+    RefuseConnection,
+    /// Nothing is answered until the client or the simulator goes away.
+    StallHead,
+    /// The head and half of the body, then nothing until the client or the simulator goes away.
+    StallBody,
+    /// The body in pieces of so many bytes with a pause before each.
+    SlowDrip {
+        /// Bytes of a piece.
+        bytes: usize,
+        /// Time between two.
+        pause: Duration,
+    },
+    /// The connection breaks off in the middle of the body.
+    CutBody,
+    /// Graph calls the token expired.
+    ExpireToken,
+    /// Graph's 403 whose message is empty.
+    EmptyForbidden,
+    /// An error of the token endpoint, by its AADSTS number.
+    TokenError(u32),
+    /// A token that is no longer valid when it arrives.
+    ZeroLifetimeToken,
+    /// The page names this URL as the next, also where it is the last.
+    ForeignNextLink(String),
+    /// The page names itself as the next.
+    LoopingNextLink,
+    /// The link to the next page has no scheme and host.
+    RelativeNextLink,
+    /// The key `@odata.nextLink` is spelt like this.
+    NextLinkSpelling(String),
+    /// The answer with another `Content-Type`.
+    WrongContentType(String),
+    /// 200 with a web page.
+    Html,
+    /// 200 with something that only claims to be JSON.
+    NotJson,
+    /// A page that decompresses to at least so many bytes. Compressed whether or not the client accepts it.
+    GzipBomb(u64),
+    /// A page with a field of so many bytes, uncompressed.
+    HugePage(u64),
+    /// A page with arrays nested so deep.
+    DeepNesting(u32),
+    /// Each row of the page tells its charge twice, the second time otherwise.
+    DuplicateKeys,
+    /// This JSON text comes as one more row of the page.
+    BadRow {
+        /// Position in the page, from 0; at the end where the page is shorter.
+        at: usize,
+        /// The text, which need not be a row and need not be JSON.
+        json: String,
+    },
+    /// Bytes that are no UTF-8 in the first user principal name of the page.
+    InvalidUtf8,
+    /// 302 to this URL.
+    Redirect(String),
+    /// The page begins so many rows early, so that it repeats the end of the one before.
+    RepeatRows(usize),
+}
+
+/// What an error status comes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorBody {
+    /// The JSON that the endpoint writes for its errors.
+    Json,
+    /// A gateway's page for people.
+    Html,
+    /// Nothing.
+    Empty,
+}
+
+/// Which requests a fault is meant for: once unless it says otherwise.
+#[derive(Clone, Debug)]
+pub struct When {
+    moment: Moment,
+    left: Option<u32>,
+    tenant: Option<String>,
+}
+
+/// Faults that come without being asked for, as in a demo: the same for the same number of requests before.
+///
+/// Never two in a row, so that a client that tries again always gets on.
+#[derive(Clone, Copy, Debug)]
+pub struct Spontaneous {
+    /// Another seed, other moments.
+    pub seed: u64,
+    /// One of so many requests to Graph gets a 429 with `Retry-After: 1`; none where it is less than 2.
+    pub throttle_one_in: u32,
+    /// One of so many requests to Graph finds its token expired; none where it is less than 2.
+    pub expire_one_in: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Any,
+    Token,
+    Graph,
+    Page(usize),
+}
+
+/// What a request tells about itself that a fault may wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Occasion<'a> {
+    /// Of a request to Graph, from 1.
+    pub(super) page: Option<usize>,
+    pub(super) tenant: Option<&'a str>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue(Vec<(When, Fault)>);
+
+impl Fault {
+    /// An error status with the endpoint's own body.
+    #[must_use]
+    pub fn status(status: u16) -> Self {
+        Self::Status {
+            status,
+            body: ErrorBody::Json,
+            retry_after: None,
+        }
+    }
+
+    /// 429 with this `Retry-After`: `"1"`, an HTTP date, `"86400"`, `"-5"`.
+    #[must_use]
+    pub fn throttle(retry_after: &str) -> Self {
+        Self::Status {
+            status: 429,
+            body: ErrorBody::Json,
+            retry_after: Some(retry_after.to_owned()),
+        }
+    }
+}
+
+impl When {
+    /// The next request, whichever it is.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::at(Moment::Any)
+    }
+
+    /// The next request for a token.
+    #[must_use]
+    pub fn token() -> Self {
+        Self::at(Moment::Token)
+    }
+
+    /// The next request to Graph.
+    #[must_use]
+    pub fn graph() -> Self {
+        Self::at(Moment::Graph)
+    }
+
+    /// The next request to Graph for this page, counted from 1.
+    #[must_use]
+    pub fn page(number: usize) -> Self {
+        Self::at(Moment::Page(number))
+    }
+
+    /// So many such requests, not only one.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self {
+            left: Some(times),
+            ..self
+        }
+    }
+
+    /// All such requests until the faults are cleared.
+    #[must_use]
+    pub fn always(self) -> Self {
+        Self { left: None, ..self }
+    }
+
+    /// Only those of one tenant, by its id.
+    #[must_use]
+    pub fn tenant(self, tenant_id: &str) -> Self {
+        Self {
+            tenant: Some(tenant_id.to_owned()),
+            ..self
+        }
+    }
+
+    fn at(moment: Moment) -> Self {
+        Self {
+            moment,
+            left: Some(1),
+            tenant: None,
+        }
+    }
+
+    fn is(&self, occasion: Occasion<'_>) -> bool {
+        let moment = match self.moment {
+            Moment::Any => true,
+            Moment::Token => occasion.page.is_none(),
+            Moment::Graph => occasion.page.is_some(),
+            Moment::Page(number) => occasion.page == Some(number),
+        };
+        let tenant = match &self.tenant {
+            None => true,
+            tenant => tenant.as_deref() == occasion.tenant,
+        };
+        moment && tenant && self.left != Some(0)
+    }
+}
+
+impl Spontaneous {
+    /// What befalls the request to Graph with this number.
+    pub(super) fn fault(self, number: u64) -> Option<Fault> {
+        let due = self.due(number)?;
+        // Two blocks of different length can fall on neighbours: the second waits for its next block.
+        let neighbour = number.checked_sub(1).and_then(|before| self.due(before));
+        neighbour.is_none().then_some(due)
+    }
+
+    fn due(self, number: u64) -> Option<Fault> {
+        let falls = |one_in: u32, salt: u64| {
+            let one_in = u64::from(one_in);
+            one_in >= 2
+                && number % one_in == mixed(self.seed ^ mixed(number / one_in + salt)) % one_in
+        };
+        if falls(self.throttle_one_in, 1 << 40) {
+            Some(Fault::throttle("1"))
+        } else if falls(self.expire_one_in, 2 << 40) {
+            Some(Fault::ExpireToken)
+        } else {
+            None
+        }
+    }
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, when: When, fault: Fault) {
+        self.0.push((when, fault));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The first fault that is meant for a request.
+    pub(super) fn take(&mut self, occasion: Occasion<'_>) -> Option<Fault> {
+        let at = self.0.iter().position(|(when, _)| when.is(occasion))?;
+        let (when, fault) = &mut self.0[at];
+        let fault = fault.clone();
+        if let Some(left) = &mut when.left {
+            *left -= 1;
+            if *left == 0 {
+                self.0.remove(at);
+            }
+        }
+        Some(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: Occasion<'_> = Occasion {
+        page: None,
+        tenant: Some("a"),
+    };
+    const FIRST_PAGE: Occasion<'_> = Occasion {
+        page: Some(1),
+        tenant: Some("a"),
+    };
+    const SECOND_PAGE_OF_B: Occasion<'_> = Occasion {
+        page: Some(2),
+        tenant: Some("b"),
+    };
+
+    #[test]
+    fn a_request_takes_the_first_fault_meant_for_it() {
+        let check = |when: When, expected: [bool; 6]| {
+            let mut queue = Queue::default();
+            queue.push(when, Fault::Html);
+            let occasions = [TOKEN, FIRST_PAGE, SECOND_PAGE_OF_B];
+            let taken: Vec<bool> = occasions
+                .into_iter()
+                .chain(occasions)
+                .map(|occasion| queue.take(occasion).is_some())
+                .collect();
+            assert_eq!(taken, expected);
+        };
+        check(When::any(), [true, false, false, false, false, false]);
+        check(When::token(), [true, false, false, false, false, false]);
+        check(When::graph(), [false, true, false, false, false, false]);
+        check(When::page(2), [false, false, true, false, false, false]);
+        check(When::any().times(0), [false; 6]);
+        check(
+            When::any().times(2),
+            [true, true, false, false, false, false],
+        );
+        check(
+            When::graph().always(),
+            [false, true, true, false, true, true],
+        );
+        check(
+            When::graph().tenant("b").always(),
+            [false, false, true, false, false, true],
+        );
+    }
+
+    #[test]
+    fn cleared_faults_are_gone() {
+        let mut queue = Queue::default();
+        queue.push(When::any().always(), Fault::Html);
+        queue.clear();
+        assert_eq!(queue.take(TOKEN), None);
+    }
+
+    #[test]
+    fn spontaneous_faults_never_come_twice_in_a_row() {
+        let spontaneous = Spontaneous {
+            seed: 7,
+            throttle_one_in: 5,
+            expire_one_in: 7,
+        };
+        let faults: Vec<_> = (0..10_000)
+            .map(|number| spontaneous.fault(number))
+            .collect();
+        assert!(
+            faults
+                .windows(2)
+                .all(|pair| pair[0].is_none() || pair[1].is_none())
+        );
+        assert!(
+            faults
+                .iter()
+                .flatten()
+                .filter(|fault| **fault == Fault::ExpireToken)
+                .count()
+                > 500
+        );
+        assert!(
+            faults
+                .iter()
+                .flatten()
+                .filter(|fault| **fault != Fault::ExpireToken)
+                .count()
+                > 1_000
+        );
+        assert_eq!(
+            faults,
+            (0..10_000)
+                .map(|number| spontaneous.fault(number))
+                .collect::<Vec<_>>()
+        );
+    }
+}

@@ -1,0 +1,568 @@
+//! A believable company that dials out of its meetings: who calls, when, where to, and what it costs.
+//!
+//! Every call is a pure function of the seed, the person and the hour, so that a report is one of the seed and the
+//! window. No call is stored and nothing is rounded: a charge is an integer of ten-thousandths.
+//! What this module does not do: model the included minutes as the shared pool that they are. A pool would make a
+//! call's price depend on all calls before it, and two windows would no longer add up to the one that they tile.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Builder;
+
+use super::world::{Charge, Expected, Row};
+
+/// What a [`Company`] is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// Another seed is another company.
+    pub seed: u64,
+    /// People with an account; about one in seven never dials out.
+    pub users: u32,
+    /// Dial-out calls of the whole company in an average hour of the week: its pace.
+    pub calls_per_hour: u32,
+}
+
+/// A company: its people, and by them all the calls that it ever makes.
+#[derive(Debug)]
+pub struct Company {
+    scenario: Scenario,
+    people: Vec<Person>,
+    activity: u64,
+}
+
+#[derive(Debug)]
+struct Person {
+    id: String,
+    principal_name: String,
+    display_name: String,
+    country: &'static Country,
+    /// Share in the company's calls, relative to the others'.
+    activity: u32,
+    /// How many of a hundred calls go abroad.
+    abroad: u32,
+    seed: u64,
+}
+
+#[derive(Debug)]
+struct Country {
+    code: &'static str,
+    currency: &'static str,
+    minutes_east: i64,
+    tariff: Tariff,
+}
+
+/// Ten-thousandths of the currency's unit.
+#[derive(Clone, Copy, Debug)]
+struct Tariff {
+    per_started_minute: u32,
+    per_connection: u32,
+}
+
+struct Call {
+    /// Seconds since 1970.
+    start: i64,
+    seconds: u32,
+    abroad: bool,
+    charge: Charge,
+}
+
+impl Default for Scenario {
+    /// The demo's company. Its calls come faster than in life, two in three seconds on average, so that the next poll shows
+    /// growth; few of them cost anything, so that a month still costs thousands.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            users: 320,
+            calls_per_hour: 2_400,
+        }
+    }
+}
+
+impl Company {
+    /// Hires the people.
+    #[must_use]
+    pub fn new(scenario: Scenario) -> Self {
+        let people: Vec<Person> = (0..scenario.users)
+            .map(|number| Person::hire(scenario.seed, number))
+            .collect();
+        Self {
+            scenario,
+            activity: people.iter().map(|person| u64::from(person.activity)).sum(),
+            people,
+        }
+    }
+
+    /// The dial-out report of the calls that start from `from` to `to`, both inclusive; in the order of the people.
+    pub(super) fn dialout(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<String> {
+        // Calls start on whole seconds.
+        let first = from.timestamp() + i64::from(from.timestamp_subsec_nanos() > 0);
+        let last = to.timestamp();
+        let mut rows = Vec::with_capacity(2 * self.people.len());
+        for person in self.people.iter().filter(|person| person.activity > 0) {
+            let mut contexts = [(0, 0, Charge(0)); 2];
+            for hour in first.div_euclid(HOUR)..=last.div_euclid(HOUR) {
+                for call in self.calls(person, hour) {
+                    if (first..=last).contains(&call.start) {
+                        let (calls, seconds, charge) = &mut contexts[usize::from(call.abroad)];
+                        *calls += 1;
+                        *seconds += u64::from(call.seconds);
+                        charge.0 += call.charge.0;
+                    }
+                }
+            }
+            for (context, (calls, seconds, charge)) in CONTEXTS.into_iter().zip(contexts) {
+                if calls > 0 {
+                    let row = Row {
+                        user_id: &person.id,
+                        principal_name: &person.principal_name,
+                        display_name: &person.display_name,
+                        location: person.country.code,
+                        context,
+                        currency: person.country.currency,
+                        calls,
+                        seconds,
+                        charge,
+                    };
+                    rows.push(row.json());
+                }
+            }
+        }
+        rows
+    }
+
+    /// The oracle: every call of the hours around, kept where its time lies within, added one by one.
+    pub(super) fn expected(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Expected {
+        let mut expected = Expected::default();
+        for person in &self.people {
+            let mut contexts = std::collections::BTreeSet::new();
+            let mut hour = from - TimeDelta::hours(2);
+            while hour <= to + TimeDelta::hours(2) {
+                for call in self.calls(person, hour.timestamp().div_euclid(HOUR)) {
+                    let start = DateTime::from_timestamp(call.start, 0)
+                        .expect("a call lies in an hour that a DateTime has");
+                    if from <= start && start <= to {
+                        let context = CONTEXTS[usize::from(call.abroad)];
+                        contexts.insert(context);
+                        expected.add(
+                            person.country.currency,
+                            context,
+                            1,
+                            u64::from(call.seconds),
+                            call.charge,
+                        );
+                    }
+                }
+                hour += TimeDelta::hours(1);
+            }
+            expected.rows += contexts.len();
+        }
+        expected
+    }
+
+    /// The calls that the person starts in an hour since 1970.
+    fn calls(&self, person: &Person, hour: i64) -> impl Iterator<Item = Call> {
+        let mut dice = Dice(person.seed ^ mixed(hour.cast_unsigned()));
+        let mean = u64::from(self.scenario.calls_per_hour)
+            * u64::from(person.activity)
+            * person.country.busyness(hour)
+            * 168
+            * MILLION
+            / (self.activity.max(1) * BUSYNESS_OF_A_WEEK);
+        // Between none and twice the mean, and the fraction as a chance.
+        let millionths = mean * 2 * u64::from(dice.below(1_000_000)) / MILLION;
+        let calls = (millionths + u64::from(dice.below(1_000_000))) / MILLION;
+        let (tariff, abroad) = (person.country.tariff, person.abroad);
+        (0..calls).map(move |_| Call::make(&mut dice, hour, tariff, abroad))
+    }
+}
+
+impl Person {
+    fn hire(seed: u64, number: u32) -> Self {
+        let mut dice = Dice(mixed(seed) ^ mixed(u64::from(number) << 32));
+        // A step without a common divisor with the number of names meets every name before any comes again.
+        let names = FIRST_NAMES.len() * LAST_NAMES.len();
+        let nth = usize::try_from(number).expect("at least 32 bits");
+        let name = (nth * 371 + usize::from(seed.to_le_bytes()[0])) % names;
+        let (first, last) = (
+            FIRST_NAMES[name % FIRST_NAMES.len()],
+            LAST_NAMES[name / FIRST_NAMES.len()],
+        );
+        let namesakes = match nth / names {
+            0 => String::new(),
+            n => (n + 1).to_string(),
+        };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&dice.roll().to_le_bytes());
+        id[8..].copy_from_slice(&dice.roll().to_le_bytes());
+        Self {
+            id: Builder::from_random_bytes(id).into_uuid().to_string(),
+            principal_name: format!("{}.{}{namesakes}@contoso.com", ascii(first), ascii(last)),
+            display_name: format!("{first} {last}"),
+            country: match dice.below(100) {
+                0..40 => &COUNTRIES[0],
+                40..60 => &COUNTRIES[1],
+                60..80 => &COUNTRIES[2],
+                80..90 => &COUNTRIES[3],
+                _ => &COUNTRIES[4],
+            },
+            activity: match dice.below(100) {
+                0..14 => 0,
+                14..90 => 1 + dice.below(8),
+                _ => 15 + dice.below(25),
+            },
+            abroad: match dice.below(100) {
+                0..45 => 0,
+                45..93 => 2 + dice.below(7),
+                _ => 20 + dice.below(30),
+            },
+            seed: dice.roll(),
+        }
+    }
+}
+
+impl Country {
+    /// How much is dialled in an hour, by the clock on the wall there.
+    fn busyness(&self, hour: i64) -> u64 {
+        let local = (hour * 60 + self.minutes_east).div_euclid(60);
+        // 1970 began on a Thursday.
+        let weekday = (local.div_euclid(24) + 3).rem_euclid(7);
+        match (weekday, local.rem_euclid(24)) {
+            (5.., _) | (_, ..7 | 20..) => BUSYNESS_AT_REST,
+            (_, 7 | 12 | 18..) => BUSYNESS_AT_THE_EDGES,
+            _ => BUSYNESS_AT_WORK,
+        }
+    }
+}
+
+impl Call {
+    fn make(dice: &mut Dice, hour: i64, domestic: Tariff, abroad: u32) -> Self {
+        let start = hour * HOUR + i64::from(dice.below(3600));
+        let seconds = match dice.below(25) {
+            0..24 => 15 + dice.below(200),
+            _ => 240 + dice.below(1_500),
+        };
+        let abroad = dice.below(100) < abroad;
+        let tariff = if abroad {
+            // Near countries are called oftener than far ones.
+            let nearness = dice.below(36);
+            ABROAD[usize::from(nearness >= 15)
+                + usize::from(nearness >= 24)
+                + usize::from(nearness >= 30)
+                + usize::from(nearness >= 34)]
+        } else if dice.below(100) < 84 {
+            INCLUDED
+        } else {
+            domestic
+        };
+        let ten_thousandths =
+            seconds.div_ceil(60) * tariff.per_started_minute + tariff.per_connection;
+        Self {
+            start,
+            seconds,
+            abroad,
+            charge: Charge(i64::from(ten_thousandths)),
+        }
+    }
+}
+
+/// `SplitMix64`: a few instructions, no state but a number, and the same on every machine for ever, which no crate's
+/// generator promises.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mixed(self.0)
+    }
+
+    /// From 0 to one less than `bound`.
+    pub(super) fn below(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.roll() % u64::from(bound)).expect("a remainder is below its divisor")
+    }
+}
+
+pub(super) const fn mixed(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+fn ascii(name: &str) -> String {
+    name.to_lowercase()
+        .replace('ö', "oe")
+        .replace('ü', "ue")
+        .replace(['ë', 'é'], "e")
+        .replace(['\'', ' '], "")
+}
+
+const HOUR: i64 = 3_600;
+const MILLION: u64 = 1_000_000;
+
+const BUSYNESS_AT_WORK: u64 = 12;
+const BUSYNESS_AT_THE_EDGES: u64 = 7;
+const BUSYNESS_AT_REST: u64 = 5;
+/// Nine hours of work and four at the edges on five days, the rest at rest.
+const BUSYNESS_OF_A_WEEK: u64 =
+    45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
+
+const CONTEXTS: [&str; 2] = ["Domestic", "International"];
+
+const COUNTRIES: [Country; 5] = [
+    country("US", "USD", -300, 118, 0),
+    country("GB", "GBP", 0, 96, 50),
+    country("DE", "EUR", 60, 125, 0),
+    country("NL", "EUR", 60, 140, 25),
+    country("IN", "USD", 330, 310, 0),
+];
+
+/// A call within the minutes that the licences include.
+const INCLUDED: Tariff = Tariff {
+    per_started_minute: 0,
+    per_connection: 0,
+};
+
+/// From near to far.
+const ABROAD: [Tariff; 5] = [
+    tariff(255, 0),
+    tariff(610, 50),
+    tariff(1_275, 100),
+    tariff(3_450, 250),
+    tariff(8_200, 700),
+];
+
+const fn country(
+    code: &'static str,
+    currency: &'static str,
+    minutes_east: i64,
+    per_started_minute: u32,
+    per_connection: u32,
+) -> Country {
+    Country {
+        code,
+        currency,
+        minutes_east,
+        tariff: tariff(per_started_minute, per_connection),
+    }
+}
+
+const fn tariff(per_started_minute: u32, per_connection: u32) -> Tariff {
+    Tariff {
+        per_started_minute,
+        per_connection,
+    }
+}
+
+const FIRST_NAMES: [&str; 24] = [
+    "Adele", "Aisha", "Alex", "Anna", "Arjun", "Ben", "Chloé", "Diego", "Emily", "Grady", "Hana",
+    "Isaiah", "Johanna", "Jörg", "Lidia", "Lynne", "Megan", "Miriam", "Nestor", "Patti", "Pradeep",
+    "Ruwini", "Thijs", "Zoë",
+];
+
+const LAST_NAMES: [&str; 25] = [
+    "Archer",
+    "Bakker",
+    "Berger",
+    "Bowen",
+    "Cartwright",
+    "De Vries",
+    "Fischer",
+    "Graham",
+    "Gupta",
+    "Holloway",
+    "Iyer",
+    "Jansen",
+    "Keller",
+    "Langer",
+    "Müller",
+    "Nair",
+    "O'Brien",
+    "Patel",
+    "Perera",
+    "Robbins",
+    "Schröder",
+    "Sherman",
+    "Vance",
+    "Wilber",
+    "Young",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_month_is_believable() {
+        let company = Company::new(Scenario::default());
+        let expected = company.expected(time("2026-11-01T00:00:00Z"), time("2026-11-30T23:59:59Z"));
+        let currencies = expected.by_currency();
+        assert_eq!(
+            currencies.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["EUR", "GBP", "USD"]
+        );
+        for (currency, sum) in &currencies {
+            assert!(
+                (1_000..100_000).contains(&(sum.charge.0 / 10_000)),
+                "{currency} {}",
+                sum.charge
+            );
+        }
+        let of = |context: &str| {
+            expected
+                .sums
+                .iter()
+                .filter(|((_, c), _)| c == context)
+                .fold((0, 0), |(calls, charge), (_, sum)| {
+                    (calls + sum.calls, charge + sum.charge.0)
+                })
+        };
+        let (home, abroad) = (of("Domestic"), of("International"));
+        assert!(home.0 > 5 * abroad.0, "few calls go abroad");
+        assert!(abroad.1 > 2 * home.1, "and cost most: {abroad:?} {home:?}");
+        assert!(expected.rows > 300 && expected.rows < 2 * 320);
+    }
+
+    #[test]
+    fn working_days_are_busier() {
+        let company = Company::new(Scenario::default());
+        let calls = |from: &str, to: &str| {
+            company
+                .expected(time(from), time(to))
+                .sums
+                .values()
+                .map(|sum| sum.calls)
+                .sum::<u64>()
+        };
+        let friday = calls("2026-11-20T14:00:00Z", "2026-11-20T15:00:00Z");
+        let night = calls("2026-11-20T02:00:00Z", "2026-11-20T03:00:00Z");
+        let sunday = calls("2026-11-22T14:00:00Z", "2026-11-22T15:00:00Z");
+        assert!(
+            friday > night * 3 / 2 && friday > sunday * 3 / 2,
+            "{friday} {night} {sunday}"
+        );
+    }
+
+    #[test]
+    fn a_minute_shows_growth_at_any_hour() {
+        let company = Company::new(Scenario::default());
+        let month = time("2026-11-01T00:00:00Z");
+        for hour in 0..7 * 24 {
+            let then = month + TimeDelta::hours(hour) + TimeDelta::minutes(30);
+            let minute = company.expected(then, then + TimeDelta::minutes(1));
+            assert!(
+                minute.sums.values().any(|sum| sum.charge.0 > 0),
+                "{then}: {minute:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn people_differ() {
+        let company = Company::new(Scenario {
+            users: 2_000,
+            ..Scenario::default()
+        });
+        let names: BTreeMap<_, _> = company
+            .people
+            .iter()
+            .map(|person| (&person.principal_name, &person.id))
+            .collect();
+        assert_eq!(names.len(), 2_000);
+        assert!(names.keys().all(|name| name.is_ascii()));
+    }
+
+    /// `cargo test --release -- --ignored --nocapture thirty_days`
+    #[test]
+    #[ignore = "a measurement, not a test"]
+    #[expect(
+        clippy::print_stdout,
+        clippy::disallowed_methods,
+        reason = "a measurement"
+    )]
+    fn thirty_days_of_three_hundred_users() {
+        let company = Company::new(Scenario {
+            users: 300,
+            ..Scenario::default()
+        });
+        let begun = std::time::Instant::now();
+        let rows = company.dialout(time("2026-11-01T00:00:00Z"), time("2026-12-01T00:00:00Z"));
+        println!("{} rows in {:?}", rows.len(), begun.elapsed());
+        let month = company.expected(time("2026-11-01T00:00:00Z"), time("2026-11-30T23:59:59Z"));
+        for (key, sum) in month.sums {
+            println!(
+                "{key:?} {} calls {} s {}",
+                sum.calls, sum.seconds, sum.charge
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// [a, b] and (b, c] add up to [a, c], key by key.
+        #[test]
+        fn windows_add_up(seed: u64, begin in 0_i64..2_000_000_000, first in 0_i64..100_000, second in 1_i64..100_000) {
+            let company = Company::new(Scenario { seed, users: 20, calls_per_hour: 200 });
+            let a = DateTime::from_timestamp(begin, 0).unwrap();
+            let b = a + TimeDelta::seconds(first);
+            let c = b + TimeDelta::seconds(second);
+            let after_b = b + TimeDelta::nanoseconds(100);
+            let mut sum = keyed(&company.dialout(a, b));
+            for (key, (calls, seconds, charge)) in keyed(&company.dialout(after_b, c)) {
+                let entry = sum.entry(key).or_default();
+                *entry = (entry.0 + calls, entry.1 + seconds, entry.2 + charge);
+            }
+            prop_assert_eq!(sum, keyed(&company.dialout(a, c)));
+        }
+
+        #[test]
+        fn reports_agree_with_the_oracle(seed: u64, begin in 0_i64..2_000_000_000, length in 0_i64..300_000, nanos in 0_u32..1_000_000_000) {
+            let company = Company::new(Scenario { seed, users: 20, calls_per_hour: 200 });
+            let from = DateTime::from_timestamp(begin, nanos).unwrap();
+            let to = from + TimeDelta::seconds(length);
+            let rows = company.dialout(from, to);
+            prop_assert_eq!(&rows, &Company::new(company.scenario).dialout(from, to));
+            let expected = company.expected(from, to);
+            prop_assert_eq!(rows.len(), expected.rows);
+            let mut sums: BTreeMap<(String, String), (u64, u64, i64)> = BTreeMap::new();
+            for ((_, currency, context), (calls, seconds, charge)) in keyed(&rows) {
+                let entry = sums.entry((currency, context)).or_default();
+                *entry = (entry.0 + calls, entry.1 + seconds, entry.2 + charge);
+            }
+            let oracle: BTreeMap<_, _> = expected
+                .sums
+                .into_iter()
+                .map(|(key, sum)| (key, (sum.calls, sum.seconds, sum.charge.0)))
+                .collect();
+            prop_assert_eq!(sums, oracle);
+        }
+    }
+
+    fn keyed(rows: &[String]) -> BTreeMap<(String, String, String), (u64, u64, i64)> {
+        rows.iter()
+            .map(|row| {
+                let charge = row
+                    .split("\"totalCallCharge\":")
+                    .nth(1)
+                    .and_then(|rest| rest.split(',').next())
+                    .unwrap();
+                let (units, fraction) = charge.split_once('.').unwrap();
+                let charge = units.parse::<i64>().unwrap() * 10_000
+                    + format!("{fraction:0<4}").parse::<i64>().unwrap();
+                let row: serde_json::Value = serde_json::from_str(row).unwrap();
+                let text = |key: &str| row[key].as_str().unwrap().to_owned();
+                let count = |key: &str| row[key].as_u64().unwrap();
+                (
+                    (text("userId"), text("currency"), text("destinationContext")),
+                    (count("totalCalls"), count("totalCallSeconds"), charge),
+                )
+            })
+            .collect()
+    }
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+}
