@@ -1,4 +1,4 @@
-//! What the process is told: flags in `args`, and here what is measured, from a file or the environment.
+//! What the process is told: flags in [`args`], and here what is measured, from a file or the environment.
 //!
 //! No setting exists in both, so there is no precedence to explain. A file is read strictly, and every mistake in it is
 //! told at once with its line and what to do. What this module does not do: read a secret. Secrets stay in their files
@@ -20,6 +20,7 @@ use url::Url;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
+pub mod args;
 mod environment;
 mod node;
 mod read;
