@@ -1,1 +1,364 @@
-//! To be written.
+//! What the process is told: flags in [`args`], and here what is measured, from a file or the environment.
+//!
+//! No setting exists in both, so there is no precedence to explain. A file is read strictly, and every mistake in it is
+//! told at once with its line and what to do. What this module does not do: read a secret. Secrets stay in their files
+//! until they are used, so that they can be rotated; here it is only made sure that the files are there.
+
+use std::fmt;
+use std::fs;
+use std::io::Read as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use secrecy::SecretString;
+use url::Url;
+
+use crate::period::CycleDay;
+use crate::report::ReportKind;
+
+pub mod args;
+mod environment;
+mod node;
+mod read;
+mod readable;
+mod resolve;
+mod scalar;
+mod sections;
+
+/// What is measured, and how often.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The section `poll`.
+    pub poll: Poll,
+    /// The section `billing`.
+    pub billing: Billing,
+    /// The section `labels`.
+    pub labels: Labels,
+    /// Which reports, each once, never none.
+    pub reports: Vec<ReportKind>,
+    /// Whose reports, never none; all have different names where there are several.
+    pub tenants: Vec<Tenant>,
+    /// What may be spent, each with a name of its own.
+    pub budgets: Vec<Budget>,
+}
+
+/// When Graph is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Poll {
+    /// From one poll to the next.
+    pub interval: Duration,
+    /// One report of one tenant, all pages and retries.
+    pub timeout: Duration,
+}
+
+/// What a billing period is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Billing {
+    /// On which day of the month it starts.
+    pub cycle_day: CycleDay,
+}
+
+/// How much of whom is exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// What the label `user` holds.
+    pub user: UserLabel,
+    /// The HMAC key of [`UserLabel::Pseudonym`]; there exactly in that mode.
+    pub pseudonym_key_file: Option<PathBuf>,
+    /// Series per report and tenant; what is beyond is folded.
+    pub max_series: NonZeroUsize,
+}
+
+/// What the label `user` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserLabel {
+    /// The user principal name.
+    Upn,
+    /// The user id.
+    Id,
+    /// The display name.
+    DisplayName,
+    /// A keyed hash.
+    Pseudonym,
+    /// Nothing: sums over all users.
+    None,
+}
+
+/// A Microsoft 365 tenant.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// The value of the label `tenant`; none only where there is one tenant.
+    pub name: Option<Arc<str>>,
+    /// GUID or domain, lower case.
+    pub tenant_id: String,
+    /// The app registration's GUID, lower case; none only with [`Credential::ManagedIdentity`], and then the identity
+    /// that the system assigned.
+    pub client_id: Option<String>,
+    /// How the exporter proves who it is.
+    pub credential: Credential,
+    /// When a client secret ends, as the configuration states it.
+    pub credential_expiry: Option<DateTime<Utc>>,
+    /// Which cloud, and so which authority, root and scope.
+    pub cloud: Cloud,
+    /// Instead of the cloud's root of Graph.
+    pub graph_url: Option<Url>,
+    /// Instead of the cloud's authority.
+    pub authority_url: Option<Url>,
+}
+
+/// What may be spent in a billing period, by whom and where to; a selector that is none matches everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// The value of the label `budget`.
+    pub name: String,
+    /// ISO 4217, upper case.
+    pub currency: String,
+    /// Exactly as written, above zero.
+    pub amount: Decimal,
+    /// The name of a configured tenant.
+    pub tenant: Option<String>,
+    /// A user principal name or user id.
+    pub user: Option<String>,
+    /// As the label has it: upper case, or `unknown`.
+    pub usage_location: Option<String>,
+    /// As the label has it.
+    pub destination_context: Option<String>,
+}
+
+// ---- Stand-ins until `crate::graph` brings the same shapes: replace by `use crate::graph::{Cloud, Credential, SecretSource};`
+
+/// How the exporter proves to the authority who it is.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A client secret.
+    Secret(SecretSource),
+    /// A certificate and its private key, in one PEM file or two.
+    Certificate {
+        /// The certificate, and the key too where `key` is none.
+        certificate: PathBuf,
+        /// The key.
+        key: Option<PathBuf>,
+    },
+    /// A token of another issuer (workload identity).
+    FederatedTokenFile(PathBuf),
+    /// The identity of the machine that this runs on.
+    ManagedIdentity,
+}
+
+/// Where a client secret comes from.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// Read at every token request.
+    File(PathBuf),
+    /// From the environment.
+    Inline(SecretString),
+}
+
+/// A national cloud of Microsoft's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cloud {
+    /// The worldwide one, with GCC.
+    #[default]
+    Global,
+    /// US Government L4, GCC High.
+    UsGovL4,
+    /// US Government L5, Department of Defense.
+    UsGovL5,
+}
+
+// ---- End of the stand-ins.
+
+/// Everything that is wrong with a configuration; prints one mistake a line.
+#[derive(Debug)]
+pub struct Mistakes {
+    origin: String,
+    list: Vec<Mistake>,
+}
+
+/// One mistake: where, what and what to do about it.
+#[derive(Debug)]
+struct Mistake {
+    line: Option<usize>,
+    what: String,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub fn load(path: &Path) -> Result<Self, Mistakes> {
+        let mut told = Mistakes::new(path.display().to_string());
+        let config = text_of(path, &mut told).and_then(|text| {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            Self::parse(&text, folder, &mut told)
+        });
+        told.unless_none(config)
+    }
+
+    /// One tenant as the variables say that Microsoft's own SDKs read, all else default. `variable` looks one up.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut told = Mistakes::new("environment".to_owned());
+        let tenant = environment::tenant(&variable, &mut told);
+        told.unless_none(tenant.map(Self::of))
+    }
+
+    /// One tenant without a name at a Graph and an authority of one's own, for the demo and for tests.
+    ///
+    /// # Panics
+    /// Never: the identifiers are constants.
+    pub fn single(
+        graph_url: Url,
+        authority_url: Url,
+        secret: SecretString,
+        interval: Duration,
+    ) -> Self {
+        let mut config = Self::of(Tenant {
+            name: None,
+            tenant_id: "11111111-2222-3333-4444-555555555555".to_owned(),
+            client_id: Some("66666666-7777-8888-9999-000000000000".to_owned()),
+            credential: Credential::Secret(SecretSource::Inline(secret)),
+            credential_expiry: None,
+            cloud: Cloud::Global,
+            graph_url: Some(graph_url),
+            authority_url: Some(authority_url),
+        });
+        config.poll.interval = interval;
+        config
+    }
+
+    /// The JSON schema of the configuration file, from the types that read it.
+    ///
+    /// # Panics
+    /// Never: a schema is JSON.
+    pub fn schema() -> String {
+        let schema = schemars::schema_for!(sections::File);
+        let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+        text + "\n"
+    }
+
+    /// Everything default for this tenant.
+    fn of(tenant: Tenant) -> Self {
+        Self {
+            poll: Poll::default(),
+            billing: Billing::default(),
+            labels: Labels::default(),
+            reports: vec![ReportKind::Dialout],
+            tenants: vec![tenant],
+            budgets: Vec::new(),
+        }
+    }
+
+    fn parse(text: &str, folder: &Path, told: &mut Mistakes) -> Option<Self> {
+        let Some(root) = node::parse(text, told) else {
+            if told.list.is_empty() {
+                told.tell(
+                    None,
+                    "nothing is configured in it; give at least tenants, as the annotated example shows",
+                );
+            }
+            return None;
+        };
+        let file: sections::File = read::Read::read(root, "", told)?;
+        file.resolve(folder, told)
+    }
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60 * 60),
+            timeout: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self {
+            user: UserLabel::Upn,
+            pseudonym_key_file: None,
+            max_series: NonZeroUsize::new(20_000).expect("20,000 is not zero"),
+        }
+    }
+}
+
+impl Mistakes {
+    /// How many; never none once a function has returned them.
+    #[expect(clippy::len_without_is_empty, reason = "they are never empty")]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    fn new(origin: String) -> Self {
+        Self {
+            origin,
+            list: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, line: impl Into<Option<usize>>, what: impl Into<String>) {
+        self.list.push(Mistake {
+            line: line.into(),
+            what: what.into(),
+        });
+    }
+
+    /// The value where nothing has been told.
+    fn unless_none<T>(mut self, value: Option<T>) -> Result<T, Self> {
+        match value {
+            Some(value) if self.list.is_empty() => Ok(value),
+            _ => {
+                self.list.sort_by_key(|mistake| mistake.line);
+                Err(self)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { line, what }) in self.list.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            match line {
+                Some(line) => write!(f, "{end}{}:{line}: {what}", self.origin)?,
+                None => write!(f, "{end}{}: {what}", self.origin)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// The text of the configuration file.
+fn text_of(path: &Path, told: &mut Mistakes) -> Option<String> {
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        told.tell(
+            None,
+            format!("cannot be read: {error}; give the path of a file that the exporter may read"),
+        );
+        return None;
+    }
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        told.tell(
+            None,
+            "larger than 1 MiB; split the tenants over several exporters",
+        );
+        return None;
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + String::from_utf8_lossy(good).matches('\n').count();
+            told.tell(line, "not UTF-8; save the file in this encoding");
+        })
+        .ok()
+}
+
+/// Room for some thousands of tenants; more than that is not a configuration file.
+const FILE_BYTES_MAX: u64 = 1 << 20;

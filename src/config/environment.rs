@@ -1,0 +1,125 @@
+//! The one tenant that is configured by the variables that Microsoft's own SDKs read.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::read::Scalar;
+use super::readable::readable;
+use super::scalar::{CHINA, Guid, Root, TenantId};
+use super::{Cloud, Credential, Mistakes, SecretSource, Tenant};
+
+/// The tenant; none where something is missing or wrong, which has then been told.
+pub(super) fn tenant(
+    variable: &dyn Fn(&str) -> Option<String>,
+    told: &mut Mistakes,
+) -> Option<Tenant> {
+    // An empty variable counts as one that is not set, as in the SDKs.
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let tenant_id = required::<TenantId>(TENANT_ID, variable(TENANT_ID), told);
+    let client_id = required::<Guid>(CLIENT_ID, variable(CLIENT_ID), told);
+    let credential = credential(&variable, told);
+    let (cloud, authority_url) = match variable(AUTHORITY_HOST) {
+        Some(host) => authority(&host, told),
+        None => (Cloud::Global, None),
+    };
+    if tenant_id.is_none() && client_id.is_none() && credential.is_none() {
+        told.tell(
+            None,
+            "no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account",
+        );
+    }
+    Some(Tenant {
+        name: None,
+        tenant_id: tenant_id?.0,
+        client_id: Some(client_id?.0),
+        credential: credential?,
+        credential_expiry: None,
+        cloud,
+        graph_url: None,
+        authority_url,
+    })
+}
+
+fn required<T: Scalar>(name: &str, value: Option<String>, told: &mut Mistakes) -> Option<T> {
+    let Some(value) = value else {
+        told.tell(None, format!("{name} is not set; {}", T::REMEDY));
+        return None;
+    };
+    T::parse(&value)
+        .map_err(|wrong| told.tell(None, format!("{name}: {}", wrong.told_of::<T>(&value))))
+        .ok()
+}
+
+fn credential(
+    variable: &dyn Fn(&str) -> Option<String>,
+    told: &mut Mistakes,
+) -> Option<Credential> {
+    let given: Vec<(&str, String)> = [SECRET, CERTIFICATE, FEDERATED]
+        .into_iter()
+        .filter_map(|name| Some((name, variable(name)?)))
+        .collect();
+    let [(name, value)] = given.as_slice() else {
+        let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+        told.tell(
+            None,
+            if names.is_empty() {
+                format!("none of {SECRET}, {CERTIFICATE} and {FEDERATED} is set; set one of them")
+            } else {
+                format!("{} are set; keep one of them", names.join(" and "))
+            },
+        );
+        return None;
+    };
+    if *name == SECRET {
+        let secret = SecretString::from(value.clone());
+        return Some(Credential::Secret(SecretSource::Inline(secret)));
+    }
+    if let Err(what) = readable(Path::new(value), "the working directory") {
+        told.tell(None, format!("{name}: {what}"));
+    }
+    let path = PathBuf::from(value);
+    Some(if *name == CERTIFICATE {
+        Credential::Certificate {
+            certificate: path,
+            key: None,
+        }
+    } else {
+        Credential::FederatedTokenFile(path)
+    })
+}
+
+/// The cloud that an authority belongs to, or the authority itself where it belongs to none. Both clouds of the US
+/// Government share their authority; L5 can be told apart in a configuration file only.
+fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
+    let text = if host.contains("://") {
+        host.to_owned()
+    } else {
+        format!("https://{host}")
+    };
+    let url = match Root::parse(&text) {
+        Ok(Root(url)) => url,
+        Err(wrong) => {
+            let what = wrong.told_of::<Root>(host);
+            told.tell(None, format!("{AUTHORITY_HOST}: {what}"));
+            return (Cloud::Global, None);
+        }
+    };
+    match url.host_str() {
+        Some("login.microsoftonline.com") => (Cloud::Global, None),
+        Some("login.microsoftonline.us") => (Cloud::UsGovL4, None),
+        Some("login.chinacloudapi.cn" | "login.partner.microsoftonline.cn") => {
+            told.tell(None, format!("{AUTHORITY_HOST}: {CHINA}"));
+            (Cloud::Global, None)
+        }
+        _ => (Cloud::Global, Some(url)),
+    }
+}
+
+const TENANT_ID: &str = "AZURE_TENANT_ID";
+const CLIENT_ID: &str = "AZURE_CLIENT_ID";
+const SECRET: &str = "AZURE_CLIENT_SECRET";
+const CERTIFICATE: &str = "AZURE_CLIENT_CERTIFICATE_PATH";
+const FEDERATED: &str = "AZURE_FEDERATED_TOKEN_FILE";
+const AUTHORITY_HOST: &str = "AZURE_AUTHORITY_HOST";

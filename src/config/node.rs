@@ -1,0 +1,240 @@
+//! The configuration file as a tree in which everything still knows its line.
+//!
+//! The events of the YAML parser are read directly instead of through serde, because serde ends at the first mistake and
+//! reads `500.10` as a float. Scalars keep their literal; what kind they are is decided by the core schema of YAML 1.2.
+//! Anchors, aliases and tags are refused: no setting needs them, and an alias is how a small file becomes a large tree.
+
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+
+use super::Mistakes;
+
+/// A value and the line on which it begins.
+pub(super) struct Node {
+    pub(super) line: usize,
+    pub(super) value: Value,
+}
+
+/// What stands there.
+pub(super) enum Value {
+    Null,
+    Scalar(Kind, String),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Something that has been told as a mistake already.
+    Refused,
+}
+
+/// One key of a mapping. A key may stand there twice; whoever reads the mapping tells so, because it knows where it is.
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) line: usize,
+    pub(super) node: Node,
+}
+
+/// What a scalar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Bool,
+}
+
+/// Parses a document; none where there is nothing in it or where its syntax is wrong, which has then been told.
+pub(super) fn parse(text: &str, told: &mut Mistakes) -> Option<Node> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let options = granit_parser::options! {
+        emit_comments: false,
+        emit_unresolved_aliases: true,
+    };
+    let mut builder = Builder {
+        events: Parser::new_from_str_with_options(text, options),
+        told,
+    };
+    match builder.document() {
+        Ok(root) => root,
+        Err(error) => {
+            told.tell(
+                error.marker().line(),
+                format!(
+                    "not YAML at column {}: {}; mind the indentation, the space after a colon and the quotes",
+                    error.marker().col() + 1,
+                    error.info()
+                ),
+            );
+            None
+        }
+    }
+}
+
+impl Value {
+    /// How a message calls it.
+    pub(super) fn called(&self) -> &'static str {
+        match self {
+            Self::Null | Self::Refused => "nothing",
+            Self::Scalar(Kind::Text, _) => "text",
+            Self::Scalar(Kind::Number, _) => "a number",
+            Self::Scalar(Kind::Bool, _) => "true or false",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Is this a number of the core schema? The literal is kept, so hexadecimal and infinity are left to be text.
+pub(super) fn is_number(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mantissa, exponent) = unsigned
+        .split_once(['e', 'E'])
+        .map_or((unsigned, None), |(mantissa, exponent)| {
+            (mantissa, Some(exponent))
+        });
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let exponent_fits = exponent.is_none_or(|exponent| {
+        let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+        !exponent.is_empty() && digits(exponent)
+    });
+    digits(whole) && digits(fraction) && whole.len() + fraction.len() > 0 && exponent_fits
+}
+
+/// Builds the tree from the parser's events. Depth is bounded by the parser's own limits on nesting.
+struct Builder<'input, 'told> {
+    events: Parser<'input, StrInput<'input>>,
+    told: &'told mut Mistakes,
+}
+
+impl<'input> Builder<'input, '_> {
+    fn document(&mut self) -> Result<Option<Node>, ScanError> {
+        let mut root = None;
+        while let Some((event, span)) = self.next()? {
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(..) if root.is_some() => {
+                    self.told.tell(
+                        span.start.line(),
+                        "a second document begins; remove the line `---` and what follows it",
+                    );
+                    break;
+                }
+                Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
+                event => root = Some(self.node(event, span)?),
+            }
+        }
+        Ok(root.filter(|node| !matches!(node.value, Value::Null)))
+    }
+
+    fn node(&mut self, event: Event<'input>, span: Span) -> Result<Node, ScanError> {
+        let line = span.start.line();
+        let plain = self.is_plain(&event, line);
+        let value = match event {
+            Event::Scalar(text, style, ..) => scalar(&text, style),
+            Event::SequenceStart(..) => Value::List(self.list()?),
+            Event::MappingStart(..) => Value::Map(self.map()?),
+            _ => Value::Refused,
+        };
+        Ok(Node {
+            line,
+            value: if plain { value } else { Value::Refused },
+        })
+    }
+
+    /// Whether there is neither anchor nor alias nor tag; tells it where there is.
+    fn is_plain(&mut self, event: &Event<'_>, line: usize) -> bool {
+        let refused = if let Event::Alias(_) | Event::UnresolvedAlias(_) = event {
+            "an alias is not supported; write the value out"
+        } else if event.anchor_id().is_some_and(|id| id > 0) {
+            "an anchor is not supported; remove the word that begins with `&`"
+        } else if event.tag().is_some() {
+            "a tag is not supported; remove the word that begins with `!`"
+        } else {
+            return true;
+        };
+        self.told.tell(line, refused);
+        false
+    }
+
+    fn list(&mut self) -> Result<Vec<Node>, ScanError> {
+        let mut list = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::SequenceEnd) {
+                break;
+            }
+            list.push(self.node(event, span)?);
+        }
+        Ok(list)
+    }
+
+    fn map(&mut self) -> Result<Vec<Entry>, ScanError> {
+        let mut map = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::MappingEnd) {
+                break;
+            }
+            let key = match &event {
+                Event::Scalar(text, ..) => Some(text.clone().into_owned()),
+                _ => None,
+            };
+            let place = self.node(event, span)?;
+            let Some((event, span)) = self.next()? else {
+                break;
+            };
+            let node = self.node(event, span)?;
+            match key {
+                Some(key) => map.push(Entry {
+                    key,
+                    line: place.line,
+                    node,
+                }),
+                None => self
+                    .told
+                    .tell(place.line, "a key must be a word; remove it"),
+            }
+        }
+        Ok(map)
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'input>, Span)>, ScanError> {
+        self.events.next_event().transpose()
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    let kind = match text {
+        _ if style != ScalarStyle::Plain => Kind::Text,
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Kind::Bool,
+        _ if is_number(text) => Kind::Number,
+        _ => Kind::Text,
+    };
+    Value::Scalar(kind, text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_by_table() {
+        for (text, good) in [
+            ("0", true),
+            ("-12", true),
+            ("+1.50", true),
+            (".5", true),
+            ("5.", true),
+            ("1e+06", true),
+            ("1E6", true),
+            ("", false),
+            (".", false),
+            ("-", false),
+            ("1e", false),
+            ("e1", false),
+            ("1_000", false),
+            ("0x1f", false),
+            (".inf", false),
+            ("1.2.3", false),
+            ("٣", false),
+        ] {
+            assert_eq!(is_number(text), good, "{text:?}");
+        }
+    }
+}

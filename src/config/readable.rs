@@ -1,0 +1,94 @@
+//! The files that a configuration names: they must be there, and this process must be able to read them.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::Mistakes;
+use super::read::Field;
+
+/// The files that the configuration names.
+pub(super) struct Files<'a> {
+    folder: &'a Path,
+}
+
+impl<'a> Files<'a> {
+    /// Relative paths start at this folder.
+    pub(super) fn of(folder: &'a Path) -> Self {
+        Self { folder }
+    }
+
+    /// The path of a file that is there and can be read; else none, told unless the key is not there.
+    pub(super) fn readable(
+        &self,
+        field: Field<PathBuf>,
+        at: &str,
+        told: &mut Mistakes,
+    ) -> Option<PathBuf> {
+        let (line, path) = field.good()?;
+        let path = self.folder.join(path);
+        if let Err(what) = readable(&path, "the folder of the configuration file") {
+            told.tell(line, format!("{at}: {what}"));
+        }
+        Some(path)
+    }
+
+    /// The same for the key of the pseudonyms, which must be long enough to be one.
+    pub(super) fn key(&self, field: Field<PathBuf>, told: &mut Mistakes) -> Option<PathBuf> {
+        let at = "labels.pseudonym_key_file";
+        let line = field.line()?;
+        let path = self.readable(field, at, told)?;
+        // What could not be read, and what is empty, has been told.
+        if let Ok(Some(key)) = first_bytes(&path, KEY_BYTES_ENOUGH)
+            && !key.is_empty()
+            && let length @ ..KEY_BYTES_MIN = key.trim_ascii_end().len()
+        {
+            told.tell(
+                line,
+                format!("{at}: the key has {length} bytes, at least {KEY_BYTES_MIN} are needed; make one with `openssl rand -hex 32`"),
+            );
+        }
+        Some(path)
+    }
+}
+
+/// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
+/// is sometimes pasted where the name of its file belongs. `base` tells where relative paths start.
+pub(super) fn readable(path: &Path, base: &str) -> Result<(), String> {
+    match first_bytes(path, 1) {
+        Ok(Some(bytes)) if bytes.is_empty() => {
+            Err("the file is empty; write into it what it is for".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                format!("there is no such file; mind that a relative path starts at {base}")
+            }
+            io::ErrorKind::PermissionDenied => {
+                "this user may not read the file; change its owner or mode".to_owned()
+            }
+            io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),
+            _ => format!("the file cannot be read: {error}; name another one"),
+        }),
+    }
+}
+
+/// The beginning of a file; none of what is not a plain file, because what is read from a pipe is gone.
+fn first_bytes(path: &Path, count: u64) -> io::Result<Option<Vec<u8>>> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(count).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// A key shorter than half of a hash can be guessed.
+const KEY_BYTES_MIN: usize = 16;
+
+/// Enough of the key to know that it is long enough.
+const KEY_BYTES_ENOUGH: u64 = 4096;

@@ -1,0 +1,370 @@
+//! From the sections to a [`Config`]: what is left out, what belongs together, what must differ.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::path::{Path, PathBuf};
+
+use super::read::{Field, Scalar, repeated};
+use super::readable::Files;
+use super::scalar::{Guid, Name, Root, TenantId};
+use super::sections::{Billing, Budget, File, Labels, Poll, Tenant};
+use super::{Config, Credential, Mistakes, SecretSource, UserLabel};
+use crate::report::ReportKind;
+
+impl File {
+    /// What was meant, where nothing is wrong. Relative paths start at `folder`.
+    pub(super) fn resolve(self, folder: &Path, told: &mut Mistakes) -> Option<Config> {
+        let files = Files::of(folder);
+        let poll = self.poll.value().unwrap_or_default().resolve();
+        let billing = self.billing.value().unwrap_or_default().resolve();
+        let labels = self.labels.value().unwrap_or_default();
+        let labels = labels.resolve(&files, told);
+        let reports = reports(self.reports, told);
+        let tenants = tenants(self.tenants, &files, told);
+        let budgets = budgets(self.budgets, tenants.as_deref(), told);
+        Some(Config {
+            poll,
+            billing,
+            labels,
+            reports: reports?,
+            tenants: tenants?,
+            budgets: budgets?,
+        })
+    }
+}
+
+impl Poll {
+    fn resolve(self) -> super::Poll {
+        let default = super::Poll::default();
+        super::Poll {
+            interval: self.interval.value().unwrap_or(default.interval),
+            timeout: self.timeout.value().unwrap_or(default.timeout),
+        }
+    }
+}
+
+impl Billing {
+    fn resolve(self) -> super::Billing {
+        super::Billing {
+            cycle_day: self.cycle_day.value().unwrap_or_default(),
+        }
+    }
+}
+
+impl Labels {
+    fn resolve(self, files: &Files<'_>, told: &mut Mistakes) -> super::Labels {
+        let default = super::Labels::default();
+        let key = self.pseudonym_key_file.line();
+        match (&self.user, key) {
+            (Field::Good(line, UserLabel::Pseudonym), None) => told.tell(
+                *line,
+                "labels.user: pseudonym needs a key; give labels.pseudonym_key_file",
+            ),
+            (Field::Good(_, UserLabel::Pseudonym) | Field::Bad(_), _) | (_, None) => {}
+            (_, Some(line)) => told.tell(
+                line,
+                "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
+            ),
+        }
+        super::Labels {
+            user: self.user.value().unwrap_or(default.user),
+            pseudonym_key_file: files.key(self.pseudonym_key_file, told),
+            max_series: self.max_series.value().unwrap_or(default.max_series),
+        }
+    }
+}
+
+impl Tenant {
+    fn resolve(
+        self,
+        at: &str,
+        line: usize,
+        files: &Files<'_>,
+        told: &mut Mistakes,
+    ) -> Option<super::Tenant> {
+        let managed = !self.managed_identity.is_absent();
+        if self.tenant_id.is_absent() {
+            told.tell(line, format!("{at}: no tenant_id; {}", TenantId::REMEDY));
+        }
+        if self.client_id.is_absent() && !managed {
+            told.tell(line, format!("{at}: no client_id; {}", Guid::REMEDY));
+        }
+        self.tell_companions(at, told);
+        let given = [
+            ("client_secret_file", self.client_secret_file.line()),
+            (
+                "client_certificate_file",
+                self.client_certificate_file.line(),
+            ),
+            ("federated_token_file", self.federated_token_file.line()),
+            ("managed_identity", self.managed_identity.line()),
+        ];
+        tell_credentials(at, line, &given, told);
+        let file = |field: Field<PathBuf>, key: &str, told: &mut Mistakes| {
+            files.readable(field, &format!("{at}.{key}"), told)
+        };
+        let secret = file(self.client_secret_file, "client_secret_file", told);
+        let certificate = file(
+            self.client_certificate_file,
+            "client_certificate_file",
+            told,
+        );
+        let key = file(
+            self.client_certificate_key_file,
+            "client_certificate_key_file",
+            told,
+        );
+        let federated = file(self.federated_token_file, "federated_token_file", told);
+        let credential = secret
+            .map(|path| Credential::Secret(SecretSource::File(path)))
+            .or(certificate.map(|certificate| Credential::Certificate { certificate, key }))
+            .or(federated.map(Credential::FederatedTokenFile))
+            .or(managed.then_some(Credential::ManagedIdentity));
+        Some(super::Tenant {
+            name: self.name.value().map(|Name(name)| name.into()),
+            tenant_id: self.tenant_id.value()?.0,
+            client_id: self.client_id.value().map(|Guid(id)| id),
+            credential: credential?,
+            credential_expiry: self.client_secret_expires.value().map(|expiry| expiry.0),
+            cloud: self.cloud.value().unwrap_or_default(),
+            graph_url: self.graph_url.value().map(|Root(url)| url),
+            authority_url: self.authority_url.value().map(|Root(url)| url),
+        })
+    }
+
+    /// Tells of the keys that say something about a credential that is not there.
+    fn tell_companions(&self, at: &str, told: &mut Mistakes) {
+        let pairs = [
+            (
+                self.client_secret_expires.line(),
+                "client_secret_expires",
+                self.client_secret_file.is_absent(),
+                "client_secret_file",
+            ),
+            (
+                self.client_certificate_key_file.line(),
+                "client_certificate_key_file",
+                self.client_certificate_file.is_absent(),
+                "client_certificate_file",
+            ),
+        ];
+        for (line, key, alone, partner) in pairs {
+            if let (Some(line), true) = (line, alone) {
+                told.tell(
+                    line,
+                    format!("{at}.{key}: says nothing without {partner}; remove it"),
+                );
+            }
+        }
+    }
+}
+
+impl Budget {
+    fn resolve(self, at: &str, line: usize, told: &mut Mistakes) -> Option<super::Budget> {
+        let missing = [
+            ("name", self.name.is_absent(), "it becomes the label budget"),
+            ("currency", self.currency.is_absent(), "for example USD"),
+            ("amount", self.amount.is_absent(), "for example 500"),
+        ];
+        for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
+            told.tell(line, format!("{at}: no {key}; give one, {why}"));
+        }
+        let text = |field: Field<Name>| field.value().map(|Name(text)| text);
+        Some(super::Budget {
+            name: self.name.value()?.0,
+            currency: self.currency.value()?.0,
+            amount: self.amount.value()?.0,
+            tenant: text(self.tenant),
+            user: text(self.user),
+            usage_location: text(self.usage_location).map(|location| {
+                if location.eq_ignore_ascii_case("unknown") {
+                    "unknown".to_owned()
+                } else {
+                    location.to_uppercase()
+                }
+            }),
+            destination_context: text(self.destination_context),
+        })
+    }
+}
+
+fn reports(field: Field<Vec<Field<ReportKind>>>, told: &mut Mistakes) -> Option<Vec<ReportKind>> {
+    let (line, items) = match field {
+        Field::Absent => return Some(vec![ReportKind::Dialout]),
+        field => field.good()?,
+    };
+    if items.is_empty() {
+        told.tell(
+            line,
+            "reports: none is named; name at least one, for example dialout, or remove the key",
+        );
+    }
+    let mut reports = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let Some((line, report)) = item.good() else {
+            continue;
+        };
+        if reports.contains(&report) {
+            told.tell(
+                line,
+                format!("reports[{index}]: {report} is named twice; remove one of them"),
+            );
+        }
+        reports.push(report);
+    }
+    Some(reports)
+}
+
+/// The tenants; none where one of them is wrong.
+fn tenants(
+    field: Field<Vec<Field<Tenant>>>,
+    files: &Files<'_>,
+    told: &mut Mistakes,
+) -> Option<Vec<super::Tenant>> {
+    if field.is_absent() {
+        told.tell(
+            None,
+            "no tenants; add the section tenants, as the annotated example shows",
+        );
+    }
+    let (line, items) = field.good()?;
+    if items.is_empty() {
+        told.tell(
+            line,
+            "tenants: none is given; add one, as the annotated example shows",
+        );
+    }
+    let count = items.len();
+    let mut names = Seen::new("name", "names must differ, they become the label tenant");
+    let mut clients = Seen::new(
+        "pair of tenant_id and client_id",
+        "its cost would be exported twice, so remove one of them",
+    );
+    let mut tenants = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let at = format!("tenants[{index}]");
+        let Some((line, tenant)) = item.good() else {
+            continue;
+        };
+        if let Some(Name(name)) = tenant.name.as_ref() {
+            names.tell_again(&at, tenant.name.line().unwrap_or(line), name.clone(), told);
+        } else if tenant.name.is_absent() && count > 1 {
+            told.tell(
+                line,
+                format!("{at}: no name, although there are {count} tenants; give one, it becomes the label tenant"),
+            );
+        }
+        if let Some(TenantId(id)) = tenant.tenant_id.as_ref() {
+            let client = tenant.client_id.as_ref().map(|Guid(id)| id.as_str());
+            if client.is_some() || tenant.client_id.is_absent() {
+                let pair = (id.clone(), client.unwrap_or_default().to_owned());
+                clients.tell_again(&at, line, pair, told);
+            }
+        }
+        tenants.push(tenant.resolve(&at, line, files, told));
+    }
+    let tenants: Option<Vec<_>> = tenants.into_iter().collect();
+    tenants.filter(|tenants| tenants.len() == count)
+}
+
+/// The budgets; none where one of them is wrong. A tenant's name is looked up only where all tenants are known.
+fn budgets(
+    field: Field<Vec<Field<Budget>>>,
+    tenants: Option<&[super::Tenant]>,
+    told: &mut Mistakes,
+) -> Option<Vec<super::Budget>> {
+    let items = match field {
+        Field::Absent => return Some(Vec::new()),
+        field => field.value()?,
+    };
+    let mut names = Seen::new("name", "names must differ, they become the label budget");
+    let mut budgets = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let at = format!("budgets[{index}]");
+        let Some((line, budget)) = item.good() else {
+            continue;
+        };
+        if let Field::Good(line, Name(name)) = &budget.name {
+            names.tell_again(&at, *line, name.clone(), told);
+        }
+        if let (Field::Good(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
+            tell_stranger(&at, *line, name, tenants, told);
+        }
+        budgets.push(budget.resolve(&at, line, told));
+    }
+    budgets.into_iter().collect()
+}
+
+/// Tells of a budget for a tenant that there is not.
+fn tell_stranger(
+    at: &str,
+    line: usize,
+    name: &str,
+    tenants: &[super::Tenant],
+    told: &mut Mistakes,
+) {
+    let names: Vec<&str> = tenants.iter().filter_map(|t| t.name.as_deref()).collect();
+    if names.contains(&name) {
+        return;
+    }
+    let remedy = match names.as_slice() {
+        [] => "the only tenant has no name, so remove this selector".to_owned(),
+        names => format!("choose from {}", names[..names.len().min(10)].join(", ")),
+    };
+    let name = repeated(name);
+    told.tell(
+        line,
+        format!("{at}.tenant: no tenant is named {name}; {remedy}"),
+    );
+}
+
+/// Tells where there is not exactly one credential.
+fn tell_credentials(at: &str, line: usize, given: &[(&str, Option<usize>)], told: &mut Mistakes) {
+    let mut there: Vec<(usize, &str)> = given
+        .iter()
+        .filter_map(|(key, line)| Some(((*line)?, *key)))
+        .collect();
+    there.sort_unstable();
+    let Some((_, first)) = there.first() else {
+        told.tell(
+            line,
+            format!("{at}: no credential; give one of client_secret_file, client_certificate_file, federated_token_file and managed_identity"),
+        );
+        return;
+    };
+    for (line, key) in &there[1..] {
+        told.tell(
+            *line,
+            format!("{at}.{key}: a second credential beside {first}; keep one of them"),
+        );
+    }
+}
+
+/// What has been seen, to tell what comes again.
+struct Seen<K> {
+    what: &'static str,
+    remedy: &'static str,
+    lines: HashMap<K, usize>,
+}
+
+impl<K: Hash + Eq> Seen<K> {
+    fn new(what: &'static str, remedy: &'static str) -> Self {
+        Self {
+            what,
+            remedy,
+            lines: HashMap::new(),
+        }
+    }
+
+    fn tell_again(&mut self, at: &str, line: usize, key: K, told: &mut Mistakes) {
+        if let Some(before) = self.lines.get(&key) {
+            let Self { what, remedy, .. } = self;
+            told.tell(
+                line,
+                format!("{at}: the same {what} as on line {before}; {remedy}"),
+            );
+        } else {
+            self.lines.insert(key, line);
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The words and numbers of the configuration file, each parsed once into what it stands for.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use rust_decimal::Decimal;
+use schemars::{Schema, json_schema};
+use url::{Host, Url};
+
+use super::node::{Kind, is_number};
+use super::read::{Scalar, Wrong, one_of, repeated};
+use super::{Cloud, UserLabel};
+use crate::period::CycleDay;
+use crate::report::ReportKind;
+
+/// The name of a tenant or a budget, or what a selector compares with: a label value.
+pub(super) struct Name(pub(super) String);
+
+/// A GUID, lower case.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Guid(pub(super) String);
+
+/// A tenant's GUID or one of its domains, lower case.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TenantId(pub(super) String);
+
+/// A URL to send secrets to: https, or plain http to this machine.
+#[derive(Debug)]
+pub(super) struct Root(pub(super) Url);
+
+/// Three letters of ISO 4217, upper case.
+pub(super) struct CurrencyCode(pub(super) String);
+
+/// An amount of money above zero.
+pub(super) struct Positive(pub(super) Decimal);
+
+/// The moment from which something is not valid any more.
+pub(super) struct Expiry(pub(super) DateTime<Utc>);
+
+/// `true`, for a key whose absence is the only other choice.
+pub(super) struct Yes;
+
+impl Scalar for Name {
+    const WHAT: &'static str = "a name";
+    const REMEDY: &'static str =
+        "write one to 128 characters without control characters and outer blanks";
+    const QUOTABLE: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let good = !text.is_empty()
+            && text.trim() == text
+            && text.chars().count() <= 128
+            && !text.chars().any(char::is_control);
+        good.then(|| Self(text.to_owned())).ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 128 })
+    }
+}
+
+impl Scalar for Guid {
+    const WHAT: &'static str = "a GUID";
+    const REMEDY: &'static str =
+        "copy the application (client) ID from the app registration's overview in Entra";
+    const REPEATED: bool = false;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        guid(text).map(Self).ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "format": "uuid" })
+    }
+}
+
+impl Scalar for TenantId {
+    const WHAT: &'static str = "a GUID or a domain";
+    const REMEDY: &'static str =
+        "copy the directory (tenant) ID from the app registration's overview in Entra";
+    const REPEATED: bool = false;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if let "common" | "organizations" | "consumers" = text {
+            let what = format!("{text} stands for any tenant; {}", Self::REMEDY);
+            return Err(Wrong::Because(what));
+        }
+        guid(text)
+            .or_else(|| domain(text))
+            .map(Self)
+            .ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 3, "maxLength": 253 })
+    }
+}
+
+impl Scalar for Root {
+    const WHAT: &'static str = "a URL";
+    const REMEDY: &'static str = "write it as https://HOST";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let because = |what: &str| Err(Wrong::Because(what.to_owned()));
+        let url = Url::parse(text).map_err(|_| Wrong::Kind)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return because("a user or a password has no place in this URL; remove it");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return because("a query has no place in this URL; end it before the `?` or `#`");
+        }
+        match (url.scheme(), url.host()) {
+            ("https", Some(_)) => Ok(Self(url)),
+            ("http", Some(host)) if is_loopback(&host) => Ok(Self(url)),
+            ("http", Some(_)) => because(
+                "plain http would send the token in the clear; use https, http is for 127.0.0.1, [::1] and localhost only",
+            ),
+            _ => Err(Wrong::Kind),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://" })
+    }
+}
+
+impl Scalar for PathBuf {
+    const WHAT: &'static str = "a path";
+    const REMEDY: &'static str = "name a file";
+    const REPEATED: bool = false;
+    const QUOTABLE: bool = true;
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let good = !text.is_empty() && !text.contains('\0');
+        good.then(|| Self::from(text)).ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+impl Scalar for Duration {
+    const WHAT: &'static str = "a duration";
+    const REMEDY: &'static str = "write a number with its unit, for example 90s, 30m or 1h";
+    const KINDS: &'static [Kind] = &[Kind::Text, Kind::Number];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let duration = humantime::parse_duration(text).map_err(|_| Wrong::Kind)?;
+        if duration < DURATION_MIN {
+            let what = format!("{} is too short; give at least 1s", repeated(text));
+            Err(Wrong::Because(what))
+        } else if duration > DURATION_MAX {
+            let what = format!("{} is too long; give at most 31days", repeated(text));
+            Err(Wrong::Because(what))
+        } else {
+            Ok(duration)
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]" })
+    }
+}
+
+impl Scalar for CycleDay {
+    const WHAT: &'static str = "a day from 1 to 28";
+    const REMEDY: &'static str = "give the day on which the billing period starts, without quotes";
+    const KINDS: &'static [Kind] = &[Kind::Number];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let day: u64 = text.parse().map_err(|_| Wrong::Kind)?;
+        Self::try_from(day).map_err(|_| Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": 28 })
+    }
+}
+
+impl Scalar for NonZeroUsize {
+    const WHAT: &'static str = "a whole number above 0";
+    const REMEDY: &'static str = "give for example 20000, without quotes";
+    const KINDS: &'static [Kind] = &[Kind::Number];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        text.parse().map_err(|_| Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1 })
+    }
+}
+
+impl Scalar for UserLabel {
+    const WHAT: &'static str = "a word";
+    const REMEDY: &'static str = "choose from upn, id, display_name, pseudonym, none";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        one_of(text, USER_LABELS)
+    }
+
+    fn schema() -> Schema {
+        choice(USER_LABELS)
+    }
+}
+
+impl Scalar for ReportKind {
+    const WHAT: &'static str = "the name of a report";
+    const REMEDY: &'static str = "give for example dialout";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        one_of(text, &reports())
+    }
+
+    fn schema() -> Schema {
+        choice(&reports())
+    }
+}
+
+impl Scalar for Cloud {
+    const WHAT: &'static str = "the name of a cloud";
+    const REMEDY: &'static str = "choose from global, us-gov-l4, us-gov-l5";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text == "china" {
+            return Err(Wrong::Because(CHINA.to_owned()));
+        }
+        one_of(text, CLOUDS)
+    }
+
+    fn schema() -> Schema {
+        choice(CLOUDS)
+    }
+}
+
+impl Scalar for CurrencyCode {
+    const WHAT: &'static str = "a currency";
+    const REMEDY: &'static str = "write its three letters, for example USD";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let good = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        good.then(|| Self(text.to_ascii_uppercase()))
+            .ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z]{3}$" })
+    }
+}
+
+impl Scalar for Positive {
+    const WHAT: &'static str = "an amount";
+    const REMEDY: &'static str = "write a number, for example 500 or 1250.50";
+    // In quotes too, because templates that pass numbers through floats need a way around it.
+    const KINDS: &'static [Kind] = &[Kind::Number, Kind::Text];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if !is_number(text) {
+            return Err(Wrong::Kind);
+        }
+        let because = |what: &str| Wrong::Because(format!("{} {what}", repeated(text)));
+        let amount =
+            exact(text).ok_or_else(|| because("cannot be held exactly; give at most 28 digits"))?;
+        if amount > Decimal::ZERO {
+            Ok(Self(amount))
+        } else {
+            Err(because("is not above zero; give the amount to stay below"))
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["number", "string"], "exclusiveMinimum": 0 })
+    }
+}
+
+impl Scalar for Expiry {
+    const WHAT: &'static str = "a date";
+    const REMEDY: &'static str = "write it as 2027-01-31 or 2027-01-31T12:00:00Z";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let day = |text: &str| {
+            let day: NaiveDate = text.parse().ok()?;
+            Some(day.and_time(NaiveTime::MIN).and_utc())
+        };
+        DateTime::parse_from_rfc3339(text)
+            .ok()
+            .map(|time| time.to_utc())
+            .or_else(|| day(text))
+            .map(Self)
+            .ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}" })
+    }
+}
+
+impl Scalar for Yes {
+    const WHAT: &'static str = "true";
+    const REMEDY: &'static str = "write true";
+    const KINDS: &'static [Kind] = &[Kind::Bool];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.eq_ignore_ascii_case("true") {
+            Ok(Self)
+        } else {
+            let what = "false is what the key's absence says; remove it";
+            Err(Wrong::Because(what.to_owned()))
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "const": true })
+    }
+}
+
+/// Whether it is this machine, so that nothing sent in the clear leaves it.
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
+        Host::Ipv4(address) => IpAddr::from(*address).is_loopback(),
+        Host::Ipv6(address) => IpAddr::from(*address).is_loopback(),
+    }
+}
+
+fn guid(text: &str) -> Option<String> {
+    let hyphenated = text.len() == 36;
+    let id = uuid::Uuid::try_parse(text).ok().filter(|_| hyphenated)?;
+    Some(id.to_string())
+}
+
+fn domain(text: &str) -> Option<String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let (_, top) = text.rsplit_once('.')?;
+    let good = text.len() <= 253 && !numeric(top) && text.split('.').all(label);
+    good.then(|| text.to_ascii_lowercase())
+}
+
+/// The decimal that a literal of the core schema stands for, or none where a decimal cannot hold it exactly.
+fn exact(literal: &str) -> Option<Decimal> {
+    let literal = literal.strip_prefix('+').unwrap_or(literal);
+    let (mantissa, exponent) = literal.split_once(['e', 'E']).unwrap_or((literal, "0"));
+    let exponent: i32 = exponent.parse().ok()?;
+    let mantissa = mantissa.strip_suffix('.').unwrap_or(mantissa);
+    let value = Decimal::from_str_exact(mantissa).ok()?.normalize();
+    let scale = i64::from(value.scale()) - i64::from(exponent);
+    // A negative scale is zeros to write out; both are bounded, so nothing here can run long.
+    let zeros = u32::try_from((-scale).max(0)).ok()?;
+    let digits = value.mantissa().checked_mul(10_i128.checked_pow(zeros)?)?;
+    let scale = u32::try_from(scale.max(0)).ok()?;
+    Decimal::try_from_i128_with_scale(digits, scale)
+        .ok()
+        .map(|value| value.normalize())
+}
+
+fn reports() -> Vec<(&'static str, ReportKind)> {
+    ReportKind::ALL
+        .iter()
+        .map(|kind| (kind.as_str(), *kind))
+        .collect()
+}
+
+fn choice<T>(choices: &[(&str, T)]) -> Schema {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    json_schema!({ "type": "string", "enum": names })
+}
+
+const USER_LABELS: &[(&str, UserLabel)] = &[
+    ("upn", UserLabel::Upn),
+    ("id", UserLabel::Id),
+    ("display_name", UserLabel::DisplayName),
+    ("pseudonym", UserLabel::Pseudonym),
+    ("none", UserLabel::None),
+];
+
+const CLOUDS: &[(&str, Cloud)] = &[
+    ("global", Cloud::Global),
+    ("us-gov-l4", Cloud::UsGovL4),
+    ("us-gov-l5", Cloud::UsGovL5),
+];
+
+/// Why the cloud operated by 21Vianet is refused.
+pub(super) const CHINA: &str =
+    "the cloud china (21Vianet) does not have the API of telephony reports; remove this tenant";
+
+/// A poll per second is what the tests and the demo need; below that it is a slip.
+const DURATION_MIN: Duration = Duration::from_secs(1);
+
+/// Nothing is waited for longer than a billing period lasts.
+const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_by_table() {
+        let check = |literal: &str, exact_text: Option<&str>| {
+            let read = exact(literal).map(|amount| amount.to_string());
+            assert_eq!(read.as_deref(), exact_text, "{literal}");
+        };
+        check("500", Some("500"));
+        check("+500.10", Some("500.1"));
+        check("5.", Some("5"));
+        check(".5", Some("0.5"));
+        check("1e+06", Some("1000000"));
+        check("1.5E1", Some("15"));
+        check("15e-1", Some("1.5"));
+        check("0.1", Some("0.1"));
+        check(
+            "7922816251426433759354395033",
+            Some("7922816251426433759354395033"),
+        );
+        check("1e28", Some("10000000000000000000000000000"));
+        check("1e29", None);
+        check("1e-29", None);
+        check("1e99999999999", None);
+        check("0.12345678901234567890123456789", None);
+    }
+
+    #[test]
+    fn tenants_by_table() {
+        let check = |text: &str, good: bool| {
+            assert_eq!(TenantId::parse(text).is_ok(), good, "{text}");
+        };
+        check("11111111-2222-3333-4444-555555555555", true);
+        check("Contoso.onmicrosoft.com", true);
+        check("11111111222233334444555555555555", false);
+        check("{11111111-2222-3333-4444-555555555555}", false);
+        check("contoso", false);
+        check("contoso..com", false);
+        check("-contoso.com", false);
+        check("10.0.0.1", false);
+        check("contoso.com/x", false);
+        check("common", false);
+    }
+}
