@@ -17,6 +17,7 @@ use rust_decimal::Decimal;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
@@ -129,8 +130,6 @@ pub struct Budget {
     pub destination_context: Option<String>,
 }
 
-// ---- Stand-ins until `crate::graph` brings the same shapes: replace by `use crate::graph::{Cloud, Credential, SecretSource};`
-
 /// How the exporter proves to the authority who it is.
 #[derive(Clone, Debug)]
 pub enum Credential {
@@ -157,20 +156,6 @@ pub enum SecretSource {
     /// From the environment.
     Inline(SecretString),
 }
-
-/// A national cloud of Microsoft's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cloud {
-    /// The worldwide one, with GCC.
-    #[default]
-    Global,
-    /// US Government L4, GCC High.
-    UsGovL4,
-    /// US Government L5, Department of Defense.
-    UsGovL5,
-}
-
-// ---- End of the stand-ins.
 
 /// Everything that is wrong with a configuration; prints one mistake a line.
 #[derive(Debug)]

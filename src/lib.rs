@@ -6,6 +6,7 @@ pub mod exposition;
 pub mod graph;
 mod gzip;
 mod health;
+
 pub mod money;
 pub mod period;
 pub mod poller;

@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::exposition::Samples;
-use crate::graph::{Chain, FailureReason, Graph, Tally};
+use crate::graph::tally::Tally;
+use crate::graph::{self, Chain, FailureReason, Graph};
 use crate::health::{Health, expiry_samples, period_samples};
 use crate::period::{BillingPeriod, Clock, CycleDay, Window};
 use crate::report::dialout::Dialout;
@@ -192,7 +193,7 @@ impl Poller {
             collect::<R>(&self.graph, windows, deadline, tally),
         )
         .await
-        .unwrap_or_else(|_| Err(CollectError::timeout(self.plan.timeout)))?;
+        .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
         let (tenant, naming) = (self.plan.tenant.clone(), self.plan.naming.clone());
         let series_max = self.plan.series_max;
         // Sorting and compressing a large report takes long enough to be felt by a scrape on the same thread.
@@ -237,12 +238,13 @@ impl Poller {
         );
         let token_expiry = self
             .graph
-            .token_expires_in()
+            .tokens()
+            .expires_in()
             .and_then(|left| Some(self.shared.clock.now() + TimeDelta::from_std(left).ok()?));
         let credential_expiry = self
             .plan
             .credential_expiry
-            .or_else(|| self.graph.credential_expiry());
+            .or_else(|| self.graph.tokens().credential_expiry());
         let key = Key {
             tenant: self.plan.tenant.clone(),
             report: None,

@@ -12,10 +12,14 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::exposition::Samples;
+use crate::graph::pages::DecodeError;
+use crate::graph::tally::Tally;
+use crate::graph::{self, FailureReason, Graph, Query, Version};
 use crate::money::{Amount, AmountError};
-use crate::period::EndBound;
+use crate::period::{EndBound, Window};
 
 use labels::{Kept, View};
 
@@ -32,6 +36,8 @@ pub trait Report {
     const KIND: ReportKind;
     /// The Graph function that it calls.
     const FUNCTION: &'static str;
+    /// The version of Graph that has the function.
+    const VERSION: Version;
     /// Whether the function counts what lies exactly at the end of the window.
     const END: EndBound;
     /// A row as Graph sends it, borrowed from the page.
@@ -132,6 +138,15 @@ pub enum RowError {
     },
 }
 
+/// Why there is no complete report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectError {
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+    #[error("row {number} of the report cannot be counted")]
+    Row { number: u64, source: RowError },
+}
+
 /// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only where it is not wrapped in
 /// an `Option`.)
 pub struct Text<'a>(Cow<'a, str>);
@@ -151,6 +166,59 @@ impl ReportKind {
 impl fmt::Display for ReportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Asks for all pages of all windows and adds up their rows: all of them, or an error.
+pub(crate) async fn collect<R: Report>(
+    graph: &Graph,
+    windows: impl Iterator<Item = Window>,
+    deadline: Instant,
+    tally: &Tally,
+) -> Result<R::Totals, CollectError> {
+    let mut totals = R::Totals::default();
+    for window in windows {
+        let query = Query {
+            version: R::VERSION,
+            function: R::FUNCTION,
+            from: window.from_literal(),
+            to: window.to_literal(R::END),
+        };
+        let mut pages = graph.pages(&query, deadline, tally);
+        while let Some(mut page) = pages.next().await? {
+            page.decode(|number, row: R::Row<'_>| {
+                R::add(&mut totals, row).map_err(|source| CollectError::Row { number, source })
+            })?;
+        }
+    }
+    Ok(totals)
+}
+
+impl CollectError {
+    pub(crate) fn reason(&self) -> FailureReason {
+        match self {
+            Self::Graph(error) => error.reason(),
+            Self::Row { .. } => FailureReason::Malformed,
+        }
+    }
+
+    /// What the admin can do about it, where that is known.
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Graph(error) => error.remedy(),
+            Self::Row { .. } => Some(
+                "Graph sent a figure that cannot be counted exactly; if the next poll says so too, report it with this line",
+            ),
+        }
+    }
+}
+
+impl From<DecodeError<Self>> for CollectError {
+    fn from(error: DecodeError<Self>) -> Self {
+        match error {
+            DecodeError::Graph(error) => Self::Graph(error),
+            DecodeError::Row(error) => error,
+        }
     }
 }
 
@@ -252,28 +320,4 @@ mod tests {
             })
         );
     }
-}
-
-// TEMP
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct CollectError;
-impl CollectError {
-    pub fn timeout(_: std::time::Duration) -> Self {
-        Self
-    }
-    pub fn reason(&self) -> crate::graph::FailureReason {
-        crate::graph::FailureReason::Auth
-    }
-    pub fn remedy(&self) -> Option<&'static str> {
-        None
-    }
-}
-pub async fn collect<R: Report>(
-    _g: &crate::graph::Graph,
-    _w: impl Iterator<Item = crate::period::Window>,
-    _d: tokio::time::Instant,
-    _t: &crate::graph::Tally,
-) -> Result<R::Totals, CollectError> {
-    Err(CollectError)
 }

@@ -211,6 +211,11 @@ impl Publisher {
         self.changed.notify_one();
     }
 
+    /// Publishes soon, for what has changed outside the reports.
+    pub(crate) fn touch(&self) {
+        self.changed.notify_one();
+    }
+
     /// Forgets every key for which `keep` says no.
     pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
         self.lock().retain(|key, _| keep(key));

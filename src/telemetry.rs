@@ -3,11 +3,13 @@
 //! What is said of one report of one tenant is not here but goes with that report (`health`), so that it changes in the
 //! same step as the numbers and costs nothing while it does not change.
 
+use chrono::{DateTime, Utc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::graph::Tally;
+use crate::graph::retry::RetryReason;
+use crate::graph::tally::{RequestCode, Tally};
 
 /// The registry and what is in it.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct Telemetry {
     retries: IntCounterVec,
     exposition_size: IntGauge,
     exposition_series: IntGauge,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
 }
 
 impl Telemetry {
@@ -30,13 +34,13 @@ impl Telemetry {
             "teams_pstn_graph_requests_total",
             "Requests to Microsoft Graph by status code of the answer; none where there was no answer.",
             "code",
-            Tally::CODES,
+            &RequestCode::ALL.map(RequestCode::as_str),
         );
         let retries = counters(
             "teams_pstn_graph_retries_total",
             "Requests to Microsoft Graph that repeated a failed one, by what had failed.",
             "reason",
-            Tally::RETRY_REASONS,
+            &RetryReason::ALL.map(RetryReason::as_str),
         );
         let exposition_size = gauge(
             "teams_pstn_exposition_size_bytes",
@@ -46,6 +50,15 @@ impl Telemetry {
             "teams_pstn_exposition_series",
             "Series of the report families.",
         );
+        let reload_successful = gauge(
+            "teams_pstn_config_last_reload_successful",
+            "1 where the configuration in force is the one last asked for, 0 where that was refused.",
+        );
+        let reload_time = Gauge::new(
+            "teams_pstn_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was read, as Unix time.",
+        )
+        .expect(VALID);
         let build = IntGaugeVec::new(
             Opts::new(
                 "teams_pstn_exporter_build_info",
@@ -63,6 +76,8 @@ impl Telemetry {
         register(Box::new(retries.clone()));
         register(Box::new(exposition_size.clone()));
         register(Box::new(exposition_series.clone()));
+        register(Box::new(reload_successful.clone()));
+        register(Box::new(reload_time.clone()));
         register(Box::new(build));
         register(Box::new(ProcessCollector::for_self()));
         Self {
@@ -71,16 +86,34 @@ impl Telemetry {
             retries,
             exposition_size,
             exposition_series,
+            reload_successful,
+            reload_time,
         }
     }
 
     /// Adds what one poll has asked of Graph.
     pub(crate) fn add(&self, tally: &Tally) {
-        for (code, requests) in tally.requests() {
-            self.requests.with_label_values(&[code]).inc_by(requests);
+        for code in RequestCode::ALL {
+            self.requests
+                .with_label_values(&[code.as_str()])
+                .inc_by(tally.requests(code));
         }
-        for (reason, retries) in tally.retries() {
-            self.retries.with_label_values(&[reason]).inc_by(retries);
+        for reason in RetryReason::ALL {
+            self.retries
+                .with_label_values(&[reason.as_str()])
+                .inc_by(tally.retries(reason));
+        }
+    }
+
+    /// The configuration was read anew, or refused.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds of Unix time stay below 2⁵³"
+    )]
+    pub(crate) fn set_reload(&self, successful: bool, now: DateTime<Utc>) {
+        self.reload_successful.set(successful.into());
+        if successful {
+            self.reload_time.set(now.timestamp_millis() as f64 / 1e3);
         }
     }
 

@@ -10,9 +10,10 @@ use rust_decimal::Decimal;
 use schemars::{Schema, json_schema};
 use url::{Host, Url};
 
+use super::UserLabel;
 use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, repeated};
-use super::{Cloud, UserLabel};
+use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 

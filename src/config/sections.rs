@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::UserLabel;
 use super::read::{Field, section};
 use super::scalar::{CurrencyCode, Expiry, Guid, Name, Positive, Root, TenantId, Yes};
-use super::{Cloud, UserLabel};
+use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 

@@ -1,1 +1,315 @@
 //! The poll tasks of all tenants, and what a changed configuration does to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{Plan, Poller, Shared, SharedMemory};
+use crate::config::{self, Config, UserLabel};
+use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
+use crate::graph::credential::{
+    Credential, CredentialError, ManagedIdentityEndpoint, SecretSource,
+};
+use crate::graph::http::HttpClient;
+use crate::graph::retry::RetryPolicy;
+use crate::graph::token::{TokenCache, TokenError, TokenOptions};
+use crate::graph::{Graph, Limits};
+use crate::report::labels::{Naming, Pseudonyms};
+
+/// One poll task per tenant of the configuration in force.
+///
+/// Dropping it stops them all.
+pub struct Fleet {
+    shared: Shared,
+    http: HttpClient,
+    tasks: JoinSet<()>,
+    running: BTreeMap<Name, Running>,
+}
+
+/// Why a tenant cannot be polled; told before anything is changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    /// A URL of the configuration will not do.
+    #[error("tenant {tenant} has an unusable URL")]
+    Url {
+        /// Name or id.
+        tenant: String,
+        /// What is wrong with it.
+        source: UrlError,
+    },
+    /// The credential cannot be set up.
+    #[error("tenant {tenant} has no usable credential")]
+    Credential {
+        /// Name or id.
+        tenant: String,
+        /// Why not.
+        source: CredentialError,
+    },
+    /// The token cache cannot be set up.
+    #[error("tenant {tenant} cannot ask for tokens")]
+    Token {
+        /// Name or id.
+        tenant: String,
+        /// Why not.
+        source: TokenError,
+    },
+    /// The key of the pseudonyms cannot be read.
+    #[error("cannot read the pseudonym key {}", .path.display())]
+    PseudonymKey {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+type Name = Option<Arc<str>>;
+
+/// A tenant's task, and what it was started with.
+struct Running {
+    settings: Settings,
+    memories: Vec<SharedMemory>,
+    task: AbortHandle,
+}
+
+/// All that decides how a tenant is polled; where it is the same, the task goes on.
+#[derive(PartialEq)]
+struct Settings {
+    tenant: String,
+    identity: String,
+    pace: String,
+}
+
+impl Fleet {
+    /// No task yet.
+    pub fn new(shared: Shared, http: HttpClient) -> Self {
+        Self {
+            shared,
+            http,
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the tasks those of `config`: tenants that stay as they are go on undisturbed, changed ones start anew with
+    /// what they know, new ones start, and those that are gone are forgotten.
+    ///
+    /// # Errors
+    /// Where a tenant cannot be set up; nothing has changed then.
+    pub fn apply(&mut self, config: &Config) -> Result<(), FleetError> {
+        let naming = naming(config)?;
+        let mut changed = Vec::new();
+        for tenant in &config.tenants {
+            let settings = Settings::of(config, tenant);
+            if self
+                .running
+                .get(&tenant.name)
+                .is_none_or(|running| running.settings != settings)
+            {
+                changed.push((
+                    tenant.name.clone(),
+                    settings,
+                    plan(config, tenant, &naming),
+                    self.graph(tenant)?,
+                ));
+            }
+        }
+        let stays = |name: &Name| config.tenants.iter().any(|tenant| tenant.name == *name);
+        self.running.retain(|name, running| {
+            let stays = stays(name);
+            if !stays {
+                running.task.abort();
+            }
+            stays
+        });
+        for (name, settings, plan, graph) in changed {
+            self.start(name, settings, plan, graph);
+        }
+        self.shared.publisher.retain(|key| {
+            stays(&key.tenant)
+                && key
+                    .report
+                    .is_none_or(|report| config.reports.contains(&report))
+        });
+        Ok(())
+    }
+
+    /// Waits for a task that ends, which none does by itself: whatever comes out is a defect. Pending for ever where
+    /// there is no task.
+    pub async fn broken(&mut self) -> String {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Err(error)) if error.is_cancelled() => {}
+                Some(Err(error)) => return error.to_string(),
+                Some(Ok(())) => return "a poll task ended".to_owned(),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn start(&mut self, name: Name, settings: Settings, plan: Plan, graph: Graph) {
+        let mut memories = Vec::new();
+        if let Some(old) = self.running.remove(&name) {
+            old.task.abort();
+            if old.settings.identity == settings.identity {
+                memories = old.memories;
+            } else {
+                // Numbers of someone else, of another period, or under other names, are not shown again.
+                self.shared.publisher.retain(|key| key.tenant != name);
+            }
+        }
+        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), &memories);
+        let memories = poller.memories().to_vec();
+        let task = self.tasks.spawn(poller.run());
+        self.running.insert(
+            name,
+            Running {
+                settings,
+                memories,
+                task,
+            },
+        );
+    }
+
+    fn graph(&self, tenant: &config::Tenant) -> Result<Graph, FleetError> {
+        let name = || {
+            tenant
+                .name
+                .as_deref()
+                .unwrap_or(&tenant.tenant_id)
+                .to_owned()
+        };
+        let url = |source| FleetError::Url {
+            tenant: name(),
+            source,
+        };
+        let root: GraphRoot = match &tenant.graph_url {
+            Some(given) => given.as_str().parse().map_err(url)?,
+            None => tenant.cloud.graph_root(),
+        };
+        let authority: AuthorityUrl = match &tenant.authority_url {
+            Some(given) => given.as_str().parse().map_err(url)?,
+            None => tenant.cloud.authority(),
+        };
+        let credential =
+            credential(&tenant.credential).map_err(|source| FleetError::Credential {
+                tenant: name(),
+                source,
+            })?;
+        let options = TokenOptions {
+            authority,
+            tenant_id: tenant.tenant_id.clone(),
+            client_id: tenant.client_id.clone(),
+            scope: root.scope(),
+            credential,
+        };
+        let clock = self.shared.clock.clone();
+        let tokens = TokenCache::new(
+            self.http.clone(),
+            options,
+            RetryPolicy::default(),
+            move || clock.now(),
+        )
+        .map_err(|source| FleetError::Token {
+            tenant: name(),
+            source,
+        })?;
+        Ok(Graph::new(
+            self.http.clone(),
+            root,
+            tokens,
+            Limits::default(),
+            RetryPolicy::default(),
+        ))
+    }
+}
+
+impl Settings {
+    fn of(config: &Config, tenant: &config::Tenant) -> Self {
+        let Config {
+            poll,
+            billing,
+            labels,
+            reports,
+            ..
+        } = config;
+        Self {
+            tenant: format!("{tenant:?}"),
+            identity: format!(
+                "{} {:?} {labels:?} {billing:?}",
+                tenant.tenant_id, tenant.cloud
+            ),
+            pace: format!("{poll:?} {reports:?} {}", config.tenants.len() > 1),
+        }
+    }
+}
+
+fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
+    Plan {
+        tenant: tenant.name.clone(),
+        interval: config.poll.interval,
+        phase: phase(config, tenant),
+        timeout: config.poll.timeout,
+        cycle_day: config.billing.cycle_day,
+        reports: config.reports.clone(),
+        naming: naming.clone(),
+        series_max: config.labels.max_series.get(),
+        credential_expiry: tenant.credential_expiry,
+    }
+}
+
+/// Where in the interval a tenant's ticks lie: the same at every start, and different for different tenants, so that a
+/// thousand of them do not poll in the same second. A tenant alone needs none.
+fn phase(config: &Config, tenant: &config::Tenant) -> std::time::Duration {
+    if config.tenants.len() == 1 {
+        return config.poll.interval;
+    }
+    let hash = crc32fast::hash(tenant.tenant_id.as_bytes());
+    config
+        .poll
+        .interval
+        .mul_f64(f64::from(hash) / f64::from(u32::MAX))
+}
+
+fn naming(config: &Config) -> Result<Naming, FleetError> {
+    Ok(match config.labels.user {
+        UserLabel::Upn => Naming::Upn,
+        UserLabel::Id => Naming::Id,
+        UserLabel::DisplayName => Naming::DisplayName,
+        UserLabel::None => Naming::Nobody,
+        UserLabel::Pseudonym => {
+            let path = config
+                .labels
+                .pseudonym_key_file
+                .clone()
+                .expect("required with pseudonyms");
+            let key =
+                std::fs::read(&path).map_err(|source| FleetError::PseudonymKey { path, source })?;
+            Naming::Pseudonym(Pseudonyms::new(&key))
+        }
+    })
+}
+
+fn credential(credential: &config::Credential) -> Result<Credential, CredentialError> {
+    Ok(match credential {
+        config::Credential::Secret(config::SecretSource::File(path)) => {
+            Credential::Secret(SecretSource::File(path.clone()))
+        }
+        config::Credential::Secret(config::SecretSource::Inline(secret)) => {
+            Credential::Secret(SecretSource::Inline(secret.clone()))
+        }
+        config::Credential::Certificate { certificate, key } => Credential::Certificate {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        config::Credential::FederatedTokenFile(path) => {
+            Credential::FederatedTokenFile(path.clone())
+        }
+        config::Credential::ManagedIdentity => {
+            Credential::ManagedIdentity(ManagedIdentityEndpoint::from_environment(|name| {
+                std::env::var(name).ok()
+            })?)
+        }
+    })
+}

@@ -15,6 +15,7 @@ use super::labels::{Kept, OTHER, UNKNOWN, User, Users, View};
 use super::people::{Hash, People, Person};
 use super::{Organizer, Rendered, Report, ReportKind, RowError, Spend, Text, amount, count, text};
 use crate::exposition::{Family, Samples, Sheet, write_label};
+use crate::graph::Version;
 use crate::money::{Amount, Sum};
 use crate::period::EndBound;
 
@@ -121,6 +122,7 @@ static SECONDS: Family = Family::gauge(
 impl Report for Dialout {
     const KIND: ReportKind = ReportKind::Dialout;
     const FUNCTION: &'static str = "getPstnOnlineMeetingDialoutReport";
+    const VERSION: Version = Version::Beta;
     // Today's page does not say; the first one said that both ends belong to the answer.
     const END: EndBound = EndBound::Inclusive;
     type Row<'a> = Row<'a>;

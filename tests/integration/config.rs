@@ -8,8 +8,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 use teams_pstn_exporter::config::{
-    Cloud, Config, Credential, Labels, Mistakes, Poll, SecretSource, UserLabel,
+    Config, Credential, Labels, Mistakes, Poll, SecretSource, UserLabel,
 };
+use teams_pstn_exporter::graph::address::Cloud;
 use teams_pstn_exporter::period::CycleDay;
 use teams_pstn_exporter::report::ReportKind;
 use tempfile::TempDir;
