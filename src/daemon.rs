@@ -3,7 +3,9 @@
 //! What this module does not do: read flags, or know where its configuration comes from; `demo` runs the same daemon.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -13,16 +15,15 @@ use crate::graph::Chain;
 use crate::graph::http::{HttpClient, HttpError, HttpOptions};
 use crate::period::Clock;
 use crate::poller::{Fleet, FleetError, Shared};
-use crate::server::web_config::WebConfig;
-use crate::server::{About, BindError, Bound, Limits, Listen, Reload, Site, TelemetryPath};
+use crate::server::web_config::{WebConfig, WebConfigError};
+use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
+use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
 use crate::telemetry::Telemetry;
 
 /// How the process runs.
 #[derive(Debug)]
 pub struct Options {
-    /// Where to listen.
-    pub listen: Listen,
     /// Path of the metrics.
     pub telemetry_path: TelemetryPath,
     /// Parallel scrapes.
@@ -48,43 +49,61 @@ pub struct Daemon {
     load: Load,
 }
 
-/// Why the daemon cannot start.
+/// Why the daemon cannot start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum Failure {
     /// The configuration is wrong.
-    #[error("{0}")]
+    #[error("the configuration cannot be used:\n{0}")]
     Config(#[from] Mistakes),
+    /// The web configuration is wrong.
+    #[error("the web configuration cannot be used")]
+    WebConfig(#[from] WebConfigError),
+    /// A tenant cannot be set up.
+    #[error("the configuration cannot be used")]
+    Fleet(#[from] FleetError),
     /// No address to listen on.
-    #[error(transparent)]
+    #[error("cannot start")]
     Bind(#[from] BindError),
     /// No client to ask with.
-    #[error(transparent)]
+    #[error("cannot start")]
     Http(#[from] HttpError),
-    /// A tenant cannot be set up.
-    #[error(transparent)]
-    Fleet(#[from] FleetError),
-}
-
-/// Why the daemon ended without being asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The runtime does not take the sockets.
-    #[error("cannot serve")]
-    Serve(#[from] std::io::Error),
+    /// The system refuses what every process gets.
+    #[error("cannot start")]
+    System(#[from] io::Error),
+    /// The simulator has no port.
+    #[error("cannot start the simulator")]
+    Demo(#[source] io::Error),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),
 }
 
+impl Failure {
+    /// Says why, and with which code the process ends: 2 for a bad configuration, else 1.
+    #[expect(
+        clippy::print_stderr,
+        reason = "the last words of the process, and several lines of them"
+    )]
+    pub fn report(&self) -> ExitCode {
+        eprintln!("teams-pstn-exporter: {}", Chain(self));
+        match self {
+            Self::Config(_) | Self::WebConfig(_) | Self::Fleet(_) => ExitCode::from(2),
+            _ => ExitCode::from(1),
+        }
+    }
+}
+
 impl Daemon {
-    /// Reads the configuration, sets everything up, binds, and starts to poll.
+    /// Reads the configuration, sets everything up, and starts to poll.
     ///
     /// # Errors
     /// The first step that fails; nothing runs then.
-    pub fn start(options: Options, load: Load) -> Result<Self, StartError> {
+    pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
-        let bound = Bound::bind(&options.listen)?;
-        let http = HttpClient::new(&HttpOptions { plain_only: is_plain(&config), ..HttpOptions::default() })?;
+        let http = HttpClient::new(&HttpOptions {
+            plain_only: is_plain(&config),
+            ..HttpOptions::default()
+        })?;
         let telemetry = Arc::new(Telemetry::new());
         let publisher = Arc::new(Publisher::new(Arc::clone(&telemetry)));
         let mut fleet = Fleet::new(
@@ -102,14 +121,26 @@ impl Daemon {
         let site = Site {
             subscriber: publisher.subscribe(),
             clock: options.clock.clone(),
-            about: About { version: crate::VERSION, revision: crate::REVISION },
+            about: About {
+                version: crate::VERSION,
+                revision: crate::REVISION,
+            },
             telemetry_path: options.telemetry_path,
             requests_max: options.requests_max,
             web_config: options.web_config,
             reload: Some(reload),
             limits: Limits::default(),
         };
-        Ok(Self { bound, site, fleet, publisher, telemetry, clock: options.clock, reloads, load })
+        Ok(Self {
+            bound,
+            site,
+            fleet,
+            publisher,
+            telemetry,
+            clock: options.clock,
+            reloads,
+            load,
+        })
     }
 
     /// Where it listens.
@@ -122,22 +153,38 @@ impl Daemon {
         self.publisher.subscribe()
     }
 
-    /// Serves and polls until `shutdown`, then drains. Reloads at every item of `hangups` and every POST to `/-/reload`.
+    /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups` and every POST to `/-/reload`.
     ///
     /// # Errors
     /// Where a part of it dies.
     pub async fn run(
         self,
-        mut hangups: impl AsyncFnMut(),
+        mut hangups: Hangups,
         shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), RunError> {
-        let Self { bound, site, mut fleet, publisher, telemetry, clock, mut reloads, load } = self;
-        let mut reload = |fleet: &mut Fleet| {
+    ) -> Result<(), Failure> {
+        let Self {
+            bound,
+            site,
+            mut fleet,
+            publisher,
+            telemetry,
+            clock,
+            mut reloads,
+            load,
+        } = self;
+        let reload = |fleet: &mut Fleet| {
             let outcome = load().map_err(|mistakes| mistakes.to_string());
-            let outcome = outcome.and_then(|config| fleet.apply(&config).map_err(|error| Chain(&error).to_string()));
+            let outcome = outcome.and_then(|config| {
+                fleet
+                    .apply(&config)
+                    .map_err(|error| Chain(&error).to_string())
+            });
             match &outcome {
                 Ok(()) => tracing::info!("configuration reloaded"),
-                Err(error) => tracing::error!(error, "configuration not reloaded; the old one stays in force"),
+                Err(error) => tracing::error!(
+                    error,
+                    "configuration not reloaded; the old one stays in force"
+                ),
             }
             telemetry.set_reload(outcome.is_ok(), clock.now());
             publisher.touch();
@@ -148,20 +195,20 @@ impl Daemon {
         loop {
             tokio::select! {
                 served = &mut serving => {
-                    let cut = served.map_err(|error| RunError::Task(error.to_string()))??;
+                    let cut = served.map_err(|error| Failure::Task(error.to_string()))??;
                     tracing::info!(connections_cut = cut, "stopped");
                     publishing.abort();
                     return Ok(());
                 }
-                broken = fleet.broken() => return Err(RunError::Task(broken)),
+                broken = fleet.broken() => return Err(Failure::Task(broken)),
                 ended = &mut publishing => {
-                    return Err(RunError::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
+                    return Err(Failure::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
                 }
                 Some(answer) = reloads.recv() => {
                     // Who asked may have gone.
                     let _ = answer.send(reload(&mut fleet));
                 }
-                () = hangups() => drop(reload(&mut fleet)),
+                () = hangups.next() => drop(reload(&mut fleet)),
             }
         }
     }
@@ -170,7 +217,10 @@ impl Daemon {
 /// Whether only loopback is spoken to, in plain http: then no CA certificates are needed.
 fn is_plain(config: &Config) -> bool {
     let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
-    config.tenants.iter().all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url))
+    config
+        .tenants
+        .iter()
+        .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url))
 }
 
 /// Polls that run side by side, over all tenants: enough to hide the network's latency, few enough that their memory,

@@ -8,7 +8,7 @@
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
 
-mod negotiate;
+pub mod negotiate;
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 

@@ -1,11 +1,14 @@
 //! Prometheus exporter for the telephony cost of Microsoft Teams.
 
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod exposition;
 pub mod graph;
 mod gzip;
 mod health;
+pub mod logging;
+pub mod signals;
 
 pub mod money;
 pub mod period;

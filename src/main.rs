@@ -1,3 +1,82 @@
-//! The program.
+//! The program: read what is asked for, resolve it, bind, then run until a signal.
 
-fn main() {}
+use std::process::ExitCode;
+
+use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::config::args::{Args, Command};
+use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
+use teams_pstn_exporter::demo::Demo;
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::server::Bound;
+use teams_pstn_exporter::server::web_config::WebConfig;
+use teams_pstn_exporter::{logging, signals};
+
+fn main() -> ExitCode {
+    let args = Args::from_command_line();
+    logging::start(args.log_level, args.log_format);
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let web_config = args
+        .web_config_file
+        .as_deref()
+        .map(WebConfig::load)
+        .transpose()?;
+    match args.command {
+        _ if args.config_check => source(args)().map(drop).map_err(Failure::from),
+        None => {
+            let load = source(args);
+            load()?;
+            serve(args, web_config, async || Ok((load, None)))
+        }
+        Some(Command::Demo) => serve(args, web_config, async || {
+            let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
+            Ok((demo.load(), Some(demo)))
+        }),
+    }
+}
+
+/// Where the configuration comes from: the file, else the environment.
+fn source(args: &Args) -> Load {
+    let file = args.config_file.clone();
+    Box::new(move || match &file {
+        Some(path) => Config::load(path),
+        None => Config::from_environment(|name| std::env::var(name).ok()),
+    })
+}
+
+/// Runs the daemon until a signal. `prepare` says where its configuration comes from, and may hold a simulator.
+fn serve(
+    args: &Args,
+    web_config: Option<WebConfig>,
+    prepare: impl AsyncFnOnce() -> Result<(Load, Option<Demo>), Failure>,
+) -> Result<(), Failure> {
+    // Before there are threads: sockets that systemd hands over are taken out of the environment.
+    let bound = Bound::bind(&args.listen())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (stop, hangups) = signals::listen()?;
+        let (load, demo) = prepare().await?;
+        let options = Options {
+            telemetry_path: args.telemetry_path.clone(),
+            requests_max: args.max_requests.get(),
+            web_config,
+            clock: Clock::system(),
+        };
+        let daemon = Daemon::start(bound, options, load)?;
+        if let Some(demo) = &demo {
+            demo.invite(daemon.addresses());
+        }
+        Ok(daemon.run(hangups, stop).await?)
+    })
+}
+
+/// Scrapes are a write each and polls wait for the network: two threads keep both moving on any machine.
+const WORKERS: usize = 2;

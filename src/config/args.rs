@@ -1,12 +1,11 @@
 //! The command line: how the process runs. What it measures is in the configuration file; nothing is in both.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::LazyLock;
 
+use crate::server::{Listen, ListenAddress, TelemetryPath};
 use clap::{Parser as _, Subcommand, ValueEnum};
 
 /// Prometheus exporter for the telephony cost of Microsoft Teams
@@ -21,13 +20,8 @@ pub struct Args {
     #[arg(long = "config.check", global = true)]
     pub config_check: bool,
 
-    /// Address to listen on, may be repeated; without a host, all interfaces
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDR",
-        default_value = ":10053",
-        global = true
-    )]
+    /// Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]
+    #[arg(long = "web.listen-address", value_name = "ADDR", global = true)]
     pub listen_addresses: Vec<ListenAddress>,
 
     /// Path of the metrics
@@ -35,10 +29,9 @@ pub struct Args {
         long = "web.telemetry-path",
         value_name = "PATH",
         default_value = "/metrics",
-        value_parser = telemetry_path,
         global = true
     )]
-    pub telemetry_path: String,
+    pub telemetry_path: TelemetryPath,
 
     /// File with TLS and authentication, in the format of Prometheus' exporter-toolkit
     #[arg(long = "web.config.file", value_name = "PATH", global = true)]
@@ -89,13 +82,6 @@ pub enum Command {
     Demo,
 }
 
-/// Where to listen: `:10053`, `127.0.0.1:0`, `[::1]:10053`, `localhost:10053`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenAddress {
-    host: Option<String>,
-    port: u16,
-}
-
 /// The least severe messages that are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
@@ -116,26 +102,6 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a line.
     Json,
-}
-
-/// Not a [`ListenAddress`].
-#[derive(Debug, thiserror::Error)]
-pub enum ListenAddressError {
-    /// No `:PORT` at the end.
-    #[error("the port is missing; write HOST:PORT or :PORT")]
-    NoPort,
-    /// Not a number up to 65535.
-    #[error("the port is not a number from 0 to 65535")]
-    Port,
-    /// Colons outside of brackets.
-    #[error("an IPv6 address needs brackets, as in [::1]:10053")]
-    Brackets,
-    /// Brackets round something else.
-    #[error("there is no IPv6 address in the brackets")]
-    NotIpv6,
-    /// Blanks, or a URL.
-    #[error("the host is neither a name nor an address; write HOST:PORT without https:// and path")]
-    Host,
 }
 
 impl Args {
@@ -164,79 +130,35 @@ impl LogLevel {
     }
 }
 
-impl ListenAddress {
-    /// Name or address without brackets; none for all interfaces, IPv4 and IPv6.
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
-    }
-
-    /// The port; 0 lets the system choose.
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl FromStr for ListenAddress {
-    type Err = ListenAddressError;
-
-    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
-        let (host, port) = text.rsplit_once(':').ok_or(ListenAddressError::NoPort)?;
-        let host = match host.strip_prefix('[') {
-            Some(rest) => {
-                let inner = rest.strip_suffix(']').ok_or(ListenAddressError::NoPort)?;
-                let address: std::net::Ipv6Addr =
-                    inner.parse().map_err(|_| ListenAddressError::NotIpv6)?;
-                Some(address.to_string())
-            }
-            None if host.is_empty() => None,
-            None if host.contains("//") => return Err(ListenAddressError::Host),
-            None if host.contains(':') => return Err(ListenAddressError::Brackets),
-            None if host.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) => {
-                return Err(ListenAddressError::Host);
-            }
-            None => Some(host.to_owned()),
+impl Args {
+    /// Where to listen: on all interfaces, in the demo on loopback only, unless told otherwise.
+    pub fn listen(&self) -> Listen {
+        let default = match self.command {
+            _ if self.systemd_socket => return Listen::Systemd,
+            None => "",
+            Some(Command::Demo) => "127.0.0.1",
         };
-        let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|_| digits);
-        Ok(Self {
-            host,
-            port: port.ok_or(ListenAddressError::Port)?,
-        })
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        match host.as_deref() {
-            None => write!(f, ":{port}"),
-            Some(host) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Some(host) => write!(f, "{host}:{port}"),
+        match &self.listen_addresses[..] {
+            [] => Listen::Addresses(vec![
+                format!("{default}:{PORT}").parse().expect("an address"),
+            ]),
+            addresses => Listen::Addresses(addresses.to_vec()),
         }
-    }
-}
-
-/// `/` is the page for people and `/-/` are the paths of the process itself, so neither can hold the metrics.
-fn telemetry_path(text: &str) -> Result<String, &'static str> {
-    let word = |c: char| c.is_ascii_graphic() && !"?#%\"<>\\^`{|}".contains(c);
-    if !text.starts_with('/') {
-        Err("a path begins with a slash")
-    } else if text == "/" || text.starts_with("/-/") || text == "/-" {
-        Err("this path is taken; choose another one")
-    } else if !text.chars().all(word) {
-        Err("a path has no blanks, question marks or percent signs")
-    } else {
-        Ok(text.to_owned())
     }
 }
 
 /// What `--version` prints; the build sets the revision where it knows it.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let revision = option_env!("TEAMS_PSTN_REVISION").unwrap_or("unknown");
-    let rustc = option_env!("TEAMS_PSTN_RUSTC").unwrap_or("unknown");
-    let version = env!("CARGO_PKG_VERSION");
-    format!("{version} (revision {revision}, rustc {rustc})")
+    format!(
+        "{} (revision {}, rustc {})",
+        crate::VERSION,
+        crate::REVISION,
+        crate::RUSTC
+    )
 });
+
+/// The default port; also in README, the unit and the chart.
+const PORT: u16 = 10053;
 
 /// Paragraphs of one line each: clap wraps them to the terminal.
 const AFTER_HELP: &str = "\
@@ -251,45 +173,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listen_addresses_by_table() {
-        let check = |text: &str, parts: Option<(Option<&str>, u16)>| {
-            let parsed: Option<ListenAddress> = text.parse().ok();
-            let seen = parsed.as_ref().map(|a| (a.host(), a.port()));
-            assert_eq!(seen, parts, "{text}");
-            if let Some(address) = parsed {
-                assert_eq!(
-                    address.to_string().parse::<ListenAddress>().unwrap(),
-                    address
-                );
-            }
-        };
-        check(":10053", Some((None, 10053)));
-        check("127.0.0.1:0", Some((Some("127.0.0.1"), 0)));
-        check("[::1]:10053", Some((Some("::1"), 10053)));
-        check("[0:0::1]:1", Some((Some("::1"), 1)));
-        check("localhost:10053", Some((Some("localhost"), 10053)));
-        check("10053", None);
-        check("::1:10053", None);
-        check("[::1]", None);
-        check("[localhost]:1", None);
-        check("localhost:65536", None);
-        check("localhost:+1", None);
-        check("localhost:", None);
-        check("http://localhost:1", None);
-        check("a b:1", None);
-        check("", None);
-    }
-
-    #[test]
     fn defaults() {
         let args = Args::from_words(["x"]).unwrap();
-        assert_eq!(args.listen_addresses, [":10053".parse().unwrap()]);
-        assert_eq!(args.telemetry_path, "/metrics");
+        assert_eq!(
+            args.listen(),
+            Listen::Addresses(vec![":10053".parse().unwrap()])
+        );
+        assert_eq!(args.telemetry_path, TelemetryPath::default());
         assert_eq!(args.max_requests.get(), 40);
         assert_eq!(args.log_level, LogLevel::Info);
         assert_eq!(args.log_format, LogFormat::Logfmt);
         assert!(!args.config_check && !args.systemd_socket);
         assert!(args.command.is_none() && args.config_file.is_none());
+    }
+
+    #[test]
+    fn the_demo_stays_on_loopback_unless_told_otherwise() {
+        let listen = |words: &[&str]| Args::from_words(words).unwrap().listen();
+        assert_eq!(
+            listen(&["x", "demo"]),
+            Listen::Addresses(vec!["127.0.0.1:10053".parse().unwrap()])
+        );
+        let told = listen(&["x", "demo", "--web.listen-address=:1"]);
+        assert_eq!(told, Listen::Addresses(vec![":1".parse().unwrap()]));
+        assert_eq!(
+            listen(&["x", "demo", "--web.systemd-socket"]),
+            Listen::Systemd
+        );
     }
 
     #[test]
@@ -315,7 +225,7 @@ mod tests {
             assert_eq!(args.log_level, LogLevel::Debug);
             assert_eq!(args.log_format, LogFormat::Json);
             assert_eq!(args.max_requests.get(), 7);
-            assert_eq!(args.telemetry_path, "/m");
+            assert_eq!(args.telemetry_path, "/m".parse().unwrap());
             assert!(args.config_check && args.systemd_socket);
             assert!(args.config_file.is_some() && args.web_config_file.is_some());
         }
@@ -329,7 +239,6 @@ mod tests {
             vec!["x", "--web.listen-address=10053"],
             vec!["x", "--web.max-requests=0"],
             vec!["x", "--web.telemetry-path=metrics"],
-            vec!["x", "--web.telemetry-path=/"],
             vec!["x", "--web.telemetry-path=/-/ready"],
             vec!["x", "--web.telemetry-path=/a?b"],
             vec!["x", "--log.level=loud"],
