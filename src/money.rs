@@ -53,9 +53,10 @@ impl Amount {
         if !is_plain_number(mantissa) {
             return Err(AmountError::NotANumber);
         }
-        let significant = match mantissa.contains('.') {
-            true => mantissa.trim_end_matches('0').trim_end_matches('.'),
-            false => mantissa,
+        let significant = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
         };
         let decimal = Decimal::from_str_exact(significant).map_err(|_| AmountError::Inexact)?;
         shifted(decimal, exponent).map(Self)

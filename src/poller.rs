@@ -397,4 +397,4 @@ fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
 }
 
 /// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
-const CLOCK_CHECK: Duration = Duration::from_secs(60);
+const CLOCK_CHECK: Duration = Duration::from_mins(1);

@@ -77,7 +77,7 @@ struct Entry {
 /// The few distinct values of a property, as they came.
 #[derive(Default)]
 struct Words {
-    words: Vec<Box<str>>,
+    distinct: Vec<Box<str>>,
     last: u32,
     index: HashMap<Box<str>, u32>,
 }
@@ -89,6 +89,9 @@ struct Group {
     context: String,
     location: String,
 }
+
+/// Which group a currency, a context and a location are, as words.
+type GroupOf = HashMap<(u32, u32, u32), u32>;
 
 /// Sums over the rows that land on the same labels.
 #[derive(Clone, Copy)]
@@ -227,7 +230,8 @@ impl Totals {
         let users = Users::new(&people, view.naming);
         drop(people);
         let counted = rows.len() as u64;
-        let (groups, series) = aggregate(rows, &users, [&currencies, &contexts, &locations]);
+        let (groups, series) = aggregate(&rows, &users, [&currencies, &contexts, &locations]);
+        drop(rows);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
             spend: spend(&series, &groups),
@@ -243,8 +247,8 @@ impl Totals {
 }
 
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
-fn aggregate(rows: Vec<Entry>, users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
-    let (groups, group_of) = group(&rows, words);
+fn aggregate(rows: &[Entry], users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
+    let (groups, group_of) = group(rows, words);
     let mut order: Vec<(u32, User, u32)> = rows
         .iter()
         .zip(0..)
@@ -273,10 +277,7 @@ fn aggregate(rows: Vec<Entry>, users: &Users, words: [&Words; 3]) -> (Vec<Group>
 }
 
 /// The distinct labels without users, sorted, and which of them each combination of words is.
-fn group(
-    rows: &[Entry],
-    [currencies, contexts, locations]: [&Words; 3],
-) -> (Vec<Group>, HashMap<(u32, u32, u32), u32>) {
+fn group(rows: &[Entry], [currencies, contexts, locations]: [&Words; 3]) -> (Vec<Group>, GroupOf) {
     let mut group_of = HashMap::new();
     for row in rows {
         group_of
@@ -522,15 +523,15 @@ impl Words {
     }
 
     fn insert(&mut self, word: &str) -> u32 {
-        let index = u32::try_from(self.words.len()).expect("fewer words than rows");
-        self.words.push(word.into());
+        let index = u32::try_from(self.distinct.len()).expect("fewer words than rows");
+        self.distinct.push(word.into());
         self.index.insert(word.into(), index);
         index
     }
 
     /// The word as a label.
     fn label(&self, word: u32) -> String {
-        match &*self.words[word as usize] {
+        match &*self.distinct[word as usize] {
             "" => UNKNOWN.to_owned(),
             word => word.to_owned(),
         }
@@ -538,7 +539,7 @@ impl Words {
 
     /// The word as a label, upper case, as ISO writes its codes.
     fn code(&self, word: u32) -> String {
-        match &*self.words[word as usize] {
+        match &*self.distinct[word as usize] {
             "" => UNKNOWN.to_owned(),
             word => word.to_uppercase(),
         }
