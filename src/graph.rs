@@ -1,1 +1,320 @@
-//! To be written.
+//! The client of Microsoft Graph's telephony reports: from a query to a stream of pages.
+//!
+//! What comes from the network is hostile input here. A page has a bounded size, a report a bounded number of pages and
+//! rows; a link to the next page is followed only within the origin of the configured root, so that the bearer token
+//! goes nowhere else; redirects are not followed; text of the server reaches a log line only bounded and on one line.
+//!
+//! What this module does not do: know a report's columns, add anything up, or read the wall clock, which is passed in.
+//! It depends on no other module of the crate.
+
+pub mod address;
+mod answer;
+mod assertion;
+pub mod credential;
+mod decode;
+pub mod http;
+mod issuer;
+pub mod pages;
+mod refusal;
+mod request;
+pub mod retry;
+pub mod tally;
+#[cfg(test)]
+mod testing;
+pub mod token;
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use self::address::GraphRoot;
+use self::answer::Answer;
+use self::http::HttpClient;
+use self::pages::{About, Pages};
+use self::retry::{RetryPolicy, Trouble};
+use self::tally::Tally;
+use self::token::{TokenCache, TokenError};
+
+/// Graph, as one application in one tenant may see it.
+#[derive(Debug)]
+pub struct Graph {
+    http: HttpClient,
+    root: GraphRoot,
+    tokens: TokenCache,
+    limits: Limits,
+    retry: RetryPolicy,
+}
+
+/// What to ask for: a function on call records, and its range of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The version of Graph that has the function.
+    pub version: Version,
+    /// Its name: `getPstnOnlineMeetingDialoutReport`.
+    pub function: &'static str,
+    /// `fromDateTime`, an `Edm.DateTimeOffset` literal in UTC, ending in `Z`.
+    pub from: String,
+    /// `toDateTime`, likewise. Whether it belongs to the range depends on the function.
+    pub to: String,
+}
+
+/// A version of Graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// `v1.0`, which has two of the five reports.
+    V1,
+    /// `beta`, which has them all and may change.
+    Beta,
+}
+
+/// How much one report may be. Beyond, it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one page, after decompression.
+    pub body_bytes: usize,
+    /// Pages of one report.
+    pub pages: u64,
+    /// Rows of one report.
+    pub rows: u64,
+}
+
+/// The kind of a failure: the label `reason` of `teams_pstn_report_failures_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureReason {
+    /// No token, or one that Graph does not accept.
+    Auth,
+    /// A permission is missing.
+    Forbidden,
+    /// 429 to the end.
+    Throttled,
+    /// No answer in time.
+    Timeout,
+    /// No connection, or one that broke.
+    Connect,
+    /// Another status than 200.
+    Status,
+    /// An answer that cannot be read or a link that is not followed.
+    Malformed,
+    /// More pages, rows or bytes than allowed.
+    Limit,
+}
+
+/// Why a report is not there. Messages hold Graph's request-id, never a token, a secret or a body.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No token.
+    #[error("cannot get a token")]
+    Token(#[from] TokenError),
+    /// The deadline passed. For callers too, where a time-out of their own dropped the pages.
+    #[error("the report was not complete at its deadline")]
+    Timeout,
+    /// No whole answer.
+    #[error("no whole answer from {host}")]
+    Transport {
+        /// Graph's host.
+        host: String,
+        /// What happened.
+        source: reqwest::Error,
+    },
+    /// Another status than 200.
+    #[error(transparent)]
+    Status(Box<Answer>),
+    /// Not a page, or a link that is not followed.
+    #[error("page {page}{} is malformed (request-id {request_id}, Content-Type {content_type})", in_row(*.row))]
+    Malformed {
+        /// Number of the page, from 1.
+        page: u64,
+        /// Number of the row, from 1 over all pages, where it is one row's fault.
+        row: Option<u64>,
+        /// Graph's id of the request.
+        request_id: String,
+        /// What the answer claimed to be.
+        content_type: String,
+        /// What is wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Too much of something.
+    #[error("the report has more than {max} {what} on page {page}")]
+    Limit {
+        /// Number of the page, from 1.
+        page: u64,
+        /// Of what.
+        what: &'static str,
+        /// How much is allowed.
+        max: u64,
+    },
+}
+
+/// An error and its sources on one line, for the log and for people.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl Graph {
+    /// A client whose requests all go to the origin of `root`.
+    pub fn new(
+        http: HttpClient,
+        root: GraphRoot,
+        tokens: TokenCache,
+        limits: Limits,
+        retry: RetryPolicy,
+    ) -> Self {
+        Self {
+            http,
+            root,
+            tokens,
+            limits,
+            retry,
+        }
+    }
+
+    /// The tokens, for what metrics and the preflight tell about them.
+    pub fn tokens(&self) -> &TokenCache {
+        &self.tokens
+    }
+
+    /// The pages of a report, all of which must have arrived at `deadline`. What it cost is counted in `tally`, also
+    /// where the future is dropped.
+    ///
+    /// ```ignore
+    /// let mut pages = graph.pages(&query, deadline, &tally);
+    /// while let Some(mut page) = pages.next().await? {
+    ///     page.decode(|number, row: Row<'_>| totals.add(number, row))?;
+    /// }
+    /// ```
+    pub fn pages<'g>(&'g self, query: &Query, deadline: Instant, tally: &'g Tally) -> Pages<'g> {
+        let call = format!(
+            "{}(fromDateTime={},toDateTime={})",
+            query.function, query.from, query.to
+        );
+        let first = self.root.report(query.version.as_str(), &call);
+        Pages::new(self, first, deadline, tally)
+    }
+}
+
+impl Version {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1.0",
+            Self::Beta => "beta",
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: BODY_BYTES_MAX,
+            pages: PAGES_MAX,
+            rows: ROWS_MAX,
+        }
+    }
+}
+
+impl FailureReason {
+    /// Every reason, so that all label values exist from the start.
+    pub const ALL: [Self; 8] = [
+        Self::Auth,
+        Self::Forbidden,
+        Self::Throttled,
+        Self::Timeout,
+        Self::Connect,
+        Self::Status,
+        Self::Malformed,
+        Self::Limit,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::Forbidden => "forbidden",
+            Self::Throttled => "throttled",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Status => "status",
+            Self::Malformed => "malformed",
+            Self::Limit => "limit",
+        }
+    }
+
+    const fn of(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Timeout => Self::Timeout,
+            Trouble::Connect | Trouble::Body => Self::Connect,
+            Trouble::Status(_) => Self::Status,
+        }
+    }
+}
+
+impl Error {
+    /// The kind of failure, as metrics label it.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Token(error) => error.reason(),
+            Self::Timeout => FailureReason::Timeout,
+            Self::Transport { source, .. } => FailureReason::of(http::trouble(source)),
+            Self::Status(answer) => answer.reason(),
+            Self::Malformed { .. } => FailureReason::Malformed,
+            Self::Limit { .. } => FailureReason::Limit,
+        }
+    }
+
+    /// What the admin must do, where that is known.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Token(error) => error.remedy(),
+            Self::Status(answer) => answer.remedy(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn malformed(
+        about: &About,
+        row: Option<u64>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        Self::Malformed {
+            page: about.page,
+            row,
+            request_id: or_none(&about.request_id),
+            content_type: or_none(&about.content_type),
+            source: source.into(),
+        }
+    }
+
+    pub(crate) const fn limit(page: u64, what: &'static str, max: u64) -> Self {
+        Self::Limit { page, what, max }
+    }
+}
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            let part = error.to_string();
+            // Some errors print their source themselves.
+            if !text.contains(&part) {
+                text = format!("{text}: {part}");
+            }
+            source = error.source();
+        }
+        f.write_str(&http::one_line(&text, &[]))
+    }
+}
+
+fn in_row(number: Option<u64>) -> String {
+    number.map_or_else(String::new, |number| format!(", row {number}"))
+}
+
+/// A page has 1000 rows of some 300 bytes; a hundred times that is not a page.
+const BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Ten million rows at Graph's page size: more than any tenant has users, so a server that never ends.
+const PAGES_MAX: u64 = 10_000;
+
+/// Five million rows take some seconds to add up; beyond, the totals no longer fit into a small machine's memory.
+const ROWS_MAX: u64 = 5_000_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! The hosts that are spoken to, and the one rule about them: a bearer token goes to the origin of the configured
+//! Graph root and nowhere else.
+
+use std::fmt;
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// Root of Microsoft Graph, without the version: `https://graph.microsoft.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraphRoot(Url);
+
+/// Root of the identity platform that issues the tokens: `https://login.microsoftonline.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityUrl(Url);
+
+/// A cloud of Microsoft's in which the reports exist.
+///
+/// See <https://learn.microsoft.com/graph/deployments>.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// The worldwide service, GCC included.
+    #[default]
+    Global,
+    /// US Government L4, GCC High.
+    UsGovL4,
+    /// US Government L5, Department of Defense.
+    UsGovL5,
+}
+
+/// A root that is not acceptable.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    /// Not a URL at all.
+    #[error("not a URL")]
+    Syntax(#[from] url::ParseError),
+    /// Neither https, nor http to this machine.
+    #[error("must be https; plain http is only for localhost, 127.0.0.0/8 and [::1]")]
+    Scheme,
+    /// More than an origin and a path.
+    #[error("must have no user, password, query or fragment")]
+    Extra,
+}
+
+/// A cloud that is not one of [`Cloud::ALL`].
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// The cloud operated by 21Vianet.
+    #[error("the cloud china has no API for telephony reports, so there is nothing to measure")]
+    China,
+    /// None of Microsoft's.
+    #[error("not a cloud: expected global, us-gov-l4 or us-gov-l5")]
+    Unknown,
+}
+
+/// The address of a page, at the origin of the Graph root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NextLink(Url);
+
+/// A link that is not followed. Messages name the foreign origin only, as the rest of a link may be anything.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("nextLink is not a URL")]
+    Syntax(#[from] url::ParseError),
+    #[error("nextLink has {0} bytes")]
+    Length(usize),
+    #[error("nextLink leads to {0}, not to the Graph root; the token stays here")]
+    Foreign(String),
+    #[error("nextLink carries a user name or password")]
+    UserInfo,
+}
+
+impl GraphRoot {
+    /// Whether it is plain http, which needs no CA certificates.
+    pub fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
+    /// The scope that a token for this root is asked for: the origin and `/.default`.
+    pub fn scope(&self) -> String {
+        format!("{}/.default", self.0.origin().ascii_serialization())
+    }
+
+    /// The host, as errors name it.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// `{root}/{version}/communications/callRecords/{call}`; whatever would end the path is encoded.
+    pub(crate) fn report(&self, version: &str, call: &str) -> NextLink {
+        let mut url = self.0.clone();
+        url.path_segments_mut()
+            .expect("an http URL has a path")
+            .pop_if_empty()
+            .extend([version, "communications", "callRecords", call]);
+        NextLink(url)
+    }
+}
+
+impl FromStr for GraphRoot {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        parse_root(text).map(Self)
+    }
+}
+
+impl fmt::Display for GraphRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl AuthorityUrl {
+    /// Whether it is plain http, which needs no CA certificates.
+    pub fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
+    /// `{authority}/{tenant}/oauth2/v2.0/token`.
+    pub(crate) fn token_url(&self, tenant_id: &str) -> Url {
+        let mut url = self.0.clone();
+        url.path_segments_mut()
+            .expect("an http URL has a path")
+            .pop_if_empty()
+            .extend([tenant_id, "oauth2", "v2.0", "token"]);
+        url
+    }
+}
+
+impl FromStr for AuthorityUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        parse_root(text).map(Self)
+    }
+}
+
+impl fmt::Display for AuthorityUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl Cloud {
+    /// Every cloud.
+    pub const ALL: [Self; 3] = [Self::Global, Self::UsGovL4, Self::UsGovL5];
+
+    /// Its name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::UsGovL4 => "us-gov-l4",
+            Self::UsGovL5 => "us-gov-l5",
+        }
+    }
+
+    /// Where its Graph is.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses each"
+    )]
+    pub fn graph_root(self) -> GraphRoot {
+        let root = match self {
+            Self::Global => "https://graph.microsoft.com",
+            Self::UsGovL4 => "https://graph.microsoft.us",
+            Self::UsGovL5 => "https://dod-graph.microsoft.us",
+        };
+        root.parse().expect("a root that a test parses")
+    }
+
+    /// Where its tokens come from.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses each"
+    )]
+    pub fn authority(self) -> AuthorityUrl {
+        let authority = match self {
+            Self::Global => "https://login.microsoftonline.com",
+            Self::UsGovL4 | Self::UsGovL5 => "https://login.microsoftonline.us",
+        };
+        authority.parse().expect("an authority that a test parses")
+    }
+}
+
+impl FromStr for Cloud {
+    type Err = CloudError;
+
+    fn from_str(text: &str) -> Result<Self, CloudError> {
+        if text == "china" {
+            return Err(CloudError::China);
+        }
+        Self::ALL
+            .into_iter()
+            .find(|cloud| cloud.as_str() == text)
+            .ok_or(CloudError::Unknown)
+    }
+}
+
+impl NextLink {
+    /// Resolves what a page calls its next one. A relative link is relative to the root; everything but the origin is
+    /// Graph's own business and stays as it is, because documented links do not even repeat the parameters' names.
+    pub(crate) fn resolve(root: &GraphRoot, link: &str) -> Result<Self, LinkError> {
+        if link.len() > LENGTH_MAX {
+            return Err(LinkError::Length(link.len()));
+        }
+        if link.is_empty() {
+            return Err(url::ParseError::EmptyHost.into());
+        }
+        let mut url = root.0.join(link)?;
+        if url.origin() != root.0.origin() {
+            return Err(LinkError::Foreign(url.origin().ascii_serialization()));
+        }
+        if has_user_info(&url) {
+            return Err(LinkError::UserInfo);
+        }
+        url.set_fragment(None);
+        Ok(Self(url))
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.0
+    }
+}
+
+/// The longest link that is followed: common servers refuse requests beyond 8 KiB.
+const LENGTH_MAX: usize = 8 << 10;
+
+/// The path is made to end in `/`, so that a relative link extends it instead of replacing its last part.
+fn parse_root(text: &str) -> Result<Url, UrlError> {
+    let mut url = Url::parse(text)?;
+    let encrypted = match (url.scheme(), url.host()) {
+        ("https", Some(_)) => true,
+        ("http", Some(Host::Domain(name))) => name == "localhost",
+        ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
+        ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
+        _ => false,
+    };
+    if !encrypted {
+        return Err(UrlError::Scheme);
+    }
+    if has_user_info(&url) || url.query().is_some() || url.fragment().is_some() {
+        return Err(UrlError::Extra);
+    }
+    url.path_segments_mut()
+        .expect("an http URL has a path")
+        .pop_if_empty()
+        .push("");
+    Ok(url)
+}
+
+fn has_user_info(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn roots_by_table() {
+        for (text, expected) in [
+            (
+                "https://graph.microsoft.com",
+                Ok("https://graph.microsoft.com"),
+            ),
+            (
+                "https://graph.microsoft.com/",
+                Ok("https://graph.microsoft.com"),
+            ),
+            (
+                "HTTPS://Graph.Example:443/a/",
+                Ok("https://graph.example/a"),
+            ),
+            ("http://localhost:8080", Ok("http://localhost:8080")),
+            ("http://127.0.0.1:8080", Ok("http://127.0.0.1:8080")),
+            ("http://127.9.9.9", Ok("http://127.9.9.9")),
+            ("http://[::1]:1", Ok("http://[::1]:1")),
+            ("http://graph.microsoft.com", Err("must be https")),
+            ("http://localhost.evil.example", Err("must be https")),
+            ("http://128.0.0.1", Err("must be https")),
+            ("ftp://localhost", Err("must be https")),
+            ("file:///etc/passwd", Err("must be https")),
+            ("mailto:a@b", Err("must be https")),
+            ("https://user@graph.microsoft.com", Err("must have no user")),
+            ("https://:pw@graph.microsoft.com", Err("must have no user")),
+            ("https://graph.microsoft.com?", Err("must have no user")),
+            ("https://graph.microsoft.com/#a", Err("must have no user")),
+            ("graph.microsoft.com", Err("not a URL")),
+            ("https://", Err("not a URL")),
+            ("", Err("not a URL")),
+        ] {
+            match (text.parse::<GraphRoot>(), expected) {
+                (Ok(root), Ok(expected)) => assert_eq!(root.to_string(), expected),
+                (Err(error), Err(start)) => {
+                    assert!(error.to_string().starts_with(start), "{text}: {error}");
+                }
+                (parsed, _) => panic!("{text}: {parsed:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn clouds_have_roots_authorities_and_scopes() {
+        for cloud in Cloud::ALL {
+            assert_eq!(cloud.as_str().parse::<Cloud>().unwrap(), cloud);
+            assert!(!cloud.graph_root().is_plain() && !cloud.authority().is_plain());
+        }
+        assert_eq!(
+            Cloud::UsGovL5.graph_root().scope(),
+            "https://dod-graph.microsoft.us/.default"
+        );
+        assert_eq!(
+            Cloud::Global.authority().token_url("contoso.com").as_str(),
+            "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token"
+        );
+        let china = "china".parse::<Cloud>().unwrap_err().to_string();
+        assert!(china.contains("no API"), "{china}");
+        assert!("mars".parse::<Cloud>().is_err());
+    }
+
+    #[test]
+    fn reports_are_addressed_as_documented() {
+        let check = |root: &str, call: &str, expected: &str| {
+            let root: GraphRoot = root.parse().unwrap();
+            assert_eq!(root.report("beta", call).url().as_str(), expected);
+        };
+        check(
+            "https://graph.microsoft.com",
+            "f(fromDateTime=2022-11-01T00:00:00Z,toDateTime=2022-12-01T00:00:00.9999999Z)",
+            "https://graph.microsoft.com/beta/communications/callRecords/f(fromDateTime=2022-11-01T00:00:00Z,toDateTime=2022-12-01T00:00:00.9999999Z)",
+        );
+        check(
+            "http://localhost:1/proxy/",
+            "f(a=?#/)",
+            "http://localhost:1/proxy/beta/communications/callRecords/f(a=%3F%23%2F)",
+        );
+    }
+
+    #[test]
+    fn links_by_table() {
+        let root: GraphRoot = "https://graph.microsoft.com".parse().unwrap();
+        for (link, expected) in [
+            (
+                "https://graph.microsoft.com/beta/x(from=1,to=2)?$skip=1000",
+                Ok("https://graph.microsoft.com/beta/x(from=1,to=2)?$skip=1000"),
+            ),
+            (
+                "HTTPS://GRAPH.microsoft.com:443/b%2Fc?a=%20#frag",
+                Ok("https://graph.microsoft.com/b%2Fc?a=%20"),
+            ),
+            (
+                "/beta/x?$skip=1",
+                Ok("https://graph.microsoft.com/beta/x?$skip=1"),
+            ),
+            ("beta/x", Ok("https://graph.microsoft.com/beta/x")),
+            (
+                "http://graph.microsoft.com/beta",
+                Err("http://graph.microsoft.com"),
+            ),
+            ("https://graph.microsoft.com:8443/", Err(":8443")),
+            (
+                "https://graph.microsoft.com.evil.example/",
+                Err("evil.example"),
+            ),
+            (
+                "https://graph.microsoft.com@evil.example/",
+                Err("evil.example"),
+            ),
+            ("//evil.example/beta", Err("evil.example")),
+            ("\\\\evil.example\\beta", Err("evil.example")),
+            ("https:\\\\evil.example", Err("evil.example")),
+            ("https://a:b@graph.microsoft.com/", Err("user name")),
+            ("javascript:alert(1)", Err("null")),
+            ("file:///etc/passwd", Err("null")),
+            ("https://", Err("not a URL")),
+            ("", Err("not a URL")),
+        ] {
+            match (NextLink::resolve(&root, link), expected) {
+                (Ok(resolved), Ok(expected)) => assert_eq!(resolved.url().as_str(), expected),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{link}: {error}");
+                }
+                (resolved, _) => panic!("{link}: {resolved:?}"),
+            }
+        }
+        let long = format!("/{}", "a".repeat(LENGTH_MAX));
+        assert!(NextLink::resolve(&root, &long).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_link_never_leaves_the_origin(
+            root in prop_oneof![
+                Just("https://graph.microsoft.com"), Just("http://127.0.0.1:8080/graph"), Just("http://[::1]:9")
+            ],
+            link in prop_oneof![
+                "\\PC{0,60}",
+                "(https?:)?[/\\\\]{0,3}([a-z]{0,3}(:[a-z]?)?@)?(graph\\.microsoft\\.com|127\\.0\\.0\\.1|\\[::1\\]|evil)(:[0-9]{1,5})?[/\\\\?#@:.]{0,3}[a-z]{0,5}",
+            ],
+        ) {
+            let root: GraphRoot = root.parse().unwrap();
+            if let Ok(NextLink(url)) = NextLink::resolve(&root, &link) {
+                prop_assert_eq!(url.scheme(), root.0.scheme());
+                prop_assert_eq!(url.host(), root.0.host());
+                prop_assert_eq!(url.port_or_known_default(), root.0.port_or_known_default());
+                prop_assert!(!has_user_info(&url));
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What Graph says when it gives no page, and what the admin must do about it.
+//!
+//! See <https://learn.microsoft.com/graph/errors>. Codes there are an open set and the message may be empty, so only the
+//! status decides.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Response;
+use serde::Deserialize;
+
+use super::FailureReason;
+use super::http::{header, one_line};
+
+/// An answer of Graph other than 200.
+#[derive(Debug)]
+pub struct Answer {
+    pub(crate) status: u16,
+    code: Option<String>,
+    message: Option<String>,
+    content_type: Option<String>,
+    request_id: Option<String>,
+    date: Option<String>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// Reads the body, in which `token` is blackened should the server have echoed it.
+    pub(crate) fn new(
+        response: &Response,
+        body: &[u8],
+        retry_after: Option<Duration>,
+        token: &str,
+    ) -> Self {
+        let error = serde_json::from_slice::<Body>(body).ok();
+        let error = error.map(|body| body.error).unwrap_or_default();
+        let line = |text: Option<String>| {
+            let line = one_line(&text?, &[token]);
+            (!line.is_empty()).then_some(line)
+        };
+        let inner = error.inner_error.unwrap_or_default();
+        Self {
+            status: response.status().as_u16(),
+            code: line(error.code),
+            message: line(error.message),
+            content_type: header(response, "content-type"),
+            request_id: header(response, "request-id").or_else(|| line(inner.request_id)),
+            date: header(response, "date").or_else(|| line(inner.date)),
+            retry_after,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> FailureReason {
+        match self.status {
+            401 => FailureReason::Auth,
+            403 => FailureReason::Forbidden,
+            429 => FailureReason::Throttled,
+            _ => FailureReason::Status,
+        }
+    }
+
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
+        Some(match self.status {
+            300..=399 => {
+                "a redirect is never followed with a token; check the Graph URL and whether a proxy or portal stands in between"
+            }
+            400 => {
+                "Graph did not understand the request; check the Graph URL, and report it as a bug where that is Microsoft's"
+            }
+            401 => {
+                "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
+            }
+            403 => {
+                "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; where that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
+            }
+            404 => {
+                "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"
+            }
+            406 => "the time range is over the 90 days that Graph allows; report it as a bug",
+            407 => "the proxy wants credentials; put them into HTTPS_PROXY",
+            429 => "Graph throttles the application; poll less often, and see what else uses it",
+            500.. => {
+                "a failure at Microsoft's, which the next poll may not meet; see the service health page"
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Graph answered {}", self.status)?;
+        match (&self.code, &self.message) {
+            (Some(code), Some(message)) => write!(f, " {code}: {message}")?,
+            (Some(code), None) => write!(f, " {code} without a message")?,
+            (None, Some(message)) => write!(f, ": {message}")?,
+            (None, None) => {
+                let content_type = self.content_type.as_deref().unwrap_or("no type");
+                write!(
+                    f,
+                    " without an error in JSON (Content-Type: {content_type})"
+                )?;
+            }
+        }
+        if let Some(wait) = self.retry_after {
+            write!(f, ", to be asked again in {} s", wait.as_secs())?;
+        }
+        let unknown = "unknown";
+        let request_id = self.request_id.as_deref().unwrap_or(unknown);
+        let date = self.date.as_deref().unwrap_or(unknown);
+        write!(f, " (request-id {request_id}, date {date})")
+    }
+}
+
+impl std::error::Error for Answer {}
+
+#[derive(Deserialize)]
+struct Body {
+    error: GraphError,
+}
+
+#[derive(Default, Deserialize)]
+struct GraphError {
+    code: Option<String>,
+    message: Option<String>,
+    // The documentation's table says `innererror`, its examples say otherwise.
+    #[serde(rename = "innerError", alias = "innererror")]
+    inner_error: Option<InnerError>,
+}
+
+#[derive(Default, Deserialize)]
+struct InnerError {
+    #[serde(rename = "request-id")]
+    request_id: Option<String>,
+    date: Option<String>,
+}

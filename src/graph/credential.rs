@@ -1,0 +1,342 @@
+//! What the application proves its identity with. Every file is read anew at each use, so that rotating one needs no
+//! restart.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::assertion;
+
+/// What a token is asked for with.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// A client secret.
+    Secret(SecretSource),
+    /// A certificate and its RSA key, PEM, for an assertion signed with PS256.
+    Certificate {
+        /// The file of the certificate; a chain may stand there too.
+        certificate: PathBuf,
+        /// The file of the key, PKCS#8 or PKCS#1, not encrypted; the same file where `None`.
+        key: Option<PathBuf>,
+    },
+    /// The file of a token that a trusted issuer renews: workload identity federation.
+    FederatedTokenFile(PathBuf),
+    /// The identity that Azure gave the machine.
+    ManagedIdentity(ManagedIdentityEndpoint),
+}
+
+/// Where a client secret is.
+#[derive(Clone, Debug)]
+pub enum SecretSource {
+    /// In a file, whose trailing newline does not belong to it.
+    File(PathBuf),
+    /// At hand, from the environment.
+    Inline(SecretString),
+}
+
+/// Where a machine in Azure asks for tokens of its own identity.
+///
+/// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
+/// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
+#[derive(Clone, Debug)]
+pub struct ManagedIdentityEndpoint {
+    url: Url,
+    api_version: &'static str,
+    header: (&'static str, SecretString),
+}
+
+/// Why a credential cannot be used. No message holds any part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// The file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is longer than any credential.
+    #[error("{} is over {FILE_MAX} bytes", .0.display())]
+    TooLong(PathBuf),
+    /// There is nothing in it, or nothing that is text.
+    #[error("{0} is empty or not text")]
+    NotText(String),
+    /// The certificate or its key does not serve.
+    #[error("cannot sign with {}", .certificate.display())]
+    Sign {
+        /// The file of the certificate.
+        certificate: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// `IDENTITY_ENDPOINT` is not usable.
+    #[error("IDENTITY_ENDPOINT is not a URL")]
+    Endpoint(#[from] url::ParseError),
+    /// `IDENTITY_ENDPOINT` without its companion.
+    #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
+    EndpointHeader,
+}
+
+impl ManagedIdentityEndpoint {
+    /// The endpoint that the environment names, as App Service and Container Apps do by `IDENTITY_ENDPOINT` and
+    /// `IDENTITY_HEADER`; else that of virtual machines.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses it"
+    )]
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, CredentialError> {
+        let Some(endpoint) = variable("IDENTITY_ENDPOINT") else {
+            return Ok(Self::virtual_machine(
+                Url::parse(IMDS).expect("a URL that a test parses"),
+            ));
+        };
+        let secret = variable("IDENTITY_HEADER").ok_or(CredentialError::EndpointHeader)?;
+        Ok(Self {
+            url: Url::parse(&endpoint)?,
+            api_version: "2019-08-01",
+            header: ("x-identity-header", secret.into()),
+        })
+    }
+
+    /// An endpoint that speaks as the one of virtual machines does, at another address: for tests.
+    pub fn virtual_machine(url: Url) -> Self {
+        Self {
+            url,
+            api_version: "2018-02-01",
+            header: ("metadata", "true".to_owned().into()),
+        }
+    }
+
+    /// Whether it is plain http, as Azure's are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.url.scheme() == "http"
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What an echo of the server must not show: the value of the header, where it is a secret.
+    pub(crate) fn secret(&self) -> &str {
+        match self.header {
+            ("metadata", _) => "",
+            (_, ref secret) => secret.expose_secret(),
+        }
+    }
+
+    /// The URL to get, `resource` being a scope without `/.default`, and the header to send with it.
+    pub(crate) fn request(
+        &self,
+        resource: &str,
+        client_id: Option<&str>,
+    ) -> (Url, &'static str, &SecretString) {
+        let mut url = self.url.clone();
+        url.query_pairs_mut()
+            .append_pair("api-version", self.api_version)
+            .append_pair("resource", resource)
+            .extend_pairs(client_id.map(|id| ("client_id", id)));
+        (url, self.header.0, &self.header.1)
+    }
+}
+
+/// What goes into the form beside the client's id.
+pub(crate) enum Proof {
+    Secret(SecretString),
+    /// Any JWT; where it was signed with a certificate, that one's end.
+    Assertion(SecretString, Option<DateTime<Utc>>),
+}
+
+impl Proof {
+    /// Reads what has to be read and signs what has to be signed; blocks. `audience` is the token endpoint.
+    ///
+    /// # Panics
+    /// For a managed identity, which proves nothing.
+    pub(crate) fn of(
+        credential: &Credential,
+        client_id: &str,
+        audience: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, CredentialError> {
+        match credential {
+            Credential::Secret(SecretSource::File(path)) => read_text(path).map(Self::Secret),
+            Credential::Secret(SecretSource::Inline(secret)) => {
+                text(secret.expose_secret().as_bytes(), "the client secret").map(Self::Secret)
+            }
+            Credential::FederatedTokenFile(path) => {
+                read_text(path).map(|token| Self::Assertion(token, None))
+            }
+            Credential::Certificate { certificate, key } => {
+                let pem = read(certificate)?;
+                let key = key.as_deref().map(read).transpose()?;
+                let key = key.as_ref().unwrap_or(&pem);
+                assertion::sign(&pem, key, client_id, audience, now)
+                    .map(|signed| Self::Assertion(signed.jwt, Some(signed.not_after)))
+                    .map_err(|source| CredentialError::Sign {
+                        certificate: certificate.clone(),
+                        source: source.into(),
+                    })
+            }
+            Credential::ManagedIdentity(_) => unreachable!("a managed identity has no form"),
+        }
+    }
+
+    pub(crate) fn secret(&self) -> &SecretString {
+        match self {
+            Self::Secret(secret) | Self::Assertion(secret, _) => secret,
+        }
+    }
+
+    /// The fields of the form.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Secret(secret) => vec![("client_secret", secret.expose_secret())],
+            Self::Assertion(jwt, _) => vec![
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", jwt.expose_secret()),
+            ],
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<SecretString, CredentialError> {
+    text(&read(path)?, &path.display().to_string())
+}
+
+fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(CredentialError::NotText(name.to_owned()));
+    }
+    Ok(text.into())
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    // Room for all of it from the start, so that growing leaves no copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
+    let limit = FILE_MAX as u64 + 1;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|source| CredentialError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    if bytes.len() > FILE_MAX {
+        return Err(CredentialError::TooLong(path.to_owned()));
+    }
+    Ok(bytes)
+}
+
+/// Ten certificates with a key fit; what is longer is another kind of file.
+const FILE_MAX: usize = 64 << 10;
+
+const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_by_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let long = "x".repeat(FILE_MAX + 1);
+        for (content, expected) in [
+            (&b"s3cret"[..], Ok("s3cret")),
+            (b"s3cret\n", Ok("s3cret")),
+            (b"s3cret\r\n", Ok("s3cret")),
+            (b" s3 cret ", Ok(" s3 cret ")),
+            (b"", Err("empty")),
+            (b"\n", Err("empty")),
+            (b"\xff\xfe", Err("not text")),
+            (long.as_bytes(), Err("over 65536 bytes")),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let credential = Credential::Secret(SecretSource::File(path.clone()));
+            match (prove(&credential), expected) {
+                (Ok(proof), Ok(expected)) => {
+                    assert_eq!(proof.fields(), [("client_secret", expected)]);
+                }
+                (Err(error), Err(expected)) => {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
+                (proof, _) => panic!("{content:?}: {:?}", proof.err()),
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = prove(&Credential::Secret(SecretSource::File(path))).err();
+        assert!(matches!(error, Some(CredentialError::Read { .. })));
+    }
+
+    #[test]
+    fn a_federated_token_is_the_assertion() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "a.b.c\n").unwrap();
+        let proof = prove(&Credential::FederatedTokenFile(path)).unwrap();
+        assert_eq!(
+            proof.fields(),
+            [
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", "a.b.c")
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_secret_is_in_debug_output() {
+        let secret = || SecretString::from("hunter2");
+        let credential = Credential::Secret(SecretSource::Inline(secret()));
+        let mut endpoint = ManagedIdentityEndpoint::from_environment(|_| None).unwrap();
+        endpoint.header.1 = secret();
+        let printed = format!("{credential:?} {:?}", Credential::ManagedIdentity(endpoint));
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
+
+    #[test]
+    fn managed_identity_endpoints_by_table() {
+        let check = |endpoint: Option<&str>, header: Option<&str>, expected: &str| {
+            let variable = |name: &str| match name {
+                "IDENTITY_ENDPOINT" => endpoint.map(str::to_owned),
+                "IDENTITY_HEADER" => header.map(str::to_owned),
+                _ => None,
+            };
+            let text = match ManagedIdentityEndpoint::from_environment(variable) {
+                Ok(endpoint) => {
+                    let (url, name, value) = endpoint.request("https://g", Some("id"));
+                    format!("{url} {name}: {}", value.expose_secret())
+                }
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(text, expected);
+        };
+        check(
+            None,
+            None,
+            "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fg&client_id=id metadata: true",
+        );
+        check(
+            Some("http://127.0.0.1:41/msi/token?a=b"),
+            Some("h"),
+            "http://127.0.0.1:41/msi/token?a=b&api-version=2019-08-01&resource=https%3A%2F%2Fg&client_id=id x-identity-header: h",
+        );
+        check(
+            Some("http://127.0.0.1:41/"),
+            None,
+            "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
+        );
+        check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
+    }
+
+    fn prove(credential: &Credential) -> Result<Proof, CredentialError> {
+        Proof::of(credential, "client", "audience", DateTime::UNIX_EPOCH)
+    }
+}

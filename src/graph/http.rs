@@ -1,0 +1,281 @@
+//! The HTTP client, and what every answer needs: a bounded body, and text of a stranger made fit for a log line.
+
+use std::time::Duration;
+
+use reqwest::{Client, Response, redirect, tls};
+
+use super::retry::Trouble;
+
+/// How to connect. [`HttpOptions::default`] is right for Microsoft's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// Longest wait for a connection, TLS handshake included.
+    pub connect_timeout: Duration,
+    /// Longest silence while an answer is awaited or arrives.
+    pub read_timeout: Duration,
+    /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    pub proxies: bool,
+    /// Only plain http will be spoken, so that a machine without CA certificates will do; https then always fails.
+    pub plain_only: bool,
+}
+
+/// A client for Graph and the token endpoint. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct HttpClient(Client);
+
+/// No client could be made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them",
+    named(.ssl_cert_file.as_deref())
+)]
+pub struct HttpError {
+    ssl_cert_file: Option<String>,
+    source: reqwest::Error,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: CONNECT_TIMEOUT,
+            read_timeout: READ_TIMEOUT,
+            proxies: true,
+            plain_only: false,
+        }
+    }
+}
+
+impl HttpClient {
+    /// Makes a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
+    ///
+    /// Trusted are the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` where one of them is set, else the system's.
+    /// They are read once, here.
+    ///
+    /// # Errors
+    /// Where not one CA certificate is found.
+    pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
+        // Fails only where another provider is there already, which then serves as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(redirect::Policy::none())
+            .tls_version_min(tls::Version::TLS_1_2)
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.read_timeout)
+            .tcp_keepalive(TCP_KEEPALIVE);
+        if !options.proxies {
+            builder = builder.no_proxy();
+        }
+        if options.plain_only {
+            builder = builder.tls_certs_only([]);
+        }
+        builder.build().map(Self).map_err(|source| HttpError {
+            ssl_cert_file: std::env::var("SSL_CERT_FILE").ok(),
+            source,
+        })
+    }
+
+    pub(crate) fn inner(&self) -> &Client {
+        &self.0
+    }
+}
+
+/// Why a body is not there as a whole.
+#[derive(Debug)]
+pub(crate) enum BodyError {
+    Transport(reqwest::Error),
+    TooLong,
+}
+
+/// Reads a body of at most `max` bytes, counted after decompression.
+pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Transport)? {
+        if chunk.len() > max - body.len() {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What kind of failure an error of the transport is.
+pub(crate) fn trouble(error: &reqwest::Error) -> Trouble {
+    if error.is_timeout() {
+        Trouble::Timeout
+    } else if error.is_body() || error.is_decode() {
+        Trouble::Body
+    } else {
+        Trouble::Connect
+    }
+}
+
+/// A header as text, made fit for a log line.
+pub(crate) fn header(response: &Response, name: &str) -> Option<String> {
+    let value = response.headers().get(name)?.to_str().ok()?;
+    Some(one_line(value, &[]))
+}
+
+/// Text of a stranger made fit for a log line: one line, bounded, and without the secrets that the stranger was sent.
+pub(crate) fn one_line(text: &str, secrets: &[&str]) -> String {
+    let mut text = std::borrow::Cow::Borrowed(text);
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        if text.contains(secret) {
+            text = text.replace(secret, "[redacted]").into();
+        }
+    }
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if word.is_empty() {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > LINE_MAX {
+            let fits = |&end: &usize| line.is_char_boundary(end);
+            let end = (0..=LINE_MAX).rev().find(fits).unwrap_or(0);
+            line.truncate(end);
+            line.push('…');
+            break;
+        }
+    }
+    line
+}
+
+fn named(ssl_cert_file: Option<&str>) -> String {
+    ssl_cert_file.map_or_else(String::new, |file| format!(" (SSL_CERT_FILE is {file})"))
+}
+
+const USER_AGENT: &str = concat!("teams-pstn-exporter/", env!("CARGO_PKG_VERSION"));
+
+/// A handshake over a slow proxy takes a few seconds; more means that packets are dropped on the way.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Graph prepares a page for some seconds; a gateway in between gives up after half a minute anyway.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Notices a peer that went away without a word before the next poll does.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Bytes of foreign text in one message: an AADSTS description with its ids fits.
+const LINE_MAX: usize = 600;
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn foreign_text_becomes_one_bounded_line() {
+        for (text, expected) in [
+            ("plain", "plain"),
+            ("a\r\n\tb\u{2028}c\u{85}d\0e", "a b c d e"),
+            ("", ""),
+            ("token abc.def is bad", "token [redacted] is bad"),
+        ] {
+            assert_eq!(one_line(text, &["abc.def", ""]), expected);
+        }
+        let long = one_line(&"ä".repeat(LINE_MAX), &[]);
+        assert!(long.len() <= LINE_MAX + '…'.len_utf8() && long.ends_with('…'));
+    }
+
+    /// The variables of the environment are read deep inside other crates, and a test must not set its own, so each
+    /// case is this test once more in a process of its own.
+    #[tokio::test]
+    async fn ca_certificates_come_from_the_environment() {
+        const CASE: &str = "GRAPH_HTTP_TEST_CASE";
+        if let Ok(case) = std::env::var(CASE) {
+            return in_own_process(&case).await;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (authority, port) = tls_server(folder.path()).await;
+        for (case, file) in [
+            ("trusted", authority.clone()),
+            ("missing", folder.path().join("nowhere.pem")),
+            ("plain", folder.path().join("nowhere.pem")),
+        ] {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child
+                .args(["--exact", "--nocapture"])
+                .arg("graph::http::tests::ca_certificates_come_from_the_environment")
+                .env(CASE, format!("{case} {port}"))
+                .env("SSL_CERT_FILE", file)
+                .env_remove("SSL_CERT_DIR");
+            let output = tokio::task::spawn_blocking(move || child.output().unwrap())
+                .await
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{case}: {text}");
+            assert!(text.contains("1 passed"), "{case} did not run: {text}");
+        }
+    }
+
+    async fn in_own_process(case: &str) {
+        let (case, port) = case.split_once(' ').unwrap();
+        let options = HttpOptions {
+            plain_only: case == "plain",
+            proxies: false,
+            ..HttpOptions::default()
+        };
+        let client = HttpClient::new(&options);
+        if case == "missing" {
+            let error = client.unwrap_err();
+            assert!(error.to_string().contains("nowhere.pem"), "{error}");
+            assert!(error.source().is_some());
+            return;
+        }
+        let url = format!("https://localhost:{port}/");
+        let answer = client.unwrap().inner().get(url).send().await;
+        match case {
+            "trusted" => assert_eq!(answer.unwrap().status(), 200),
+            "plain" => assert_eq!(trouble(&answer.unwrap_err()), Trouble::Connect),
+            _ => panic!("no such case: {case}"),
+        }
+    }
+
+    /// A TLS server on loopback whose private CA is in the file that is returned.
+    async fn tls_server(folder: &std::path::Path) -> (std::path::PathBuf, u16) {
+        use std::sync::Arc;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let file = folder.join("ca.pem");
+        let pem = authority.self_signed(&authority_key).unwrap().pem();
+        std::fs::write(&file, pem).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["localhost".to_owned()])
+            .unwrap()
+            .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
+            .unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                key.serialize_der().try_into().unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let mut request = [0; 4096];
+                    let _read = stream.read(&mut request).await;
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    let _written = stream.write_all(answer).await;
+                    let _closed = stream.shutdown().await;
+                }
+            }
+        });
+        (file, port)
+    }
+}

@@ -1,0 +1,289 @@
+//! One request for a token and one answer: what goes over the wire to the token endpoint or to the machine's own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
+use super::http::{BodyError, HttpClient, HttpOptions, header, read_body};
+use super::refusal::Refusal;
+use super::retry::retry_after;
+use super::token::{AccessToken, TokenError, TokenOptions};
+
+/// Who is asked for tokens.
+#[derive(Debug)]
+pub(crate) enum Issuer {
+    /// The tenant's token endpoint.
+    Tenant {
+        http: HttpClient,
+        url: Url,
+        client_id: String,
+        scope: String,
+        credential: Arc<Credential>,
+    },
+    /// The machine's own endpoint.
+    Machine {
+        http: HttpClient,
+        endpoint: ManagedIdentityEndpoint,
+        client_id: Option<String>,
+        resource: String,
+    },
+}
+
+impl Issuer {
+    pub(crate) fn new(http: HttpClient, options: TokenOptions) -> Result<Self, TokenError> {
+        if let Credential::ManagedIdentity(endpoint) = options.credential {
+            // Not the common client: a proxy cannot reach this machine's endpoint, and must not see its answers.
+            let http = HttpClient::new(&HttpOptions {
+                connect_timeout: MACHINE_CONNECT_TIMEOUT,
+                proxies: false,
+                plain_only: endpoint.is_plain(),
+                ..HttpOptions::default()
+            })?;
+            let resource = options.scope.trim_end_matches("/.default").to_owned();
+            return Ok(Self::Machine {
+                http,
+                endpoint,
+                client_id: options.client_id,
+                resource,
+            });
+        }
+        let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        let tenant = options.tenant_id.as_str();
+        if !tenant.contains(char::is_alphanumeric) || !tenant.chars().all(is_part_of_name) {
+            return Err(TokenError::Options(
+                "the tenant id is neither a GUID nor a domain name",
+            ));
+        }
+        Ok(Self::Tenant {
+            http,
+            url: options.authority.token_url(tenant),
+            client_id: options.client_id.ok_or(TokenError::Options(
+                "the client id is missing, which only a managed identity can do without",
+            ))?,
+            scope: options.scope,
+            credential: Arc::new(options.credential),
+        })
+    }
+
+    /// The request, and what it proves the identity with.
+    pub(crate) async fn request(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<(RequestBuilder, Option<Proof>), TokenError> {
+        match self {
+            Self::Machine {
+                http,
+                endpoint,
+                client_id,
+                resource,
+            } => {
+                let (url, name, value) = endpoint.request(resource, client_id.as_deref());
+                let request = http.inner().get(url);
+                Ok((request.header(name, sensitive(value)?), None))
+            }
+            Self::Tenant {
+                http,
+                url,
+                client_id,
+                scope,
+                credential,
+            } => {
+                let (owned, client, audience) =
+                    (Arc::clone(credential), client_id.clone(), url.clone());
+                // Files may lie on a network, and signing takes a millisecond.
+                let proof = tokio::task::spawn_blocking(move || {
+                    Proof::of(&owned, &client, audience.as_str(), now)
+                })
+                .await
+                .expect(
+                    "nothing in a proof panics, and tasks outlive their runtime only unpolled",
+                )?;
+                let mut form = vec![
+                    ("client_id", client_id.as_str()),
+                    ("grant_type", "client_credentials"),
+                    ("scope", scope.as_str()),
+                ];
+                form.extend(proof.fields());
+                let request = http.inner().post(url.clone()).form(&form);
+                Ok((request, Some(proof)))
+            }
+        }
+    }
+
+    /// Sends a request and reads the token in its answer. `secret` is what an echo of the server must not show.
+    pub(crate) async fn send(
+        &self,
+        request: RequestBuilder,
+        secret: &str,
+        now: DateTime<Utc>,
+    ) -> Result<AccessToken, TokenError> {
+        let asked_at = Instant::now();
+        let transport = |source: reqwest::Error| TokenError::Transport {
+            host: self.host(),
+            source: source.without_url(),
+        };
+        let mut response = request
+            .header("client-request-id", uuid::Uuid::new_v4().to_string())
+            .header("accept", "application/json")
+            .send()
+            .await
+            .map_err(transport)?;
+        tracing::debug!(
+            host = self.host(),
+            status = response.status().as_u16(),
+            request_id = header(&response, "x-ms-request-id"),
+            duration_ms = asked_at.elapsed().as_millis(),
+            "asked for a token"
+        );
+        let body = match read_body(&mut response, BODY_MAX).await {
+            Ok(body) => Zeroizing::new(body),
+            Err(BodyError::Transport(error)) => return Err(transport(error)),
+            Err(BodyError::TooLong) => {
+                return Err(self.malformed(format!("more than {BODY_MAX} bytes")));
+            }
+        };
+        if response.status() != StatusCode::OK {
+            let refusal = self.refused(&response, &body, secret, now);
+            return Err(Box::new(refusal).into());
+        }
+        let grant: Grant = serde_json::from_slice(&body).map_err(|error| {
+            // Serde's own message may quote what it found.
+            self.malformed(match error.classify() {
+                serde_json::error::Category::Data => {
+                    "an answer without a readable access_token and lifetime".to_owned()
+                }
+                _ => format!("not JSON but {}", content_type(&response)),
+            })
+        })?;
+        self.token(grant, asked_at, now)
+    }
+
+    /// That the deadline passed.
+    pub(crate) fn timeout(&self) -> TokenError {
+        TokenError::Timeout { host: self.host() }
+    }
+
+    fn token(
+        &self,
+        grant: Grant,
+        asked_at: Instant,
+        now: DateTime<Utc>,
+    ) -> Result<AccessToken, TokenError> {
+        if grant
+            .token_type
+            .is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
+        {
+            return Err(self.malformed("a token of another type than Bearer".to_owned()));
+        }
+        let lifetime = match (grant.expires_in, grant.expires_on) {
+            (Some(Seconds(lifetime)), _) => lifetime,
+            (None, Some(Seconds(end))) => {
+                end.saturating_sub(u64::try_from(now.timestamp()).unwrap_or(0))
+            }
+            (None, None) => return Err(self.malformed("a token without a lifetime".to_owned())),
+        };
+        AccessToken::new(grant.access_token, asked_at, Duration::from_secs(lifetime))
+            .ok_or_else(|| self.malformed("a token that does not fit into a header".to_owned()))
+    }
+
+    fn refused(
+        &self,
+        response: &Response,
+        body: &[u8],
+        secret: &str,
+        now: DateTime<Utc>,
+    ) -> Refusal {
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| retry_after(value.to_str().ok()?, now));
+        let secret = match self {
+            Self::Tenant { .. } => secret,
+            Self::Machine { endpoint, .. } => endpoint.secret(),
+        };
+        let refusal = Refusal::new(
+            response.status().as_u16(),
+            body,
+            header(response, "content-type").as_deref(),
+            retry_after,
+            &[secret],
+        );
+        match self {
+            Self::Tenant { .. } => refusal,
+            Self::Machine { .. } => refusal.of_machine(),
+        }
+    }
+
+    fn malformed(&self, what: String) -> TokenError {
+        TokenError::Malformed {
+            host: self.host(),
+            what,
+        }
+    }
+
+    fn host(&self) -> String {
+        let url = match self {
+            Self::Tenant { url, .. } => url,
+            Self::Machine { endpoint, .. } => endpoint.url(),
+        };
+        url.host_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A token in the answer; the lifetime is relative or, from some machines' endpoints, only a Unix time.
+#[derive(Deserialize)]
+struct Grant {
+    #[serde(deserialize_with = "secret")]
+    access_token: SecretString,
+    token_type: Option<String>,
+    expires_in: Option<Seconds>,
+    expires_on: Option<Seconds>,
+}
+
+/// A number, or a number in quotes, as machines' endpoints write it.
+struct Seconds(u64);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Wire {
+            Number(u64),
+            Text(String),
+        }
+        match Wire::deserialize(deserializer)? {
+            Wire::Number(seconds) => Ok(Self(seconds)),
+            Wire::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(Into::into)
+}
+
+fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
+    let mut value = HeaderValue::from_str(secret.expose_secret())
+        .map_err(|_| TokenError::Options("IDENTITY_HEADER does not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn content_type(response: &Response) -> String {
+    header(response, "content-type").unwrap_or_else(|| "of no type".to_owned())
+}
+
+/// A token has a few KiB; with ten times as much there is no reason to go on.
+const BODY_MAX: usize = 64 << 10;
+
+/// The machine's endpoint is one hop away; where there is none, the address leads nowhere and says nothing.
+const MACHINE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,0 +1,155 @@
+//! One page over the wire: token, tries, and what the answer is worth.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::address::NextLink;
+use super::answer::Answer;
+use super::http::{BodyError, header, read_body, trouble};
+use super::pages::About;
+use super::retry::{RetryReason, Trouble, Verdict, retry_after};
+use super::tally::Tally;
+use super::token::AccessToken;
+use super::{Chain, Error, Graph};
+
+/// A page as it arrived.
+pub(crate) struct Answered {
+    pub(crate) body: Vec<u8>,
+    pub(crate) about: About,
+}
+
+impl Graph {
+    /// Gets page number `page`, trying again as the policy says, and once more with a new token after a 401.
+    pub(crate) async fn ask(
+        &self,
+        link: &NextLink,
+        page: u64,
+        deadline: Instant,
+        tally: &Tally,
+    ) -> Result<Answered, Error> {
+        let mut attempt = 0;
+        let mut renewed = false;
+        loop {
+            let token = self.tokens.token(deadline).await?;
+            let error = match self.ask_once(link, page, &token, tally).await {
+                Ok(answered) => return Ok(answered),
+                Err(error) => error,
+            };
+            if matches!(&error, Error::Status(answer) if answer.status == 401) {
+                self.tokens.invalidate(&token);
+                if renewed {
+                    return Err(error);
+                }
+                renewed = true;
+                tally.count_retry(RetryReason::Auth);
+                continue;
+            }
+            attempt += 1;
+            let (trouble, retry_after) = match &error {
+                Error::Transport { source, .. } => (trouble(source), None),
+                Error::Status(answer) => (Trouble::Status(answer.status), answer.retry_after),
+                _ => return Err(error),
+            };
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let random = fastrand::f64();
+            let verdict = self
+                .retry
+                .verdict(attempt, trouble, retry_after, remaining, random);
+            let (Verdict::Retry { after }, Some(reason)) = (verdict, trouble.retry_reason()) else {
+                return Err(error);
+            };
+            tracing::debug!(error = %Chain(&error), page, attempt, ?after, "asking Graph again");
+            tally.count_retry(reason);
+            tokio::time::sleep(after).await;
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        link: &NextLink,
+        page: u64,
+        token: &AccessToken,
+        tally: &Tally,
+    ) -> Result<Answered, Error> {
+        let asked_at = Instant::now();
+        // Counted as unanswered until an answer comes, so that a request counts too whose future is dropped.
+        let count = CountOnDrop {
+            tally,
+            status: None,
+        };
+        let transport = |source: reqwest::Error| Error::Transport {
+            host: self.root.host().to_owned(),
+            source: source.without_url(),
+        };
+        let sent = self
+            .http
+            .inner()
+            .get(link.url().clone())
+            .header(AUTHORIZATION, token.authorization())
+            .header(ACCEPT, "application/json")
+            .header("client-request-id", uuid::Uuid::new_v4().to_string())
+            .send()
+            .await;
+        let mut response = sent.map_err(transport)?;
+        let status = response.status();
+        count.answered(status.as_u16());
+        let about = About {
+            page,
+            request_id: header(&response, "request-id"),
+            content_type: header(&response, "content-type"),
+            date: header(&response, "date"),
+        };
+        tracing::debug!(
+            path = link.url().path(),
+            page,
+            status = status.as_u16(),
+            request_id = about.request_id,
+            duration_ms = asked_at.elapsed().as_millis(),
+            "asked Graph"
+        );
+        if status != StatusCode::OK {
+            // What cannot be read of an error's body is only missing from the message.
+            let body = read_body(&mut response, ERROR_BODY_MAX)
+                .await
+                .unwrap_or_default();
+            let wait = retry_after_of(&response, self.tokens.now());
+            let answer = Answer::new(&response, &body, wait, token.expose());
+            return Err(Error::Status(Box::new(answer)));
+        }
+        match read_body(&mut response, self.limits.body_bytes).await {
+            Ok(body) => Ok(Answered { body, about }),
+            Err(BodyError::Transport(error)) => Err(transport(error)),
+            Err(BodyError::TooLong) => {
+                Err(Error::limit(page, "bytes", self.limits.body_bytes as u64))
+            }
+        }
+    }
+}
+
+struct CountOnDrop<'a> {
+    tally: &'a Tally,
+    status: Option<u16>,
+}
+
+impl CountOnDrop<'_> {
+    fn answered(mut self, status: u16) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for CountOnDrop<'_> {
+    fn drop(&mut self) {
+        self.tally.count_request(self.status);
+    }
+}
+
+fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+    retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// An error of Graph has some hundred bytes; a gateway's page is not worth more.
+const ERROR_BODY_MAX: usize = 64 << 10;

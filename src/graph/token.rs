@@ -1,0 +1,364 @@
+//! Access tokens: asked for once, kept until they are about to expire, and renewed by one caller at a time.
+//!
+//! OAuth 2.0 client credentials, <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
+//! What this module does not do: verify a token, which is meant for Graph and not for us.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
+use chrono::{DateTime, Utc};
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::address::AuthorityUrl;
+use super::credential::{Credential, CredentialError, Proof};
+use super::http::{HttpClient, HttpError, trouble};
+use super::issuer::Issuer;
+use super::refusal::Refusal;
+use super::retry::{RetryPolicy, Trouble, Verdict};
+use super::{Chain, FailureReason};
+
+/// The tokens of one application in one tenant.
+pub struct TokenCache {
+    issuer: Issuer,
+    retry: RetryPolicy,
+    now: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
+    state: Mutex<State>,
+    /// Held by the one caller that asks for a new token.
+    renewal: tokio::sync::Mutex<()>,
+}
+
+/// Whose tokens, and for what.
+#[derive(Clone, Debug)]
+pub struct TokenOptions {
+    /// Who issues them; not used by a managed identity.
+    pub authority: AuthorityUrl,
+    /// GUID or domain name of the tenant; not used by a managed identity.
+    pub tenant_id: String,
+    /// Id of the application. `None` only for the identity that Azure assigned to the machine itself.
+    pub client_id: Option<String>,
+    /// [`GraphRoot::scope`](super::address::GraphRoot::scope).
+    pub scope: String,
+    /// What to prove the identity with.
+    pub credential: Credential,
+}
+
+/// A bearer token: not printed, and wiped when dropped.
+pub struct AccessToken {
+    secret: SecretString,
+    renew_at: Instant,
+    expires_at: Instant,
+}
+
+/// Why there is no token. No message holds a secret, an assertion, a token or the request.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The options do not make a request.
+    #[error("{0}")]
+    Options(&'static str),
+    /// No client for the managed identity's endpoint.
+    #[error("cannot reach for the managed identity")]
+    Client(#[from] HttpError),
+    /// The credential cannot be read or used.
+    #[error("cannot use the credential")]
+    Credential(#[from] CredentialError),
+    /// The answer did not come, or not whole.
+    #[error("no whole answer from {host}")]
+    Transport {
+        /// Host of the token endpoint.
+        host: String,
+        /// What happened.
+        source: reqwest::Error,
+    },
+    /// The deadline passed.
+    #[error("no answer from {host} within the time of the poll")]
+    Timeout {
+        /// Host of the token endpoint.
+        host: String,
+    },
+    /// The endpoint said no.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// The endpoint said something else.
+    #[error("{host} answered with what is not a token: {what}")]
+    Malformed {
+        /// Host of the token endpoint.
+        host: String,
+        /// What is wrong with the answer.
+        what: String,
+    },
+}
+
+impl TokenCache {
+    /// An empty cache. `now` is the wall clock, for the times in assertions and for answers that name one.
+    ///
+    /// # Errors
+    /// Where the tenant id cannot be part of a URL, the client id is missing, or a managed identity's endpoint is https
+    /// on a machine without CA certificates.
+    pub fn new(
+        http: HttpClient,
+        options: TokenOptions,
+        retry: RetryPolicy,
+        now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
+    ) -> Result<Self, TokenError> {
+        Ok(Self {
+            issuer: Issuer::new(http, options)?,
+            retry,
+            now: Box::new(now),
+            state: Mutex::new(State::default()),
+            renewal: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// A token that is valid now: the one at hand, or a new one.
+    ///
+    /// A token is renewed some minutes before it expires. Where that fails while it is still valid, the failure is
+    /// logged as a warning and the old token serves on. Of several callers one asks, the others wait for it.
+    pub async fn token(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
+        if let Some(token) = self.at_hand(|state| state.renew_at) {
+            return Ok(token);
+        }
+        let usable = State::expires_at;
+        let renewal = match self.renewal.try_lock() {
+            Ok(renewal) => renewal,
+            Err(_) => match self.at_hand(usable) {
+                Some(token) => return Ok(token),
+                None => tokio::time::timeout_at(deadline, self.renewal.lock())
+                    .await
+                    .map_err(|_| self.issuer.timeout())?,
+            },
+        };
+        if let Some(token) = self.at_hand(|state| state.renew_at) {
+            return Ok(token);
+        }
+        let Some(old) = self.at_hand(usable) else {
+            return self.renew(deadline, self.retry).await;
+        };
+        let patience = deadline.min(Instant::now() + RENEWAL_PATIENCE);
+        let once = RetryPolicy {
+            attempts: 1,
+            ..self.retry
+        };
+        let renewed = self.renew(patience, once).await;
+        drop(renewal);
+        renewed.or_else(|error| {
+            let left = old.expires_at.saturating_duration_since(Instant::now());
+            tracing::warn!(
+                error = %Chain(&error),
+                remedy = error.remedy(),
+                valid_seconds = left.as_secs(),
+                "cannot renew the token, the old one serves on"
+            );
+            self.lock().renew_at = Some(Instant::now() + RENEWAL_PAUSE);
+            Ok(old)
+        })
+    }
+
+    /// Drops the token, which was refused, unless it has been replaced meanwhile.
+    pub fn invalidate(&self, token: &AccessToken) {
+        let mut state = self.lock();
+        if state
+            .token
+            .as_deref()
+            .is_some_and(|t| std::ptr::eq(t, token))
+        {
+            state.token = None;
+        }
+    }
+
+    /// For how long the token at hand is valid; `None` where there is none.
+    pub fn expires_in(&self) -> Option<Duration> {
+        let expires_at = self.lock().expires_at()?;
+        expires_at.checked_duration_since(Instant::now())
+    }
+
+    /// When the certificate that was last used ends, UTC; `None` before its first use and for other credentials.
+    pub fn credential_expiry(&self) -> Option<DateTime<Utc>> {
+        self.lock().credential_expiry
+    }
+
+    /// The wall clock.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        (self.now)()
+    }
+
+    /// The token at hand, where the time that `until` names has not come.
+    fn at_hand(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
+        let state = self.lock();
+        let token = state.token.as_ref()?;
+        (Instant::now() < until(&state)?).then(|| Arc::clone(token))
+    }
+
+    async fn renew(
+        &self,
+        deadline: Instant,
+        retry: RetryPolicy,
+    ) -> Result<Arc<AccessToken>, TokenError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let asked = tokio::time::timeout_at(deadline, self.ask()).await;
+            let error = match asked.map_err(|_| self.issuer.timeout())? {
+                Ok(token) => {
+                    let token = Arc::new(token);
+                    let mut state = self.lock();
+                    state.renew_at = Some(token.renew_at);
+                    state.token = Some(Arc::clone(&token));
+                    return Ok(token);
+                }
+                Err(error) => error,
+            };
+            let Some((trouble, retry_after)) = error.trouble() else {
+                return Err(error);
+            };
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let random = fastrand::f64();
+            match retry.verdict(attempt, trouble, retry_after, remaining, random) {
+                Verdict::GiveUp => return Err(error),
+                Verdict::Retry { after } => {
+                    tracing::debug!(error = %Chain(&error), ?after, "asking for a token again");
+                    tokio::time::sleep(after).await;
+                }
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<AccessToken, TokenError> {
+        let now = self.now();
+        let (request, proof) = self.issuer.request(now).await?;
+        if let Some(Proof::Assertion(_, Some(not_after))) = proof {
+            self.lock().credential_expiry = Some(not_after);
+        }
+        let secret = proof.as_ref().map_or("", |p| p.secret().expose_secret());
+        self.issuer.send(request, secret, now).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change of the state is one assignment, so a panic elsewhere leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AccessToken {
+    /// The application permissions that the token grants, by its own unverified word: a hint for people, no more.
+    ///
+    /// `None` where the token cannot be read, to which Microsoft reserves the right.
+    pub fn roles(&self) -> Option<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Claims {
+            #[serde(default)]
+            roles: Vec<String>,
+        }
+        let payload = self.expose().split('.').nth(1)?;
+        let payload = Zeroizing::new(BASE64URL.decode(payload).ok()?);
+        let claims: Claims = serde_json::from_slice(&payload).ok()?;
+        Some(claims.roles)
+    }
+
+    /// A token that is valid for `lifetime` from when it was asked for. `None` where it does not fit into a header.
+    pub(crate) fn new(secret: SecretString, asked_at: Instant, lifetime: Duration) -> Option<Self> {
+        let text = secret.expose_secret();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let lifetime = lifetime.min(LIFETIME_MAX);
+        let unhurried = lifetime.saturating_sub(RENEWAL_LEAD);
+        Some(Self {
+            secret,
+            renew_at: asked_at + unhurried.max(lifetime / 2),
+            expires_at: asked_at + lifetime,
+        })
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// The value of `Authorization`, marked as sensitive.
+    pub(crate) fn authorization(&self) -> HeaderValue {
+        let text = Zeroizing::new(format!("Bearer {}", self.expose()));
+        let mut value = HeaderValue::from_str(&text).expect("a token was checked when it came");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken([redacted])")
+    }
+}
+
+impl TokenError {
+    /// The kind of failure, as metrics label it.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
+            Self::Client(_) => FailureReason::Connect,
+            Self::Transport { source, .. } => FailureReason::of(trouble(source)),
+            Self::Timeout { .. } => FailureReason::Timeout,
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Malformed { .. } => FailureReason::Malformed,
+        }
+    }
+
+    /// What the admin must do, where that is known.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => refusal.remedy(),
+            _ => None,
+        }
+    }
+
+    fn trouble(&self) -> Option<(Trouble, Option<Duration>)> {
+        match self {
+            Self::Transport { source, .. } => Some((trouble(source), None)),
+            Self::Refused(refusal) => Some((refusal.trouble(), refusal.retry_after)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<Arc<AccessToken>>,
+    /// When to ask for the next one; later than the token says where asking failed.
+    renew_at: Option<Instant>,
+    credential_expiry: Option<DateTime<Utc>>,
+}
+
+impl State {
+    fn expires_at(&self) -> Option<Instant> {
+        self.token.as_ref().map(|token| token.expires_at)
+    }
+}
+
+/// How long before its end a token is renewed, as Microsoft's own libraries do. Where that is over half its lifetime,
+/// half the lifetime counts.
+const RENEWAL_LEAD: Duration = Duration::from_secs(5 * 60);
+
+/// The longest that a poll waits for a new token while the old one would do.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+
+/// Microsoft's longest lifetime is about a day; more is a mistake, and could not be added to a time.
+const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests;
