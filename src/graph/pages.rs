@@ -145,7 +145,7 @@ impl Page<'_, '_> {
         let Envelope { next } = decoded.map_err(|stop| match stop {
             Stop::Callback(error) => DecodeError::Row(error),
             Stop::RowLimit => Error::limit(about.page, "rows", rows_max).into(),
-            Stop::Json { row, source } => Error::malformed(about, row, source).into(),
+            Stop::Json { row, source } => Error::malformed(about, row, unquoted(&source)).into(),
         })?;
         let Some(link) = next else {
             pages.state = State::End;
@@ -165,6 +165,17 @@ impl Page<'_, '_> {
     pub fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
         Some(date.into())
+    }
+}
+
+/// Serde quotes what it found, which may be a person's name; the log gets the rest.
+fn unquoted(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('"'), text.rfind('"')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}…{}", &text[..start], &text[end + 1..])
+        }
+        _ => text,
     }
 }
 

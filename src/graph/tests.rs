@@ -175,7 +175,8 @@ async fn lost_answers_by_table() {
     let lost = "no whole answer from 127.0.0.1";
     fails(|| Reply::Hangup, FailureReason::Connect, 3, lost).await;
     fails(|| Reply::Cut, FailureReason::Connect, 3, lost).await;
-    fails(|| Reply::Stall, FailureReason::Timeout, 3, lost).await;
+    let impatient = Duration::from_millis(50);
+    fails_within(impatient, || Reply::Stall, FailureReason::Timeout, 3, lost).await;
 }
 
 #[tokio::test]
@@ -196,6 +197,18 @@ async fn bad_pages_by_table() {
             "page 1, row 2 is malformed",
         ),
         (half_a_row, Malformed, 1, "missing field `id`"),
+        (
+            r#"{"value":[{"id":5}]}"#.to_owned(),
+            Malformed,
+            1,
+            "expected a string",
+        ),
+        (
+            r#"{"value":"Ruwini \"Perera\""}"#.to_owned(),
+            Malformed,
+            1,
+            "invalid type: string …, expected an array of rows",
+        ),
         (String::new(), Malformed, 1, "EOF"),
         (
             link("https://graph.example/x"),
@@ -223,9 +236,21 @@ async fn fails(
     asked: u64,
     shown: &str,
 ) -> Option<&'static str> {
+    fails_within(PATIENCE, reply, reason, asked, shown).await
+}
+
+/// Likewise, with a time-out for each answer.
+async fn fails_within(
+    read_timeout: Duration,
+    reply: impl Fn() -> Reply + Send + 'static,
+    reason: FailureReason,
+    asked: u64,
+    shown: &str,
+) -> Option<&'static str> {
     let server = graph(move |_, _| reply()).await;
     let tally = Tally::default();
-    let error = read(&client(&server), &tally).await.unwrap_err();
+    let graph = client_of(&server.url, &server.url, read_timeout);
+    let error = read(&graph, &tally).await.unwrap_err();
     let text = Chain(&error).to_string();
     assert_eq!(error.reason(), reason, "{text}");
     assert_eq!(reports(&server).len() as u64, asked, "{text}");
@@ -320,7 +345,7 @@ async fn bytes_are_counted_after_decompression() {
         let _written = stream.write_all(&bomb).await;
     });
     let tokens = graph(|_, _| Reply::Hangup).await;
-    let graph = client_of(&url, &tokens.url);
+    let graph = client_of(&url, &tokens.url, PATIENCE);
     let error = read(&graph, &Tally::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -330,18 +355,28 @@ async fn bytes_are_counted_after_decompression() {
 
 #[tokio::test]
 async fn a_stall_ends_with_the_deadline_and_is_counted() {
-    let server = graph(|number, _| match number {
-        0 => Reply::json(200, page(&["a"], Some("/next"))),
-        _ => Reply::Stall,
+    let stalled = Arc::new(tokio::sync::Notify::new());
+    let notify = Arc::clone(&stalled);
+    let server = graph(move |number, _| {
+        if number == 0 {
+            return Reply::json(200, page(&["a"], Some("/next")));
+        }
+        notify.notify_one();
+        Reply::Stall
     })
     .await;
     let graph = client(&server);
     let tally = Tally::default();
-    let deadline = Instant::now() + Duration::from_millis(150);
-    let mut pages = graph.pages(&query(), deadline, &tally);
+    let mut pages = graph.pages(&query(), soon(), &tally);
     let mut first = pages.next().await.unwrap().unwrap();
     first.decode(|_, _: Row<'_>| Ok::<_, Error>(())).unwrap();
-    let error = pages.next().await.unwrap_err();
+    let pass = async {
+        stalled.notified().await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(20)).await;
+    };
+    let (next, ()) = tokio::join!(pages.next(), pass);
+    let error = next.unwrap_err();
     assert!(matches!(error, Error::Timeout), "{error:?}");
     assert_eq!((tally.pages(), tally.rows()), (1, 1));
     assert_eq!((requests(&tally, "200"), requests(&tally, "none")), (1, 1));
@@ -400,6 +435,9 @@ async fn logs_hold_the_request_id_and_no_secret() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With a single subscriber in the process, tracing would let whichever thread comes to a log line first decide for
+    // all threads whether anyone listens; with two it asks both.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
     let guard = tracing::subscriber::set_default(subscriber);
     let echo = |status, request: &Received| {
         let echoed = request.header("authorization").unwrap();
@@ -415,7 +453,7 @@ async fn logs_hold_the_request_id_and_no_secret() {
     .await;
     let error = read(&client(&server), &Tally::default()).await.unwrap_err();
     tracing::warn!(error = %Chain(&error), debug = ?error, "failed");
-    drop(guard);
+    drop((guard, second));
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("r-42") && text.contains("asked Graph") && text.contains("[redacted]"));
     assert!(!text.contains(TOKEN) && !text.contains(SECRET), "{text}");
@@ -480,12 +518,12 @@ async fn graph(mut script: impl FnMut(usize, &Received) -> Reply + Send + 'stati
 }
 
 fn client(server: &Server) -> Graph {
-    client_of(&server.url, &server.url)
+    client_of(&server.url, &server.url, PATIENCE)
 }
 
-fn client_of(root: &str, authority: &str) -> Graph {
+fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
     let http = HttpClient::new(&HttpOptions {
-        read_timeout: Duration::from_millis(300),
+        read_timeout,
         proxies: false,
         plain_only: true,
         ..HttpOptions::default()
@@ -562,6 +600,9 @@ fn requests(tally: &Tally, code: &str) -> u64 {
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
+
+/// Longer than any deadline here.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::address::AuthorityUrl;
-use super::credential::{Credential, CredentialError, Proof};
-use super::http::{HttpClient, HttpError, trouble};
+use super::credential::{Credential, CredentialError, IMDS_HOST, Proof};
+use super::http::{HttpClient, HttpError, connect_remedy, trouble};
 use super::issuer::Issuer;
 use super::refusal::Refusal;
 use super::retry::{RetryPolicy, Trouble, Verdict};
@@ -320,6 +320,10 @@ impl TokenError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => refusal.remedy(),
+            Self::Transport { host, .. } if host == IMDS_HOST => Some(
+                "no managed identity is to be had here: this machine is not in Azure, or may not speak to 169.254.169.254",
+            ),
+            Self::Transport { source, .. } => connect_remedy(source),
             _ => None,
         }
     }
