@@ -49,7 +49,8 @@ pub struct TokenOptions {
     pub credential: Credential,
 }
 
-/// A bearer token: not printed, and wiped when dropped.
+/// A bearer token: not printed, and wiped when dropped. The copies that pass through buffers of the HTTP client are
+/// beyond reach.
 pub struct AccessToken {
     secret: SecretString,
     renew_at: Instant,
@@ -137,27 +138,20 @@ impl TokenCache {
         if let Some(token) = self.at_hand(|state| state.renew_at) {
             return Ok(token);
         }
-        let Some(old) = self.at_hand(usable) else {
-            return self.renew(deadline, self.retry).await;
-        };
-        let patience = deadline.min(Instant::now() + RENEWAL_PATIENCE);
-        let once = RetryPolicy {
-            attempts: 1,
-            ..self.retry
-        };
-        let renewed = self.renew(patience, once).await;
+        if let Some(old) = self.at_hand(usable) {
+            match self.renew_early(deadline.min(old.expires_at)).await {
+                Ok(token) => return Ok(token),
+                Err(error) if Instant::now() < old.expires_at => {
+                    self.put_off(&old, &error);
+                    return Ok(old);
+                }
+                // The old token expired while a new one was awaited.
+                Err(_) => {}
+            }
+        }
+        let renewed = self.renew(deadline, self.retry).await;
         drop(renewal);
-        renewed.or_else(|error| {
-            let left = old.expires_at.saturating_duration_since(Instant::now());
-            tracing::warn!(
-                error = %Chain(&error),
-                remedy = error.remedy(),
-                valid_seconds = left.as_secs(),
-                "cannot renew the token, the old one serves on"
-            );
-            self.lock().renew_at = Some(Instant::now() + RENEWAL_PAUSE);
-            Ok(old)
-        })
+        renewed
     }
 
     /// Drops the token, which was refused, unless it has been replaced meanwhile.
@@ -193,6 +187,28 @@ impl TokenCache {
         let state = self.lock();
         let token = state.token.as_ref()?;
         (Instant::now() < until(&state)?).then(|| Arc::clone(token))
+    }
+
+    /// Asks once and not for long, as there is a token to go on with.
+    async fn renew_early(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
+        let once = RetryPolicy {
+            attempts: 1,
+            ..self.retry
+        };
+        let patience = Instant::now() + RENEWAL_PATIENCE;
+        self.renew(deadline.min(patience), once).await
+    }
+
+    /// Lets the old token serve on for a while.
+    fn put_off(&self, old: &AccessToken, error: &TokenError) {
+        let now = Instant::now();
+        tracing::warn!(
+            error = %Chain(error),
+            remedy = error.remedy(),
+            valid_seconds = (old.expires_at - now).as_secs(),
+            "cannot renew the token, the old one serves on"
+        );
+        self.lock().renew_at = Some(old.expires_at.min(now + RENEWAL_PAUSE));
     }
 
     async fn renew(

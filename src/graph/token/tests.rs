@@ -130,6 +130,22 @@ async fn a_failure_counts_where_no_token_is_left() {
 }
 
 #[tokio::test]
+async fn an_old_token_does_not_outlive_itself() {
+    let server = Server::start(|number, _| match number {
+        0 => Reply::token("old", 3599),
+        1 => Reply::json(500, ""),
+        _ => Reply::token("new", 3599),
+    })
+    .await;
+    let cache = cache(&server, secret());
+    token(&cache).await;
+    later(3580).await;
+    assert_eq!(token(&cache).await.expose(), "old");
+    later(20).await;
+    assert_eq!(token(&cache).await.expose(), "new", "within the pause");
+}
+
+#[tokio::test]
 async fn only_the_token_at_hand_is_invalidated() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 3599)).await;
     let cache = cache(&server, secret());
