@@ -508,7 +508,7 @@ impl Words {
     fn intern(&mut self, word: &str) -> u32 {
         // The same word mostly comes many times in a row.
         if self
-            .words
+            .distinct
             .get(self.last as usize)
             .is_some_and(|last| **last == *word)
         {
