@@ -34,22 +34,28 @@
 //! against this page.
 
 pub mod config;
-pub mod daemon;
-pub mod demo;
-pub mod exposition;
-pub mod graph;
-mod gzip;
-mod health;
-pub mod logging;
+
 pub mod money;
 pub mod period;
-pub mod poller;
+
+pub mod graph;
 pub mod report;
-pub mod server;
-pub mod signals;
-pub mod simulator;
+
+pub mod exposition;
+mod gzip;
+mod health;
 pub mod snapshot;
 pub mod telemetry;
+
+pub mod poller;
+pub mod server;
+
+pub mod daemon;
+pub mod logging;
+pub mod signals;
+
+pub mod demo;
+pub mod simulator;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -74,7 +74,7 @@ fn serve(
         if let Some(demo) = &demo {
             demo.invite(daemon.addresses());
         }
-        Ok(daemon.run(hangups, stop).await?)
+        daemon.run(hangups, stop).await
     })
 }
 

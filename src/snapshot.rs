@@ -232,9 +232,9 @@ impl Publisher {
             let all = changed.is_ok();
             tokio::task::spawn_blocking(move || {
                 if all {
-                    publisher.publish()
+                    publisher.publish();
                 } else {
-                    publisher.refresh()
+                    publisher.refresh();
                 }
             })
             .await
