@@ -1,1 +1,497 @@
-//! To be written.
+//! The HTTP server: `Listen → Bound → serve(Site, shutdown)`.
+//!
+//! Binding and serving are two steps, so that a taken port is an error at the start, and tests bind port 0 and learn the
+//! address. A scrape does no I/O but its own connection's, takes no lock but the newest snapshot's, and never waits for
+//! a poll. A client that sends nothing or reads nothing cannot hold the server: everything has a limit, see [`Limits`].
+//!
+//! - `routes` says what is answered, `page` what people see at `/`;
+//! - `connection` drives one connection and watches its deadlines, `body` is what a response sends;
+//! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` act upon it.
+//!
+//! What this module does not do: start polls, know what a report is, or render metrics.
+
+mod body;
+mod connection;
+mod page;
+mod routes;
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::period::Clock;
+use crate::snapshot::Subscriber;
+
+/// Where the server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// On addresses of its own.
+    Addresses(Vec<ListenAddress>),
+    /// On the sockets that systemd hands over (`--web.systemd-socket`).
+    Systemd,
+}
+
+/// `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for every interface, IPv6 and IPv4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// A name or an address without brackets; empty for every interface.
+    host: String,
+    port: u16,
+}
+
+/// What is no [`ListenAddress`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not HOST:PORT, [IPV6]:PORT or :PORT")]
+pub struct ListenAddressError(String);
+
+/// The path of the metrics: begins with `/`, and is none of the server's other paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryPath(String);
+
+/// What is no [`TelemetryPath`].
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is not a path such as /metrics: it begins with / and neither begins with /-/ nor contains ?, # or blanks"
+)]
+pub struct TelemetryPathError(String);
+
+/// Sockets that listen, and nobody who answers yet.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, forbidden, or not ours.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// As it was asked for.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A socket of systemd's cannot be used.
+    #[error("cannot use socket {index} of systemd's, it must be a TCP stream that listens")]
+    Socket {
+        /// Counted from 0, in the order of the unit file.
+        index: usize,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is nothing to listen on.
+    #[error("systemd handed over no socket: is the service started by its .socket unit?")]
+    NoSocket,
+}
+
+/// What is served, and how.
+#[derive(Debug)]
+pub struct Site {
+    /// What is published.
+    pub subscriber: Subscriber,
+    /// The wall clock, for "12 minutes ago" on the page.
+    pub clock: Clock,
+    /// Version and the like, for the page.
+    pub about: About,
+    /// `--web.telemetry-path`.
+    pub telemetry_path: TelemetryPath,
+    /// `--web.max-requests`: scrapes at the same time; one more is answered with 503.
+    pub requests_max: usize,
+    /// Takes the wish to reload; the answer is what `/-/reload` tells. `None`: there is no such path.
+    pub reload: Option<mpsc::Sender<Reload>>,
+    /// How patient the server is.
+    pub limits: Limits,
+}
+
+/// A wish to reload the configuration; whoever takes it says how that went.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// What the page tells of the program.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// As in `teams_pstn_exporter_build_info`.
+    pub version: &'static str,
+    /// Likewise.
+    pub revision: &'static str,
+}
+
+/// How much the server puts up with. The default is for production; tests take smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at the same time: far more than scrapers need, far fewer than the file descriptors of a service
+    /// (1024). When they are all taken, the idle ones are closed and new ones wait in the system's queue.
+    pub connections: usize,
+    /// Bytes of a request's line and headers, beyond which it is answered with 431: four times what a browser with
+    /// a long authorization sends.
+    pub header_size: usize,
+    /// From the connection, or from a request's first byte, to the end of its headers: scrapers send them in one packet.
+    pub header_time: Duration,
+    /// How long a connection may wait for its next request: longer than the five minutes after which Prometheus closes
+    /// it from its side, so that the two never meet half way.
+    pub idle: Duration,
+    /// How long a client may read nothing of a response that is being sent: no network path is silent that long and
+    /// then works.
+    pub stall: Duration,
+    /// From a request to the last byte of its response, where the scraper does not say
+    /// (`X-Prometheus-Scrape-Timeout-Seconds`) that it leaves earlier: 80 MB at 3 Mbit/s.
+    pub response: Duration,
+    /// What requests under way get at shutdown; below the ten seconds after which container runtimes kill.
+    pub drain: Duration,
+}
+
+impl Bound {
+    /// Binds every address, or fails.
+    ///
+    /// Sockets of systemd's are taken out of the environment, so this is called once, before threads are started.
+    pub fn bind(listen: &Listen) -> Result<Self, BindError> {
+        let listeners = match listen {
+            Listen::Addresses(addresses) => addresses
+                .iter()
+                .map(|address| {
+                    address.bind().map_err(|source| BindError::Address {
+                        address: address.to_string(),
+                        source,
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+            Listen::Systemd => inherited()?,
+        };
+        let addresses = listeners
+            .iter()
+            .enumerate()
+            .map(|(index, listener)| {
+                listener
+                    .local_addr()
+                    .map_err(|source| BindError::Socket { index, source })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            listeners,
+            addresses,
+        })
+    }
+
+    /// The addresses that are listened on, with the ports that the system chose where 0 was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `shutdown`, then lets the requests under way end within [`Limits::drain`].
+    ///
+    /// Returns how many connections were cut because that time was over. Fails only where the runtime cannot take the
+    /// sockets.
+    pub async fn serve(
+        self,
+        site: Site,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<usize, io::Error> {
+        let shared = Arc::new(Shared::new(site));
+        let (stop, stopped) = watch::channel(false);
+        let mut acceptors = JoinSet::new();
+        for listener in self.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            acceptors.spawn(accept(listener, shared.clone(), stopped.clone()));
+        }
+        shutdown.await;
+        stop.send_replace(true);
+        Ok(acceptors.join_all().await.into_iter().sum())
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    site: Site,
+    /// Permits for scrapes under way.
+    scrapes: Semaphore,
+    /// Permits for connections.
+    connections: Arc<Semaphore>,
+    /// Tells idle connections that others want their place.
+    crowded: Notify,
+    /// From where deadlines are counted.
+    epoch: Instant,
+}
+
+impl Shared {
+    fn new(site: Site) -> Self {
+        Self {
+            scrapes: Semaphore::new(site.requests_max.min(Semaphore::MAX_PERMITS)),
+            connections: Arc::new(Semaphore::new(site.limits.connections)),
+            crowded: Notify::new(),
+            epoch: Instant::now(),
+            site,
+        }
+    }
+}
+
+/// Accepts until `stopped`, then drains; returns how many connections were cut.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) -> usize {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            accepted = accept_one(&listener, &shared) => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, permit)) => {
+                let serving = connection::serve(stream, shared.clone(), stopped.clone());
+                connections.spawn(async move {
+                    serving.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(shared.site.limits.drain, drained)
+        .await
+        .is_err()
+    {
+        debug!(open = connections.len(), "the drain time is over");
+    }
+    connections.len()
+}
+
+/// The next connection, with the permit to keep it.
+async fn accept_one(
+    listener: &tokio::net::TcpListener,
+    shared: &Shared,
+) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    if shared.connections.available_permits() == 0 {
+        shared.crowded.notify_waiters();
+    }
+    let permit = shared
+        .connections
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore of the connections is never closed");
+    let (stream, _) = listener.accept().await?;
+    // A response is one write, and what is left of it must not wait for the client's acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+impl ListenAddress {
+    /// Every interface.
+    pub const fn any(port: u16) -> Self {
+        Self {
+            host: String::new(),
+            port,
+        }
+    }
+
+    fn bind(&self) -> io::Result<TcpListener> {
+        if self.host.is_empty() {
+            return match listen((Ipv6Addr::UNSPECIFIED, self.port).into()) {
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    // A machine without IPv6.
+                    listen((Ipv4Addr::UNSPECIFIED, self.port).into())
+                }
+                bound => bound,
+            };
+        }
+        let mut addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
+        // As Go has it: of a name that has both, IPv4.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let first = addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        listen(*first)
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        let error = || ListenAddressError(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(error)?;
+        let port = port.parse().map_err(|_| error())?;
+        let host = match host.strip_prefix('[') {
+            Some(rest) => {
+                let host = rest.strip_suffix(']').ok_or_else(error)?;
+                host.parse::<Ipv6Addr>().map_err(|_| error())?;
+                host
+            }
+            None if host.contains([':', '/', ' ', ']']) => return Err(error()),
+            None => host,
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl Default for TelemetryPath {
+    fn default() -> Self {
+        Self("/metrics".to_owned())
+    }
+}
+
+impl FromStr for TelemetryPath {
+    type Err = TelemetryPathError;
+
+    fn from_str(text: &str) -> Result<Self, TelemetryPathError> {
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'?' && byte != b'#';
+        if text.starts_with('/') && !text.starts_with("/-/") && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(TelemetryPathError(text.to_owned()))
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            header_size: 32 * 1024,
+            header_time: Duration::from_secs(10),
+            idle: Duration::from_secs(330),
+            stall: Duration::from_secs(20),
+            response: Duration::from_secs(240),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// One socket that listens on `address`; on IPv4 too where that is every IPv6 address, whatever the system's default.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // Else a restart would fail while old connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The sockets that systemd hands over.
+fn inherited() -> Result<Vec<TcpListener>, BindError> {
+    let mut inherited = listenfd::ListenFd::from_env();
+    let listeners: Vec<TcpListener> = (0..inherited.len())
+        .map(|index| {
+            let listener = inherited
+                .take_tcp_listener(index)
+                .and_then(|listener| listener.ok_or(io::ErrorKind::NotFound.into()));
+            listener
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .map_err(|source| BindError::Socket { index, source })
+        })
+        .collect::<Result<_, _>>()?;
+    if listeners.is_empty() {
+        Err(BindError::NoSocket)
+    } else {
+        Ok(listeners)
+    }
+}
+
+/// Connections that wait to be accepted: the usual figure of busy servers; the system may lower it.
+const BACKLOG: i32 = 1024;
+
+/// After an error of `accept`, which is most likely a lack of file descriptors: others must end first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_by_table() {
+        for (text, printed) in [
+            (":10053", Some(":10053")),
+            (":0", Some(":0")),
+            ("127.0.0.1:80", Some("127.0.0.1:80")),
+            ("localhost:80", Some("localhost:80")),
+            ("[::1]:80", Some("[::1]:80")),
+            ("::1:80", None),
+            ("[localhost]:80", None),
+            ("[::1]", None),
+            ("localhost", None),
+            ("localhost:", None),
+            (":65536", None),
+            ("http://localhost:80", None),
+            ("", None),
+        ] {
+            let parsed = text.parse::<ListenAddress>();
+            assert_eq!(
+                parsed.ok().map(|address| address.to_string()).as_deref(),
+                printed,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn telemetry_paths_by_table() {
+        for (text, good) in [
+            ("/metrics", true),
+            ("/", true),
+            ("/a/b-c_d.e", true),
+            ("", false),
+            ("metrics", false),
+            ("/-/healthy", false),
+            ("/metrics?x", false),
+            ("/metrics#x", false),
+            ("/met rics", false),
+            ("/mätrics", false),
+        ] {
+            assert_eq!(text.parse::<TelemetryPath>().is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_the_address() {
+        let free = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
+        let bound = Bound::bind(&free).unwrap();
+        let taken = bound.addresses()[0].to_string();
+        let error =
+            Bound::bind(&Listen::Addresses(vec![taken.parse().unwrap()])).expect_err("it is taken");
+        assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
+    }
+}

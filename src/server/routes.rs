@@ -1,0 +1,276 @@
+//! What is answered to which request.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::body::ResponseBody;
+use super::connection::{Pulse, Turn};
+use crate::exposition::{Format, negotiate};
+use crate::snapshot::Encoding;
+
+/// Answers the requests of one connection.
+pub(super) struct Router {
+    pulse: Arc<Pulse>,
+}
+
+/// A path that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Metrics,
+    Page,
+    Healthy,
+    Ready,
+    Reload,
+}
+
+type Answer = Response<ResponseBody>;
+
+/// An answer that is there, or one that has to wait.
+pub(super) enum Answering {
+    Now(Option<Answer>),
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+impl Router {
+    pub(super) const fn new(pulse: Arc<Pulse>) -> Self {
+        Self { pulse }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Router {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let turn = self.pulse.begin(patience(request.headers()));
+        let shared = &self.pulse.shared;
+        let Some(route) = Route::of(request.uri().path(), shared) else {
+            return Answering::now(text(StatusCode::NOT_FOUND, "not found\n", turn));
+        };
+        if !route.allows(request.method()) {
+            return Answering::now(refuse_method(route, turn));
+        }
+        match route {
+            Route::Metrics => Answering::now(metrics(&request, shared, turn)),
+            Route::Healthy => Answering::now(text(StatusCode::OK, "healthy\n", turn)),
+            Route::Ready => Answering::now(ready(shared, turn)),
+            Route::Page => Answering::now(text(StatusCode::OK, "the page\n", turn)),
+            Route::Reload => Answering::Later(Box::pin(reload(shared.clone(), turn))),
+        }
+    }
+}
+
+impl Route {
+    fn of(path: &str, shared: &Shared) -> Option<Self> {
+        // The telemetry path first: where it is `/`, the page yields.
+        match path {
+            path if path == shared.site.telemetry_path.0 => Some(Self::Metrics),
+            "/" => Some(Self::Page),
+            "/-/healthy" => Some(Self::Healthy),
+            "/-/ready" => Some(Self::Ready),
+            "/-/reload" if shared.site.reload.is_some() => Some(Self::Reload),
+            _ => None,
+        }
+    }
+
+    fn allows(self, method: &Method) -> bool {
+        match self {
+            Self::Reload => method == Method::POST,
+            _ => method == Method::GET || method == Method::HEAD,
+        }
+    }
+}
+
+impl Answering {
+    const fn now(answer: Answer) -> Self {
+        Self::Now(Some(answer))
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Now(answer) => Poll::Ready(Ok(answer
+                .take()
+                .expect("a future is not polled after it was ready"))),
+            Self::Later(answer) => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+fn metrics(request: &Request<Incoming>, shared: &Shared, mut turn: Turn) -> Answer {
+    if !turn.scrape() {
+        let message = format!(
+            "{} scrapes are under way, which is the limit; try again later\n",
+            shared.site.requests_max
+        );
+        return text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
+    }
+    let headers = request.headers();
+    let (format, content_type) = Format::negotiate(values(headers, ACCEPT));
+    let gzip = negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING));
+    let encoding = if gzip {
+        Encoding::Gzip
+    } else {
+        Encoding::Identity
+    };
+    let names: Vec<String> = request.uri().query().map_or_else(Vec::new, names);
+    let body = shared
+        .site
+        .subscriber
+        .latest()
+        .body(format, encoding, &names);
+    let mut answer = Response::new(ResponseBody::prepared(body, turn));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if gzip {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+fn ready(shared: &Shared, turn: Turn) -> Answer {
+    match shared.site.subscriber.latest().ready() {
+        Ok(()) => text(StatusCode::OK, "ready\n", turn),
+        Err(reason) => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {reason}\n"),
+            turn,
+        ),
+    }
+}
+
+async fn reload(shared: Arc<Shared>, turn: Turn) -> Answer {
+    let outcome = async {
+        let wishes = shared.site.reload.as_ref()?;
+        let (answer, outcome) = oneshot::channel();
+        wishes.send(answer).await.ok()?;
+        outcome.await.ok()
+    };
+    match outcome.await {
+        Some(Ok(())) => text(StatusCode::OK, "reloaded\n", turn),
+        Some(Err(error)) => failure(&error, turn),
+        None => failure(&"the program is ending", turn),
+    }
+}
+
+fn failure(error: &dyn Display, turn: Turn) -> Answer {
+    text(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("cannot reload: {error}\n"),
+        turn,
+    )
+}
+
+fn refuse_method(route: Route, turn: Turn) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n", turn);
+    let allowed = if route == Route::Reload {
+        "POST"
+    } else {
+        "GET, HEAD"
+    };
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+fn text(status: StatusCode, message: impl Into<Bytes>, turn: Turn) -> Answer {
+    let mut answer = Response::new(ResponseBody::whole(message, turn));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+/// All values of a header that are text.
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+}
+
+/// The families that are asked for, as promhttp has it: `?name[]=a&name[]=b`.
+fn names(query: &str) -> Vec<String> {
+    url::form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key == "name[]")
+        .map(|(_, name)| name.into_owned())
+        .collect()
+}
+
+/// How long the scraper waits for the response, where it says so.
+fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|patience| !patience.is_zero())
+}
+
+/// Sent by Prometheus and VictoriaMetrics with every scrape.
+const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_by_table() {
+        for (value, millis) in [
+            ("10", Some(10_000)),
+            ("0.5", Some(500)),
+            ("1e1", Some(10_000)),
+            ("0", None),
+            ("-1", None),
+            ("NaN", None),
+            ("inf", None),
+            ("1e300", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_static(value));
+            assert_eq!(
+                patience(&headers),
+                millis.map(Duration::from_millis),
+                "{value}"
+            );
+        }
+        assert_eq!(patience(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn names_by_table() {
+        for (query, expected) in [
+            ("", &[][..]),
+            ("name[]=a&name[]=b", &["a", "b"]),
+            ("name%5B%5D=a", &["a"]),
+            ("name=a&other[]=b", &[]),
+            ("name[]=", &[""]),
+            ("&&=&name[]=%ff", &["\u{fffd}"]),
+        ] {
+            assert_eq!(names(query), expected, "{query}");
+        }
+    }
+}
