@@ -10,10 +10,13 @@
 //!
 //! What this module does not do: start polls, know what a report is, or render metrics.
 
+mod auth;
 mod body;
 mod connection;
 mod page;
 mod routes;
+mod tls;
+pub mod web_config;
 
 use std::fmt;
 use std::io;
@@ -27,6 +30,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::auth::Gate;
+use self::web_config::WebConfig;
 use crate::period::Clock;
 use crate::snapshot::Subscriber;
 
@@ -107,6 +112,8 @@ pub struct Site {
     pub telemetry_path: TelemetryPath,
     /// `--web.max-requests`: scrapes at the same time; one more is answered with 503.
     pub requests_max: usize,
+    /// `--web.config.file`; without it there is neither TLS nor authentication.
+    pub web_config: Option<WebConfig>,
     /// Takes the wish to reload; the answer is what `/-/reload` tells. `None`: there is no such path.
     pub reload: Option<mpsc::Sender<Reload>>,
     /// How patient the server is.
@@ -147,6 +154,9 @@ pub struct Limits {
     pub response: Duration,
     /// What requests under way get at shutdown; below the ten seconds after which container runtimes kill.
     pub drain: Duration,
+    /// How long the web configuration file is taken to be what it was, before it is looked at again: an administrator
+    /// does not notice, and a busy server looks rarely.
+    pub web_config_age: Duration,
 }
 
 impl Bound {
@@ -218,6 +228,8 @@ struct Shared {
     connections: Arc<Semaphore>,
     /// Tells idle connections that others want their place.
     crowded: Notify,
+    /// Who is let in.
+    gate: Gate,
     /// From where deadlines are counted.
     epoch: Instant,
 }
@@ -228,6 +240,7 @@ impl Shared {
             scrapes: Semaphore::new(site.requests_max.min(Semaphore::MAX_PERMITS)),
             connections: Arc::new(Semaphore::new(site.limits.connections)),
             crowded: Notify::new(),
+            gate: Gate::new(),
             epoch: Instant::now(),
             site,
         }
@@ -387,6 +400,7 @@ impl Default for Limits {
             stall: Duration::from_secs(20),
             response: Duration::from_secs(240),
             drain: Duration::from_secs(5),
+            web_config_age: Duration::from_secs(1),
         }
     }
 }

@@ -14,18 +14,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 #[expect(unused_imports, reason = "for the links of the documentation")]
 use super::Limits;
 use super::Shared;
 use super::routes::Router;
+use super::tls::HTTP2;
 
 /// Serves the connection until one side ends it, the server is stopped and its last response is written, or its
 /// deadline is over.
@@ -54,7 +56,28 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, stopped: watch
 }
 
 async fn converse(stream: TcpStream, pulse: Arc<Pulse>, stopped: watch::Receiver<bool>) {
-    speak_http1(stream, pulse, stopped).await;
+    let site = &pulse.shared.site;
+    let tls = match &site.web_config {
+        Some(web_config) => {
+            let settings = web_config.current(site.limits.web_config_age).await;
+            settings.tls.clone()
+        }
+        None => None,
+    };
+    let Some(tls) = tls else {
+        return speak_http1(stream, pulse, stopped).await;
+    };
+    let handshake = tokio::select! {
+        handshake = TlsAcceptor::from(tls).accept(stream) => handshake,
+        () = end_wanted(&pulse, stopped.clone()) => return,
+    };
+    match handshake {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
+            speak_http2(stream, pulse, stopped).await;
+        }
+        Ok(stream) => speak_http1(stream, pulse, stopped).await,
+        Err(error) => debug!(%error, "a TLS handshake failed"),
+    }
 }
 
 async fn speak_http1(
@@ -77,6 +100,28 @@ async fn speak_http1(
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);
     }
+}
+
+async fn speak_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pulse: Arc<Pulse>,
+    stopped: watch::Receiver<bool>,
+) {
+    pulse.many_at_once.store(true, Relaxed);
+    let header_size = pulse.shared.site.limits.header_size;
+    let stream = TokioIo::new(Felt::new(stream, pulse.clone()));
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX))
+        .serve_connection(stream, Router::new(pulse.clone()));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return log_end(ended),
+        () = end_wanted(&pulse, stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    log_end(connection.await);
 }
 
 /// Waits until the server stops, or until others want the place of this connection while it is idle.
@@ -118,6 +163,8 @@ pub(super) struct Pulse {
     scrapes: AtomicUsize,
     /// Of those, the ones that are given back with the next flush.
     scrapes_taken: AtomicUsize,
+    /// HTTP/2: requests overlap, and between them come bytes that begin none, such as acknowledgements.
+    many_at_once: AtomicBool,
     /// No byte of the next request has come.
     waiting: AtomicBool,
     /// The client does not read what we write.
@@ -144,6 +191,7 @@ impl Pulse {
             taken: AtomicUsize::new(0),
             scrapes: AtomicUsize::new(0),
             scrapes_taken: AtomicUsize::new(0),
+            many_at_once: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
             deadline: AtomicU64::new(0),
@@ -207,7 +255,8 @@ impl Pulse {
         if self.active.fetch_sub(taken, Relaxed) == taken {
             let deadline = self.after(self.shared.site.limits.idle);
             self.deadline.store(deadline, Relaxed);
-            self.waiting.store(true, Relaxed);
+            let many_at_once = self.many_at_once.load(Relaxed);
+            self.waiting.store(!many_at_once, Relaxed);
         }
     }
 
@@ -321,3 +370,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Felt<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+/// Requests at once on one connection of HTTP/2: scrapers send one, browsers a few.
+const STREAMS_MAX: u32 = 16;

@@ -10,15 +10,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::body::ResponseBody;
 use super::connection::{Pulse, Turn};
+use super::web_config::WebConfig;
 use crate::exposition::{Format, negotiate};
 use crate::snapshot::Encoding;
 
@@ -57,21 +60,24 @@ impl hyper::service::Service<Request<Incoming>> for Router {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let turn = self.pulse.begin(patience(request.headers()));
+        // No request has a body that would be read.
+        let (request, _) = request.into_parts();
+        let turn = self.pulse.begin(patience(&request.headers));
         let shared = &self.pulse.shared;
-        let Some(route) = Route::of(request.uri().path(), shared) else {
-            return Answering::now(text(StatusCode::NOT_FOUND, "not found\n", turn));
-        };
-        if !route.allows(request.method()) {
-            return Answering::now(refuse_method(route, turn));
+        let route = Route::of(request.uri.path(), shared);
+        if let Some(web_config) = shared.site.web_config.clone() {
+            let shared = shared.clone();
+            return Answering::Later(Box::pin(async move {
+                guarded(route, &request, &shared, &web_config, turn).await
+            }));
         }
-        match route {
-            Route::Metrics => Answering::now(metrics(&request, shared, turn)),
-            Route::Healthy => Answering::now(text(StatusCode::OK, "healthy\n", turn)),
-            Route::Ready => Answering::now(ready(shared, turn)),
-            Route::Page => Answering::now(text(StatusCode::OK, "the page\n", turn)),
-            Route::Reload => Answering::Later(Box::pin(reload(shared.clone(), turn))),
+        if route == Some(Route::Reload) {
+            let shared = shared.clone();
+            return Answering::Later(Box::pin(async move {
+                answer(route, &request, &shared, turn).await
+            }));
         }
+        Answering::Now(Some(answer_now(route, &request, shared, turn)))
     }
 }
 
@@ -96,12 +102,6 @@ impl Route {
     }
 }
 
-impl Answering {
-    const fn now(answer: Answer) -> Self {
-        Self::Now(Some(answer))
-    }
-}
-
 impl Future for Answering {
     type Output = Result<Answer, Infallible>;
 
@@ -115,7 +115,60 @@ impl Future for Answering {
     }
 }
 
-fn metrics(request: &Request<Incoming>, shared: &Shared, mut turn: Turn) -> Answer {
+/// With the settings of the web configuration file.
+async fn guarded(
+    route: Option<Route>,
+    request: &Parts,
+    shared: &Shared,
+    web_config: &WebConfig,
+    turn: Turn,
+) -> Answer {
+    let settings = web_config.current(shared.site.limits.web_config_age).await;
+    // Probes have no password, and users of the toolkit have long asked for this.
+    let open = matches!(route, Some(Route::Healthy | Route::Ready));
+    let rate = settings.rate.as_ref().filter(|_| !open);
+    let authorization = request.headers.get(AUTHORIZATION);
+    let mut answer = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
+        text(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many requests, see rate_limit in the web configuration\n",
+            turn,
+        )
+    } else if open || shared.gate.admits(&settings.users, authorization).await {
+        answer(route, request, shared, turn).await
+    } else {
+        let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
+        let challenge = HeaderValue::from_static("Basic");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        answer
+    };
+    for (name, value) in &settings.headers {
+        answer.headers_mut().insert(name, value.clone());
+    }
+    answer
+}
+
+async fn answer(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn) -> Answer {
+    match route {
+        Some(route @ Route::Reload) if route.allows(&request.method) => reload(shared, turn).await,
+        _ => answer_now(route, request, shared, turn),
+    }
+}
+
+/// Everything that waits for nothing.
+fn answer_now(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn) -> Answer {
+    match route {
+        None => text(StatusCode::NOT_FOUND, "not found\n", turn),
+        Some(route) if !route.allows(&request.method) => refuse_method(route, turn),
+        Some(Route::Metrics) => metrics(request, shared, turn),
+        Some(Route::Page) => text(StatusCode::OK, "the page\n", turn),
+        Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", turn),
+        Some(Route::Ready) => ready(shared, turn),
+        Some(Route::Reload) => unreachable!("a reload is waited for"),
+    }
+}
+
+fn metrics(request: &Parts, shared: &Shared, mut turn: Turn) -> Answer {
     if !turn.scrape() {
         let message = format!(
             "{} scrapes are under way, which is the limit; try again later\n",
@@ -123,7 +176,7 @@ fn metrics(request: &Request<Incoming>, shared: &Shared, mut turn: Turn) -> Answ
         );
         return text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
     }
-    let headers = request.headers();
+    let headers = &request.headers;
     let (format, content_type) = Format::negotiate(values(headers, ACCEPT));
     let gzip = negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING));
     let encoding = if gzip {
@@ -131,7 +184,7 @@ fn metrics(request: &Request<Incoming>, shared: &Shared, mut turn: Turn) -> Answ
     } else {
         Encoding::Identity
     };
-    let names: Vec<String> = request.uri().query().map_or_else(Vec::new, names);
+    let names: Vec<String> = request.uri.query().map_or_else(Vec::new, names);
     let body = shared
         .site
         .subscriber
@@ -157,7 +210,7 @@ fn ready(shared: &Shared, turn: Turn) -> Answer {
     }
 }
 
-async fn reload(shared: Arc<Shared>, turn: Turn) -> Answer {
+async fn reload(shared: &Shared, turn: Turn) -> Answer {
     let outcome = async {
         let wishes = shared.site.reload.as_ref()?;
         let (answer, outcome) = oneshot::channel();

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 mod plain;
+mod secure;
 
 /// A server that runs, on a port of its own.
 struct Server {
@@ -110,6 +111,7 @@ fn site() -> Site {
         },
         telemetry_path: TelemetryPath::default(),
         requests_max: 40,
+        web_config: None,
         reload: None,
         limits: Limits {
             // The tests that want them over say so.

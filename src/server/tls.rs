@@ -1,0 +1,489 @@
+//! The section `tls_server_config` of the web configuration file, as a configuration of rustls.
+//!
+//! What the exporter-toolkit offers and rustls does not is refused with a message that names the alternative: TLS 1.0
+//! and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is refused, where
+//! Go would take the certificate authorities of the whole world. Client certificates are verified by webpki, which wants
+//! X.509 v3 and does not take a certificate of an authority as a client's.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, crypto,
+};
+use serde::Deserialize;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
+
+use super::web_config::Secret;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {option} {}", path.display())]
+    Read {
+        /// The option that names it.
+        option: &'static str,
+        /// Of the file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Neither inline nor as a file.
+    #[error("neither {0} nor {0}_file is given")]
+    Missing(&'static str),
+    /// Inline and as a file.
+    #[error("both {0} and {0}_file are given")]
+    Twice(&'static str),
+    /// Not what it should be.
+    #[error("{0} holds no PEM {1}")]
+    Pem(&'static str, &'static str),
+    /// rustls does not take it.
+    #[error("cannot use {0}")]
+    Rejected(&'static str, #[source] rustls::Error),
+    /// The verifier of client certificates cannot be built.
+    #[error("cannot use client_ca")]
+    ClientCa(#[from] rustls::server::VerifierBuilderError),
+    /// A TLS version that there is not.
+    #[error("{option}: {value:?} is {reason}; TLS12 and TLS13 are available")]
+    Version {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The range of versions is empty.
+    #[error("min_version is above max_version")]
+    VersionRange,
+    /// A cipher suite that there is not.
+    #[error(
+        "cipher_suites: {0:?} is not available here; those with GCM or CHACHA20_POLY1305 are, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+    )]
+    CipherSuite(String),
+    /// A curve that there is not.
+    #[error("curve_preferences: {0:?} is not available here; X25519, CurveP256 and CurveP384 are")]
+    Curve(String),
+    /// No policy of that name.
+    #[error(
+        "client_auth_type: {0:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
+    )]
+    ClientAuth(String),
+    /// Authorities, and nobody whom they could vouch for.
+    #[error("client_ca is given, but client_auth_type does not ask for certificates")]
+    ClientCaUnused,
+    /// Certificates to be verified, and nobody who vouches for them.
+    #[error(
+        "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
+    )]
+    ClientCaMissing(&'static str),
+    /// Names that a client could evade by showing no certificate.
+    #[error(
+        "client_allowed_sans needs client_auth_type RequireAnyClientCert or RequireAndVerifyClientCert"
+    )]
+    SansOptional,
+    /// An empty list of names.
+    #[error(
+        "client_allowed_sans is empty, so that nobody could connect; leave it out to allow every client"
+    )]
+    SansEmpty,
+}
+
+/// The section as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Section {
+    cert: Option<String>,
+    cert_file: Option<PathBuf>,
+    key: Option<Secret>,
+    key_file: Option<PathBuf>,
+    client_ca: Option<String>,
+    client_ca_file: Option<PathBuf>,
+    client_auth_type: Option<String>,
+    client_allowed_sans: Option<Vec<String>>,
+    min_version: Option<String>,
+    max_version: Option<String>,
+    cipher_suites: Option<Vec<String>>,
+    prefer_server_cipher_suites: Option<bool>,
+    curve_preferences: Option<Vec<String>>,
+}
+
+/// What a client has to show, by Go's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientAuth {
+    None,
+    Request,
+    RequireAny,
+    VerifyIfGiven,
+    RequireAndVerify,
+}
+
+impl Section {
+    /// `None` where the section says nothing: then there is no TLS.
+    pub(super) fn server_config(
+        &self,
+        directory: &Path,
+        http2: bool,
+    ) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+        if !self.is_enabled() {
+            return Ok(None);
+        }
+        let pem = |option, inline, file| pem(option, inline, file, directory);
+        let cert = pem("cert", self.cert.as_deref(), self.cert_file.as_deref())?
+            .ok_or(TlsError::Missing("cert"))?;
+        let key = self.key.as_ref().map(Secret::expose);
+        let key = pem("key", key, self.key_file.as_deref())?.ok_or(TlsError::Missing("key"))?;
+        let client_ca = pem(
+            "client_ca",
+            self.client_ca.as_deref(),
+            self.client_ca_file.as_deref(),
+        )?;
+
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: cipher_suites(self.cipher_suites.as_deref())?,
+            kx_groups: curves(self.curve_preferences.as_deref())?,
+            ..ring::default_provider()
+        });
+        let verifier = self.verifier(client_ca.as_deref().map(Vec::as_slice), &provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions()?)
+            .map_err(|error| TlsError::Rejected("the versions and cipher_suites", error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                certificates("cert", &cert)?,
+                PrivateKeyDer::from_pem_slice(&key)
+                    .map_err(|_| TlsError::Pem("key", "private key without a passphrase"))?,
+            )
+            .map_err(|error| TlsError::Rejected("cert and key", error))?;
+        config.ignore_client_order = self.prefer_server_cipher_suites.unwrap_or(true);
+        config.alpn_protocols = if http2 {
+            vec![HTTP2.to_vec(), HTTP1.to_vec()]
+        } else {
+            vec![HTTP1.to_vec()]
+        };
+        Ok(Some(Arc::new(config)))
+    }
+
+    /// The files that the section names.
+    pub(super) fn files(&self, directory: &Path) -> Vec<PathBuf> {
+        [&self.cert_file, &self.key_file, &self.client_ca_file]
+            .into_iter()
+            .flatten()
+            .map(|file| directory.join(file))
+            .collect()
+    }
+
+    fn is_enabled(&self) -> bool {
+        // Field by field, so that a new one is not forgotten.
+        let Self {
+            cert,
+            cert_file,
+            key,
+            key_file,
+            client_ca,
+            client_ca_file,
+            client_auth_type,
+            client_allowed_sans,
+            min_version,
+            max_version,
+            cipher_suites,
+            prefer_server_cipher_suites,
+            curve_preferences,
+        } = self;
+        let texts = [cert, client_ca, client_auth_type, min_version, max_version];
+        let lists = [client_allowed_sans, cipher_suites, curve_preferences];
+        texts.iter().any(|text| text.is_some())
+            || lists.iter().any(|list| list.is_some())
+            || [cert_file, key_file, client_ca_file]
+                .iter()
+                .any(|file| file.is_some())
+            || key.is_some()
+            || prefer_server_cipher_suites.is_some()
+    }
+
+    fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+        let version = |option, value: &Option<String>, default| match value.as_deref() {
+            None | Some("") => Ok(default),
+            Some("TLS12") => Ok(2),
+            Some("TLS13") => Ok(3),
+            Some(value) => Err(TlsError::Version {
+                option,
+                value: value.to_owned(),
+                reason: if matches!(value, "TLS10" | "TLS11") {
+                    "too old to be safe"
+                } else {
+                    "no version of TLS"
+                },
+            }),
+        };
+        let min = version("min_version", &self.min_version, 2)?;
+        let max = version("max_version", &self.max_version, 3)?;
+        if min > max {
+            return Err(TlsError::VersionRange);
+        }
+        Ok([(3, &TLS13), (2, &TLS12)]
+            .into_iter()
+            .filter(|(version, _)| (min..=max).contains(version))
+            .map(|(_, version)| version)
+            .collect())
+    }
+
+    fn verifier(
+        &self,
+        client_ca: Option<&[u8]>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let auth = ClientAuth::parse(self.client_auth_type.as_deref().unwrap_or_default())?;
+        if client_ca.is_some() && auth == ClientAuth::None {
+            return Err(TlsError::ClientCaUnused);
+        }
+        if let Some(sans) = &self.client_allowed_sans {
+            if !auth.is_mandatory() {
+                return Err(TlsError::SansOptional);
+            }
+            if sans.is_empty() {
+                return Err(TlsError::SansEmpty);
+            }
+        }
+        let authority = match auth {
+            ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
+            ClientAuth::Request | ClientAuth::RequireAny => None,
+            ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
+                let pem = client_ca.ok_or(TlsError::ClientCaMissing(auth.as_str()))?;
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates("client_ca", pem)? {
+                    roots
+                        .add(certificate)
+                        .map_err(|error| TlsError::Rejected("client_ca", error))?;
+                }
+                let roots = Arc::new(roots);
+                Some(WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build()?)
+            }
+        };
+        Ok(Arc::new(Verifier {
+            authority,
+            mandatory: auth.is_mandatory(),
+            allowed_sans: self.client_allowed_sans.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        }))
+    }
+}
+
+impl ClientAuth {
+    fn parse(name: &str) -> Result<Self, TlsError> {
+        match name {
+            "" | "NoClientCert" => Ok(Self::None),
+            "RequestClientCert" => Ok(Self::Request),
+            // The second is the toolkit's earlier name for it.
+            "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
+            "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
+            "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
+            _ => Err(TlsError::ClientAuth(name.to_owned())),
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "NoClientCert",
+            Self::Request => "RequestClientCert",
+            Self::RequireAny => "RequireAnyClientCert",
+            Self::VerifyIfGiven => "VerifyClientCertIfGiven",
+            Self::RequireAndVerify => "RequireAndVerifyClientCert",
+        }
+    }
+
+    const fn is_mandatory(self) -> bool {
+        matches!(self, Self::RequireAny | Self::RequireAndVerify)
+    }
+}
+
+/// Verifies what a client shows: by an authority, where there is one, and by its alternative names.
+///
+/// That the client holds the certificate's key is verified in any case.
+#[derive(Debug)]
+struct Verifier {
+    authority: Option<Arc<dyn ClientCertVerifier>>,
+    mandatory: bool,
+    allowed_sans: Option<Vec<String>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.authority
+            .as_ref()
+            .map_or(&[], |authority| authority.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if let Some(authority) = &self.authority {
+            authority.verify_client_cert(end_entity, intermediates, now)?;
+        }
+        match &self.allowed_sans {
+            Some(allowed) if !has_san(end_entity, allowed) => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(ClientCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether one of the certificate's alternative names is exactly one of those that are allowed.
+fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let Ok(Some(sans)) = certificate.subject_alternative_name() else {
+        return false;
+    };
+    sans.value.general_names.iter().any(|name| {
+        let address = match name {
+            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+                return allowed.iter().any(|allowed| allowed == name);
+            }
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
+                _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
+            },
+            _ => None,
+        };
+        address.is_some_and(|address| {
+            let address = address.to_canonical().to_string();
+            allowed.contains(&address)
+        })
+    })
+}
+
+/// The text of an option that is given inline or as a file; `None` where it is not given.
+fn pem(
+    option: &'static str,
+    inline: Option<&str>,
+    file: Option<&Path>,
+    directory: &Path,
+) -> Result<Option<Zeroizing<Vec<u8>>>, TlsError> {
+    let inline = inline.filter(|text| !text.is_empty());
+    let file = file.filter(|path| !path.as_os_str().is_empty());
+    match (inline, file) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(TlsError::Twice(option)),
+        (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
+        (None, Some(file)) => {
+            let path = directory.join(file);
+            match fs::read(&path) {
+                Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+                Err(source) => Err(TlsError::Read {
+                    option,
+                    path,
+                    source,
+                }),
+            }
+        }
+    }
+}
+
+fn certificates(
+    option: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::Pem(option, "certificate"))?;
+    if certificates.is_empty() {
+        return Err(TlsError::Pem(option, "certificate"));
+    }
+    Ok(certificates)
+}
+
+/// As in Go, the list restricts TLS 1.2 only: the suites of TLS 1.3 may be in it, and are always on.
+fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, TlsError> {
+    let names = names.unwrap_or_default();
+    if names.is_empty() {
+        return Ok(ring::ALL_CIPHER_SUITES.to_vec());
+    }
+    let find = |name: &String| {
+        ring::ALL_CIPHER_SUITES
+            .iter()
+            .find(|suite| go_name(suite) == *name)
+            .copied()
+            .ok_or_else(|| TlsError::CipherSuite(name.clone()))
+    };
+    let mut suites = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    for suite in ring::ALL_CIPHER_SUITES {
+        if suite.tls13().is_some() && !suites.contains(suite) {
+            suites.push(*suite);
+        }
+    }
+    Ok(suites)
+}
+
+/// rustls says `TLS13_AES_128_GCM_SHA256` where Go, as the registry does, says `TLS_AES_128_GCM_SHA256`.
+fn go_name(suite: &SupportedCipherSuite) -> String {
+    let name = format!("{:?}", suite.suite());
+    name.strip_prefix("TLS13_")
+        .map_or(name.clone(), |rest| format!("TLS_{rest}"))
+}
+
+fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+    let names = names.unwrap_or_default();
+    if names.is_empty() {
+        return Ok(ring::ALL_KX_GROUPS.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| match name.as_str() {
+            "X25519" => Ok(ring::kx_group::X25519),
+            "CurveP256" => Ok(ring::kx_group::SECP256R1),
+            "CurveP384" => Ok(ring::kx_group::SECP384R1),
+            _ => Err(TlsError::Curve(name.clone())),
+        })
+        .collect()
+}
+
+/// The names of the protocols in the handshake.
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
