@@ -13,7 +13,7 @@
 mod auth;
 mod body;
 mod connection;
-mod page;
+pub mod page;
 mod routes;
 mod tls;
 pub mod web_config;

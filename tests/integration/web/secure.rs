@@ -117,17 +117,6 @@ const TLS: &str = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pe
 
 #[test]
 fn files_by_table() {
-    let check = |config: &str, expected: Result<(), &str>| {
-        let outcome = Files::new(config).load();
-        match (&outcome, expected) {
-            (Ok(_), Ok(())) => {}
-            (Err(error), Err(part)) if error.contains(part) => {}
-            _ => panic!("{config}\n{outcome:?}, expected {expected:?}"),
-        }
-    };
-    let tls = |more: &str, expected| check(&format!("{TLS}{more}"), expected);
-    let tls_only = |more: &str, expected| check(&format!("tls_server_config:\n{more}"), expected);
-
     check("", Ok(()));
     check("# nothing\n", Ok(()));
     check(
@@ -143,83 +132,92 @@ fn files_by_table() {
         "basic_auth_users: {a: $2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi}\n",
         Ok(()),
     );
+}
 
-    tls("", Ok(()));
-    tls("  cert: x\n", Err("both cert and cert_file"));
-    tls("  certfile: x\n", Err("certfile"));
-    tls("  key: x\n", Err("both key and key_file"));
-    tls_only("  cert_file: cert.pem\n", Err("neither key nor key_file"));
-    tls_only("  key_file: key.pem\n", Err("neither cert nor cert_file"));
-    tls_only("  min_version: TLS13\n", Err("neither cert nor cert_file"));
-    tls_only(
+#[test]
+fn certificates_by_table() {
+    check_tls("", Ok(()));
+    check_tls("  cert: x\n", Err("both cert and cert_file"));
+    check_tls("  certfile: x\n", Err("certfile"));
+    check_tls("  key: x\n", Err("both key and key_file"));
+    check_tls_only("  cert_file: cert.pem\n", Err("neither key nor key_file"));
+    check_tls_only("  key_file: key.pem\n", Err("neither cert nor cert_file"));
+    check_tls_only("  min_version: TLS13\n", Err("neither cert nor cert_file"));
+    check_tls_only(
         "  cert_file: no.pem\n  key_file: key.pem\n",
         Err("cannot read cert"),
     );
-    tls_only(
+    check_tls_only(
         "  cert_file: key.pem\n  key_file: key.pem\n",
         Err("no PEM certificate"),
     );
-    tls_only(
+    check_tls_only(
         "  cert_file: cert.pem\n  key_file: cert.pem\n",
         Err("no PEM private key"),
     );
-    tls_only(
+    check_tls_only(
         "  cert_file: ca.pem\n  key_file: key.pem\n",
         Err("cannot use cert and key"),
     );
 
-    tls("  min_version: TLS12\n  max_version: TLS13\n", Ok(()));
-    tls(
+    check_tls("  min_version: TLS12\n  max_version: TLS13\n", Ok(()));
+    check_tls(
         "  min_version: TLS13\n  max_version: TLS12\n",
         Err("above max_version"),
     );
-    tls(
+    check_tls(
         "  min_version: TLS10\n",
         Err("too old to be safe; TLS12 and TLS13"),
     );
-    tls(
+    check_tls(
         "  max_version: TLS11\n",
         Err("too old to be safe; TLS12 and TLS13"),
     );
-    tls("  min_version: TLS111\n", Err("no version of TLS"));
+    check_tls("  min_version: TLS111\n", Err("no version of TLS"));
+}
 
-    tls("  cipher_suites: []\n", Ok(()));
-    tls(
+#[test]
+fn ciphers_and_curves_by_table() {
+    check_tls("  cipher_suites: []\n", Ok(()));
+    check_tls(
         "  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_AES_128_GCM_SHA256]\n",
         Ok(()),
     );
-    tls(
+    check_tls(
         "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]\n  prefer_server_cipher_suites: false\n",
         Ok(()),
     );
-    tls(
+    check_tls(
         "  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA]\n",
         Err("those with GCM"),
     );
-    tls("  cipher_suites: [TLS_INVENTED]\n", Err("TLS_INVENTED"));
-    tls(
+    check_tls("  cipher_suites: [TLS_INVENTED]\n", Err("TLS_INVENTED"));
+    check_tls(
         "  curve_preferences: [X25519, CurveP256, CurveP384]\n",
         Ok(()),
     );
-    tls(
+    check_tls(
         "  curve_preferences: [CurveP521]\n",
         Err("X25519, CurveP256 and CurveP384 are"),
     );
+}
 
+#[test]
+fn client_auth_types_by_table() {
     for auth in ["VerifyClientCertIfGiven", "RequireAndVerifyClientCert"] {
-        tls(
+        check_tls(
             &format!("  client_auth_type: {auth}\n"),
             Err("needs client_ca"),
         );
-        tls(
+        check_tls(
             &format!("  client_auth_type: {auth}\n  client_ca_file: ca.pem\n"),
             Ok(()),
         );
-        tls(
+        check_tls(
             &format!("  client_auth_type: {auth}\n  client_ca_file: key.pem\n"),
             Err("client_ca holds no PEM"),
         );
-        tls(
+        check_tls(
             &format!("  client_auth_type: {auth}\n  client_ca: x\n"),
             Err("client_ca holds no PEM"),
         );
@@ -230,38 +228,44 @@ fn files_by_table() {
         "RequireAnyClientCert",
         "RequireClientCert",
     ] {
-        tls(&format!("  client_auth_type: {auth}\n"), Ok(()));
+        check_tls(&format!("  client_auth_type: {auth}\n"), Ok(()));
     }
-    tls(
+    check_tls(
         "  client_auth_type: Sometimes\n",
         Err("is none of NoClientCert"),
     );
-    tls(
+    check_tls(
         "  client_ca_file: ca.pem\n",
         Err("does not ask for certificates"),
     );
-    tls(
+    check_tls(
         "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [a]\n",
         Ok(()),
     );
-    tls(
+    check_tls(
         "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: []\n",
         Err("is empty"),
     );
-    tls(
+    check_tls(
         "  client_auth_type: RequestClientCert\n  client_allowed_sans: [a]\n",
         Err("needs client_auth_type"),
     );
-    tls(
+    check_tls(
         "  client_allowed_sans: [a]\n",
         Err("needs client_auth_type"),
     );
+}
 
+#[test]
+fn headers_and_rates_by_table() {
     let headers = |header: &str, expected| {
-        check(
-            &format!("http_server_config:\n  headers:\n    {header}\n"),
-            expected,
-        )
+        let config = format!(
+            "http_server_config:
+  headers:
+    {header}
+"
+        );
+        check(&config, expected);
     };
     check("http_server_config: {http2: false}\n", Ok(()));
     check("http_server_config: {http3: true}\n", Err("http3"));
@@ -284,6 +288,24 @@ fn files_by_table() {
         "rate_limit: {interval: 1s, burst: -1}\n",
         Err("cannot understand"),
     );
+}
+
+/// Loads the file, and expects success, or an error that has this part.
+fn check(config: &str, expected: Result<(), &str>) {
+    let outcome = Files::new(config).load();
+    match (&outcome, expected) {
+        (Ok(_), Ok(())) => {}
+        (Err(error), Err(part)) if error.contains(part) => {}
+        _ => panic!("{config}\n{outcome:?}, expected {expected:?}"),
+    }
+}
+
+fn check_tls(more: &str, expected: Result<(), &str>) {
+    check(&format!("{TLS}{more}"), expected);
+}
+
+fn check_tls_only(options: &str, expected: Result<(), &str>) {
+    check(&format!("tls_server_config:\n{options}"), expected);
 }
 
 #[test]
