@@ -13,7 +13,7 @@
 mod auth;
 mod body;
 mod connection;
-mod page;
+pub mod page;
 mod routes;
 mod tls;
 pub mod web_config;
@@ -398,7 +398,7 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(330),
             stall: Duration::from_secs(20),
-            response: Duration::from_secs(240),
+            response: Duration::from_mins(4),
             drain: Duration::from_secs(5),
             web_config_age: Duration::from_secs(1),
         }

@@ -174,7 +174,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Notices a peer that went away without a word before the next poll does.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Bytes of foreign text in one message: an AADSTS description with its ids fits.
 const LINE_MAX: usize = 600;

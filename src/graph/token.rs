@@ -369,16 +369,16 @@ impl State {
 
 /// How long before its end a token is renewed, as Microsoft's own libraries do. Where that is over half its lifetime,
 /// half the lifetime counts.
-const RENEWAL_LEAD: Duration = Duration::from_secs(5 * 60);
+const RENEWAL_LEAD: Duration = Duration::from_mins(5);
 
 /// The longest that a poll waits for a new token while the old one would do.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
+const RENEWAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// Microsoft's longest lifetime is about a day; more is a mistake, and could not be added to a time.
-const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests;
