@@ -602,7 +602,7 @@ fn soon() -> Instant {
 }
 
 /// Longer than any deadline here.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -115,11 +115,11 @@ fn site() -> Site {
         reload: None,
         limits: Limits {
             // The tests that want them over say so.
-            header_time: Duration::from_secs(600),
-            stall: Duration::from_secs(600),
-            response: Duration::from_secs(600),
-            idle: Duration::from_secs(600),
-            drain: Duration::from_secs(600),
+            header_time: Duration::from_mins(10),
+            stall: Duration::from_mins(10),
+            response: Duration::from_mins(10),
+            idle: Duration::from_mins(10),
+            drain: Duration::from_mins(10),
             ..Limits::default()
         },
     }

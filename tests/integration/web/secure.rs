@@ -478,7 +478,7 @@ async fn basic_authentication_by_table() {
         ("/", None, 401),
         ("/nothing", None, 401),
         ("/-/healthy", None, 200),
-        ("/-/ready", None, 200),
+        ("/-/ready", None, 503),
         ("/-/healthy", Some("alice:wrong"), 200),
         ("/metrics", Some("alice:secret"), 200),
         ("/metrics", Some("alice:secret"), 200),
@@ -534,7 +534,7 @@ async fn the_rate_is_limited() {
         ("/-/healthy", 200),
         ("/", 200),
         ("/metrics", 429),
-        ("/-/ready", 200),
+        ("/-/ready", 503),
     ] {
         assert_eq!(server.get(path).await.status, status, "{path}");
     }
