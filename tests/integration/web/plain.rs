@@ -160,6 +160,38 @@ async fn a_silent_client_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped() {
+    let mut site = site();
+    site.limits.connections = 1;
+    site.limits.stall = Duration::from_millis(50);
+    let server = Server::start(site);
+    let mut deaf = server.connect().await;
+    // More answers than the buffers of the two sockets hold.
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+    let (_unread, mut requesting) = deaf.split();
+    let _ = requesting.write_all(requests.as_bytes()).await;
+    // The only place is free again.
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let answer = Server::start(site()).get("/").await;
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    for part in ["<script", "<img", "http:", "https:"] {
+        assert!(!answer.body.contains(part), "{part}");
+    }
+    assert!(answer.body.contains("Version 1.2.3 (abcdef0)"));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_longer_than_a_silent_one() {
     let mut site = site();
     site.limits.header_time = Duration::from_millis(30);
