@@ -287,9 +287,9 @@ fn write_period(html: &mut String, view: &View<'_>, summary: &Summary) -> fmt::R
     let left = period.end() - view.now;
     writeln!(
         html,
-        "<div><dt>Billing period</dt><dd>{} {}<span class=\"soft\">{}</span></dd></div>",
+        "<div class=\"whole\"><dt>Billing period</dt><dd>{} {}<span class=\"soft\">{}</span></dd></div>",
         Escaped(&period.to_string()),
-        Bar(&[percent]),
+        Bar(&[("one", percent)]),
         if left > TimeDelta::zero() {
             format!("{percent} % over, {} left", Span(left))
         } else {
@@ -340,10 +340,10 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
 }
 
 fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
-    let shares: Vec<i64> = spend
+    let shares: Vec<_> = spend
         .contexts
         .iter()
-        .filter_map(|(_, _, share)| share.map(i64::from))
+        .filter_map(|(context, _, share)| Some((shade(context), i64::from((*share)?))))
         .collect();
     writeln!(
         html,
@@ -357,7 +357,8 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
     for (context, amount, share) in spend.contexts.iter().take(CONTEXTS_MAX) {
         write!(
             html,
-            "<li><span>{}</span><span class=\"figure\">{}",
+            "<li class=\"{}\"><span>{}</span><span class=\"figure\">{}",
+            shade(context),
             Text(context),
             Text(amount)
         )?;
@@ -367,6 +368,15 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
         writeln!(html, "</span></li>")?;
     }
     writeln!(html, "</ul></div>")
+}
+
+/// International calls, which make the cost, have the same shade everywhere.
+fn shade(context: &str) -> &'static str {
+    match context {
+        "International" => "one",
+        "Domestic" => "two",
+        _ => "three",
+    }
 }
 
 fn due(state: &State, now: DateTime<Utc>) -> Ago {
@@ -404,8 +414,8 @@ struct Span(TimeDelta);
 /// Seconds of talk.
 struct Talk(i64);
 
-/// A bar of parts in percent.
-struct Bar<'a>(&'a [i64]);
+/// A bar of parts: shade and percent.
+struct Bar<'a>(&'a [(&'static str, i64)]);
 
 impl Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -494,11 +504,11 @@ impl Display for Bar<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("<svg aria-hidden=\"true\">")?;
         let mut left = 0;
-        for (percent, class) in self.0.iter().zip(["one", "two", "three"]) {
+        for (shade, percent) in self.0 {
             let width = (*percent).clamp(0, 100 - left);
             write!(
                 f,
-                "<rect class=\"{class}\" x=\"{left}%\" width=\"{width}%\" height=\"100%\"/>"
+                "<rect class=\"{shade}\" x=\"{left}%\" width=\"{width}%\" height=\"100%\"/>"
             )?;
             left += width;
         }

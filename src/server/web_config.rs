@@ -120,6 +120,11 @@ impl WebConfig {
         })))
     }
 
+    /// Whether the server speaks TLS; that does not change while it runs.
+    pub fn has_tls(&self) -> bool {
+        self.0.lock().settings.tls.is_some()
+    }
+
     /// Why the newest file is not in force, where it is not.
     pub fn complaint(&self) -> Option<String> {
         self.0.lock().complaint.clone()

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::server::{About, Bound, Limits, Listen, Reload, Site, TelemetryPath};
+use teams_pstn_exporter::server::{
+    About, Bound, Limits, Listen, ListenAddress, Reload, Site, TelemetryPath,
+};
 use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

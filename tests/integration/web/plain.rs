@@ -160,6 +160,38 @@ async fn a_silent_client_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped() {
+    let mut site = site();
+    site.limits.connections = 1;
+    site.limits.stall = Duration::from_millis(50);
+    let server = Server::start(site);
+    let mut deaf = server.connect().await;
+    // More answers than the buffers of the two sockets hold.
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+    let (_unread, mut requesting) = deaf.split();
+    let _ = requesting.write_all(requests.as_bytes()).await;
+    // The only place is free again.
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let answer = Server::start(site()).get("/").await;
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    for part in ["<script", "<img", "http:", "https:"] {
+        assert!(!answer.body.contains(part), "{part}");
+    }
+    assert!(answer.body.contains("Version 1.2.3 (abcdef0)"));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_kept_longer_than_a_silent_one() {
     let mut site = site();
     site.limits.header_time = Duration::from_millis(30);
@@ -195,6 +227,65 @@ async fn idle_connections_yield_to_new_ones() {
         idle.push(stream);
     }
     assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_that_become_idle_yield_too() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let mut site = site();
+    site.limits.connections = 1;
+    site.reload = Some(wishes);
+    let server = Server::start(site);
+    let mut busy = server.connect().await;
+    busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let wish = taken.recv().await.unwrap();
+    let address = server.address;
+    let other = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        ask_on(stream, "GET", "/-/healthy", "").await.status
+    });
+    tokio::task::yield_now().await;
+    wish.send(Ok(())).unwrap();
+    assert_eq!(other.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn every_interface_is_listened_on() {
+    let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
+    let port = bound.addresses()[0].port();
+    let serving = tokio::spawn(bound.serve(site(), std::future::pending()));
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    assert_eq!(ask_on(stream, "GET", "/", "").await.status, 200);
+    serving.abort();
+}
+
+/// The child finds the socket where systemd would put it, but for the number of the descriptor.
+#[test]
+fn sockets_of_systemd_are_taken() {
+    const CHILD: &str = "WEB_SYSTEMD_CHILD";
+    if let Some(address) = std::env::var_os(CHILD) {
+        let bound = Bound::bind(&Listen::Systemd).unwrap();
+        assert_eq!(bound.addresses()[0].to_string().as_str(), address);
+        return;
+    }
+    let error = Bound::bind(&Listen::Systemd).unwrap_err();
+    assert!(error.to_string().contains("no socket"), "{error}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "web::plain::sockets_of_systemd_are_taken"])
+        .env(CHILD, listener.local_addr().unwrap().to_string())
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDS_FIRST_FD", "0")
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && output.contains("1 passed"),
+        "{output}"
+    );
 }
 
 #[tokio::test]

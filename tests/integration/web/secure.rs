@@ -450,6 +450,50 @@ async fn http2_is_spoken_where_it_is_wanted() {
 }
 
 #[tokio::test]
+async fn many_requests_are_answered_over_http2() {
+    let files = Files::new(&format!("{TLS}basic_auth_users: {{a: {}}}\n", hash("b")));
+    let (mut server, _) = files.start();
+    let mut config = client(&files.authority, None, rustls::DEFAULT_VERSIONS);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
+    let (scrape, page, health) = (url("/metrics"), url("/"), url("/-/healthy"));
+    for (url, password, status) in [
+        (&scrape, "b", 200),
+        (&scrape, "b", 200),
+        (&page, "b", 200),
+        (&page, "c", 401),
+        (&health, "c", 200),
+    ] {
+        let answer = client.get(url).basic_auth("a", Some(password));
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+        assert_eq!(answer.status().as_u16(), status, "{url} {password}");
+        assert_eq!(answer.text().await.unwrap().is_empty(), *url == scrape);
+    }
+    server.stop();
+    assert_eq!(server.serving.await.unwrap(), 0, "no connection was cut");
+}
+
+#[tokio::test]
+async fn a_client_that_shakes_no_hands_is_dropped() {
+    let files = Files::new(TLS);
+    let mut site = site();
+    site.web_config = Some(files.load().unwrap());
+    site.limits.header_time = Duration::from_millis(50);
+    let server = Server::start(site);
+    for begun in [&b""[..], b"\x16\x03\x01"] {
+        let mut stream = server.connect().await;
+        stream.write_all(begun).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn plain_http_gets_no_answer_over_tls() {
     let files = Files::new(TLS);
     let (server, _) = files.start();
