@@ -20,6 +20,7 @@ use crate::graph::tally::Tally;
 use crate::graph::{self, Chain, FailureReason, Graph};
 use crate::health::{Health, expiry_samples, period_samples};
 use crate::period::{BillingPeriod, Clock, CycleDay, Window};
+use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::labels::{Kept, Naming, View};
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
@@ -60,6 +61,8 @@ pub struct Plan {
     pub naming: Naming,
     /// Series per report; what is beyond is folded.
     pub series_max: usize,
+    /// The budgets of the tenant.
+    pub budgets: Vec<Budget>,
     /// When the credential expires, where the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
 }
@@ -194,14 +197,14 @@ impl Poller {
         )
         .await
         .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
-        let (tenant, naming) = (self.plan.tenant.clone(), self.plan.naming.clone());
-        let series_max = self.plan.series_max;
+        let plan = Arc::clone(&self.plan);
         // Sorting and compressing a large report takes long enough to be felt by a scrape on the same thread.
         let rendered = tokio::task::spawn_blocking(move || {
             let view = View {
-                tenant: tenant.as_deref(),
-                naming: &naming,
-                series_max,
+                tenant: plan.tenant.as_deref(),
+                naming: &plan.naming,
+                series_max: plan.series_max,
+                budgets: &plan.budgets,
                 kept: &kept,
             };
             R::render(totals, &view)

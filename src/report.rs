@@ -3,6 +3,7 @@
 //! A new report is a file below this one that implements [`Report`], and a variant of [`ReportKind`]; the compiler then
 //! points at the one `match` in the poller. What this module does not do: retry, publish, or know about HTTP.
 
+pub mod budget;
 pub mod dialout;
 pub mod labels;
 mod people;

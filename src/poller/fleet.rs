@@ -15,6 +15,7 @@ use crate::graph::http::HttpClient;
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
+use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
 
 /// One poll task per tenant of the configuration in force.
@@ -232,6 +233,7 @@ impl Settings {
             billing,
             labels,
             reports,
+            budgets,
             ..
         } = config;
         Self {
@@ -240,7 +242,10 @@ impl Settings {
                 "{} {:?} {labels:?} {billing:?}",
                 tenant.tenant_id, tenant.cloud
             ),
-            pace: format!("{poll:?} {reports:?} {}", config.tenants.len() > 1),
+            pace: format!(
+                "{poll:?} {reports:?} {budgets:?} {}",
+                config.tenants.len() > 1
+            ),
         }
     }
 }
@@ -255,8 +260,25 @@ fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
         reports: config.reports.clone(),
         naming: naming.clone(),
         series_max: config.labels.max_series.get(),
+        budgets: budgets(config, tenant),
         credential_expiry: tenant.credential_expiry,
     }
+}
+
+/// The budgets that select the tenant, or no tenant in particular.
+fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
+    let selects = |budget: &&config::Budget| {
+        budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
+    };
+    let budget = |budget: &config::Budget| Budget {
+        name: budget.name.clone(),
+        currency: budget.currency.clone(),
+        amount: budget.amount.into(),
+        user: budget.user.clone(),
+        usage_location: budget.usage_location.clone(),
+        destination_context: budget.destination_context.clone(),
+    };
+    config.budgets.iter().filter(selects).map(budget).collect()
 }
 
 /// Where in the interval a tenant's ticks lie: the same at every start, and different for different tenants, so that a

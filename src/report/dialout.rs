@@ -11,6 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::budget::{self, Budget};
 use super::labels::{Kept, OTHER, UNKNOWN, User, Users, View};
 use super::people::{Hash, People, Person};
 use super::{Organizer, Rendered, Report, ReportKind, RowError, Spend, Text, amount, count, text};
@@ -227,16 +228,24 @@ impl Totals {
             ..
         } = self;
         drop((same, keys));
+        let counted = rows.len() as u64;
+        let words = [&currencies, &contexts, &locations];
+        let spent: Vec<Sum> = view
+            .budgets
+            .iter()
+            .map(|budget| spent(budget, &rows, &people, words))
+            .collect();
         let users = Users::new(&people, view.naming);
         drop(people);
-        let counted = rows.len() as u64;
-        let (groups, series) = aggregate(&rows, &users, [&currencies, &contexts, &locations]);
+        let (groups, series) = aggregate(&rows, &users, words);
         drop(rows);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
             spend: spend(&series, &groups),
             top: top(&series, &groups, &users, view),
-            samples: samples(&series, &groups, &users, view),
+            samples: samples(&series, &groups, &users, view)
+                .chain(budget::samples(view, &spent))
+                .collect(),
             rows: counted,
             overlapping,
             repeated,
@@ -244,6 +253,33 @@ impl Totals {
             kept,
         }
     }
+}
+
+/// The exact sum of the rows that a budget covers.
+fn spent(
+    budget: &Budget,
+    rows: &[Entry],
+    people: &People,
+    [currencies, contexts, locations]: [&Words; 3],
+) -> Sum {
+    let mut covered: HashMap<(u32, u32, u32), bool> = HashMap::new();
+    let mut counts = |row: &&Entry| {
+        let (currency, context, location) = (row.currency, row.context, row.location);
+        let covered = covered
+            .entry((currency, context, location))
+            .or_insert_with(|| {
+                budget.covers(
+                    &currencies.code(currency),
+                    &contexts.label(context),
+                    &locations.code(location),
+                )
+            });
+        *covered && budget.is_of([people.principal_name(row.person), people.id(row.person)])
+    };
+    rows.iter()
+        .filter(|row| counts(row))
+        .map(|row| row.charge)
+        .collect()
 }
 
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
@@ -362,7 +398,12 @@ fn group_key(group: &Group) -> String {
     format!("{}\n{}\n{}", group.currency, group.context, group.location)
 }
 
-fn samples(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> Vec<Samples> {
+fn samples(
+    series: &[Series],
+    groups: &[Group],
+    users: &Users,
+    view: &View<'_>,
+) -> impl Iterator<Item = Samples> {
     let mut sheet = Sheet::new(&[&CHARGE, &CALLS, &SECONDS]);
     let mut labels = Vec::new();
     let mut group_length = 0;
@@ -391,7 +432,7 @@ fn samples(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) 
             _ => Sum::from(one.seconds).write_sample(out),
         });
     }
-    sheet.finish().collect()
+    sheet.finish()
 }
 
 fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
