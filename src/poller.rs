@@ -7,6 +7,7 @@
 //! Stopping it is dropping it: it only reads, and publishes whole values.
 
 mod fleet;
+mod previous;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,8 @@ use crate::report::labels::{Kept, Naming, View};
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 use crate::snapshot::{Failure, Key, Publisher, State, Summary};
 use crate::telemetry::Telemetry;
+
+use previous::Previous;
 
 pub use fleet::{Fleet, FleetError};
 
@@ -82,6 +85,9 @@ pub(crate) struct Memory {
     kept: Kept,
     summary: Option<Arc<Summary>>,
     failure: Option<Failure>,
+    /// What is published of the current period.
+    current: Vec<Samples>,
+    previous: Previous,
 }
 
 /// Written by one poller only; never locked across an await.
@@ -116,7 +122,7 @@ impl Poller {
             memories,
         };
         for memory in &poller.memories {
-            poller.publish(&lock(memory), None, None);
+            poller.publish(&lock(memory), None);
         }
         poller
     }
@@ -164,21 +170,69 @@ impl Poller {
             Ok(rendered) => log_success(tenant, R::KIND, period, rendered, &tally, duration),
             Err(failed) => log_failure(tenant, R::KIND, period, failed, duration),
         }
+        let previous_is_due = {
+            let mut memory = lock(memory);
+            let succeeded = outcome.is_ok();
+            memory.health.polls += 1;
+            memory.health.last_attempt = Some(begun);
+            memory.health.duration_seconds = duration.as_secs_f64();
+            memory.health.up = succeeded;
+            match outcome {
+                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, tenant),
+                Err(failed) => memory.fail(failed),
+            }
+            self.publish(&memory, Some(self.due(tick, period)));
+            succeeded && memory.previous.is_due(begun)
+        };
+        if previous_is_due {
+            self.poll_previous::<R>(memory, period, tick).await;
+        }
+    }
+
+    /// One poll of the period before; where it fails, what is known of that stays, and the next poll tries again.
+    async fn poll_previous<R: Report>(
+        &self,
+        memory: &SharedMemory,
+        current: BillingPeriod,
+        tick: Instant,
+    ) {
+        let (begun, start) = (self.shared.clock.now(), Instant::now());
+        let period = current.previous();
+        let tally = Tally::default();
+        let outcome = self
+            .fetch::<R>(
+                period,
+                begun,
+                start + self.plan.timeout,
+                Kept::default(),
+                &tally,
+            )
+            .await;
+        self.shared.telemetry.add(&tally);
+        let tenant = self.plan.tenant.as_deref();
         let mut memory = lock(memory);
         memory.health.polls += 1;
-        memory.health.last_attempt = Some(begun);
-        memory.health.duration_seconds = duration.as_secs_f64();
-        memory.health.up = outcome.is_ok();
-        let samples = match outcome {
-            Ok(rendered) => Some(memory.succeed(rendered, period, begun, &tally, tenant)),
-            Err(failed) => {
-                memory.fail(failed);
-                None
+        match outcome {
+            Ok(rendered) => {
+                log_success(tenant, R::KIND, period, &rendered, &tally, start.elapsed());
+                memory.previous.replace(period, rendered.closing, begun);
             }
-        };
-        let due = self.shared.clock.now()
-            + TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
-        self.publish(&memory, samples, Some(due.min(period.end())));
+            Err(failed) => {
+                log_failure(tenant, R::KIND, period, &failed, start.elapsed());
+                memory.health.failures[failed.reason as usize] += 1;
+            }
+        }
+        self.publish(&memory, Some(self.due(tick, current)));
+    }
+
+    /// When the next poll is due, by the wall clock.
+    fn due(&self, tick: Instant, period: BillingPeriod) -> DateTime<Utc> {
+        let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
+        self.shared
+            .clock
+            .now()
+            .checked_add_signed(left)
+            .map_or(period.end(), |due| due.min(period.end()))
     }
 
     /// The report of the period up to now: complete, or not at all.
@@ -212,12 +266,7 @@ impl Poller {
         Ok(rendered.await.expect("rendering does not panic"))
     }
 
-    fn publish(
-        &self,
-        memory: &Memory,
-        samples: Option<Vec<Samples>>,
-        next_poll: Option<DateTime<Utc>>,
-    ) {
+    fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
         let tenant = self.plan.tenant.as_deref();
         let publisher = &self.shared.publisher;
         let state = State {
@@ -235,7 +284,12 @@ impl Poller {
         };
         publisher.update(
             key,
-            samples,
+            memory
+                .current
+                .iter()
+                .cloned()
+                .chain(memory.previous.samples())
+                .collect(),
             memory.health.samples(tenant, memory.report),
             Some(state),
         );
@@ -254,7 +308,7 @@ impl Poller {
         };
         publisher.update(
             key,
-            None,
+            Vec::new(),
             expiry_samples(tenant, token_expiry, credential_expiry),
             None,
         );
@@ -296,6 +350,8 @@ impl Memory {
             kept,
             summary: None,
             failure: None,
+            current: Vec::new(),
+            previous: Previous::default(),
         }))
     }
 
@@ -304,7 +360,7 @@ impl Memory {
         self.failure = Some(failed.failure);
     }
 
-    /// Remembers a complete report, and returns what is to be published of it.
+    /// Remembers a complete report, and what is to be published of it.
     fn succeed(
         &mut self,
         rendered: Rendered,
@@ -312,7 +368,7 @@ impl Memory {
         begun: DateTime<Utc>,
         tally: &Tally,
         tenant: Option<&str>,
-    ) -> Vec<Samples> {
+    ) {
         self.health.last_success = Some(begun);
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();
@@ -325,9 +381,10 @@ impl Memory {
             spend: rendered.spend,
             top: rendered.top,
         }));
-        let mut samples = rendered.samples;
-        samples.extend(period_samples(tenant, self.report, period));
-        samples
+        self.current = rendered.samples;
+        self.current
+            .extend(period_samples(tenant, self.report, period));
+        self.previous.advance(period, rendered.closing);
     }
 }
 

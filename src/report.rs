@@ -57,6 +57,8 @@ pub trait Report {
 pub struct Rendered {
     /// The report's families.
     pub samples: Vec<Samples>,
+    /// The same without users, under the names for a period that has ended.
+    pub closing: Vec<Samples>,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
     /// The ten highest organizers of each currency, highest first; empty where users are not exported.

@@ -191,23 +191,22 @@ impl Publisher {
         Subscriber(self.sender.subscribe())
     }
 
-    /// Replaces what is known under a key: health and state always, the report's samples where there are new ones.
-    /// What is under the other keys stays as it is.
+    /// Replaces what is known under a key. What is under the other keys stays as it is.
     pub(crate) fn update(
         &self,
         key: Key,
-        report: Option<Vec<Samples>>,
+        report: Vec<Samples>,
         health: Vec<Samples>,
         state: Option<State>,
     ) {
-        let mut slots = self.lock();
-        let slot = slots.entry(key).or_default();
-        if let Some(report) = report {
-            slot.report = report;
-        }
-        slot.health = health;
-        slot.state = state;
-        drop(slots);
+        self.lock().insert(
+            key,
+            Slot {
+                report,
+                health,
+                state,
+            },
+        );
         self.changed.notify_one();
     }
 
@@ -261,6 +260,7 @@ impl Publisher {
         for samples in slots
             .values()
             .flat_map(|slot| slot.report.iter().chain(&slot.health))
+            .filter(|samples| samples.count > 0)
         {
             let entry = families
                 .entry(samples.family.name)

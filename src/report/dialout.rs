@@ -123,6 +123,22 @@ static SECONDS: Family = Family::gauge(
      complete report.",
 );
 
+static PREVIOUS_CHARGE: Family = Family::gauge(
+    "teams_pstn_dialout_previous_charge",
+    "Charge of dial-out calls from meetings in the billing period before, in the currency of the label; never add \
+     different currencies. Fetched again until it stops changing.",
+);
+
+static PREVIOUS_CALLS: Family = Family::gauge(
+    "teams_pstn_dialout_previous_calls",
+    "Dial-out calls from meetings in the billing period before.",
+);
+
+static PREVIOUS_SECONDS: Family = Family::gauge(
+    "teams_pstn_dialout_previous_call_seconds",
+    "Duration of dial-out calls from meetings in the billing period before.",
+);
+
 impl Report for Dialout {
     const KIND: ReportKind = ReportKind::Dialout;
     const FUNCTION: &'static str = "getPstnOnlineMeetingDialoutReport";
@@ -241,6 +257,7 @@ impl Totals {
         drop(rows);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
+            closing: closing(&series, &groups, view),
             spend: spend(&series, &groups),
             top: top(&series, &groups, &users, view),
             samples: samples(&series, &groups, &users, view)
@@ -405,34 +422,29 @@ fn samples(
     view: &View<'_>,
 ) -> impl Iterator<Item = Samples> {
     let mut sheet = Sheet::new(&[&CHARGE, &CALLS, &SECONDS]);
-    let mut labels = Vec::new();
-    let mut group_length = 0;
-    let mut last_group = None;
-    for one in series {
-        if last_group != Some(one.group) {
-            last_group = Some(one.group);
-            let group = &groups[one.group as usize];
-            labels.clear();
-            // In the order of their names, as the client libraries write them.
-            write_label("currency", &group.currency, &mut labels);
-            write_label("destination_context", &group.context, &mut labels);
-            if let Some(tenant) = view.tenant {
-                write_label("tenant", tenant, &mut labels);
+    for group in by_group(series) {
+        let mut labels = groups[group[0].group as usize].labels(view.tenant);
+        let length = labels.len();
+        for one in group {
+            labels.truncate(length);
+            if view.naming.names_users() {
+                write_label("user", one.label(users), &mut labels);
             }
-            write_label("usage_location", &group.location, &mut labels);
-            group_length = labels.len();
+            one.write(&labels, &mut sheet);
         }
-        labels.truncate(group_length);
-        if view.naming.names_users() {
-            write_label("user", one.label(users), &mut labels);
-        }
-        sheet.row(&labels, |family, out| match family {
-            0 => one.charge.write_sample(out),
-            1 => Sum::from(one.calls).write_sample(out),
-            _ => Sum::from(one.seconds).write_sample(out),
-        });
     }
     sheet.finish()
+}
+
+fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples> {
+    let mut sheet = Sheet::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
+    for group in by_group(series) {
+        total(group).write(
+            &groups[group[0].group as usize].labels(view.tenant),
+            &mut sheet,
+        );
+    }
+    sheet.finish().collect()
 }
 
 fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
@@ -509,6 +521,10 @@ fn top(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> V
     top
 }
 
+fn by_group(series: &[Series]) -> impl Iterator<Item = &[Series]> {
+    series.chunk_by(|a, b| a.group == b.group)
+}
+
 fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item = &'a [Series]> {
     series.chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
 }
@@ -528,8 +544,31 @@ impl Series {
         self.charge.merge(other.charge);
     }
 
+    /// One sample of charge, calls and seconds each.
+    fn write(&self, labels: &[u8], sheet: &mut Sheet) {
+        sheet.row(labels, |family, out| match family {
+            0 => self.charge.write_sample(out),
+            1 => Sum::from(self.calls).write_sample(out),
+            _ => Sum::from(self.seconds).write_sample(out),
+        });
+    }
+
     fn label<'a>(&self, users: &'a Users) -> &'a str {
         self.user.map_or(OTHER, |user| users.label(user))
+    }
+}
+
+impl Group {
+    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    fn labels(&self, tenant: Option<&str>) -> Vec<u8> {
+        let mut labels = Vec::new();
+        write_label("currency", &self.currency, &mut labels);
+        write_label("destination_context", &self.context, &mut labels);
+        if let Some(tenant) = tenant {
+            write_label("tenant", tenant, &mut labels);
+        }
+        write_label("usage_location", &self.location, &mut labels);
+        labels
     }
 }
 
