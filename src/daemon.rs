@@ -190,6 +190,10 @@ impl Daemon {
             publisher.touch();
             outcome
         };
+        let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
+        for address in bound.addresses() {
+            tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
+        }
         let mut publishing = tokio::spawn(Arc::clone(&publisher).run());
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
         loop {

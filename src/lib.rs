@@ -28,10 +28,10 @@
 //! # Who may know whom
 //!
 //! `money`, `period`, `graph`, `gzip` and `simulator` know no sibling. `report` knows `graph`, `money`, `period` and
-//! `exposition`; `poller` knows all of these, `snapshot` and `config`; `server` knows `snapshot`, `exposition` and
-//! `period`; `daemon` and `main` put it together. reqwest is used under `graph` only, hyper in `server` and `simulator`,
-//! clap in `config`, the `prometheus` crate in `telemetry` and where its families are written. A test holds the code
-//! against this page.
+//! `exposition`; `poller` knows these and `config`, `health`, `snapshot` and `telemetry`; `server` knows what it serves,
+//! `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest is used under `graph` only, hyper in
+//! `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and where its families are written.
+//! A test holds the code against the whole table, `tests/integration/structure.rs`.
 
 pub mod config;
 

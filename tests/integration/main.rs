@@ -7,5 +7,6 @@
 
 mod config;
 mod exposition;
+mod structure;
 mod tools;
 mod web;
