@@ -228,5 +228,5 @@ fn is_plain(config: &Config) -> bool {
 }
 
 /// Polls that run side by side, over all tenants: enough to hide the network's latency, few enough that their memory,
-/// some 300 bytes a row, stays bounded.
+/// some 300 bytes a row, stays bounded. (One that takes longer than most no longer counts, see the poller.)
 const POLLS_MAX: usize = 8;

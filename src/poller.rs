@@ -9,6 +9,7 @@
 mod fleet;
 mod previous;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub(crate) struct Memory {
     /// What is published of the current period.
     current: Vec<Samples>,
     previous: Previous,
+    /// The configuration has changed so that nothing of this may be published any more.
+    retired: bool,
 }
 
 /// Written by one poller only; never locked across an await.
@@ -142,16 +145,26 @@ impl Poller {
                 .await
                 .expect("never closed");
             let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
-            let tick = self.next_tick(started);
-            for memory in &self.memories {
-                let report = lock(memory).report;
-                match report {
-                    ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
-                }
+            let mut polling = pin!(self.poll_all(period, self.next_tick(started)));
+            // A tenant that stalls goes on alone, and its place is another's.
+            if tokio::time::timeout(PERMIT_TIME, &mut polling)
+                .await
+                .is_err()
+            {
+                drop(permit);
+                polling.await;
             }
-            drop(permit);
             self.sleep_until(self.next_tick(started), period.end())
                 .await;
+        }
+    }
+
+    async fn poll_all(&self, period: BillingPeriod, tick: Instant) {
+        for memory in &self.memories {
+            let report = lock(memory).report;
+            match report {
+                ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
+            }
         }
     }
 
@@ -267,6 +280,9 @@ impl Poller {
     }
 
     fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
+        if memory.retired {
+            return;
+        }
         let tenant = self.plan.tenant.as_deref();
         let publisher = &self.shared.publisher;
         let state = State {
@@ -352,7 +368,15 @@ impl Memory {
             failure: None,
             current: Vec::new(),
             previous: Previous::default(),
+            retired: false,
         }))
+    }
+
+    /// From now on a poll that is still under way publishes nothing.
+    pub(crate) fn retire(memories: &[SharedMemory]) {
+        for memory in memories {
+            lock(memory).retired = true;
+        }
     }
 
     fn fail(&mut self, failed: Failed) {
@@ -455,6 +479,9 @@ fn log_failure(
 fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a poll counts against the number of parallel ones: most are over by then.
+const PERMIT_TIME: Duration = Duration::from_secs(2);
 
 /// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
 const CLOCK_CHECK: Duration = Duration::from_mins(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Plan, Poller, Shared, SharedMemory};
+use super::{Memory, Plan, Poller, Shared, SharedMemory};
 use crate::config::{self, Config, UserLabel};
 use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
 use crate::graph::credential::{
@@ -120,6 +120,7 @@ impl Fleet {
         self.running.retain(|name, running| {
             let stays = stays(name);
             if !stays {
+                Memory::retire(&running.memories);
                 running.task.abort();
             }
             stays
@@ -157,6 +158,7 @@ impl Fleet {
                 memories = old.memories;
             } else {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
+                Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
             }
         }
