@@ -312,3 +312,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
 /// identity costs an inflation.
 const TEXT_KEPT_MAX: u64 = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;
