@@ -226,7 +226,7 @@ fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
         write_label("tenant", tenant, &mut labels);
         write_label("user", &row.to_string(), &mut labels);
         sheet.row(&labels, |family, out| {
-            out.push(if family == 0 { b'0' } else { b'1' })
+            out.push(if family == 0 { b'0' } else { b'1' });
         });
     }
     sheet.finish().collect()
