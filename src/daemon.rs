@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 /// Reads the configuration: at the start, and again at every reload.
-pub type Load = Box<dyn Fn() -> Result<Config, Mistakes> + Send>;
+pub type Load = Box<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
 
 /// Bound and resolved: what can go wrong at the start has not.
 pub struct Daemon {
