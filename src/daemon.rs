@@ -117,6 +117,8 @@ impl Daemon {
         );
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
+        // Before anyone can ask: else the first scrape might find no counter to count from.
+        publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let site = Site {
             subscriber: publisher.subscribe(),
