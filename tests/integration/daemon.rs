@@ -9,7 +9,7 @@ use teams_pstn_exporter::simulator::world::{Table, World};
 use crate::harness::{INTERVAL, Log, Metrics, Setup, Time, request};
 
 /// One row as Graph writes it.
-pub fn row(user: &str, charge: &str) -> String {
+pub(crate) fn row(user: &str, charge: &str) -> String {
     format!(
         "{{\"userId\":\"id-{user}\",\"userPrincipalName\":\"{user}@contoso.com\",\"userDisplayName\":\"{user}\",\
          \"usageLocation\":\"US\",\"destinationContext\":\"Domestic\",\"currency\":\"USD\",\"totalCalls\":1,\
@@ -132,7 +132,11 @@ async fn a_token_is_asked_for_once_and_again_before_it_expires() {
     // Five minutes before the end of each, at the next poll.
     assert_eq!(renewed_after, [15, 30]);
     let unauthorized = simulator.requests();
-    assert!(unauthorized.iter().all(|request| request.status == Some(200)));
+    assert!(
+        unauthorized
+            .iter()
+            .all(|request| request.status == Some(200))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,7 +165,11 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use() {
 }
 
 /// What the table says before, in the outage, and after it.
-async fn check_boundary(change: fn(&mut teams_pstn_exporter::config::Config), times: [&'static str; 2], periods: [[&str; 2]; 2]) {
+async fn check_boundary(
+    change: fn(&mut teams_pstn_exporter::config::Config),
+    times: [&'static str; 2],
+    periods: [[&str; 2]; 2],
+) {
     let table = Table::new([row("ann", "100.10"), row("bob", "2.00")]);
     let setup = Setup {
         now: times[0],
@@ -238,7 +246,10 @@ async fn the_boundary_is_polled_right_away() {
     let (_simulator, mut exporter, time) = setup.start().await;
     exporter.first_poll().await;
     exporter.next_poll().await;
-    let passed = time.now() - "2026-12-01T00:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let passed = time.now()
+        - "2026-12-01T00:00:00Z"
+            .parse::<chrono::DateTime<chrono::Utc>>()
+            .unwrap();
     assert!((0..3).contains(&passed.num_seconds()), "{passed}");
 }
 
@@ -247,8 +258,7 @@ async fn before_the_first_success_the_exporter_tells_about_itself() {
     let (simulator, time) = Setup::of(World::Rows { count: 1 }).simulate().await;
     simulator.push_fault(When::graph().times(2), Fault::EmptyForbidden);
     let config = crate::harness::config(&simulator);
-    let mut exporter =
-        crate::harness::Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let mut exporter = crate::harness::Exporter::start(Box::new(move || Ok(config.clone())), &time);
     let check = |metrics: &Metrics, forbidden: u64| {
         let values = |family: &str, label: &str| -> Vec<String> {
             let samples = metrics.samples(family);
@@ -259,17 +269,32 @@ async fn before_the_first_success_the_exporter_tells_about_itself() {
         };
         assert_eq!(
             values("teams_pstn_report_failures_total", "reason"),
-            ["auth", "forbidden", "throttled", "timeout", "connect", "status", "malformed", "limit"]
+            [
+                "auth",
+                "forbidden",
+                "throttled",
+                "timeout",
+                "connect",
+                "status",
+                "malformed",
+                "limit"
+            ]
         );
         let mut codes = values("teams_pstn_graph_requests_total", "code");
         codes.sort();
         assert_eq!(
             codes,
-            ["200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504", "none", "other"]
+            [
+                "200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504",
+                "none", "other"
+            ]
         );
         let mut reasons = values("teams_pstn_graph_retries_total", "reason");
         reasons.sort();
-        assert_eq!(reasons, ["auth", "body", "connect", "status", "throttled", "timeout"]);
+        assert_eq!(
+            reasons,
+            ["auth", "body", "connect", "status", "throttled", "timeout"]
+        );
         assert_eq!(metrics.report("up"), "0");
         assert_eq!(metrics.report("last_success_timestamp_seconds"), "0");
         assert_eq!(metrics.failures("forbidden"), forbidden);
@@ -300,9 +325,7 @@ async fn a_failed_refresh_is_no_scrape_error() {
     let before = exporter.first_poll().await;
     simulator.push_fault(When::graph(), Fault::StallHead);
     let asked = simulator.counts().graph;
-    simulator
-        .wait_until(|counts| counts.graph > asked)
-        .await;
+    simulator.wait_until(|counts| counts.graph > asked).await;
     let begun = time.now();
     let during = exporter.scrape().await;
     assert_eq!(during.of_report(), before.of_report());

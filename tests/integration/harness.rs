@@ -29,25 +29,25 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
-pub const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
-pub const SECRET: &str = "s3cret~of.a-known_value";
+pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
+pub(crate) const SECRET: &str = "s3cret~of.a-known_value";
 
 /// On this day the tests take place, unless they say otherwise.
-pub const NOW: &str = "2026-11-21T12:00:00Z";
+pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 
 /// Long enough for a loaded machine to answer a scrape before the paused clock gets there, a second a step.
-pub const INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
 
 /// A wall clock that goes with tokio's and can be set.
 #[derive(Clone)]
-pub struct Time {
+pub(crate) struct Time {
     epoch: Instant,
     at_epoch: Arc<Mutex<DateTime<Utc>>>,
 }
 
 impl Time {
-    pub fn at(time: &str) -> Self {
+    pub(crate) fn at(time: &str) -> Self {
         let at_epoch = time.parse().expect("a time in RFC 3339");
         Self {
             epoch: Instant::now(),
@@ -55,17 +55,17 @@ impl Time {
         }
     }
 
-    pub fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         *self.at_epoch.lock().unwrap_or_else(PoisonError::into_inner) + self.epoch.elapsed()
     }
 
-    pub fn set(&self, time: &str) {
+    pub(crate) fn set(&self, time: &str) {
         let time: DateTime<Utc> = time.parse().expect("a time in RFC 3339");
         let mut at_epoch = self.at_epoch.lock().unwrap_or_else(PoisonError::into_inner);
         *at_epoch = time - self.epoch.elapsed();
     }
 
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let time = self.clone();
         Clock::new(move || time.now())
     }
@@ -73,16 +73,16 @@ impl Time {
 
 /// What differs from test to test.
 #[derive(Clone)]
-pub struct Setup {
-    pub world: World,
-    pub page_size: usize,
-    pub token_lifetime: u32,
-    pub now: &'static str,
-    pub change: fn(&mut Config),
+pub(crate) struct Setup {
+    pub(crate) world: World,
+    pub(crate) page_size: usize,
+    pub(crate) token_lifetime: u32,
+    pub(crate) now: &'static str,
+    pub(crate) change: fn(&mut Config),
 }
 
 impl Setup {
-    pub fn of(world: World) -> Self {
+    pub(crate) fn of(world: World) -> Self {
         Self {
             world,
             page_size: 1_000,
@@ -93,14 +93,14 @@ impl Setup {
     }
 
     /// The simulator alone, and its clock.
-    pub async fn simulate(&self) -> (Simulator, Time) {
+    pub(crate) async fn simulate(&self) -> (Simulator, Time) {
         let time = Time::at(self.now);
         let simulator = self.simulate_at(SocketAddr::from(([127, 0, 0, 1], 0)), &time);
         (simulator.await, time)
     }
 
     /// The simulator on an address, which may have been another's.
-    pub async fn simulate_at(&self, listen: SocketAddr, time: &Time) -> Simulator {
+    pub(crate) async fn simulate_at(&self, listen: SocketAddr, time: &Time) -> Simulator {
         let clock = time.clock();
         Simulator::start(simulator::Options {
             listen,
@@ -114,7 +114,7 @@ impl Setup {
     }
 
     /// The simulator, and a daemon that asks it.
-    pub async fn start(&self) -> (Simulator, Exporter, Time) {
+    pub(crate) async fn start(&self) -> (Simulator, Exporter, Time) {
         let (simulator, time) = self.simulate().await;
         let mut config = config(&simulator);
         (self.change)(&mut config);
@@ -124,30 +124,30 @@ impl Setup {
 }
 
 /// One tenant without a name.
-pub fn config(simulator: &Simulator) -> Config {
+pub(crate) fn config(simulator: &Simulator) -> Config {
     let url: url::Url = simulator.url().parse().expect("a URL");
     Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL)
 }
 
 /// A daemon in this process.
-pub struct Exporter {
-    pub address: SocketAddr,
-    pub subscriber: Subscriber,
+pub(crate) struct Exporter {
+    pub(crate) address: SocketAddr,
+    pub(crate) subscriber: Subscriber,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), Failure>>,
 }
 
 /// An answer of the daemon.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// As they came, with the status line.
-    pub head: String,
-    pub body: String,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Exporter {
-    pub fn start(load: Load, time: &Time) -> Self {
+    pub(crate) fn start(load: Load, time: &Time) -> Self {
         let address = "127.0.0.1:0".parse().expect("an address");
         let bound = Bound::bind(&Listen::Addresses(vec![address])).expect("a free port");
         let options = Options {
@@ -172,14 +172,14 @@ impl Exporter {
     }
 
     /// Waits until what is published is such.
-    pub async fn until(&mut self, such: impl Fn(&Snapshot) -> bool) {
+    pub(crate) async fn until(&mut self, such: impl Fn(&Snapshot) -> bool) {
         while !such(&self.subscriber.latest()) {
             assert!(self.subscriber.changed().await, "the daemon is gone");
         }
     }
 
     /// Waits until every report was tried, and says what is published then.
-    pub async fn first_poll(&mut self) -> Metrics {
+    pub(crate) async fn first_poll(&mut self) -> Metrics {
         self.until(|snapshot| {
             let states = snapshot.states();
             !states.is_empty() && states.iter().all(|state| state.last_attempt.is_some())
@@ -189,7 +189,7 @@ impl Exporter {
     }
 
     /// Waits for the next poll of the only report, and says what is published then.
-    pub async fn next_poll(&mut self) -> Metrics {
+    pub(crate) async fn next_poll(&mut self) -> Metrics {
         let last_attempt = |snapshot: &Snapshot| snapshot.states()[0].last_attempt;
         let before = last_attempt(&self.subscriber.latest());
         self.until(|snapshot| last_attempt(snapshot) != before)
@@ -198,7 +198,7 @@ impl Exporter {
     }
 
     /// Waits for a poll that succeeds.
-    pub async fn next_success(&mut self) -> Metrics {
+    pub(crate) async fn next_success(&mut self) -> Metrics {
         let last_success = |snapshot: &Snapshot| snapshot.states()[0].last_success;
         let before = last_success(&self.subscriber.latest());
         self.until(|snapshot| last_success(snapshot) != before)
@@ -206,17 +206,17 @@ impl Exporter {
         self.scrape().await
     }
 
-    pub async fn scrape(&self) -> Metrics {
+    pub(crate) async fn scrape(&self) -> Metrics {
         let answer = self.get("/metrics").await;
         assert_eq!(answer.status, 200);
         Metrics(answer.body)
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         request(self.address, "GET", path, &[]).await
     }
 
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let ended = (&mut self.running).await.expect("it does not panic");
         ended.expect("it ends as it was told to");
@@ -230,14 +230,13 @@ impl Drop for Exporter {
 }
 
 /// One request on a connection of its own.
-pub async fn request(
+pub(crate) async fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
 ) -> Answer {
-    let mut head =
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").unwrap();
     }
@@ -257,47 +256,47 @@ pub async fn request(
 
 /// The text of a scrape.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics(pub String);
+pub(crate) struct Metrics(pub(crate) String);
 
 /// One line of it, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    pub name: String,
-    pub labels: Vec<(String, String)>,
-    pub value: String,
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) value: String,
 }
 
 impl Metrics {
     /// The value of a sample by its name and labels as they are written.
-    pub fn value(&self, sample: &str) -> &str {
+    pub(crate) fn value(&self, sample: &str) -> &str {
         self.get(sample)
             .unwrap_or_else(|| panic!("no {sample} in\n{}", self.0))
     }
 
-    pub fn get(&self, sample: &str) -> Option<&str> {
+    pub(crate) fn get(&self, sample: &str) -> Option<&str> {
         self.0
             .lines()
             .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))
     }
 
     /// The value of a metric of the only report.
-    pub fn report(&self, metric: &str) -> &str {
+    pub(crate) fn report(&self, metric: &str) -> &str {
         self.value(&format!("teams_pstn_report_{metric}{{report=\"dialout\"}}"))
     }
 
-    pub fn failures(&self, reason: &str) -> u64 {
+    pub(crate) fn failures(&self, reason: &str) -> u64 {
         let sample =
             format!("teams_pstn_report_failures_total{{reason=\"{reason}\",report=\"dialout\"}}");
         self.value(&sample).parse().expect("a count")
     }
 
     /// The report families with their period, letter by letter.
-    pub fn of_report(&self) -> String {
+    pub(crate) fn of_report(&self) -> String {
         self.families(&["teams_pstn_dialout_", "teams_pstn_billing_period_"])
     }
 
     /// The lines of the families whose names begin so.
-    pub fn families(&self, prefixes: &[&str]) -> String {
+    pub(crate) fn families(&self, prefixes: &[&str]) -> String {
         let lines = self.0.lines().filter(|line| {
             let name = ["# HELP ", "# TYPE ", "# UNIT "]
                 .iter()
@@ -309,7 +308,7 @@ impl Metrics {
     }
 
     /// The samples of a family.
-    pub fn samples(&self, family: &str) -> Vec<Sample> {
+    pub(crate) fn samples(&self, family: &str) -> Vec<Sample> {
         let lines = self.0.lines().filter(|line| !line.starts_with('#'));
         lines
             .map(sample)
@@ -318,7 +317,7 @@ impl Metrics {
     }
 
     /// What of a counter has grown since, as `value=growth` in the order of the label's values.
-    pub fn growth(&self, before: &Self, counter: &str, label: &str) -> String {
+    pub(crate) fn growth(&self, before: &Self, counter: &str, label: &str) -> String {
         let old = before.samples(counter);
         let mut grown = String::new();
         for new in self.samples(counter) {
@@ -335,14 +334,14 @@ impl Metrics {
 }
 
 impl Sample {
-    pub fn label(&self, name: &str) -> &str {
+    pub(crate) fn label(&self, name: &str) -> &str {
         self.labels
             .iter()
             .find_map(|(label, value)| (label == name).then_some(value))
             .unwrap_or_else(|| panic!("no label {name} on {self:?}"))
     }
 
-    pub fn label_names(&self) -> Vec<&str> {
+    pub(crate) fn label_names(&self) -> Vec<&str> {
         self.labels.iter().map(|(name, _)| name.as_str()).collect()
     }
 }
@@ -382,14 +381,14 @@ fn sample(line: &str) -> Sample {
 }
 
 /// What this thread logs while this lives.
-pub struct Log {
+pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
 }
 
 impl Log {
     /// At debug, in logfmt, the exporter's own events only: as the program does.
-    pub fn capture() -> Self {
+    pub(crate) fn capture() -> Self {
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&text);
         let own = tracing_subscriber::filter::Targets::new()
@@ -405,7 +404,7 @@ impl Log {
     }
 
     /// What was logged since the last time.
-    pub fn take(&self) -> String {
+    pub(crate) fn take(&self) -> String {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8(std::mem::take(&mut *text)).expect("UTF-8")
     }
