@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 /// Reads the configuration: at the start, and again at every reload.
-pub type Load = Box<dyn Fn() -> Result<Config, Mistakes> + Send>;
+pub type Load = Box<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
 
 /// Bound and resolved: what can go wrong at the start has not.
 pub struct Daemon {
@@ -117,6 +117,8 @@ impl Daemon {
         );
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
+        // Before anyone can ask: else the first scrape might find no counter to count from.
+        publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let site = Site {
             subscriber: publisher.subscribe(),

@@ -242,8 +242,8 @@ impl Publisher {
         }
     }
 
-    /// Puts together and publishes everything anew.
-    fn publish(&self) {
+    /// Puts together and publishes everything anew, now.
+    pub(crate) fn publish(&self) {
         let mut slots = self.lock();
         let kept: u64 = slots
             .values()

@@ -6,7 +6,14 @@
 )]
 
 mod config;
+mod contract;
+mod daemon;
 mod exposition;
+mod faults;
+mod golden;
+mod harness;
+mod privacy;
+mod program;
 mod structure;
 mod tools;
 mod web;
