@@ -1,5 +1,6 @@
 //! Prometheus exporter for the telephony cost of Microsoft Teams.
 
+pub mod check;
 pub mod config;
 pub mod daemon;
 pub mod demo;
@@ -13,6 +14,7 @@ pub mod signals;
 pub mod money;
 pub mod period;
 pub mod poller;
+pub mod pseudonym;
 pub mod report;
 pub mod server;
 pub mod simulator;
