@@ -102,7 +102,7 @@ impl Fleet {
         let naming = naming(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
-            let settings = Settings::of(config, tenant);
+            let settings = Settings::of(config, tenant, &naming);
             if self
                 .running
                 .get(&tenant.name)
@@ -253,7 +253,7 @@ fn name_or_id(tenant: &config::Tenant) -> String {
 }
 
 impl Settings {
-    fn of(config: &Config, tenant: &config::Tenant) -> Self {
+    fn of(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Self {
         let Config {
             poll,
             billing,
@@ -261,10 +261,15 @@ impl Settings {
             reports,
             ..
         } = config;
+        // The path of the key stays the same where the key is rotated.
+        let key = match naming {
+            Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
+            _ => String::new(),
+        };
         Self {
             tenant: format!("{tenant:?}"),
             identity: format!(
-                "{} {:?} {labels:?} {billing:?}",
+                "{} {:?} {labels:?} {key} {billing:?}",
                 tenant.tenant_id, tenant.cloud
             ),
             pace: format!("{poll:?} {reports:?} {}", config.tenants.len() > 1),
@@ -314,7 +319,10 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .expect("required with pseudonyms");
             let key =
                 std::fs::read(&path).map_err(|source| FleetError::PseudonymKey { path, source })?;
-            Naming::Pseudonym(Pseudonyms::new(&key))
+            // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
+            // made by Kubernetes.
+            let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+            Naming::Pseudonym(Pseudonyms::new(&key[..end.map_or(0, |end| end + 1)]))
         }
     })
 }

@@ -7,7 +7,8 @@ use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator};
 
 use crate::exporter::{
-    CLIENT, Folder, NAMES, Running, SECRET, check, config, output, program, said, simulator, tenant,
+    CLIENT, Folder, NAMES, Running, SECRET, TENANT, check, config, output, program, said,
+    simulator, tenant,
 };
 
 const CREDENTIAL: &str = "client_secret_file: secret";
@@ -166,7 +167,7 @@ async fn failures_by_table() {
     let token = "failure token: ";
     for (code, remedy) in TOKEN_ERRORS {
         check(
-            When::token(),
+            When::token().tenant(TENANT),
             Fault::TokenError(*code),
             token,
             &format!("; remedy: {remedy}"),
@@ -174,7 +175,7 @@ async fn failures_by_table() {
         .await;
     }
     check(
-        When::token(),
+        When::token().tenant(TENANT),
         Fault::Html,
         token,
         "; remedy: check graph_url, and whether a proxy or portal",
@@ -214,13 +215,21 @@ async fn what_is_silent_is_given_up() {
     folder.write("c.yml", quick);
     for (when, fault, begin) in [
         (When::any(), Fault::StallHead, "failure connection"),
-        (When::token(), Fault::StallHead, "failure token: "),
+        (
+            When::token().tenant(TENANT),
+            Fault::StallHead,
+            "failure token: ",
+        ),
         (
             When::graph(),
             Fault::StallBody,
             "failure first page dialout: ",
         ),
-        (When::token(), Fault::TokenError(90_033), "failure token: "),
+        (
+            When::token().tenant(TENANT),
+            Fault::TokenError(90_033),
+            "failure token: ",
+        ),
     ] {
         simulator.push_fault(when.always(), fault);
         let begun = tokio::time::Instant::now();
@@ -274,7 +283,7 @@ async fn clocks_by_table() {
 async fn a_missing_permission_is_a_hint_and_then_a_failure() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = folder(simulator.url(), "");
-    simulator.change(crate::exporter::TENANT, |tenant| {
+    simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["User.Read.All".to_owned()]
     });
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
@@ -287,7 +296,7 @@ async fn a_missing_permission_is_a_hint_and_then_a_failure() {
         said.contains("failure first page dialout: Graph answered 403"),
         "{said}"
     );
-    simulator.change(crate::exporter::TENANT, |tenant| {
+    simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["CallRecords.Read.All".to_owned()]
     });
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
@@ -443,7 +452,7 @@ async fn tenants_come_in_the_order_of_the_configuration() {
     }
     assert_eq!(pages.len(), 40);
     assert!(
-        said.ends_with("ok      exposition: at least 351 series in 42 KiB\n"),
+        said.ends_with("ok      exposition: at least 351 series in 50 KiB\n"),
         "{said}"
     );
 }

@@ -22,33 +22,33 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::oneshot;
 
-pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
-pub const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
-pub const SECRET: &str = "Th1s~is.a-secret_value";
+pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
+pub(crate) const SECRET: &str = "Th1s~is.a-secret_value";
 
 /// More than any of these tests needs, on a machine that does ten other things.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// A folder of files that a configuration names.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 /// The daemon in this process.
-pub struct Running {
-    pub address: std::net::SocketAddr,
+pub(crate) struct Running {
+    pub(crate) address: std::net::SocketAddr,
     subscriber: Subscriber,
     _stop: oneshot::Sender<()>,
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         // As Kubernetes and careful people do: no reader ever sees half a file.
         let new = self.path("new");
@@ -59,7 +59,7 @@ impl Folder {
 }
 
 /// A simulator with these tenants, by the machine's clock.
-pub async fn simulator(tenants: Vec<simulator::Tenant>) -> Simulator {
+pub(crate) async fn simulator(tenants: Vec<simulator::Tenant>) -> Simulator {
     let clock = Clock::system();
     Simulator::start(simulator::Options {
         tenants,
@@ -70,12 +70,12 @@ pub async fn simulator(tenants: Vec<simulator::Tenant>) -> Simulator {
 }
 
 /// The tenant of most tests, with a few people in it.
-pub fn tenant() -> simulator::Tenant {
+pub(crate) fn tenant() -> simulator::Tenant {
     simulator::Tenant::new(TENANT, CLIENT, SECRET, people())
 }
 
 /// Three people whose names are easily recognised.
-pub fn people() -> World {
+pub(crate) fn people() -> World {
     let row = |id: &str, principal: &str, display: &str, charge: &str| {
         format!(
             r#"{{"userId":"{id}","userPrincipalName":"{principal}","userDisplayName":"{display}","usageLocation":"US","destinationContext":"International","currency":"USD","totalCalls":2,"totalCallSeconds":60,"totalCallCharge":{charge}}}"#
@@ -94,12 +94,12 @@ pub fn people() -> World {
 }
 
 /// What recognises [`people`] in any text.
-pub const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 8] = [
     "ottilie", "quaver", "zebedee", "thrum", "ximena", "plonk", "@contoso", "jasper",
 ];
 
 /// A company whose report is the same until the month ends.
-pub fn company(seed: u64, users: u32) -> World {
+pub(crate) fn company(seed: u64, users: u32) -> World {
     World::company(Scenario {
         seed,
         users,
@@ -108,7 +108,7 @@ pub fn company(seed: u64, users: u32) -> World {
 }
 
 /// A configuration of the usual tenant at `url`, with these lines for its credential and these at the end.
-pub fn config(url: &str, credential: &str, more: &str) -> String {
+pub(crate) fn config(url: &str, credential: &str, more: &str) -> String {
     format!(
         "poll: {{interval: 1s, timeout: 20s}}
 tenants:
@@ -122,7 +122,7 @@ tenants:
 }
 
 /// The program, without any variable of this process but the search path.
-pub fn program<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
+pub(crate) fn program<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_teams-pstn-exporter"));
     command
         .args(args)
@@ -135,7 +135,7 @@ pub fn program<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
 }
 
 /// The program, to its end.
-pub async fn output(command: &mut Command) -> Output {
+pub(crate) async fn output(command: &mut Command) -> Output {
     tokio::time::timeout(LONG, command.output())
         .await
         .expect("it ends")
@@ -143,14 +143,14 @@ pub async fn output(command: &mut Command) -> Output {
 }
 
 /// `check` with a configuration file and these variables: its exit code and what it printed.
-pub async fn check(file: &Path, variables: &[(&str, &str)]) -> (i32, String) {
+pub(crate) async fn check(file: &Path, variables: &[(&str, &str)]) -> (i32, String) {
     let file = format!("--config.file={}", file.display());
     let output = output(program(["check", &file]).envs(variables.iter().copied())).await;
     said(&output)
 }
 
 /// Exit code and output.
-pub fn said(output: &Output) -> (i32, String) {
+pub(crate) fn said(output: &Output) -> (i32, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     let code = output.status.code().expect("not killed");
     (code, String::from_utf8(text).unwrap())
@@ -158,12 +158,12 @@ pub fn said(output: &Output) -> (i32, String) {
 
 impl Running {
     /// Starts the daemon with a configuration file, which is read again at every reload.
-    pub fn start(file: &Path) -> Self {
+    pub(crate) fn start(file: &Path) -> Self {
         let file = file.to_owned();
         Self::with(Box::new(move || Config::load(&file)))
     }
 
-    pub fn with(load: teams_pstn_exporter::daemon::Load) -> Self {
+    pub(crate) fn with(load: teams_pstn_exporter::daemon::Load) -> Self {
         let listen = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
         let bound = Bound::bind(&listen).unwrap();
         let options = Options {
@@ -189,7 +189,7 @@ impl Running {
     }
 
     /// Waits until what is published is such.
-    pub async fn until(&mut self, what: &str, such: impl Fn(&Snapshot) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, such: impl Fn(&Snapshot) -> bool) {
         let wait = async {
             while !such(&self.subscriber.latest()) {
                 assert!(self.subscriber.changed().await, "the daemon ended");
@@ -201,26 +201,29 @@ impl Running {
     }
 
     /// Waits for the next poll of every tenant that begins from now on.
-    pub async fn polled(&mut self) {
+    pub(crate) async fn polled(&mut self) {
         let now = Clock::system().now();
         let polled = |state: &State| state.last_attempt.is_some_and(|attempt| attempt > now);
-        self.until("polled", |snapshot| snapshot.states().iter().all(polled))
-            .await;
+        self.until("polled", |snapshot| {
+            let states = snapshot.states();
+            !states.is_empty() && states.iter().all(polled)
+        })
+        .await;
     }
 
     /// Why the newest poll of the only report failed, with its remedy.
-    pub fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         let snapshot = self.subscriber.latest();
         let failure = snapshot.states()[0].failure.clone()?;
         let remedy = failure.remedy.unwrap_or("none");
         Some(format!("{}: {}; {remedy}", failure.reason, failure.message))
     }
 
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         self.ask("GET", path).await
     }
 
-    pub async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -234,20 +237,20 @@ impl Running {
     }
 
     /// The samples of a family on `/metrics`, by their labels.
-    pub async fn samples(&self, family: &str) -> BTreeMap<String, String> {
+    pub(crate) async fn samples(&self, family: &str) -> BTreeMap<String, String> {
         let (status, body) = self.get("/metrics").await;
         assert_eq!(status, 200);
         samples(&body, family)
     }
 
-    pub async fn reload(&self) {
+    pub(crate) async fn reload(&self) {
         let (status, body) = self.ask("POST", "/-/reload").await;
         assert_eq!(status, 200, "{body}");
     }
 }
 
 /// The samples of a family in a body, by their labels.
-pub fn samples(body: &str, family: &str) -> BTreeMap<String, String> {
+pub(crate) fn samples(body: &str, family: &str) -> BTreeMap<String, String> {
     body.lines()
         .filter_map(|line| line.strip_prefix(family)?.strip_prefix('{'))
         .map(|sample| {

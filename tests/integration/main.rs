@@ -2,6 +2,9 @@
 
 mod check;
 mod config;
+mod credentials;
 mod exporter;
 mod exposition;
+mod fleet;
+mod network;
 mod tools;

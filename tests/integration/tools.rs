@@ -6,7 +6,7 @@ use std::path::PathBuf;
 ///
 /// # Panics
 /// Where the program is missing and `CI` is set.
-pub fn tool(name: &str) -> Option<PathBuf> {
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders)
         .map(|folder| folder.join(name))
