@@ -12,9 +12,11 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
-use crate::graph::http::{HttpClient, HttpError, HttpOptions};
+use crate::graph::http::HttpError;
 use crate::period::Clock;
+use crate::poller::fleet;
 use crate::poller::{Fleet, FleetError, Shared};
+use crate::pseudonym::PseudonymError;
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
 use crate::signals::Hangups;
@@ -73,6 +75,9 @@ pub enum Failure {
     /// The simulator has no port.
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
+    /// There are no pseudonyms.
+    #[error(transparent)]
+    Pseudonym(#[from] PseudonymError),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),
@@ -88,6 +93,7 @@ impl Failure {
         eprintln!("teams-pstn-exporter: {}", Chain(self));
         match self {
             Self::Config(_) | Self::WebConfig(_) | Self::Fleet(_) => ExitCode::from(2),
+            Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -100,10 +106,7 @@ impl Daemon {
     /// The first step that fails; nothing runs then.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
-        let http = HttpClient::new(&HttpOptions {
-            plain_only: is_plain(&config),
-            ..HttpOptions::default()
-        })?;
+        let http = fleet::http(&config)?;
         let telemetry = Arc::new(Telemetry::new());
         let publisher = Arc::new(Publisher::new(Arc::clone(&telemetry)));
         let mut fleet = Fleet::new(
@@ -218,15 +221,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Whether only loopback is spoken to, in plain http: then no CA certificates are needed.
-fn is_plain(config: &Config) -> bool {
-    let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
-    config
-        .tenants
-        .iter()
-        .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url))
 }
 
 /// Polls that run side by side, over all tenants: enough to hide the network's latency, few enough that their memory,

@@ -15,6 +15,7 @@ mod decode;
 pub mod http;
 mod issuer;
 pub mod pages;
+pub mod reach;
 mod refusal;
 mod request;
 pub mod retry;

@@ -50,7 +50,10 @@ pub mod telemetry;
 pub mod poller;
 pub mod server;
 
+pub mod check;
 pub mod daemon;
+pub mod pseudonym;
+
 pub mod logging;
 pub mod signals;
 

@@ -3,41 +3,55 @@
 use std::process::ExitCode;
 
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::config::args::{Args, Command};
+use teams_pstn_exporter::config::args::{Args, CheckFormat, Command};
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::{logging, signals};
+use teams_pstn_exporter::{check, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
     logging::start(args.log_level, args.log_format);
     match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(args: &Args) -> Result<(), Failure> {
+fn run(args: &Args) -> Result<ExitCode, Failure> {
     let web_config = args
         .web_config_file
         .as_deref()
         .map(WebConfig::load)
         .transpose()?;
-    match args.command {
-        _ if args.config_check => source(args)().map(drop).map_err(Failure::from),
+    let load = source(args);
+    match &args.command {
+        _ if args.config_check => drop(load()?),
         None => {
-            let load = source(args);
             load()?;
-            serve(args, web_config, async || Ok((load, None)))
+            serve(args, web_config, async || Ok((load, None)))?;
         }
         Some(Command::Demo) => serve(args, web_config, async || {
             let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
             Ok((demo.load(), Some(demo)))
-        }),
+        })?,
+        Some(Command::Check { format }) => return Ok(preflight(&load, *format)?.exit_code()),
+        Some(Command::Pseudonym { users }) => {
+            pseudonym::write(&load()?, users, &mut std::io::stdout())?;
+        }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn preflight(load: &Load, format: CheckFormat) -> Result<check::Outcome, Failure> {
+    let runtime = runtime()?;
+    let mut out = std::io::stdout();
+    let outcome = runtime.block_on(check::run(load, format, Clock::system(), &mut out))?;
+    // A name server that does not answer holds a thread, which nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 /// Where the configuration comes from: the file, else the environment.
@@ -57,11 +71,7 @@ fn serve(
 ) -> Result<(), Failure> {
     // Before there are threads: sockets that systemd hands over are taken out of the environment.
     let bound = Bound::bind(&args.listen())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let (stop, hangups) = signals::listen()?;
         let (load, demo) = prepare().await?;
         let options = Options {
@@ -76,6 +86,13 @@ fn serve(
         }
         daemon.run(hangups, stop).await
     })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
 }
 
 /// Scrapes are a write each and polls wait for the network: two threads keep both moving on any machine.

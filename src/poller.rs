@@ -6,7 +6,7 @@
 //!
 //! Stopping it is dropping it: it only reads, and publishes whole values.
 
-mod fleet;
+pub(crate) mod fleet;
 mod previous;
 
 use std::pin::pin;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use crate::server::{Listen, ListenAddress, TelemetryPath};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser as _, Subcommand, ValueEnum};
 
 /// Prometheus exporter for the telephony cost of Microsoft Teams
@@ -80,6 +81,33 @@ pub struct Args {
 pub enum Command {
     /// Run against a built-in simulator of Microsoft Graph; needs no account
     Demo,
+    /// Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page
+    Check {
+        /// Format of the findings
+        #[arg(
+            long = "check.format",
+            alias = "format",
+            value_name = "FORMAT",
+            value_enum,
+            default_value_t = CheckFormat::Text
+        )]
+        format: CheckFormat,
+    },
+    /// Print the pseudonyms of users by the configured key
+    Pseudonym {
+        /// User principal name, or the object id where there is none
+        #[arg(required = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+        users: Vec<String>,
+    },
+}
+
+/// How `check` writes its findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// A line each.
+    Text,
+    /// One document.
+    Json,
 }
 
 /// The least severe messages that are logged.
@@ -135,8 +163,8 @@ impl Args {
     pub fn listen(&self) -> Listen {
         let default = match self.command {
             _ if self.systemd_socket => return Listen::Systemd,
-            None => "",
             Some(Command::Demo) => "127.0.0.1",
+            _ => "",
         };
         match &self.listen_addresses[..] {
             [] => Listen::Addresses(vec![
@@ -166,7 +194,7 @@ Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, 
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \
 HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured.
 
-Exit codes: 0 stopped by a signal or a check passed, 1 cannot start or a task died, 2 bad configuration.";
+Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died or a check failed, 2 bad configuration.";
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn subcommands_have_flags_of_their_own() {
+        let command = |words: &[&str]| Args::from_words(words).unwrap().command.unwrap();
+        let check = |format| Command::Check { format };
+        assert_eq!(command(&["x", "check"]), check(CheckFormat::Text));
+        for flag in ["--check.format=json", "--format=json"] {
+            assert_eq!(command(&["x", "check", flag]), check(CheckFormat::Json));
+        }
+        let users = ["a@b".to_owned(), "c".to_owned()].to_vec();
+        assert_eq!(
+            command(&["x", "pseudonym", "--config.file=c", "a@b", "c"]),
+            Command::Pseudonym { users }
+        );
+    }
+
+    #[test]
     fn wrong_command_lines_exit_with_2() {
         for words in [
             vec!["x", "--nonsense"],
@@ -245,6 +288,10 @@ mod tests {
             vec!["x", "--log.format=xml"],
             vec!["x", "--config.file"],
             vec!["x", "--log.level=info", "--log.level=warn"],
+            vec!["x", "check", "--check.format=xml"],
+            vec!["x", "--check.format=json"],
+            vec!["x", "pseudonym"],
+            vec!["x", "pseudonym", ""],
         ] {
             let error = Args::from_words(&words).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");

@@ -116,6 +116,11 @@ impl<'g> Pages<'g> {
         }))
     }
 
+    /// Whether the page that was decoded last is the last one.
+    pub fn is_last(&self) -> bool {
+        matches!(self.state, State::End)
+    }
+
     /// Makes `link` the next to ask for; `false` where that has been done before.
     fn visit(&mut self, link: NextLink) -> bool {
         let fingerprint = self.fingerprint.hash_one(link.url().as_str());

@@ -11,10 +11,11 @@ use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
 use crate::graph::credential::{
     Credential, CredentialError, ManagedIdentityEndpoint, SecretSource,
 };
-use crate::graph::http::HttpClient;
+use crate::graph::http::{HttpClient, HttpError, HttpOptions};
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
+use crate::period::Clock;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
 
@@ -102,7 +103,7 @@ impl Fleet {
         let naming = naming(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
-            let settings = Settings::of(config, tenant);
+            let settings = Settings::of(config, tenant, &naming);
             if self
                 .running
                 .get(&tenant.name)
@@ -112,7 +113,7 @@ impl Fleet {
                     tenant.name.clone(),
                     settings,
                     plan(config, tenant, &naming),
-                    self.graph(tenant)?,
+                    graph(&self.http, &self.shared.clock, tenant)?,
                 ));
             }
         }
@@ -174,62 +175,88 @@ impl Fleet {
             },
         );
     }
+}
 
-    fn graph(&self, tenant: &config::Tenant) -> Result<Graph, FleetError> {
-        let name = || {
-            tenant
-                .name
-                .as_deref()
-                .unwrap_or(&tenant.tenant_id)
-                .to_owned()
-        };
-        let url = |source| FleetError::Url {
-            tenant: name(),
+/// The client that a configuration needs.
+///
+/// # Errors
+/// Where no CA certificate is found and one is needed.
+pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
+    let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
+    // Where only loopback is spoken to, in plain http, no CA certificates are needed.
+    let plain_only = config
+        .tenants
+        .iter()
+        .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url));
+    HttpClient::new(&HttpOptions {
+        plain_only,
+        ..HttpOptions::default()
+    })
+}
+
+/// Graph, as it is asked for a tenant.
+pub(crate) fn graph(
+    http: &HttpClient,
+    clock: &Clock,
+    tenant: &config::Tenant,
+) -> Result<Graph, FleetError> {
+    let root = root(tenant)?;
+    let credential = credential(&tenant.credential).map_err(|source| FleetError::Credential {
+        tenant: name_or_id(tenant),
+        source,
+    })?;
+    let options = TokenOptions {
+        authority: authority(tenant)?,
+        tenant_id: tenant.tenant_id.clone(),
+        client_id: tenant.client_id.clone(),
+        scope: root.scope(),
+        credential,
+    };
+    let clock = clock.clone();
+    let now = move || clock.now();
+    let tokens = TokenCache::new(http.clone(), options, RetryPolicy::default(), now);
+    let tokens = tokens.map_err(|source| FleetError::Token {
+        tenant: name_or_id(tenant),
+        source,
+    })?;
+    Ok(Graph::new(
+        http.clone(),
+        root,
+        tokens,
+        Limits::default(),
+        RetryPolicy::default(),
+    ))
+}
+
+/// Where a tenant's Graph is.
+pub(crate) fn root(tenant: &config::Tenant) -> Result<GraphRoot, FleetError> {
+    match &tenant.graph_url {
+        Some(given) => given.as_str().parse().map_err(|source| FleetError::Url {
+            tenant: name_or_id(tenant),
             source,
-        };
-        let root: GraphRoot = match &tenant.graph_url {
-            Some(given) => given.as_str().parse().map_err(url)?,
-            None => tenant.cloud.graph_root(),
-        };
-        let authority: AuthorityUrl = match &tenant.authority_url {
-            Some(given) => given.as_str().parse().map_err(url)?,
-            None => tenant.cloud.authority(),
-        };
-        let credential =
-            credential(&tenant.credential).map_err(|source| FleetError::Credential {
-                tenant: name(),
-                source,
-            })?;
-        let options = TokenOptions {
-            authority,
-            tenant_id: tenant.tenant_id.clone(),
-            client_id: tenant.client_id.clone(),
-            scope: root.scope(),
-            credential,
-        };
-        let clock = self.shared.clock.clone();
-        let tokens = TokenCache::new(
-            self.http.clone(),
-            options,
-            RetryPolicy::default(),
-            move || clock.now(),
-        )
-        .map_err(|source| FleetError::Token {
-            tenant: name(),
-            source,
-        })?;
-        Ok(Graph::new(
-            self.http.clone(),
-            root,
-            tokens,
-            Limits::default(),
-            RetryPolicy::default(),
-        ))
+        }),
+        None => Ok(tenant.cloud.graph_root()),
     }
 }
 
+/// Where a tenant's tokens come from, unless the machine has an identity.
+pub(crate) fn authority(tenant: &config::Tenant) -> Result<AuthorityUrl, FleetError> {
+    match &tenant.authority_url {
+        Some(given) => given.as_str().parse().map_err(|source| FleetError::Url {
+            tenant: name_or_id(tenant),
+            source,
+        }),
+        None => Ok(tenant.cloud.authority()),
+    }
+}
+
+fn name_or_id(tenant: &config::Tenant) -> String {
+    let name = tenant.name.as_deref();
+    name.unwrap_or(&tenant.tenant_id).to_owned()
+}
+
 impl Settings {
-    fn of(config: &Config, tenant: &config::Tenant) -> Self {
+    fn of(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Self {
         let Config {
             poll,
             billing,
@@ -238,10 +265,15 @@ impl Settings {
             budgets,
             ..
         } = config;
+        // The path of the key stays the same where the key is rotated.
+        let key = match naming {
+            Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
+            _ => String::new(),
+        };
         Self {
             tenant: format!("{tenant:?}"),
             identity: format!(
-                "{} {:?} {labels:?} {billing:?}",
+                "{} {:?} {labels:?} {key} {billing:?}",
                 tenant.tenant_id, tenant.cloud
             ),
             pace: format!(
@@ -296,7 +328,8 @@ fn phase(config: &Config, tenant: &config::Tenant) -> std::time::Duration {
         .mul_f64(f64::from(hash) / f64::from(u32::MAX))
 }
 
-fn naming(config: &Config) -> Result<Naming, FleetError> {
+/// How people are named, the key of the pseudonyms read.
+pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
     Ok(match config.labels.user {
         UserLabel::Upn => Naming::Upn,
         UserLabel::Id => Naming::Id,
@@ -310,7 +343,10 @@ fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .expect("required with pseudonyms");
             let key =
                 std::fs::read(&path).map_err(|source| FleetError::PseudonymKey { path, source })?;
-            Naming::Pseudonym(Pseudonyms::new(&key))
+            // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
+            // made by Kubernetes.
+            let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+            Naming::Pseudonym(Pseudonyms::new(&key[..end.map_or(0, |end| end + 1)]))
         }
     })
 }

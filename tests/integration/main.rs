@@ -5,13 +5,18 @@
     reason = "a test that panics is a test that fails"
 )]
 
+mod check;
 mod config;
 mod contract;
+mod credentials;
 mod daemon;
+mod exporter;
 mod exposition;
 mod faults;
+mod fleet;
 mod golden;
 mod harness;
+mod network;
 mod privacy;
 mod program;
 mod structure;

@@ -1,0 +1,170 @@
+//! `check`: the preflight. Does everything once that the daemon does, says of each step whether it went well, and where
+//! it did not, what to do.
+//!
+//! It reads and asks, and changes nothing. Tenants are looked at side by side, each within a bounded time; findings come
+//! in the order of the configuration. What this module does not do: print a secret, a token, or anything of a row.
+
+mod estimate;
+mod finding;
+mod tenant;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::config::args::CheckFormat;
+use crate::config::{Config, UserLabel};
+use crate::daemon::Load;
+use crate::graph::Chain;
+use crate::graph::http::HttpClient;
+use crate::period::Clock;
+use crate::poller::{FleetError, fleet};
+use crate::report::labels::Naming;
+
+use self::estimate::Size;
+use self::finding::{Check, Finding, Findings};
+use self::tenant::Tenant;
+
+/// How the preflight went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No failure.
+    Passed,
+    /// At least one check failed.
+    Failed,
+    /// The configuration cannot be used, so nothing was checked.
+    BadConfiguration,
+}
+
+/// What the checks of all tenants share.
+struct Site {
+    clock: Clock,
+    http: HttpClient,
+    config: Config,
+    naming: Naming,
+    patience: Duration,
+}
+
+impl Outcome {
+    /// As the process ends.
+    pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::BadConfiguration => 2,
+        })
+    }
+}
+
+/// Checks everything that `load` configures, and writes the findings.
+///
+/// # Errors
+/// Where the findings cannot be written.
+pub async fn run(
+    load: &Load,
+    format: CheckFormat,
+    clock: Clock,
+    out: &mut impl Write,
+) -> io::Result<Outcome> {
+    let mut findings = Findings::new(format, out);
+    let config = match load() {
+        Ok(config) => config,
+        Err(mistakes) => {
+            for mistake in mistakes.to_string().lines() {
+                findings.tell(Finding::failure(Check::Configuration, mistake, None))?;
+            }
+            return findings.finish(Outcome::BadConfiguration);
+        }
+    };
+    let naming = match fleet::naming(&config) {
+        Ok(naming) => naming,
+        Err(error) => return findings.finish_misconfigured(&error),
+    };
+    let http = match fleet::http(&config) {
+        Ok(http) => http,
+        Err(error) => {
+            findings.tell(Finding::failure(Check::Client, Chain(&error), None))?;
+            return findings.finish(Outcome::Failed);
+        }
+    };
+    let tenants: Result<Vec<Tenant>, FleetError> = config
+        .tenants
+        .iter()
+        .map(|tenant| Tenant::new(&http, &clock, tenant))
+        .collect();
+    let tenants = match tenants {
+        Ok(tenants) => tenants,
+        Err(error) => return findings.finish_misconfigured(&error),
+    };
+    findings.tell(Finding::ok(Check::Configuration, described(&config)))?;
+    let patience = config.poll.timeout.min(PATIENCE);
+    let site = Arc::new(Site {
+        clock,
+        http,
+        config,
+        naming,
+        patience,
+    });
+    let total = tell_tenants(&site, tenants, &mut findings).await?;
+    findings.tell(total.finding())?;
+    let outcome = findings.outcome();
+    findings.finish(outcome)
+}
+
+/// Checks tenants side by side and tells what was found in their order; what all their reports come to.
+async fn tell_tenants(
+    site: &Arc<Site>,
+    tenants: Vec<Tenant>,
+    findings: &mut Findings<'_, impl Write>,
+) -> io::Result<Size> {
+    let places = Arc::new(Semaphore::new(TENANTS_MAX));
+    let checks: Vec<_> = tenants
+        .into_iter()
+        .map(|tenant| {
+            let (site, places) = (Arc::clone(site), Arc::clone(&places));
+            tokio::spawn(async move {
+                let _place = places.acquire_owned().await.expect("never closed");
+                tenant.check(&site).await
+            })
+        })
+        .collect();
+    let mut total = Size::default();
+    for check in checks {
+        let (found, size) = check.await.expect("no check panics");
+        total.add(size);
+        for finding in found {
+            findings.tell(finding)?;
+        }
+    }
+    Ok(total)
+}
+
+fn described(config: &Config) -> String {
+    let reports: Vec<&str> = config
+        .reports
+        .iter()
+        .map(|report| report.as_str())
+        .collect();
+    let user = match config.labels.user {
+        UserLabel::Upn => "upn",
+        UserLabel::Id => "id",
+        UserLabel::DisplayName => "display_name",
+        UserLabel::Pseudonym => "pseudonym",
+        UserLabel::None => "none",
+    };
+    let tenants = config.tenants.len();
+    format!(
+        "tenants: {tenants}; reports: {}; labels.user: {user}; every {}",
+        reports.join(", "),
+        humantime::format_duration(config.poll.interval)
+    )
+}
+
+/// A preflight is waited for by a person or by a deployment: longer than any step takes that succeeds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tenants that are checked side by side.
+const TENANTS_MAX: usize = 16;

@@ -1,0 +1,216 @@
+//! One finding, and how findings are written.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::Outcome;
+use crate::config::args::CheckFormat;
+use crate::graph::Chain;
+use crate::poller::FleetError;
+
+/// What was checked, in the order of the output. The names are part of the JSON document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Check {
+    Configuration,
+    Client,
+    Name,
+    Connection,
+    Clock,
+    Token,
+    Credential,
+    Permission,
+    FirstPage,
+    Series,
+    Exposition,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Level {
+    Ok,
+    Warning,
+    Failure,
+}
+
+/// A line of the output. The fields are the keys of the JSON document.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    level: Level,
+    /// Its name where tenants are named.
+    tenant: Option<String>,
+    check: Check,
+    /// The host or the report that it is about.
+    subject: Option<String>,
+    message: String,
+    remedy: Option<String>,
+    /// What was measured, where that is a number: seconds the clock is off, rows, series, bytes.
+    value: Option<f64>,
+}
+
+/// Findings on their way to whoever reads them.
+pub(super) struct Findings<'a, W> {
+    format: CheckFormat,
+    out: &'a mut W,
+    worst: Level,
+    /// Of a JSON document, which is written as a whole.
+    kept: Vec<Finding>,
+}
+
+impl Check {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Client => "client",
+            Self::Name => "name",
+            Self::Connection => "connection",
+            Self::Clock => "clock",
+            Self::Token => "token",
+            Self::Credential => "credential",
+            Self::Permission => "permission",
+            Self::FirstPage => "first page",
+            Self::Series => "series",
+            Self::Exposition => "exposition",
+        }
+    }
+}
+
+impl Level {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+impl Finding {
+    pub(super) fn ok(check: Check, message: impl Display) -> Self {
+        Self {
+            level: Level::Ok,
+            tenant: None,
+            check,
+            subject: None,
+            message: message.to_string(),
+            remedy: None,
+            value: None,
+        }
+    }
+
+    pub(super) fn warning(check: Check, message: impl Display, remedy: impl Display) -> Self {
+        Self {
+            level: Level::Warning,
+            remedy: Some(remedy.to_string()),
+            ..Self::ok(check, message)
+        }
+    }
+
+    /// Without a remedy only where the message holds it.
+    pub(super) fn failure(check: Check, message: impl Display, remedy: Option<&str>) -> Self {
+        Self {
+            level: Level::Failure,
+            remedy: remedy.map(str::to_owned),
+            ..Self::ok(check, message)
+        }
+    }
+
+    pub(super) fn about(self, subject: impl Display) -> Self {
+        Self {
+            subject: Some(subject.to_string()),
+            ..self
+        }
+    }
+
+    pub(super) fn of(self, tenant: Option<&str>) -> Self {
+        Self {
+            tenant: tenant.map(str::to_owned),
+            ..self
+        }
+    }
+
+    pub(super) fn measured(self, value: f64) -> Self {
+        Self {
+            value: Some(value),
+            ..self
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!("{:<8}", self.level.as_str());
+        if let Some(tenant) = &self.tenant {
+            line.extend([tenant, " "]);
+        }
+        line.push_str(self.check.as_str());
+        if let Some(subject) = &self.subject {
+            line.extend([" ", subject]);
+        }
+        line.extend([": ", &self.message]);
+        if let Some(remedy) = &self.remedy {
+            line.extend(["; remedy: ", remedy]);
+        }
+        line
+    }
+}
+
+impl<'a, W: Write> Findings<'a, W> {
+    pub(super) fn new(format: CheckFormat, out: &'a mut W) -> Self {
+        Self {
+            format,
+            out,
+            worst: Level::Ok,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Writes a finding at once, so that somebody who waits sees it; JSON at the end.
+    pub(super) fn tell(&mut self, finding: Finding) -> io::Result<()> {
+        self.worst = self.worst.max(finding.level);
+        match self.format {
+            CheckFormat::Text => writeln!(self.out, "{}", finding.line()),
+            CheckFormat::Json => {
+                self.kept.push(finding);
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.worst {
+            Level::Ok | Level::Warning => Outcome::Passed,
+            Level::Failure => Outcome::Failed,
+        }
+    }
+
+    /// The configuration can be read but not used.
+    pub(super) fn finish_misconfigured(mut self, error: &FleetError) -> io::Result<Outcome> {
+        self.tell(Finding::failure(
+            Check::Configuration,
+            Chain(error),
+            Some("correct the configuration, or what it names"),
+        ))?;
+        self.finish(Outcome::BadConfiguration)
+    }
+
+    pub(super) fn finish(self, outcome: Outcome) -> io::Result<Outcome> {
+        #[derive(Serialize)]
+        struct Document {
+            version: &'static str,
+            result: Level,
+            checks: Vec<Finding>,
+        }
+        if self.format == CheckFormat::Json {
+            let document = Document {
+                version: crate::VERSION,
+                result: self.worst,
+                checks: self.kept,
+            };
+            let text = serde_json::to_string_pretty(&document).expect("findings are JSON");
+            writeln!(self.out, "{text}")?;
+        }
+        self.out.flush()?;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,258 @@
+//! The steps of one tenant: each only where those that it needs have succeeded.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::Site;
+use super::estimate::{self, Size};
+use super::finding::{Check, Finding};
+use crate::config;
+use crate::graph::http::HttpClient;
+use crate::graph::reach::{ReachError, Target};
+use crate::graph::{self, Chain, Graph};
+use crate::period::Clock;
+use crate::poller::{FleetError, fleet};
+use crate::report::CollectError;
+
+/// A tenant that is set up and has not been asked for anything.
+pub(super) struct Tenant {
+    name: Option<Arc<str>>,
+    graph: Graph,
+    root: Target,
+    /// None where the machine itself gives the tokens.
+    authority: Option<Target>,
+    /// As the configuration states it.
+    credential_expiry: Option<DateTime<Utc>>,
+}
+
+/// The findings of one tenant so far.
+struct Told<'a> {
+    tenant: &'a Tenant,
+    site: &'a Site,
+    deadline: Instant,
+    findings: Vec<Finding>,
+    /// By how much the clocks of the hosts are ahead of this one.
+    skews: Vec<TimeDelta>,
+}
+
+impl Tenant {
+    pub(super) fn new(
+        http: &HttpClient,
+        clock: &Clock,
+        tenant: &config::Tenant,
+    ) -> Result<Self, FleetError> {
+        let target = |root: &str| Target::new(root).expect("a root was a URL before");
+        let authority = match tenant.credential {
+            config::Credential::ManagedIdentity => None,
+            _ => Some(target(&fleet::authority(tenant)?.to_string())),
+        };
+        Ok(Self {
+            name: tenant.name.clone(),
+            graph: fleet::graph(http, clock, tenant)?,
+            root: target(&fleet::root(tenant)?.to_string()),
+            authority,
+            credential_expiry: tenant.credential_expiry,
+        })
+    }
+
+    /// All steps, within the site's patience, and how much would be exposed.
+    pub(super) async fn check(self, site: &Site) -> (Vec<Finding>, Size) {
+        let mut told = Told {
+            tenant: &self,
+            site,
+            deadline: Instant::now() + site.patience,
+            findings: Vec::new(),
+            skews: Vec::new(),
+        };
+        let authority = match &self.authority {
+            Some(authority) => told.reach(authority).await,
+            None => true,
+        };
+        let same = self.authority.as_ref() == Some(&self.root);
+        let root = if same {
+            authority
+        } else {
+            told.reach(&self.root).await
+        };
+        told.clock();
+        let token = authority && told.token().await;
+        let size = if token && root {
+            told.reports().await
+        } else {
+            Size::unknown()
+        };
+        let Told { findings, .. } = told;
+        let name = self.name.as_deref();
+        let findings = findings.into_iter().map(|finding| finding.of(name));
+        (findings.collect(), size)
+    }
+}
+
+impl Told<'_> {
+    fn tell(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Name, then connection; true where both are good.
+    async fn reach(&mut self, target: &Target) -> bool {
+        let failure = |check: Check, error: &ReachError| {
+            Finding::failure(check, Chain(error), Some(error.remedy())).about(target.host())
+        };
+        let via = target.proxy().map(|proxy| format!(" by the proxy {proxy}"));
+        let via = via.unwrap_or_default();
+        if !target.is_address() {
+            match target.resolve(self.deadline).await {
+                Err(error) => {
+                    self.tell(failure(Check::Name, &error));
+                    return false;
+                }
+                Ok(addresses) => {
+                    let addresses: Vec<String> =
+                        addresses.iter().map(ToString::to_string).collect();
+                    let whose = target.proxy().map(|_| " of the proxy").unwrap_or_default();
+                    let message = format!("{}{whose}", addresses.join(", "));
+                    self.tell(Finding::ok(Check::Name, message).about(target.host()));
+                }
+            }
+        }
+        let asked = self.site.clock.now();
+        match target.connect(&self.site.http, self.deadline).await {
+            Err(error) => {
+                self.tell(failure(Check::Connection, &error));
+                false
+            }
+            Ok(reached) => {
+                let middle = asked + (self.site.clock.now() - asked) / 2;
+                self.skews.extend(reached.date.map(|date| date - middle));
+                let message = format!("answers{via}");
+                self.tell(Finding::ok(Check::Connection, message).about(target.host()));
+                true
+            }
+        }
+    }
+
+    /// This machine's clock against the one that is farthest from it.
+    fn clock(&mut self) {
+        let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
+            return;
+        };
+        let seconds = skew.num_seconds();
+        let direction = if seconds < 0 { "ahead of" } else { "behind" };
+        let off = seconds.abs();
+        let message = format!("{off} s {direction} the servers' clock");
+        let remedy = "set this machine's clock, by NTP or chrony";
+        let finding = if skew.abs() > SKEW_FAILURE {
+            let message = format!("{message}; signatures and periods are wrong by that");
+            Finding::failure(Check::Clock, message, Some(remedy))
+        } else if skew.abs() > SKEW_WARNING {
+            Finding::warning(Check::Clock, message, remedy)
+        } else if off <= 1 {
+            // The header has no fractions of a second.
+            Finding::ok(Check::Clock, "as the servers' clock")
+        } else {
+            Finding::ok(Check::Clock, message)
+        };
+        let value = f64::from(i32::try_from(-seconds).unwrap_or(i32::MAX));
+        self.tell(finding.measured(value));
+    }
+
+    /// A token, what it says of itself, and when the credential ends.
+    async fn token(&mut self) -> bool {
+        let tokens = self.tenant.graph.tokens();
+        let token = match tokens.token(self.deadline).await {
+            Ok(token) => token,
+            Err(error) => {
+                let error = CollectError::Graph(graph::Error::Token(error));
+                let remedy = estimate::remedy(&error);
+                self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
+                return false;
+            }
+        };
+        let valid = tokens.expires_in().unwrap_or_default().as_secs();
+        let message = format!("valid for {valid} s");
+        self.tell(
+            Finding::ok(Check::Token, message)
+                .measured(f64::from(u32::try_from(valid).unwrap_or(u32::MAX))),
+        );
+        self.credential(self.tenant.credential_expiry.or(tokens.credential_expiry()));
+        self.tell(permission(token.roles()));
+        true
+    }
+
+    fn credential(&mut self, expiry: Option<DateTime<Utc>>) {
+        let Some(expiry) = expiry else { return };
+        let left = expiry - self.site.clock.now();
+        let message = format!("ends on {}", expiry.format("%Y-%m-%d %H:%M UTC"));
+        self.tell(if left < TimeDelta::days(30) {
+            Finding::warning(
+                Check::Credential,
+                message,
+                "add a new secret or certificate to the app registration and replace the file; no restart is needed",
+            )
+        } else {
+            Finding::ok(Check::Credential, message)
+        });
+    }
+
+    async fn reports(&mut self) -> Size {
+        let Site { config, .. } = self.site;
+        let tenant = self.tenant.name.as_deref();
+        let mut total = Size::default();
+        for &report in &config.reports {
+            let graph = &self.tenant.graph;
+            let page = estimate::first_page(report, graph, self.site, tenant, self.deadline);
+            match page.await {
+                Ok(page) => {
+                    total.add(page.size);
+                    let series_max = config.labels.max_series.get();
+                    self.findings.extend(page.findings(report, series_max));
+                }
+                Err(error) => {
+                    total.add(Size::unknown());
+                    let remedy = Some(estimate::remedy(&error));
+                    let failure = Finding::failure(Check::FirstPage, Chain(&error), remedy);
+                    self.tell(failure.about(report));
+                }
+            }
+        }
+        total
+    }
+}
+
+/// What the token says that it grants. A hint: only Graph decides, at the first page.
+fn permission(roles: Option<Vec<String>>) -> Finding {
+    let Some(roles) = roles else {
+        return Finding::warning(
+            Check::Permission,
+            "the token cannot be read, so what it grants is not known",
+            "nothing where the first page is ok",
+        );
+    };
+    let granted: Vec<&str> = ROLES
+        .into_iter()
+        .filter(|role| roles.iter().any(|granted| granted == role))
+        .collect();
+    if granted.is_empty() {
+        Finding::warning(
+            Check::Permission,
+            format!("the token grants neither {} nor {}", ROLES[0], ROLES[1]),
+            format!(
+                "give the application the application permission {} of Microsoft Graph and grant admin consent; a new grant may take some minutes",
+                ROLES[0]
+            ),
+        )
+    } else {
+        Finding::ok(Check::Permission, granted.join(", "))
+    }
+}
+
+/// Either will do, the first is the lesser.
+const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
+
+/// Beyond it, the current period begins and ends at the wrong time.
+const SKEW_WARNING: TimeDelta = TimeDelta::minutes(1);
+
+/// Beyond it, Microsoft does not accept an assertion.
+const SKEW_FAILURE: TimeDelta = TimeDelta::minutes(5);

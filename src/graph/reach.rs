@@ -1,0 +1,230 @@
+//! Whether a host can be reached at all, by name, proxy and TLS: for the preflight, which must tell these apart.
+//!
+//! What this module does not do: send a credential, or care what the host answers.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use chrono::{DateTime, Utc};
+use hyper_util::client::proxy::matcher::Matcher;
+use tokio::time::Instant;
+use url::Url;
+
+use super::http::HttpClient;
+
+/// A host to reach, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    url: Url,
+    proxy: Option<(String, u16)>,
+}
+
+/// An answer, whatever it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The host's clock, as `Date` tells it.
+    pub date: Option<DateTime<Utc>>,
+}
+
+/// Why a host cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// Its name is not known.
+    #[error("{host} cannot be resolved")]
+    Name {
+        /// Whose name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No connection, or nobody to trust at its end.
+    #[error("no connection to {host}")]
+    Connection {
+        /// Whose.
+        host: String,
+        /// Whether a proxy is on the way.
+        proxied: bool,
+        /// What happened.
+        source: reqwest::Error,
+    },
+    /// Silence.
+    #[error("no answer from {host} in time")]
+    Timeout {
+        /// Whose.
+        host: String,
+    },
+}
+
+impl Target {
+    /// The way to a URL as the client goes it: by the proxy that the environment names for it, if it does.
+    ///
+    /// # Errors
+    /// Where `root` is no URL.
+    pub fn new(root: &str) -> Result<Self, url::ParseError> {
+        let url: Url = root.parse()?;
+        let uri = url.as_str().parse().ok();
+        let proxy = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
+        let proxy = proxy.and_then(|proxy| {
+            let uri = proxy.uri();
+            let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+                Some("https") => 443,
+                Some("socks4" | "socks4a" | "socks5" | "socks5h") => 1080,
+                _ => 80,
+            });
+            Some((uri.host()?.to_owned(), port))
+        });
+        Ok(Self { url, proxy })
+    }
+
+    /// The host that is meant, with its port where it is not the scheme's own.
+    pub fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// The proxy on the way, as `host:port`, without a password that its URL may hold.
+    pub fn proxy(&self) -> Option<String> {
+        let (host, port) = self.proxy.as_ref()?;
+        Some(format!("{host}:{port}"))
+    }
+
+    /// Whether the host is an address, or stands behind a proxy that is: then there is no name to resolve.
+    pub fn is_address(&self) -> bool {
+        self.next_hop()
+            .0
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok()
+    }
+
+    /// The addresses of the host that is connected to: the proxy where there is one, which then resolves the other name.
+    pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, ReachError> {
+        let (host, port) = self.next_hop();
+        let lookup = tokio::net::lookup_host(format!("{host}:{port}"));
+        let found = tokio::time::timeout_at(deadline, lookup).await;
+        match found {
+            Err(_) => Err(ReachError::Timeout {
+                host: format!("the name server, asked for {host}"),
+            }),
+            Ok(Err(source)) => Err(ReachError::Name { host, source }),
+            Ok(Ok(addresses)) => Ok(addresses.map(|address: SocketAddr| address.ip()).collect()),
+        }
+    }
+
+    /// Asks for the root, without a credential. Any answer will do.
+    pub async fn connect(
+        &self,
+        http: &HttpClient,
+        deadline: Instant,
+    ) -> Result<Reached, ReachError> {
+        let asked = http.inner().get(self.url.clone()).send();
+        match tokio::time::timeout_at(deadline, asked).await {
+            Err(_) => Err(ReachError::Timeout { host: self.host() }),
+            Ok(Err(source)) => Err(ReachError::Connection {
+                host: self.host(),
+                proxied: self.proxy.is_some(),
+                source: source.without_url(),
+            }),
+            Ok(Ok(response)) => {
+                let date = response.headers().get(reqwest::header::DATE);
+                let date =
+                    date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+                Ok(Reached {
+                    date: date.map(Into::into),
+                })
+            }
+        }
+    }
+
+    fn next_hop(&self) -> (String, u16) {
+        self.proxy.clone().unwrap_or_else(|| {
+            let host = self.url.host_str().unwrap_or_default().to_owned();
+            (host, self.url.port_or_known_default().unwrap_or(443))
+        })
+    }
+}
+
+impl ReachError {
+    /// What the admin must do.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => {
+                "check the name and this machine's resolver; where only a proxy leads out, name it in HTTPS_PROXY"
+            }
+            Self::Timeout { .. } => {
+                "see whether a firewall drops the packets; where only a proxy leads out, name it in HTTPS_PROXY"
+            }
+            Self::Connection {
+                source, proxied, ..
+            } => match certificate_error(source) {
+                Some(Certificate::Unknown) => {
+                    "the certificate is of a CA that is not trusted; where a proxy opens TLS, let SSL_CERT_FILE name a PEM file with its CA"
+                }
+                Some(Certificate::Time) => {
+                    "the certificate has expired or is not valid yet; check this machine's clock first"
+                }
+                Some(Certificate::Name) => {
+                    "the certificate is for another host; check the URL, and who else answers in its place"
+                }
+                Some(Certificate::Other) => {
+                    "TLS failed; see whether something on the way opens TLS or speaks less than TLS 1.2"
+                }
+                None if source.is_timeout() => {
+                    "see whether a firewall drops the packets; where only a proxy leads out, name it in HTTPS_PROXY"
+                }
+                None if *proxied => {
+                    "check HTTPS_PROXY, its user and password, and that the proxy lets this host through; NO_PROXY lists what is asked directly"
+                }
+                None => {
+                    "check the URL and the firewall; where only a proxy leads out, name it in HTTPS_PROXY"
+                }
+            },
+        }
+    }
+}
+
+/// What is wrong with TLS, as far as it decides the remedy.
+enum Certificate {
+    Unknown,
+    Time,
+    Name,
+    Other,
+}
+
+fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
+    use rustls::CertificateError as Wrong;
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        // An I/O error does not count what it wraps among its sources.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| wrapped?.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls {
+            return Some(match tls {
+                rustls::Error::InvalidCertificate(wrong) => match wrong {
+                    Wrong::UnknownIssuer => Certificate::Unknown,
+                    Wrong::Expired
+                    | Wrong::ExpiredContext { .. }
+                    | Wrong::NotValidYet
+                    | Wrong::NotValidYetContext { .. } => Certificate::Time,
+                    Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+                        Certificate::Name
+                    }
+                    _ => Certificate::Other,
+                },
+                _ => Certificate::Other,
+            });
+        }
+        source = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}

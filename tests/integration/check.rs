@@ -1,0 +1,512 @@
+//! `check` and `pseudonym`, as programs.
+
+use serde_json::Value;
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_exporter::simulator::{self, Simulator};
+
+use crate::exporter::{
+    CLIENT, Folder, NAMES, Running, SECRET, TENANT, check, config, output, program, said,
+    simulator, tenant,
+};
+
+const CREDENTIAL: &str = "client_secret_file: secret";
+
+/// A folder with a configuration for `url` and the secret.
+fn folder(url: &str, more: &str) -> Folder {
+    let folder = Folder::new();
+    folder.write("secret", SECRET);
+    folder.write("key", "0123456789abcdef0123456789abcdef\n");
+    folder.write("c.yml", config(url, CREDENTIAL, more));
+    folder
+}
+
+#[tokio::test]
+async fn all_is_well() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    let host = simulator.address();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ok      configuration: tenants: 1; reports: dialout; labels.user: upn; every 1s",
+            &format!("ok      connection {host}: answers"),
+            "ok      clock: as the servers' clock",
+            lines[3],
+            "ok      permission: CallRecord-PstnCalls.Read.All",
+            "ok      first page dialout: 3 rows",
+            "ok      series dialout: 3 of the 20000 that labels.max_series allows",
+            "ok      exposition: 9 series in 2 KiB",
+        ],
+    );
+    assert!(
+        lines[3].starts_with("ok      token: valid for 359"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn the_document_has_stable_keys() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    let file = format!("--config.file={}", folder.path("c.yml").display());
+    let output = output(&mut program(["check", "--check.format=json", &file])).await;
+    assert_eq!(output.status.code(), Some(0));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["result"], "ok");
+    assert_eq!(document["version"], teams_pstn_exporter::VERSION);
+    let checks = document["checks"].as_array().unwrap();
+    let names: Vec<&str> = checks
+        .iter()
+        .map(|check| check["check"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "configuration",
+            "connection",
+            "clock",
+            "token",
+            "permission",
+            "first_page",
+            "series",
+            "exposition"
+        ]
+    );
+    for check in checks {
+        let keys: Vec<&String> = check.as_object().unwrap().keys().collect();
+        assert_eq!(
+            keys,
+            [
+                "check", "level", "message", "remedy", "subject", "tenant", "value"
+            ]
+        );
+    }
+    assert_eq!(
+        (&checks[6]["value"], &checks[6]["subject"]),
+        (&3.0.into(), &"dialout".into())
+    );
+}
+
+/// A fault, and the beginning and the end of the line that tells of it.
+#[tokio::test]
+async fn failures_by_table() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    let check = async |when: When, fault: Fault, begin: &str, end: &str| {
+        simulator.push_fault(when.always(), fault);
+        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        simulator.clear_faults();
+        let is_failure = begin.starts_with("failure");
+        assert_eq!(code, i32::from(is_failure), "{said}");
+        let found = said
+            .lines()
+            .any(|line| line.starts_with(begin) && line.contains(end));
+        assert!(found, "{begin} … {end}\n{said}");
+        assert!(!said.contains(SECRET), "{said}");
+        assert_eq!(
+            said.matches("failure ").count(),
+            usize::from(is_failure),
+            "{said}"
+        );
+    };
+    let page = "failure first page dialout: ";
+    check(
+        When::graph(),
+        Fault::EmptyForbidden,
+        page,
+        "; remedy: give the application the application permission CallRecord-PstnCalls.Read.All",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::ExpireToken,
+        page,
+        "Graph refused a new token too",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::status(404),
+        page,
+        "; remedy: this Graph does not know the report",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::throttle("86400"),
+        page,
+        "; remedy: Graph throttles the application",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::Html,
+        page,
+        "; remedy: check graph_url, and whether a proxy or portal",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+        page,
+        "a redirect is never followed with a token",
+    )
+    .await;
+    check(
+        When::graph(),
+        Fault::ForeignNextLink("https://evil.example/".to_owned()),
+        page,
+        "the token stays here",
+    )
+    .await;
+    let token = "failure token: ";
+    for (code, remedy) in TOKEN_ERRORS {
+        check(
+            When::token().tenant(TENANT),
+            Fault::TokenError(*code),
+            token,
+            &format!("; remedy: {remedy}"),
+        )
+        .await;
+    }
+    check(
+        When::token().tenant(TENANT),
+        Fault::Html,
+        token,
+        "; remedy: check graph_url, and whether a proxy or portal",
+    )
+    .await;
+}
+
+/// Every documented error of the token endpoint that asking again cannot mend, and how its remedy begins.
+const TOKEN_ERRORS: &[(u32, &str)] = &[
+    (
+        7_000_215,
+        "the client secret is wrong; often the secret's id was pasted",
+    ),
+    (7_000_222, "the client secret has expired"),
+    (700_016, "no such application in this tenant"),
+    (700_027, "the signature does not verify"),
+    (90_002, "no such tenant"),
+    (900_023, "the tenant id is neither a GUID"),
+    (90_038, "the tenant belongs to another national cloud"),
+    (900_382, "the tenant belongs to another national cloud"),
+    (900_432, "the tenant belongs to another national cloud"),
+    (70_011, "the scope must be the origin"),
+    (1_002_012, "the scope must be the origin"),
+    (70_001, "the application is disabled"),
+    (700_011, "the application is disabled"),
+    (700_025, "the application is a public client"),
+    (53_003, "Conditional Access blocks"),
+    (700_213, "no federated credential"),
+    (50_196, "too many identical requests"),
+];
+
+#[tokio::test]
+async fn what_is_silent_is_given_up() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    let quick = config(simulator.url(), CREDENTIAL, "").replace("20s", "1s");
+    folder.write("c.yml", quick);
+    for (when, fault, begin) in [
+        (When::any(), Fault::StallHead, "failure connection"),
+        (
+            When::token().tenant(TENANT),
+            Fault::StallHead,
+            "failure token: ",
+        ),
+        (
+            When::graph(),
+            Fault::StallBody,
+            "failure first page dialout: ",
+        ),
+        (
+            When::token().tenant(TENANT),
+            Fault::TokenError(90_033),
+            "failure token: ",
+        ),
+    ] {
+        simulator.push_fault(when.always(), fault);
+        let begun = tokio::time::Instant::now();
+        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        simulator.clear_faults();
+        assert_eq!(code, 1, "{said}");
+        let line = said.lines().find(|line| line.starts_with(begin));
+        assert!(
+            line.is_some_and(|line| line.contains("; remedy: ")),
+            "{begin}: {said}"
+        );
+        assert!(begun.elapsed().as_secs() < 10, "bounded");
+    }
+}
+
+#[tokio::test]
+async fn clocks_by_table() {
+    for (ahead, code, line) in [
+        (-50, 0, "ok      clock: 5"),
+        (90, 0, "warning clock: "),
+        (-90, 0, "warning clock: "),
+        (400, 1, "failure clock: "),
+        (-400, 1, "failure clock: "),
+    ] {
+        let clock = Clock::system();
+        let simulator = Simulator::start(simulator::Options {
+            tenants: vec![tenant()],
+            ..simulator::Options::new(move || clock.now() + chrono::TimeDelta::seconds(ahead))
+        })
+        .await
+        .unwrap();
+        let folder = folder(simulator.url(), "");
+        let (ended, said) = check(&folder.path("c.yml"), &[]).await;
+        assert_eq!(ended, code, "{said}");
+        let found = said.lines().find(|found| found.starts_with(line));
+        let found = found.unwrap_or_else(|| panic!("{line}: {said}"));
+        let direction = if ahead > 0 {
+            " s behind the"
+        } else {
+            " s ahead of the"
+        };
+        assert!(found.contains(direction), "{found}");
+        assert_eq!(
+            found.contains("; remedy: set this machine's clock"),
+            !line.starts_with("ok")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_a_hint_and_then_a_failure() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    simulator.change(TENANT, |tenant| {
+        tenant.roles = vec!["User.Read.All".to_owned()]
+    });
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("warning permission: the token grants neither"),
+        "{said}"
+    );
+    assert!(
+        said.contains("failure first page dialout: Graph answered 403"),
+        "{said}"
+    );
+    simulator.change(TENANT, |tenant| {
+        tenant.roles = vec!["CallRecords.Read.All".to_owned()]
+    });
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("ok      permission: CallRecords.Read.All\n"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn series_are_counted_as_far_as_they_are_known() {
+    let mut large = tenant();
+    large.world = World::Rows { count: 1_700 };
+    let simulator = simulator(vec![large]).await;
+    let folder = folder(simulator.url(), "");
+    let file = folder.path("c.yml");
+    let (code, said) = check(&file, &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("ok      first page dialout: 1000 rows, and more pages\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("ok      series dialout: at least 1000 of the 20000"),
+        "{said}"
+    );
+    assert!(
+        said.contains("ok      exposition: at least 3000 series in "),
+        "{said}"
+    );
+    folder.write(
+        "c.yml",
+        config(simulator.url(), CREDENTIAL, "labels: {max_series: 400}"),
+    );
+    let (code, said) = check(&file, &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("warning series dialout: at least 1000 of the 400 that labels.max_series allows; those with the smallest charge will be folded"), "{said}");
+    assert!(
+        said.contains("exposition: at least 1200 series in "),
+        "{said}"
+    );
+    folder.write(
+        "c.yml",
+        config(simulator.url(), CREDENTIAL, "labels: {user: none}"),
+    );
+    let (_, said) = check(&file, &[]).await;
+    assert!(
+        said.contains("ok      series dialout: at least 10 of"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_told_in_the_format_that_was_asked_for() {
+    let folder = Folder::new();
+    let file = folder.write("c.yml", "poll: {intervall: 1h}\ntenants: []\n");
+    let file = format!("--config.file={}", file.display());
+    let text = output(&mut program(["check", &file])).await;
+    let (code, text) = said(&text);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.lines().count() >= 2, "{text}");
+    assert!(
+        text.lines()
+            .all(|line| line.starts_with("failure configuration: ")),
+        "{text}"
+    );
+    let json = output(&mut program(["check", "--check.format=json", &file])).await;
+    assert_eq!(json.status.code(), Some(2));
+    let document: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(document["result"], "failure");
+    assert_eq!(
+        document["checks"].as_array().unwrap().len(),
+        text.lines().count()
+    );
+    let (code, text) = said(&output(&mut program(["check"])).await);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("failure configuration: environment: AZURE_TENANT_ID is not set"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn hosts_that_cannot_be_reached_are_told_apart() {
+    // A port that was free a moment ago.
+    let gone = simulator(vec![]).await;
+    let url = gone.url().to_owned();
+    gone.stop().await;
+    for (url, begin, remedy) in [
+        (
+            url.as_str(),
+            "failure connection 127.0.0.1:",
+            "; remedy: check the URL and the firewall",
+        ),
+        (
+            "https://nowhere.invalid",
+            "failure name nowhere.invalid: nowhere.invalid cannot be resolved: ",
+            "; remedy: check the name and this machine's resolver",
+        ),
+    ] {
+        let folder = folder(url, "");
+        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        assert_eq!(code, 1, "{said}");
+        let line = said.lines().find(|line| line.starts_with("failure"));
+        assert!(
+            line.is_some_and(|line| line.starts_with(begin) && line.contains(remedy)),
+            "{said}"
+        );
+        assert_eq!(
+            said.matches("failure ").count(),
+            1,
+            "one cause, one failure: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tenants_come_in_the_order_of_the_configuration() {
+    let ids: Vec<String> = (0..40)
+        .map(|number| format!("00000000-0000-0000-0000-{number:012}"))
+        .collect();
+    let tenants = ids
+        .iter()
+        .map(|id| simulator::Tenant::new(id, CLIENT, SECRET, crate::exporter::people()))
+        .collect();
+    let simulator = simulator(tenants).await;
+    let url = simulator.url();
+    let folder = folder(url, "");
+    let mut text = "tenants:\n".to_owned();
+    for (number, id) in ids.iter().enumerate() {
+        text += &format!(
+            "  - {{name: t{number}, tenant_id: {id}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}\n"
+        );
+    }
+    folder.write("c.yml", text);
+    simulator.push_fault(
+        When::graph().tenant(&ids[7]).always(),
+        Fault::EmptyForbidden,
+    );
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 1, "{said}");
+    let pages: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains(" first page "))
+        .collect();
+    for (number, line) in pages.iter().enumerate() {
+        let level = if number == 7 { "failure" } else { "ok     " };
+        assert!(
+            line.starts_with(&format!("{level} t{number} first page dialout: ")),
+            "{line}"
+        );
+    }
+    assert_eq!(pages.len(), 40);
+    assert!(
+        said.ends_with("ok      exposition: at least 351 series in 50 KiB\n"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_pseudonym_is_the_label_of_a_running_daemon() {
+    let simulator = simulator(vec![tenant()]).await;
+    let labels = "labels: {user: pseudonym, pseudonym_key_file: key}";
+    let folder = folder(simulator.url(), labels);
+    let file = folder.path("c.yml");
+    let mut daemon = Running::start(&file);
+    daemon.polled().await;
+    let labels = daemon.samples("teams_pstn_dialout_charge").await;
+    let flag = format!("--config.file={}", file.display());
+    let users = [
+        "ottilie.quaver@CONTOSO.com",
+        "zebedee@contoso.com",
+        "ximena@contoso.com",
+    ];
+    let words = ["pseudonym", &flag].into_iter().chain(users);
+    let (code, printed) = said(&output(&mut program(words)).await);
+    assert_eq!(code, 0, "{printed}");
+    let printed: Vec<(&str, &str)> = printed
+        .lines()
+        .map(|line| line.split_once('\t').unwrap())
+        .collect();
+    assert_eq!(
+        printed.iter().map(|(user, _)| *user).collect::<Vec<_>>(),
+        users
+    );
+    for (_, pseudonym) in printed {
+        let label = format!("user=\"{pseudonym}\"");
+        assert!(
+            labels.keys().any(|labels| labels.contains(&label)),
+            "{label} in {labels:?}"
+        );
+    }
+    assert_eq!(labels.len(), 3);
+    for name in NAMES {
+        assert!(!format!("{labels:?}").to_lowercase().contains(name));
+    }
+}
+
+#[tokio::test]
+async fn there_are_no_pseudonyms_without_a_key() {
+    let folder = folder("http://127.0.0.1:1", "labels: {user: id}");
+    let flag = format!("--config.file={}", folder.path("c.yml").display());
+    let (code, text) = said(&output(&mut program(["pseudonym", &flag, "a@b"])).await);
+    assert_eq!(code, 2, "{text}");
+    assert!(
+        text.contains("set labels.user to pseudonym and labels.pseudonym_key_file"),
+        "{text}"
+    );
+    assert!(!text.contains("a@b"), "{text}");
+    let (code, text) = said(&output(&mut program(["pseudonym", "a@b"])).await);
+    assert_eq!(code, 2, "{text}");
+}

@@ -1,0 +1,398 @@
+//! The way to Microsoft and back: a proxy, a private CA, the clouds' hosts, and what every request says of itself.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::simulator::{self, Simulator};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::exporter::{
+    CLIENT, Folder, LONG, SECRET, TENANT, check, config, output, people, program, said,
+};
+
+/// A Graph and an authority with TLS whose CA is private, and a proxy by which every host is this one.
+struct Cloud {
+    simulator: Simulator,
+    folder: Folder,
+    port: u16,
+    proxy: String,
+    /// What the proxy was asked to connect to.
+    connected: Arc<Mutex<Vec<String>>>,
+}
+
+/// How the certificate is.
+#[derive(Clone, Copy, PartialEq)]
+enum Certificate {
+    Good,
+    Expired,
+    OfAnotherHost,
+}
+
+impl Cloud {
+    async fn start(origin: Option<&str>, certificate: Certificate) -> Self {
+        let folder = Folder::new();
+        let acceptor = acceptor(&folder, certificate);
+        let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tls.local_addr().unwrap().port();
+        let clock = Clock::system();
+        let simulator = Simulator::start(simulator::Options {
+            origin: Some(origin.map_or(format!("https://localhost:{port}"), str::to_owned)),
+            tenants: vec![simulator::Tenant::new(TENANT, CLIENT, SECRET, people())],
+            ..simulator::Options::new(move || clock.now())
+        })
+        .await
+        .unwrap();
+        let plain = simulator.address();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = tls.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    if let Ok(mut outside) = acceptor.accept(stream).await {
+                        let mut inside = TcpStream::connect(plain).await.unwrap();
+                        let _gone = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+                    }
+                });
+            }
+        });
+        let connected = Arc::default();
+        let proxy = proxy(port, Arc::clone(&connected)).await;
+        folder.write("secret", SECRET);
+        Self {
+            simulator,
+            folder,
+            port,
+            proxy,
+            connected,
+        }
+    }
+
+    /// `check` of a configuration with these variables beside those of proxy and CA.
+    async fn check(&self, yaml: &str, variables: &[(&str, &str)]) -> (i32, String) {
+        let file = self.folder.write("c.yml", yaml);
+        let authority = self.folder.path("ca.pem").display().to_string();
+        let mut all = vec![
+            ("SSL_CERT_FILE", authority.as_str()),
+            ("HTTPS_PROXY", &self.proxy),
+        ];
+        all.extend_from_slice(variables);
+        check(&file, &all).await
+    }
+
+    fn config(&self) -> String {
+        let url = format!("https://localhost:{}", self.port);
+        config(&url, "client_secret_file: secret", "")
+    }
+
+    fn connected(&self) -> Vec<String> {
+        let mut hosts = std::mem::take(&mut *self.connected.lock().unwrap());
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+}
+
+/// A certificate for every host of Microsoft's, by a CA whose certificate is in `ca.pem`.
+fn acceptor(folder: &Folder, kind: Certificate) -> TlsAcceptor {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    folder.write("ca.pem", pem);
+    let hosts = match kind {
+        Certificate::OfAnotherHost => vec!["elsewhere.example".to_owned()],
+        _ => CLOUDS
+            .iter()
+            .flat_map(|(_, graph, authority)| [graph, authority])
+            .map(|host| (*host).to_owned())
+            .chain(["localhost".to_owned()])
+            .collect(),
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(hosts).unwrap();
+    if kind == Certificate::Expired {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
+    let certificate = params
+        .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
+        .unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            key.serialize_der().try_into().unwrap(),
+        )
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A CONNECT proxy by which every host is the one on `port`; it wants a password.
+async fn proxy(port: u16, connected: Arc<Mutex<Vec<String>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let connected = Arc::clone(&connected);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = client.read_u8().await else {
+                        return;
+                    };
+                    head.push(byte);
+                }
+                let head = String::from_utf8(head).unwrap();
+                // Basic user:sesame
+                if !head.contains("Basic dXNlcjpzZXNhbWU=") {
+                    let no =
+                        b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
+                    let _gone = client.write_all(no).await;
+                    return;
+                }
+                let host = head.split(' ').nth(1).unwrap();
+                assert!(head.starts_with("CONNECT "), "{head}");
+                connected.lock().unwrap().push(host.to_owned());
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let _gone = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    format!("http://user:sesame@{address}")
+}
+
+/// Name in the configuration, host of Graph, host of the authority: as Microsoft documents them.
+const CLOUDS: [(&str, &str, &str); 3] = [
+    ("global", "graph.microsoft.com", "login.microsoftonline.com"),
+    (
+        "us-gov-l4",
+        "graph.microsoft.us",
+        "login.microsoftonline.us",
+    ),
+    (
+        "us-gov-l5",
+        "dod-graph.microsoft.us",
+        "login.microsoftonline.us",
+    ),
+];
+
+#[tokio::test]
+async fn each_cloud_by_the_proxy() {
+    for (name, graph, authority) in CLOUDS {
+        // The simulator refuses scopes and audiences of another origin.
+        let cloud = Cloud::start(Some(&format!("https://{graph}")), Certificate::Good).await;
+        let yaml = format!(
+            "tenants: [{{tenant_id: {TENANT}, client_id: {CLIENT}, client_secret_file: secret, cloud: {name}}}]"
+        );
+        let (code, said) = cloud.check(&yaml, &[]).await;
+        assert_eq!(code, 0, "{said}");
+        let proxy = cloud.proxy.split('@').nth(1).unwrap();
+        for host in [graph, authority] {
+            let line = format!("ok      connection {host}: answers by the proxy {proxy}\n");
+            assert!(said.contains(&line), "{line}{said}");
+        }
+        assert!(
+            said.contains("ok      first page dialout: 3 rows"),
+            "{said}"
+        );
+        let mut hosts = vec![format!("{graph}:443"), format!("{authority}:443")];
+        hosts.sort();
+        assert_eq!(cloud.connected(), hosts);
+        assert!(!said.contains("sesame"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_alone_will_do() {
+    let cloud = Cloud::start(Some("https://graph.microsoft.com"), Certificate::Good).await;
+    let authority = cloud.folder.path("ca.pem").display().to_string();
+    let variables = [
+        ("SSL_CERT_FILE", authority.as_str()),
+        ("HTTPS_PROXY", &cloud.proxy),
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", CLIENT),
+        ("AZURE_CLIENT_SECRET", SECRET),
+    ];
+    let (code, said) = said(&output(program(["check"]).envs(variables)).await);
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains(SECRET), "{said}");
+    let flags = ["--web.listen-address=127.0.0.1:0", "--log.level=debug"];
+    let mut child = program(flags).envs(variables).spawn().unwrap();
+    let log = until_logged(&mut child, "poll complete").await;
+    assert!(!log.contains(SECRET) && !log.contains("sesame"), "{log}");
+    let requests = cloud.simulator.requests();
+    let asked: Vec<_> = requests
+        .iter()
+        .filter(|request| request.path != "/")
+        .collect();
+    assert_eq!(asked.len(), 4, "two by check, two by the daemon: {asked:?}");
+    let ids: HashSet<&String> = asked
+        .iter()
+        .map(|request| request.client_request_id.as_ref().expect("an id each"))
+        .collect();
+    assert_eq!(ids.len(), asked.len(), "an id of its own each");
+    for id in ids {
+        assert!(uuid::Uuid::parse_str(id).is_ok(), "{id}");
+    }
+    let agent = format!("teams-pstn-exporter/{}", teams_pstn_exporter::VERSION);
+    for request in &requests {
+        assert_eq!(request.user_agent.as_ref(), Some(&agent), "{request:?}");
+        let to_graph = request.path.starts_with("/beta/");
+        assert_eq!(
+            request.bearer, to_graph,
+            "the token goes to Graph only: {request:?}"
+        );
+    }
+}
+
+/// Reads the log of a child up to a line with this in it.
+pub(crate) async fn until_logged(child: &mut tokio::process::Child, what: &str) -> String {
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    let read = async {
+        loop {
+            let start = text.len();
+            assert_ne!(
+                log.read_line(&mut text).await.unwrap(),
+                0,
+                "it ended: {text}"
+            );
+            if text[start..].contains(what) {
+                break;
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(LONG, read).await.is_ok();
+    assert!(in_time, "{what} was not logged: {text}");
+    text
+}
+
+#[tokio::test]
+async fn no_proxy_is_direct() {
+    let cloud = Cloud::start(None, Certificate::Good).await;
+    let host = format!("localhost:{}", cloud.port);
+    let (code, said) = cloud.check(&cloud.config(), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("answers by the proxy 127.0.0.1:"), "{said}");
+    assert_eq!(cloud.connected(), [host.clone()]);
+    let (code, said) = cloud
+        .check(&cloud.config(), &[("NO_PROXY", "localhost")])
+        .await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains(&format!("ok      name {host}: ")), "{said}");
+    assert!(
+        said.contains(&format!("ok      connection {host}: answers\n")),
+        "{said}"
+    );
+    assert!(cloud.connected().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_wrong_on_the_way_by_table() {
+    let good = Cloud::start(None, Certificate::Good).await;
+    let check = async |cloud: &Cloud, variables: &[(&str, &str)], told: &str, remedy: &str| {
+        let (code, said) = cloud.check(&cloud.config(), variables).await;
+        assert_eq!(code, 1, "{said}");
+        let mut failures = said.lines().filter(|line| line.starts_with("failure"));
+        let line = failures.next().unwrap();
+        let told = line.contains(told) && line.contains(&format!("; remedy: {remedy}"));
+        assert!(told && failures.next().is_none(), "{said}");
+        assert!(
+            !said.contains("panicked") && !said.contains("sesame"),
+            "{said}"
+        );
+    };
+    let other = Folder::new();
+    acceptor(&other, Certificate::Good);
+    let other = other.path("ca.pem").display().to_string();
+    let direct = ("NO_PROXY", "*");
+    let untrusted = "the certificate is of a CA that is not trusted";
+    check(
+        &good,
+        &[("SSL_CERT_FILE", &other)],
+        "failure connection localhost:",
+        untrusted,
+    )
+    .await;
+    check(
+        &good,
+        &[("SSL_CERT_FILE", &other), direct],
+        "UnknownIssuer",
+        untrusted,
+    )
+    .await;
+    let stranger = good.proxy.replace("sesame", "parsley");
+    check(
+        &good,
+        &[("HTTPS_PROXY", &stranger)],
+        "no connection to localhost:",
+        "check HTTPS_PROXY, its user and password",
+    )
+    .await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    check(
+        &good,
+        &[("HTTPS_PROXY", &gone)],
+        "no connection to localhost:",
+        "check HTTPS_PROXY",
+    )
+    .await;
+    check(
+        &good,
+        &[("HTTPS_PROXY", "http://nowhere.invalid:3128")],
+        "failure name localhost:",
+        "check the name and this machine's resolver",
+    )
+    .await;
+    let expired = Cloud::start(None, Certificate::Expired).await;
+    check(
+        &expired,
+        &[],
+        "xpired",
+        "the certificate has expired or is not valid yet",
+    )
+    .await;
+    let another = Cloud::start(None, Certificate::OfAnotherHost).await;
+    check(
+        &another,
+        &[direct],
+        "not valid for",
+        "the certificate is for another host",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_missing_ca_store_is_a_message() {
+    let cloud = Cloud::start(None, Certificate::Good).await;
+    let empty = cloud.folder.write("empty.pem", "");
+    let nowhere = cloud.folder.path("nowhere.pem");
+    let yaml = cloud.folder.write("c.yml", cloud.config());
+    let flag = format!("--config.file={}", yaml.display());
+    for store in [empty, nowhere] {
+        let store = store.display().to_string();
+        let variables = [("SSL_CERT_FILE", store.as_str())];
+        let message = format!(
+            "cannot set up TLS (SSL_CERT_FILE is {store}); install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them"
+        );
+        let mut daemon = program([flag.as_str(), "--web.listen-address=127.0.0.1:0"]);
+        let (code, text) = said(&output(daemon.envs(variables)).await);
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.contains(&message) && !text.contains("panicked"),
+            "{text}"
+        );
+        let (code, text) = check(&yaml, &variables).await;
+        assert_eq!(code, 1, "{text}");
+        let line = format!("failure client: {message}");
+        assert!(
+            text.starts_with(&line) && !text.contains("panicked"),
+            "{text}"
+        );
+    }
+}
