@@ -34,6 +34,8 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The time of day.
     pub clock: Clock,
+    /// Whether the period before is fetched too; who counts requests may do without.
+    pub previous: bool,
 }
 
 /// Reads the configuration: at the start, and again at every reload.
@@ -92,8 +94,10 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         eprintln!("teams-pstn-exporter: {}", Chain(self));
         match self {
-            Self::Config(_) | Self::WebConfig(_) | Self::Fleet(_) => ExitCode::from(2),
-            Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
+            Self::Config(_)
+            | Self::WebConfig(_)
+            | Self::Fleet(_)
+            | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -115,6 +119,7 @@ impl Daemon {
                 telemetry: Arc::clone(&telemetry),
                 clock: options.clock.clone(),
                 permits: Arc::new(Semaphore::new(POLLS_MAX)),
+                previous: options.previous,
             },
             http,
         );

@@ -44,6 +44,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Polls that run side by side, over all tenants.
     pub permits: Arc<Semaphore>,
+    /// Whether the period before is fetched too.
+    pub previous: bool,
 }
 
 /// How one tenant is polled.
@@ -195,7 +197,7 @@ impl Poller {
                 Err(failed) => memory.fail(failed),
             }
             self.publish(&memory, Some(self.due(tick, period)));
-            succeeded && memory.previous.is_due(begun)
+            succeeded && self.shared.previous && memory.previous.is_due(begun)
         };
         if previous_is_due {
             self.poll_previous::<R>(memory, period, tick).await;

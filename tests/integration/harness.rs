@@ -155,6 +155,7 @@ impl Exporter {
             requests_max: 40,
             web_config: None,
             clock: time.clock(),
+            previous: false,
         };
         let daemon = Daemon::start(bound, options, load).expect("a good configuration");
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Each module and the siblings that it knows: neither more nor fewer.
 const KNOWS: &[(&str, &[&str])] = &[
+    (
+        "check",
+        &["config", "daemon", "graph", "period", "poller", "report"],
+    ),
     ("config", &["graph", "period", "report", "server"]),
     (
         "daemon",
@@ -13,6 +17,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "graph",
             "period",
             "poller",
+            "pseudonym",
             "server",
             "signals",
             "snapshot",
@@ -43,6 +48,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("pseudonym", &["config", "poller", "report"]),
     ("report", &["exposition", "graph", "money", "period"]),
     ("server", &["exposition", "period", "report", "snapshot"]),
     ("signals", &[]),
