@@ -285,7 +285,9 @@ async fn check(case: &Case) {
         case.retries,
         during.growth(&before, "teams_pstn_graph_retries_total", "reason"),
     ));
-    let failures = case.reason.map_or_else(String::new, |reason| format!("{reason}=1"));
+    let failures = case
+        .reason
+        .map_or_else(String::new, |reason| format!("{reason}=1"));
     grown.push((
         &failures,
         during.growth(&before, "teams_pstn_report_failures_total", "reason"),
@@ -317,7 +319,10 @@ async fn check(case: &Case) {
         .collect();
     let (level, message) = match case.reason {
         None => ("level=info", "message=\"poll complete\""),
-        Some(_) => ("level=warn", "message=\"poll failed; the last complete report stays\""),
+        Some(_) => (
+            "level=warn",
+            "message=\"poll failed; the last complete report stays\"",
+        ),
     };
     assert_eq!(polls.len(), 1, "{name}\n{logged}");
     let mut parts = case.log.to_vec();
@@ -325,7 +330,11 @@ async fn check(case: &Case) {
     let reason = case.reason.map(|reason| format!("reason={reason}"));
     parts.extend(reason.as_deref());
     // What is tried again is only told at debug, on other lines.
-    let line = if case.reason.is_some() { polls[0] } else { &logged };
+    let line = if case.reason.is_some() {
+        polls[0]
+    } else {
+        &logged
+    };
     for part in parts {
         assert!(line.contains(part), "{name}: no {part:?} in\n{logged}");
     }

@@ -14,6 +14,7 @@ use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, request};
+use crate::tools::promtool;
 
 #[tokio::test(start_paused = true)]
 async fn reports_by_golden_file() {
@@ -61,7 +62,15 @@ fn any_order_and_any_pages_give_the_same_exposition() {
         word(&["\"US\"", "\"us\"", "\"DE\"", "null"]),
         word(&["\"Domestic\"", "\"International\"", "null"]),
         word(&["\"USD\"", "\"EUR\"", "\"\""]),
-        word(&["0.1", "0.2", "-0.3", "\"12.83\"", "1e3", "0.0000001", "99999999.99"]),
+        word(&[
+            "0.1",
+            "0.2",
+            "-0.3",
+            "\"12.83\"",
+            "1e3",
+            "0.0000001",
+            "99999999.99",
+        ]),
     )
         .prop_map(|((id, calls), name, location, context, currency, charge)| {
             format!(
@@ -116,6 +125,10 @@ async fn check(name: &str, exporter: &Exporter) {
         let answer = request(exporter.address, "GET", "/metrics", &[("Accept", accept)]).await;
         let found = Metrics(answer.body).families(STEADY);
         let path = folder("golden").join(format!("{name}.{format}.prom"));
+        if format == "text" {
+            let said = promtool(&found);
+            assert!(said.is_none_or(|said| said.is_empty()), "{name}");
+        }
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&path, &found).unwrap();
         }
@@ -143,7 +156,9 @@ fn fixture(name: &str) -> String {
 }
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(name)
 }
 
 /// The families that tell no time of day, nothing of the machine and nothing of the build.
