@@ -108,9 +108,9 @@ fn check(metrics: &Metrics, named: bool) {
         let samples = metrics.samples(family);
         assert!(!samples.is_empty(), "{family}");
         for sample in samples {
-            let mut names = sample.label_names();
-            names.sort_unstable();
-            assert_eq!(names, expected, "{sample:?}");
+            let mut found = sample.label_names();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{sample:?}");
         }
     }
 }

@@ -337,9 +337,12 @@ async fn a_scrape_does_not_wait_for_a_poll_that_hangs() {
 }
 
 const B: &str = "22222222-2222-2222-2222-222222222222";
+const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
+const RELOADED: &str = "teams_pstn_config_last_reload_success_timestamp_seconds";
 const C: &str = "33333333-3333-3333-3333-333333333333";
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one story of four reloads")]
 async fn reloads_leave_what_stays() {
     let table = |user: &str| World::Table(Table::new([row(user, "1.25")]));
     let setup = Setup {
@@ -385,8 +388,6 @@ async fn reloads_leave_what_stays() {
     };
     let reload =
         async |exporter: &Exporter| request(exporter.address, "POST", "/-/reload", &[]).await;
-    const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
-    const RELOADED: &str = "teams_pstn_config_last_reload_success_timestamp_seconds";
     let polls_of_a = |metrics: &Metrics| {
         let sample = "teams_pstn_report_polls_total{report=\"dialout\",tenant=\"a\"}";
         metrics.value(sample).to_owned()

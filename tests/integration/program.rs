@@ -123,6 +123,8 @@ pub(crate) fn configure(folder: &Path, simulator: &Simulator, more: &str) -> Str
     file.to_str().unwrap().to_owned()
 }
 
+const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
+
 pub(crate) const ANY_PORT: &str = "--web.listen-address=127.0.0.1:0";
 
 async fn scrape(address: SocketAddr) -> Metrics {
@@ -252,7 +254,6 @@ async fn hangups_reload_and_interrupts_stop() {
     let mut program = Program::start(&[ANY_PORT, &option, "--log.level=debug"], &[]);
     let address = program.address().await;
     program.logged("poll complete").await;
-    const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
     assert_eq!(scrape(address).await.value(SUCCESSFUL), "1");
     for (text, line, successful) in [
         ("tenants: [\n", "configuration not reloaded", "0"),
