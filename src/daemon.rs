@@ -123,6 +123,9 @@ impl Daemon {
             },
             http,
         );
+        for address in bound.addresses() {
+            tracing::info!(%address, "listening");
+        }
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
         // Before anyone can ask: else the first scrape might find no counter to count from.

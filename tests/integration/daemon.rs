@@ -1,12 +1,15 @@
 //! The daemon from its first poll on: exact sums, outages, tokens, the end of a period, reloads.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
 
 use rust_decimal::Decimal;
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::{Table, World};
 
-use crate::harness::{INTERVAL, Log, Metrics, Setup, Time, request};
+use crate::harness::{CLIENT, Exporter, INTERVAL, Log, Metrics, SECRET, Setup, TENANT, request};
 
 /// One row as Graph writes it.
 pub(crate) fn row(user: &str, charge: &str) -> String {
@@ -166,7 +169,7 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use() {
 
 /// What the table says before, in the outage, and after it.
 async fn check_boundary(
-    change: fn(&mut teams_pstn_exporter::config::Config),
+    change: fn(&mut Config),
     times: [&'static str; 2],
     periods: [[&str; 2]; 2],
 ) {
@@ -319,8 +322,7 @@ async fn before_the_first_success_the_exporter_tells_about_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_is_no_scrape_error() {
-    // A scrape while a poll hangs is answered at once from what is published.
+async fn a_scrape_does_not_wait_for_a_poll_that_hangs() {
     let (simulator, mut exporter, time) = Setup::of(World::Rows { count: 5 }).start().await;
     let before = exporter.first_poll().await;
     simulator.push_fault(When::graph(), Fault::StallHead);
@@ -330,7 +332,132 @@ async fn a_failed_refresh_is_no_scrape_error() {
     let during = exporter.scrape().await;
     assert_eq!(during.of_report(), before.of_report());
     assert!((time.now() - begun).num_seconds() < 5);
-    let _: Option<Time> = None;
     let answer = request(exporter.address, "HEAD", "/metrics", &[]).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+}
+
+const B: &str = "22222222-2222-2222-2222-222222222222";
+const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
+const RELOADED: &str = "teams_pstn_config_last_reload_success_timestamp_seconds";
+const C: &str = "33333333-3333-3333-3333-333333333333";
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one story of four reloads")]
+async fn reloads_leave_what_stays() {
+    let table = |user: &str| World::Table(Table::new([row(user, "1.25")]));
+    let setup = Setup {
+        others: vec![(B, table("bob")), (C, table("cid"))],
+        ..Setup::of(table("ann"))
+    };
+    let (simulator, time) = setup.simulate().await;
+    let folder = tempfile::tempdir().unwrap();
+    for secret in ["old", "new"] {
+        fs::write(folder.path().join(secret), SECRET).unwrap();
+    }
+    let file = folder.path().join("config.yml");
+    let configure = |tenants: &[(&str, &str, &str)]| {
+        let url = simulator.url();
+        let mut text = "tenants:\n".to_owned();
+        for (name, id, secret) in tenants {
+            write!(
+                text,
+                "- name: {name}\n  tenant_id: {id}\n  client_id: {CLIENT}\n  client_secret_file: {secret}\n  \
+                 graph_url: {url}\n  authority_url: {url}\n"
+            )
+            .unwrap();
+        }
+        fs::write(&file, text).unwrap();
+    };
+    configure(&[("a", TENANT, "old"), ("b", B, "old")]);
+    let path = file.clone();
+    let mut exporter = Exporter::start(Box::new(move || Config::load(&path)), &time);
+    let before = exporter.first_poll().await;
+    let charges = |metrics: &Metrics| -> Vec<String> {
+        let samples = metrics.samples("teams_pstn_dialout_charge");
+        samples
+            .iter()
+            .map(|sample| {
+                format!(
+                    "{} {} {}",
+                    sample.label("tenant"),
+                    sample.label("user"),
+                    sample.value
+                )
+            })
+            .collect()
+    };
+    let reload =
+        async |exporter: &Exporter| request(exporter.address, "POST", "/-/reload", &[]).await;
+    let polls_of_a = |metrics: &Metrics| {
+        let sample = "teams_pstn_report_polls_total{report=\"dialout\",tenant=\"a\"}";
+        metrics.value(sample).to_owned()
+    };
+    assert_eq!(
+        charges(&before),
+        ["a ann@contoso.com 1.25", "b bob@contoso.com 1.25"]
+    );
+    assert_eq!(before.value(SUCCESSFUL), "1");
+
+    // A bad file changes nothing, and says so.
+    let asked = simulator.counts().received;
+    fs::write(&file, "tenants:\n- name: a\n  bogus: 1\n").unwrap();
+    let answer = reload(&exporter).await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.body.contains("config.yml:3: "), "{}", answer.body);
+    let refused = exporter
+        .scrape_when(|metrics| metrics.value(SUCCESSFUL) == "0")
+        .await;
+    assert_eq!(refused.of_report(), before.of_report());
+    assert_eq!(refused.value(RELOADED), before.value(RELOADED));
+    assert_eq!(simulator.counts().received, asked);
+
+    // One goes, one comes, one stays as it is.
+    configure(&[("a", TENANT, "old"), ("c", C, "old")]);
+    assert_eq!(reload(&exporter).await.status, 200);
+    exporter
+        .until(|snapshot| {
+            snapshot.states().len() == 2 && snapshot.states()[1].tenant.as_deref() == Some("c")
+        })
+        .await;
+    let changed = exporter.first_poll().await;
+    assert_eq!(
+        charges(&changed),
+        ["a ann@contoso.com 1.25", "c cid@contoso.com 1.25"]
+    );
+    assert_eq!(changed.value(SUCCESSFUL), "1");
+    assert!(changed.value(RELOADED) >= before.value(RELOADED));
+    assert_eq!(polls_of_a(&changed), "1");
+    assert!(!changed.0.contains("tenant=\"b\""), "{}", changed.0);
+
+    // One changes: it starts anew with what it knows, though Graph says no.
+    simulator.push_fault(When::graph().tenant(TENANT), Fault::EmptyForbidden);
+    configure(&[("a", TENANT, "new"), ("c", C, "old")]);
+    assert_eq!(reload(&exporter).await.status, 200);
+    let known = exporter
+        .scrape_when(|metrics| polls_of_a(metrics) == "2")
+        .await;
+    assert_eq!(known.of_report(), changed.of_report());
+    assert_eq!(
+        known.value("teams_pstn_report_up{report=\"dialout\",tenant=\"a\"}"),
+        "0"
+    );
+    assert_eq!(
+        known.value("teams_pstn_report_up{report=\"dialout\",tenant=\"c\"}"),
+        "1"
+    );
+
+    // The name of a tenant now stands for another: numbers of the old one are not shown again.
+    simulator.push_fault(When::graph().tenant(B).always(), Fault::EmptyForbidden);
+    configure(&[("a", B, "new"), ("c", C, "old")]);
+    assert_eq!(reload(&exporter).await.status, 200);
+    let other = exporter.scrape_when(|metrics| metrics.value("teams_pstn_report_failures_total{reason=\"forbidden\",report=\"dialout\",tenant=\"a\"}") == "1" && polls_of_a(metrics) == "1").await;
+    assert_eq!(charges(&other), ["c cid@contoso.com 1.25"]);
+
+    let refused = exporter.get("/-/reload").await;
+    assert_eq!(refused.status, 405);
+    assert!(
+        refused.head.to_lowercase().contains("allow: post"),
+        "{}",
+        refused.head
+    );
 }

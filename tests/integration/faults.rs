@@ -10,7 +10,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::simulator::faults::{ErrorBody, Fault, When};
 use teams_pstn_exporter::simulator::world::World;
 
-use crate::harness::{Log, Metrics, Setup};
+use crate::harness::{Exporter, Log, Metrics, Setup};
 
 /// Something that happens from the second poll on, and what the daemon makes of it.
 struct Case {
@@ -111,6 +111,7 @@ fn bad_row(json: &str) -> Fault {
 
 /// Two pages of two rows and one, so a good poll is `200=2`.
 #[rustfmt::skip]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     let graph = When::graph;
     let always = || When::graph().always();
@@ -347,4 +348,32 @@ async fn check(case: &Case) {
 
 fn seconds(metrics: &Metrics, metric: &str) -> f64 {
     metrics.report(metric).parse().expect("a number")
+}
+
+/// A token goes to the origin of the Graph root and nowhere else, however another is named.
+#[tokio::test(start_paused = true)]
+async fn nobody_else_is_asked() {
+    let setup = Setup::of(World::Rows { count: 3 });
+    let (elsewhere, _) = setup.simulate().await;
+    let url = |path: &str| format!("{}{path}", elsewhere.url());
+    let port = elsewhere.address().port();
+    for fault in [
+        Fault::ForeignNextLink(url("/beta/communications/callRecords/x?$skip=2")),
+        Fault::ForeignNextLink(format!("//127.0.0.1:{port}/beta/x")),
+        Fault::ForeignNextLink(format!("http:\\\\127.0.0.1:{port}\\beta\\x")),
+        Fault::ForeignNextLink(format!("\t//127.0.0.1:{port}/beta/x")),
+        Fault::Redirect(url("/beta/communications/callRecords/x")),
+    ] {
+        let (simulator, mut exporter, _) = setup.start().await;
+        exporter.first_poll().await;
+        simulator.push_fault(When::graph(), fault.clone());
+        assert_eq!(exporter.next_poll().await.report("up"), "0", "{fault:?}");
+    }
+    // A redirect of the token request would take the secret along.
+    let (simulator, time) = setup.simulate().await;
+    simulator.push_fault(When::token(), Fault::Redirect(url("/x/oauth2/v2.0/token")));
+    let config = crate::harness::config(&simulator);
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    assert_eq!(exporter.first_poll().await.report("up"), "0");
+    assert_eq!(elsewhere.requests(), []);
 }

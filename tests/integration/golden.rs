@@ -14,6 +14,7 @@ use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, request};
+use crate::tools::promtool;
 
 #[tokio::test(start_paused = true)]
 async fn reports_by_golden_file() {
@@ -124,6 +125,10 @@ async fn check(name: &str, exporter: &Exporter) {
         let answer = request(exporter.address, "GET", "/metrics", &[("Accept", accept)]).await;
         let found = Metrics(answer.body).families(STEADY);
         let path = folder("golden").join(format!("{name}.{format}.prom"));
+        if format == "text" {
+            let said = promtool(&found);
+            assert!(said.is_none_or(|said| said.is_empty()), "{name}");
+        }
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&path, &found).unwrap();
         }

@@ -31,7 +31,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 pub(crate) const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
-pub(crate) const SECRET: &str = "s3cret~of.a-known_value";
+pub(crate) const SECRET: &str = "s3cret~of.a+known/value=";
 
 /// On this day the tests take place, unless they say otherwise.
 pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
@@ -78,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) page_size: usize,
     pub(crate) token_lifetime: u32,
     pub(crate) now: &'static str,
+    /// Tenants besides [`TENANT`], with the same application and secret.
+    pub(crate) others: Vec<(&'static str, World)>,
     pub(crate) change: fn(&mut Config),
 }
 
@@ -88,6 +90,7 @@ impl Setup {
             page_size: 1_000,
             token_lifetime: 3_599,
             now: NOW,
+            others: Vec::new(),
             change: |_| {},
         }
     }
@@ -102,9 +105,11 @@ impl Setup {
     /// The simulator on an address, which may have been another's.
     pub(crate) async fn simulate_at(&self, listen: SocketAddr, time: &Time) -> Simulator {
         let clock = time.clock();
+        let tenant = |id: &str, world: &World| Tenant::new(id, CLIENT, SECRET, world.clone());
+        let others = self.others.iter().map(|(id, world)| tenant(id, world));
         Simulator::start(simulator::Options {
             listen,
-            tenants: vec![Tenant::new(TENANT, CLIENT, SECRET, self.world.clone())],
+            tenants: others.chain([tenant(TENANT, &self.world)]).collect(),
             page_size: self.page_size,
             token_lifetime: self.token_lifetime,
             ..simulator::Options::new(move || clock.now())
@@ -211,6 +216,17 @@ impl Exporter {
         let answer = self.get("/metrics").await;
         assert_eq!(answer.status, 200);
         Metrics(answer.body)
+    }
+
+    /// Scrapes after every publication until the answer is such.
+    pub(crate) async fn scrape_when(&mut self, such: impl Fn(&Metrics) -> bool) -> Metrics {
+        loop {
+            let metrics = self.scrape().await;
+            if such(&metrics) {
+                return metrics;
+            }
+            assert!(self.subscriber.changed().await, "the daemon is gone");
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
