@@ -92,8 +92,10 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         eprintln!("teams-pstn-exporter: {}", Chain(self));
         match self {
-            Self::Config(_) | Self::WebConfig(_) | Self::Fleet(_) => ExitCode::from(2),
-            Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
+            Self::Config(_)
+            | Self::WebConfig(_)
+            | Self::Fleet(_)
+            | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }

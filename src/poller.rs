@@ -134,13 +134,22 @@ impl Poller {
                 .expect("never closed");
             let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
             let tick = self.next_tick(started);
-            for memory in &self.memories {
-                let report = lock(memory).report;
-                match report {
-                    ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
+            let polls = async {
+                for memory in &self.memories {
+                    let report = lock(memory).report;
+                    match report {
+                        ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
+                    }
                 }
-            }
+            };
+            tokio::pin!(polls);
+            // Whoever takes long gives the place up and goes on without it: a few tenants that stall must not keep all
+            // others waiting for as long as `poll.timeout`.
+            let in_time = tokio::time::timeout(PERMIT_PATIENCE, &mut polls).await;
             drop(permit);
+            if in_time.is_err() {
+                polls.await;
+            }
             self.sleep_until(self.next_tick(started), period.end())
                 .await;
         }
@@ -395,6 +404,10 @@ fn log_failure(
 fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a poll keeps its place: a tenant of thousands of users is done by then, and one that is not waits for an
+/// answer and holds little.
+const PERMIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);

@@ -150,7 +150,7 @@ impl Page<'_, '_> {
         let Envelope { next } = decoded.map_err(|stop| match stop {
             Stop::Callback(error) => DecodeError::Row(error),
             Stop::RowLimit => Error::limit(about.page, "rows", rows_max).into(),
-            Stop::Json { row, source } => Error::malformed(about, row, source).into(),
+            Stop::Json { row, source } => Error::malformed(about, row, unquoted(&source)).into(),
         })?;
         let Some(link) = next else {
             pages.state = State::End;
@@ -170,6 +170,19 @@ impl Page<'_, '_> {
     pub fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
         Some(date.into())
+    }
+}
+
+/// What serde says, without the text that it found and quotes: that may be a person's name, which must not get into a
+/// log. Where it is found is said, and that suffices.
+fn unquoted(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // What was expected is in this program's words, so the last such end is the real one.
+    match (text.find("string \""), text.rfind("\", expected ")) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}string{}", &text[..start], &text[end + 1..])
+        }
+        _ => text,
     }
 }
 
