@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::config::args::{Args, CheckFormat, Command};
+use teams_pstn_exporter::config::args::{Args, Command};
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
@@ -37,21 +37,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
             Ok((demo.load(), Some(demo)))
         })?,
-        Some(Command::Check { format }) => return Ok(preflight(&load, *format)?.exit_code()),
+        Some(Command::Check { format }) => return Ok(check::run_alone(&load, *format)?.exit_code()),
         Some(Command::Pseudonym { users }) => {
             pseudonym::write(&load()?, users, &mut std::io::stdout())?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn preflight(load: &Load, format: CheckFormat) -> Result<check::Outcome, Failure> {
-    let runtime = runtime()?;
-    let mut out = std::io::stdout();
-    let outcome = runtime.block_on(check::run(load, format, Clock::system(), &mut out))?;
-    // A name server that does not answer holds a thread, which nobody waits for any more.
-    runtime.shutdown_background();
-    Ok(outcome)
 }
 
 /// Where the configuration comes from: the file, else the environment.
@@ -71,7 +62,11 @@ fn serve(
 ) -> Result<(), Failure> {
     // Before there are threads: sockets that systemd hands over are taken out of the environment.
     let bound = Bound::bind(&args.listen())?;
-    runtime()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
         let (load, demo) = prepare().await?;
         let options = Options {
@@ -87,13 +82,6 @@ fn serve(
         }
         daemon.run(hangups, stop).await
     })
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
 }
 
 /// Scrapes are a write each and polls wait for the network: two threads keep both moving on any machine.

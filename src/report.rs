@@ -282,9 +282,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Enough of a literal to find it in the source.
+/// Enough of a number to find it in the source; of anything else only what it is, for it may be a person's name.
 fn excerpt(literal: &str) -> String {
-    literal.chars().take(60).collect()
+    match literal.as_bytes().first() {
+        Some(b'{') => "an object".to_owned(),
+        Some(b'[') => "a list".to_owned(),
+        Some(b'"') if literal.contains(|c: char| !"\"+-.0123456789eE".contains(c)) => {
+            "a text".to_owned()
+        }
+        _ => literal.chars().take(60).collect(),
+    }
 }
 
 /// Calls and seconds of one row: far above the `Int32` that the documentation gives them, and low enough that the sum of

@@ -78,7 +78,7 @@ impl Tenant {
         };
         told.clock();
         let token = authority && told.token().await;
-        let size = if token && root {
+        let expected = if token && root {
             told.reports().await
         } else {
             Size::unknown()
@@ -86,7 +86,7 @@ impl Tenant {
         let Told { findings, .. } = told;
         let name = self.name.as_deref();
         let findings = findings.into_iter().map(|finding| finding.of(name));
-        (findings.collect(), size)
+        (findings.collect(), expected)
     }
 }
 

@@ -208,7 +208,8 @@ fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
         if let Some(tls) = tls {
             return Some(match tls {
                 rustls::Error::InvalidCertificate(wrong) => match wrong {
-                    Wrong::UnknownIssuer => Certificate::Unknown,
+                    // A signature that does not fit is one by another CA of the same name.
+                    Wrong::UnknownIssuer | Wrong::BadSignature => Certificate::Unknown,
                     Wrong::Expired
                     | Wrong::ExpiredContext { .. }
                     | Wrong::NotValidYet

@@ -1,5 +1,7 @@
 //! `check` and `pseudonym`, as programs.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
@@ -284,7 +286,7 @@ async fn a_missing_permission_is_a_hint_and_then_a_failure() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = folder(simulator.url(), "");
     simulator.change(TENANT, |tenant| {
-        tenant.roles = vec!["User.Read.All".to_owned()]
+        tenant.roles = vec!["User.Read.All".to_owned()];
     });
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
     assert_eq!(code, 1, "{said}");
@@ -297,7 +299,7 @@ async fn a_missing_permission_is_a_hint_and_then_a_failure() {
         "{said}"
     );
     simulator.change(TENANT, |tenant| {
-        tenant.roles = vec!["CallRecords.Read.All".to_owned()]
+        tenant.roles = vec!["CallRecords.Read.All".to_owned()];
     });
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
@@ -428,9 +430,7 @@ async fn tenants_come_in_the_order_of_the_configuration() {
     let folder = folder(url, "");
     let mut text = "tenants:\n".to_owned();
     for (number, id) in ids.iter().enumerate() {
-        text += &format!(
-            "  - {{name: t{number}, tenant_id: {id}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}\n"
-        );
+        writeln!(text, "  - {{name: t{number}, tenant_id: {id}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}").unwrap();
     }
     folder.write("c.yml", text);
     simulator.push_fault(

@@ -10,9 +10,8 @@ use std::time::Duration;
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::daemon::{Daemon, Options};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::server::{Bound, Listen};
+use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals;
-use teams_pstn_exporter::simulator::scenario::Scenario;
 use teams_pstn_exporter::simulator::world::{Table, World};
 use teams_pstn_exporter::simulator::{self, Simulator};
 use teams_pstn_exporter::snapshot::{Snapshot, State, Subscriber};
@@ -27,7 +26,7 @@ pub(crate) const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
 pub(crate) const SECRET: &str = "Th1s~is.a-secret_value";
 
 /// More than any of these tests needs, on a machine that does ten other things.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 /// A folder of files that a configuration names.
 pub(crate) struct Folder(TempDir);
@@ -98,15 +97,6 @@ pub(crate) const NAMES: [&str; 8] = [
     "ottilie", "quaver", "zebedee", "thrum", "ximena", "plonk", "@contoso", "jasper",
 ];
 
-/// A company whose report is the same until the month ends.
-pub(crate) fn company(seed: u64, users: u32) -> World {
-    World::company(Scenario {
-        seed,
-        users,
-        calls_per_hour: 40,
-    })
-}
-
 /// A configuration of the usual tenant at `url`, with these lines for its credential and these at the end.
 pub(crate) fn config(url: &str, credential: &str, more: &str) -> String {
     format!(
@@ -167,7 +157,7 @@ impl Running {
         let listen = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
         let bound = Bound::bind(&listen).unwrap();
         let options = Options {
-            telemetry_path: Default::default(),
+            telemetry_path: TelemetryPath::default(),
             requests_max: 40,
             web_config: None,
             clock: Clock::system(),
@@ -196,9 +186,12 @@ impl Running {
                 assert!(self.subscriber.changed().await, "the daemon ended");
             }
         };
-        if tokio::time::timeout(LONG, wait).await.is_err() {
-            panic!("never {what}: {:#?}", self.subscriber.latest().states());
-        }
+        let in_time = tokio::time::timeout(LONG, wait).await.is_ok();
+        assert!(
+            in_time,
+            "never {what}: {:#?}",
+            self.subscriber.latest().states()
+        );
     }
 
     /// Waits for the next poll of every tenant that begins from now on.

@@ -37,7 +37,7 @@ pub(crate) const SECRET: &str = "s3cret~of.a+known/value=";
 pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 
 /// Long enough for a loaded machine to answer a scrape before the paused clock gets there, a second a step.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(60);
+pub(crate) const INTERVAL: Duration = Duration::from_mins(1);
 
 /// A wall clock that goes with tokio's and can be set.
 #[derive(Clone)]

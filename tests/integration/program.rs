@@ -100,7 +100,7 @@ async fn rest<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, said: &mut 
 }
 
 /// Not waited for but where a test fails: so that it does so with a word.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The address on loopback in a line.
 fn address(line: &str) -> SocketAddr {

@@ -67,7 +67,7 @@ fn a_row_that_cannot_be_counted_fails_the_report() {
     );
     check(
         r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":"a lot"}"#,
-        "totalCallCharge is \"a lot\"",
+        "totalCallCharge is a text",
     );
     check(
         r#"{"totalCalls":1,"totalCallSeconds":2,"totalCallCharge":1e400}"#,
