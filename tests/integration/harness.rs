@@ -153,6 +153,11 @@ pub(crate) struct Answer {
 
 impl Exporter {
     pub(crate) fn start(load: Load, time: &Time) -> Self {
+        Self::start_with(load, time, false)
+    }
+
+    /// With the period before, which most tests do without since it is more requests.
+    pub(crate) fn start_with(load: Load, time: &Time, previous: bool) -> Self {
         let address = "127.0.0.1:0".parse().expect("an address");
         let bound = Bound::bind(&Listen::Addresses(vec![address])).expect("a free port");
         let options = Options {
@@ -160,7 +165,7 @@ impl Exporter {
             requests_max: 40,
             web_config: None,
             clock: time.clock(),
-            previous: false,
+            previous,
         };
         let daemon = Daemon::start(bound, options, load).expect("a good configuration");
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());

@@ -10,6 +10,7 @@ mod config;
 mod contract;
 mod credentials;
 mod daemon;
+mod decisions;
 mod exporter;
 mod exposition;
 mod faults;
