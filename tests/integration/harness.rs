@@ -39,6 +39,9 @@ pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 /// Long enough for a loaded machine to answer a scrape before the paused clock gets there, a second a step.
 pub(crate) const INTERVAL: Duration = Duration::from_mins(1);
 
+/// Longer by the paused clock than any poll takes: a test that waits in vain ends with a word.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
 /// A wall clock that goes with tokio's and can be set.
 #[derive(Clone)]
 pub(crate) struct Time {
@@ -184,9 +187,16 @@ impl Exporter {
 
     /// Waits until what is published is such.
     pub(crate) async fn until(&mut self, such: impl Fn(&Snapshot) -> bool) {
+        let begun = Instant::now();
         while !such(&self.subscriber.latest()) {
-            assert!(self.subscriber.changed().await, "the daemon is gone");
+            self.changed(begun).await;
         }
+    }
+
+    async fn changed(&mut self, begun: Instant) {
+        assert!(self.subscriber.changed().await, "the daemon is gone");
+        let states = self.subscriber.latest().states().to_vec();
+        assert!(begun.elapsed() < PATIENCE, "it never comes: {states:#?}");
     }
 
     /// Waits until every report was tried, and says what is published then.
@@ -225,12 +235,13 @@ impl Exporter {
 
     /// Scrapes after every publication until the answer is such.
     pub(crate) async fn scrape_when(&mut self, such: impl Fn(&Metrics) -> bool) -> Metrics {
+        let begun = Instant::now();
         loop {
             let metrics = self.scrape().await;
             if such(&metrics) {
                 return metrics;
             }
-            assert!(self.subscriber.changed().await, "the daemon is gone");
+            self.changed(begun).await;
         }
     }
 
