@@ -180,7 +180,7 @@ fn described(config: &Config) -> String {
 }
 
 /// A preflight is waited for by a person or by a deployment: longer than any step takes that succeeds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tenants that are checked side by side.
 const TENANTS_MAX: usize = 16;

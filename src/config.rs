@@ -253,8 +253,8 @@ impl Config {
 impl Default for Poll {
     fn default() -> Self {
         Self {
-            interval: Duration::from_secs(60 * 60),
-            timeout: Duration::from_secs(5 * 60),
+            interval: Duration::from_hours(1),
+            timeout: Duration::from_mins(5),
         }
     }
 }

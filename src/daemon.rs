@@ -34,6 +34,8 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The time of day.
     pub clock: Clock,
+    /// Whether the period before is fetched too; who counts requests may do without.
+    pub previous: bool,
 }
 
 /// Reads the configuration: at the start, and again at every reload.
@@ -117,11 +119,17 @@ impl Daemon {
                 telemetry: Arc::clone(&telemetry),
                 clock: options.clock.clone(),
                 permits: Arc::new(Semaphore::new(POLLS_MAX)),
+                previous: options.previous,
             },
             http,
         );
+        for address in bound.addresses() {
+            tracing::info!(%address, "listening");
+        }
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
+        // Before anyone can ask: else the first scrape might find no counter to count from.
+        publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let site = Site {
             subscriber: publisher.subscribe(),
@@ -195,6 +203,10 @@ impl Daemon {
             publisher.touch();
             outcome
         };
+        let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
+        for address in bound.addresses() {
+            tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
+        }
         let mut publishing = tokio::spawn(Arc::clone(&publisher).run());
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
         loop {
@@ -220,5 +232,5 @@ impl Daemon {
 }
 
 /// Polls that run side by side, over all tenants: enough to hide the network's latency, few enough that their memory,
-/// some 300 bytes a row, stays bounded.
+/// some 300 bytes a row, stays bounded. (One that takes longer than most no longer counts, see the poller.)
 const POLLS_MAX: usize = 8;

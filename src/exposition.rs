@@ -355,7 +355,7 @@ mod tests {
     fn rows_of_a_sheet() {
         let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
         sheet.row(b"", |index, out| {
-            out.push(b'0' + u8::try_from(index).unwrap())
+            out.push(b'0' + u8::try_from(index).unwrap());
         });
         let mut labels = Vec::new();
         write_label("currency", "EUR", &mut labels);

@@ -263,6 +263,7 @@ impl Error {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Token(error) => error.remedy(),
+            Self::Transport { source, .. } => http::connect_remedy(source),
             Self::Status(answer) => answer.remedy(),
             _ => None,
         }

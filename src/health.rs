@@ -100,10 +100,10 @@ impl Health {
         };
         gauge(&UP, &|out| out.push(if self.up { b'1' } else { b'0' }));
         gauge(&LAST_SUCCESS, &|out| {
-            write_time(self.last_success.unwrap_or_default(), out)
+            write_time(self.last_success.unwrap_or_default(), out);
         });
         gauge(&LAST_ATTEMPT, &|out| {
-            write_time(self.last_attempt.unwrap_or_default(), out)
+            write_time(self.last_attempt.unwrap_or_default(), out);
         });
         gauge(&DURATION, &|out| write_float(self.duration_seconds, out));
         gauge(&ROWS, &|out| write_count(self.rows, out));
@@ -136,12 +136,12 @@ pub(crate) fn period_samples(
 ) -> Vec<Samples> {
     let labels = labels(tenant, Some(report));
     let start = single(&PERIOD_START, &labels, &|out| {
-        write_time(period.start(), out)
+        write_time(period.start(), out);
     });
     start
         .into_iter()
         .chain(single(&PERIOD_END, &labels, &|out| {
-            write_time(period.end(), out)
+            write_time(period.end(), out);
         }))
         .collect()
 }

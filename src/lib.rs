@@ -1,25 +1,64 @@
 //! Prometheus exporter for the telephony cost of Microsoft Teams.
+//!
+//! # The line
+//!
+//! ```text
+//! tick → BillingPeriod → Window → Graph::pages → Row → Totals → Rendered → Publisher → Snapshot → watch → GET /metrics
+//! ```
+//!
+//! Nothing flows back. The [`server`] cannot start a poll, a [`report`] cannot see HTTP, [`graph`] cannot see money. The
+//! [`poller`] is the only place where the parts meet; whoever has read it and this page can explain the program.
+//!
+//! # What always holds
+//!
+//! - **Half a report has no name.** A report's totals are a local value of one poll; dropping it on an error is the
+//!   rollback. What is published is complete, and stays until the next complete one replaces it.
+//! - **Numbers and the period they belong to change in one step**, because they are in one [`snapshot`], together with
+//!   what is said about the poll that brought them.
+//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal, adds without rounding in any
+//!   order, and no float arithmetic is compiled in it or in a report. Currencies never meet in a sum, as the currency is
+//!   part of the key.
+//! - **The bearer token goes to one origin.** A link to the next page leads to the configured root or nowhere; redirects
+//!   are not followed.
+//! - **A scrape does no I/O and waits for nobody.** Everything is rendered and compressed when it changes; a scrape
+//!   clones references and writes.
+//! - **Everything has a limit**, a constant with one sentence why.
+//! - **Time is passed in** as a [`period::Clock`]; only tokio's monotonic clock is read elsewhere.
+//!
+//! # Who may know whom
+//!
+//! `money`, `period`, `graph`, `gzip` and `simulator` know no sibling. `report` knows `graph`, `money`, `period` and
+//! `exposition`; `poller` knows these and `config`, `health`, `snapshot` and `telemetry`; `server` knows what it serves,
+//! `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest is used under `graph` only, hyper in
+//! `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and where its families are written.
+//! A test holds the code against the whole table, `tests/integration/structure.rs`.
 
-pub mod check;
 pub mod config;
-pub mod daemon;
-pub mod demo;
-pub mod exposition;
-pub mod graph;
-mod gzip;
-mod health;
-pub mod logging;
-pub mod signals;
 
 pub mod money;
 pub mod period;
-pub mod poller;
-pub mod pseudonym;
+
+pub mod graph;
 pub mod report;
-pub mod server;
-pub mod simulator;
+
+pub mod exposition;
+mod gzip;
+mod health;
 pub mod snapshot;
 pub mod telemetry;
+
+pub mod poller;
+pub mod server;
+
+pub mod check;
+pub mod daemon;
+pub mod pseudonym;
+
+pub mod logging;
+pub mod signals;
+
+pub mod demo;
+pub mod simulator;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

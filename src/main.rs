@@ -74,6 +74,7 @@ fn serve(
             requests_max: args.max_requests.get(),
             web_config,
             clock: Clock::system(),
+            previous: true,
         };
         let daemon = Daemon::start(bound, options, load)?;
         if let Some(demo) = &demo {

@@ -53,9 +53,10 @@ impl Amount {
         if !is_plain_number(mantissa) {
             return Err(AmountError::NotANumber);
         }
-        let significant = match mantissa.contains('.') {
-            true => mantissa.trim_end_matches('0').trim_end_matches('.'),
-            false => mantissa,
+        let significant = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
         };
         let decimal = Decimal::from_str_exact(significant).map_err(|_| AmountError::Inexact)?;
         shifted(decimal, exponent).map(Self)
@@ -103,16 +104,18 @@ impl Sum {
         }
     }
 
-    /// `self` as a share of `of` in whole percent, rounded down, from 0 to 100; none where `of` is not above zero.
+    /// `self` as a share of `of` in whole percent, rounded, from 0 to 100; none where `of` is not above zero.
     pub fn percent_of(self, of: Self) -> Option<u8> {
         if of <= Self::default() {
             return None;
         }
-        let hundredths = |sum: Self| {
-            sum.whole.saturating_mul(100)
-                + i128::try_from(sum.fraction / (UNIT / 100)).expect("below 100")
+        // Ten-thousandths are fine enough for a percentage, and leave room to multiply.
+        let scaled = |sum: Self| {
+            let fraction = i128::try_from(sum.fraction / (UNIT / 10_000)).expect("below 10,000");
+            sum.whole.saturating_mul(10_000).saturating_add(fraction)
         };
-        let share = hundredths(self).saturating_mul(100) / hundredths(of).max(1);
+        let (part, whole) = (scaled(self), scaled(of).max(1));
+        let share = part.saturating_mul(200).saturating_add(whole) / whole.saturating_mul(2);
         Some(u8::try_from(share.clamp(0, 100)).expect("clamped to 0 to 100"))
     }
 
@@ -487,6 +490,9 @@ mod tests {
             assert_eq!(sum(part).percent_of(sum(of)), percent, "{part} of {of}");
         };
         check("1", "3", Some(33));
+        check("2", "3", Some(67));
+        check("0.005", "1", Some(1));
+        check("0.0049", "1", Some(0));
         check("3", "3", Some(100));
         check("0", "3", Some(0));
         check("-1", "3", Some(0));

@@ -7,7 +7,9 @@
 //! Stopping it is dropping it: it only reads, and publishes whole values.
 
 pub(crate) mod fleet;
+mod previous;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,11 +22,14 @@ use crate::graph::tally::Tally;
 use crate::graph::{self, Chain, FailureReason, Graph};
 use crate::health::{Health, expiry_samples, period_samples};
 use crate::period::{BillingPeriod, Clock, CycleDay, Window};
+use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::labels::{Kept, Naming, View};
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 use crate::snapshot::{Failure, Key, Publisher, State, Summary};
 use crate::telemetry::Telemetry;
+
+use previous::Previous;
 
 pub use fleet::{Fleet, FleetError};
 
@@ -39,6 +44,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Polls that run side by side, over all tenants.
     pub permits: Arc<Semaphore>,
+    /// Whether the period before is fetched too.
+    pub previous: bool,
 }
 
 /// How one tenant is polled.
@@ -60,6 +67,8 @@ pub struct Plan {
     pub naming: Naming,
     /// Series per report; what is beyond is folded.
     pub series_max: usize,
+    /// The budgets of the tenant.
+    pub budgets: Vec<Budget>,
     /// When the credential expires, where the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
 }
@@ -79,6 +88,11 @@ pub(crate) struct Memory {
     kept: Kept,
     summary: Option<Arc<Summary>>,
     failure: Option<Failure>,
+    /// What is published of the current period.
+    current: Vec<Samples>,
+    previous: Previous,
+    /// The configuration has changed so that nothing of this may be published any more.
+    retired: bool,
 }
 
 /// Written by one poller only; never locked across an await.
@@ -113,7 +127,7 @@ impl Poller {
             memories,
         };
         for memory in &poller.memories {
-            poller.publish(&lock(memory), None, None);
+            poller.publish(&lock(memory), None);
         }
         poller
     }
@@ -133,25 +147,24 @@ impl Poller {
                 .await
                 .expect("never closed");
             let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
-            let tick = self.next_tick(started);
-            let polls = async {
-                for memory in &self.memories {
-                    let report = lock(memory).report;
-                    match report {
-                        ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
-                    }
-                }
-            };
-            tokio::pin!(polls);
-            // Whoever takes long gives the place up and goes on without it: a few tenants that stall must not keep all
-            // others waiting for as long as `poll.timeout`.
-            let in_time = tokio::time::timeout(PERMIT_PATIENCE, &mut polls).await;
+            let mut polling = pin!(self.poll_all(period, self.next_tick(started)));
+            let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
+            // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
             drop(permit);
             if in_time.is_err() {
-                polls.await;
+                polling.await;
             }
             self.sleep_until(self.next_tick(started), period.end())
                 .await;
+        }
+    }
+
+    async fn poll_all(&self, period: BillingPeriod, tick: Instant) {
+        for memory in &self.memories {
+            let report = lock(memory).report;
+            match report {
+                ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
+            }
         }
     }
 
@@ -170,21 +183,69 @@ impl Poller {
             Ok(rendered) => log_success(tenant, R::KIND, period, rendered, &tally, duration),
             Err(failed) => log_failure(tenant, R::KIND, period, failed, duration),
         }
+        let previous_is_due = {
+            let mut memory = lock(memory);
+            let succeeded = outcome.is_ok();
+            memory.health.polls += 1;
+            memory.health.last_attempt = Some(begun);
+            memory.health.duration_seconds = duration.as_secs_f64();
+            memory.health.up = succeeded;
+            match outcome {
+                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, tenant),
+                Err(failed) => memory.fail(failed),
+            }
+            self.publish(&memory, Some(self.due(tick, period)));
+            succeeded && self.shared.previous && memory.previous.is_due(begun)
+        };
+        if previous_is_due {
+            self.poll_previous::<R>(memory, period, tick).await;
+        }
+    }
+
+    /// One poll of the period before; where it fails, what is known of that stays, and the next poll tries again.
+    async fn poll_previous<R: Report>(
+        &self,
+        memory: &SharedMemory,
+        current: BillingPeriod,
+        tick: Instant,
+    ) {
+        let (begun, start) = (self.shared.clock.now(), Instant::now());
+        let period = current.previous();
+        let tally = Tally::default();
+        let outcome = self
+            .fetch::<R>(
+                period,
+                begun,
+                start + self.plan.timeout,
+                Kept::default(),
+                &tally,
+            )
+            .await;
+        self.shared.telemetry.add(&tally);
+        let tenant = self.plan.tenant.as_deref();
         let mut memory = lock(memory);
         memory.health.polls += 1;
-        memory.health.last_attempt = Some(begun);
-        memory.health.duration_seconds = duration.as_secs_f64();
-        memory.health.up = outcome.is_ok();
-        let samples = match outcome {
-            Ok(rendered) => Some(memory.succeed(rendered, period, begun, &tally, tenant)),
-            Err(failed) => {
-                memory.fail(failed);
-                None
+        match outcome {
+            Ok(rendered) => {
+                log_success(tenant, R::KIND, period, &rendered, &tally, start.elapsed());
+                memory.previous.replace(period, rendered.closing, begun);
             }
-        };
-        let due = self.shared.clock.now()
-            + TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
-        self.publish(&memory, samples, Some(due.min(period.end())));
+            Err(failed) => {
+                log_failure(tenant, R::KIND, period, &failed, start.elapsed());
+                memory.health.failures[failed.reason as usize] += 1;
+            }
+        }
+        self.publish(&memory, Some(self.due(tick, current)));
+    }
+
+    /// When the next poll is due, by the wall clock.
+    fn due(&self, tick: Instant, period: BillingPeriod) -> DateTime<Utc> {
+        let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
+        self.shared
+            .clock
+            .now()
+            .checked_add_signed(left)
+            .map_or(period.end(), |due| due.min(period.end()))
     }
 
     /// The report of the period up to now: complete, or not at all.
@@ -203,14 +264,14 @@ impl Poller {
         )
         .await
         .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
-        let (tenant, naming) = (self.plan.tenant.clone(), self.plan.naming.clone());
-        let series_max = self.plan.series_max;
+        let plan = Arc::clone(&self.plan);
         // Sorting and compressing a large report takes long enough to be felt by a scrape on the same thread.
         let rendered = tokio::task::spawn_blocking(move || {
             let view = View {
-                tenant: tenant.as_deref(),
-                naming: &naming,
-                series_max,
+                tenant: plan.tenant.as_deref(),
+                naming: &plan.naming,
+                series_max: plan.series_max,
+                budgets: &plan.budgets,
                 kept: &kept,
             };
             R::render(totals, &view)
@@ -218,12 +279,10 @@ impl Poller {
         Ok(rendered.await.expect("rendering does not panic"))
     }
 
-    fn publish(
-        &self,
-        memory: &Memory,
-        samples: Option<Vec<Samples>>,
-        next_poll: Option<DateTime<Utc>>,
-    ) {
+    fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
+        if memory.retired {
+            return;
+        }
         let tenant = self.plan.tenant.as_deref();
         let publisher = &self.shared.publisher;
         let state = State {
@@ -241,7 +300,12 @@ impl Poller {
         };
         publisher.update(
             key,
-            samples,
+            memory
+                .current
+                .iter()
+                .cloned()
+                .chain(memory.previous.samples())
+                .collect(),
             memory.health.samples(tenant, memory.report),
             Some(state),
         );
@@ -260,7 +324,7 @@ impl Poller {
         };
         publisher.update(
             key,
-            None,
+            Vec::new(),
             expiry_samples(tenant, token_expiry, credential_expiry),
             None,
         );
@@ -302,7 +366,17 @@ impl Memory {
             kept,
             summary: None,
             failure: None,
+            current: Vec::new(),
+            previous: Previous::default(),
+            retired: false,
         }))
+    }
+
+    /// From now on a poll that is still under way publishes nothing.
+    pub(crate) fn retire(memories: &[SharedMemory]) {
+        for memory in memories {
+            lock(memory).retired = true;
+        }
     }
 
     fn fail(&mut self, failed: Failed) {
@@ -310,7 +384,7 @@ impl Memory {
         self.failure = Some(failed.failure);
     }
 
-    /// Remembers a complete report, and returns what is to be published of it.
+    /// Remembers a complete report, and what is to be published of it.
     fn succeed(
         &mut self,
         rendered: Rendered,
@@ -318,7 +392,7 @@ impl Memory {
         begun: DateTime<Utc>,
         tally: &Tally,
         tenant: Option<&str>,
-    ) -> Vec<Samples> {
+    ) {
         self.health.last_success = Some(begun);
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();
@@ -331,9 +405,10 @@ impl Memory {
             spend: rendered.spend,
             top: rendered.top,
         }));
-        let mut samples = rendered.samples;
-        samples.extend(period_samples(tenant, self.report, period));
-        samples
+        self.current = rendered.samples;
+        self.current
+            .extend(period_samples(tenant, self.report, period));
+        self.previous.advance(period, rendered.closing);
     }
 }
 
@@ -405,9 +480,8 @@ fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a poll keeps its place: a tenant of thousands of users is done by then, and one that is not waits for an
-/// answer and holds little.
-const PERMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a poll counts against the number of parallel ones: most are over by then.
+const PERMIT_TIME: Duration = Duration::from_secs(2);
 
 /// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
-const CLOCK_CHECK: Duration = Duration::from_secs(60);
+const CLOCK_CHECK: Duration = Duration::from_mins(1);

@@ -3,6 +3,7 @@
 //! A new report is a file below this one that implements [`Report`], and a variant of [`ReportKind`]; the compiler then
 //! points at the one `match` in the poller. What this module does not do: retry, publish, or know about HTTP.
 
+pub mod budget;
 pub mod dialout;
 pub mod labels;
 mod people;
@@ -56,6 +57,8 @@ pub trait Report {
 pub struct Rendered {
     /// The report's families.
     pub samples: Vec<Samples>,
+    /// The same without users, under the names for a period that has ended.
+    pub closing: Vec<Samples>,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
     /// The ten highest organizers of each currency, highest first; empty where users are not exported.

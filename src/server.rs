@@ -13,7 +13,7 @@
 mod auth;
 mod body;
 mod connection;
-mod page;
+pub mod page;
 mod routes;
 mod tls;
 pub mod web_config;
@@ -291,15 +291,19 @@ async fn accept_one(
     listener: &tokio::net::TcpListener,
     shared: &Shared,
 ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    if shared.connections.available_permits() == 0 {
-        shared.crowded.notify_waiters();
-    }
-    let permit = shared
-        .connections
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore of the connections is never closed");
+    let permit = loop {
+        let permit = shared.connections.clone().acquire_owned();
+        let patience = if shared.connections.available_permits() == 0 {
+            // Again and again, for those that are busy now may be idle the next time.
+            shared.crowded.notify_waiters();
+            CROWDED_PAUSE
+        } else {
+            Duration::MAX
+        };
+        if let Ok(permit) = tokio::time::timeout(patience, permit).await {
+            break permit.expect("the semaphore of the connections is never closed");
+        }
+    };
     let (stream, _) = listener.accept().await?;
     // A response is one write, and what is left of it must not wait for the client's acknowledgement.
     stream.set_nodelay(true)?;
@@ -398,7 +402,7 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(330),
             stall: Duration::from_secs(20),
-            response: Duration::from_secs(240),
+            response: Duration::from_mins(4),
             drain: Duration::from_secs(5),
             web_config_age: Duration::from_secs(1),
         }
@@ -447,6 +451,9 @@ fn inherited() -> Result<Vec<TcpListener>, BindError> {
 
 /// Connections that wait to be accepted: the usual figure of busy servers; the system may lower it.
 const BACKLOG: i32 = 1024;
+
+/// How soon idle connections are asked again to yield: new clients notice no delay.
+const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// After an error of `accept`, which is most likely a lack of file descriptors: others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

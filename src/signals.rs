@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let hangups = Hangups(signal(SignalKind::hangup())?);
+    let hangups = Hangups(Some(signal(SignalKind::hangup())?));
     let stop = async move {
         either(&mut terminate, &mut interrupt).await;
         tokio::spawn(async move {
@@ -25,12 +25,21 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
 
 /// SIGHUPs as they come.
 #[derive(Debug)]
-pub struct Hangups(Signal);
+pub struct Hangups(Option<Signal>);
 
 impl Hangups {
+    /// None ever comes: for a daemon inside another process, whose signals are not its own.
+    pub const fn never() -> Self {
+        Self(None)
+    }
+
     /// Waits for the next one.
     pub async fn next(&mut self) {
-        if self.0.recv().await.is_none() {
+        let next = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if next.is_none() {
             std::future::pending::<()>().await;
         }
     }

@@ -191,23 +191,22 @@ impl Publisher {
         Subscriber(self.sender.subscribe())
     }
 
-    /// Replaces what is known under a key: health and state always, the report's samples where there are new ones.
-    /// What is under the other keys stays as it is.
+    /// Replaces what is known under a key. What is under the other keys stays as it is.
     pub(crate) fn update(
         &self,
         key: Key,
-        report: Option<Vec<Samples>>,
+        report: Vec<Samples>,
         health: Vec<Samples>,
         state: Option<State>,
     ) {
-        let mut slots = self.lock();
-        let slot = slots.entry(key).or_default();
-        if let Some(report) = report {
-            slot.report = report;
-        }
-        slot.health = health;
-        slot.state = state;
-        drop(slots);
+        self.lock().insert(
+            key,
+            Slot {
+                report,
+                health,
+                state,
+            },
+        );
         self.changed.notify_one();
     }
 
@@ -232,9 +231,9 @@ impl Publisher {
             let all = changed.is_ok();
             tokio::task::spawn_blocking(move || {
                 if all {
-                    publisher.publish()
+                    publisher.publish();
                 } else {
-                    publisher.refresh()
+                    publisher.refresh();
                 }
             })
             .await
@@ -243,8 +242,8 @@ impl Publisher {
         }
     }
 
-    /// Puts together and publishes everything anew.
-    fn publish(&self) {
+    /// Puts together and publishes everything anew, now.
+    pub(crate) fn publish(&self) {
         let mut slots = self.lock();
         let kept: u64 = slots
             .values()
@@ -261,6 +260,7 @@ impl Publisher {
         for samples in slots
             .values()
             .flat_map(|slot| slot.report.iter().chain(&slot.health))
+            .filter(|samples| samples.count > 0)
         {
             let entry = families
                 .entry(samples.family.name)
@@ -312,3 +312,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
 /// identity costs an inflation.
 const TEXT_KEPT_MAX: u64 = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

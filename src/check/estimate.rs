@@ -73,6 +73,7 @@ async fn page_of<R: Report>(
             tenant,
             naming: &site.naming,
             series_max: usize::MAX,
+            budgets: &[],
             kept: &Kept::default(),
         },
     );

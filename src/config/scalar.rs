@@ -400,7 +400,7 @@ pub(super) const CHINA: &str =
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
 /// Nothing is waited for longer than a billing period lasts.
-const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]
 mod tests {

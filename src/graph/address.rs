@@ -156,6 +156,10 @@ impl Cloud {
     }
 
     /// Where its Graph is.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses each"
+    )]
     pub fn graph_root(self) -> GraphRoot {
         let root = match self {
             Self::Global => "https://graph.microsoft.com",
@@ -166,6 +170,10 @@ impl Cloud {
     }
 
     /// Where its tokens come from.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses each"
+    )]
     pub fn authority(self) -> AuthorityUrl {
         let authority = match self {
             Self::Global => "https://login.microsoftonline.com",

@@ -34,8 +34,9 @@ pub(crate) enum AssertionError {
     NotRsa,
     #[error("the private key cannot be used: {0}")]
     Key(ring::error::KeyRejected),
+    /// The cause is left out, as it may quote the file.
     #[error("cannot read the PEM of the {0}")]
-    Pem(&'static str, #[source] pem::Error),
+    Pem(&'static str),
     #[error("cannot read the certificate")]
     Certificate(#[source] x509_parser::error::X509Error),
     #[error("the private key belongs to none of the certificates in the file")]
@@ -110,17 +111,15 @@ fn part(value: &impl Serialize) -> String {
 }
 
 fn read_key(text: &[u8]) -> Result<RsaKeyPair, AssertionError> {
-    let der = PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
-        pem::Error::NoItemsFound if contains(text, b"BEGIN ENCRYPTED PRIVATE KEY") => {
-            AssertionError::EncryptedKey
-        }
-        pem::Error::NoItemsFound => AssertionError::NoKey,
-        error => AssertionError::Pem("key", error),
-    })?;
-    // Old tools leave PKCS#1 keys encrypted in a way that only their PEM headers tell.
-    if contains(text, b"Proc-Type: 4,ENCRYPTED") {
+    // PKCS#8 says so in its label, PKCS#1 in a header of the PEM, which is then none that the parser knows.
+    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+    if marks.iter().any(|mark| contains(text, mark)) {
         return Err(AssertionError::EncryptedKey);
     }
+    let der = PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        pem::Error::NoItemsFound => AssertionError::NoKey,
+        _ => AssertionError::Pem("key"),
+    })?;
     let der = Zeroizing::new(der);
     match &*der {
         PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
@@ -139,7 +138,7 @@ fn read_certificate(
 ) -> Result<(CertificateDer<'static>, DateTime<Utc>), AssertionError> {
     let mut found = false;
     for der in CertificateDer::pem_slice_iter(text) {
-        let der = der.map_err(|error| AssertionError::Pem("certificate", error))?;
+        let der = der.map_err(|_| AssertionError::Pem("certificate"))?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&der)
             .map_err(|error| AssertionError::Certificate(error.into()))?;
         found = true;

@@ -85,6 +85,10 @@ pub enum CredentialError {
 impl ManagedIdentityEndpoint {
     /// The endpoint that the environment names, as App Service and Container Apps do by `IDENTITY_ENDPOINT` and
     /// `IDENTITY_HEADER`; else that of virtual machines.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses it"
+    )]
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, CredentialError> {
@@ -233,6 +237,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
 /// Ten certificates with a key fit; what is longer is another kind of file.
 const FILE_MAX: usize = 64 << 10;
 
+/// The link-local address that Azure gives to every virtual machine's endpoint.
+pub(crate) const IMDS_HOST: &str = "169.254.169.254";
 const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 

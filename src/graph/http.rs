@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Response, redirect, tls};
 
-use super::retry::Trouble;
+use super::retry::{Trouble, retry_after};
 
 /// How to connect. [`HttpOptions::default`] is right for Microsoft's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +112,25 @@ pub(crate) fn trouble(error: &reqwest::Error) -> Trouble {
     }
 }
 
+/// What to do about a connection that does not come about.
+pub(crate) fn connect_remedy(error: &reqwest::Error) -> Option<&'static str> {
+    error.is_connect().then_some(
+        "check name resolution, the firewall and HTTPS_PROXY; where a private CA signs, let SSL_CERT_FILE name it",
+    )
+}
+
 /// A header as text, made fit for a log line.
 pub(crate) fn header(response: &Response, name: &str) -> Option<String> {
     let value = response.headers().get(name)?.to_str().ok()?;
     Some(one_line(value, &[]))
+}
+
+/// The wait that `Retry-After` names. A date in it counts from the server's own clock where the answer tells it, else
+/// from `now`, so that a clock that is wrong on either side does no harm.
+pub(crate) fn wait_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+    let text = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+    let date = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+    retry_after(text(RETRY_AFTER)?, date.map_or(now, DateTime::from))
 }
 
 /// Text of a stranger made fit for a log line: one line, bounded, and without the secrets that the stranger was sent.
@@ -134,7 +151,9 @@ pub(crate) fn one_line(text: &str, secrets: &[&str]) -> String {
         }
         line.push_str(word);
         if line.len() > LINE_MAX {
-            line.truncate(line.floor_char_boundary(LINE_MAX));
+            let fits = |&end: &usize| line.is_char_boundary(end);
+            let end = (0..=LINE_MAX).rev().find(fits).unwrap_or(0);
+            line.truncate(end);
             line.push('…');
             break;
         }
@@ -155,7 +174,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Notices a peer that went away without a word before the next poll does.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Bytes of foreign text in one message: an AADSTS description with its ids fits.
 const LINE_MAX: usize = 600;
@@ -184,24 +203,28 @@ mod tests {
     /// The variables of the environment are read deep inside other crates, and a test must not set its own, so each
     /// case is this test once more in a process of its own.
     #[tokio::test]
-    async fn ca_certificates_come_from_the_environment() {
+    async fn ca_certificates_and_proxies_come_from_the_environment() {
         const CASE: &str = "GRAPH_HTTP_TEST_CASE";
         if let Ok(case) = std::env::var(CASE) {
             return in_own_process(&case).await;
         }
         let folder = tempfile::tempdir().unwrap();
         let (authority, port) = tls_server(folder.path()).await;
+        let proxy = format!("http://127.0.0.1:{}", proxy_to(port).await);
         for (case, file) in [
             ("trusted", authority.clone()),
+            ("proxied", authority.clone()),
             ("missing", folder.path().join("nowhere.pem")),
             ("plain", folder.path().join("nowhere.pem")),
         ] {
             let mut child = Command::new(std::env::current_exe().unwrap());
             child
                 .args(["--exact", "--nocapture"])
-                .arg("graph::http::tests::ca_certificates_come_from_the_environment")
+                .arg("graph::http::tests::ca_certificates_and_proxies_come_from_the_environment")
                 .env(CASE, format!("{case} {port}"))
                 .env("SSL_CERT_FILE", file)
+                .env("HTTPS_PROXY", &proxy)
+                .env("NO_PROXY", "localhost")
                 .env_remove("SSL_CERT_DIR");
             let output = tokio::task::spawn_blocking(move || child.output().unwrap())
                 .await
@@ -216,7 +239,6 @@ mod tests {
         let (case, port) = case.split_once(' ').unwrap();
         let options = HttpOptions {
             plain_only: case == "plain",
-            proxies: false,
             ..HttpOptions::default()
         };
         let client = HttpClient::new(&options);
@@ -226,13 +248,43 @@ mod tests {
             assert!(error.source().is_some());
             return;
         }
-        let url = format!("https://localhost:{port}/");
+        // The second name exists for the proxy only.
+        let host = if case == "proxied" {
+            "graph.invalid"
+        } else {
+            "localhost"
+        };
+        let url = format!("https://{host}:{port}/");
         let answer = client.unwrap().inner().get(url).send().await;
         match case {
-            "trusted" => assert_eq!(answer.unwrap().status(), 200),
+            "trusted" | "proxied" => assert_eq!(answer.unwrap().status(), 200),
             "plain" => assert_eq!(trouble(&answer.unwrap_err()), Trouble::Connect),
             _ => panic!("no such case: {case}"),
         }
+    }
+
+    /// A proxy that leads to the port whatever the name. Returns its own port.
+    async fn proxy_to(port: u16) -> u16 {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own_port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                client.read_buf(&mut head).await.unwrap();
+            }
+            let expected = format!("CONNECT graph.invalid:{port} HTTP/1.1\r\n");
+            assert!(head.starts_with(expected.as_bytes()));
+            let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+            client.write_all(answer).await.unwrap();
+            let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port))
+                .await
+                .unwrap();
+            let _copied = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+        own_port
     }
 
     /// A TLS server on loopback whose private CA is in the file that is returned.
@@ -248,10 +300,11 @@ mod tests {
         let pem = authority.self_signed(&authority_key).unwrap().pem();
         std::fs::write(&file, pem).unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(["localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
-            .unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(["localhost".to_owned(), "graph.invalid".to_owned()])
+                .unwrap()
+                .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
+                .unwrap();
         let config = rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(

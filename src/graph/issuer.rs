@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{HeaderValue, RETRY_AFTER};
+use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -13,9 +13,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
-use super::http::{BodyError, HttpClient, HttpOptions, header, read_body};
+use super::http::{BodyError, HttpClient, HttpOptions, header, read_body, wait_of};
 use super::refusal::Refusal;
-use super::retry::retry_after;
 use super::token::{AccessToken, TokenError, TokenOptions};
 
 /// Who is asked for tokens.
@@ -152,7 +151,8 @@ impl Issuer {
             }
         };
         if response.status() != StatusCode::OK {
-            return Err(self.refused(&response, &body, secret, now).into());
+            let refusal = self.refused(&response, &body, secret, now);
+            return Err(Box::new(refusal).into());
         }
         let grant: Grant = serde_json::from_slice(&body).map_err(|error| {
             // Serde's own message may quote what it found.
@@ -200,11 +200,7 @@ impl Issuer {
         body: &[u8],
         secret: &str,
         now: DateTime<Utc>,
-    ) -> Box<Refusal> {
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| retry_after(value.to_str().ok()?, now));
+    ) -> Refusal {
         let secret = match self {
             Self::Tenant { .. } => secret,
             Self::Machine { endpoint, .. } => endpoint.secret(),
@@ -213,13 +209,13 @@ impl Issuer {
             response.status().as_u16(),
             body,
             header(response, "content-type").as_deref(),
-            retry_after,
+            wait_of(response, now),
             &[secret],
         );
-        Box::new(match self {
+        match self {
             Self::Tenant { .. } => refusal,
             Self::Machine { .. } => refusal.of_machine(),
-        })
+        }
     }
 
     fn malformed(&self, what: String) -> TokenError {

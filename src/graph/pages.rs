@@ -22,8 +22,8 @@ pub struct Pages<'g> {
     deadline: Instant,
     tally: &'g Tally,
     state: State,
-    pages: u64,
-    rows: u64,
+    page_count: u64,
+    row_count: u64,
     /// Fingerprints instead of the links, whose length is the server's choice. That two of ten thousand links collide
     /// by chance has a probability of 10⁻¹², and would fail one poll.
     visited: HashSet<u64>,
@@ -71,8 +71,8 @@ impl<'g> Pages<'g> {
             deadline,
             tally,
             state: State::Undecoded,
-            pages: 0,
-            rows: 0,
+            page_count: 0,
+            row_count: 0,
             visited: HashSet::new(),
             fingerprint: RandomState::new(),
         };
@@ -97,7 +97,7 @@ impl<'g> Pages<'g> {
             }
             State::Undecoded => panic!("a page is decoded before the next one is asked for"),
         };
-        let page = self.pages + 1;
+        let page = self.page_count + 1;
         if page > self.graph.limits.pages {
             return Err(Error::limit(page, "pages", self.graph.limits.pages));
         }
@@ -105,7 +105,7 @@ impl<'g> Pages<'g> {
         let Answered { body, about } = tokio::time::timeout_at(self.deadline, asked)
             .await
             .unwrap_or(Err(Error::Timeout))?;
-        self.pages = page;
+        self.page_count = page;
         self.tally.count_page();
         let text = String::from_utf8(body)
             .map_err(|error| Error::malformed(&about, None, error.utf8_error()))?;
@@ -144,8 +144,8 @@ impl Page<'_, '_> {
         let Self { pages, text, about } = self;
         let mut rows = 0;
         let rows_max = pages.graph.limits.rows;
-        let decoded = decode(text, pages.rows, rows_max, &mut rows, add);
-        pages.rows += rows;
+        let decoded = decode(text, pages.row_count, rows_max, &mut rows, add);
+        pages.row_count += rows;
         pages.tally.count_rows(rows);
         let Envelope { next } = decoded.map_err(|stop| match stop {
             Stop::Callback(error) => DecodeError::Row(error),
@@ -173,14 +173,12 @@ impl Page<'_, '_> {
     }
 }
 
-/// What serde says, without the text that it found and quotes: that may be a person's name, which must not get into a
-/// log. Where it is found is said, and that suffices.
+/// Serde quotes what it found, which may be a person's name; the log gets the rest.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    // What was expected is in this program's words, so the last such end is the real one.
-    match (text.find("string \""), text.rfind("\", expected ")) {
+    match (text.find('"'), text.rfind('"')) {
         (Some(start), Some(end)) if start < end => {
-            format!("{}string{}", &text[..start], &text[end + 1..])
+            format!("{}…{}", &text[..start], &text[end + 1..])
         }
         _ => text,
     }

@@ -84,11 +84,11 @@ impl Refusal {
 
     pub(crate) fn reason(&self) -> FailureReason {
         match (self.known(), self.status) {
-            (Some(Known { retry: true, .. }), _) => FailureReason::Status,
-            (Some(_), _) => FailureReason::Auth,
+            (Some(Known { retry: true, .. }), _) | (None, 300..=399 | 500..) => {
+                FailureReason::Status
+            }
             (None, 429) => FailureReason::Throttled,
-            (None, 300..=399 | 500..) => FailureReason::Status,
-            (None, _) => FailureReason::Auth,
+            _ => FailureReason::Auth,
         }
     }
 

@@ -1,17 +1,14 @@
 //! One page over the wire: token, tries, and what the answer is worth.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
-use reqwest::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, AUTHORIZATION};
 use tokio::time::Instant;
 
 use super::address::NextLink;
 use super::answer::Answer;
-use super::http::{BodyError, header, read_body, trouble};
+use super::http::{BodyError, header, read_body, trouble, wait_of};
 use super::pages::About;
-use super::retry::{RetryReason, Trouble, Verdict, retry_after};
+use super::retry::{RetryReason, Trouble, Verdict};
 use super::tally::Tally;
 use super::token::AccessToken;
 use super::{Chain, Error, Graph};
@@ -116,7 +113,7 @@ impl Graph {
             let body = read_body(&mut response, ERROR_BODY_MAX)
                 .await
                 .unwrap_or_default();
-            let wait = retry_after_of(&response, self.tokens.now());
+            let wait = wait_of(&response, self.tokens.now());
             let answer = Answer::new(&response, &body, wait, token.expose());
             return Err(Error::Status(Box::new(answer)));
         }
@@ -145,10 +142,6 @@ impl Drop for CountOnDrop<'_> {
     fn drop(&mut self) {
         self.tally.count_request(self.status);
     }
-}
-
-fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
-    retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 /// An error of Graph has some hundred bytes; a gateway's page is not worth more.

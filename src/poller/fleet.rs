@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Plan, Poller, Shared, SharedMemory};
+use super::{Memory, Plan, Poller, Shared, SharedMemory};
 use crate::config::{self, Config, UserLabel};
 use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
 use crate::graph::credential::{
@@ -16,6 +16,7 @@ use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
 use crate::period::Clock;
+use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
 
 /// One poll task per tenant of the configuration in force.
@@ -120,6 +121,7 @@ impl Fleet {
         self.running.retain(|name, running| {
             let stays = stays(name);
             if !stays {
+                Memory::retire(&running.memories);
                 running.task.abort();
             }
             stays
@@ -157,6 +159,7 @@ impl Fleet {
                 memories = old.memories;
             } else {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
+                Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
             }
         }
@@ -259,6 +262,7 @@ impl Settings {
             billing,
             labels,
             reports,
+            budgets,
             ..
         } = config;
         // The path of the key stays the same where the key is rotated.
@@ -272,7 +276,10 @@ impl Settings {
                 "{} {:?} {labels:?} {key} {billing:?}",
                 tenant.tenant_id, tenant.cloud
             ),
-            pace: format!("{poll:?} {reports:?} {}", config.tenants.len() > 1),
+            pace: format!(
+                "{poll:?} {reports:?} {budgets:?} {}",
+                config.tenants.len() > 1
+            ),
         }
     }
 }
@@ -287,8 +294,25 @@ fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
         reports: config.reports.clone(),
         naming: naming.clone(),
         series_max: config.labels.max_series.get(),
+        budgets: budgets(config, tenant),
         credential_expiry: tenant.credential_expiry,
     }
+}
+
+/// The budgets that select the tenant, or no tenant in particular.
+fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
+    let selects = |budget: &&config::Budget| {
+        budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
+    };
+    let budget = |budget: &config::Budget| Budget {
+        name: budget.name.clone(),
+        currency: budget.currency.clone(),
+        amount: budget.amount.into(),
+        user: budget.user.clone(),
+        usage_location: budget.usage_location.clone(),
+        destination_context: budget.destination_context.clone(),
+    };
+    config.budgets.iter().filter(selects).map(budget).collect()
 }
 
 /// Where in the interval a tenant's ticks lie: the same at every start, and different for different tenants, so that a

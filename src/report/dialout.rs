@@ -11,6 +11,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::budget::{self, Budget};
 use super::labels::{Kept, OTHER, UNKNOWN, User, Users, View};
 use super::people::{Hash, People, Person};
 use super::{Organizer, Rendered, Report, ReportKind, RowError, Spend, Text, amount, count, text};
@@ -77,7 +78,7 @@ struct Entry {
 /// The few distinct values of a property, as they came.
 #[derive(Default)]
 struct Words {
-    words: Vec<Box<str>>,
+    distinct: Vec<Box<str>>,
     last: u32,
     index: HashMap<Box<str>, u32>,
 }
@@ -89,6 +90,9 @@ struct Group {
     context: String,
     location: String,
 }
+
+/// Which group a currency, a context and a location are, as words.
+type GroupOf = HashMap<(u32, u32, u32), u32>;
 
 /// Sums over the rows that land on the same labels.
 #[derive(Clone, Copy)]
@@ -117,6 +121,22 @@ static SECONDS: Family = Family::gauge(
     "teams_pstn_dialout_call_seconds",
     "Duration of dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the last \
      complete report.",
+);
+
+static PREVIOUS_CHARGE: Family = Family::gauge(
+    "teams_pstn_dialout_previous_charge",
+    "Charge of dial-out calls from meetings in the billing period before, in the currency of the label; never add \
+     different currencies. Fetched again until it stops changing.",
+);
+
+static PREVIOUS_CALLS: Family = Family::gauge(
+    "teams_pstn_dialout_previous_calls",
+    "Dial-out calls from meetings in the billing period before.",
+);
+
+static PREVIOUS_SECONDS: Family = Family::gauge(
+    "teams_pstn_dialout_previous_call_seconds",
+    "Duration of dial-out calls from meetings in the billing period before.",
 );
 
 impl Report for Dialout {
@@ -224,15 +244,25 @@ impl Totals {
             ..
         } = self;
         drop((same, keys));
+        let counted = rows.len() as u64;
+        let words = [&currencies, &contexts, &locations];
+        let spent: Vec<Sum> = view
+            .budgets
+            .iter()
+            .map(|budget| spent(budget, &rows, &people, words))
+            .collect();
         let users = Users::new(&people, view.naming);
         drop(people);
-        let counted = rows.len() as u64;
-        let (groups, series) = aggregate(rows, &users, [&currencies, &contexts, &locations]);
+        let (groups, series) = aggregate(&rows, &users, words);
+        drop(rows);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
+            closing: closing(&series, &groups, view),
             spend: spend(&series, &groups),
             top: top(&series, &groups, &users, view),
-            samples: samples(&series, &groups, &users, view),
+            samples: samples(&series, &groups, &users, view)
+                .chain(budget::samples(view, &spent))
+                .collect(),
             rows: counted,
             overlapping,
             repeated,
@@ -242,9 +272,36 @@ impl Totals {
     }
 }
 
+/// The exact sum of the rows that a budget covers.
+fn spent(
+    budget: &Budget,
+    rows: &[Entry],
+    people: &People,
+    [currencies, contexts, locations]: [&Words; 3],
+) -> Sum {
+    let mut covered: HashMap<(u32, u32, u32), bool> = HashMap::new();
+    let mut counts = |row: &&Entry| {
+        let (currency, context, location) = (row.currency, row.context, row.location);
+        let covered = covered
+            .entry((currency, context, location))
+            .or_insert_with(|| {
+                budget.covers(
+                    &currencies.code(currency),
+                    &contexts.label(context),
+                    &locations.code(location),
+                )
+            });
+        *covered && budget.is_of([people.principal_name(row.person), people.id(row.person)])
+    };
+    rows.iter()
+        .filter(|row| counts(row))
+        .map(|row| row.charge)
+        .collect()
+}
+
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
-fn aggregate(rows: Vec<Entry>, users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
-    let (groups, group_of) = group(&rows, words);
+fn aggregate(rows: &[Entry], users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
+    let (groups, group_of) = group(rows, words);
     let mut order: Vec<(u32, User, u32)> = rows
         .iter()
         .zip(0..)
@@ -273,10 +330,7 @@ fn aggregate(rows: Vec<Entry>, users: &Users, words: [&Words; 3]) -> (Vec<Group>
 }
 
 /// The distinct labels without users, sorted, and which of them each combination of words is.
-fn group(
-    rows: &[Entry],
-    [currencies, contexts, locations]: [&Words; 3],
-) -> (Vec<Group>, HashMap<(u32, u32, u32), u32>) {
+fn group(rows: &[Entry], [currencies, contexts, locations]: [&Words; 3]) -> (Vec<Group>, GroupOf) {
     let mut group_of = HashMap::new();
     for row in rows {
         group_of
@@ -361,34 +415,34 @@ fn group_key(group: &Group) -> String {
     format!("{}\n{}\n{}", group.currency, group.context, group.location)
 }
 
-fn samples(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> Vec<Samples> {
+fn samples(
+    series: &[Series],
+    groups: &[Group],
+    users: &Users,
+    view: &View<'_>,
+) -> impl Iterator<Item = Samples> {
     let mut sheet = Sheet::new(&[&CHARGE, &CALLS, &SECONDS]);
-    let mut labels = Vec::new();
-    let mut group_length = 0;
-    let mut last_group = None;
-    for one in series {
-        if last_group != Some(one.group) {
-            last_group = Some(one.group);
-            let group = &groups[one.group as usize];
-            labels.clear();
-            // In the order of their names, as the client libraries write them.
-            write_label("currency", &group.currency, &mut labels);
-            write_label("destination_context", &group.context, &mut labels);
-            if let Some(tenant) = view.tenant {
-                write_label("tenant", tenant, &mut labels);
+    for group in by_group(series) {
+        let mut labels = groups[group[0].group as usize].labels(view.tenant);
+        let length = labels.len();
+        for one in group {
+            labels.truncate(length);
+            if view.naming.names_users() {
+                write_label("user", one.label(users), &mut labels);
             }
-            write_label("usage_location", &group.location, &mut labels);
-            group_length = labels.len();
+            one.write(&labels, &mut sheet);
         }
-        labels.truncate(group_length);
-        if view.naming.names_users() {
-            write_label("user", one.label(users), &mut labels);
-        }
-        sheet.row(&labels, |family, out| match family {
-            0 => one.charge.write_sample(out),
-            1 => Sum::from(one.calls).write_sample(out),
-            _ => Sum::from(one.seconds).write_sample(out),
-        });
+    }
+    sheet.finish()
+}
+
+fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples> {
+    let mut sheet = Sheet::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
+    for group in by_group(series) {
+        total(group).write(
+            &groups[group[0].group as usize].labels(view.tenant),
+            &mut sheet,
+        );
     }
     sheet.finish().collect()
 }
@@ -467,6 +521,10 @@ fn top(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> V
     top
 }
 
+fn by_group(series: &[Series]) -> impl Iterator<Item = &[Series]> {
+    series.chunk_by(|a, b| a.group == b.group)
+}
+
 fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item = &'a [Series]> {
     series.chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
 }
@@ -486,8 +544,31 @@ impl Series {
         self.charge.merge(other.charge);
     }
 
+    /// One sample of charge, calls and seconds each.
+    fn write(&self, labels: &[u8], sheet: &mut Sheet) {
+        sheet.row(labels, |family, out| match family {
+            0 => self.charge.write_sample(out),
+            1 => Sum::from(self.calls).write_sample(out),
+            _ => Sum::from(self.seconds).write_sample(out),
+        });
+    }
+
     fn label<'a>(&self, users: &'a Users) -> &'a str {
         self.user.map_or(OTHER, |user| users.label(user))
+    }
+}
+
+impl Group {
+    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    fn labels(&self, tenant: Option<&str>) -> Vec<u8> {
+        let mut labels = Vec::new();
+        write_label("currency", &self.currency, &mut labels);
+        write_label("destination_context", &self.context, &mut labels);
+        if let Some(tenant) = tenant {
+            write_label("tenant", tenant, &mut labels);
+        }
+        write_label("usage_location", &self.location, &mut labels);
+        labels
     }
 }
 
@@ -507,7 +588,7 @@ impl Words {
     fn intern(&mut self, word: &str) -> u32 {
         // The same word mostly comes many times in a row.
         if self
-            .words
+            .distinct
             .get(self.last as usize)
             .is_some_and(|last| **last == *word)
         {
@@ -522,15 +603,15 @@ impl Words {
     }
 
     fn insert(&mut self, word: &str) -> u32 {
-        let index = u32::try_from(self.words.len()).expect("fewer words than rows");
-        self.words.push(word.into());
+        let index = u32::try_from(self.distinct.len()).expect("fewer words than rows");
+        self.distinct.push(word.into());
         self.index.insert(word.into(), index);
         index
     }
 
     /// The word as a label.
     fn label(&self, word: u32) -> String {
-        match &*self.words[word as usize] {
+        match &*self.distinct[word as usize] {
             "" => UNKNOWN.to_owned(),
             word => word.to_owned(),
         }
@@ -538,7 +619,7 @@ impl Words {
 
     /// The word as a label, upper case, as ISO writes its codes.
     fn code(&self, word: u32) -> String {
-        match &*self.words[word as usize] {
+        match &*self.distinct[word as usize] {
             "" => UNKNOWN.to_owned(),
             word => word.to_uppercase(),
         }

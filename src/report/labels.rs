@@ -7,6 +7,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::DefaultHashBuilder;
 use ring::hmac;
 
+use super::budget::Budget;
 use super::people::{People, Person};
 
 /// Which name of a person becomes the label `user`.
@@ -56,6 +57,8 @@ pub struct View<'a> {
     pub naming: &'a Naming,
     /// Series that the report may have.
     pub series_max: usize,
+    /// The budgets of the tenant.
+    pub budgets: &'a [Budget],
     /// What was kept at the last poll.
     pub kept: &'a Kept,
 }

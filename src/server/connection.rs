@@ -212,6 +212,7 @@ impl Pulse {
             self.response_deadline.store(deadline, Relaxed);
             self.deadline.store(deadline, Relaxed);
             self.waiting.store(false, Relaxed);
+            self.stalled.store(false, Relaxed);
         }
         Turn {
             pulse: self.clone(),
@@ -233,6 +234,10 @@ impl Pulse {
 
     /// The client did, or did not, take bytes.
     fn wrote(&self, progress: bool) {
+        if self.is_idle() {
+            // An acknowledgement of HTTP/2, or hyper's own refusal of a request: the deadline is set already.
+            return;
+        }
         if progress == self.stalled.load(Relaxed) {
             self.stalled.store(!progress, Relaxed);
             let response = self.response_deadline.load(Relaxed);

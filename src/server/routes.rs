@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
-    HeaderName, HeaderValue, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::body::ResponseBody;
 use super::connection::{Pulse, Turn};
+use super::page;
 use super::web_config::WebConfig;
 use crate::exposition::{Format, negotiate};
 use crate::snapshot::Encoding;
@@ -161,7 +163,7 @@ fn answer_now(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn
         None => text(StatusCode::NOT_FOUND, "not found\n", turn),
         Some(route) if !route.allows(&request.method) => refuse_method(route, turn),
         Some(Route::Metrics) => metrics(request, shared, turn),
-        Some(Route::Page) => text(StatusCode::OK, "the page\n", turn),
+        Some(Route::Page) => page(shared, turn),
         Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", turn),
         Some(Route::Ready) => ready(shared, turn),
         Some(Route::Reload) => unreachable!("a reload is waited for"),
@@ -195,6 +197,31 @@ fn metrics(request: &Parts, shared: &Shared, mut turn: Turn) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     if gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+fn page(shared: &Shared, turn: Turn) -> Answer {
+    let Shared { site, .. } = shared;
+    let snapshot = site.subscriber.latest();
+    let complaint = site.web_config.as_ref().and_then(WebConfig::complaint);
+    let html = page::render(&page::View {
+        states: snapshot.states(),
+        now: site.clock.now(),
+        about: &site.about,
+        unready: snapshot.ready().err().as_deref(),
+        complaint: complaint.as_deref(),
+        telemetry_path: &site.telemetry_path.0,
+    });
+    let mut answer = text(StatusCode::OK, html, turn);
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
     answer
 }
@@ -280,6 +307,9 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
         .ok()
         .filter(|patience| !patience.is_zero())
 }
+
+/// The page has its style within, and nothing else from anywhere.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Sent by Prometheus and VictoriaMetrics with every scrape.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");

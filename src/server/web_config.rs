@@ -120,6 +120,11 @@ impl WebConfig {
         })))
     }
 
+    /// Whether the server speaks TLS; that does not change while it runs.
+    pub fn has_tls(&self) -> bool {
+        self.0.lock().settings.tls.is_some()
+    }
+
     /// Why the newest file is not in force, where it is not.
     pub fn complaint(&self) -> Option<String> {
         self.0.lock().complaint.clone()
@@ -260,7 +265,7 @@ impl Settings {
                 .filter_map(|(name, value)| header(&name, value.unwrap_or_default()).transpose())
                 .collect::<Result<_, _>>()?,
             users: Users::new(file.basic_auth_users.unwrap_or_default())?,
-            rate: file.rate_limit.map_or(Ok(None), Rate::new)?,
+            rate: file.rate_limit.as_ref().map_or(Ok(None), Rate::new)?,
             files: section.files(directory),
         })
     }
@@ -288,7 +293,7 @@ impl Stamp {
 }
 
 impl Rate {
-    fn new(section: RateLimit) -> Result<Option<Self>, WebConfigError> {
+    fn new(section: &RateLimit) -> Result<Option<Self>, WebConfigError> {
         let error = |message: String| WebConfigError::RateLimit(message);
         let interval = match section.interval.as_deref() {
             None | Some("0") => Duration::ZERO,
@@ -407,4 +412,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Beyond this a rate limit is a slip of the pen, and sums of times could overflow.
-const RATE_AHEAD_MAX: Duration = Duration::from_secs(365 * 86_400);
+const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);

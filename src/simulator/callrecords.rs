@@ -70,8 +70,8 @@ pub(super) fn answer(
     if !claims.roles.iter().any(|role| ROLES.contains(&&**role)) {
         return error(403, "Forbidden", "", ids);
     }
-    let skip = skip(uri.query().unwrap_or_default());
-    let (from, to, literals) = match arguments(&path.arguments, skip > 0) {
+    let skip_token = skip_token(uri.query().unwrap_or_default());
+    let (from, to, literals) = match arguments(&path.arguments, skip_token.is_some()) {
         Ok(window) => window,
         Err(message) => return error(400, "BadRequest", &message, ids),
     };
@@ -87,7 +87,7 @@ pub(super) fn answer(
         // asked for within it belong together.
         to: to.min(end_of_second(ids.date)),
         literals,
-        skip,
+        skip: skip_token.unwrap_or(0),
     };
     page(shared, &tenant, &query, fault)
 }
@@ -144,10 +144,14 @@ pub(super) fn status(status: u16, ids: &Ids) -> Reply {
 
 /// Rows before the page that is asked for.
 pub(super) fn skip(query: &str) -> usize {
+    skip_token(query).unwrap_or(0)
+}
+
+/// What a link to a page tells, also one that leads back to the first; none where a client has made up the URL.
+fn skip_token(query: &str) -> Option<usize> {
     form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == "$skip")
         .and_then(|(_, value)| value.parse().ok())
-        .unwrap_or(0)
 }
 
 fn authenticated(

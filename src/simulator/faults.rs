@@ -20,6 +20,13 @@ pub enum Fault {
         /// The header `Retry-After` letter by letter; left out where no header can hold it.
         retry_after: Option<String>,
     },
+    /// This JSON text with this status, letter by letter, whatever was asked for.
+    Literal {
+        /// 200, 403, …
+        status: u16,
+        /// The text.
+        json: String,
+    },
     /// The connection is closed without an answer. For one that is refused, stop the simulator.
     RefuseConnection,
     /// Nothing is answered until the client or the simulator goes away.

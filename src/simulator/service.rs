@@ -145,6 +145,9 @@ fn instead(shared: &Shared, is_graph: bool, ids: &Ids, fault: Option<&Fault>) ->
                 None => reply,
             })
         }
+        Fault::Literal { status, json } => {
+            Some(Reply::new(*status, JSON, json.clone().into_bytes()))
+        }
         Fault::ExpireToken => graph_error(
             401,
             "InvalidAuthenticationToken",

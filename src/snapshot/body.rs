@@ -30,7 +30,7 @@ pub struct Body {
 /// asked for as identity, the inflation of some KiB.
 #[derive(Debug)]
 pub struct Parts {
-    parts: Arc<[Part]>,
+    all: Arc<[Part]>,
     next: usize,
     inflation: Option<Inflation>,
 }
@@ -287,7 +287,7 @@ impl Wire {
         Body {
             length: self.length,
             parts: Parts {
-                parts: Arc::clone(&self.parts),
+                all: Arc::clone(&self.parts),
                 next: 0,
                 inflation: None,
             },
@@ -312,7 +312,7 @@ impl Iterator for Parts {
             if let Some(inflated) = self.inflation.as_mut().and_then(Iterator::next) {
                 return Some(inflated);
             }
-            let part = self.parts.get(self.next)?;
+            let part = self.all.get(self.next)?;
             self.next += 1;
             match part {
                 Part::Ready(bytes) => return Some(bytes.clone()),

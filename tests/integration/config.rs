@@ -187,8 +187,8 @@ fn a_pasted_secret_is_never_repeated() {
 fn defaults() {
     let config = good(TENANT);
     assert_eq!(config.poll, Poll::default());
-    assert_eq!(config.poll.interval, Duration::from_secs(3600));
-    assert_eq!(config.poll.timeout, Duration::from_secs(300));
+    assert_eq!(config.poll.interval, Duration::from_hours(1));
+    assert_eq!(config.poll.timeout, Duration::from_mins(5));
     assert_eq!(config.billing.cycle_day, CycleDay::default());
     assert_eq!(config.labels, Labels::default());
     assert_eq!(config.labels.user, UserLabel::Upn);

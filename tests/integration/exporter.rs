@@ -161,6 +161,7 @@ impl Running {
             requests_max: 40,
             web_config: None,
             clock: Clock::system(),
+            previous: false,
         };
         let daemon =
             Daemon::start(bound, options, load).unwrap_or_else(|error| panic!("{error:?}"));

@@ -184,7 +184,7 @@ fn family(seed: u64) -> MetricFamily {
             )
         })
         .collect();
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(5) {
         let counters =
             CounterVec::new(Opts::new(format!("family_{seed}_total"), help), labels).unwrap();
         for (values, value) in &rows {

@@ -2,14 +2,23 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests are tests: what cannot be set up has failed"
+    reason = "a test that panics is a test that fails"
 )]
 
 mod check;
 mod config;
+mod contract;
 mod credentials;
+mod daemon;
 mod exporter;
 mod exposition;
+mod faults;
 mod fleet;
+mod golden;
+mod harness;
 mod network;
+mod privacy;
+mod program;
+mod structure;
 mod tools;
+mod web;

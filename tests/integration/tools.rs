@@ -1,6 +1,8 @@
 //! Programs from Debian that some tests hold the exporter against.
 
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Where a program is. Where it is not, the test is skipped with a word, or, under `CI`, fails: nothing is skipped there.
 ///
@@ -22,4 +24,23 @@ pub(crate) fn tool(name: &str) -> Option<PathBuf> {
         }
     }
     found
+}
+
+/// What promtool has to say to a body of metrics, which should be nothing. None where it is not installed.
+pub(crate) fn promtool(body: &str) -> Option<String> {
+    let mut child = Command::new(tool("promtool")?)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(body.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(output.status.success(), said.is_empty(), "{said}");
+    Some(said)
 }

@@ -203,6 +203,63 @@ fn a_user_near_the_edge_of_the_fold_stays() {
     );
 }
 
+#[test]
+fn budgets_count_what_they_select() {
+    let rows = [
+        row("1", "ann@x", "USD", "US", "Domestic", 100, 1),
+        row("1", "ann@x", "usd", "DE", "International", 20, 1),
+        row("2", "", "USD", "", "International", 3, 1),
+        row("3", "bob@x", "EUR", "US", "International", 4000, 1),
+    ];
+    let check =
+        |user: Option<&str>, location: Option<&str>, context: Option<&str>, expected: &str| {
+            let owned = |selector: Option<&str>| selector.map(str::to_owned);
+            let budgets = [Budget {
+                name: "b".to_owned(),
+                currency: "USD".to_owned(),
+                amount: Amount::from_json("500.50").unwrap(),
+                user: owned(user),
+                usage_location: owned(location),
+                destination_context: owned(context),
+            }];
+            let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+            // Hidden and folded users count all the same.
+            let views = [
+                View {
+                    budgets: &budgets,
+                    ..view(&Naming::Nobody)
+                },
+                View {
+                    budgets: &budgets,
+                    ..edge(&NOTHING_KEPT)
+                },
+            ];
+            for view in views {
+                let rendered = totals(&rows).unwrap().render(&View {
+                    series_max: 1,
+                    ..view
+                });
+                let labels = r#"{budget="b",currency="USD"}"#;
+                assert_eq!(
+                    lines(&rendered.samples, "teams_pstn_budget_amount"),
+                    [format!("{labels} 500.5")]
+                );
+                assert_eq!(
+                    lines(&rendered.samples, "teams_pstn_budget_spent"),
+                    [format!("{labels} {expected}")]
+                );
+            }
+        };
+    check(None, None, None, "1.23");
+    check(Some("ANN@x"), None, None, "1.2");
+    check(Some("2"), None, None, "0.03");
+    check(Some("nobody"), None, None, "0");
+    check(None, Some("US"), None, "1");
+    check(None, Some("unknown"), None, "0.03");
+    check(None, None, Some("International"), "0.23");
+    check(Some("ann@x"), Some("DE"), Some("International"), "0.2");
+}
+
 proptest! {
     #[test]
     fn any_order_and_any_overlap_give_the_same_bytes(
@@ -289,12 +346,14 @@ fn row(
     .to_string()
 }
 
+static NOTHING_KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
+
 fn view(naming: &Naming) -> View<'_> {
-    static NOTHING_KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
     View {
         tenant: None,
         naming,
         series_max: usize::MAX,
+        budgets: &[],
         kept: &NOTHING_KEPT,
     }
 }
@@ -304,6 +363,7 @@ fn edge(kept: &Kept) -> View<'_> {
         tenant: None,
         naming: &Naming::Id,
         series_max: 11,
+        budgets: &[],
         kept,
     }
 }

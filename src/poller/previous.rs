@@ -1,0 +1,168 @@
+//! The period before: its figures stay after it has ended, and are fetched again until they have stopped changing,
+//! because the source is a day or two late.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::exposition::{Format, Samples};
+use crate::period::BillingPeriod;
+
+/// What is known of the period before the current one, and of what the current one would be if it ended now.
+#[derive(Debug, Default)]
+pub(super) struct Previous {
+    /// The current period's figures as they will stand when it is the one before.
+    closing: Option<(BillingPeriod, Vec<Samples>)>,
+    closed: Option<Closed>,
+}
+
+#[derive(Debug)]
+struct Closed {
+    period: BillingPeriod,
+    samples: Vec<Samples>,
+    /// When it was last fetched after its end, and since when it has looked as it does.
+    fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl Previous {
+    /// Takes the figures of a complete report of the current period. Where that is a new one, those of the period that
+    /// has just ended take the place of the one before it.
+    pub(super) fn advance(&mut self, current: BillingPeriod, closing: Vec<Samples>) {
+        let previous = current.previous();
+        let last = self.closing.replace((current, closing));
+        if self
+            .closed
+            .as_ref()
+            .is_none_or(|closed| closed.period != previous)
+        {
+            self.closed =
+                last.filter(|(period, _)| *period == previous)
+                    .map(|(period, samples)| Closed {
+                        period,
+                        samples,
+                        fetched: None,
+                    });
+        }
+    }
+
+    /// Whether the closed period is to be fetched: not yet since its end, or some hours ago and still changing.
+    pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
+        match self.closed.as_ref().and_then(|closed| closed.fetched) {
+            None => true,
+            Some((at, unchanged_since)) => now - at >= PAUSE && now - unchanged_since < SETTLED,
+        }
+    }
+
+    /// Takes the figures of the closed period, fetched after its end.
+    pub(super) fn replace(
+        &mut self,
+        period: BillingPeriod,
+        samples: Vec<Samples>,
+        now: DateTime<Utc>,
+    ) {
+        let unchanged_since = match &self.closed {
+            Some(Closed {
+                samples: old,
+                fetched: Some((_, since)),
+                ..
+            }) if text(old) == text(&samples) => *since,
+            _ => now,
+        };
+        self.closed = Some(Closed {
+            period,
+            samples,
+            fetched: Some((now, unchanged_since)),
+        });
+    }
+
+    /// The figures of the closed period, as far as they are known.
+    pub(super) fn samples(&self) -> impl Iterator<Item = Samples> {
+        self.closed
+            .iter()
+            .flat_map(|closed| closed.samples.iter().cloned())
+    }
+}
+
+fn text(samples: &[Samples]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for samples in samples {
+        samples.write(Format::Text, &mut out);
+    }
+    out
+}
+
+/// Between two fetches of a closed period: late figures come by the day, not by the hour.
+const PAUSE: TimeDelta = TimeDelta::hours(6);
+
+/// Without a change for this long, a closed period is taken to be final: the source is up to two days late.
+const SETTLED: TimeDelta = TimeDelta::days(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::{Family, Sheet};
+    use crate::period::CycleDay;
+
+    #[test]
+    fn figures_pass_on_when_the_period_ends() {
+        let mut previous = Previous::default();
+        let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
+        let november = BillingPeriod::containing(time("2026-11-01T00:00:00Z"), CycleDay::default());
+        let december = BillingPeriod::containing(time("2026-12-01T00:00:00Z"), CycleDay::default());
+        previous.advance(october, samples("10"));
+        assert_eq!(shown(&previous), "");
+        previous.advance(november, samples("1"));
+        assert_eq!(
+            shown(&previous),
+            "charge 10\n",
+            "what October had when it was last asked for"
+        );
+        previous.replace(october, samples("12"), time("2026-11-01T00:00:01Z"));
+        previous.advance(november, samples("2"));
+        assert_eq!(shown(&previous), "charge 12\n");
+        previous.advance(december, samples("1"));
+        assert_eq!(shown(&previous), "charge 2\n");
+        assert!(previous.is_due(time("2026-12-01T00:00:01Z")));
+        let march = BillingPeriod::containing(time("2027-03-01T00:00:00Z"), CycleDay::default());
+        previous.advance(march, samples("1"));
+        assert_eq!(shown(&previous), "", "February was never asked for");
+    }
+
+    #[test]
+    fn a_closed_period_is_fetched_until_it_settles() {
+        let mut previous = Previous::default();
+        let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
+        let start = time("2026-11-01T00:00:00Z");
+        assert!(previous.is_due(start));
+        let mut hours = Vec::new();
+        for hour in 0..24 * 10 {
+            let now = start + TimeDelta::hours(hour);
+            if previous.is_due(now) {
+                hours.push(hour);
+                // It changes for the last time on the second day.
+                previous.replace(october, samples(if hour < 30 { "1" } else { "2" }), now);
+            }
+        }
+        let expected: Vec<i64> = (0..=30 + 72)
+            .step_by(6)
+            .filter(|hour| *hour < 30 + 72)
+            .collect();
+        assert_eq!(hours, expected);
+    }
+
+    fn samples(value: &'static str) -> Vec<Samples> {
+        static CHARGE: Family = Family::gauge("charge", "");
+        let mut sheet = Sheet::new(&[&CHARGE]);
+        sheet.row(b"", |_, out| out.extend_from_slice(value.as_bytes()));
+        sheet.finish().collect()
+    }
+
+    fn shown(previous: &Previous) -> String {
+        let samples: Vec<Samples> = previous.samples().collect();
+        String::from_utf8(text(&samples))
+            .unwrap()
+            .replace("# TYPE charge gauge\n", "")
+    }
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+}

@@ -1,0 +1,139 @@
+//! No secret, no token and no request body anywhere that someone may read.
+
+use std::fs;
+
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::world::World;
+
+use crate::harness::{CLIENT, SECRET, Setup, TENANT, request};
+use crate::program::{ANY_PORT, Program, configure};
+
+/// Fails where a text holds the secret in any spelling, a token, or a form or header that carries them.
+fn check(what: &str, text: &str) {
+    let encoded: String = url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+    assert_ne!(encoded, SECRET);
+    // Every token of the simulator is a JWT, and so begins with the text `{"`.
+    for never in [
+        SECRET,
+        &encoded,
+        "eyJ",
+        "client_secret=",
+        "grant_type=",
+        "Bearer",
+    ] {
+        assert!(!text.contains(never), "{never} in {what}:\n{text}");
+    }
+}
+
+async fn check_run(format: &str) {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    // What a server echoes is not ours to show either.
+    let echo = format!(
+        "{{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: {SECRET} is wrong\",\"error_codes\":[7000215]}}"
+    );
+    let literal = |status, json: &str| Fault::Literal {
+        status,
+        json: json.to_owned(),
+    };
+    simulator.push_fault(When::token(), literal(401, &echo));
+    simulator.push_fault(
+        When::token(),
+        literal(200, &format!("{{\"access_token\":7,\"x\":\"{SECRET}\"}}")),
+    );
+    simulator.push_fault(When::token(), literal(500, SECRET));
+    simulator.push_fault(When::graph(), Fault::status(503));
+    simulator.push_fault(When::graph().times(2), Fault::ExpireToken);
+    simulator.push_fault(When::graph(), Fault::Html);
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), &simulator, "");
+    let option = format!("--config.file={file}");
+    let format_option = format!("--log.format={format}");
+    let words = [ANY_PORT, &option, "--log.level=debug", &format_option];
+    let mut program = Program::start(&words, &[]);
+    let address = program.address().await;
+    // The wrong secret, the token that is none, the expired token, the web page; then all is well.
+    for _ in 0..4 {
+        program.logged("poll failed").await;
+        check(
+            "/-/ready",
+            &request(address, "GET", "/-/ready", &[]).await.body,
+        );
+        check("/", &request(address, "GET", "/", &[]).await.body);
+    }
+    program.logged("poll complete").await;
+    for path in ["/metrics", "/", "/-/ready", "/nowhere"] {
+        let answer = request(address, "GET", path, &[]).await;
+        check(path, &answer.head);
+        check(path, &answer.body);
+    }
+    // Whoever puts the secret where it does not belong is not to find it in the log.
+    fs::write(
+        &file,
+        format!("tenants:\n- client_secret: {SECRET}\n  client_id: {SECRET}\n"),
+    )
+    .unwrap();
+    let refused = request(address, "POST", "/-/reload", &[]).await;
+    assert_eq!(refused.status, 500);
+    assert!(refused.body.contains("client_secret"), "{}", refused.body);
+    check("/-/reload", &refused.body);
+    program.signal("TERM").await;
+    let (code, said) = program.end().await;
+    assert_eq!(code, Some(0));
+    for part in [
+        "asked for a token",
+        "asked Graph",
+        "AADSTS7000215",
+        "not reloaded",
+    ] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    check("the log", &said);
+}
+
+#[tokio::test]
+async fn in_logfmt() {
+    check_run("logfmt").await;
+}
+
+#[tokio::test]
+async fn in_json() {
+    check_run("json").await;
+}
+
+/// Without a file: the authority of the environment is the simulator, which knows no such Graph.
+#[tokio::test]
+async fn from_the_environment() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    // Any authority will do: nothing is asked of Graph without a token.
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("authority.pem");
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&authority, certificate.cert.pem()).unwrap();
+    let environment = [
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", CLIENT),
+        ("AZURE_CLIENT_SECRET", SECRET),
+        ("AZURE_AUTHORITY_HOST", simulator.url()),
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+    ];
+    let mut program = Program::start(&[ANY_PORT, "--log.level=debug"], &environment);
+    program.logged("poll failed").await;
+    program.signal("TERM").await;
+    let (code, said) = program.end().await;
+    assert_eq!(code, Some(0));
+    assert!(said.contains("AADSTS500011"), "{said}");
+    check("the log", &said);
+}
+
+/// What was pasted into the wrong variable is not repeated.
+#[tokio::test]
+async fn in_mistakes() {
+    let environment = [
+        ("AZURE_TENANT_ID", SECRET),
+        ("AZURE_CLIENT_ID", SECRET),
+        ("AZURE_CLIENT_SECRET", SECRET),
+    ];
+    let (code, said) = Program::start(&[ANY_PORT], &environment).end().await;
+    assert_eq!(code, Some(2));
+    check("the last words", &said);
+}

@@ -1,0 +1,271 @@
+//! The program as a process: what it prints, what its exit code says, how it takes signals.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use teams_pstn_exporter::simulator::Simulator;
+use teams_pstn_exporter::simulator::world::World;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::harness::{CLIENT, Metrics, SECRET, Setup, TENANT, request};
+use crate::tools::promtool;
+
+/// The program, running.
+pub(crate) struct Program {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: Lines<BufReader<ChildStderr>>,
+    /// All that it has said on both, as far as it was read.
+    pub(crate) said: String,
+}
+
+impl Program {
+    /// Starts it with these words and nothing else in its environment.
+    pub(crate) fn start(words: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_teams-pstn-exporter"))
+            .args(words)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            out: BufReader::new(child.stdout.take().unwrap()).lines(),
+            err: BufReader::new(child.stderr.take().unwrap()).lines(),
+            child,
+            said: String::new(),
+        }
+    }
+
+    /// The next line of the log that contains this.
+    pub(crate) async fn logged(&mut self, part: &str) -> String {
+        line(&mut self.err, &mut self.said, part).await
+    }
+
+    /// The next line on standard output that contains this.
+    async fn printed(&mut self, part: &str) -> String {
+        line(&mut self.out, &mut self.said, part).await
+    }
+
+    /// Where it listens, by its log.
+    pub(crate) async fn address(&mut self) -> SocketAddr {
+        address(&self.logged("listening").await)
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    /// Its exit code and all that it has said.
+    pub(crate) async fn end(mut self) -> (Option<i32>, String) {
+        let (mut out, mut err) = (String::new(), String::new());
+        tokio::join!(rest(&mut self.out, &mut out), rest(&mut self.err, &mut err));
+        let status = self.child.wait().await.unwrap();
+        (status.code(), self.said + &out + &err)
+    }
+}
+
+async fn line<R: AsyncRead + Unpin>(
+    lines: &mut Lines<BufReader<R>>,
+    said: &mut String,
+    part: &str,
+) -> String {
+    loop {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let Ok(Ok(Some(line))) = line else {
+            panic!("it does not say {part:?}, but\n{said}");
+        };
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains(part) {
+            return line;
+        }
+    }
+}
+
+async fn rest<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, said: &mut String) {
+    while let Some(line) = lines.next_line().await.unwrap() {
+        said.push_str(&line);
+        said.push('\n');
+    }
+}
+
+/// Not waited for but where a test fails: so that it does so with a word.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The address on loopback in a line.
+fn address(line: &str) -> SocketAddr {
+    let start = line.find("127.0.0.1:").unwrap();
+    let end = line[start + 10..].find(|c: char| !c.is_ascii_digit());
+    let end = end.map_or(line.len(), |end| start + 10 + end);
+    line[start..end].parse().unwrap()
+}
+
+/// A configuration file for one tenant of the simulator, and its secret beside it.
+pub(crate) fn configure(folder: &Path, simulator: &Simulator, more: &str) -> String {
+    let url = simulator.url();
+    fs::write(folder.join("secret"), SECRET).unwrap();
+    let file = folder.join("config.yml");
+    let text = format!(
+        "poll: {{interval: 1s}}\ntenants:\n- tenant_id: {TENANT}\n  client_id: {CLIENT}\n  client_secret_file: secret\n  \
+         graph_url: {url}\n  authority_url: {url}\n{more}"
+    );
+    fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
+
+pub(crate) const ANY_PORT: &str = "--web.listen-address=127.0.0.1:0";
+
+async fn scrape(address: SocketAddr) -> Metrics {
+    let answer = request(address, "GET", "/metrics", &[]).await;
+    assert_eq!(answer.status, 200);
+    Metrics(answer.body)
+}
+
+/// What a process publishes right after it has logged it: nobody tells when, so it is asked for until it is there.
+async fn scrape_until(address: SocketAddr, such: impl Fn(&Metrics) -> bool) -> Metrics {
+    for _ in 0..50_000 {
+        let metrics = scrape(address).await;
+        if such(&metrics) {
+            return metrics;
+        }
+    }
+    panic!("it never comes: {}", scrape(address).await.0);
+}
+
+#[tokio::test]
+async fn demo_needs_nothing_and_serves_what_promtool_likes() {
+    let mut demo = Program::start(&["demo", ANY_PORT], &[]);
+    let address = address(&demo.printed("/metrics").await);
+    demo.logged("poll complete").await;
+    let metrics = scrape_until(address, |metrics| metrics.report("up") == "1").await;
+    for family in ["charge", "calls", "call_seconds"] {
+        let samples = metrics.samples(&format!("teams_pstn_dialout_{family}"));
+        assert!(samples.len() > 200, "{} of {family}", samples.len());
+        for sample in samples {
+            let labels = ["currency", "destination_context", "usage_location", "user"];
+            assert_eq!(sample.label_names(), labels, "{sample:?}");
+        }
+    }
+    if let Some(said) = promtool(&metrics.0) {
+        assert_eq!(said, "");
+    }
+    for path in ["/", "/-/healthy", "/-/ready"] {
+        assert_eq!(
+            request(address, "GET", path, &[]).await.status,
+            200,
+            "{path}"
+        );
+    }
+    demo.signal("TERM").await;
+    let (code, said) = demo.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("stopped"), "{said}");
+}
+
+#[tokio::test]
+async fn exit_codes_by_table() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--web.listen-address={}", listener.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let bad = format!(
+        "--config.file={}",
+        file("bad.yml", "tenants: []\nbogus: 1\n")
+    );
+    let missing = format!("--config.file={}/missing.yml", folder.path().display());
+    let bad_web = format!("--web.config.file={}", file("web.yml", "bogus: 1\n"));
+    let environment: &[(&str, &str)] = &[
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", CLIENT),
+        ("AZURE_CLIENT_SECRET", SECRET),
+    ];
+    let none: &[(&str, &str)] = &[];
+    for (words, environment, code, parts) in [
+        (
+            &["demo", &taken][..],
+            none,
+            1,
+            &["cannot listen on 127.0.0.1:"][..],
+        ),
+        (&[&taken], environment, 1, &["cannot listen on 127.0.0.1:"]),
+        (
+            &[ANY_PORT],
+            none,
+            2,
+            &["AZURE_TENANT_ID is not set", "demo"],
+        ),
+        (
+            &[ANY_PORT, &bad],
+            none,
+            2,
+            &["bad.yml:1: tenants", "bad.yml:2: ", "bogus"],
+        ),
+        (
+            &[ANY_PORT, &missing],
+            none,
+            2,
+            &["missing.yml: cannot be read"],
+        ),
+        (
+            &["demo", ANY_PORT, &bad_web],
+            none,
+            2,
+            &["web configuration", "bogus"],
+        ),
+        (&["--bogus"], none, 2, &["--bogus"]),
+        (&["--config.check", &bad], none, 2, &["bad.yml:1: tenants"]),
+        (&["--config.check"], environment, 0, &[]),
+        (&["--version"], none, 0, &["teams-pstn-exporter"]),
+        (&["--help"], none, 0, &["--web.listen-address"]),
+    ] {
+        let (found, said) = Program::start(words, environment).end().await;
+        assert_eq!(found, Some(code), "{words:?}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{words:?}: no {part:?} in {said}");
+        }
+        assert!(!said.contains(SECRET), "{words:?}: {said}");
+    }
+    drop(listener);
+}
+
+#[tokio::test]
+async fn hangups_reload_and_interrupts_stop() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), &simulator, "");
+    let good = fs::read_to_string(&file).unwrap();
+    let option = format!("--config.file={file}");
+    let mut program = Program::start(&[ANY_PORT, &option, "--log.level=debug"], &[]);
+    let address = program.address().await;
+    program.logged("poll complete").await;
+    assert_eq!(scrape(address).await.value(SUCCESSFUL), "1");
+    for (text, line, successful) in [
+        ("tenants: [\n", "configuration not reloaded", "0"),
+        (good.as_str(), "configuration reloaded", "1"),
+    ] {
+        fs::write(&file, text).unwrap();
+        program.signal("HUP").await;
+        program.logged(line).await;
+        scrape_until(address, |metrics| metrics.value(SUCCESSFUL) == successful).await;
+        program.logged("poll complete").await;
+    }
+    program.signal("INT").await;
+    let (code, said) = program.end().await;
+    assert_eq!(code, Some(0), "{said}");
+}

@@ -1,0 +1,146 @@
+//! The HTTP server over real sockets: routes, limits, TLS, authentication.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::server::{
+    About, Bound, Limits, Listen, ListenAddress, Reload, Site, TelemetryPath,
+};
+use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+mod plain;
+mod secure;
+
+/// A server that runs, on a port of its own.
+struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<usize>,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Server {
+    fn start(site: Site) -> Self {
+        let bound = Bound::bind(&Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
+        let address = bound.addresses()[0];
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(async move {
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            bound.serve(site, stopped).await.unwrap()
+        });
+        Self {
+            address,
+            stop: Some(stop),
+            serving,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request on a connection of its own.
+    async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
+        ask_on(self.connect().await, method, path, headers).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "").await
+    }
+
+    fn stop(&mut self) {
+        let _ = self.stop.take().expect("stopped once").send(());
+    }
+}
+
+async fn ask_on(
+    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> Answer {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    Answer::parse(&answer)
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+        Self {
+            status: head[9..12].parse().unwrap(),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+fn site() -> Site {
+    Site {
+        subscriber: Subscriber::fixed(Snapshot::default()),
+        clock: Clock::new(|| time("2026-11-21T13:00:00Z")),
+        about: About {
+            version: "1.2.3",
+            revision: "abcdef0",
+        },
+        telemetry_path: TelemetryPath::default(),
+        requests_max: 40,
+        web_config: None,
+        reload: None,
+        limits: Limits {
+            // The tests that want them over say so.
+            header_time: Duration::from_mins(10),
+            stall: Duration::from_mins(10),
+            response: Duration::from_mins(10),
+            idle: Duration::from_mins(10),
+            drain: Duration::from_mins(10),
+            ..Limits::default()
+        },
+    }
+}
+
+fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// A site whose reload is answered by `outcome`.
+fn reloading(outcome: Result<(), &'static str>) -> Site {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    tokio::spawn(async move {
+        while let Some(wish) = taken.recv().await {
+            let _ = wish.send(outcome.map_err(str::to_owned));
+        }
+    });
+    Site {
+        reload: Some(wishes),
+        ..site()
+    }
+}

@@ -1,0 +1,378 @@
+//! Without TLS and authentication.
+
+use super::*;
+
+#[tokio::test]
+async fn routes_by_table() {
+    let server = Server::start(site());
+    for (method, path, status, allow) in [
+        ("GET", "/metrics", 200, None),
+        ("HEAD", "/metrics", 200, None),
+        ("POST", "/metrics", 405, Some("GET, HEAD")),
+        ("OPTIONS", "/metrics", 405, Some("GET, HEAD")),
+        ("GET", "/metrics/", 404, None),
+        ("GET", "/metrics?name[]=a", 200, None),
+        ("GET", "/", 200, None),
+        ("HEAD", "/", 200, None),
+        ("DELETE", "/", 405, Some("GET, HEAD")),
+        ("GET", "/-/healthy", 200, None),
+        ("PUT", "/-/healthy", 405, Some("GET, HEAD")),
+        ("GET", "/-/ready", 503, None),
+        ("HEAD", "/-/ready", 503, None),
+        ("POST", "/-/reload", 404, None),
+        ("GET", "/favicon.ico", 404, None),
+        ("POST", "/nothing", 404, None),
+        ("GET", "/../etc/passwd", 404, None),
+    ] {
+        let answer = server.ask(method, path, "").await;
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (status, allow),
+            "{method} {path}: {answer:?}"
+        );
+        assert!(answer.header("content-type").is_some(), "{method} {path}");
+        if method == "HEAD" {
+            assert_eq!(answer.body, "", "{method} {path}");
+        } else {
+            let length = answer.body.len().to_string();
+            assert_eq!(answer.header("content-length"), Some(length.as_str()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_tells_the_length_of_what_get_would_send() {
+    let server = Server::start(site());
+    for path in ["/", "/-/healthy", "/nothing"] {
+        let (head, get) = (server.ask("HEAD", path, "").await, server.get(path).await);
+        assert_eq!(head.header("content-length"), get.header("content-length"));
+        assert_ne!(get.body, "", "hyper tells no length of an empty body");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_are_negotiated() {
+    let server = Server::start(site());
+    for (headers, content_type, encoding) in [
+        (
+            "",
+            "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+            None,
+        ),
+        (
+            "Accept: application/openmetrics-text;version=1.0.0\r\nAccept-Encoding: gzip\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+            Some("gzip"),
+        ),
+    ] {
+        let answer = server.ask("GET", "/metrics", headers).await;
+        assert_eq!(answer.header("content-type"), Some(content_type));
+        assert_eq!(answer.header("content-encoding"), encoding);
+    }
+}
+
+#[tokio::test]
+async fn the_page_yields_to_metrics_at_the_root() {
+    let server = Server::start(Site {
+        telemetry_path: "/".parse().unwrap(),
+        ..site()
+    });
+    let answer = server.get("/").await;
+    assert!(answer.header("content-type").unwrap().contains("0.0.4"));
+    assert_eq!(server.get("/metrics").await.status, 404);
+}
+
+#[tokio::test]
+async fn reload_tells_the_outcome() {
+    for (outcome, status, body) in [
+        (Ok(()), 200, "reloaded\n"),
+        (Err("line 3: no"), 500, "cannot reload: line 3: no\n"),
+    ] {
+        let server = Server::start(reloading(outcome));
+        let answer = server.ask("POST", "/-/reload", "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body));
+        let answer = server.get("/-/reload").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_many_requests() {
+    let server = Server::start(site());
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        let answer = exchange(&mut stream, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "healthy\n"));
+    }
+}
+
+#[tokio::test]
+async fn too_many_scrapes_are_refused() {
+    let server = Server::start(Site {
+        requests_max: 0,
+        ..site()
+    });
+    let answer = server.get("/metrics").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.body,
+        "0 scrapes are under way, which is the limit; try again later\n"
+    );
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn permits_come_back() {
+    let server = Server::start(Site {
+        requests_max: 1,
+        ..site()
+    });
+    let mut stream = server.connect().await;
+    for request in ["GET", "HEAD", "GET"] {
+        let request = format!("{request} /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(exchange(&mut stream, &request).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn headers_that_are_too_long_are_refused() {
+    let server = Server::start(site());
+    let header = format!("X: {}\r\n", "x".repeat(200 * 1024));
+    let answer = server.ask("GET", "/", &header).await;
+    assert_eq!(answer.status, 431);
+}
+
+#[tokio::test]
+async fn a_silent_client_is_dropped() {
+    let mut site = site();
+    site.limits.header_time = Duration::from_millis(50);
+    let server = Server::start(site);
+    for begun in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        let mut stream = server.connect().await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "{begun:?}");
+    }
+    // And one that falls silent within its second request.
+    let mut stream = server.connect().await;
+    exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    stream.write_all(b"GET").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_dropped() {
+    let mut site = site();
+    site.limits.connections = 1;
+    site.limits.stall = Duration::from_millis(50);
+    let server = Server::start(site);
+    let mut deaf = server.connect().await;
+    // More answers than the buffers of the two sockets hold.
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+    let (_unread, mut requesting) = deaf.split();
+    let _ = requesting.write_all(requests.as_bytes()).await;
+    // The only place is free again.
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let answer = Server::start(site()).get("/").await;
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"));
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    for part in ["<script", "<img", "http:", "https:"] {
+        assert!(!answer.body.contains(part), "{part}");
+    }
+    assert!(answer.body.contains("Version 1.2.3 (abcdef0)"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_kept_longer_than_a_silent_one() {
+    let mut site = site();
+    site.limits.header_time = Duration::from_millis(30);
+    let server = Server::start(site);
+    let mut stream = server.connect().await;
+    exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // A silent one, begun later, is dropped first.
+    let mut silent = server.connect().await;
+    assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+    let answer = exchange(&mut stream, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_the_end() {
+    let mut site = site();
+    site.limits.idle = Duration::from_millis(50);
+    let server = Server::start(site);
+    let mut stream = server.connect().await;
+    exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn idle_connections_yield_to_new_ones() {
+    let mut site = site();
+    site.limits.connections = 2;
+    let server = Server::start(site);
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        idle.push(stream);
+    }
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_that_become_idle_yield_too() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let mut site = site();
+    site.limits.connections = 1;
+    site.reload = Some(wishes);
+    let server = Server::start(site);
+    let mut busy = server.connect().await;
+    busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let wish = taken.recv().await.unwrap();
+    let address = server.address;
+    let other = tokio::spawn(async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        ask_on(stream, "GET", "/-/healthy", "").await.status
+    });
+    tokio::task::yield_now().await;
+    wish.send(Ok(())).unwrap();
+    assert_eq!(other.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn every_interface_is_listened_on() {
+    let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
+    let port = bound.addresses()[0].port();
+    let serving = tokio::spawn(bound.serve(site(), std::future::pending()));
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    assert_eq!(ask_on(stream, "GET", "/", "").await.status, 200);
+    serving.abort();
+}
+
+/// The child finds the socket where systemd would put it, but for the number of the descriptor.
+#[test]
+fn sockets_of_systemd_are_taken() {
+    const CHILD: &str = "WEB_SYSTEMD_CHILD";
+    if let Some(address) = std::env::var_os(CHILD) {
+        let bound = Bound::bind(&Listen::Systemd).unwrap();
+        assert_eq!(bound.addresses()[0].to_string().as_str(), address);
+        return;
+    }
+    let error = Bound::bind(&Listen::Systemd).unwrap_err();
+    assert!(error.to_string().contains("no socket"), "{error}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "web::plain::sockets_of_systemd_are_taken"])
+        .env(CHILD, listener.local_addr().unwrap().to_string())
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDS_FIRST_FD", "0")
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(
+        child.status.success() && output.contains("1 passed"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_connections_and_closes_the_port() {
+    let mut server = Server::start(site());
+    let mut used = server.connect().await;
+    exchange(&mut used, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut silent = server.connect().await;
+    // Accepted, for a later connection was.
+    server.get("/").await;
+    server.stop();
+    assert_eq!(used.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(server.serving.await.unwrap(), 0);
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_at_the_stop() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let mut server = Server::start(Site {
+        reload: Some(wishes),
+        ..site()
+    });
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let wish = taken.recv().await.unwrap();
+    server.stop();
+    wish.send(Ok(())).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(Answer::parse(&answer).body, "reloaded\n");
+    assert_eq!(server.serving.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_drain_is_bounded() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let mut site = site();
+    site.limits.drain = Duration::from_millis(20);
+    site.reload = Some(wishes);
+    let mut server = Server::start(site);
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let _wish = taken.recv().await.unwrap();
+    server.stop();
+    assert_eq!(server.serving.await.unwrap(), 1, "one connection was cut");
+}
+
+#[tokio::test]
+async fn a_response_is_given_up_when_the_scraper_has_left() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let server = Server::start(Site {
+        reload: Some(wishes),
+        ..site()
+    });
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 0.05\r\n\r\n")
+        .await
+        .unwrap();
+    let _wish = taken.recv().await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// One request and its answer, by its length.
+async fn exchange(stream: &mut TcpStream, request: &str) -> Answer {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    loop {
+        stream.read_buf(&mut bytes).await.unwrap();
+        let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
+        let answer = Answer::parse(&bytes);
+        if request.starts_with("HEAD") {
+            return answer;
+        }
+        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+        if bytes.len() >= head + 4 + length {
+            return answer;
+        }
+    }
+}
