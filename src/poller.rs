@@ -148,12 +148,10 @@ impl Poller {
                 .expect("never closed");
             let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
             let mut polling = pin!(self.poll_all(period, self.next_tick(started)));
-            // A tenant that stalls goes on alone, and its place is another's.
-            if tokio::time::timeout(PERMIT_TIME, &mut polling)
-                .await
-                .is_err()
-            {
-                drop(permit);
+            let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
+            // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
+            drop(permit);
+            if in_time.is_err() {
                 polling.await;
             }
             self.sleep_until(self.next_tick(started), period.end())

@@ -173,10 +173,25 @@ impl Size {
     }
 }
 
-/// For what fails where no page is to be had.
+/// What to do about a report that is not to be had, also where the error itself knows no remedy.
 pub(super) fn remedy(error: &CollectError) -> &'static str {
     use graph::FailureReason as Reason;
-    error.remedy().unwrap_or(match error.reason() {
+    use graph::token::TokenError;
+    if let Some(known) = error.remedy() {
+        return known;
+    }
+    if let CollectError::Graph(graph::Error::Token(error)) = error {
+        match error {
+            TokenError::Credential(_) => {
+                return "give a file that this user may read, with nothing in it but the secret, the token, or a certificate and its RSA key in PEM";
+            }
+            TokenError::Malformed { .. } => {
+                return "check authority_url, and whether a proxy or portal answers in its place";
+            }
+            _ => {}
+        }
+    }
+    match error.reason() {
         Reason::Auth => "check tenant_id, client_id and the credential",
         Reason::Forbidden => "grant the application permission CallRecord-PstnCalls.Read.All",
         Reason::Throttled => "poll less often, and see what else uses this application",
@@ -189,7 +204,7 @@ pub(super) fn remedy(error: &CollectError) -> &'static str {
             "check graph_url, and whether a proxy or portal answers in Graph's place"
         }
         Reason::Limit => "this is more than a report ever is; check graph_url",
-    })
+    }
 }
 
 fn at_least(exact: bool) -> &'static str {

@@ -11,6 +11,7 @@ use super::finding::{Check, Finding};
 use crate::config;
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
+use crate::graph::token::TokenError;
 use crate::graph::{self, Chain, Graph};
 use crate::period::Clock;
 use crate::poller::{FleetError, fleet};
@@ -164,8 +165,16 @@ impl Told<'_> {
         let token = match tokens.token(self.deadline).await {
             Ok(token) => token,
             Err(error) => {
+                let silent = matches!(
+                    error,
+                    TokenError::Transport { .. } | TokenError::Timeout { .. }
+                );
                 let error = CollectError::Graph(graph::Error::Token(error));
-                let remedy = estimate::remedy(&error);
+                let remedy = if silent && self.tenant.authority.is_none() {
+                    "this machine has no managed identity that answers; assign one in Azure, or use another credential"
+                } else {
+                    estimate::remedy(&error)
+                };
                 self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
                 return false;
             }

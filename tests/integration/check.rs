@@ -180,7 +180,7 @@ async fn failures_by_table() {
         When::token().tenant(TENANT),
         Fault::Html,
         token,
-        "; remedy: check graph_url, and whether a proxy or portal",
+        "; remedy: check authority_url, and whether a proxy or portal",
     )
     .await;
 }

@@ -110,6 +110,38 @@ async fn each_is_accepted_by_a_simulator_that_verifies_it() {
     }
 }
 
+#[tokio::test]
+async fn a_machine_without_an_identity_is_told_so() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::new();
+    let yaml = config(simulator.url(), "managed_identity: true", "").replace("20s", "2s");
+    let file = folder.write("c.yml", yaml);
+    let refused = format!("{}/msi/token", simulator.url());
+    let gone = "http://127.0.0.1:1/msi/token".to_owned();
+    for (endpoint, remedy) in [
+        (refused, "assign a managed identity to this machine"),
+        (gone, "this machine has no managed identity that answers"),
+    ] {
+        let variables = [
+            ("IDENTITY_ENDPOINT", endpoint.as_str()),
+            ("IDENTITY_HEADER", "not-the-header"),
+        ];
+        let (code, said) = check(&file, &variables).await;
+        assert_eq!(code, 1, "{said}");
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("failure token: "));
+        assert!(
+            line.is_some_and(|line| line.contains(&format!("; remedy: {remedy}"))),
+            "{said}"
+        );
+        assert!(!said.contains("not-the-header"), "{said}");
+    }
+    let (code, said) = check(&file, &[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/")]).await;
+    assert_eq!(code, 2, "{said}");
+    assert!(said.starts_with("failure configuration: tenant 11111111-2222-3333-4444-555555555555 has no usable credential: IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not"), "{said}");
+}
+
 /// The endpoint of virtual machines has a fixed address, so this one test stays below the program.
 #[tokio::test]
 async fn the_identity_of_a_virtual_machine() {
@@ -242,7 +274,7 @@ async fn refusals_by_their_causes() {
     check(
         secret("empty"),
         "is empty or not text",
-        "check tenant_id, client_id and the credential",
+        "give a file that this user may read",
     )
     .await;
     check(
@@ -276,14 +308,14 @@ async fn refusals_by_their_causes() {
     check(
         config(url, strangers, ""),
         "cannot sign with",
-        "check tenant_id, client_id and the credential",
+        "give a file that this user may read",
     )
     .await;
     let keyless = config(url, "client_certificate_file: a.crt", "");
     check(
         keyless,
         "cannot sign with",
-        "check tenant_id, client_id and the credential",
+        "give a file that this user may read",
     )
     .await;
 }

@@ -201,6 +201,23 @@ async fn stalled_tenants_do_not_keep_the_others_waiting() {
     assert!(begun.elapsed().as_secs() < 25, "{:?}", begun.elapsed());
 }
 
+/// A place is kept for a poll, not for the hour until the next one.
+#[tokio::test]
+async fn more_tenants_than_places_are_all_polled_at_once() {
+    let worlds =
+        (0..40).map(|number| simulator::Tenant::new(&id(number), CLIENT, SECRET, people()));
+    let simulator = simulator(worlds.collect()).await;
+    let folder = Folder::new();
+    let file = tenants(&folder, simulator.url(), 40, "{interval: 1h}");
+    let mut daemon = Running::start(&file);
+    let complete = |state: &State| state.summary.is_some();
+    daemon
+        .until("complete", |snapshot| {
+            snapshot.states().len() == 40 && snapshot.states().iter().all(complete)
+        })
+        .await;
+}
+
 /// In every mode but two no name of a person is anywhere, whatever Graph sends.
 #[tokio::test]
 async fn nobody_is_named_where_nobody_shall_be() {
