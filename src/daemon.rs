@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
-use crate::graph::http::HttpError;
 use crate::period::Clock;
 use crate::poller::fleet;
 use crate::poller::{Fleet, FleetError, Shared};
@@ -68,21 +68,42 @@ pub enum Failure {
     /// No address to listen on.
     #[error("cannot start")]
     Bind(#[from] BindError),
-    /// No client to ask with.
-    #[error("cannot start")]
-    Http(#[from] HttpError),
     /// The system refuses what every process gets.
     #[error("cannot start")]
     System(#[from] io::Error),
     /// The simulator has no port.
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
+    /// The demo has a configuration of its own.
+    #[error("the demo takes no configuration file; leave --config.file out")]
+    DemoConfig,
+    /// More than one of the above.
+    #[error("{0}\n{1}")]
+    Both(Box<Self>, Box<Self>),
     /// There are no pseudonyms.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),
+}
+
+/// Reads everything that is configured, to the last certificate, and runs nothing.
+///
+/// # Errors
+/// Every mistake, those of the web configuration after those of the configuration.
+pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<(), Failure> {
+    let config = load()
+        .map_err(Failure::from)
+        .and_then(|config| Ok(fleet::validate(&config)?));
+    let web = web_config
+        .map(WebConfig::load)
+        .transpose()
+        .map_err(Failure::from);
+    match (config, web) {
+        (Err(config), Err(web)) => Err(Failure::Both(Box::new(config), Box::new(web))),
+        (config, web) => config.and(web.map(drop)),
+    }
 }
 
 impl Failure {
@@ -94,9 +115,12 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         eprintln!("teams-pstn-exporter: {}", Chain(self));
         match self {
+            Self::Fleet(FleetError::Http(_)) => ExitCode::from(1),
             Self::Config(_)
             | Self::WebConfig(_)
             | Self::Fleet(_)
+            | Self::DemoConfig
+            | Self::Both(..)
             | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
@@ -110,21 +134,19 @@ impl Daemon {
     /// The first step that fails; nothing runs then.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
-        let http = fleet::http(&config)?;
         let telemetry = Arc::new(Telemetry::new());
         let publisher = Arc::new(Publisher::new(Arc::clone(&telemetry)));
-        let mut fleet = Fleet::new(
-            Shared {
-                publisher: Arc::clone(&publisher),
-                telemetry: Arc::clone(&telemetry),
-                clock: options.clock.clone(),
-                permits: Arc::new(Semaphore::new(POLLS_MAX)),
-                previous: options.previous,
-            },
-            http,
-        );
+        let mut fleet = Fleet::new(Shared {
+            publisher: Arc::clone(&publisher),
+            telemetry: Arc::clone(&telemetry),
+            clock: options.clock.clone(),
+            permits: Arc::new(Semaphore::new(POLLS_MAX)),
+            under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
+            previous: options.previous,
+        });
+        let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         for address in bound.addresses() {
-            tracing::info!(%address, "listening");
+            tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
@@ -203,10 +225,6 @@ impl Daemon {
             publisher.touch();
             outcome
         };
-        let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
-        for address in bound.addresses() {
-            tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
-        }
         let mut publishing = tokio::spawn(Arc::clone(&publisher).run());
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
         loop {
@@ -231,6 +249,9 @@ impl Daemon {
     }
 }
 
-/// Polls that run side by side, over all tenants: enough to hide the network's latency, few enough that their memory,
-/// some 300 bytes a row, stays bounded. (One that takes longer than most no longer counts, see the poller.)
+/// Polls that run side by side at full speed, over all tenants: enough to hide the network's latency, few enough that
+/// the processor is shared with scrapes. One that takes longer than most no longer counts, see the poller.
 const POLLS_MAX: usize = 8;
+
+/// Polls under way, those of tenants that stall included: each has a connection, and some 300 bytes a row.
+const POLLS_UNDER_WAY_MAX: usize = 256;

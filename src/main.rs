@@ -9,7 +9,7 @@ use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::{check, logging, pseudonym, signals};
+use teams_pstn_exporter::{check, daemon, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
     let args = Args::from_command_line();
@@ -21,19 +21,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let web_config = args
-        .web_config_file
-        .as_deref()
-        .map(WebConfig::load)
-        .transpose()?;
     let load = source(args);
     match &args.command {
-        _ if args.config_check => drop(load()?),
+        _ if args.config_check => daemon::validate(&load, args.web_config_file.as_deref())?,
         None => {
             load()?;
-            serve(args, web_config, async || Ok((load, None)))?;
+            serve(args, async || Ok((load, None)))?;
         }
-        Some(Command::Demo) => serve(args, web_config, async || {
+        Some(Command::Demo) if args.config_file.is_some() => return Err(Failure::DemoConfig),
+        Some(Command::Demo) => serve(args, async || {
             let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
             Ok((demo.load(), Some(demo)))
         })?,
@@ -57,16 +53,20 @@ fn source(args: &Args) -> Load {
 /// Runs the daemon until a signal. `prepare` says where its configuration comes from, and may hold a simulator.
 fn serve(
     args: &Args,
-    web_config: Option<WebConfig>,
     prepare: impl AsyncFnOnce() -> Result<(Load, Option<Demo>), Failure>,
 ) -> Result<(), Failure> {
+    let web_config = args
+        .web_config_file
+        .as_deref()
+        .map(WebConfig::load)
+        .transpose()?;
     // Before there are threads: sockets that systemd hands over are taken out of the environment.
     let bound = Bound::bind(&args.listen())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
         let (load, demo) = prepare().await?;
         let options = Options {
@@ -81,7 +81,10 @@ fn serve(
             demo.invite(daemon.addresses());
         }
         daemon.run(hangups, stop).await
-    })
+    });
+    // A file or a name server that does not answer holds a thread, which nobody waits for any more.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Scrapes are a write each and polls wait for the network: two threads keep both moving on any machine.

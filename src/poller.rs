@@ -42,8 +42,10 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// The time of day.
     pub clock: Clock,
-    /// Polls that run side by side, over all tenants.
+    /// Polls that run side by side at full speed, over all tenants.
     pub permits: Arc<Semaphore>,
+    /// Polls under way, those of tenants that stall included.
+    pub under_way: Arc<Semaphore>,
     /// Whether the period before is fetched too.
     pub previous: bool,
 }
@@ -98,6 +100,12 @@ pub(crate) struct Memory {
 /// Written by one poller only; never locked across an await.
 pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
 
+/// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
+struct Counted<'a> {
+    tally: Tally,
+    telemetry: &'a Telemetry,
+}
+
 /// Why a poll failed.
 #[derive(Debug)]
 struct Failed {
@@ -141,6 +149,7 @@ impl Poller {
     pub(crate) async fn run(self) {
         let started = Instant::now();
         loop {
+            let under_way = self.shared.under_way.acquire().await.expect("never closed");
             // A permit is a place in the queue of all tenants, so it is waited for after the tick.
             let permit = Arc::clone(&self.shared.permits)
                 .acquire_owned()
@@ -154,6 +163,7 @@ impl Poller {
             if in_time.is_err() {
                 polling.await;
             }
+            drop(under_way);
             self.sleep_until(self.next_tick(started), period.end())
                 .await;
         }
@@ -171,12 +181,11 @@ impl Poller {
     /// One poll of one report, whatever becomes of it.
     async fn poll<R: Report>(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
-        let tally = Tally::default();
+        let tally = Counted::new(&self.shared.telemetry);
         let kept = lock(memory).kept.clone();
         let outcome = self
             .fetch::<R>(period, begun, start + self.plan.timeout, kept, &tally)
             .await;
-        self.shared.telemetry.add(&tally);
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
@@ -202,7 +211,8 @@ impl Poller {
         }
     }
 
-    /// One poll of the period before; where it fails, what is known of that stays, and the next poll tries again.
+    /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
+    /// poll of the current period does not wait for it.
     async fn poll_previous<R: Report>(
         &self,
         memory: &SharedMemory,
@@ -211,17 +221,16 @@ impl Poller {
     ) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let period = current.previous();
-        let tally = Tally::default();
+        let tally = Counted::new(&self.shared.telemetry);
         let outcome = self
             .fetch::<R>(
                 period,
                 begun,
-                start + self.plan.timeout,
+                tick.min(start + self.plan.timeout),
                 Kept::default(),
                 &tally,
             )
             .await;
-        self.shared.telemetry.add(&tally);
         let tenant = self.plan.tenant.as_deref();
         let mut memory = lock(memory);
         memory.health.polls += 1;
@@ -232,6 +241,7 @@ impl Poller {
             }
             Err(failed) => {
                 log_failure(tenant, R::KIND, period, &failed, start.elapsed());
+                memory.previous.fail(begun);
                 memory.health.failures[failed.reason as usize] += 1;
             }
         }
@@ -372,6 +382,14 @@ impl Memory {
         }))
     }
 
+    /// Of another configuration's numbers only this is kept: how the polls went.
+    pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
+        let old = lock(memory);
+        let fresh = Self::new(old.report);
+        lock(&fresh).health = old.health.clone();
+        fresh
+    }
+
     /// From now on a poll that is still under way publishes nothing.
     pub(crate) fn retire(memories: &[SharedMemory]) {
         for memory in memories {
@@ -409,6 +427,29 @@ impl Memory {
         self.current
             .extend(period_samples(tenant, self.report, period));
         self.previous.advance(period, rendered.closing);
+    }
+}
+
+impl<'a> Counted<'a> {
+    fn new(telemetry: &'a Telemetry) -> Self {
+        Self {
+            tally: Tally::default(),
+            telemetry,
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.telemetry.add(&self.tally);
+    }
+}
+
+impl std::ops::Deref for Counted<'_> {
+    type Target = Tally;
+
+    fn deref(&self) -> &Tally {
+        &self.tally
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::exposition::Samples;
-use crate::graph::pages::DecodeError;
+use crate::graph::pages::{DecodeError, Page};
 use crate::graph::tally::Tally;
 use crate::graph::{self, FailureReason, Graph, Query, Version};
 use crate::money::{Amount, AmountError};
@@ -146,8 +146,12 @@ pub enum RowError {
 pub(crate) enum CollectError {
     #[error(transparent)]
     Graph(#[from] graph::Error),
-    #[error("row {number} of the report cannot be counted")]
-    Row { number: u64, source: RowError },
+    #[error("row {number} of the report cannot be counted (request-id {request_id})")]
+    Row {
+        number: u64,
+        request_id: String,
+        source: RowError,
+    },
 }
 
 /// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only where it is not wrapped in
@@ -189,12 +193,25 @@ pub(crate) async fn collect<R: Report>(
         };
         let mut pages = graph.pages(&query, deadline, tally);
         while let Some(mut page) = pages.next().await? {
-            page.decode(|number, row: R::Row<'_>| {
-                R::add(&mut totals, row).map_err(|source| CollectError::Row { number, source })
-            })?;
+            add_page::<R>(&mut page, &mut totals)?;
         }
     }
     Ok(totals)
+}
+
+/// Adds the rows of one page.
+pub(crate) fn add_page<R: Report>(
+    page: &mut Page<'_, '_>,
+    totals: &mut R::Totals,
+) -> Result<(), CollectError> {
+    let request_id = page.request_id().unwrap_or("unknown").to_owned();
+    Ok(page.decode(|number, row: R::Row<'_>| {
+        R::add(totals, row).map_err(|source| CollectError::Row {
+            number,
+            request_id: request_id.clone(),
+            source,
+        })
+    })?)
 }
 
 impl CollectError {

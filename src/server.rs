@@ -212,7 +212,13 @@ impl Bound {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             acceptors.spawn(accept(listener, shared.clone(), stopped.clone()));
         }
-        shutdown.await;
+        tokio::select! {
+            () = shutdown => {}
+            // None ends by itself, and a port that is open and dead would be worse than a process that is gone.
+            Some(ended) = acceptors.join_next() => {
+                ended.map_err(io::Error::other)?;
+            }
+        }
         stop.send_replace(true);
         Ok(acceptors.join_all().await.into_iter().sum())
     }

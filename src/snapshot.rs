@@ -147,9 +147,9 @@ impl Snapshot {
             .find_map(|state| state.failure.as_ref().map(|failure| (state, failure)))
         {
             Some((state, failure)) => Err(format!(
-                "no report has been complete yet; {}: {}",
+                "no report has been complete yet; {} fails: {}, see the page or the log",
                 name(state),
-                failure.message
+                failure.reason
             )),
             None => Err("no report has been tried yet".to_owned()),
         }
@@ -238,7 +238,7 @@ impl Publisher {
             })
             .await
             .expect("publishing does not panic");
-            tokio::time::sleep(begun.elapsed() * 19).await;
+            tokio::time::sleep((begun.elapsed() * 19).min(PAUSE_MAX)).await;
         }
     }
 
@@ -308,6 +308,9 @@ impl Publisher {
 
 /// How old the metrics of the process may be. A scrape must not read `/proc`, so someone else does, now and then.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// After a publication, at the most: a process that was suspended in the middle of one did not spend that time on it.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
 /// identity costs an inflation.

@@ -9,7 +9,7 @@ use crate::graph::{self, Graph, Query};
 use crate::period::{BillingPeriod, Window};
 use crate::report::dialout::Dialout;
 use crate::report::labels::{Kept, View};
-use crate::report::{CollectError, Report, ReportKind};
+use crate::report::{CollectError, Report, ReportKind, add_page};
 
 /// What a first page holds.
 pub(super) struct FirstPage {
@@ -62,9 +62,7 @@ async fn page_of<R: Report>(
     let mut totals = R::Totals::default();
     // Without a page there is none to fail, and nothing to count.
     if let Some(mut page) = pages.next().await? {
-        page.decode(|number, row: R::Row<'_>| {
-            R::add(&mut totals, row).map_err(|source| CollectError::Row { number, source })
-        })?;
+        add_page::<R>(&mut page, &mut totals)?;
     }
     let exact = pages.is_last() && windows.next().is_none();
     let rendered = R::render(

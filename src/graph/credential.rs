@@ -74,6 +74,9 @@ pub enum CredentialError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The read of an earlier request has not come back.
+    #[error("the credential's file is still being read, since an earlier request")]
+    Busy,
     /// `IDENTITY_ENDPOINT` is not usable.
     #[error("IDENTITY_ENDPOINT is not a URL")]
     Endpoint(#[from] url::ParseError),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
-use reqwest::{Client, Response, redirect, tls};
+use reqwest::{Client, NoProxy, Proxy, Response, redirect, tls};
 
 use super::retry::{Trouble, retry_after};
 
@@ -15,7 +15,7 @@ pub struct HttpOptions {
     pub connect_timeout: Duration,
     /// Longest silence while an answer is awaited or arrives.
     pub read_timeout: Duration,
-    /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` count.
+    /// Whether `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count. Plain http, which is for this machine only, takes no proxy.
     pub proxies: bool,
     /// Only plain http will be spoken, so that a machine without CA certificates will do; https then always fails.
     pub plain_only: bool,
@@ -27,13 +27,26 @@ pub struct HttpClient(Client);
 
 /// No client could be made.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them",
-    named(.ssl_cert_file.as_deref())
-)]
-pub struct HttpError {
-    ssl_cert_file: Option<String>,
-    source: reqwest::Error,
+pub enum HttpError {
+    /// No CA certificate, or none that can be read.
+    #[error(
+        "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them",
+        named(.ssl_cert_file.as_deref())
+    )]
+    Tls {
+        /// What the variable says.
+        ssl_cert_file: Option<String>,
+        /// What the client says.
+        source: reqwest::Error,
+    },
+    /// The proxy of the environment is none.
+    #[error("{variable} is not the URL of a proxy; write http://HOST:PORT")]
+    Proxy {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        source: reqwest::Error,
+    },
 }
 
 impl Default for HttpOptions {
@@ -65,13 +78,18 @@ impl HttpClient {
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout)
             .tcp_keepalive(TCP_KEEPALIVE);
-        if !options.proxies {
-            builder = builder.no_proxy();
+        // The client's own reading of the environment would send plain http by HTTP_PROXY, loopback included, and with it
+        // a secret in the clear.
+        builder = builder.no_proxy();
+        if options.proxies
+            && let Some(proxy) = proxy()?
+        {
+            builder = builder.proxy(proxy);
         }
         if options.plain_only {
             builder = builder.tls_certs_only([]);
         }
-        builder.build().map(Self).map_err(|source| HttpError {
+        builder.build().map(Self).map_err(|source| HttpError::Tls {
             ssl_cert_file: std::env::var("SSL_CERT_FILE").ok(),
             source,
         })
@@ -80,6 +98,21 @@ impl HttpClient {
     pub(crate) fn inner(&self) -> &Client {
         &self.0
     }
+}
+
+/// The proxy that the environment names for https.
+fn proxy() -> Result<Option<Proxy>, HttpError> {
+    let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+        .into_iter()
+        .find_map(|variable| {
+            let url = std::env::var(variable).ok().filter(|url| !url.is_empty())?;
+            Some((variable, url))
+        });
+    let Some((variable, url)) = named else {
+        return Ok(None);
+    };
+    let proxy = Proxy::https(url).map_err(|source| HttpError::Proxy { variable, source })?;
+    Ok(Some(proxy.no_proxy(NoProxy::from_env())))
 }
 
 /// Why a body is not there as a whole.

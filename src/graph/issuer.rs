@@ -1,7 +1,9 @@
 //! One request for a token and one answer: what goes over the wire to the token endpoint or to the machine's own.
 
 use std::sync::Arc;
+
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderValue;
@@ -27,6 +29,8 @@ pub(crate) enum Issuer {
         client_id: String,
         scope: String,
         credential: Arc<Credential>,
+        /// Held while the credential's files are read: a file system that hangs holds one thread, not one more a poll.
+        reading: Arc<Semaphore>,
     },
     /// The machine's own endpoint.
     Machine {
@@ -70,6 +74,7 @@ impl Issuer {
             ))?,
             scope: options.scope,
             credential: Arc::new(options.credential),
+            reading: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -95,11 +100,16 @@ impl Issuer {
                 client_id,
                 scope,
                 credential,
+                reading,
             } => {
+                let Ok(permit) = Arc::clone(reading).try_acquire_owned() else {
+                    return Err(super::credential::CredentialError::Busy.into());
+                };
                 let (owned, client, audience) =
                     (Arc::clone(credential), client_id.clone(), url.clone());
                 // Files may lie on a network, and signing takes a millisecond.
                 let proof = tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
                     Proof::of(&owned, &client, audience.as_str(), now)
                 })
                 .await

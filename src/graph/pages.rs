@@ -166,6 +166,11 @@ impl Page<'_, '_> {
         }
     }
 
+    /// What Microsoft's support asks for.
+    pub fn request_id(&self) -> Option<&str> {
+        self.about.request_id.as_deref()
+    }
+
     /// The server's clock when it answered, UTC.
     pub fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;

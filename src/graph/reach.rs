@@ -62,7 +62,11 @@ impl Target {
     /// Where `root` is no URL.
     pub fn new(root: &str) -> Result<Self, url::ParseError> {
         let url: Url = root.parse()?;
-        let uri = url.as_str().parse().ok();
+        let uri = url
+            .as_str()
+            .parse()
+            .ok()
+            .filter(|_| url.scheme() == "https");
         let proxy = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
         let proxy = proxy.and_then(|proxy| {
             let uri = proxy.uri();

@@ -65,7 +65,8 @@ impl RetryPolicy {
     ///
     /// A `Retry-After` wins over the policy's own delay. Where the wait would pass the deadline, which is `remaining`
     /// away, there is no point in waiting at all. `random` is in [0, 1) and spreads the policy's own delay over its
-    /// upper half, so that tenants that failed together do not return together.
+    /// upper half, and a `Retry-After` up to a tenth beyond it, so that tenants that failed together do not return
+    /// together.
     pub(crate) fn verdict(
         &self,
         attempt: u32,
@@ -77,7 +78,13 @@ impl RetryPolicy {
         if trouble.retry_reason().is_none() || attempt >= self.attempts {
             return Verdict::GiveUp;
         }
-        let after = retry_after.unwrap_or_else(|| self.delay(attempt, random));
+        let after = match retry_after {
+            Some(wait) => {
+                let later = wait.saturating_add((wait / 10).mul_f64(random.clamp(0.0, 1.0)));
+                if later < remaining { later } else { wait }
+            }
+            None => self.delay(attempt, random),
+        };
         if after < remaining {
             Verdict::Retry { after }
         } else {
@@ -193,6 +200,8 @@ mod tests {
         // Retry-After wins in both directions, and the deadline over it.
         let throttled = Trouble::Status(429);
         check(1, throttled, Some(0), minute, 0.9, retry(0));
+        check(1, throttled, Some(10), minute, 0.0, retry(10_000));
+        check(1, throttled, Some(10), minute, 1.0, retry(11_000));
         check(1, throttled, Some(59), minute, 0.9, retry(59_000));
         check(1, throttled, Some(60), minute, 0.9, Verdict::GiveUp);
         check(1, throttled, Some(86_400), minute, 0.9, Verdict::GiveUp);

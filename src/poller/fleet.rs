@@ -1,6 +1,8 @@
 //! The poll tasks of all tenants, and what a changed configuration does to them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -24,7 +26,8 @@ use crate::report::labels::{Naming, Pseudonyms};
 /// Dropping it stops them all.
 pub struct Fleet {
     shared: Shared,
-    http: HttpClient,
+    /// The client, and whether it speaks plain http only.
+    http: Option<(HttpClient, bool)>,
     tasks: JoinSet<()>,
     running: BTreeMap<Name, Running>,
 }
@@ -40,6 +43,9 @@ pub enum FleetError {
         /// What is wrong with it.
         source: UrlError,
     },
+    /// No client to ask with.
+    #[error("cannot ask anyone")]
+    Http(#[from] HttpError),
     /// The credential cannot be set up.
     #[error("tenant {tenant} has no usable credential")]
     Credential {
@@ -79,16 +85,19 @@ struct Running {
 #[derive(PartialEq)]
 struct Settings {
     tenant: String,
-    identity: String,
+    /// Of whom the reports are.
+    whose: String,
+    /// What the numbers are of, and under which names.
+    numbers: String,
     pace: String,
 }
 
 impl Fleet {
     /// No task yet.
-    pub fn new(shared: Shared, http: HttpClient) -> Self {
+    pub fn new(shared: Shared) -> Self {
         Self {
             shared,
-            http,
+            http: None,
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
         }
@@ -101,6 +110,7 @@ impl Fleet {
     /// Where a tenant cannot be set up; nothing has changed then.
     pub fn apply(&mut self, config: &Config) -> Result<(), FleetError> {
         let naming = naming(config)?;
+        let http = self.http_for(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
             let settings = Settings::of(config, tenant, &naming);
@@ -113,7 +123,7 @@ impl Fleet {
                     tenant.name.clone(),
                     settings,
                     plan(config, tenant, &naming),
-                    graph(&self.http, &self.shared.clock, tenant)?,
+                    graph(&http, &self.shared.clock, tenant)?,
                 ));
             }
         }
@@ -151,16 +161,33 @@ impl Fleet {
         }
     }
 
+    /// The client that the configuration needs: the one at hand, where it does.
+    fn http_for(&mut self, config: &Config) -> Result<HttpClient, FleetError> {
+        let plain = is_plain(config);
+        match &self.http {
+            Some((http, at_hand)) if *at_hand == plain => Ok(http.clone()),
+            _ => {
+                let new = http(config)?;
+                self.http = Some((new.clone(), plain));
+                Ok(new)
+            }
+        }
+    }
+
     fn start(&mut self, name: Name, settings: Settings, plan: Plan, graph: Graph) {
         let mut memories = Vec::new();
         if let Some(old) = self.running.remove(&name) {
             old.task.abort();
-            if old.settings.identity == settings.identity {
+            if (&old.settings.whose, &old.settings.numbers) == (&settings.whose, &settings.numbers)
+            {
                 memories = old.memories;
             } else {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
                 Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
+                if old.settings.whose == settings.whose {
+                    memories = old.memories.iter().map(Memory::without_numbers).collect();
+                }
             }
         }
         let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), &memories);
@@ -182,16 +209,33 @@ impl Fleet {
 /// # Errors
 /// Where no CA certificate is found and one is needed.
 pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
-    let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
-    // Where only loopback is spoken to, in plain http, no CA certificates are needed.
-    let plain_only = config
-        .tenants
-        .iter()
-        .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url));
     HttpClient::new(&HttpOptions {
-        plain_only,
+        plain_only: is_plain(config),
         ..HttpOptions::default()
     })
+}
+
+/// Whether only loopback is spoken to, in plain http: then no CA certificates are needed.
+fn is_plain(config: &Config) -> bool {
+    let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
+    config
+        .tenants
+        .iter()
+        .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url))
+}
+
+/// Sets every tenant up as if to poll it, and drops it again.
+///
+/// # Errors
+/// The first that cannot be set up.
+pub(crate) fn validate(config: &Config) -> Result<(), FleetError> {
+    naming(config)?;
+    let http = http(config)?;
+    let clock = Clock::system();
+    config
+        .tenants
+        .iter()
+        .try_for_each(|tenant| graph(&http, &clock, tenant).map(drop))
 }
 
 /// Graph, as it is asked for a tenant.
@@ -209,7 +253,7 @@ pub(crate) fn graph(
         authority: authority(tenant)?,
         tenant_id: tenant.tenant_id.clone(),
         client_id: tenant.client_id.clone(),
-        scope: root.scope(),
+        scope: scope(tenant, &root),
         credential,
     };
     let clock = clock.clone();
@@ -272,12 +316,11 @@ impl Settings {
         };
         Self {
             tenant: format!("{tenant:?}"),
-            identity: format!(
-                "{} {:?} {labels:?} {key} {billing:?}",
-                tenant.tenant_id, tenant.cloud
-            ),
+            whose: format!("{} {:?}", tenant.tenant_id, tenant.cloud),
+            numbers: format!("{:?} {key} {billing:?}", labels.user),
             pace: format!(
-                "{poll:?} {reports:?} {budgets:?} {}",
+                "{poll:?} {reports:?} {budgets:?} {} {}",
+                labels.max_series,
                 config.tenants.len() > 1
             ),
         }
@@ -328,6 +371,18 @@ fn phase(config: &Config, tenant: &config::Tenant) -> std::time::Duration {
         .mul_f64(f64::from(hash) / f64::from(u32::MAX))
 }
 
+/// What tokens are for. A proxy in front of Graph changes where requests go, not what Entra calls the service; only an
+/// authority of its own, as in tests, knows the root by its own name.
+fn scope(tenant: &config::Tenant, root: &GraphRoot) -> String {
+    let own = tenant.authority_url.is_some()
+        || matches!(tenant.credential, config::Credential::ManagedIdentity);
+    if own {
+        root.scope()
+    } else {
+        tenant.cloud.graph_root().scope()
+    }
+}
+
 /// How people are named, the key of the pseudonyms read.
 pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
     Ok(match config.labels.user {
@@ -341,8 +396,11 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .pseudonym_key_file
                 .clone()
                 .expect("required with pseudonyms");
-            let key =
-                std::fs::read(&path).map_err(|source| FleetError::PseudonymKey { path, source })?;
+            let read = File::open(&path).and_then(|file| {
+                let mut key = Vec::new();
+                file.take(KEY_MAX).read_to_end(&mut key).map(|_| key)
+            });
+            let key = read.map_err(|source| FleetError::PseudonymKey { path, source })?;
             // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
             // made by Kubernetes.
             let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -368,8 +426,11 @@ fn credential(credential: &config::Credential) -> Result<Credential, CredentialE
         }
         config::Credential::ManagedIdentity => {
             Credential::ManagedIdentity(ManagedIdentityEndpoint::from_environment(|name| {
-                std::env::var(name).ok()
+                std::env::var(name).ok().filter(|value| !value.is_empty())
             })?)
         }
     })
 }
+
+/// Bytes of the pseudonyms' key: more than any key has, and not all that a device gives.
+const KEY_MAX: u64 = 64 * 1024;

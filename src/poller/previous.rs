@@ -12,6 +12,8 @@ pub(super) struct Previous {
     /// The current period's figures as they will stand when it is the one before.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
     closed: Option<Closed>,
+    /// When a fetch failed last.
+    failed: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,9 @@ impl Previous {
 
     /// Whether the closed period is to be fetched: not yet since its end, or some hours ago and still changing.
     pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
+        if self.failed.is_some_and(|failed| now - failed < RETRY) {
+            return false;
+        }
         match self.closed.as_ref().and_then(|closed| closed.fetched) {
             None => true,
             Some((at, unchanged_since)) => now - at >= PAUSE && now - unchanged_since < SETTLED,
@@ -73,6 +78,11 @@ impl Previous {
         });
     }
 
+    /// A fetch has failed; the next one is not for a while.
+    pub(super) fn fail(&mut self, now: DateTime<Utc>) {
+        self.failed = Some(now);
+    }
+
     /// The figures of the closed period, as far as they are known.
     pub(super) fn samples(&self) -> impl Iterator<Item = Samples> {
         self.closed
@@ -91,6 +101,9 @@ fn text(samples: &[Samples]) -> Vec<u8> {
 
 /// Between two fetches of a closed period: late figures come by the day, not by the hour.
 const PAUSE: TimeDelta = TimeDelta::hours(6);
+
+/// After a failed fetch: a period that nobody waits for must not double the requests to a service in trouble.
+const RETRY: TimeDelta = TimeDelta::minutes(30);
 
 /// Without a change for this long, a closed period is taken to be final: the source is up to two days late.
 const SETTLED: TimeDelta = TimeDelta::days(3);
@@ -146,6 +159,14 @@ mod tests {
             .filter(|hour| *hour < 30 + 72)
             .collect();
         assert_eq!(hours, expected);
+    }
+
+    #[test]
+    fn a_failed_fetch_is_not_tried_again_at_once() {
+        let mut previous = Previous::default();
+        previous.fail(time("2026-11-01T00:00:00Z"));
+        assert!(!previous.is_due(time("2026-11-01T00:29:59Z")));
+        assert!(previous.is_due(time("2026-11-01T00:30:00Z")));
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

@@ -255,11 +255,13 @@ impl Totals {
         drop(people);
         let (groups, series) = aggregate(&rows, &users, words);
         drop(rows);
+        // Before folding, which hides parts of what a user spent.
+        let top = top(&series, &groups, &users, view);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
             closing: closing(&series, &groups, view),
             spend: spend(&series, &groups),
-            top: top(&series, &groups, &users, view),
+            top,
             samples: samples(&series, &groups, &users, view)
                 .chain(budget::samples(view, &spent))
                 .collect(),

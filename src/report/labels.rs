@@ -10,22 +10,6 @@ use ring::hmac;
 use super::budget::Budget;
 use super::people::{People, Person};
 
-/// Which name of a person becomes the label `user`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UserLabel {
-    /// The user principal name; the object id where it is missing.
-    #[default]
-    Upn,
-    /// The object id.
-    Id,
-    /// The display name; the object id where it is missing.
-    DisplayName,
-    /// A keyed pseudonym, see [`Pseudonyms`].
-    Pseudonym,
-    /// No label `user`: sums over all people.
-    None,
-}
-
 /// Names people by a keyed hash: HMAC-SHA-256 of the user principal name in lower case (of the object id where it is
 /// missing), of which the first 128 bits are kept, in hexadecimal.
 ///
@@ -34,7 +18,7 @@ pub enum UserLabel {
 #[derive(Clone)]
 pub struct Pseudonyms(hmac::Key);
 
-/// How people are named, as [`UserLabel`] says, with the key where one is needed.
+/// How people are named, with the key where one is needed.
 #[derive(Clone, Debug)]
 pub enum Naming {
     /// By user principal name.

@@ -190,7 +190,7 @@ fn readiness_by_table() {
     );
     check(
         &[failed("a")],
-        Err("no report has been complete yet; dialout of a: no token"),
+        Err("no report has been complete yet; dialout of a fails: auth, see the page or the log"),
     );
     check(&[failed("a"), complete("b")], Ok(()));
     check(&[complete("a")], Ok(()));

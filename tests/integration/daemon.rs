@@ -310,7 +310,7 @@ async fn before_the_first_success_the_exporter_tells_about_itself() {
     check(&exporter.first_poll().await, 1);
     let unready = exporter.get("/-/ready").await;
     assert_eq!(unready.status, 503);
-    assert!(unready.body.contains("403"), "{}", unready.body);
+    assert!(unready.body.contains("forbidden"), "{}", unready.body);
     check(&exporter.next_poll().await, 2);
     exporter.next_success().await;
     assert_eq!(exporter.get("/-/ready").await.status, 200);

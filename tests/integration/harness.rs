@@ -40,7 +40,7 @@ pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 pub(crate) const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Longer by the paused clock than any poll takes: a test that waits in vain ends with a word.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A wall clock that goes with tokio's and can be set.
 #[derive(Clone)]
