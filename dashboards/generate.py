@@ -393,7 +393,7 @@ def organizers():
     top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
                        {name: column for name, column in ranking.items() if name != "Value #F"}, ranked(abroad),
                        (24, 11), sort=order, no_value=hidden)  # fmt: skip
-    one = LOCATION + ', user="$user"'
+    one = LOCATION + ', user="$user", user!=""'
     name = "{{tenant}} {{currency}} {{destination_context}}"
     more = f"{BY}, destination_context"
     history = [
