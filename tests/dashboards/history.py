@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import defaultdict
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from itertools import groupby
 
 DAY = 86400
@@ -27,8 +28,8 @@ def parse(exposition):
             yield name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")), float(value)
 
 
-def add(prometheus_data, work, now, exporters):
-    """Writes blocks; `exporters` is instance → exposition."""
+def add(prometheus_data, work, now, exporters, picture_of=None):
+    """Writes blocks; `exporters` is instance → exposition. For a picture of one of them also all that its lines need."""
     lines = defaultdict(list)
     for instance, exposition in exporters.items():
         target = {"job": "teams-pstn-exporter", "instance": instance}
@@ -49,10 +50,12 @@ def add(prometheus_data, work, now, exporters):
                         return total * grown(start, then) / grown(start, now)
                     return previous * grown(before, then) / grown(before, start)
 
-                for then in moments(now, start, before):
+                for then in moments(now, start, before, instance == picture_of):
                     yesterday = spent(then - DAY) if (then >= start) == (then - DAY >= start) else 0
                     lines[f"currency:teams_pstn_dialout_{family}:sum"].append((labels, spent(then), then))
                     lines[f"currency:teams_pstn_dialout_{family}:increase1d"].append((labels, spent(then) - yesterday, then))
+        if instance == picture_of:
+            every_series(lines, samples, target, start, now)
         for name, labels, _ in samples:
             if name == "teams_pstn_billing_period_start_timestamp_seconds":
                 for then in moments(now, start, before):
@@ -78,7 +81,24 @@ def previous_start(start):
     return month.timestamp()
 
 
-def moments(now, start, before):
+def every_series(lines, samples, target, start, now):
+    """The series of users and countries since the period began."""
+    countries = defaultdict(float)
+    for name, labels, value in samples:
+        if name.startswith("teams_pstn_dialout_") and "_previous_" not in name:
+            lines[name] += [(target | labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+            countries[name, labels["currency"], labels["usage_location"]] += value
+    for (name, currency, country), value in countries.items():
+        labels = target | {"currency": currency, "usage_location": country}
+        lines[f"currency_usage_location:{name}:sum"] += [(labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+
+
+def hours(now, start):
+    """Every second hour of the period, on the hour."""
+    return range(int(start), int(now) - 300, 7200)
+
+
+def moments(now, start, before, dense=False):
     now, length = int(now), int(start - before)
     chosen = set()
     for days in range(12):
@@ -86,9 +106,12 @@ def moments(now, start, before):
         chosen |= {midnight - 240, midnight - 120, midnight}
     for then in (now - DAY, now - length):
         chosen |= set(range(then - 900, then + 900, 60))
+    if dense:
+        chosen |= set(hours(now, start)) | {then - length for then in hours(now, start)}
     return sorted(then for then in chosen if before <= then < now - 300)
 
 
+@cache
 def grown(start, then):
     """Weight of the time between: a day of a weekend counts a third."""
     weight, step = 0.0, 3600
