@@ -1,0 +1,491 @@
+#!/usr/bin/env python3
+"""Writes the dashboards, so that what they have in common is said once. `--check` only compares."""
+
+import json
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+# What every query selects by. `tenant` also matches its absence, as a single tenant may be without a name.
+TARGET = 'job=~"$job", instance=~"$instance"'
+TENANT = TARGET + ', tenant=~"$tenant"'
+CURRENCY = TENANT + ', currency=~"$currency"'
+LOCATION = CURRENCY + ', usage_location=~"$usage_location"'
+DIALOUT = TENANT + ', report="dialout"'
+# Amounts of different currencies are never added up, nor those of different exporters or tenants.
+BY = "job, instance, tenant, currency"
+
+# Colours that hold in the light and the dark theme and for the colour-blind.
+BLUE, ORANGE, GREEN, YELLOW, RED, GREY = "#3274d9", "#e0752d", "#37872d", "#e0b400", "#c4162a", "#8e8e8e"
+
+
+def dashboard(uid, title, description, rows, variables=(), time_from="now-30d"):
+    panels, y, number = [], 0, 0
+    for row_title, *row in rows:
+        number += 1
+        panels.append(
+            {"type": "row", "id": number, "title": row_title, "collapsed": False, "panels": [], "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}}
+        )
+        y, x, height = y + 1, 0, 0
+        for panel in row:
+            number += 1
+            width, height_here = panel.pop("_size")
+            if x + width > 24:
+                x, y, height = 0, y + height, 0
+            panel |= {"id": number, "gridPos": {"h": height_here, "w": width, "x": x, "y": y}}
+            panels.append(panel)
+            x, height = x + width, max(height, height_here)
+        y += height
+    links = [
+        {"type": "dashboards", "title": "Teams telephony", "tags": ["teams-pstn"], "asDropdown": True, "includeVars": True,
+         "keepTime": False, "icon": "external link", "tooltip": "", "url": "", "targetBlank": False}
+    ]  # fmt: skip
+    return {
+        "uid": uid,
+        "title": title,
+        "description": description,
+        "tags": ["teams-pstn"],
+        "schemaVersion": 41,
+        "version": 1,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "5m",
+        "time": {"from": time_from, "to": "now"},
+        "timepicker": {},
+        # Billing periods are of UTC.
+        "timezone": "utc",
+        "weekStart": "",
+        "fiscalYearStartMonth": 0,
+        "annotations": {"list": []},
+        "links": links,
+        "templating": {"list": [datasource(), *common_variables(), *variables]},
+        "panels": panels,
+    }
+
+
+def datasource():
+    return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "regex": "", "hide": 0,
+            "multi": False, "includeAll": False, "refresh": 1, "current": {}, "options": [], "skipUrlSync": False}  # fmt: skip
+
+
+def variable(name, label, query, all_value=".*", description="", **more):
+    return {
+        "type": "query",
+        "name": name,
+        "label": label,
+        "description": description,
+        "datasource": DATASOURCE,
+        "definition": query,
+        "query": {"query": query, "refId": name},
+        "regex": "",
+        "refresh": 2,
+        "sort": 1,
+        "hide": 0,
+        "multi": True,
+        "includeAll": True,
+        "allValue": all_value,
+        "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+        "options": [],
+        "skipUrlSync": False,
+    } | more
+
+
+def common_variables():
+    report = "teams_pstn_report_up"
+    charge = "teams_pstn_dialout_charge"
+    return [
+        # Where the exporter itself cannot say anything, it is known by the metrics about it.
+        variable("job", "Job", "label_values(teams_pstn_exporter_build_info, job)", ".+"),
+        variable("instance", "Instance", 'label_values(teams_pstn_exporter_build_info{job=~"$job"}, instance)', ".+"),
+        variable("tenant", "Tenant", f"label_values({report}{{{TARGET}}}, tenant)", description="Empty where tenants are not named."),
+        variable("currency", "Currency", f"label_values({charge}{{{TENANT}}}, currency)"),
+        variable(
+            "usage_location", "Usage location", f"label_values({charge}{{{CURRENCY}}}, usage_location)",
+            description="The organizer's country. Budgets and forecasts are of all of them.",
+        ),
+    ]  # fmt: skip
+
+
+def target(expression, legend="", ref="A", instant=False, table=False, interval=None):
+    query = {
+        "refId": ref,
+        "datasource": DATASOURCE,
+        "editorMode": "code",
+        "expr": " ".join(expression.split()),
+        "legendFormat": legend or "__auto",
+        "instant": instant or table,
+        "range": not (instant or table),
+        "format": "table" if table else "time_series",
+    }
+    if interval:
+        query["interval"] = interval
+    return query
+
+
+def panel(kind, title, description, unit, targets, size, *, options=None, custom=None, overrides=(), transformations=(), no_value=None, **defaults):
+    for letter, query in zip("ABCDEFGH", targets):
+        query["refId"] = letter
+    defaults = {"unit": unit, "mappings": [], "thresholds": steps((None, GREEN)), **defaults}
+    if custom is not None:
+        defaults["custom"] = custom
+    if no_value:
+        defaults["noValue"] = no_value
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": DATASOURCE,
+        "targets": targets,
+        "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
+        "options": options or {},
+        "transformations": list(transformations),
+        "_size": size,
+    }
+
+
+def stat(title, description, unit, targets, size=(4, 4), *, background=False, name=True, **more):
+    more.setdefault("color", {"mode": "thresholds"} if background else {"mode": "fixed", "fixedColor": "text"})
+    return panel(
+        "stat", title, description, unit, targets, size,
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "orientation": "auto",
+            "textMode": "value_and_name" if name else "value", "wideLayout": True, "justifyMode": "auto",
+            "colorMode": "background" if background else "value", "graphMode": "none", "showPercentChange": False,
+        },
+        **more,
+    )  # fmt: skip
+
+
+def bars(title, description, unit, targets, size, **more):
+    more.setdefault("color", {"mode": "fixed", "fixedColor": BLUE})
+    return panel(
+        "bargauge", title, description, unit, targets, size,
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "orientation": "horizontal",
+            "displayMode": "basic", "valueMode": "text", "namePlacement": "left", "showUnfilled": True, "sizing": "auto",
+            "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 60,
+            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
+        },
+        **more,
+    )  # fmt: skip
+
+
+def lines(title, description, unit, targets, size=(12, 8), *, style="line", stack=False, step=False, overrides=(), **more):
+    more.setdefault("min", 0)
+    more.setdefault("color", {"mode": "palette-classic"})
+    return panel(
+        "timeseries", title, description, unit, targets, size,
+        options={
+            "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull"]},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        custom={
+            "drawStyle": style, "lineWidth": 1 if style == "bars" else 2, "fillOpacity": 60 if style == "bars" else 0,
+            "lineInterpolation": "stepAfter" if step else "linear", "showPoints": "never", "spanNulls": False,
+            "stacking": {"mode": "normal" if stack else "none", "group": "A"}, "axisLabel": "", "axisPlacement": "auto",
+            "scaleDistribution": {"type": "linear"}, "hideFrom": {"legend": False, "tooltip": False, "viz": False},
+        },
+        overrides=overrides, **more,
+    )  # fmt: skip
+
+
+def table(title, description, columns, targets, size, *, sort=None, hide=(), no_value=None, **more):
+    """Columns: name of a label or Value #A → title, unit, width. Rows are joined by the labels that the queries share."""
+    excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide)}
+    return panel(
+        "table", title, description, "none", targets, size,
+        options={"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "fields": ""},
+                 "sortBy": sort or []},
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
+        color={"mode": "fixed", "fixedColor": "text"},
+        overrides=[
+            {"matcher": {"id": "byName", "options": heading}, "properties": [{"id": "unit", "value": unit}, *extra]}
+            for heading, unit, *extra in columns.values() if unit
+        ],
+        transformations=[
+            {"id": "merge", "options": {}},
+            {"id": "organize", "options": {
+                "excludeByName": excluded, "includeByName": {},
+                "indexByName": {name: index for index, name in enumerate(columns)},
+                "renameByName": {name: heading for name, (heading, *_) in columns.items()},
+            }},
+        ],
+        no_value=no_value, **more,
+    )  # fmt: skip
+
+
+def steps(*pairs):
+    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in pairs]}
+
+
+def colour(pattern, color, *more):
+    return {
+        "matcher": {"id": "byRegexp", "options": pattern},
+        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}, *more],
+    }
+
+
+DECIMALS = {"id": "decimals", "value": 2}
+LABELS = {"tenant": ("Tenant", None), "instance": ("Exporter", None), "currency": ("Currency", None)}
+MONEY = "locale"  # The currency stands beside each amount, as there may be several in one panel.
+LATE = "Microsoft's figures are 24 to 48 hours late."
+
+
+def total(metric, select=LOCATION, by=BY):
+    return f"sum by ({by}) ({metric}{{{select}}})"
+
+
+def spend_overview():
+    charge = "teams_pstn_dialout_charge"
+    recorded = "currency:teams_pstn_dialout_charge"
+    start = "report:teams_pstn_billing_period_start_timestamp_seconds:max"
+    share = f"report:teams_pstn_billing_period_elapsed:ratio{{{DIALOUT}}}"
+
+    def same_day(days):
+        return f"""
+            {recorded}:sum{{{CURRENCY}}} offset {days}d
+            and on (job, instance, tenant)
+            ({start}{{{DIALOUT}}} - {start}{{{DIALOUT}}} offset {days}d == {days * 86400})"""
+
+    # Whichever length the period before had: the moment is as far from its start as now is from ours.
+    at_same_day = " or ".join(same_day(days) for days in (31, 30, 29, 28))
+    name = "{{tenant}} {{currency}}"
+    period = [
+        stat("As of", f"When the figures were fetched. {LATE}", "dateTimeFromNow",
+             [target(f"max by (job, instance, tenant) (teams_pstn_report_last_success_timestamp_seconds{{{DIALOUT}}} > 0) * 1000", "{{tenant}}", instant=True)],
+             no_value="never"),
+        stat("Billing period from", "The start of the period that all figures here belong to, in UTC.", "dateTimeAsIso",
+             [target(f"max by (job, instance, tenant) (teams_pstn_billing_period_start_timestamp_seconds{{{DIALOUT}}}) * 1000", "{{tenant}}", instant=True)], (5, 4)),
+        stat("Days left", "Until the billing period ends.", "d",
+             [target(f"max by (job, instance, tenant) (report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}}) / 86400", "{{tenant}}", instant=True)], (3, 4), decimals=1),
+        stat("Spent so far", "Charges of the billing period in each currency, connection fees included. Currencies are never added up.", MONEY,
+             [target(total(charge), name, instant=True)], (12, 4), decimals=2, no_value="No charges yet"),
+    ]  # fmt: skip
+    budget_steps = steps((None, GREEN), (0.5, YELLOW), (0.8, ORANGE), (1, RED))
+    budgets = [
+        bars("Budgets", "Share of each budget that is spent, 100 % is all of it. Not filtered by usage location: a budget has its own selectors.", "percentunit",
+             [target(f"max by (job, instance, tenant, budget, currency) (budget:teams_pstn_budget_spent:ratio{{{CURRENCY}}})", "{{tenant}} {{budget}} ({{currency}})", instant=True)],
+             (12, 7), min=0, max=1.2, decimals=1, thresholds=budget_steps, color={"mode": "thresholds"},
+             no_value="No budgets in the exporter's configuration"),
+        table("Budgets in figures", "What the configuration allows, what is spent of it, and where it ends at the pace of the period so far. The forecast is withheld during the first 5 % of the period.",
+              LABELS | {"budget": ("Budget", None), "Value #A": ("Budget amount", MONEY, DECIMALS), "Value #B": ("Spent", MONEY, DECIMALS),
+                        "Value #C": ("Left", MONEY, DECIMALS), "Value #D": ("Forecast", MONEY, DECIMALS)},
+              [target(f"{function} by (job, instance, tenant, budget, currency) ({expression})", table=True) for function, expression in (
+                  ("max", f"teams_pstn_budget_amount{{{CURRENCY}}}"),
+                  ("max", f"teams_pstn_budget_spent{{{CURRENCY}}}"),
+                  ("max", f"teams_pstn_budget_amount{{{CURRENCY}}} - teams_pstn_budget_spent{{{CURRENCY}}}"),
+                  ("max", f"budget:teams_pstn_budget_spent:forecast{{{CURRENCY}}}"))],
+              (12, 7), no_value="No budgets in the exporter's configuration"),
+    ]  # fmt: skip
+    forecast = [
+        table("Forecast", "Where the period ends: the spend so far over the share of the period that is over, and a band of two standard deviations of the last seven days. Withheld during the first 5 % of the period; the band needs three days of history. All usage locations.",
+              LABELS | {"Value #A": ("Spent", MONEY, DECIMALS), "Value #B": ("Low", MONEY, DECIMALS), "Value #C": ("Forecast", MONEY, DECIMALS), "Value #D": ("High", MONEY, DECIMALS)},
+              [target(f"max by ({BY}) ({recorded}:{suffix}{{{CURRENCY}}})", table=True) for suffix in ("sum", "forecast_lower", "forecast", "forecast_upper")],
+              (12, 9), no_value="Withheld during the first 5 % of the period"),
+        lines("Spend and forecast", "Charges so far and where the period ends, with its band. Falls back to zero where a new period begins, and by as much as Microsoft corrects. All usage locations.", MONEY,
+              [target(f"max by ({BY}) ({recorded}:sum{{{CURRENCY}}})", f"{name} spent"),
+               target(f"max by ({BY}) ({recorded}:forecast{{{CURRENCY}}})", f"{name} forecast"),
+               target(f"max by ({BY}) ({recorded}:forecast_lower{{{CURRENCY}}})", f"{name} low"),
+               target(f"max by ({BY}) ({recorded}:forecast_upper{{{CURRENCY}}})", f"{name} high")],
+              (12, 9), decimals=2, overrides=[
+                  {"matcher": {"id": "byRegexp", "options": "/(low|high)$/"}, "properties": [{"id": "custom.lineWidth", "value": 1}, {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [4, 6]}}]},
+              ]),
+        lines("Spend per day", "What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. Corrections show as nothing, not as negative spend. All usage locations.", MONEY,
+              [target(f"max by ({BY}) ({recorded}:increase1d{{{CURRENCY}}})", name, interval="1d")], (24, 8), style="bars", decimals=2),
+    ]  # fmt: skip
+    context = "currency_destination_context:teams_pstn_dialout"
+    place = "currency_usage_location:teams_pstn_dialout"
+    contexts = [
+        bars("Domestic and international", "Each destination's share of the spend in its currency. All usage locations.", "percentunit",
+             [target(f"max by ({BY}, destination_context) ({context}_charge:ratio{{{CURRENCY}}})", f"{name} {{{{destination_context}}}}", instant=True)],
+             (8, 9), min=0, max=1, decimals=0, overrides=[colour("/International/", ORANGE)], no_value="No charges yet"),
+        lines("Domestic and international over time", "Charges of the billing period by destination.", MONEY,
+              [target(total(charge, by=f"{BY}, destination_context"), f"{name} {{{{destination_context}}}}")], (16, 9), decimals=2),
+    ]  # fmt: skip
+    location = ', usage_location=~"$usage_location"'
+    places = [
+        table("By usage location", "Charges, calls and minutes by the organizer's country, which is not the country that was called.",
+              {"tenant": ("Tenant", None), "instance": ("Exporter", None), "usage_location": ("Usage location", None), "currency": ("Currency", None),
+               "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
+               "Value #D": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
+              [target(f"max by ({BY}, usage_location) ({expression})", table=True) for expression in (
+                  f"{place}_charge:sum{{{CURRENCY}{location}}}",
+                  f"{place}_calls:sum{{{CURRENCY}{location}}}",
+                  f"{place}_call_seconds:sum{{{CURRENCY}{location}}} / 60",
+                  f"{place}_charge:sum{{{CURRENCY}{location}}} / on ({BY}) group_left () ({recorded}:sum{{{CURRENCY}}} > 0)")],
+              (12, 9), sort=[{"displayName": "Charge", "desc": True}], no_value="No charges yet"),
+        lines("By usage location over time", "Charges of the billing period by the organizer's country.", MONEY,
+              [target(f"max by ({BY}, usage_location) ({place}_charge:sum{{{CURRENCY}{location}}})", f"{name} {{{{usage_location}}}}")], (12, 9), decimals=2),
+    ]  # fmt: skip
+    previous = "currency:teams_pstn_dialout_previous_charge:sum"
+    before = [
+        table("Against the period before", "Now, and the period before: at the same day of it where Prometheus remembers (it keeps 15 days unless told otherwise), as the share of its final figure that falls to the time gone by, and in the end. All usage locations.",
+              LABELS | {"Value #A": ("Now", MONEY, DECIMALS), "Value #B": ("At the same day", MONEY, DECIMALS), "Value #C": ("Its share of the time", MONEY, DECIMALS),
+                        "Value #D": ("In the end", MONEY, DECIMALS), "Value #E": ("Now against its share", "percentunit", {"id": "decimals", "value": 0})},
+              [target(f"max by ({BY}) ({expression})", table=True) for expression in (
+                  f"{recorded}:sum{{{CURRENCY}}}",
+                  at_same_day,
+                  f"{previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share}",
+                  f"{previous}{{{CURRENCY}}}",
+                  f"{recorded}:sum{{{CURRENCY}}} / on ({BY}) ({previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share} > 0)")],
+              (12, 8), no_value="No figures of the period before"),
+        lines("This period and the one before", "Charges so far, and those of the period before at the same day of it. The second needs a Prometheus that keeps more than 31 days. All usage locations.", MONEY,
+              [target(f"max by ({BY}) ({recorded}:sum{{{CURRENCY}}})", f"{name} this period"),
+               target(f"max by ({BY}) ({at_same_day})", f"{name} the one before")], (12, 8), decimals=2,
+              overrides=[{"matcher": {"id": "byRegexp", "options": "/before$/"}, "properties": [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}]}]),
+    ]  # fmt: skip
+    return dashboard(
+        "teams-pstn-spend-overview", "Teams telephony: spend overview",
+        "What dialling out of Microsoft Teams meetings has cost in this billing period, and whether it will last.",
+        [("Now", *period), ("Budgets", *budgets), ("Forecast and days", *forecast),
+         ("Domestic and international", *contexts), ("Countries", *places), ("The period before", *before)],
+    )  # fmt: skip
+
+
+def organizers():
+    charge, calls, seconds = (f"teams_pstn_dialout_{what}" for what in ("charge", "calls", "call_seconds"))
+    hidden = "Users are not exported (labels.user: none), or nobody has spent anything"
+    people = LOCATION + ', user!="", user!="__other__"'
+    by = f"{BY}, user"
+
+    def person(metric, select=people):
+        return f"sum by ({by}) ({metric}{{{select}}})"
+
+    def top(select=people):
+        return f"topk by ({BY}) (10, {person(charge, select)} > 0)"
+
+    exported = stat(
+        "Users with a name", "How many users have figures of their own. Zero where the exporter leaves users out, and then there is nothing else to see here: labels.user is none.", "none",
+        [target(f"count by (job, instance, tenant) (count by (job, instance, tenant, user) ({charge}{{{people}}}))"
+                f" or 0 * count by (job, instance, tenant) ({charge}{{{LOCATION}}})", "{{tenant}}", instant=True)],
+        (6, 4), no_value="No charges yet",
+        mappings=[{"type": "value", "options": {"0": {"text": "Users are not exported", "color": ORANGE, "index": 0}}}],
+    )  # fmt: skip
+    share = bars("Share of the top ten", "What the ten dearest organizers cause of the spend in each currency.", "percentunit",
+                 [target(f"sum by ({BY}) ({top()}) / on ({BY}) (sum by ({BY}) ({charge}{{{LOCATION}}}) > 0)", "{{tenant}} {{currency}}", instant=True)],
+                 (12, 4), min=0, max=1, decimals=0, no_value=hidden)  # fmt: skip
+    folded = stat("Folded series", "Series beyond labels.max_series, the smallest charges, are folded into one user; no sum changes.", "none",
+                  [target(f"max by (job, instance, tenant) (teams_pstn_report_folded_series{{{DIALOUT}}})", "{{tenant}}", instant=True)], (6, 4))  # fmt: skip
+    ranking = {
+        "tenant": ("Tenant", None), "instance": ("Exporter", None), "user": ("Organizer", None), "currency": ("Currency", None),
+        "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
+        "Value #D": ("Per minute", MONEY, {"id": "decimals", "value": 3}), "Value #E": ("Per call", MONEY, DECIMALS),
+        "Value #F": ("International", "percentunit", {"id": "decimals", "value": 0}),
+    }  # fmt: skip
+    order = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
+    abroad = people + ', destination_context="International"'
+
+    def ranked(select):
+        chosen = top(select)
+        return [
+            target(chosen, table=True),
+            target(f"{person(calls, select)} and on ({by}) {chosen}", table=True),
+            target(f"{person(seconds, select)} / 60 and on ({by}) {chosen}", table=True),
+            target(f"{person(charge, select)} / ({person(seconds, select)} / 60 > 0) and on ({by}) {chosen}", table=True),
+            target(f"{person(charge, select)} / ({person(calls, select)} > 0) and on ({by}) {chosen}", table=True),
+        ]
+
+    top_ten = table("Top ten organizers", "The ten dearest organizers in each currency. Charges are booked on the organizer of the meeting, whoever dialled. Minutes are those charged and those within the licence.",
+                    ranking, [*ranked(people), target(f"(({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0)) and on ({by}) {top()}", table=True)],
+                    (24, 11), sort=order, no_value=hidden)  # fmt: skip
+    top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
+                       {name: column for name, column in ranking.items() if name != "Value #F"}, ranked(abroad),
+                       (24, 11), sort=order, no_value=hidden)  # fmt: skip
+    one = LOCATION + ', user="$user", user!=""'
+    name = "{{tenant}} {{currency}} {{destination_context}}"
+    more = f"{BY}, destination_context"
+    history = [
+        lines("Charge of $user", "One organizer's charges of the billing period by destination; falls back to zero where a new period begins.", MONEY,
+              [target(f"sum by ({more}) ({charge}{{{one}}})", name)], (12, 9), decimals=2, no_value=hidden),
+        lines("Calls of $user", "One organizer's calls of the billing period by destination.", "none",
+              [target(f"sum by ({more}) ({calls}{{{one}}})", name)], (6, 9), no_value=hidden),
+        lines("Minutes of $user", "One organizer's minutes of the billing period by destination.", "m",
+              [target(f"sum by ({more}) ({seconds}{{{one}}}) / 60", name)], (6, 9), no_value=hidden),
+    ]  # fmt: skip
+    user = variable(
+        "user", "Organizer", f'label_values({charge}{{{people}}}, user)', description="Whose history is shown.",
+        multi=False, includeAll=False, allValue=None, current={},
+    )  # fmt: skip
+    return dashboard(
+        "teams-pstn-organizers", "Teams telephony: organizers",
+        "Whose meetings cost what. Names are as labels.user of the exporter's configuration says, or none.",
+        [("Who", exported, share, folded), ("Ranking", top_ten, top_abroad), ("One person", *history)], [user],
+    )  # fmt: skip
+
+
+def exporter_health():
+    tenant = "{{tenant}} {{report}}"
+    by = "job, instance, tenant, report"
+    up = [{"type": "value", "options": {"0": {"text": "failing", "color": RED, "index": 0}, "1": {"text": "fine", "color": GREEN, "index": 1}}}]
+    state = [
+        stat("Exporter", "Whether Prometheus reaches the exporter.", "none",
+             [target(f"max by (job, instance) (up{{{TARGET}}} and on (job, instance) (teams_pstn_exporter_build_info{{{TARGET}}} or last_over_time(teams_pstn_exporter_build_info{{{TARGET}}}[1h])))", "{{instance}}", instant=True)],
+             background=True, thresholds=steps((None, RED), (1, GREEN)), no_value="not scraped",
+             mappings=[{"type": "value", "options": {"0": {"text": "down", "index": 0}, "1": {"text": "up", "index": 1}}}]),
+        stat("Last poll", "Whether the last poll of each report succeeded. After a failure the figures are those of the last success.", "none",
+             [target(f"max by ({by}) (teams_pstn_report_up{{{TENANT}}})", tenant, instant=True)],
+             (8, 4), background=True, thresholds=steps((None, RED), (1, GREEN)), mappings=up, no_value="none yet"),
+        stat("Age of the figures", "Time since the newest complete report was asked for. More than two intervals are too old.", "s",
+             [target(f"max by ({by}) (report:teams_pstn_report_last_success:age_seconds{{{TENANT}}})", tenant, instant=True)], (6, 4), decimals=0, no_value="never fetched"),
+        stat("Credential expires", "When the certificate ends, or the secret where the configuration says it.", "dateTimeFromNow",
+             [target(f"min by (job, instance, tenant) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}}", instant=True)], (6, 4), no_value="not known"),
+    ]  # fmt: skip
+    polls = [
+        lines("Age of the figures over time", "A saw that falls with each success; one that only rises is a report that fails.", "s",
+              [target(f"max by ({by}) (report:teams_pstn_report_last_success:age_seconds{{{TENANT}}})", tenant)]),
+        lines("Polls", "Polls within each step of the graph.", "none",
+              [target(f"sum by ({by}) (increase(teams_pstn_report_polls_total{{{TENANT}}}[$__rate_interval]))", tenant)], style="bars", stack=True, decimals=1),
+        lines("Failures by reason", "Failed polls within each step of the graph; the exporter's page says what to do. Reasons that do not occur stay at zero.", "none",
+              [target(f"sum by ({by}, reason) (increase(teams_pstn_report_failures_total{{{TENANT}}}[$__rate_interval]))", tenant + " {{reason}}")], style="bars", stack=True, decimals=1),
+        lines("Duration of a poll", "All pages and retries of the newest poll.", "s",
+              [target(f"max by ({by}) (teams_pstn_report_duration_seconds{{{TENANT}}})", tenant)]),
+        lines("Requests to Microsoft Graph", "By status code; 429 is throttling, and none is no answer.", "none",
+              [target(f"sum by (job, instance, code) (increase(teams_pstn_graph_requests_total{{{TARGET}}}[$__rate_interval]))", "{{code}}")], style="bars", stack=True, decimals=1),
+        lines("Repeated requests", "By reason: throttling, time-outs, broken connections, refused tokens. Some are normal and cost nothing but time.", "none",
+              [target(f"sum by (job, instance, reason) (increase(teams_pstn_graph_retries_total{{{TARGET}}}[$__rate_interval]))", "{{reason}}")], style="bars", stack=True, decimals=1),
+    ]  # fmt: skip
+    reports = [
+        lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (8, 7), step=True),
+        lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (8, 7), step=True),
+        lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (8, 7), step=True),
+        lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
+        lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB unless told otherwise.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
+        lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",
+              [target(f"max by (job, instance, tenant) (teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}) - time()", "{{tenant}}")], (8, 7)),
+    ]  # fmt: skip
+    process = [
+        lines("Memory", "Resident memory of the exporter.", "bytes", [target(f"max by (job, instance) (process_resident_memory_bytes{{{TARGET}}} and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
+        lines("Processor", "Share of one processor core.", "percentunit", [target(f"max by (job, instance) (rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval]) and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
+        lines("File descriptors", "Open ones.", "none", [target(f"max by (job, instance) (process_open_fds{{{TARGET}}} and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
+        table("Version and configuration", "What runs, and whether the last reload of its configuration was accepted.",
+              {"instance": ("Exporter", None), "version": ("Version", None), "revision": ("Revision", None), "rustc": ("Compiler", None),
+               "Value #B": ("Last reload accepted", "bool_yes_no"), "Value #C": ("Configuration read", "dateTimeFromNow")},
+              [target(f"max by (job, instance, version, revision, rustc) (teams_pstn_exporter_build_info{{{TARGET}}})", table=True),
+               target(f"max by (job, instance) (teams_pstn_config_last_reload_successful{{{TARGET}}})", table=True),
+               target(f"max by (job, instance) (teams_pstn_config_last_reload_success_timestamp_seconds{{{TARGET}}}) * 1000", table=True)],
+              (24, 5), hide=("Value #A",)),
+    ]  # fmt: skip
+    return dashboard(
+        "teams-pstn-exporter-health", "Teams telephony: exporter health",
+        "Whether the figures arrive: polls, failures, age, credentials, and the exporter itself.",
+        [("State", *state), ("Polls", *polls), ("Reports", *reports), ("The process", *process)], time_from="now-2d",
+    )  # fmt: skip
+
+
+def main():
+    changed = []
+    for name, made in [("spend-overview", spend_overview()), ("organizers", organizers()), ("exporter-health", exporter_health())]:
+        path = FOLDER / f"{name}.json"
+        text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+        if not path.exists() or path.read_text() != text:
+            changed.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(text)
+    if changed and "--check" in sys.argv:
+        sys.exit(f"not in step with generate.py: {' '.join(changed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""A past for Prometheus, as nobody waits a month for a test: made from what an exporter shows now, in the moments that rules
+and dashboards look back to: the midnights of twelve days, a day ago, and the same day of the billing period before.
+
+Spend grows evenly over working days and less so over weekends, up to what is exported for either period.
+"""
+
+import re
+import subprocess
+from collections import defaultdict
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from itertools import groupby
+
+DAY = 86400
+FAMILIES = {"charge": "charge", "calls": "calls", "call_seconds": "call_seconds"}
+
+
+def cycle_day(now):
+    """A first day of the period such that twelve days to two weeks of it are over, whatever the date."""
+    return min((datetime.fromtimestamp(now, timezone.utc) - timedelta(days=12)).day, 28)
+
+
+def parse(exposition):
+    """Samples as (name, labels, value)."""
+    for line in exposition.splitlines():
+        if match := re.fullmatch(r"([a-z_]+)(?:\{(.*)\})? (\S+)", line):
+            name, labels, value = match.groups()
+            yield name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")), float(value)
+
+
+def add(prometheus_data, work, now, exporters, picture_of=None):
+    """Writes blocks; `exporters` is instance → exposition. For a picture of one of them also all that its lines need."""
+    lines = defaultdict(list)
+    for instance, exposition in exporters.items():
+        target = {"job": "teams-pstn-exporter", "instance": instance}
+        samples = list(parse(exposition))
+        start = next(value for name, _, value in samples if name == "teams_pstn_billing_period_start_timestamp_seconds")
+        before = previous_start(start)
+        for family in FAMILIES:
+            totals = defaultdict(lambda: [0.0, 0.0])
+            for name, labels, value in samples:
+                for index, metric in enumerate((f"teams_pstn_dialout_{family}", f"teams_pstn_dialout_previous_{family}")):
+                    if name == metric:
+                        totals[labels.get("tenant"), labels["currency"]][index] += value
+            for (tenant, currency), (total, previous) in totals.items():
+                labels = target | {"currency": currency} | ({"tenant": tenant} if tenant else {})
+
+                def spent(then):
+                    if then >= start:
+                        return total * grown(start, then) / grown(start, now)
+                    return previous * grown(before, then) / grown(before, start)
+
+                for then in moments(now, start, before, instance == picture_of):
+                    yesterday = spent(then - DAY) if (then >= start) == (then - DAY >= start) else 0
+                    lines[f"currency:teams_pstn_dialout_{family}:sum"].append((labels, spent(then), then))
+                    lines[f"currency:teams_pstn_dialout_{family}:increase1d"].append((labels, spent(then) - yesterday, then))
+        if instance == picture_of:
+            every_series(lines, samples, target, start, now)
+        for name, labels, _ in samples:
+            if name == "teams_pstn_billing_period_start_timestamp_seconds":
+                for then in moments(now, start, before):
+                    value = start if then >= start else before
+                    lines["report:teams_pstn_billing_period_start_timestamp_seconds:max"].append((target | labels, value, then))
+    path = work / "history.txt"
+    with open(path, "w") as file:
+        for name, samples in lines.items():
+            file.write(f"# TYPE {name} gauge\n")
+            samples.sort(key=lambda sample: (sorted(sample[0].items()), sample[2]))
+            for labels, group in groupby(samples, key=lambda sample: sample[0]):
+                text = ",".join(f'{key}="{value}"' for key, value in labels.items())
+                file.writelines(f"{name}{{{text}}} {value!r} {then}\n" for _, value, then in group)
+        file.write("# EOF\n")
+    made = subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", path, prometheus_data], capture_output=True, text=True)
+    if made.returncode:
+        raise RuntimeError(made.stderr)
+
+
+def previous_start(start):
+    then = datetime.fromtimestamp(start, timezone.utc)
+    month = (then.replace(day=1) - timedelta(days=1)).replace(day=then.day)
+    return month.timestamp()
+
+
+def every_series(lines, samples, target, start, now):
+    """The series of users and countries since the period began."""
+    countries = defaultdict(float)
+    for name, labels, value in samples:
+        if name.startswith("teams_pstn_dialout_") and "_previous_" not in name:
+            lines[name] += [(target | labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+            countries[name, labels["currency"], labels["usage_location"]] += value
+    for (name, currency, country), value in countries.items():
+        labels = target | {"currency": currency, "usage_location": country}
+        lines[f"currency_usage_location:{name}:sum"] += [(labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+
+
+def hours(now, start):
+    """Every second hour of the period, on the hour."""
+    return range(int(start), int(now) - 300, 7200)
+
+
+def moments(now, start, before, dense=False):
+    now, length = int(now), int(start - before)
+    chosen = set()
+    for days in range(12):
+        midnight = now // DAY * DAY - days * DAY
+        chosen |= {midnight - 240, midnight - 120, midnight}
+    for then in (now - DAY, now - length):
+        chosen |= set(range(then - 900, then + 900, 60))
+    if dense:
+        chosen |= set(hours(now, start)) | {then - length for then in hours(now, start)}
+    return sorted(then for then in chosen if before <= then < now - 300)
+
+
+@cache
+def grown(start, then):
+    """Weight of the time between: a day of a weekend counts a third."""
+    weight, step = 0.0, 3600
+    moment = start
+    while moment < then:
+        part = min(step, then - moment)
+        weight += part * (1 / 3 if datetime.fromtimestamp(moment, timezone.utc).weekday() >= 5 else 1)
+        moment += part
+    return weight
