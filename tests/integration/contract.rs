@@ -3,20 +3,28 @@
 
 use std::collections::BTreeSet;
 
+use teams_pstn_exporter::config::Budget;
 use teams_pstn_exporter::simulator::world::World;
 
-use crate::harness::{Metrics, Setup};
+use crate::harness::{Exporter, Metrics, Sample, Setup, config};
 
 /// A family, its type, its labels, and whether it bears `tenant` too where tenants are named.
 type Entry = (&'static str, &'static str, &'static [&'static str], bool);
 
 const DIALOUT: &[&str] = &["currency", "destination_context", "usage_location", "user"];
 
+const PREVIOUS: &[&str] = &["currency", "destination_context", "usage_location"];
+
 #[rustfmt::skip]
 const CONTRACT: &[Entry] = &[
     ("teams_pstn_dialout_charge", "gauge", DIALOUT, true),
     ("teams_pstn_dialout_calls", "gauge", DIALOUT, true),
     ("teams_pstn_dialout_call_seconds", "gauge", DIALOUT, true),
+    ("teams_pstn_dialout_previous_charge", "gauge", PREVIOUS, true),
+    ("teams_pstn_dialout_previous_calls", "gauge", PREVIOUS, true),
+    ("teams_pstn_dialout_previous_call_seconds", "gauge", PREVIOUS, true),
+    ("teams_pstn_budget_amount", "gauge", &["budget", "currency"], true),
+    ("teams_pstn_budget_spent", "gauge", &["budget", "currency"], true),
     ("teams_pstn_billing_period_start_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_billing_period_end_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_report_up", "gauge", &["report"], true),
@@ -51,13 +59,11 @@ async fn a_tenant_without_a_name() {
     let setup = Setup {
         change: |config| {
             config.tenants[0].credential_expiry = "2027-01-01T00:00:00Z".parse().ok();
+            config.budgets = vec![budget()];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
-    let (_simulator, mut exporter, _) = setup.start().await;
-    exporter.first_poll().await;
-    // By then a token's expiry is known to whoever publishes.
-    check(&exporter.next_poll().await, false);
+    check(&settled(&setup).await, false);
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,12 +76,11 @@ async fn tenants_with_names() {
             let mut second = first.clone();
             second.name = Some("second".into());
             config.tenants = vec![first, second];
+            config.budgets = vec![budget()];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
-    let (_simulator, mut exporter, _) = setup.start().await;
-    exporter.first_poll().await;
-    let metrics = exporter.next_poll().await;
+    let metrics = settled(&setup).await;
     check(&metrics, true);
     for (family, .., by_tenant) in CONTRACT {
         if *by_tenant {
@@ -83,6 +88,67 @@ async fn tenants_with_names() {
             let tenants: BTreeSet<_> = samples.iter().map(|one| one.label("tenant")).collect();
             assert_eq!(tenants, ["first", "second"].into(), "{family}");
         }
+    }
+}
+
+#[test]
+fn the_list_that_rules_and_dashboards_are_held_against_is_this_one() {
+    let listed: BTreeSet<&str> = include_str!("../rules/metrics.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    let own = CONTRACT
+        .iter()
+        .map(|(family, ..)| *family)
+        .filter(|family| family.starts_with("teams_pstn_"));
+    assert_eq!(listed, own.collect());
+}
+
+#[test]
+fn the_manual_has_every_family() {
+    let manual = include_str!("../../README.md");
+    for (family, ..) in CONTRACT
+        .iter()
+        .filter(|(family, ..)| family.starts_with("teams_pstn_"))
+    {
+        assert!(manual.contains(&format!("| `{family}` |")), "{family}");
+    }
+}
+
+/// What a daemon says when it has polled everything that there is to poll.
+async fn settled(setup: &Setup) -> Metrics {
+    let (simulator, time) = setup.simulate().await;
+    let mut config = config(&simulator);
+    (setup.change)(&mut config);
+    let tenants = config.tenants.len();
+    let mut exporter = Exporter::start_with(Box::new(move || Ok(config.clone())), &time, true);
+    exporter
+        .scrape_when(|metrics| {
+            let has = |family| {
+                let samples = metrics.samples(family);
+                let named = |sample: &&Sample| sample.label_names().contains(&"tenant");
+                let names: BTreeSet<&str> = samples
+                    .iter()
+                    .filter(named)
+                    .map(|sample| sample.label("tenant"))
+                    .collect();
+                names.len() == tenants || (tenants == 1 && !samples.is_empty())
+            };
+            has("teams_pstn_dialout_previous_charge")
+                && has("teams_pstn_token_expiry_timestamp_seconds")
+        })
+        .await
+}
+
+fn budget() -> Budget {
+    Budget {
+        name: "all".to_owned(),
+        currency: "USD".to_owned(),
+        amount: "500".parse().expect("a decimal"),
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
     }
 }
 
