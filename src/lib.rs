@@ -54,6 +54,8 @@ pub mod daemon;
 pub mod logging;
 pub mod signals;
 
+#[doc(hidden)]
+pub mod bench;
 pub mod demo;
 pub mod simulator;
 

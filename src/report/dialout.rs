@@ -53,6 +53,7 @@ pub struct Totals {
     locations: Words,
     contexts: Words,
     currencies: Words,
+    places: Places,
     rows: Vec<Entry>,
     /// Rows by all of their fields: an equal one is an overlap of pages.
     same: HashTable<(Hash, u32)>,
@@ -66,9 +67,7 @@ pub struct Totals {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Entry {
     person: Person,
-    location: u32,
-    context: u32,
-    currency: u32,
+    place: Place,
     calls: i64,
     seconds: i64,
     charge: Amount,
@@ -82,6 +81,16 @@ struct Words {
     index: HashMap<Box<str>, u32>,
 }
 
+/// The few distinct combinations of currency, context and location, as words.
+#[derive(Default)]
+struct Places {
+    distinct: Vec<[u32; 3]>,
+    index: HashMap<[u32; 3], Place>,
+}
+
+/// Index of a combination.
+type Place = u32;
+
 /// The labels of a series but for the user, as they are exposed; ordered as the samples are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
@@ -89,9 +98,6 @@ struct Group {
     context: String,
     location: String,
 }
-
-/// Which group a currency, a context and a location are, as words.
-type GroupOf = HashMap<(u32, u32, u32), u32>;
 
 /// Sums over the rows that land on the same labels.
 #[derive(Clone, Copy)]
@@ -160,11 +166,10 @@ impl Totals {
         let currency = self
             .currencies
             .intern(text("currency", row.currency.as_ref())?);
+        let place = self.places.intern([currency, context, location]);
         self.insert(Entry {
             person,
-            location,
-            context,
-            currency,
+            place,
             calls,
             seconds,
             charge,
@@ -181,30 +186,19 @@ impl Totals {
             hasher,
             ..
         } = self;
-        let key_of = |row: &Entry| {
-            (
-                people.id(row.person),
-                row.location,
-                row.context,
-                row.currency,
-            )
-        };
+        let key_of = |row: &Entry| (people.id(row.person), row.place);
         let hash = Hash::of(hasher, entry);
-        if same
-            .find(hash.spread(), |&(_, row)| rows[row as usize] == entry)
-            .is_some()
-        {
+        let is_entry = |&(other, row): &(Hash, u32)| other == hash && rows[row as usize] == entry;
+        if same.find(hash.spread(), is_entry).is_some() {
             self.overlapping += 1;
             return;
         }
         let index = u32::try_from(rows.len()).expect("a report has fewer than 2³² rows");
         let key = Hash::of(hasher, key_of(&entry));
-        if keys
-            .find(key.spread(), |&(_, row)| {
-                key_of(&rows[row as usize]) == key_of(&entry)
-            })
-            .is_some()
-        {
+        let has_key = |&(other, row): &(Hash, u32)| {
+            other == key && key_of(&rows[row as usize]) == key_of(&entry)
+        };
+        if keys.find(key.spread(), has_key).is_some() {
             self.repeated += 1;
         } else {
             keys.insert_unique(key.spread(), (key, index), |(key, _)| key.spread());
@@ -219,6 +213,7 @@ impl Totals {
             locations,
             contexts,
             currencies,
+            places,
             rows,
             same,
             keys,
@@ -230,7 +225,8 @@ impl Totals {
         let users = Users::new(&people, view.naming);
         drop(people);
         let counted = rows.len() as u64;
-        let (groups, series) = aggregate(&rows, &users, [&currencies, &contexts, &locations]);
+        let (groups, group_of) = group(&places, [&currencies, &contexts, &locations]);
+        let series = aggregate(&rows, &users, &group_of, groups.len());
         drop(rows);
         let (series, folded, kept) = fold(series, &groups, &users, view);
         Rendered {
@@ -247,20 +243,25 @@ impl Totals {
 }
 
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
-fn aggregate(rows: &[Entry], users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
-    let (groups, group_of) = group(rows, words);
-    let mut order: Vec<(u32, User, u32)> = rows
-        .iter()
-        .zip(0..)
-        .map(|(row, index)| {
-            (
-                group_of[&(row.currency, row.context, row.location)],
-                users.of(row.person),
-                index,
-            )
-        })
-        .collect();
-    order.sort_unstable();
+///
+/// Groups and users are numbers without gaps, so rows are put in order by counting: by user first, then, keeping that
+/// order, by group.
+fn aggregate(rows: &[Entry], users: &Users, group_of: &[u32], groups: usize) -> Vec<Series> {
+    let by_user = counted(
+        rows.len(),
+        users.count() as usize,
+        || rows.iter().map(|row| users.of(row.person)),
+        rows.iter()
+            .zip(0_u32..)
+            .map(|(row, index)| (group_of[row.place as usize], users.of(row.person), index)),
+    );
+    let order = counted(
+        rows.len(),
+        groups,
+        || by_user.iter().map(|&(group, ..)| group),
+        by_user.iter().copied(),
+    );
+    drop(by_user);
     let mut series: Vec<Series> = Vec::with_capacity(order.len());
     for (group, user, index) in order {
         let row = Series {
@@ -273,35 +274,57 @@ fn aggregate(rows: &[Entry], users: &Users, words: [&Words; 3]) -> (Vec<Group>, 
             _ => series.push(row),
         }
     }
-    (groups, series)
+    series
 }
 
-/// The distinct labels without users, sorted, and which of them each combination of words is.
-fn group(rows: &[Entry], [currencies, contexts, locations]: [&Words; 3]) -> (Vec<Group>, GroupOf) {
-    let mut group_of = HashMap::new();
-    for row in rows {
-        group_of
-            .entry((row.currency, row.context, row.location))
-            .or_insert(0);
+/// Puts `count` items in the order of their `keys`, each below `keys_end`; those of the same key stay as they came.
+fn counted<K: Iterator<Item = u32>, T: Copy + Default>(
+    count: usize,
+    keys_end: usize,
+    keys: impl Fn() -> K,
+    items: impl Iterator<Item = T>,
+) -> Vec<T> {
+    let mut places = vec![0_u32; keys_end];
+    for key in keys() {
+        places[key as usize] += 1;
     }
-    let labels = |&(currency, context, location): &(u32, u32, u32)| Group {
-        currency: currencies.code(currency),
-        context: contexts.label(context),
-        location: locations.code(location),
-    };
-    let mut groups: Vec<Group> = group_of.keys().map(labels).collect();
+    let mut next = 0;
+    for place in &mut places {
+        next += std::mem::replace(place, next);
+    }
+    let mut sorted = vec![T::default(); count];
+    for (key, item) in keys().zip(items) {
+        let place = &mut places[key as usize];
+        sorted[*place as usize] = item;
+        *place += 1;
+    }
+    sorted
+}
+
+/// The distinct labels without users, sorted, and which of them each place is.
+fn group(
+    places: &Places,
+    [currencies, contexts, locations]: [&Words; 3],
+) -> (Vec<Group>, Vec<u32>) {
+    let labels: Vec<Group> = places
+        .distinct
+        .iter()
+        .map(|&[currency, context, location]| Group {
+            currency: currencies.code(currency),
+            context: contexts.label(context),
+            location: locations.code(location),
+        })
+        .collect();
+    let mut groups = labels.clone();
     groups.sort_unstable();
     groups.dedup();
-    assert!(
-        groups.len() < 1 << 24,
-        "fewer groups than rows, of which a report has some millions at the most"
-    );
-    for (words, group) in &mut group_of {
-        let index = groups
-            .binary_search(&labels(words))
-            .expect("collected above");
-        *group = u32::try_from(index).expect("fewer groups than rows");
-    }
+    let group_of = labels
+        .iter()
+        .map(|labels| {
+            let index = groups.binary_search(labels).expect("one of them");
+            u32::try_from(index).expect("fewer groups than rows")
+        })
+        .collect();
     (groups, group_of)
 }
 
@@ -396,12 +419,13 @@ fn samples(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) 
 
 fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
     let mut spend = Vec::new();
-    for currency in series
-        .chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
-    {
+    for currency in by_currency(series, groups) {
         let total = total(currency);
         let mut contexts: Vec<(&str, Sum)> = currency
-            .chunk_by(|a, b| groups[a.group as usize].context == groups[b.group as usize].context)
+            .chunk_by(|a, b| {
+                a.group == b.group
+                    || groups[a.group as usize].context == groups[b.group as usize].context
+            })
             .map(|context| {
                 (
                     groups[context[0].group as usize].context.as_str(),
@@ -435,19 +459,25 @@ fn top(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> V
         return Vec::new();
     }
     let mut top = Vec::new();
+    // Where a user's charge is gathered, as several groups may have the same user.
+    let mut place_of = vec![u32::MAX; users.count() as usize];
     for currency in by_currency(series, groups) {
-        let mut charges: Vec<Option<Sum>> = vec![None; users.count() as usize];
+        let mut ranked: Vec<(Reverse<Sum>, User)> = Vec::new();
         for (user, charge) in currency
             .iter()
             .filter_map(|one| Some((one.user?, one.charge)))
         {
-            charges[user as usize].get_or_insert_default().merge(charge);
+            let place = &mut place_of[user as usize];
+            if let Some((Reverse(sum), _)) = ranked.get_mut(*place as usize) {
+                sum.merge(charge);
+            } else {
+                *place = u32::try_from(ranked.len()).expect("no more than users");
+                ranked.push((Reverse(charge), user));
+            }
         }
-        let mut ranked: Vec<(Reverse<Sum>, User)> = charges
-            .iter()
-            .zip(0..)
-            .filter_map(|(charge, user)| Some((Reverse((*charge)?), user)))
-            .collect();
+        for &(_, user) in &ranked {
+            place_of[user as usize] = u32::MAX;
+        }
         let count = TOP.min(ranked.len());
         if count < ranked.len() {
             ranked.select_nth_unstable(count);
@@ -469,7 +499,9 @@ fn top(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> V
 }
 
 fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item = &'a [Series]> {
-    series.chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
+    series.chunk_by(|a, b| {
+        a.group == b.group || groups[a.group as usize].currency == groups[b.group as usize].currency
+    })
 }
 
 fn total(series: &[Series]) -> Series {
@@ -501,6 +533,15 @@ impl From<Entry> for Series {
             seconds: row.seconds,
             charge: row.charge.into(),
         }
+    }
+}
+
+impl Places {
+    fn intern(&mut self, place: [u32; 3]) -> Place {
+        *self.index.entry(place).or_insert_with(|| {
+            self.distinct.push(place);
+            Place::try_from(self.distinct.len() - 1).expect("fewer places than rows")
+        })
     }
 }
 

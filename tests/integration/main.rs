@@ -7,5 +7,6 @@
 
 mod config;
 mod exposition;
+mod peers;
 mod tools;
 mod web;
