@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
 
-use chrono::Utc;
+use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{Options, Simulator, Tenant};
 
@@ -23,11 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let clock = Clock::system();
     runtime.block_on(async {
         let simulator = Simulator::start(Options {
             tenants: (0..tenants).map(|number| tenant(number, count)).collect(),
             token_lifetime: 86_400,
-            ..Options::new(Utc::now)
+            ..Options::new(move || clock.now())
         })
         .await?;
         write_config(Path::new(folder), simulator.url(), tenants)?;

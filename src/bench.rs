@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::exposition::Samples;
+use crate::exposition::{self, Samples};
 use crate::graph::decode::decode;
 use crate::gzip::{Block, BlockWriter, Member};
 use crate::report::Report;
@@ -48,6 +48,11 @@ pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
 /// All bodies of these samples, as the publisher prepares them.
 pub fn publish(samples: &[Samples]) -> Snapshot {
     Snapshot::of(samples)
+}
+
+/// Writes the name and the labels of a sample.
+pub fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
+    exposition::write_series(name, labels, out);
 }
 
 fn block(text: &[u8]) -> Block {

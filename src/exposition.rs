@@ -218,7 +218,7 @@ fn write_metric(name: &str, kind: MetricType, metric: &Metric, format: Format, o
     }
 }
 
-fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     if !labels.is_empty() {
         out.push(b'{');

@@ -50,6 +50,7 @@ pub mod telemetry;
 pub mod poller;
 pub mod server;
 
+pub mod allocator;
 pub mod daemon;
 pub mod logging;
 pub mod signals;

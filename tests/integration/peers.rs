@@ -5,9 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use chrono::Utc;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use teams_pstn_exporter::bench::publish;
@@ -19,6 +18,7 @@ use teams_pstn_exporter::simulator::{Options, Simulator, Tenant};
 use teams_pstn_exporter::snapshot::{Encoding, Snapshot, Subscriber};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::tools::tool;
 
@@ -256,9 +256,10 @@ async fn simulator(folder: &Path) -> Simulator {
         "66666666-7777-8888-9999-000000000000",
     );
     let world = World::Rows { count: SECURE_ROWS };
+    let clock = Clock::system();
     let simulator = Simulator::start(Options {
         tenants: vec![Tenant::new(tenant, client, "not-a-secret", world)],
-        ..Options::new(Utc::now)
+        ..Options::new(move || clock.now())
     })
     .await
     .unwrap();
@@ -350,7 +351,7 @@ fn wait_for_rows(curl: &Path, folder: &Path, address: SocketAddr) -> String {
 fn start_prometheus(prometheus: &Path, folder: &Path, jobs: &str) -> (SocketAddr, Ended) {
     let config = folder.join("prometheus.yml");
     let head = "global: {scrape_interval: 2s, scrape_timeout: 2s}\nscrape_configs:\n";
-    let patient = head.replace("2s", "15s");
+    let patient = head.replace("2s", "8s");
     let head = if jobs.contains("large") {
         patient.as_str()
     } else {
@@ -391,13 +392,21 @@ fn start_prometheus(prometheus: &Path, folder: &Path, jobs: &str) -> (SocketAddr
 fn wait_for_scrape(prometheus: &SocketAddr) {
     until("a scrape", || {
         let targets = get(prometheus, "/api/v1/targets", &[]);
+        // None at all until it has looked for them.
         let target = &targets["data"]["activeTargets"][0];
-        (target["health"] != "unknown").then(|| {
+        let tried = target["health"]
+            .as_str()
+            .is_some_and(|health| health != "unknown");
+        tried.then(|| {
             assert_eq!(
                 (&target["health"], &target["lastError"]),
                 (&"up".into(), &"".into())
             );
         })
+    });
+    // It tells of the scrape before it has stored all of it.
+    until("samples", || {
+        (!ask(prometheus, "up").is_empty()).then_some(())
     });
 }
 
