@@ -218,7 +218,7 @@ fn write_metric(name: &str, kind: MetricType, metric: &Metric, format: Format, o
     }
 }
 
-fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     if !labels.is_empty() {
         out.push(b'{');
@@ -274,6 +274,12 @@ fn unit(name: &str) -> Option<&'static str> {
 fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
     let mut rest = text.as_bytes();
+    // Nearly all text is clean, and to look at all of it takes a few vector instructions; to look for the first special
+    // byte takes a branch for each.
+    if !rest.iter().fold(false, |found, byte| found | special(byte)) {
+        out.extend_from_slice(rest);
+        return;
+    }
     while let Some(position) = rest.iter().position(special) {
         out.extend_from_slice(&rest[..position]);
         out.push(b'\\');

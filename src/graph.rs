@@ -11,7 +11,7 @@ pub mod address;
 mod answer;
 mod assertion;
 pub mod credential;
-mod decode;
+pub(crate) mod decode;
 pub mod http;
 mod issuer;
 pub mod pages;

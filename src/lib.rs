@@ -54,9 +54,12 @@ pub mod check;
 pub mod daemon;
 pub mod pseudonym;
 
+pub mod allocator;
 pub mod logging;
 pub mod signals;
 
+#[doc(hidden)]
+pub mod bench;
 pub mod demo;
 pub mod simulator;
 

@@ -9,9 +9,10 @@ use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::{check, daemon, logging, pseudonym, signals};
+use teams_pstn_exporter::{allocator, check, daemon, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
+    allocator::fix_thresholds();
     let args = Args::from_command_line();
     logging::start(args.log_level, args.log_format);
     match run(&args) {

@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use rust_decimal::Decimal;
 
 /// One amount as Graph sent it, signed, in whatever currency its row names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(Decimal);
 
 /// The exact sum of amounts: no rounding, no overflow for any number of rows that fits in memory, and so the same in
@@ -42,6 +42,13 @@ impl Amount {
     /// # Errors
     /// [`AmountError`] where it is neither, or where it cannot be held exactly.
     pub fn from_json(literal: &str) -> Result<Self, AmountError> {
+        match read_short(literal.as_bytes()) {
+            Some(amount) => Ok(amount),
+            None => Self::from_any_json(literal),
+        }
+    }
+
+    fn from_any_json(literal: &str) -> Result<Self, AmountError> {
         let bare = literal
             .strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'))
@@ -329,6 +336,45 @@ fn shifted(decimal: Decimal, exponent: i64) -> Result<Decimal, AmountError> {
     Decimal::try_from_i128_with_scale(mantissa, scale).map_err(|_| AmountError::Inexact)
 }
 
+/// Reads what nearly every amount is: at most 18 digits, a point within, a minus at most. Everything else is none here.
+fn read_short(literal: &[u8]) -> Option<Amount> {
+    let (negative, digits) = match literal {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > 19 {
+        return None;
+    }
+    let mut number = 0_i64;
+    let mut point = None;
+    for (index, &byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if index < 18 || point.is_some() => {
+                number = number * 10 + i64::from(byte - b'0');
+            }
+            b'.' if point.is_none() && index > 0 => point = Some(index),
+            _ => return None,
+        }
+    }
+    let mut scale = match point {
+        Some(index) => digits.len() - 1 - index,
+        None => 0,
+    };
+    // A zero, and a point at the end, are rare enough to be left to the general way.
+    if number == 0 || (point.is_some() && scale == 0) {
+        return None;
+    }
+    while scale > 0 && number % 10 == 0 {
+        number /= 10;
+        scale -= 1;
+    }
+    let scale = u32::try_from(scale).expect("at most 18");
+    Some(Amount(Decimal::new(
+        if negative { -number } else { number },
+        scale,
+    )))
+}
+
 fn read_exponent(text: &str) -> Result<i64, AmountError> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -375,6 +421,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_short_way_and_the_general_one_agree(
+            literal in prop_oneof![
+                "-?[0-9]{1,19}",
+                "-?[0-9]{0,10}\\.[0-9]{0,10}",
+                "[-0-9.eE\"]{0,8}",
+            ],
+        ) {
+            if let Some(amount) = read_short(literal.as_bytes()) {
+                let general = Amount::from_any_json(&literal).expect("what the short way reads is a number");
+                prop_assert_eq!(amount, general);
+            }
+        }
+    }
 
     #[test]
     fn literals_by_table() {

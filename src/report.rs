@@ -67,7 +67,7 @@ pub struct Rendered {
     pub rows: u64,
     /// Rows that were identical to another in all fields and so not counted again.
     pub overlapping: u64,
-    /// Rows that shared user, location, context and currency with another but differed otherwise; both counted.
+    /// Rows that shared person, location, context and currency with another but differed otherwise; both counted.
     pub repeated: u64,
     /// Series folded into `__other__`.
     pub folded: u64,

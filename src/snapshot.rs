@@ -117,6 +117,23 @@ impl Snapshot {
         }
     }
 
+    /// A snapshot of these samples and nothing else, for benchmarks.
+    pub(crate) fn of(samples: &[Samples]) -> Self {
+        let families = samples
+            .iter()
+            .map(|samples| (samples.family, vec![samples.block.clone()]))
+            .collect();
+        let reports = Arc::new(body::Reports::new(families));
+        let own = body::Own::default();
+        let prepared = body::Prepared::new(&reports, &own);
+        Self {
+            reports,
+            own,
+            prepared,
+            states: Arc::default(),
+        }
+    }
+
     /// Every report of every tenant, in the order of the tenants' names.
     pub fn states(&self) -> &[State] {
         &self.states

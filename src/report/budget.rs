@@ -55,7 +55,10 @@ impl Budget {
 }
 
 /// Amount and spend of every budget of the view, in its order.
-pub(crate) fn samples(view: &View<'_>, spent: &[Sum]) -> impl Iterator<Item = Samples> {
+pub(crate) fn samples(
+    view: &View<'_>,
+    spent: impl Iterator<Item = Sum>,
+) -> impl Iterator<Item = Samples> {
     let mut sheet = Sheet::new(&[&AMOUNT, &SPENT]);
     for (budget, spent) in view.budgets.iter().zip(spent) {
         let mut labels = Vec::new();

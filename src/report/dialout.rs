@@ -7,13 +7,13 @@
 
 use std::cmp::Reverse;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::budget::{self, Budget};
 use super::labels::{Kept, OTHER, UNKNOWN, User, Users, View};
-use super::people::{Hash, People, Person};
+use super::people::{People, Person};
 use super::{Organizer, Rendered, Report, ReportKind, RowError, Spend, Text, amount, count, text};
 use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::graph::Version;
@@ -47,29 +47,21 @@ pub struct Row<'a> {
     total_call_charge: Option<&'a RawValue>,
 }
 
-/// Every row that counts, interned, in the order of arrival.
+/// Every row, interned, in the order of arrival.
 #[derive(Default)]
 pub struct Totals {
     people: People,
     locations: Words,
     contexts: Words,
     currencies: Words,
+    places: Places,
     rows: Vec<Entry>,
-    /// Rows by all of their fields: an equal one is an overlap of pages.
-    same: HashTable<(Hash, u32)>,
-    /// The first row of every key that the service groups by: a further one is a repetition.
-    keys: HashTable<(Hash, u32)>,
-    hasher: DefaultHashBuilder,
-    overlapping: u64,
-    repeated: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     person: Person,
-    location: u32,
-    context: u32,
-    currency: u32,
+    place: Place,
     calls: i64,
     seconds: i64,
     charge: Amount,
@@ -83,6 +75,16 @@ struct Words {
     index: HashMap<Box<str>, u32>,
 }
 
+/// The few distinct combinations of currency, context and location, as words.
+#[derive(Default)]
+struct Places {
+    distinct: Vec<[u32; 3]>,
+    index: HashMap<[u32; 3], Place>,
+}
+
+/// Index of a combination.
+type Place = u32;
+
 /// The labels of a series but for the user, as they are exposed; ordered as the samples are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
@@ -90,9 +92,6 @@ struct Group {
     context: String,
     location: String,
 }
-
-/// Which group a currency, a context and a location are, as words.
-type GroupOf = HashMap<(u32, u32, u32), u32>;
 
 /// Sums over the rows that land on the same labels.
 #[derive(Clone, Copy)]
@@ -104,6 +103,24 @@ struct Series {
     calls: i64,
     seconds: i64,
     charge: Sum,
+}
+
+/// What is spent of one budget, and which rows count for it.
+struct Account {
+    /// By place.
+    places: Vec<bool>,
+    /// By person; everyone where there is no selector.
+    people: Option<Vec<bool>>,
+    spent: Sum,
+}
+
+/// The series of all rows that count, and how many rows there were besides.
+struct Aggregated {
+    series: Vec<Series>,
+    /// Identical to another in all fields: an overlap of pages, counted once.
+    overlapping: u64,
+    /// Of the same person, location, context and currency as another, but different otherwise: both counted.
+    repeated: u64,
 }
 
 static CHARGE: Family = Family::gauge(
@@ -177,57 +194,19 @@ impl Totals {
         let currency = self
             .currencies
             .intern(text("currency", row.currency.as_ref())?);
-        self.insert(Entry {
+        let place = self.places.intern([currency, context, location]);
+        self.rows.push(Entry {
             person,
-            location,
-            context,
-            currency,
+            place,
             calls,
             seconds,
             charge,
         });
+        assert!(
+            u32::try_from(self.rows.len()).is_ok(),
+            "a report has fewer than 2³² rows"
+        );
         Ok(())
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let Self {
-            people,
-            rows,
-            same,
-            keys,
-            hasher,
-            ..
-        } = self;
-        let key_of = |row: &Entry| {
-            (
-                people.id(row.person),
-                row.location,
-                row.context,
-                row.currency,
-            )
-        };
-        let hash = Hash::of(hasher, entry);
-        if same
-            .find(hash.spread(), |&(_, row)| rows[row as usize] == entry)
-            .is_some()
-        {
-            self.overlapping += 1;
-            return;
-        }
-        let index = u32::try_from(rows.len()).expect("a report has fewer than 2³² rows");
-        let key = Hash::of(hasher, key_of(&entry));
-        if keys
-            .find(key.spread(), |&(_, row)| {
-                key_of(&rows[row as usize]) == key_of(&entry)
-            })
-            .is_some()
-        {
-            self.repeated += 1;
-        } else {
-            keys.insert_unique(key.spread(), (key, index), |(key, _)| key.spread());
-        }
-        same.insert_unique(hash.spread(), (hash, index), |(hash, _)| hash.spread());
-        rows.push(entry);
     }
 
     fn render(self, view: &View<'_>) -> Rendered {
@@ -236,24 +215,24 @@ impl Totals {
             locations,
             contexts,
             currencies,
+            places,
             rows,
-            same,
-            keys,
-            overlapping,
-            repeated,
-            ..
         } = self;
-        drop((same, keys));
-        let counted = rows.len() as u64;
         let words = [&currencies, &contexts, &locations];
-        let spent: Vec<Sum> = view
+        let mut accounts: Vec<Account> = view
             .budgets
             .iter()
-            .map(|budget| spent(budget, &rows, &people, words))
+            .map(|budget| Account::open(budget, &people, &places, words))
             .collect();
         let users = Users::new(&people, view.naming);
         drop(people);
-        let (groups, series) = aggregate(&rows, &users, words);
+        let received = rows.len() as u64;
+        let (groups, group_of) = group(&places, words);
+        let Aggregated {
+            series,
+            overlapping,
+            repeated,
+        } = aggregate(&rows, &users, &group_of, groups.len(), &mut accounts);
         drop(rows);
         // Before folding, which hides parts of what a user spent.
         let top = top(&series, &groups, &users, view);
@@ -263,9 +242,12 @@ impl Totals {
             spend: spend(&series, &groups),
             top,
             samples: samples(&series, &groups, &users, view)
-                .chain(budget::samples(view, &spent))
+                .chain(budget::samples(
+                    view,
+                    accounts.iter().map(|account| account.spent),
+                ))
                 .collect(),
-            rows: counted,
+            rows: received - overlapping,
             overlapping,
             repeated,
             folded,
@@ -274,89 +256,152 @@ impl Totals {
     }
 }
 
-/// The exact sum of the rows that a budget covers.
-fn spent(
-    budget: &Budget,
-    rows: &[Entry],
-    people: &People,
-    [currencies, contexts, locations]: [&Words; 3],
-) -> Sum {
-    let mut covered: HashMap<(u32, u32, u32), bool> = HashMap::new();
-    let mut counts = |row: &&Entry| {
-        let (currency, context, location) = (row.currency, row.context, row.location);
-        let covered = covered
-            .entry((currency, context, location))
-            .or_insert_with(|| {
-                budget.covers(
-                    &currencies.code(currency),
-                    &contexts.label(context),
-                    &locations.code(location),
-                )
-            });
-        *covered && budget.is_of([people.principal_name(row.person), people.id(row.person)])
-    };
-    rows.iter()
-        .filter(|row| counts(row))
-        .map(|row| row.charge)
-        .collect()
-}
-
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
-fn aggregate(rows: &[Entry], users: &Users, words: [&Words; 3]) -> (Vec<Group>, Vec<Series>) {
-    let (groups, group_of) = group(rows, words);
-    let mut order: Vec<(u32, User, u32)> = rows
-        .iter()
-        .zip(0..)
-        .map(|(row, index)| {
-            (
-                group_of[&(row.currency, row.context, row.location)],
-                users.of(row.person),
-                index,
-            )
-        })
-        .collect();
-    order.sort_unstable();
-    let mut series: Vec<Series> = Vec::with_capacity(order.len());
-    for (group, user, index) in order {
-        let row = Series {
+///
+/// Rows that are identical in all fields land on the same labels, so that is where they are looked for: a table of all
+/// rows to look each up in as it comes costs two more visits to memory a row, which is what a poll spends most time on.
+///
+/// Groups and users are numbers without gaps, so rows are put in order by counting: by user first, then, keeping that
+/// order, by group.
+fn aggregate(
+    rows: &[Entry],
+    users: &Users,
+    group_of: &[u32],
+    groups: usize,
+    accounts: &mut [Account],
+) -> Aggregated {
+    let by_user = counted(
+        rows.len(),
+        users.count() as usize,
+        || rows.iter().map(|row| users.of(row.person)),
+        rows.iter()
+            .zip(0_u32..)
+            .map(|(row, index)| (group_of[row.place as usize], users.of(row.person), index)),
+    );
+    let order = counted(
+        rows.len(),
+        groups,
+        || by_user.iter().map(|&(group, ..)| group),
+        by_user.iter().copied(),
+    );
+    drop(by_user);
+    let mut aggregated = Aggregated {
+        series: Vec::with_capacity(order.len()),
+        overlapping: 0,
+        repeated: 0,
+    };
+    let mut alike = Vec::new();
+    for same in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        alike.clear();
+        alike.extend(same.iter().map(|&(.., index)| rows[index as usize]));
+        if alike.len() > 1 {
+            aggregated.tell_apart(&mut alike);
+        }
+        let (group, user, _) = same[0];
+        let mut series = Series {
             group,
             user: Some(user),
-            ..rows[index as usize].into()
+            ..alike[0].into()
         };
-        match series.last_mut() {
-            Some(last) if (last.group, last.user) == (group, Some(user)) => last.add(row),
-            _ => series.push(row),
+        for &row in &alike[1..] {
+            series.add(row.into());
         }
+        for account in &mut *accounts {
+            for row in &alike {
+                account.add(row);
+            }
+        }
+        aggregated.series.push(series);
     }
-    (groups, series)
+    aggregated
 }
 
-/// The distinct labels without users, sorted, and which of them each combination of words is.
-fn group(rows: &[Entry], [currencies, contexts, locations]: [&Words; 3]) -> (Vec<Group>, GroupOf) {
-    let mut group_of = HashMap::new();
-    for row in rows {
-        group_of
-            .entry((row.currency, row.context, row.location))
-            .or_insert(0);
+impl Account {
+    fn open(budget: &Budget, people: &People, places: &Places, words: [&Words; 3]) -> Self {
+        let covers =
+            |labels: &Group| budget.covers(&labels.currency, &labels.context, &labels.location);
+        let is_of = |person| budget.is_of([people.principal_name(person), people.id(person)]);
+        Self {
+            places: places
+                .distinct
+                .iter()
+                .map(|place| covers(&Group::of(place, words)))
+                .collect(),
+            people: budget
+                .user
+                .as_ref()
+                .map(|_| (0..people.count()).map(is_of).collect()),
+            spent: Sum::default(),
+        }
     }
-    let labels = |&(currency, context, location): &(u32, u32, u32)| Group {
-        currency: currencies.code(currency),
-        context: contexts.label(context),
-        location: locations.code(location),
-    };
-    let mut groups: Vec<Group> = group_of.keys().map(labels).collect();
+
+    fn add(&mut self, row: &Entry) {
+        if self.places[row.place as usize]
+            && self
+                .people
+                .as_ref()
+                .is_none_or(|people| people[row.person as usize])
+        {
+            self.spent.add(row.charge);
+        }
+    }
+}
+
+impl Aggregated {
+    /// Leaves of rows with the same labels those that count, and counts what is told of the others.
+    fn tell_apart(&mut self, rows: &mut Vec<Entry>) {
+        let received = rows.len();
+        rows.sort_unstable();
+        rows.dedup();
+        self.overlapping += (received - rows.len()) as u64;
+        self.repeated += rows
+            .chunk_by(|a, b| (a.person, a.place) == (b.person, b.place))
+            .map(|rows| rows.len() as u64 - 1)
+            .sum::<u64>();
+    }
+}
+
+/// Puts `count` items in the order of their `keys`, each below `keys_end`; those of the same key stay as they came.
+fn counted<K: Iterator<Item = u32>, T: Copy + Default>(
+    count: usize,
+    keys_end: usize,
+    keys: impl Fn() -> K,
+    items: impl Iterator<Item = T>,
+) -> Vec<T> {
+    let mut places = vec![0_u32; keys_end];
+    for key in keys() {
+        places[key as usize] += 1;
+    }
+    let mut next = 0;
+    for place in &mut places {
+        next += std::mem::replace(place, next);
+    }
+    let mut sorted = vec![T::default(); count];
+    for (key, item) in keys().zip(items) {
+        let place = &mut places[key as usize];
+        sorted[*place as usize] = item;
+        *place += 1;
+    }
+    sorted
+}
+
+/// The distinct labels without users, sorted, and which of them each place is.
+fn group(places: &Places, words: [&Words; 3]) -> (Vec<Group>, Vec<u32>) {
+    let labels: Vec<Group> = places
+        .distinct
+        .iter()
+        .map(|place| Group::of(place, words))
+        .collect();
+    let mut groups = labels.clone();
     groups.sort_unstable();
     groups.dedup();
-    assert!(
-        groups.len() < 1 << 24,
-        "fewer groups than rows, of which a report has some millions at the most"
-    );
-    for (words, group) in &mut group_of {
-        let index = groups
-            .binary_search(&labels(words))
-            .expect("collected above");
-        *group = u32::try_from(index).expect("fewer groups than rows");
-    }
+    let group_of = labels
+        .iter()
+        .map(|labels| {
+            let index = groups.binary_search(labels).expect("one of them");
+            u32::try_from(index).expect("fewer groups than rows")
+        })
+        .collect();
     (groups, group_of)
 }
 
@@ -451,12 +496,13 @@ fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples>
 
 fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
     let mut spend = Vec::new();
-    for currency in series
-        .chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
-    {
+    for currency in by_currency(series, groups) {
         let total = total(currency);
         let mut contexts: Vec<(&str, Sum)> = currency
-            .chunk_by(|a, b| groups[a.group as usize].context == groups[b.group as usize].context)
+            .chunk_by(|a, b| {
+                a.group == b.group
+                    || groups[a.group as usize].context == groups[b.group as usize].context
+            })
             .map(|context| {
                 (
                     groups[context[0].group as usize].context.as_str(),
@@ -490,19 +536,25 @@ fn top(series: &[Series], groups: &[Group], users: &Users, view: &View<'_>) -> V
         return Vec::new();
     }
     let mut top = Vec::new();
+    // Where a user's charge is gathered, as several groups may have the same user.
+    let mut place_of = vec![u32::MAX; users.count() as usize];
     for currency in by_currency(series, groups) {
-        let mut charges: Vec<Option<Sum>> = vec![None; users.count() as usize];
+        let mut ranked: Vec<(Reverse<Sum>, User)> = Vec::new();
         for (user, charge) in currency
             .iter()
             .filter_map(|one| Some((one.user?, one.charge)))
         {
-            charges[user as usize].get_or_insert_default().merge(charge);
+            let place = &mut place_of[user as usize];
+            if let Some((Reverse(sum), _)) = ranked.get_mut(*place as usize) {
+                sum.merge(charge);
+            } else {
+                *place = u32::try_from(ranked.len()).expect("no more than users");
+                ranked.push((Reverse(charge), user));
+            }
         }
-        let mut ranked: Vec<(Reverse<Sum>, User)> = charges
-            .iter()
-            .zip(0..)
-            .filter_map(|(charge, user)| Some((Reverse((*charge)?), user)))
-            .collect();
+        for &(_, user) in &ranked {
+            place_of[user as usize] = u32::MAX;
+        }
         let count = TOP.min(ranked.len());
         if count < ranked.len() {
             ranked.select_nth_unstable(count);
@@ -528,7 +580,9 @@ fn by_group(series: &[Series]) -> impl Iterator<Item = &[Series]> {
 }
 
 fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item = &'a [Series]> {
-    series.chunk_by(|a, b| groups[a.group as usize].currency == groups[b.group as usize].currency)
+    series.chunk_by(|a, b| {
+        a.group == b.group || groups[a.group as usize].currency == groups[b.group as usize].currency
+    })
 }
 
 fn total(series: &[Series]) -> Series {
@@ -561,6 +615,18 @@ impl Series {
 }
 
 impl Group {
+    /// The labels of a place.
+    fn of(
+        &[currency, context, location]: &[u32; 3],
+        [currencies, contexts, locations]: [&Words; 3],
+    ) -> Self {
+        Self {
+            currency: currencies.code(currency),
+            context: contexts.label(context),
+            location: locations.code(location),
+        }
+    }
+
     /// In the order of their names, as the client libraries write them; `user` comes after all of them.
     fn labels(&self, tenant: Option<&str>) -> Vec<u8> {
         let mut labels = Vec::new();
@@ -583,6 +649,15 @@ impl From<Entry> for Series {
             seconds: row.seconds,
             charge: row.charge.into(),
         }
+    }
+}
+
+impl Places {
+    fn intern(&mut self, place: [u32; 3]) -> Place {
+        *self.index.entry(place).or_insert_with(|| {
+            self.distinct.push(place);
+            Place::try_from(self.distinct.len() - 1).expect("fewer places than rows")
+        })
     }
 }
 

@@ -206,24 +206,23 @@ fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<I
             .take_while(|(a, b)| a == b)
             .count()
     });
-    let mut order: Vec<(u64, u64, Person)> = (0..count)
+    let mut order: Vec<(u128, Person)> = (0..count)
         .map(|person| {
+            let rest = &label(person).as_bytes()[shared..];
             let mut bytes = [0; 16];
-            for (to, from) in bytes.iter_mut().zip(&label(person).as_bytes()[shared..]) {
-                *to = *from;
-            }
-            let (high, low) = bytes.split_at(8);
-            let number =
-                |half: &[u8]| u64::from_be_bytes(half.try_into().expect("half of 16 bytes"));
-            (number(high), number(low), person)
+            let length = rest.len().min(bytes.len());
+            bytes[..length].copy_from_slice(&rest[..length]);
+            (u128::from_be_bytes(bytes), person)
         })
         .collect();
-    order.sort_unstable_by(|a, b| {
-        (a.0, a.1)
-            .cmp(&(b.0, b.1))
-            .then_with(|| label(a.2).cmp(label(b.2)))
-    });
-    order.into_iter().map(|(_, _, person)| person)
+    // By the number alone, for a comparison that may lead to the text is one that branches: four times as slow.
+    order.sort_unstable_by_key(|&(number, _)| number);
+    for same in order.chunk_by_mut(|a, b| a.0 == b.0) {
+        if same.len() > 1 {
+            same.sort_unstable_by_key(|&(_, person)| label(person));
+        }
+    }
+    order.into_iter().map(|(_, person)| person)
 }
 
 fn principal_or_id(people: &People, person: Person) -> &str {

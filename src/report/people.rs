@@ -17,8 +17,9 @@ pub(crate) struct People {
 /// Index of a person.
 pub(crate) type Person = u32;
 
-/// A hash that is kept beside an entry: a table that grows would otherwise have to fetch every entry from memory again.
-#[derive(Clone, Copy)]
+/// A hash that is kept beside an entry: a table that grows would otherwise have to fetch every entry from memory again,
+/// and one that is searched those that differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hash(u32);
 
 struct Span {
@@ -33,7 +34,7 @@ impl People {
     pub(crate) fn intern(&mut self, id: &str, principal_name: &str, display_name: &str) -> Person {
         let names = (id, principal_name, display_name);
         let hash = Hash::of(&self.hasher, names);
-        let same = |&(_, person): &(Hash, Person)| self.names(person) == names;
+        let same = |&(other, person): &(Hash, Person)| other == hash && self.names(person) == names;
         if let Some(&(_, person)) = self.index.find(hash.spread(), same) {
             return person;
         }

@@ -18,6 +18,7 @@ mod fleet;
 mod golden;
 mod harness;
 mod network;
+mod peers;
 mod privacy;
 mod program;
 mod structure;
