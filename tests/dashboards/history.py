@@ -93,7 +93,7 @@ def forecasts(lines, labels, spent, start, end, now):
             continue
         forecast, days = spent(then) / elapsed, (end - then) / DAY
         midnights = [then // DAY * DAY - day * DAY for day in range(7)]
-        increases = [spent(at) - spent(at - DAY) if at - DAY >= start else spent(at) for at in midnights]
+        increases = [spent(at) - (spent(at - DAY) if (at >= start) == (at - DAY >= start) else 0) for at in midnights]
         margin = 2 * pstdev(increases) * sqrt(days + days**2 / 7)
         values = {"forecast": forecast, "forecast_upper": forecast + margin, "forecast_lower": max(forecast - margin, spent(then))}
         for name, value in values.items():
