@@ -193,6 +193,8 @@ def lines(title, description, unit, targets, size=(12, 8), *, style="line", stac
 
 def table(title, description, columns, targets, size, *, sort=None, hide=(), no_value=None, **more):
     """Columns: name of a label or Value #A → title, unit, width. Rows are joined by the labels that the queries share."""
+    # Last, as most have a single one.
+    columns = columns | {"instance": columns.get("instance", ("Exporter", None))}
     excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide)}
     return panel(
         "table", title, description, "none", targets, size,
@@ -228,7 +230,7 @@ def colour(pattern, color, *more):
 
 
 DECIMALS = {"id": "decimals", "value": 2}
-LABELS = {"tenant": ("Tenant", None), "instance": ("Exporter", None), "currency": ("Currency", None)}
+LABELS = {"tenant": ("Tenant", None), "currency": ("Currency", None)}
 MONEY = "locale"  # The currency stands beside each amount, as there may be several in one panel.
 LATE = "Microsoft's figures are 24 to 48 hours late."
 
@@ -307,7 +309,7 @@ def spend_overview():
     location = ', usage_location=~"$usage_location"'
     places = [
         table("By usage location", "Charges, calls and minutes by the organizer's country, which is not the country that was called.",
-              {"tenant": ("Tenant", None), "instance": ("Exporter", None), "usage_location": ("Usage location", None), "currency": ("Currency", None),
+              {"tenant": ("Tenant", None), "usage_location": ("Usage location", None), "currency": ("Currency", None),
                "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
                "Value #D": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
               [target(f"max by ({BY}, usage_location) ({expression})", table=True) for expression in (
@@ -369,7 +371,7 @@ def organizers():
     folded = stat("Folded series", "Series beyond labels.max_series, the smallest charges, are folded into one user; no sum changes.", "none",
                   [target(f"max by (job, instance, tenant) (teams_pstn_report_folded_series{{{DIALOUT}}})", "{{tenant}}", instant=True)], (6, 4))  # fmt: skip
     ranking = {
-        "tenant": ("Tenant", None), "instance": ("Exporter", None), "user": ("Organizer", None), "currency": ("Currency", None),
+        "tenant": ("Tenant", None), "user": ("Organizer", None), "currency": ("Currency", None),
         "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
         "Value #D": ("Per minute", MONEY, {"id": "decimals", "value": 3}), "Value #E": ("Per call", MONEY, DECIMALS),
         "Value #F": ("International", "percentunit", {"id": "decimals", "value": 0}),
@@ -389,10 +391,10 @@ def organizers():
 
     top_ten = table("Top ten organizers", "The ten dearest organizers in each currency. Charges are booked on the organizer of the meeting, whoever dialled. Minutes are those charged and those within the licence.",
                     ranking, [*ranked(people), target(f"(({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0)) and on ({by}) {top()}", table=True)],
-                    (24, 11), sort=order, no_value=hidden)  # fmt: skip
+                    (24, 14), sort=order, no_value=hidden)  # fmt: skip
     top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
                        {name: column for name, column in ranking.items() if name != "Value #F"}, ranked(abroad),
-                       (24, 11), sort=order, no_value=hidden)  # fmt: skip
+                       (24, 14), sort=order, no_value=hidden)  # fmt: skip
     one = LOCATION + ', user="$user", user!=""'
     name = "{{tenant}} {{currency}} {{destination_context}}"
     more = f"{BY}, destination_context"
@@ -453,7 +455,7 @@ def exporter_health():
         lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
         lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB unless told otherwise.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
         lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",
-              [target(f"max by (job, instance, tenant) (teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}) - time()", "{{tenant}}")], (8, 7)),
+              [target(f"max by (job, instance, tenant) (teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}) - time()", "{{tenant}} {{instance}}")], (8, 7)),
     ]  # fmt: skip
     process = [
         lines("Memory", "Resident memory of the exporter.", "bytes", [target(f"max by (job, instance) (process_resident_memory_bytes{{{TARGET}}} and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),

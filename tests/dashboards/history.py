@@ -10,9 +10,11 @@ from collections import defaultdict
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import groupby
+from math import sqrt
+from statistics import pstdev
 
 DAY = 86400
-FAMILIES = {"charge": "charge", "calls": "calls", "call_seconds": "call_seconds"}
+FAMILIES = ("charge", "calls", "call_seconds")
 
 
 def cycle_day(now):
@@ -35,6 +37,7 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
         target = {"job": "teams-pstn-exporter", "instance": instance}
         samples = list(parse(exposition))
         start = next(value for name, _, value in samples if name == "teams_pstn_billing_period_start_timestamp_seconds")
+        end = next(value for name, _, value in samples if name == "teams_pstn_billing_period_end_timestamp_seconds")
         before = previous_start(start)
         for family in FAMILIES:
             totals = defaultdict(lambda: [0.0, 0.0])
@@ -50,6 +53,8 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
                         return total * grown(start, then) / grown(start, now)
                     return previous * grown(before, then) / grown(before, start)
 
+                if family == "charge" and instance == picture_of:
+                    forecasts(lines, labels, spent, start, end, now)
                 for then in moments(now, start, before, instance == picture_of):
                     yesterday = spent(then - DAY) if (then >= start) == (then - DAY >= start) else 0
                     lines[f"currency:teams_pstn_dialout_{family}:sum"].append((labels, spent(then), then))
@@ -58,7 +63,7 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
             every_series(lines, samples, target, start, now)
         for name, labels, _ in samples:
             if name == "teams_pstn_billing_period_start_timestamp_seconds":
-                for then in moments(now, start, before):
+                for then in moments(now, start, before, instance == picture_of):
                     value = start if then >= start else before
                     lines["report:teams_pstn_billing_period_start_timestamp_seconds:max"].append((target | labels, value, then))
     path = work / "history.txt"
@@ -81,12 +86,27 @@ def previous_start(start):
     return month.timestamp()
 
 
+def forecasts(lines, labels, spent, start, end, now):
+    """As the rules say it, from the twentieth part of the period on."""
+    for then in hours(now, start):
+        if (elapsed := (then - start) / (end - start)) < 0.05:
+            continue
+        forecast, days = spent(then) / elapsed, (end - then) / DAY
+        midnights = [then // DAY * DAY - day * DAY for day in range(7)]
+        increases = [spent(at) - (spent(at - DAY) if (at >= start) == (at - DAY >= start) else 0) for at in midnights]
+        margin = 2 * pstdev(increases) * sqrt(days + days**2 / 7)
+        values = {"forecast": forecast, "forecast_upper": forecast + margin, "forecast_lower": max(forecast - margin, spent(then))}
+        for name, value in values.items():
+            lines[f"currency:teams_pstn_dialout_charge:{name}"].append((labels, value, then))
+
+
 def every_series(lines, samples, target, start, now):
     """The series of users and countries since the period began."""
     countries = defaultdict(float)
     for name, labels, value in samples:
         if name.startswith("teams_pstn_dialout_") and "_previous_" not in name:
-            lines[name] += [(target | labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+            digits = 4 if name.endswith("charge") else 0
+            lines[name] += [(target | labels, round(value * grown(start, then) / grown(start, now), digits), then) for then in hours(now, start)]
             countries[name, labels["currency"], labels["usage_location"]] += value
     for (name, currency, country), value in countries.items():
         labels = target | {"currency": currency, "usage_location": country}

@@ -3,6 +3,7 @@ a real browser takes a picture of. It is no Grafana, and the page says so.
 """
 
 import html
+import math
 import re
 import subprocess
 import time
@@ -36,7 +37,7 @@ def shown(value, unit, decimals=None, mappings=()):
             return datetime.fromtimestamp(value / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M")
         case "dateTimeFromNow":
             away = value / 1000 - time.time()
-            size, name = next((size, name) for size, name in ((31557600, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (0.001, "seconds")) if abs(away) >= size)
+            size, name = next((size, name) for size, name in ((31557600, "years"), (86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds")) if abs(away) >= size or size == 1)
             amount = f"{abs(away) / size:.0f} {name}"
             return f"in {amount}" if away > 0 else f"{amount} ago"
         case "bool_yes_no":
@@ -118,13 +119,13 @@ def timeseries(panel, answers, span):
     if not series:
         return defaults.get("noValue", "No data")
     start, end = span
-    top = max(max(value for _, value in points) for _, points in series) * 1.05 or 1
+    top = rounded_up(max(max(value for _, value in points) for _, points in series))
     x = lambda then: 60 + (then - start) / (end - start) * width  # noqa: E731
     y = lambda value: height - value / top * (height - 6)  # noqa: E731
     drawn = []
     for part in range(5):
         value = top * part / 4
-        drawn.append(f'<path d="M60 {y(value):.1f}H{60 + width:.0f}" stroke="#e5e5e5"/><text x="55" y="{y(value) + 4:.1f}" text-anchor="end" font-size="10" fill="#666">{shown(value, defaults["unit"], None if top < 20 else 0)}</text>')
+        drawn.append(f'<path d="M60 {y(value):.1f}H{60 + width:.0f}" stroke="#e5e5e5"/><text x="55" y="{y(value) + 4:.1f}" text-anchor="end" font-size="10" fill="#666">{shown(value, defaults["unit"])}</text>')
         then = start + (end - start) * part / 4
         form = "%m-%d" if end - start > 86400 else "%H:%M:%S"
         drawn.append(f'<text x="{x(then):.0f}" y="{height + 13:.0f}" text-anchor="{"end" if part == 4 else "middle"}" font-size="10" fill="#666">{datetime.fromtimestamp(then, timezone.utc).strftime(form)}</text>')
@@ -148,6 +149,12 @@ def timeseries(panel, answers, span):
             drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
         legend.append(f'<span><i style="background:{colour}"></i>{html.escape(name)}: {shown(points[-1][1], defaults["unit"], defaults.get("decimals"))}</span>')
     return f'<svg width="{width + 70:.0f}" height="{height + 16:.0f}">{"".join(drawn)}</svg><div class="legend">{"".join(legend)}</div>'
+
+
+def rounded_up(value):
+    """So that a quarter of it is a plain number."""
+    power = 10 ** math.floor(math.log10(value)) if value > 0 else 1
+    return next(power * step for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 6, 8, 10) if power * step >= value)
 
 
 def width_of(place):
