@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
-use crate::exposition::Format;
+use crate::exposition::{Format, Samples};
+use crate::report::budget::Budget;
+use crate::report::labels::Kept;
 use crate::report::labels::{Naming, Pseudonyms};
 
 /// Rows as JSON, and what stands in the charge family for them.

@@ -1,0 +1,462 @@
+//! From rows to series: grouped by the labels they land on, summed exactly, folded, and written in one order.
+
+#![deny(clippy::float_arithmetic)]
+
+use std::cmp::Reverse;
+
+use super::{
+    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Places, SECONDS, Words,
+};
+use crate::exposition::{Samples, Sheet, write_label};
+use crate::money::Sum;
+use crate::report::budget::Budget;
+use crate::report::labels::{Kept, OTHER, User, Users, View};
+use crate::report::people::People;
+use crate::report::{Organizer, Spend};
+
+/// The labels of a series but for the user, as they are exposed; ordered as the samples are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Group {
+    currency: String,
+    context: String,
+    location: String,
+}
+
+/// Sums over the rows that land on the same labels.
+#[derive(Clone, Copy)]
+pub(super) struct Series {
+    /// Index into the sorted groups.
+    group: u32,
+    /// None for what was folded.
+    user: Option<User>,
+    calls: i64,
+    seconds: i64,
+    charge: Sum,
+}
+
+/// What is spent of one budget, and which rows count for it.
+pub(super) struct Account {
+    /// By place.
+    places: Vec<bool>,
+    /// By person; everyone where there is no selector.
+    people: Option<Vec<bool>>,
+    pub(super) spent: Sum,
+}
+
+/// The series of all rows that count, and how many rows there were besides.
+pub(super) struct Aggregated {
+    pub(super) series: Vec<Series>,
+    /// Identical to another in all fields: an overlap of pages, counted once.
+    pub(super) overlapping: u64,
+    /// Of the same person, location, context and currency as another, but different otherwise: both counted.
+    pub(super) repeated: u64,
+}
+
+/// Sums the rows by the labels they land on; the series come out in the order of their labels.
+///
+/// Rows that are identical in all fields land on the same labels, so that is where they are looked for: a table of all
+/// rows to look each up in as it comes costs two more visits to memory a row, which is what a poll spends most time on.
+///
+/// Groups and users are numbers without gaps, so rows are put in order by counting: by user first, then, keeping that
+/// order, by group.
+pub(super) fn aggregate(
+    rows: &[Entry],
+    users: &Users,
+    group_of: &[u32],
+    groups: usize,
+    accounts: &mut [Account],
+) -> Aggregated {
+    let by_user = counted(
+        rows.len(),
+        users.count() as usize,
+        || rows.iter().map(|row| users.of(row.person)),
+        rows.iter()
+            .zip(0_u32..)
+            .map(|(row, index)| (group_of[row.place as usize], users.of(row.person), index)),
+    );
+    let order = counted(
+        rows.len(),
+        groups,
+        || by_user.iter().map(|&(group, ..)| group),
+        by_user.iter().copied(),
+    );
+    drop(by_user);
+    let mut aggregated = Aggregated {
+        series: Vec::with_capacity(order.len()),
+        overlapping: 0,
+        repeated: 0,
+    };
+    let mut alike = Vec::new();
+    for same in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        alike.clear();
+        alike.extend(same.iter().map(|&(.., index)| rows[index as usize]));
+        if alike.len() > 1 {
+            aggregated.tell_apart(&mut alike);
+        }
+        let (group, user, _) = same[0];
+        let mut series = Series {
+            group,
+            user: Some(user),
+            ..alike[0].into()
+        };
+        for &row in &alike[1..] {
+            series.add(row.into());
+        }
+        for account in &mut *accounts {
+            for row in &alike {
+                account.add(row);
+            }
+        }
+        aggregated.series.push(series);
+    }
+    aggregated
+}
+
+impl Account {
+    pub(super) fn open(
+        budget: &Budget,
+        people: &People,
+        places: &Places,
+        words: [&Words; 3],
+    ) -> Self {
+        let covers =
+            |labels: &Group| budget.covers(&labels.currency, &labels.context, &labels.location);
+        let is_of = |person| budget.is_of([people.principal_name(person), people.id(person)]);
+        Self {
+            places: places
+                .distinct
+                .iter()
+                .map(|place| covers(&Group::of(place, words)))
+                .collect(),
+            people: budget
+                .user
+                .as_ref()
+                .map(|_| (0..people.count()).map(is_of).collect()),
+            spent: Sum::default(),
+        }
+    }
+
+    fn add(&mut self, row: &Entry) {
+        if self.places[row.place as usize]
+            && self
+                .people
+                .as_ref()
+                .is_none_or(|people| people[row.person as usize])
+        {
+            self.spent.add(row.charge);
+        }
+    }
+}
+
+impl Aggregated {
+    /// Leaves of rows with the same labels those that count, and counts what is told of the others.
+    fn tell_apart(&mut self, rows: &mut Vec<Entry>) {
+        let received = rows.len();
+        rows.sort_unstable();
+        rows.dedup();
+        self.overlapping += (received - rows.len()) as u64;
+        self.repeated += rows
+            .chunk_by(|a, b| (a.person, a.place) == (b.person, b.place))
+            .map(|rows| rows.len() as u64 - 1)
+            .sum::<u64>();
+    }
+}
+
+/// Puts `count` items in the order of their `keys`, each below `keys_end`; those of the same key stay as they came.
+fn counted<K: Iterator<Item = u32>, T: Copy + Default>(
+    count: usize,
+    keys_end: usize,
+    keys: impl Fn() -> K,
+    items: impl Iterator<Item = T>,
+) -> Vec<T> {
+    let mut places = vec![0_u32; keys_end];
+    for key in keys() {
+        places[key as usize] += 1;
+    }
+    let mut next = 0;
+    for place in &mut places {
+        next += std::mem::replace(place, next);
+    }
+    let mut sorted = vec![T::default(); count];
+    for (key, item) in keys().zip(items) {
+        let place = &mut places[key as usize];
+        sorted[*place as usize] = item;
+        *place += 1;
+    }
+    sorted
+}
+
+/// The distinct labels without users, sorted, and which of them each place is.
+pub(super) fn group(places: &Places, words: [&Words; 3]) -> (Vec<Group>, Vec<u32>) {
+    let labels: Vec<Group> = places
+        .distinct
+        .iter()
+        .map(|place| Group::of(place, words))
+        .collect();
+    let mut groups = labels.clone();
+    groups.sort_unstable();
+    groups.dedup();
+    let group_of = labels
+        .iter()
+        .map(|labels| {
+            let index = groups.binary_search(labels).expect("one of them");
+            u32::try_from(index).expect("fewer groups than rows")
+        })
+        .collect();
+    (groups, group_of)
+}
+
+/// Folds the series with the smallest absolute charge into `__other__`, one per group, where there are more than the
+/// view allows. Nine tenths of the room go to the largest; the last tenth goes first to those that had a place before
+/// and still are near the edge.
+pub(super) fn fold(
+    mut series: Vec<Series>,
+    groups: &[Group],
+    users: &Users,
+    view: &View<'_>,
+) -> (Vec<Series>, u64, Kept) {
+    let mut kept = view.kept.emptied();
+    if series.len() <= view.series_max || !view.naming.names_users() {
+        return (series, 0, kept);
+    }
+    // Every group may need a series for what is folded.
+    let room = view.series_max.saturating_sub(groups.len());
+    let key = |series: &Series| {
+        (
+            group_key(&groups[series.group as usize]),
+            series.label(users),
+        )
+    };
+    let mut by_size: Vec<usize> = (0..series.len()).collect();
+    by_size.sort_by_key(|&index| (Reverse(series[index].charge.abs()), index));
+    let certain = room - room / 10;
+    let edge_end = (room + room / 10).min(by_size.len());
+    by_size[certain..edge_end].sort_by_key(|&index| {
+        let (group, user) = key(&series[index]);
+        !view.kept.contains((&group, user))
+    });
+    let folded = by_size.split_off(room);
+    for &index in &by_size {
+        let (group, user) = key(&series[index]);
+        kept.insert((&group, user));
+    }
+    for &index in &folded {
+        series[index].user = None;
+    }
+    // Where `__other__` stands among the users: between two of them, unless someone is called that.
+    let other = users
+        .find(OTHER)
+        .map_or_else(|next| (next, false), |same| (same, true));
+    let place = |series: &Series| (series.group, series.user.map_or(other, |user| (user, true)));
+    series.sort_by_key(place);
+    series.dedup_by(|next, last| {
+        let same = place(next) == place(last);
+        if same {
+            last.add(*next);
+        }
+        same
+    });
+    (series, folded.len() as u64, kept)
+}
+
+fn group_key(group: &Group) -> String {
+    format!("{}\n{}\n{}", group.currency, group.context, group.location)
+}
+
+pub(super) fn samples(
+    series: &[Series],
+    groups: &[Group],
+    users: &Users,
+    view: &View<'_>,
+) -> impl Iterator<Item = Samples> {
+    let mut sheet = Sheet::new(&[&CHARGE, &CALLS, &SECONDS]);
+    for group in by_group(series) {
+        let mut labels = groups[group[0].group as usize].labels(view.tenant);
+        let length = labels.len();
+        for one in group {
+            labels.truncate(length);
+            if view.naming.names_users() {
+                write_label("user", one.label(users), &mut labels);
+            }
+            one.write(&labels, &mut sheet);
+        }
+    }
+    sheet.finish()
+}
+
+pub(super) fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples> {
+    let mut sheet = Sheet::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
+    for group in by_group(series) {
+        total(group).write(
+            &groups[group[0].group as usize].labels(view.tenant),
+            &mut sheet,
+        );
+    }
+    sheet.finish().collect()
+}
+
+pub(super) fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
+    let mut spend = Vec::new();
+    for currency in by_currency(series, groups) {
+        let total = total(currency);
+        let mut contexts: Vec<(&str, Sum)> = currency
+            .chunk_by(|a, b| {
+                a.group == b.group
+                    || groups[a.group as usize].context == groups[b.group as usize].context
+            })
+            .map(|context| {
+                (
+                    groups[context[0].group as usize].context.as_str(),
+                    self::total(context).charge,
+                )
+            })
+            .collect();
+        contexts.sort_by_key(|&(context, charge)| (Reverse(charge), context));
+        spend.push(Spend {
+            currency: groups[currency[0].group as usize].currency.clone(),
+            total: total.charge.to_string(),
+            contexts: contexts
+                .into_iter()
+                .map(|(context, charge)| {
+                    (
+                        context.to_owned(),
+                        charge.to_string(),
+                        charge.percent_of(total.charge),
+                    )
+                })
+                .collect(),
+            calls: total.calls,
+            seconds: total.seconds,
+        });
+    }
+    spend
+}
+
+pub(super) fn top(
+    series: &[Series],
+    groups: &[Group],
+    users: &Users,
+    view: &View<'_>,
+) -> Vec<Organizer> {
+    if !view.naming.names_users() {
+        return Vec::new();
+    }
+    let mut top = Vec::new();
+    // Where a user's charge is gathered, as several groups may have the same user.
+    let mut place_of = vec![u32::MAX; users.count() as usize];
+    for currency in by_currency(series, groups) {
+        let mut ranked: Vec<(Reverse<Sum>, User)> = Vec::new();
+        for (user, charge) in currency
+            .iter()
+            .filter_map(|one| Some((one.user?, one.charge)))
+        {
+            let place = &mut place_of[user as usize];
+            if let Some((Reverse(sum), _)) = ranked.get_mut(*place as usize) {
+                sum.merge(charge);
+            } else {
+                *place = u32::try_from(ranked.len()).expect("no more than users");
+                ranked.push((Reverse(charge), user));
+            }
+        }
+        for &(_, user) in &ranked {
+            place_of[user as usize] = u32::MAX;
+        }
+        let count = TOP.min(ranked.len());
+        if count < ranked.len() {
+            ranked.select_nth_unstable(count);
+        }
+        ranked.truncate(count);
+        ranked.sort_unstable();
+        top.extend(ranked.into_iter().map(|(Reverse(charge), user)| {
+            let of_user = || currency.iter().filter(|one| one.user == Some(user));
+            Organizer {
+                user: users.label(user).to_owned(),
+                currency: groups[currency[0].group as usize].currency.clone(),
+                charge: charge.to_string(),
+                calls: of_user().map(|one| one.calls).sum(),
+                seconds: of_user().map(|one| one.seconds).sum(),
+            }
+        }));
+    }
+    top
+}
+
+fn by_group(series: &[Series]) -> impl Iterator<Item = &[Series]> {
+    series.chunk_by(|a, b| a.group == b.group)
+}
+
+fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item = &'a [Series]> {
+    series.chunk_by(|a, b| {
+        a.group == b.group || groups[a.group as usize].currency == groups[b.group as usize].currency
+    })
+}
+
+fn total(series: &[Series]) -> Series {
+    let mut sum = series[0];
+    for one in &series[1..] {
+        sum.add(*one);
+    }
+    sum
+}
+
+impl Series {
+    fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.seconds += other.seconds;
+        self.charge.merge(other.charge);
+    }
+
+    /// One sample of charge, calls and seconds each.
+    fn write(&self, labels: &[u8], sheet: &mut Sheet) {
+        sheet.row(labels, |family, out| match family {
+            0 => self.charge.write_sample(out),
+            1 => Sum::from(self.calls).write_sample(out),
+            _ => Sum::from(self.seconds).write_sample(out),
+        });
+    }
+
+    fn label<'a>(&self, users: &'a Users) -> &'a str {
+        self.user.map_or(OTHER, |user| users.label(user))
+    }
+}
+
+impl Group {
+    /// The labels of a place.
+    fn of(
+        &[currency, context, location]: &[u32; 3],
+        [currencies, contexts, locations]: [&Words; 3],
+    ) -> Self {
+        Self {
+            currency: currencies.code(currency),
+            context: contexts.label(context),
+            location: locations.code(location),
+        }
+    }
+
+    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    fn labels(&self, tenant: Option<&str>) -> Vec<u8> {
+        let mut labels = Vec::new();
+        write_label("currency", &self.currency, &mut labels);
+        write_label("destination_context", &self.context, &mut labels);
+        if let Some(tenant) = tenant {
+            write_label("tenant", tenant, &mut labels);
+        }
+        write_label("usage_location", &self.location, &mut labels);
+        labels
+    }
+}
+
+impl From<Entry> for Series {
+    fn from(row: Entry) -> Self {
+        Self {
+            group: 0,
+            user: None,
+            calls: row.calls,
+            seconds: row.seconds,
+            charge: row.charge.into(),
+        }
+    }
+}
+
+/// Organizers named on the page, per currency.
+const TOP: usize = 10;
