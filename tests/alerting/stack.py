@@ -42,9 +42,9 @@ def need(*programs):
 
 
 def cargo_build():
-    subprocess.run(["cargo", "build", "--quiet", "--locked", "--bins", "--example", "simulator"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--bins", "--example", "alerting-simulator"], cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
-    return target / "teams-pstn-exporter", target / "examples" / "simulator"
+    return target / "teams-pstn-exporter", target / "examples" / "alerting-simulator"
 
 
 def free_port():
