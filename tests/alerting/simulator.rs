@@ -19,7 +19,7 @@ use teams_pstn_exporter::simulator::{Options, Simulator, Tenant};
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let listen = args.next().ok_or("no address")?.parse()?;
-    let mut tables = HashMap::new();
+    let mut tables: HashMap<String, Table> = HashMap::new();
     let mut tenants = Vec::new();
     for (number, arg) in args.enumerate() {
         let (tenant_id, world) = arg.split_once('=').ok_or("no =")?;
@@ -29,12 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 users: 40,
                 calls_per_hour: 60,
             }),
-            "table" => World::Table(
-                tables
-                    .entry(tenant_id.to_owned())
-                    .or_insert_with(Table::default)
-                    .clone(),
-            ),
+            "table" => World::Table(tables.entry(tenant_id.to_owned()).or_default().clone()),
             other => return Err(format!("no world {other}").into()),
         };
         tenants.push(Tenant::new(tenant_id, CLIENT, SECRET, world));
