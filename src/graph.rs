@@ -110,10 +110,12 @@ pub enum Error {
     #[error("the report was not complete at its deadline")]
     Timeout,
     /// No whole answer.
-    #[error("no whole answer from {host}")]
+    #[error("no whole answer from {host}{}", with_id(.request_id.as_deref()))]
     Transport {
         /// Graph's host.
         host: String,
+        /// What Microsoft's support asks for, where the answer had begun.
+        request_id: Option<String>,
         /// What happened.
         source: reqwest::Error,
     },
@@ -135,7 +137,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Too much of something.
-    #[error("the report has more than {max} {what} on page {page}")]
+    #[error("the report has more than {max} {what} on page {page}{}", with_id(.request_id.as_deref()))]
     Limit {
         /// Number of the page, from 1.
         page: u64,
@@ -143,6 +145,8 @@ pub enum Error {
         what: &'static str,
         /// How much is allowed.
         max: u64,
+        /// What Microsoft's support asks for, where there is an answer.
+        request_id: Option<String>,
     },
 }
 
@@ -284,8 +288,14 @@ impl Error {
         }
     }
 
-    pub(crate) const fn limit(page: u64, what: &'static str, max: u64) -> Self {
-        Self::Limit { page, what, max }
+    pub(crate) fn limit(page: u64, what: &'static str, max: u64, about: Option<&About>) -> Self {
+        let request_id = about.and_then(|about| about.request_id.clone());
+        Self::Limit {
+            page,
+            what,
+            max,
+            request_id,
+        }
     }
 }
 
@@ -303,6 +313,10 @@ impl fmt::Display for Chain<'_> {
         }
         f.write_str(&http::one_line(&text, &[]))
     }
+}
+
+fn with_id(request_id: Option<&str>) -> String {
+    request_id.map_or_else(String::new, |id| format!(" (request-id {id})"))
 }
 
 fn in_row(number: Option<u64>) -> String {

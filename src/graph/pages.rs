@@ -99,7 +99,7 @@ impl<'g> Pages<'g> {
         };
         let page = self.page_count + 1;
         if page > self.graph.limits.pages {
-            return Err(Error::limit(page, "pages", self.graph.limits.pages));
+            return Err(Error::limit(page, "pages", self.graph.limits.pages, None));
         }
         let asked = self.graph.ask(&link, page, self.deadline, self.tally);
         let Answered { body, about } = tokio::time::timeout_at(self.deadline, asked)
@@ -149,7 +149,7 @@ impl Page<'_, '_> {
         pages.tally.count_rows(rows);
         let Envelope { next } = decoded.map_err(|stop| match stop {
             Stop::Callback(error) => DecodeError::Row(error),
-            Stop::RowLimit => Error::limit(about.page, "rows", rows_max).into(),
+            Stop::RowLimit => Error::limit(about.page, "rows", rows_max, Some(about)).into(),
             Stop::Json { row, source } => Error::malformed(about, row, unquoted(&source)).into(),
         })?;
         let Some(link) = next else {

@@ -78,8 +78,9 @@ impl Graph {
             tally,
             status: None,
         };
-        let transport = |source: reqwest::Error| Error::Transport {
+        let transport = |source: reqwest::Error, request_id: Option<&String>| Error::Transport {
             host: self.root.host().to_owned(),
+            request_id: request_id.cloned(),
             source: source.without_url(),
         };
         let sent = self
@@ -91,7 +92,7 @@ impl Graph {
             .header("client-request-id", uuid::Uuid::new_v4().to_string())
             .send()
             .await;
-        let mut response = sent.map_err(transport)?;
+        let mut response = sent.map_err(|error| transport(error, None))?;
         let status = response.status();
         count.answered(status.as_u16());
         let about = About {
@@ -119,10 +120,13 @@ impl Graph {
         }
         match read_body(&mut response, self.limits.body_bytes).await {
             Ok(body) => Ok(Answered { body, about }),
-            Err(BodyError::Transport(error)) => Err(transport(error)),
-            Err(BodyError::TooLong) => {
-                Err(Error::limit(page, "bytes", self.limits.body_bytes as u64))
-            }
+            Err(BodyError::Transport(error)) => Err(transport(error, about.request_id.as_ref())),
+            Err(BodyError::TooLong) => Err(Error::limit(
+                page,
+                "bytes",
+                self.limits.body_bytes as u64,
+                Some(&about),
+            )),
         }
     }
 }
