@@ -27,7 +27,7 @@ use teams_pstn_exporter::money::{Amount, Sum};
 use teams_pstn_exporter::report::Report;
 use teams_pstn_exporter::report::dialout::{Dialout, Row, Totals};
 
-use support::{pages, timed, with_view};
+use support::{cpu, pages, with_view};
 
 fn main() {
     let (rows, rounds) = if std::env::args().any(|argument| argument == "--bench") {
@@ -92,6 +92,11 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
             step.push(time);
         }
     }
+    let totals = totals(pages);
+    let mut text = Vec::new();
+    for samples in with_view(|view| Dialout::render(totals, view)).samples {
+        samples.write(Format::Text, &mut text);
+    }
     for (name, mut step) in [
         "decode and add",
         "render and compress",
@@ -131,7 +136,7 @@ fn compress(text: &[u8], rounds: usize) {
                 *stitched_size = black_box(member(text.chunks(third)))
                     .iter()
                     .map(Bytes::len)
-                    .sum()
+                    .sum();
             },
         ],
     );
@@ -325,6 +330,13 @@ registry.register(Collector())
 generate_latest(registry)
 print(time.process_time() - begun)
 "#;
+
+/// What `work` costs this thread, and what it makes.
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let start = cpu();
+    let made = work();
+    (cpu().saturating_sub(start), made)
+}
 
 /// Medians of variants that take turns.
 fn interleaved<const N: usize>(
