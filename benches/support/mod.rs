@@ -15,13 +15,6 @@ pub(crate) fn cpu() -> Duration {
     Duration::try_from(now).expect("CPU time does not run below zero")
 }
 
-/// What `work` costs this thread, and what it makes.
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
-    let start = cpu();
-    let made = work();
-    (cpu() - start, made)
-}
-
 /// So many rows in pages, each row of another person, in no order: the worst case for everything that looks up, sorts
 /// or folds. About 340 bytes a row, with names, places and charges as unequal as in a directory.
 pub(crate) fn pages(rows: usize) -> Vec<String> {
