@@ -230,11 +230,11 @@ impl Scalar for Cloud {
         if text == "china" {
             return Err(Wrong::Because(CHINA.to_owned()));
         }
-        one_of(text, CLOUDS)
+        one_of(text, &clouds())
     }
 
     fn schema() -> Schema {
-        choice(CLOUDS)
+        choice(&clouds())
     }
 }
 
@@ -386,11 +386,9 @@ const USER_LABELS: &[(&str, UserLabel)] = &[
     ("none", UserLabel::None),
 ];
 
-const CLOUDS: &[(&str, Cloud)] = &[
-    ("global", Cloud::Global),
-    ("us-gov-l4", Cloud::UsGovL4),
-    ("us-gov-l5", Cloud::UsGovL5),
-];
+fn clouds() -> Vec<(&'static str, Cloud)> {
+    Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()
+}
 
 /// Why the cloud operated by 21Vianet is refused.
 pub(super) const CHINA: &str =
