@@ -1,9 +1,9 @@
 //! The text formats of Prometheus: the only place that knows them.
 //!
 //! Text 0.0.4 and OpenMetrics 1.0.0 differ in what stands before and after the samples, not in the samples, since every
-//! report family is a gauge. So samples are written once, by a [`Sheet`], and the [headers](Family::write_header) per
+//! report family is a gauge. So samples are written once, by a [`Sheet`], and the headers per
 //! format. The exporter's own metrics come from a registry of the `prometheus` crate and leave through
-//! [`write_registry`]. What this module does not do: sort, compress by itself, or know what a family means.
+//! [`write_registry_family`]. What this module does not do: sort, compress by itself, or know what a family means.
 //!
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.

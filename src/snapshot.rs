@@ -238,7 +238,7 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Publishes after every change, and every [`REFRESH`] for the metrics of the process; never spends more than a
+    /// Publishes after every change, and every second for the metrics of the process; never spends more than a
     /// twentieth of a core on it. Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
