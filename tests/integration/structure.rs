@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// Each module and the siblings that it knows: neither more nor fewer.
 const KNOWS: &[(&str, &[&str])] = &[
+    ("allocator", &[]),
+    (
+        "bench",
+        &["exposition", "graph", "gzip", "report", "snapshot"],
+    ),
     (
         "check",
         &["config", "daemon", "graph", "period", "poller", "report"],
