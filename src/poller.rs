@@ -203,8 +203,11 @@ impl Poller {
                 Ok(rendered) => memory.succeed(rendered, period, begun, &tally, tenant),
                 Err(failed) => memory.fail(failed),
             }
+            // Counted first, so that what is published with the numbers counts their requests too.
+            drop(tally);
             self.publish(&memory, Some(self.due(tick, period)));
-            succeeded && self.shared.previous && memory.previous.is_due(begun)
+            let time_left = tick > Instant::now();
+            succeeded && time_left && self.shared.previous && memory.previous.is_due(begun)
         };
         if previous_is_due {
             self.poll_previous::<R>(memory, period, tick).await;
@@ -245,6 +248,7 @@ impl Poller {
                 memory.health.failures[failed.reason as usize] += 1;
             }
         }
+        drop(tally);
         self.publish(&memory, Some(self.due(tick, current)));
     }
 

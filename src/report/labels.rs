@@ -237,3 +237,34 @@ fn first_of<'a>(name: &'a str, otherwise: &'a str) -> &'a str {
 const PSEUDONYM_LENGTH: usize = 32;
 
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_names_have_a_million_pseudonyms() {
+        let pseudonyms = Pseudonyms::new(b"0123456789abcdef");
+        let distinct: HashSet<[u8; PSEUDONYM_LENGTH]> = (0..1_000_000)
+            .map(|number| pseudonyms.digits(&format!("user{number}@contoso.com")))
+            .collect();
+        assert_eq!(distinct.len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_pseudonym_depends_on_key_and_name_but_not_on_case() {
+        let pseudonyms = Pseudonyms::new(b"0123456789abcdef");
+        assert_eq!(
+            pseudonyms.of("Ann@Contoso.com"),
+            pseudonyms.of("ann@contoso.com")
+        );
+        assert_ne!(
+            pseudonyms.of("ann@contoso.com"),
+            pseudonyms.of("bob@contoso.com")
+        );
+        assert_ne!(
+            pseudonyms.of("ann@contoso.com"),
+            Pseudonyms::new(b"fedcba9876543210").of("ann@contoso.com")
+        );
+    }
+}
