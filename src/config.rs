@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::graph::address::Cloud;
+use crate::graph::credential::SecretSource;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
@@ -130,7 +131,8 @@ pub struct Budget {
     pub destination_context: Option<String>,
 }
 
-/// How the exporter proves to the authority who it is.
+/// How the exporter proves to the authority who it is, as far as the configuration says: where a managed identity is
+/// asked for is in the environment.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// A client secret.
@@ -146,15 +148,6 @@ pub enum Credential {
     FederatedTokenFile(PathBuf),
     /// The identity of the machine that this runs on.
     ManagedIdentity,
-}
-
-/// Where a client secret comes from.
-#[derive(Clone, Debug)]
-pub enum SecretSource {
-    /// Read at every token request.
-    File(PathBuf),
-    /// From the environment.
-    Inline(SecretString),
 }
 
 /// Everything that is wrong with a configuration; prints one mistake a line.

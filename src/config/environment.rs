@@ -8,8 +8,9 @@ use url::Url;
 use super::read::Scalar;
 use super::readable::readable;
 use super::scalar::{CHINA, Guid, Root, TenantId};
-use super::{Credential, Mistakes, SecretSource, Tenant};
+use super::{Credential, Mistakes, Tenant};
 use crate::graph::address::Cloud;
+use crate::graph::credential::SecretSource;
 
 /// The tenant; none where something is missing or wrong, which has then been told.
 pub(super) fn tenant(

@@ -8,7 +8,8 @@ use super::read::{Field, Scalar, repeated};
 use super::readable::Files;
 use super::scalar::{Guid, Name, Root, TenantId};
 use super::sections::{Billing, Budget, File, Labels, Poll, Tenant};
-use super::{Config, Credential, Mistakes, SecretSource, UserLabel};
+use super::{Config, Credential, Mistakes, UserLabel};
+use crate::graph::credential::SecretSource;
 use crate::report::ReportKind;
 
 impl File {

@@ -10,9 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{Memory, Plan, Poller, Shared, SharedMemory};
 use crate::config::{self, Config, UserLabel};
 use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
-use crate::graph::credential::{
-    Credential, CredentialError, ManagedIdentityEndpoint, SecretSource,
-};
+use crate::graph::credential::{Credential, CredentialError, ManagedIdentityEndpoint};
 use crate::graph::http::{HttpClient, HttpError, HttpOptions};
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
@@ -411,12 +409,7 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
 
 fn credential(credential: &config::Credential) -> Result<Credential, CredentialError> {
     Ok(match credential {
-        config::Credential::Secret(config::SecretSource::File(path)) => {
-            Credential::Secret(SecretSource::File(path.clone()))
-        }
-        config::Credential::Secret(config::SecretSource::Inline(secret)) => {
-            Credential::Secret(SecretSource::Inline(secret.clone()))
-        }
+        config::Credential::Secret(source) => Credential::Secret(source.clone()),
         config::Credential::Certificate { certificate, key } => Credential::Certificate {
             certificate: certificate.clone(),
             key: key.clone(),

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
-use teams_pstn_exporter::config::{
-    Config, Credential, Labels, Mistakes, Poll, SecretSource, UserLabel,
-};
+use teams_pstn_exporter::config::{Config, Credential, Labels, Mistakes, Poll, UserLabel};
 use teams_pstn_exporter::graph::address::Cloud;
+use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_exporter::period::CycleDay;
 use teams_pstn_exporter::report::ReportKind;
 use tempfile::TempDir;
