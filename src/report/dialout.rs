@@ -188,6 +188,7 @@ impl Totals {
             .map(|budget| Account::open(budget, &people, &places, words))
             .collect();
         let users = Users::new(&people, view.naming);
+        let namesakes = people.namesakes_by_id();
         drop(people);
         let received = rows.len() as u64;
         let (groups, group_of) = series::group(&places, words);
@@ -195,7 +196,15 @@ impl Totals {
             series,
             overlapping,
             repeated,
-        } = series::aggregate(&rows, &users, &group_of, groups.len(), &mut accounts);
+            ..
+        } = series::aggregate(
+            &rows,
+            &users,
+            &group_of,
+            groups.len(),
+            namesakes,
+            &mut accounts,
+        );
         drop(rows);
         // Before folding, which hides parts of what a user spent.
         let top = series::top(&series, &groups, &users, view);

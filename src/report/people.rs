@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher as _;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 /// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
 /// rows are of the same person only where all three agree.
@@ -58,6 +58,20 @@ impl People {
     /// How many there are; a person is an index below it.
     pub(crate) fn count(&self) -> u32 {
         Person::try_from(self.spans.len()).expect("fewer people than rows")
+    }
+
+    /// Those who share an id with somebody of other names, and who of them stands for all: few, if any.
+    pub(crate) fn namesakes_by_id(&self) -> HashMap<Person, Person> {
+        let mut first: HashMap<&str, Person> = HashMap::with_capacity(self.spans.len());
+        let mut shared = HashMap::new();
+        for person in 0..self.count() {
+            let one = *first.entry(self.id(person)).or_insert(person);
+            if one != person {
+                shared.insert(one, one);
+                shared.insert(person, one);
+            }
+        }
+        shared
     }
 
     pub(crate) fn id(&self, person: Person) -> &str {

@@ -4,14 +4,17 @@
 
 use std::cmp::Reverse;
 
+use hashbrown::{HashMap, HashSet};
+
 use super::{
-    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Places, SECONDS, Words,
+    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Place, Places,
+    SECONDS, Words,
 };
 use crate::exposition::{Samples, Sheet, write_label};
 use crate::money::Sum;
 use crate::report::budget::Budget;
 use crate::report::labels::{Kept, OTHER, User, Users, View};
-use crate::report::people::People;
+use crate::report::people::{People, Person};
 use crate::report::{Organizer, Spend};
 
 /// The labels of a series but for the user, as they are exposed; ordered as the samples are.
@@ -48,8 +51,12 @@ pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
     /// Identical to another in all fields: an overlap of pages, counted once.
     pub(super) overlapping: u64,
-    /// Of the same person, location, context and currency as another, but different otherwise: both counted.
+    /// Of the same user id, location, context and currency as another, but different otherwise: both counted.
     pub(super) repeated: u64,
+    /// Who shares an id with somebody of other names, and who stands for all of them.
+    namesakes: HashMap<Person, Person>,
+    /// Where one of those was seen.
+    seen: HashSet<(Person, Place)>,
 }
 
 /// Sums the rows by the labels they land on; the series come out in the order of their labels.
@@ -64,6 +71,7 @@ pub(super) fn aggregate(
     users: &Users,
     group_of: &[u32],
     groups: usize,
+    namesakes: HashMap<Person, Person>,
     accounts: &mut [Account],
 ) -> Aggregated {
     let by_user = counted(
@@ -85,6 +93,8 @@ pub(super) fn aggregate(
         series: Vec::with_capacity(order.len()),
         overlapping: 0,
         repeated: 0,
+        namesakes,
+        seen: HashSet::new(),
     };
     let mut alike = Vec::new();
     for same in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
@@ -93,6 +103,7 @@ pub(super) fn aggregate(
         if alike.len() > 1 {
             aggregated.tell_apart(&mut alike);
         }
+        aggregated.count_namesakes(&alike);
         let (group, user, _) = same[0];
         let mut series = Series {
             group,
@@ -159,6 +170,18 @@ impl Aggregated {
             .chunk_by(|a, b| (a.person, a.place) == (b.person, b.place))
             .map(|rows| rows.len() as u64 - 1)
             .sum::<u64>();
+    }
+
+    /// Counts those who were seen at the same place under other names, and so perhaps with other labels.
+    fn count_namesakes(&mut self, rows: &[Entry]) {
+        if self.namesakes.is_empty() {
+            return;
+        }
+        for rows in rows.chunk_by(|a, b| (a.person, a.place) == (b.person, b.place)) {
+            if let Some(&one) = self.namesakes.get(&rows[0].person) {
+                self.repeated += u64::from(!self.seen.insert((one, rows[0].place)));
+            }
+        }
     }
 }
 

@@ -105,6 +105,22 @@ fn overlaps_count_once_and_repetitions_add_up() {
 }
 
 #[test]
+fn a_user_of_two_names_repeats_too() {
+    let renamed = ROW.replace("ruwini.perera@", "ruwini.fernando@");
+    let elsewhere = renamed.replace("\"US\"", "\"DE\"");
+    for naming in [Naming::Upn, Naming::Id, Naming::Nobody] {
+        let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
+            .unwrap()
+            .render(&view(&naming));
+        assert_eq!(
+            (rendered.rows, rendered.overlapping, rendered.repeated),
+            (3, 1, 1),
+            "{naming:?}"
+        );
+    }
+}
+
+#[test]
 fn currencies_never_meet_and_codes_are_upper_case() {
     let rows =
         [("usd", "us"), ("USD", "US"), ("EUR", "us"), ("", "")].map(|(currency, location)| {
