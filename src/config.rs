@@ -121,6 +121,8 @@ pub struct Budget {
     pub currency: String,
     /// Exactly as written, above zero.
     pub amount: Decimal,
+    /// The report that it is spent in: one that knows money, and that is polled.
+    pub report: ReportKind,
     /// The name of a configured tenant.
     pub tenant: Option<String>,
     /// A user principal name or user id.

@@ -24,6 +24,8 @@ pub(crate) struct Health {
     pub(crate) rows: u64,
     pub(crate) pages: u64,
     pub(crate) folded: u64,
+    /// Of a log only.
+    pub(crate) settled_days: Option<u64>,
 }
 
 static UP: Family = Family::gauge(
@@ -53,12 +55,18 @@ static ROWS: Family = Family::gauge(
 
 static PAGES: Family = Family::gauge(
     "teams_pstn_report_pages",
-    "Pages of the newest complete report.",
+    "Pages that were asked for at the newest complete report.",
 );
 
 static FOLDED: Family = Family::gauge(
     "teams_pstn_report_folded_series",
     "Series of the newest complete report that were folded into user=\"__other__\" to stay within labels.max_series.",
+);
+
+static SETTLED_DAYS: Family = Family::gauge(
+    "teams_pstn_report_settled_days",
+    "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
+     logs.",
 );
 
 static POLLS: Family = Family::counter(
@@ -109,6 +117,9 @@ impl Health {
         gauge(&ROWS, &|out| write_count(self.rows, out));
         gauge(&PAGES, &|out| write_count(self.pages, out));
         gauge(&FOLDED, &|out| write_count(self.folded, out));
+        if let Some(days) = self.settled_days {
+            gauge(&SETTLED_DAYS, &|out| write_count(days, out));
+        }
         gauge(&POLLS, &|out| write_count(self.polls, out));
         samples.extend(self.failures(tenant, report));
         samples

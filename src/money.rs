@@ -12,7 +12,7 @@ use std::fmt::{self, Write as _};
 use rust_decimal::Decimal;
 
 /// One amount as Graph sent it, signed, in whatever currency its row names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(Decimal);
 
 /// The exact sum of amounts: no rounding, no overflow for any number of rows that fits in memory, and so the same in

@@ -29,7 +29,8 @@ pub struct BillingPeriod {
 
 /// A span of time to ask Graph for: never empty, never longer than [`Window::MAX`].
 ///
-/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun.
+/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun, and by
+/// [`Window::last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     from: DateTime<Utc>,
@@ -180,6 +181,23 @@ impl fmt::Display for BillingPeriod {
 impl Window {
     /// Graph answers 406 to a longer range.
     pub const MAX: TimeDelta = TimeDelta::days(90);
+
+    /// The `width` of time up to the end of the second that `now` lies in.
+    ///
+    /// # Panics
+    /// Where `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
+    #[must_use]
+    pub fn last(now: DateTime<Utc>, width: TimeDelta) -> Self {
+        assert!(
+            width >= TimeDelta::seconds(1) && width <= Self::MAX,
+            "a window is between 1 s and 90 days wide"
+        );
+        let to = whole_second(now) + TimeDelta::seconds(1);
+        Self {
+            from: to - width,
+            to,
+        }
+    }
 
     /// Start, inclusive.
     #[must_use]

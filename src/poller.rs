@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -21,10 +22,15 @@ use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::graph::{self, Chain, FailureReason, Graph};
 use crate::health::{Health, expiry_samples, period_samples};
-use crate::period::{BillingPeriod, Clock, CycleDay, Window};
+use crate::period::{BillingPeriod, Clock, CycleDay};
+use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
+use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, Naming, View};
+use crate::report::log::{self, Ledgers, Lens, Log};
+use crate::report::pstn_calls::PstnCalls;
+use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 use crate::snapshot::{Failure, Key, Publisher, State, Summary};
 use crate::telemetry::Telemetry;
@@ -69,8 +75,8 @@ pub struct Plan {
     pub naming: Naming,
     /// Series per report; what is beyond is folded.
     pub series_max: usize,
-    /// The budgets of the tenant.
-    pub budgets: Vec<Budget>,
+    /// The budgets of the tenant, each with the report that it is spent in.
+    pub budgets: Vec<(ReportKind, Budget)>,
     /// When the credential expires, where the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
 }
@@ -93,6 +99,8 @@ pub(crate) struct Memory {
     /// What is published of the current period.
     current: Vec<Samples>,
     previous: Previous,
+    /// Of a log, the days that need not be asked for again.
+    ledgers: Ledgers,
     /// The configuration has changed so that nothing of this may be published any more.
     retired: bool,
 }
@@ -104,6 +112,16 @@ pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
 struct Counted<'a> {
     tally: Tally,
     telemetry: &'a Telemetry,
+}
+
+/// One question for all of a report.
+struct Ask<'a> {
+    memory: &'a SharedMemory,
+    period: BillingPeriod,
+    now: DateTime<Utc>,
+    deadline: Instant,
+    kept: Kept,
+    tally: &'a Tally,
 }
 
 /// Why a poll failed.
@@ -171,26 +189,32 @@ impl Poller {
 
     async fn poll_all(&self, period: BillingPeriod, tick: Instant) {
         for memory in &self.memories {
-            let report = lock(memory).report;
-            match report {
-                ReportKind::Dialout => self.poll::<Dialout>(memory, period, tick).await,
-            }
+            self.poll(memory, period, tick).await;
         }
     }
 
     /// One poll of one report, whatever becomes of it.
-    async fn poll<R: Report>(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
+    async fn poll(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let tally = Counted::new(&self.shared.telemetry);
-        let kept = lock(memory).kept.clone();
-        let outcome = self
-            .fetch::<R>(period, begun, start + self.plan.timeout, kept, &tally)
-            .await;
+        let (report, kept) = {
+            let memory = lock(memory);
+            (memory.report, memory.kept.clone())
+        };
+        let ask = Ask {
+            memory,
+            period,
+            now: begun,
+            deadline: start + self.plan.timeout,
+            kept,
+            tally: &tally,
+        };
+        let outcome = self.fetch(report, ask).await;
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
-            Ok(rendered) => log_success(tenant, R::KIND, period, rendered, &tally, duration),
-            Err(failed) => log_failure(tenant, R::KIND, period, failed, duration),
+            Ok(rendered) => log_success(tenant, report, period, rendered, &tally, duration),
+            Err(failed) => log_failure(tenant, report, period, failed, duration),
         }
         let previous_is_due = {
             let mut memory = lock(memory);
@@ -207,43 +231,40 @@ impl Poller {
             drop(tally);
             self.publish(&memory, Some(self.due(tick, period)));
             let time_left = tick > Instant::now();
-            succeeded && time_left && self.shared.previous && memory.previous.is_due(begun)
+            let wanted = self.shared.previous && report.has_previous();
+            succeeded && time_left && wanted && memory.previous.is_due(begun)
         };
         if previous_is_due {
-            self.poll_previous::<R>(memory, period, tick).await;
+            self.poll_previous(memory, period, tick).await;
         }
     }
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
     /// poll of the current period does not wait for it.
-    async fn poll_previous<R: Report>(
-        &self,
-        memory: &SharedMemory,
-        current: BillingPeriod,
-        tick: Instant,
-    ) {
+    async fn poll_previous(&self, memory: &SharedMemory, current: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
+        let report = lock(memory).report;
         let period = current.previous();
         let tally = Counted::new(&self.shared.telemetry);
-        let outcome = self
-            .fetch::<R>(
-                period,
-                begun,
-                tick.min(start + self.plan.timeout),
-                Kept::default(),
-                &tally,
-            )
-            .await;
+        let ask = Ask {
+            memory,
+            period,
+            now: begun,
+            deadline: tick.min(start + self.plan.timeout),
+            kept: Kept::default(),
+            tally: &tally,
+        };
+        let outcome = self.fetch(report, ask).await;
         let tenant = self.plan.tenant.as_deref();
         let mut memory = lock(memory);
         memory.health.polls += 1;
         match outcome {
             Ok(rendered) => {
-                log_success(tenant, R::KIND, period, &rendered, &tally, start.elapsed());
+                log_success(tenant, report, period, &rendered, &tally, start.elapsed());
                 memory.previous.replace(period, rendered.closing, begun);
             }
             Err(failed) => {
-                log_failure(tenant, R::KIND, period, &failed, start.elapsed());
+                log_failure(tenant, report, period, &failed, start.elapsed());
                 memory.previous.fail(begun);
                 memory.health.failures[failed.reason as usize] += 1;
             }
@@ -263,34 +284,104 @@ impl Poller {
     }
 
     /// The report of the period up to now: complete, or not at all.
-    async fn fetch<R: Report>(
-        &self,
-        period: BillingPeriod,
-        now: DateTime<Utc>,
-        deadline: Instant,
-        kept: Kept,
-        tally: &Tally,
-    ) -> Result<Rendered, Failed> {
-        let windows = period.windows(now, Window::MAX);
-        let totals = tokio::time::timeout_at(
+    async fn fetch(&self, report: ReportKind, ask: Ask<'_>) -> Result<Rendered, Failed> {
+        let deadline = ask.deadline;
+        let fetching = async {
+            match report {
+                ReportKind::Dialout => self.whole::<Dialout>(ask).await,
+                ReportKind::PstnCalls => self.by_day::<PstnCalls>(ask).await,
+                ReportKind::DirectRouting => self.by_day::<DirectRouting>(ask).await,
+                ReportKind::Sms => self.by_day::<Sms>(ask).await,
+                ReportKind::BlockedUsers => self.whole::<BlockedUsers>(ask).await,
+            }
+        };
+        let fetched = tokio::time::timeout_at(deadline, fetching)
+            .await
+            .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
+        // What has arrived is rendered, however long that takes.
+        Ok(fetched.await.expect("rendering does not panic"))
+    }
+
+    /// A report that is asked for whole at every poll.
+    async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
+        let windows = R::windows(ask.period, ask.now).into_iter();
+        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.tally).await?;
+        Ok(self.rendering(R::KIND, ask, |view| R::render(totals, view)))
+    }
+
+    /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
+    /// ledger as soon as it is there, so a poll that fails further on has not asked for it in vain.
+    async fn by_day<L: Log>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
+        let Ask {
+            memory,
+            period,
+            now,
             deadline,
-            collect::<R>(&self.graph, windows, deadline, tally),
-        )
-        .await
-        .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
+            tally,
+            ..
+        } = ask;
+        let budgets = self.plan.budgets_of(L::KIND);
+        let lens = Lens {
+            naming: &self.plan.naming,
+            budgets: &budgets,
+        };
+        let mut waiting = lock(memory)
+            .ledgers
+            .of(period, &budgets)
+            .open(now)
+            .into_iter();
+        let mut under_way = FuturesUnordered::new();
+        let mut open = Vec::new();
+        loop {
+            let places = DAYS_AT_ONCE - under_way.len();
+            under_way.extend(waiting.by_ref().take(places).map(|window| async move {
+                let day = log::collect::<L>(&self.graph, window, lens, deadline, tally).await;
+                (window, day)
+            }));
+            let Some((window, day)) = under_way.next().await else {
+                break;
+            };
+            let day = day?;
+            if log::is_settled(window, now) {
+                lock(memory)
+                    .ledgers
+                    .of(period, &budgets)
+                    .settle(window, &day);
+            } else {
+                open.push(day);
+            }
+        }
+        drop(under_way);
+        let settled = lock(memory).ledgers.of(period, &budgets).totals();
+        Ok(self.rendering(L::KIND, ask, move |view| {
+            let mut totals = Arc::unwrap_or_clone(settled);
+            for day in &open {
+                totals.merge(day);
+            }
+            log::render::<L>(totals, view)
+        }))
+    }
+
+    /// Renders in the background: to sort and compress a large report takes long enough to be felt by a scrape on the
+    /// same thread.
+    fn rendering(
+        &self,
+        report: ReportKind,
+        ask: Ask<'_>,
+        render: impl FnOnce(&View<'_>) -> Rendered + Send + 'static,
+    ) -> Rendering {
         let plan = Arc::clone(&self.plan);
-        // Sorting and compressing a large report takes long enough to be felt by a scrape on the same thread.
-        let rendered = tokio::task::spawn_blocking(move || {
-            let view = View {
+        let (period, kept) = (ask.period, ask.kept);
+        tokio::task::spawn_blocking(move || {
+            render(&View {
                 tenant: plan.tenant.as_deref(),
+                period,
                 naming: &plan.naming,
                 series_max: plan.series_max,
-                budgets: &plan.budgets,
+                budgets: &plan.budgets_of(report),
                 kept: &kept,
-            };
-            R::render(totals, &view)
-        });
-        Ok(rendered.await.expect("rendering does not panic"))
+            })
+        })
     }
 
     fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
@@ -371,6 +462,15 @@ impl Poller {
     }
 }
 
+impl Plan {
+    /// The budgets that are spent in a report.
+    fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
+        let spent_in =
+            |(kind, budget): &(ReportKind, Budget)| (*kind == report).then(|| budget.clone());
+        self.budgets.iter().filter_map(spent_in).collect()
+    }
+}
+
 impl Memory {
     fn new(report: ReportKind) -> SharedMemory {
         let (health, kept) = (Health::default(), Kept::default());
@@ -382,8 +482,14 @@ impl Memory {
             failure: None,
             current: Vec::new(),
             previous: Previous::default(),
+            ledgers: Ledgers::default(),
             retired: false,
         }))
+    }
+
+    /// What it is of.
+    pub(crate) fn report(memory: &SharedMemory) -> ReportKind {
+        lock(memory).report
     }
 
     /// Of another configuration's numbers only this is kept: how the polls went.
@@ -419,12 +525,14 @@ impl Memory {
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();
         self.health.folded = rendered.folded;
+        self.health.settled_days = self.ledgers.settled(period);
         self.kept = rendered.kept;
         self.failure = None;
         self.summary = Some(Arc::new(Summary {
             period,
             rows: rendered.rows,
             spend: rendered.spend,
+            counts: rendered.counts,
             top: rendered.top,
         }));
         self.current = rendered.samples;
@@ -524,6 +632,13 @@ fn log_failure(
 fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// A report that is being rendered.
+type Rendering = tokio::task::JoinHandle<Rendered>;
+
+/// Days of a log that are asked for side by side: the service answers one page of a day after another, so its time is
+/// waited for; more than a few would be felt by the tenant's other users of Graph.
+const DAYS_AT_ONCE: usize = 4;
 
 /// How long a poll counts against the number of parallel ones: most are over by then.
 const PERMIT_TIME: Duration = Duration::from_secs(2);

@@ -1,16 +1,26 @@
 //! Which reports there are, what a report has to say about itself, and how one is collected.
 //!
-//! A new report is a file below this one that implements [`Report`], and a variant of [`ReportKind`]; the compiler then
-//! points at the one `match` in the poller. What this module does not do: retry, publish, or know about HTTP.
+//! A new report is a file below this one that implements [`Report`], or [`log::Log`] where it has a row for each call, and
+//! a variant of [`ReportKind`]; the compiler then points at each `match` that must know it. What this module does not
+//! do: retry, publish, or know about HTTP.
 
+pub mod blocked_users;
 pub mod budget;
 pub mod dialout;
+pub mod direct_routing;
 pub mod labels;
+pub mod log;
 mod people;
+pub mod pstn_calls;
+pub mod sms;
+mod words;
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+use hashbrown::HashMap;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -19,8 +29,8 @@ use crate::exposition::Samples;
 use crate::graph::pages::{DecodeError, Page};
 use crate::graph::tally::Tally;
 use crate::graph::{self, FailureReason, Graph, Query, Version};
-use crate::money::{Amount, AmountError};
-use crate::period::{EndBound, Window};
+use crate::money::{Amount, AmountError, Sum};
+use crate::period::{BillingPeriod, EndBound, Window};
 
 use labels::{Kept, View};
 
@@ -29,9 +39,17 @@ use labels::{Kept, View};
 pub enum ReportKind {
     /// `getPstnOnlineMeetingDialoutReport`.
     Dialout,
+    /// `getPstnCalls`.
+    PstnCalls,
+    /// `getDirectRoutingCalls`.
+    DirectRouting,
+    /// `getSmsLog`.
+    Sms,
+    /// `getPstnBlockedUsersLog`.
+    BlockedUsers,
 }
 
-/// One of Graph's reports: where it is fetched, how a row reads, and what becomes of the rows.
+/// One of Graph's reports that is asked for whole: where it is fetched, how a row reads, and what becomes of the rows.
 pub trait Report {
     /// Its name everywhere: label, configuration, prefix of its families.
     const KIND: ReportKind;
@@ -46,6 +64,21 @@ pub trait Report {
     /// What the rows add up to. A local value: dropping it on an error is the rollback.
     type Totals: Default + Send + 'static;
 
+    /// What to ask for to know all of the period up to `now`.
+    fn windows(period: BillingPeriod, now: DateTime<Utc>) -> Vec<Window> {
+        period.windows(now, Window::MAX).collect()
+    }
+
+    /// The question for one window.
+    fn query(window: Window) -> Query {
+        Query {
+            version: Self::VERSION,
+            function: Self::FUNCTION,
+            from: window.from_literal(),
+            to: window.to_literal(Self::END),
+        }
+    }
+
     /// Adds one row.
     fn add(totals: &mut Self::Totals, row: Self::Row<'_>) -> Result<(), RowError>;
 
@@ -59,8 +92,10 @@ pub struct Rendered {
     pub samples: Vec<Samples>,
     /// The same without users, under the names for a period that has ended.
     pub closing: Vec<Samples>,
-    /// Spend by currency, in the order of the currencies.
+    /// Spend by currency, in the order of the currencies; empty where the report knows no money.
     pub spend: Vec<Spend>,
+    /// What is counted over everything, where the report knows no money.
+    pub counts: Vec<Count>,
     /// The ten highest organizers of each currency, highest first; empty where users are not exported.
     pub top: Vec<Organizer>,
     /// Rows that count: all but those that an overlap of pages repeated.
@@ -85,10 +120,17 @@ pub struct Spend {
     /// By destination context (`Domestic`, `International`, …), highest first: context, amount, share of the total in
     /// percent where the total is positive.
     pub contexts: Vec<(String, String, Option<u8>)>,
-    /// Calls.
-    pub calls: i64,
-    /// Seconds.
-    pub seconds: i64,
+    /// Calls, seconds, messages, …
+    pub counts: Vec<Count>,
+}
+
+/// A number of something, to be shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// What, in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
+    pub what: &'static str,
+    /// How many.
+    pub value: i64,
 }
 
 /// One organizer's spend in one currency, over all locations and contexts.
@@ -100,10 +142,8 @@ pub struct Organizer {
     pub currency: String,
     /// Exact decimal.
     pub charge: String,
-    /// Calls.
-    pub calls: i64,
-    /// Seconds.
-    pub seconds: i64,
+    /// Calls, seconds, messages, …
+    pub counts: Vec<Count>,
 }
 
 /// Why a row cannot be counted. The report fails, for a silently smaller bill is worse than an old one.
@@ -133,6 +173,18 @@ pub enum RowError {
         /// The beginning of what stands there.
         literal: String,
     },
+    /// A time that cannot be read.
+    #[error("{field} is not a time with an offset, as 2026-11-21T09:30:00Z is")]
+    NotATime {
+        /// The property.
+        field: &'static str,
+    },
+    /// More than is kept.
+    #[error("there are too many {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+    },
     /// Text that no directory would hold.
     #[error("{field} is longer than {TEXT_MAX} bytes")]
     TooLong {
@@ -160,12 +212,38 @@ pub struct Text<'a>(Cow<'a, str>);
 
 impl ReportKind {
     /// Every report, in the order in which they are exposed.
-    pub const ALL: &'static [Self] = &[Self::Dialout];
+    pub const ALL: &'static [Self] = &[
+        Self::Dialout,
+        Self::PstnCalls,
+        Self::DirectRouting,
+        Self::Sms,
+        Self::BlockedUsers,
+    ];
 
-    /// The value of the label `report`, the name in the configuration and the prefix of the report's families.
+    /// The value of the label `report` and the name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dialout => "dialout",
+            Self::PstnCalls => "pstn_calls",
+            Self::DirectRouting => "direct_routing",
+            Self::Sms => "sms",
+            Self::BlockedUsers => "blocked_users",
+        }
+    }
+
+    /// Whether it knows what anything costs, so that a budget can be spent in it.
+    pub const fn has_money(self) -> bool {
+        match self {
+            Self::Dialout | Self::PstnCalls | Self::Sms => true,
+            Self::DirectRouting | Self::BlockedUsers => false,
+        }
+    }
+
+    /// Whether figures of the period before are exported.
+    pub const fn has_previous(self) -> bool {
+        match self {
+            Self::Dialout | Self::PstnCalls | Self::DirectRouting | Self::Sms => true,
+            Self::BlockedUsers => false,
         }
     }
 }
@@ -185,12 +263,7 @@ pub(crate) async fn collect<R: Report>(
 ) -> Result<R::Totals, CollectError> {
     let mut totals = R::Totals::default();
     for window in windows {
-        let query = Query {
-            version: R::VERSION,
-            function: R::FUNCTION,
-            from: window.from_literal(),
-            to: window.to_literal(R::END),
-        };
+        let query = R::query(window);
         let mut pages = graph.pages(&query, deadline, tally);
         while let Some(mut page) = pages.next().await? {
             add_page::<R>(&mut page, &mut totals)?;
@@ -204,20 +277,53 @@ pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
 ) -> Result<(), CollectError> {
-    let request_id = page.request_id().unwrap_or("unknown").to_owned();
-    Ok(page.decode(|number, row: R::Row<'_>| {
-        R::add(totals, row).map_err(|source| CollectError::Row {
+    let mut rows = Rows::of(page);
+    Ok(page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row)))?)
+}
+
+/// Adds the spend by context up for people: highest first, with the share of the total.
+fn contexts(sums: HashMap<&str, Sum>, total: Sum) -> Vec<(String, String, Option<u8>)> {
+    let mut sums: Vec<(&str, Sum)> = sums.into_iter().collect();
+    sums.sort_by_key(|&(context, charge)| (Reverse(charge), context));
+    sums.into_iter()
+        .map(|(context, charge)| {
+            (
+                context.to_owned(),
+                charge.to_string(),
+                charge.percent_of(total),
+            )
+        })
+        .collect()
+}
+
+/// What an error about a row tells besides what is wrong.
+struct Rows {
+    request_id: String,
+}
+
+impl Rows {
+    fn of(page: &Page<'_, '_>) -> Self {
+        let request_id = page.request_id().unwrap_or("unknown").to_owned();
+        Self { request_id }
+    }
+
+    fn told(&mut self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
+        added.map_err(|source| CollectError::Row {
             number,
-            request_id: request_id.clone(),
+            request_id: self.request_id.clone(),
             source,
         })
-    })?)
+    }
 }
 
 impl CollectError {
     pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Graph(error) => error.reason(),
+            Self::Row {
+                source: RowError::TooMany { .. },
+                ..
+            } => FailureReason::Limit,
             Self::Row { .. } => FailureReason::Malformed,
         }
     }
@@ -250,6 +356,19 @@ pub fn amount(field: &'static str, literal: Option<&RawValue>) -> Result<Amount,
         literal: excerpt(literal),
         source,
     })
+}
+
+/// An amount of money of one call; required, unless the call has no currency either: then it has no price.
+pub fn money(
+    field: &'static str,
+    literal: Option<&RawValue>,
+    currency: &str,
+) -> Result<Amount, RowError> {
+    if literal.is_none() && currency.is_empty() {
+        Ok(Amount::default())
+    } else {
+        amount(field, literal)
+    }
 }
 
 /// A number of calls or seconds, as number or in quotes; required. Signed, for a correction may be negative.
@@ -314,6 +433,12 @@ fn excerpt(literal: &str) -> String {
 /// Calls and seconds of one row: far above the `Int32` that the documentation gives them, and low enough that the sum of
 /// all rows that a report may have stays below 2⁶³.
 const COUNT_MAX: u64 = 1 << 40;
+
+/// What [`Count`] calls seconds.
+pub const SECONDS_COUNT: &str = "seconds";
+
+/// Users named on the page, per currency.
+const TOP: usize = 10;
 
 /// Bytes of a text: the directory's own names are shorter by far, and labels must be bounded.
 const TEXT_MAX: usize = 1024;

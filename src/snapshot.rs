@@ -18,7 +18,7 @@ use tokio::time::{Duration, Instant};
 use crate::exposition::{Family, Format, Samples};
 use crate::gzip::Block;
 use crate::period::BillingPeriod;
-use crate::report::{Organizer, ReportKind, Spend};
+use crate::report::{Count, Organizer, ReportKind, Spend};
 use crate::telemetry::Telemetry;
 
 pub use body::{Body, Encoding, Parts};
@@ -93,6 +93,8 @@ pub struct Summary {
     pub rows: u64,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
+    /// What is counted, where the report knows no money.
+    pub counts: Vec<Count>,
     /// The ten organizers with the highest charge in each currency, highest first; empty where users are not exported.
     pub top: Vec<Organizer>,
 }

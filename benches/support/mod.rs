@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use chrono::DateTime;
 use rustix::time::{ClockId, clock_gettime};
+use teams_pstn_exporter::period::{BillingPeriod, CycleDay};
 use teams_pstn_exporter::report::labels::{Kept, Naming, View};
 
 /// Rows of a page of Graph's.
@@ -69,6 +71,7 @@ fn page(people: &[usize], random: &mut fastrand::Rng) -> String {
 pub(crate) fn with_view<T>(work: impl FnOnce(&View<'_>) -> T) -> T {
     work(&View {
         tenant: None,
+        period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
         naming: &Naming::Upn,
         series_max: usize::MAX,
         budgets: &[],

@@ -1,15 +1,21 @@
 //! The first page of a report, and how many series the whole of it may become.
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::Site;
 use super::finding::{Check, Finding};
 use crate::graph::tally::Tally;
-use crate::graph::{self, Graph, Query};
+use crate::graph::{self, Graph};
 use crate::period::{BillingPeriod, Window};
+use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
+use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
-use crate::report::{CollectError, Report, ReportKind, add_page};
+use crate::report::log::{self, Fold, Lens, Log};
+use crate::report::pstn_calls::PstnCalls;
+use crate::report::sms::Sms;
+use crate::report::{CollectError, Rendered, Report, ReportKind, add_page};
 
 /// What a first page holds.
 pub(super) struct FirstPage {
@@ -36,59 +42,97 @@ pub(super) async fn first_page(
     tenant: Option<&str>,
     deadline: Instant,
 ) -> Result<FirstPage, CollectError> {
+    let asking = Asking {
+        graph,
+        site,
+        tenant,
+        deadline,
+    };
     match report {
-        ReportKind::Dialout => page_of::<Dialout>(graph, site, tenant, deadline).await,
+        ReportKind::Dialout => asking.whole::<Dialout>().await,
+        ReportKind::PstnCalls => asking.log::<PstnCalls>().await,
+        ReportKind::DirectRouting => asking.log::<DirectRouting>().await,
+        ReportKind::Sms => asking.log::<Sms>().await,
+        ReportKind::BlockedUsers => asking.whole::<BlockedUsers>().await,
     }
 }
 
-async fn page_of<R: Report>(
-    graph: &Graph,
-    site: &Site,
-    tenant: Option<&str>,
+/// Whom to ask, and for how long.
+struct Asking<'a> {
+    graph: &'a Graph,
+    site: &'a Site,
+    tenant: Option<&'a str>,
     deadline: Instant,
-) -> Result<FirstPage, CollectError> {
-    let now = site.clock.now();
-    let period = BillingPeriod::containing(now, site.config.billing.cycle_day);
-    let mut windows = period.windows(now, Window::MAX);
-    let window = windows.next().expect("the period of now has begun");
-    let query = Query {
-        version: R::VERSION,
-        function: R::FUNCTION,
-        from: window.from_literal(),
-        to: window.to_literal(R::END),
-    };
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query, deadline, &tally);
-    let mut totals = R::Totals::default();
-    // Without a page there is none to fail, and nothing to count.
-    if let Some(mut page) = pages.next().await? {
-        add_page::<R>(&mut page, &mut totals)?;
+}
+
+impl Asking<'_> {
+    async fn whole<R: Report>(self) -> Result<FirstPage, CollectError> {
+        let (now, period) = self.period();
+        let windows = R::windows(period, now);
+        let query = R::query(windows[0]);
+        let tally = Tally::default();
+        let mut pages = self.graph.pages(&query, self.deadline, &tally);
+        let mut totals = R::Totals::default();
+        // Without a page there is none to fail, and nothing to count.
+        if let Some(mut page) = pages.next().await? {
+            add_page::<R>(&mut page, &mut totals)?;
+        }
+        let exact = pages.is_last() && windows.len() == 1;
+        Ok(self.first_page(exact, |view| R::render(totals, view)))
     }
-    let exact = pages.is_last() && windows.next().is_none();
-    let rendered = R::render(
-        totals,
-        &View {
-            tenant,
-            naming: &site.naming,
+
+    /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
+    /// hardly begun to arrive.
+    async fn log<L: Log>(self) -> Result<FirstPage, CollectError> {
+        let (now, period) = self.period();
+        let windows: Vec<Window> = period.windows(now, log::DAY).collect();
+        let window = windows[windows.len().saturating_sub(2)];
+        let lens = Lens {
+            naming: &self.site.naming,
+            budgets: &[],
+        };
+        let tally = Tally::default();
+        let query = log::query::<L>(window);
+        let mut pages = self.graph.pages(&query, self.deadline, &tally);
+        let mut fold = Fold::new::<L>(window, lens);
+        if let Some(mut page) = pages.next().await? {
+            fold.add_page::<L>(&mut page)?;
+        }
+        let exact = pages.is_last() && windows.len() == 1;
+        Ok(self.first_page(exact, |view| log::render::<L>(fold.totals, view)))
+    }
+
+    fn period(&self) -> (DateTime<Utc>, BillingPeriod) {
+        let now = self.site.clock.now();
+        let period = BillingPeriod::containing(now, self.site.config.billing.cycle_day);
+        (now, period)
+    }
+
+    fn first_page(&self, exact: bool, render: impl FnOnce(&View<'_>) -> Rendered) -> FirstPage {
+        let (_, period) = self.period();
+        let rendered = render(&View {
+            tenant: self.tenant,
+            period,
+            naming: &self.site.naming,
             series_max: usize::MAX,
             budgets: &[],
             kept: &Kept::default(),
-        },
-    );
-    let samples = &rendered.samples;
-    let series = samples.iter().map(|family| family.count).max().unwrap_or(0);
-    let series_max = site.config.labels.max_series.get() as u64;
-    // What is beyond is folded, so it does not make the body longer.
-    let share = |count: u64| count * series_max.min(series) / series.max(1);
-    Ok(FirstPage {
-        rows: rendered.rows,
-        series,
-        size: Size {
-            samples: share(samples.iter().map(|family| family.count).sum()),
-            bytes: share(samples.iter().map(|family| family.block.length()).sum()),
-            exact,
-        },
-    })
+        });
+        let samples = &rendered.samples;
+        let series = samples.iter().map(|family| family.count).max().unwrap_or(0);
+        let series_max = self.site.config.labels.max_series.get() as u64;
+        // What is beyond is folded, so it does not make the body longer.
+        let share = |count: u64| count * series_max.min(series) / series.max(1);
+        FirstPage {
+            rows: rendered.rows,
+            series,
+            size: Size {
+                samples: share(samples.iter().map(|family| family.count).sum()),
+                bytes: share(samples.iter().map(|family| family.block.length()).sum()),
+                exact,
+            },
+        }
+    }
 }
 
 impl FirstPage {

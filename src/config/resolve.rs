@@ -22,7 +22,7 @@ impl File {
         let labels = labels.resolve(&files, told);
         let reports = reports(self.reports, told);
         let tenants = tenants(self.tenants, &files, told);
-        let budgets = budgets(self.budgets, tenants.as_deref(), told);
+        let budgets = budgets(self.budgets, reports.as_deref(), tenants.as_deref(), told);
         Some(Config {
             poll,
             billing,
@@ -175,6 +175,7 @@ impl Budget {
             name: self.name.value()?.0,
             currency: self.currency.value()?.0,
             amount: self.amount.value()?.0,
+            report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),
             usage_location: text(self.usage_location).map(|location| {
@@ -271,6 +272,7 @@ fn tenants(
 /// The budgets; none where one of them is wrong. A tenant's name is looked up only where all tenants are known.
 fn budgets(
     field: Field<Vec<Field<Budget>>>,
+    reports: Option<&[ReportKind]>,
     tenants: Option<&[super::Tenant]>,
     told: &mut Mistakes,
 ) -> Option<Vec<super::Budget>> {
@@ -291,9 +293,37 @@ fn budgets(
         if let (Field::Good(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
             tell_stranger(&at, *line, name, tenants, told);
         }
+        if let Some(reports) = reports {
+            tell_report(&at, line, &budget.report, reports, told);
+        }
         budgets.push(budget.resolve(&at, line, told));
     }
     budgets.into_iter().collect()
+}
+
+/// Tells of a budget that nothing would be spent of.
+fn tell_report(
+    at: &str,
+    line: usize,
+    report: &Field<ReportKind>,
+    reports: &[ReportKind],
+    told: &mut Mistakes,
+) {
+    match report {
+        Field::Good(line, report) if !report.has_money() => told.tell(
+            *line,
+            format!("{at}.report: {report} knows no money; choose from dialout, pstn_calls, sms"),
+        ),
+        Field::Good(line, report) if !reports.contains(report) => told.tell(
+            *line,
+            format!("{at}.report: {report} is not polled; add it to reports"),
+        ),
+        Field::Absent if !reports.contains(&ReportKind::Dialout) => told.tell(
+            line,
+            format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: pstn_calls"),
+        ),
+        Field::Good(..) | Field::Absent | Field::Bad(_) => {}
+    }
 }
 
 /// Tells of a budget for a tenant that there is not.

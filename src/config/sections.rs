@@ -127,6 +127,9 @@ section! {
         currency: CurrencyCode,
         /// What may be spent, exact to the last digit.
         amount: Positive,
+        /// The report that it is spent in; one that knows money.
+        #[schemars(extend("default" = "dialout"))]
+        report: ReportKind,
         /// Only this tenant.
         tenant: Name,
         /// Only this user.

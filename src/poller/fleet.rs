@@ -16,6 +16,7 @@ use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
 use crate::period::Clock;
+use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
 
@@ -178,7 +179,10 @@ impl Fleet {
             old.task.abort();
             if (&old.settings.whose, &old.settings.numbers) == (&settings.whose, &settings.numbers)
             {
-                memories = old.memories;
+                let stays = |memory: &SharedMemory| plan.reports.contains(&Memory::report(memory));
+                let (kept, gone) = old.memories.into_iter().partition::<Vec<_>, _>(stays);
+                Memory::retire(&gone);
+                memories = kept;
             } else {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
                 Memory::retire(&old.memories);
@@ -341,17 +345,20 @@ fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
 }
 
 /// The budgets that select the tenant, or no tenant in particular.
-fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
+fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<(ReportKind, Budget)> {
     let selects = |budget: &&config::Budget| {
         budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
     };
-    let budget = |budget: &config::Budget| Budget {
-        name: budget.name.clone(),
-        currency: budget.currency.clone(),
-        amount: budget.amount.into(),
-        user: budget.user.clone(),
-        usage_location: budget.usage_location.clone(),
-        destination_context: budget.destination_context.clone(),
+    let budget = |budget: &config::Budget| {
+        let spent = Budget {
+            name: budget.name.clone(),
+            currency: budget.currency.clone(),
+            amount: budget.amount.into(),
+            user: budget.user.clone(),
+            usage_location: budget.usage_location.clone(),
+            destination_context: budget.destination_context.clone(),
+        };
+        (budget.report, spent)
     };
     config.budgets.iter().filter(selects).map(budget).collect()
 }

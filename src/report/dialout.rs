@@ -11,8 +11,9 @@ use hashbrown::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::labels::{UNKNOWN, Users, View};
+use super::labels::{Users, View};
 use super::people::{People, Person};
+use super::words::Words;
 use super::{Rendered, Report, ReportKind, RowError, Text, amount, budget, count, text};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -66,14 +67,6 @@ struct Entry {
     calls: i64,
     seconds: i64,
     charge: Amount,
-}
-
-/// The few distinct values of a property, as they came.
-#[derive(Default)]
-struct Words {
-    distinct: Vec<Box<str>>,
-    last: u32,
-    index: HashMap<Box<str>, u32>,
 }
 
 /// The few distinct combinations of currency, context and location, as words.
@@ -212,6 +205,7 @@ impl Totals {
         Rendered {
             closing: series::closing(&series, &groups, view),
             spend: series::spend(&series, &groups),
+            counts: Vec::new(),
             top,
             samples: series::samples(&series, &groups, &users, view)
                 .chain(budget::samples(
@@ -234,48 +228,6 @@ impl Places {
             self.distinct.push(place);
             Place::try_from(self.distinct.len() - 1).expect("fewer places than rows")
         })
-    }
-}
-
-impl Words {
-    fn intern(&mut self, word: &str) -> u32 {
-        // The same word mostly comes many times in a row.
-        if self
-            .distinct
-            .get(self.last as usize)
-            .is_some_and(|last| **last == *word)
-        {
-            return self.last;
-        }
-        self.last = self
-            .index
-            .get(word)
-            .copied()
-            .unwrap_or_else(|| self.insert(word));
-        self.last
-    }
-
-    fn insert(&mut self, word: &str) -> u32 {
-        let index = u32::try_from(self.distinct.len()).expect("fewer words than rows");
-        self.distinct.push(word.into());
-        self.index.insert(word.into(), index);
-        index
-    }
-
-    /// The word as a label.
-    fn label(&self, word: u32) -> String {
-        match &*self.distinct[word as usize] {
-            "" => UNKNOWN.to_owned(),
-            word => word.to_owned(),
-        }
-    }
-
-    /// The word as a label, upper case, as ISO writes its codes.
-    fn code(&self, word: u32) -> String {
-        match &*self.distinct[word as usize] {
-            "" => UNKNOWN.to_owned(),
-            word => word.to_uppercase(),
-        }
     }
 }
 

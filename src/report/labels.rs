@@ -1,6 +1,7 @@
 //! How people are named in labels, and how many series a report may have.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
 
@@ -9,6 +10,7 @@ use ring::hmac;
 
 use super::budget::Budget;
 use super::people::{People, Person};
+use crate::period::BillingPeriod;
 
 /// Names people by a keyed hash: HMAC-SHA-256 of the user principal name in lower case (of the object id where it is
 /// missing), of which the first 128 bits are kept, in hexadecimal.
@@ -37,11 +39,13 @@ pub enum Naming {
 pub struct View<'a> {
     /// The tenant's name, where tenants are named.
     pub tenant: Option<&'a str>,
+    /// The period that the report is of.
+    pub period: BillingPeriod,
     /// How people are named.
     pub naming: &'a Naming,
     /// Series that the report may have.
     pub series_max: usize,
-    /// The budgets of the tenant.
+    /// The budgets of the tenant that are spent in this report.
     pub budgets: &'a [Budget],
     /// What was kept at the last poll.
     pub kept: &'a Kept,
@@ -104,6 +108,25 @@ impl Naming {
     /// Whether samples bear the label `user` at all.
     pub(crate) fn names_users(&self) -> bool {
         !matches!(self, Self::Nobody)
+    }
+
+    /// The label of one person; empty where people are not named.
+    pub(crate) fn label<'p>(
+        &self,
+        id: &'p str,
+        principal_name: &'p str,
+        display_name: &'p str,
+    ) -> Cow<'p, str> {
+        let principal_or_id = first_of(principal_name, id);
+        let label = match self {
+            Self::Upn => principal_or_id,
+            Self::Id => id,
+            Self::DisplayName => first_of(display_name, id),
+            Self::Pseudonym(_) if principal_or_id.is_empty() => "",
+            Self::Pseudonym(pseudonyms) => return Cow::Owned(pseudonyms.of(principal_or_id)),
+            Self::Nobody => return Cow::Borrowed(""),
+        };
+        Cow::Borrowed(first_of(label, UNKNOWN))
     }
 }
 
@@ -176,12 +199,40 @@ impl Users {
 }
 
 impl Kept {
-    pub(crate) fn contains(&self, series: (&str, &str)) -> bool {
+    fn contains(&self, series: (&str, &str)) -> bool {
         self.series.contains(&self.hasher.hash_one(series))
     }
 
-    pub(crate) fn insert(&mut self, series: (&str, &str)) {
+    fn insert(&mut self, series: (&str, &str)) {
         self.series.insert(self.hasher.hash_one(series));
+    }
+
+    /// Which of `count` series to fold where only `room` of them have a place, and what to remember of those that stay.
+    ///
+    /// Nine tenths of the room go to the largest; the last tenth goes first to those that had a place before and still
+    /// are near the edge.
+    pub(crate) fn choose<'k, S: Ord>(
+        &self,
+        count: usize,
+        room: usize,
+        size: impl Fn(usize) -> S,
+        key: impl Fn(usize) -> (String, &'k str),
+    ) -> (Vec<usize>, Self) {
+        let mut by_size: Vec<usize> = (0..count).collect();
+        by_size.sort_by_key(|&index| (Reverse(size(index)), index));
+        let certain = room - room / 10;
+        let edge_end = (room + room / 10).min(by_size.len());
+        by_size[certain..edge_end].sort_by_key(|&index| {
+            let (group, user) = key(index);
+            !self.contains((&group, user))
+        });
+        let folded = by_size.split_off(room);
+        let mut kept = self.emptied();
+        for &index in &by_size {
+            let (group, user) = key(index);
+            kept.insert((&group, user));
+        }
+        (folded, kept)
     }
 
     /// As empty as a new one, but able to answer for series inserted by the same hasher.

@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::About;
-use crate::report::{Organizer, Spend};
+use crate::report::{Count, Organizer, SECONDS_COUNT, Spend};
 use crate::snapshot::{Failure, State, Summary};
 
 /// What the page is made from.
@@ -300,10 +300,12 @@ fn write_period(html: &mut String, view: &View<'_>, summary: &Summary) -> fmt::R
 
 fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
     if summary.spend.is_empty() {
-        return writeln!(
-            html,
-            "<p class=\"facts soft\">No charges in this billing period so far.</p>"
-        );
+        let facts = if summary.counts.is_empty() {
+            "No charges in this billing period so far.".to_owned()
+        } else {
+            Counts(&summary.counts).to_string()
+        };
+        return writeln!(html, "<p class=\"facts soft\">{facts}</p>");
     }
     writeln!(html, "<div class=\"spends\">")?;
     for spend in &summary.spend {
@@ -315,26 +317,31 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
     }
     writeln!(
         html,
-        "<details open><summary>Top organizers</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>Organizer</th>\
-         <th class=\"figure\">Charge</th><th class=\"figure wide\">Calls</th><th class=\"figure wide\">Time</th></tr></thead>\n<tbody>"
+        "<details open><summary>Top users</summary>\n<div class=\"scroll\"><table>\n<thead><tr><th>User</th>\
+         <th class=\"figure\">Charge</th>"
     )?;
+    for count in &summary.top[0].counts {
+        write!(html, "<th class=\"figure wide\">{}</th>", count.what)?;
+    }
+    writeln!(html, "</tr></thead>\n<tbody>")?;
     for Organizer {
         user,
         currency,
         charge,
-        calls,
-        seconds,
+        counts,
     } in summary.top.iter().take(ORGANIZERS_MAX)
     {
-        writeln!(
+        write!(
             html,
-            "<tr><td class=\"name\">{}</td><td class=\"figure\">{} {}</td><td class=\"figure wide\">{calls}</td>\
-             <td class=\"figure wide\">{}</td></tr>",
+            "<tr><td class=\"name\">{}</td><td class=\"figure\">{} {}</td>",
             Text(user),
             Text(currency),
             Text(charge),
-            Talk(*seconds)
         )?;
+        for count in counts {
+            write!(html, "<td class=\"figure wide\">{}</td>", Figure(count))?;
+        }
+        writeln!(html, "</tr>")?;
     }
     writeln!(html, "</tbody></table></div></details>")
 }
@@ -347,11 +354,10 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
         .collect();
     writeln!(
         html,
-        "<div><p class=\"total\">{} <small>{}</small></p>\n<p class=\"soft\">{} calls, {}</p>\n{}\n<ul>",
+        "<div><p class=\"total\">{} <small>{}</small></p>\n<p class=\"soft\">{}</p>\n{}\n<ul>",
         Text(&spend.total),
         Text(&spend.currency),
-        spend.calls,
-        Talk(spend.seconds),
+        Counts(&spend.counts),
         Bar(&shares),
     )?;
     for (context, amount, share) in spend.contexts.iter().take(CONTEXTS_MAX) {
@@ -368,6 +374,36 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
         writeln!(html, "</span></li>")?;
     }
     writeln!(html, "</ul></div>")
+}
+
+/// Counts in a sentence; a number of seconds as hours and minutes.
+struct Counts<'a>(&'a [Count]);
+
+/// One count without what it is of.
+struct Figure<'a>(&'a Count);
+
+impl Display for Counts<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (index, count) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{}", Figure(count))?;
+            if count.what != SECONDS_COUNT {
+                write!(f, " {}", count.what)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Figure<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(Count { what, value }) = self;
+        if *what == SECONDS_COUNT {
+            write!(f, "{}", Talk(*value))
+        } else {
+            write!(f, "{value}")
+        }
+    }
 }
 
 /// International calls, which make the cost, have the same shade everywhere.

@@ -165,6 +165,7 @@ fn readiness_by_table() {
             period,
             rows: 0,
             spend: Vec::new(),
+            counts: Vec::new(),
             top: Vec::new(),
         };
         State {

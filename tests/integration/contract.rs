@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use teams_pstn_exporter::config::Budget;
+use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::world::World;
 
 use crate::harness::{Exporter, Metrics, Sample, Setup, config};
@@ -142,6 +143,7 @@ async fn settled(setup: &Setup) -> Metrics {
 
 fn budget() -> Budget {
     Budget {
+        report: ReportKind::Dialout,
         name: "all".to_owned(),
         currency: "USD".to_owned(),
         amount: "500".parse().expect("a decimal"),

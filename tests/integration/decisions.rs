@@ -1,6 +1,7 @@
 //! What an administrator decides by: budgets, and the period before.
 
 use teams_pstn_exporter::config::{Budget, Config};
+use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, config};
@@ -91,6 +92,7 @@ const PERIOD_START: &str = r#"teams_pstn_billing_period_start_timestamp_seconds{
 
 fn with_budgets(config: &mut Config) {
     let budget = |name: &str, user: Option<&str>, context: Option<&str>| Budget {
+        report: ReportKind::Dialout,
         name: name.to_owned(),
         currency: "USD".to_owned(),
         amount: "500.50".parse().expect("a decimal"),

@@ -7,15 +7,15 @@ use std::cmp::Reverse;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Place, Places,
-    SECONDS, Words,
+    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Place, Places, SECONDS,
 };
 use crate::exposition::{Samples, Sheet, write_label};
 use crate::money::Sum;
 use crate::report::budget::Budget;
 use crate::report::labels::{Kept, OTHER, User, Users, View};
 use crate::report::people::{People, Person};
-use crate::report::{Organizer, Spend};
+use crate::report::words::Words;
+use crate::report::{Count, Organizer, SECONDS_COUNT, Spend, TOP, contexts};
 
 /// The labels of a series but for the user, as they are exposed; ordered as the samples are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -230,39 +230,30 @@ pub(super) fn group(places: &Places, words: [&Words; 3]) -> (Vec<Group>, Vec<u32
 }
 
 /// Folds the series with the smallest absolute charge into `__other__`, one per group, where there are more than the
-/// view allows. Nine tenths of the room go to the largest; the last tenth goes first to those that had a place before
-/// and still are near the edge.
+/// view allows.
 pub(super) fn fold(
     mut series: Vec<Series>,
     groups: &[Group],
     users: &Users,
     view: &View<'_>,
 ) -> (Vec<Series>, u64, Kept) {
-    let mut kept = view.kept.emptied();
     if series.len() <= view.series_max || !view.naming.names_users() {
-        return (series, 0, kept);
+        return (series, 0, view.kept.emptied());
     }
     // Every group may need a series for what is folded.
     let room = view.series_max.saturating_sub(groups.len());
-    let key = |series: &Series| {
-        (
-            group_key(&groups[series.group as usize]),
-            series.label(users),
-        )
-    };
-    let mut by_size: Vec<usize> = (0..series.len()).collect();
-    by_size.sort_by_key(|&index| (Reverse(series[index].charge.abs()), index));
-    let certain = room - room / 10;
-    let edge_end = (room + room / 10).min(by_size.len());
-    by_size[certain..edge_end].sort_by_key(|&index| {
-        let (group, user) = key(&series[index]);
-        !view.kept.contains((&group, user))
-    });
-    let folded = by_size.split_off(room);
-    for &index in &by_size {
-        let (group, user) = key(&series[index]);
-        kept.insert((&group, user));
-    }
+    let (folded, kept) = view.kept.choose(
+        series.len(),
+        room,
+        |index| series[index].charge.abs(),
+        |index| {
+            let series = &series[index];
+            (
+                group_key(&groups[series.group as usize]),
+                series.label(users),
+            )
+        },
+    );
     for &index in &folded {
         series[index].user = None;
     }
@@ -322,34 +313,16 @@ pub(super) fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
     let mut spend = Vec::new();
     for currency in by_currency(series, groups) {
         let total = total(currency);
-        let mut contexts: Vec<(&str, Sum)> = currency
-            .chunk_by(|a, b| {
-                a.group == b.group
-                    || groups[a.group as usize].context == groups[b.group as usize].context
-            })
-            .map(|context| {
-                (
-                    groups[context[0].group as usize].context.as_str(),
-                    self::total(context).charge,
-                )
-            })
-            .collect();
-        contexts.sort_by_key(|&(context, charge)| (Reverse(charge), context));
+        let mut sums: HashMap<&str, Sum> = HashMap::new();
+        for one in currency {
+            let context = groups[one.group as usize].context.as_str();
+            sums.entry(context).or_default().merge(one.charge);
+        }
         spend.push(Spend {
             currency: groups[currency[0].group as usize].currency.clone(),
             total: total.charge.to_string(),
-            contexts: contexts
-                .into_iter()
-                .map(|(context, charge)| {
-                    (
-                        context.to_owned(),
-                        charge.to_string(),
-                        charge.percent_of(total.charge),
-                    )
-                })
-                .collect(),
-            calls: total.calls,
-            seconds: total.seconds,
+            contexts: contexts(sums, total.charge),
+            counts: total.counts(),
         });
     }
     spend
@@ -391,13 +364,12 @@ pub(super) fn top(
         ranked.truncate(count);
         ranked.sort_unstable();
         top.extend(ranked.into_iter().map(|(Reverse(charge), user)| {
-            let of_user = || currency.iter().filter(|one| one.user == Some(user));
+            let of_user = currency.iter().filter(|one| one.user == Some(user));
             Organizer {
                 user: users.label(user).to_owned(),
                 currency: groups[currency[0].group as usize].currency.clone(),
                 charge: charge.to_string(),
-                calls: of_user().map(|one| one.calls).sum(),
-                seconds: of_user().map(|one| one.seconds).sum(),
+                counts: total(of_user).counts(),
             }
         }));
     }
@@ -414,9 +386,11 @@ fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item
     })
 }
 
-fn total(series: &[Series]) -> Series {
-    let mut sum = series[0];
-    for one in &series[1..] {
+/// The sum of some series, of which there is one at least.
+fn total<'a>(series: impl IntoIterator<Item = &'a Series>) -> Series {
+    let mut series = series.into_iter();
+    let mut sum = *series.next().expect("nobody adds up nothing");
+    for one in series {
         sum.add(*one);
     }
     sum
@@ -436,6 +410,14 @@ impl Series {
             1 => Sum::from(self.calls).write_sample(out),
             _ => Sum::from(self.seconds).write_sample(out),
         });
+    }
+
+    fn counts(&self) -> Vec<Count> {
+        let count = |what, value| Count { what, value };
+        vec![
+            count("calls", self.calls),
+            count(SECONDS_COUNT, self.seconds),
+        ]
     }
 
     fn label<'a>(&self, users: &'a Users) -> &'a str {
@@ -480,6 +462,3 @@ impl From<Entry> for Series {
         }
     }
 }
-
-/// Organizers named on the page, per currency.
-const TOP: usize = 10;

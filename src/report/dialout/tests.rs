@@ -7,6 +7,7 @@ use proptest::sample::{Index, select};
 
 use super::*;
 use crate::exposition::{Format, Samples};
+use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::Budget;
 use crate::report::labels::Kept;
 use crate::report::labels::{Naming, Pseudonyms};
@@ -369,6 +370,7 @@ static NOTHING_KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
 fn view(naming: &Naming) -> View<'_> {
     View {
         tenant: None,
+        period: period(),
         naming,
         series_max: usize::MAX,
         budgets: &[],
@@ -379,6 +381,7 @@ fn view(naming: &Naming) -> View<'_> {
 fn edge(kept: &Kept) -> View<'_> {
     View {
         tenant: None,
+        period: period(),
         naming: &Naming::Id,
         series_max: 11,
         budgets: &[],
@@ -432,3 +435,8 @@ const ROW: &str = r#"{
     "totalCallCharge": 12.83,
     "totalCallSeconds": 723
 }"#;
+
+fn period() -> BillingPeriod {
+    let now = "2026-11-21T00:00:00Z".parse().unwrap();
+    BillingPeriod::containing(now, CycleDay::default())
+}

@@ -159,15 +159,13 @@ fn fine(tenant: Option<&str>) -> State {
                     ((*context).to_owned(), (*amount).to_owned(), Some(*share))
                 })
                 .collect(),
-            calls,
-            seconds,
+            counts: counts(calls, seconds),
         };
     let organizer = |user: &str, charge: &str, calls, seconds| Organizer {
         user: user.to_owned(),
         currency: "USD".to_owned(),
         charge: charge.to_owned(),
-        calls,
-        seconds,
+        counts: counts(calls, seconds),
     };
     State {
         tenant: tenant.map(Arc::from),
@@ -195,6 +193,7 @@ fn fine(tenant: Option<&str>) -> State {
                     1_702_345,
                 ),
             ],
+            counts: Vec::new(),
             top: vec![
                 organizer("adele.vance@contoso.example", "412.10", 310, 91_200),
                 organizer("إدارة@contoso.example", "377.02", 201, 70_020),
@@ -202,6 +201,11 @@ fn fine(tenant: Option<&str>) -> State {
             ],
         })),
     }
+}
+
+fn counts(calls: i64, seconds: i64) -> Vec<Count> {
+    let count = |what, value| Count { what, value };
+    vec![count("calls", calls), count("seconds", seconds)]
 }
 
 fn time(text: &str) -> DateTime<Utc> {

@@ -1,0 +1,284 @@
+//! Logs: reports that have one row for each call or message instead of one for each sum.
+//!
+//! A month of them may be a million rows, so they are asked for day by day and folded into totals as the pages arrive:
+//! what is kept grows with the label sets, not with the rows. A day that has ended long enough ago does not change any
+//! more; its totals go into a [`Ledger`], and it is not asked for again. So a poll costs the pages of the last days.
+//!
+//! Where a row's time is what it is asked for by, it belongs to the day that it lies in, whatever the function thinks of the
+//! ends of a window: one that includes both sends a call at midnight twice, and it is counted in the day that it begins.
+//!
+//! What this module does not do: ask for several days side by side, remember anything, or know a log's columns.
+
+#![deny(clippy::float_arithmetic)]
+
+mod ledger;
+mod render;
+mod totals;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::budget::Budget;
+use super::labels::Naming;
+use super::people::People;
+use super::{CollectError, ReportKind, RowError, Rows, Text, text};
+use crate::exposition::Family;
+use crate::graph::pages::Page;
+use crate::graph::tally::Tally;
+use crate::graph::{Graph, Query, Version};
+use crate::money::Amount;
+use crate::period::{EndBound, Window};
+
+use totals::{Id, Values};
+
+pub(crate) use ledger::Ledgers;
+pub(crate) use render::render;
+pub(crate) use totals::Totals;
+
+/// One of Graph's logs: where it is fetched, and what a row says.
+pub trait Log {
+    /// Its name: label and configuration.
+    const KIND: ReportKind;
+    /// The Graph function that it calls.
+    const FUNCTION: &'static str;
+    /// The version of Graph that is asked.
+    const VERSION: Version;
+    /// Its labels but for `tenant` and `user`, in the order of their names; at most [`LABELS_MAX`].
+    const LABELS: &'static [&'static str];
+    /// Its families; the first is what series are folded and ranked by.
+    const COLUMNS: &'static [Column];
+    /// A row as Graph sends it, borrowed from the page.
+    type Row<'a>: Deserialize<'a>;
+
+    /// What a row says, or why it cannot be counted.
+    fn record<'r>(row: &'r Self::Row<'_>) -> Result<Record<'r>, RowError>;
+}
+
+/// A row, reduced to what is counted.
+pub struct Record<'r> {
+    /// Unique in the log; empty where the row has none.
+    pub id: &'r str,
+    /// When it began, by which the log is asked for. None where it is not said by what time it is, or where a row may
+    /// have none: then it belongs to the window that it came with.
+    pub time: Option<DateTime<Utc>>,
+    /// User id, user principal name, display name; each may be empty.
+    pub person: [&'r str; 3],
+    /// As they are exposed, in the order of [`Log::LABELS`].
+    pub labels: [Cow<'r, str>; LABELS_MAX],
+    /// Amounts in the row's currency.
+    pub money: [Amount; MONEY_MAX],
+    /// Calls, seconds, messages, …
+    pub counts: [i64; COUNTS_MAX],
+}
+
+/// One family of a log, and where its values come from.
+pub struct Column {
+    /// Of the current period.
+    pub current: Family,
+    /// Of the period before, without users.
+    pub previous: Family,
+    /// Which of a record's figures it adds up.
+    pub figure: Figure,
+}
+
+/// One of a record's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// An index into [`Record::money`].
+    Money(usize),
+    /// An index into [`Record::counts`], and what is counted.
+    Count(usize, &'static str),
+}
+
+/// What decides, besides the rows, what the totals are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lens<'a> {
+    pub(crate) naming: &'a Naming,
+    /// Those of this log.
+    pub(crate) budgets: &'a [Budget],
+}
+
+/// The totals of one window: all of it, or an error.
+pub(crate) async fn collect<L: Log>(
+    graph: &Graph,
+    window: Window,
+    lens: Lens<'_>,
+    deadline: Instant,
+    tally: &Tally,
+) -> Result<Totals, CollectError> {
+    let query = query::<L>(window);
+    let mut fold = Fold::new::<L>(window, lens);
+    let mut pages = graph.pages(&query, deadline, tally);
+    while let Some(mut page) = pages.next().await? {
+        fold.add_page::<L>(&mut page)?;
+    }
+    Ok(fold.totals)
+}
+
+/// The question for one window. Its end is asked for as it is, also of a function that counts what lies exactly there:
+/// a row's own time decides where it belongs, and nothing is lost where a service cuts fractions of a second off.
+pub(crate) fn query<L: Log>(window: Window) -> Query {
+    Query {
+        version: L::VERSION,
+        function: L::FUNCTION,
+        from: window.from_literal(),
+        to: window.to_literal(EndBound::Exclusive),
+    }
+}
+
+/// The rows of one window on their way into totals.
+pub(crate) struct Fold<'a> {
+    window: Window,
+    lens: Lens<'a>,
+    places: Places,
+    people: People,
+    /// By person, the word of the label.
+    users: Vec<u32>,
+    seen: HashSet<Id>,
+    pub(crate) totals: Totals,
+}
+
+/// Where among a log's labels stands what a budget selects by.
+#[derive(Clone, Copy)]
+struct Places {
+    count: usize,
+    currency: Option<usize>,
+    context: Option<usize>,
+    location: Option<usize>,
+}
+
+impl<'a> Fold<'a> {
+    pub(crate) fn new<L: Log>(window: Window, lens: Lens<'a>) -> Self {
+        Self {
+            window,
+            lens,
+            places: Places::of::<L>(),
+            people: People::default(),
+            users: Vec::new(),
+            seen: HashSet::new(),
+            totals: Totals::new(lens.budgets.len()),
+        }
+    }
+
+    /// Counts the rows of one page.
+    pub(crate) fn add_page<L: Log>(&mut self, page: &mut Page<'_, '_>) -> Result<(), CollectError> {
+        let mut rows = Rows::of(page);
+        Ok(page.decode(|number, row: L::Row<'_>| {
+            let record = L::record(&row);
+            rows.told(number, record.and_then(|record| self.add(&record)))
+        })?)
+    }
+
+    /// Counts a row, unless it belongs to another window or was counted already.
+    pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
+        let here = |time| self.window.from() <= time && time < self.window.to();
+        if !record.time.is_none_or(here) {
+            // Another window has it too.
+            return Ok(());
+        }
+        let id = Id::of(record.id);
+        // Pages are cut out of a log that is still being written, so they may overlap.
+        if id.is_some_and(|id| !self.seen.insert(id)) {
+            self.totals.overlapping += 1;
+            return Ok(());
+        }
+        let user = self.user(record.person);
+        let mut labels = [0; LABELS_MAX + 1];
+        labels[LABELS_MAX] = user;
+        for (place, label) in labels.iter_mut().zip(&record.labels[..self.places.count]) {
+            *place = self.totals.words.intern(label);
+        }
+        let paying = self.paying(record);
+        self.totals.add(labels, Values::of(record), &paying)
+    }
+
+    /// The word of the label of a person.
+    fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
+        let naming = self.lens.naming;
+        if !naming.names_users() {
+            return self.totals.words.intern("");
+        }
+        let person = self.people.intern(id, principal_name, display_name) as usize;
+        if person == self.users.len() {
+            let label = naming.label(id, principal_name, display_name);
+            self.users.push(self.totals.words.intern(&label));
+        }
+        self.users[person]
+    }
+
+    /// The budgets that the row counts for.
+    fn paying(&self, record: &Record<'_>) -> Vec<usize> {
+        let label = |place: Option<usize>| place.map_or("", |place| &*record.labels[place]);
+        let places = self.places;
+        let labels = [places.currency, places.context, places.location].map(label);
+        let [id, principal_name, _] = record.person;
+        let [currency, context, location] = labels;
+        let pays = |budget: &Budget| {
+            budget.covers(currency, context, location) && budget.is_of([principal_name, id])
+        };
+        (0..)
+            .zip(self.lens.budgets)
+            .filter_map(|(index, budget)| pays(budget).then_some(index))
+            .collect()
+    }
+}
+
+impl Places {
+    fn of<L: Log>() -> Self {
+        let place = |name: &str| L::LABELS.iter().position(|label| *label == name);
+        Self {
+            count: L::LABELS.len(),
+            currency: place("currency"),
+            context: place("destination_context"),
+            location: place("usage_location"),
+        }
+    }
+}
+
+/// Whether the totals of a window that were asked for at `asked` are final: its last call has long ended, and what is
+/// known of it has arrived.
+pub(crate) fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
+    asked >= window.to() + LATENESS
+}
+
+/// The time of a row; none where it is missing or, as the service writes what is not set, in the year 1.
+///
+/// # Errors
+/// Where it is not a time with an offset.
+pub(crate) fn time(
+    field: &'static str,
+    literal: Option<&Text<'_>>,
+) -> Result<Option<DateTime<Utc>>, RowError> {
+    let literal = text(field, literal)?;
+    if literal.is_empty() {
+        return Ok(None);
+    }
+    match DateTime::parse_from_rfc3339(literal) {
+        Ok(time) if time.year() <= 1 => Ok(None),
+        Ok(time) => Ok(Some(time.to_utc())),
+        Err(_) => Err(RowError::NotATime { field }),
+    }
+}
+
+/// Width of a window of a log.
+pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
+
+/// How long after a day its totals may still change: the source is up to 48 hours late, and a meeting, which may begin in
+/// the last second of the day, lasts up to 30.
+const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
+
+/// Labels of a log beside `tenant` and `user`: what the one with the most has.
+pub const LABELS_MAX: usize = 6;
+
+/// Amounts in a row: charge and connection charge.
+pub const MONEY_MAX: usize = 2;
+
+/// Counts in a row: the row itself, and its seconds or units.
+pub const COUNTS_MAX: usize = 2;
+
+#[cfg(test)]
+mod tests;

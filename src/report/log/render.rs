@@ -1,0 +1,276 @@
+//! From totals to a report that can be published: sorted, folded, and written in one order.
+
+use std::cmp::Reverse;
+
+use hashbrown::HashMap;
+
+use super::totals::{Labels, Values};
+use super::{Column, Figure, LABELS_MAX, Log, Places, Totals};
+use crate::exposition::{Samples, Sheet, write_label};
+use crate::money::Sum;
+use crate::report::labels::{Kept, OTHER, View};
+use crate::report::{Count, Organizer, Rendered, Spend, budget, contexts};
+
+/// The series of a log in the order of their labels.
+struct Series<'a> {
+    lines: Vec<Line>,
+    /// The text of a word's rank.
+    text: Vec<&'a str>,
+    names: &'static [&'static str],
+    columns: &'static [Column],
+    places: Places,
+}
+
+/// One label set. Labels are ranks here, so that lines compare as their texts do; the user's is the last.
+#[derive(Clone, Copy)]
+struct Line {
+    labels: Labels,
+    values: Values,
+}
+
+/// Renders the totals of a period. Nothing is added to them after this.
+pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
+    // Those who are folded are a user of this name, and so sorted as one.
+    let other = totals.words.intern(OTHER);
+    let ranks = totals.words.ranks();
+    let mut series = Series::of::<L>(&totals, &ranks);
+    let top = series.top(view);
+    let (folded, kept) = series.fold(view, ranks[other as usize]);
+    Rendered {
+        closing: series.closing(view),
+        spend: series.spend(),
+        counts: series.counts(&series.lines),
+        top,
+        samples: series
+            .samples(view)
+            .chain(budget::samples(view, totals.spent().iter().copied()))
+            .collect(),
+        rows: totals.rows(),
+        overlapping: totals.overlapping,
+        repeated: 0,
+        folded,
+        kept,
+    }
+}
+
+impl<'a> Series<'a> {
+    fn of<L: Log>(totals: &'a Totals, ranks: &[u32]) -> Self {
+        let mut text = vec![""; ranks.len()];
+        for (word, &rank) in (0..).zip(ranks) {
+            text[rank as usize] = totals.words.text(word);
+        }
+        let mut lines: Vec<Line> = totals
+            .series
+            .iter()
+            .map(|(labels, values)| Line {
+                labels: labels.map(|word| ranks[word as usize]),
+                values: *values,
+            })
+            .collect();
+        lines.sort_unstable_by_key(|line| line.labels);
+        Self {
+            lines,
+            text,
+            names: L::LABELS,
+            columns: L::COLUMNS,
+            places: Places::of::<L>(),
+        }
+    }
+
+    /// Folds the smallest into `__other__` where there are more than the view allows.
+    fn fold(&mut self, view: &View<'_>, other: u32) -> (u64, Kept) {
+        let groups = self.groups().count();
+        if self.lines.len() <= view.series_max || !view.naming.names_users() {
+            return (0, view.kept.emptied());
+        }
+        // Every group may need a series for what is folded.
+        let room = view.series_max.saturating_sub(groups);
+        let (folded, kept) = view.kept.choose(
+            self.lines.len(),
+            room,
+            |index| self.size(&self.lines[index].values),
+            |index| {
+                let line = &self.lines[index];
+                (self.group_key(line), self.user(line))
+            },
+        );
+        for &index in &folded {
+            self.lines[index].labels[LABELS_MAX] = other;
+        }
+        self.lines.sort_unstable_by_key(|line| line.labels);
+        self.lines.dedup_by(|next, last| {
+            let same = next.labels == last.labels;
+            if same {
+                last.values.add(&next.values);
+            }
+            same
+        });
+        (folded.len() as u64, kept)
+    }
+
+    /// What lines are ranked by: the first family's figure, then all others.
+    fn size(&self, values: &Values) -> (Sum, [i64; super::COUNTS_MAX]) {
+        let first = match self.columns[0].figure {
+            Figure::Money(index) => values.money[index],
+            Figure::Count(index, _) => Sum::from(values.counts[index]),
+        };
+        (first.abs(), values.counts)
+    }
+
+    fn samples(&self, view: &View<'_>) -> impl Iterator<Item = Samples> + use<> {
+        let families: Vec<_> = self.columns.iter().map(|column| &column.current).collect();
+        let mut sheet = Sheet::new(&families);
+        for group in self.groups() {
+            let mut labels = self.group_labels(&group[0], view.tenant);
+            let length = labels.len();
+            for line in group {
+                labels.truncate(length);
+                if view.naming.names_users() {
+                    write_label("user", self.user(line), &mut labels);
+                }
+                self.write(&line.values, &labels, &mut sheet);
+            }
+        }
+        sheet.finish()
+    }
+
+    fn closing(&self, view: &View<'_>) -> Vec<Samples> {
+        let families: Vec<_> = self.columns.iter().map(|column| &column.previous).collect();
+        let mut sheet = Sheet::new(&families);
+        for group in self.groups() {
+            let labels = self.group_labels(&group[0], view.tenant);
+            self.write(&total(group), &labels, &mut sheet);
+        }
+        sheet.finish().collect()
+    }
+
+    fn write(&self, values: &Values, labels: &[u8], sheet: &mut Sheet) {
+        sheet.row(labels, |column, out| match self.columns[column].figure {
+            Figure::Money(index) => values.money[index].write_sample(out),
+            Figure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
+        });
+    }
+
+    /// By currency; nothing where the log has no money.
+    fn spend(&self) -> Vec<Spend> {
+        let Some(place) = self.places.currency else {
+            return Vec::new();
+        };
+        let context = |line: &Line| self.places.context.map_or("", |at| self.label(line, at));
+        let by_currency = self.by(|line| self.label(line, place));
+        let spend = by_currency.into_iter().map(|(currency, lines)| {
+            let total = total(&lines);
+            let mut sums: HashMap<&str, Sum> = HashMap::new();
+            for line in &lines {
+                sums.entry(context(line))
+                    .or_default()
+                    .merge(line.values.money[0]);
+            }
+            Spend {
+                currency: currency.to_owned(),
+                total: total.money[0].to_string(),
+                contexts: contexts(sums, total.money[0]),
+                counts: self.counts(&lines),
+            }
+        });
+        spend.collect()
+    }
+
+    /// The users with the highest charge in each currency.
+    fn top(&self, view: &View<'_>) -> Vec<Organizer> {
+        let Some(place) = self.places.currency else {
+            return Vec::new();
+        };
+        if !view.naming.names_users() {
+            return Vec::new();
+        }
+        let mut top = Vec::new();
+        for (currency, lines) in self.by(|line| self.label(line, place)) {
+            let mut sums: HashMap<u32, Values> = HashMap::new();
+            for line in &lines {
+                let sum = sums.entry(line.labels[LABELS_MAX]).or_default();
+                sum.add(&line.values);
+            }
+            let mut ranked: Vec<(u32, Values)> = sums.into_iter().collect();
+            ranked.sort_unstable_by_key(|(user, values)| (Reverse(values.money[0]), *user));
+            ranked.truncate(crate::report::TOP);
+            top.extend(ranked.into_iter().map(|(user, values)| Organizer {
+                user: self.text[user as usize].to_owned(),
+                currency: currency.to_owned(),
+                charge: values.money[0].to_string(),
+                counts: self.counts_of(&values),
+            }));
+        }
+        top
+    }
+
+    fn counts(&self, lines: &[Line]) -> Vec<Count> {
+        self.counts_of(&total(lines))
+    }
+
+    fn counts_of(&self, values: &Values) -> Vec<Count> {
+        let count = |column: &Column| match column.figure {
+            Figure::Count(index, what) => Some(Count {
+                what,
+                value: values.counts[index],
+            }),
+            Figure::Money(_) => None,
+        };
+        self.columns.iter().filter_map(count).collect()
+    }
+
+    /// Lines by the text that `key` finds in them, in the order of the texts.
+    fn by<'k>(&self, key: impl Fn(&Line) -> &'k str) -> Vec<(&'k str, Vec<Line>)> {
+        let mut lines: Vec<(&str, Line)> =
+            self.lines.iter().map(|line| (key(line), *line)).collect();
+        lines.sort_by_key(|&(text, _)| text);
+        lines
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|same| (same[0].0, same.iter().map(|&(_, line)| line).collect()))
+            .collect()
+    }
+
+    /// Runs of lines that differ in the user only.
+    fn groups(&self) -> impl Iterator<Item = &[Line]> {
+        self.lines
+            .chunk_by(|a, b| a.labels[..LABELS_MAX] == b.labels[..LABELS_MAX])
+    }
+
+    fn group_key(&self, line: &Line) -> String {
+        let labels: Vec<&str> = (0..self.places.count)
+            .map(|place| self.label(line, place))
+            .collect();
+        labels.join("\n")
+    }
+
+    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    fn group_labels(&self, line: &Line, tenant: Option<&str>) -> Vec<u8> {
+        let own = (0..).zip(self.names);
+        let mut labels: Vec<(&str, &str)> = own
+            .map(|(place, &name)| (name, self.label(line, place)))
+            .chain(tenant.map(|tenant| ("tenant", tenant)))
+            .collect();
+        labels.sort_unstable_by_key(|&(name, _)| name);
+        let mut out = Vec::new();
+        for (name, value) in labels {
+            write_label(name, value, &mut out);
+        }
+        out
+    }
+
+    fn label(&self, line: &Line, place: usize) -> &'a str {
+        self.text[line.labels[place] as usize]
+    }
+
+    fn user(&self, line: &Line) -> &'a str {
+        self.text[line.labels[LABELS_MAX] as usize]
+    }
+}
+
+fn total(lines: &[Line]) -> Values {
+    let mut sum = Values::default();
+    for line in lines {
+        sum.add(&line.values);
+    }
+    sum
+}

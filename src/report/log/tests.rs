@@ -1,0 +1,340 @@
+//! Rows in, totals out, however the rows are divided into days and polls.
+
+use std::fmt::Write as _;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::exposition::Format;
+use crate::period::{BillingPeriod, CycleDay};
+use crate::report::Rendered;
+use crate::report::labels::{Kept, View};
+use crate::report::pstn_calls::PstnCalls;
+
+/// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
+#[derive(Clone, Debug)]
+struct Call {
+    id: String,
+    start: DateTime<Utc>,
+    known: DateTime<Utc>,
+    user: &'static str,
+    charge: i64,
+    currency: &'static str,
+}
+
+impl Call {
+    fn json(&self) -> String {
+        let Self {
+            id,
+            start,
+            user,
+            charge,
+            currency,
+            ..
+        } = self;
+        let start = start.format("%Y-%m-%dT%H:%M:%S%.9f");
+        let start = start.to_string();
+        // Seven digits, as the service has them.
+        let start = &start[..start.len() - 2];
+        format!(
+            r#"{{"id":"{id}","userId":"{user}-id","userPrincipalName":"{user}","startDateTime":"{start}Z","duration":60,"charge":{}.{:04},"connectionCharge":0.25,"currency":"{currency}","callType":"user_out","usageCountryCode":"us","destinationName":"Germany","destinationContext":"International","licenseCapability":"MCOPSTN2"}}"#,
+            charge / 10_000,
+            charge % 10_000
+        )
+    }
+}
+
+fn fold(window: Window, lens: Lens<'_>, rows: &[String]) -> Result<Totals, RowError> {
+    let mut fold = Fold::new::<PstnCalls>(window, lens);
+    for row in rows {
+        let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
+        fold.add(&PstnCalls::record(&row)?)?;
+    }
+    Ok(fold.totals)
+}
+
+/// Polls as the poller does, but of a list: both ends of a window included, some rows sent twice.
+fn poll(
+    ledgers: &mut Ledgers,
+    period: BillingPeriod,
+    now: DateTime<Utc>,
+    calls: &[Call],
+) -> Totals {
+    let budgets = [budget(None), budget(Some("ANN@x"))];
+    let lens = Lens {
+        naming: &Naming::Upn,
+        budgets: &budgets,
+    };
+    let mut open = Vec::new();
+    for window in ledgers.of(period, &budgets).open(now) {
+        let mut rows: Vec<String> = calls
+            .iter()
+            .filter(|call| call.known <= now)
+            .filter(|call| window.from() <= call.start && call.start <= window.to())
+            .map(Call::json)
+            .collect();
+        rows.extend(rows.first().cloned());
+        let day = fold(window, lens, &rows).expect("rows that count");
+        if is_settled(window, now) {
+            ledgers.of(period, &budgets).settle(window, &day);
+        } else {
+            open.push(day);
+        }
+    }
+    let mut totals = (*ledgers.of(period, &budgets).totals()).clone();
+    for day in &open {
+        totals.merge(day);
+    }
+    totals
+}
+
+fn budget(user: Option<&str>) -> Budget {
+    Budget {
+        name: format!("of {user:?}"),
+        currency: "USD".to_owned(),
+        amount: Amount::default(),
+        user: user.map(str::to_owned),
+        usage_location: None,
+        destination_context: Some("International".to_owned()),
+    }
+}
+
+fn rendered(totals: Totals, series_max: usize) -> Rendered {
+    let budgets = [budget(None), budget(Some("ANN@x"))];
+    render::<PstnCalls>(
+        totals,
+        &View {
+            tenant: None,
+            period: november(),
+            naming: &Naming::Upn,
+            series_max,
+            budgets: &budgets,
+            kept: &Kept::default(),
+        },
+    )
+}
+
+fn text(rendered: &Rendered) -> String {
+    let mut out = Vec::new();
+    for samples in rendered.samples.iter().chain(&rendered.closing) {
+        samples.write(Format::Text, &mut out);
+    }
+    let mut text = String::from_utf8(out).expect("text");
+    write!(text, "{:?} {:?}", rendered.spend, rendered.top).expect("a String takes everything");
+    text
+}
+
+fn november() -> BillingPeriod {
+    BillingPeriod::containing(at("2026-11-21T00:00:00Z"), CycleDay::default())
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("a time")
+}
+
+fn call(id: &str, start: &str, charge: i64) -> Call {
+    Call {
+        id: id.to_owned(),
+        start: at(start),
+        known: at(start),
+        user: "ann@x",
+        charge,
+        currency: "USD",
+    }
+}
+
+/// Calls that may begin at midnight to the tick, and be known up to 48 hours after they end, which is up to 30 hours after
+/// they begin.
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let start = prop_oneof![
+        3 => 0_i64..30 * DAY_TICKS,
+        1 => (0_i64..31, -1_i64..=1).prop_map(|(day, off)| (day * DAY_TICKS + off).clamp(0, 30 * DAY_TICKS)),
+    ];
+    let late = prop_oneof![0_i64..78 * 3_600, Just(0), Just(78 * 3_600)];
+    let call = (
+        start,
+        late,
+        select(vec!["ann@x", "bob@x", ""]),
+        0_i64..100_000,
+        select(vec!["USD", "EUR"]),
+    );
+    vec(call, 0..60).prop_map(|calls| {
+        let period = november();
+        (0..)
+            .zip(calls)
+            .map(|(index, (ticks, late, user, charge, currency)): (u32, _)| {
+                let start = period.start() + TimeDelta::nanoseconds(ticks * 100);
+                Call {
+                    id: format!("00000000-0000-4000-8000-{index:012x}"),
+                    start,
+                    known: start + TimeDelta::seconds(late),
+                    user,
+                    charge,
+                    currency,
+                }
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    /// Whatever calls there are, whenever they are known and whenever the polls are: the last poll has what one fresh
+    /// fetch of everything has.
+    #[test]
+    fn days_that_are_kept_are_final(
+        calls in calls(),
+        polls in vec(0_i64..35 * 86_400, 1..12),
+    ) {
+        let mut polls = polls;
+        polls.sort_unstable();
+        let mut ledgers = Ledgers::default();
+        let mut totals = None;
+        let mut now = november().start();
+        for seconds in polls {
+            now = november().start() + TimeDelta::seconds(seconds);
+            totals = Some(poll(&mut ledgers, november(), now, &calls));
+        }
+        let fresh = poll(&mut Ledgers::default(), november(), now, &calls);
+        let plain: i64 = calls
+            .iter()
+            .filter(|call| call.known <= now && call.start < november().end() && call.currency == "USD")
+            .map(|call| call.charge)
+            .sum();
+        let last = rendered(totals.expect("one poll at least"), usize::MAX);
+        prop_assert_eq!(text(&last), text(&rendered(fresh, usize::MAX)));
+        let usd = last.spend.iter().find(|spend| spend.currency == "USD");
+        let usd: Amount = Amount::from_json(usd.map_or("0", |spend| &spend.total)).expect("a sum");
+        prop_assert_eq!(usd, Amount::from(rust_decimal::Decimal::new(plain, 4)));
+    }
+
+    /// Nothing is lost and nothing doubled at the end of a period: what two periods have is all there is.
+    #[test]
+    fn periods_divide_the_calls(calls in calls()) {
+        let december = BillingPeriod::containing(at("2026-12-01T00:00:00Z"), CycleDay::default());
+        let now = at("2026-12-20T00:00:00Z");
+        let mut ledgers = Ledgers::default();
+        let rows: u64 = [november(), december]
+            .map(|period| rendered(poll(&mut ledgers, period, now, &calls), usize::MAX).rows)
+            .iter()
+            .sum();
+        prop_assert_eq!(rows, calls.len() as u64);
+    }
+
+    /// To fold changes no sum, and leaves no more series than there is room for.
+    #[test]
+    fn folding_changes_no_sum(calls in calls(), series_max in 1_usize..6) {
+        let now = at("2026-12-20T00:00:00Z");
+        let all = |series_max| rendered(poll(&mut Ledgers::default(), november(), now, &calls), series_max);
+        let (folded, whole) = (all(series_max), all(usize::MAX));
+        prop_assert_eq!(&folded.spend, &whole.spend);
+        prop_assert_eq!(folded.rows, whole.rows);
+        let groups = whole.closing[0].count;
+        prop_assert!(folded.samples[0].count <= groups.max(series_max as u64));
+    }
+}
+
+#[test]
+fn a_row_belongs_to_the_day_it_began_in() {
+    let check = |start: &str, counted: u64| {
+        let window = november()
+            .windows(at("2026-11-21T00:00:00Z"), DAY)
+            .nth(4)
+            .expect("the fifth");
+        let rows = [call("a", start, 1).json()];
+        let lens = Lens {
+            naming: &Naming::Upn,
+            budgets: &[],
+        };
+        let totals = fold(window, lens, &rows).expect("a row that counts");
+        assert_eq!(totals.rows(), counted, "{start}");
+    };
+    check("2026-11-05T00:00:00Z", 1);
+    check("2026-11-05T23:59:59.9999999Z", 1);
+    check("2026-11-06T00:00:00Z", 0);
+    check("2026-11-04T23:59:59.9999999Z", 0);
+}
+
+#[test]
+fn a_service_that_ignores_the_days_doubles_nothing() {
+    let rows = [
+        call("a", "2026-11-01T10:00:00Z", 5).json(),
+        call("b", "2026-11-02T10:00:00Z", 7).json(),
+    ];
+    let budgets = [budget(None), budget(Some("ANN@x"))];
+    let lens = Lens {
+        naming: &Naming::Upn,
+        budgets: &budgets,
+    };
+    let mut totals = Totals::new(budgets.len());
+    for window in november().windows(at("2026-11-03T12:00:00Z"), DAY) {
+        totals.merge(&fold(window, lens, &rows).expect("rows that count"));
+    }
+    let rendered = rendered(totals, usize::MAX);
+    assert_eq!(rendered.rows, 2);
+    assert_eq!(rendered.spend[0].total, "0.0012");
+    let spent = "teams_pstn_budget_spent{budget=\"of None\",currency=\"USD\"} 0.0012\n";
+    assert!(text(&rendered).contains(spent));
+}
+
+#[test]
+fn rows_that_come_again_are_counted_once() {
+    let window = november()
+        .windows(at("2026-11-01T12:00:00Z"), DAY)
+        .next()
+        .expect("the first");
+    let lens = Lens {
+        naming: &Naming::Upn,
+        budgets: &[],
+    };
+    let row = call("a", "2026-11-01T10:00:00Z", 5).json();
+    let totals = fold(window, lens, &[row.clone(), row.clone()]).expect("rows that count");
+    assert_eq!((totals.rows(), totals.overlapping), (1, 1));
+    // Without an id nothing tells a repetition from a call that is alike.
+    let anonymous = row.replace(r#""id":"a","#, "");
+    let totals = fold(window, lens, &[anonymous.clone(), anonymous]).expect("rows that count");
+    assert_eq!((totals.rows(), totals.overlapping), (2, 0));
+}
+
+#[test]
+fn times_by_table() {
+    let check = |literal: &str, expected: Result<Option<&str>, ()>| {
+        let literal: Text<'_> = serde_json::from_str(literal).expect("a text");
+        let time = time("startDateTime", Some(&literal));
+        assert_eq!(
+            time.map_err(drop),
+            expected.map(|time| time.map(at)),
+            "{}",
+            literal.0
+        );
+    };
+    check(
+        r#""2019-11-01T00:00:08.2589935Z""#,
+        Ok(Some("2019-11-01T00:00:08.258993500Z")),
+    );
+    check(
+        r#""2019-11-01T02:00:08+02:00""#,
+        Ok(Some("2019-11-01T00:00:08Z")),
+    );
+    check(r#""0001-01-01T00:00:00Z""#, Ok(None));
+    check(r#""""#, Ok(None));
+    check(r#""2019-11-01""#, Err(()));
+    check(r#""2019-11-01T00:00:08""#, Err(()));
+    check(r#""yesterday""#, Err(()));
+}
+
+#[test]
+fn a_ledger_of_other_budgets_is_begun_anew() {
+    let now = at("2026-11-21T00:00:00Z");
+    let mut ledgers = Ledgers::default();
+    let other = [budget(None)];
+    let first = ledgers.of(november(), &[]);
+    let day = first.open(now)[0];
+    first.settle(day, &Totals::new(0));
+    assert_eq!(ledgers.of(november(), &[]).open(now).len(), 20);
+    assert_eq!(ledgers.of(november(), &other).open(now).len(), 21);
+    assert_eq!(ledgers.of(november(), &[]).open(now).len(), 21);
+}
+
+const DAY_TICKS: i64 = 864_000_000_000;

@@ -1,0 +1,149 @@
+//! Sums by label set, which can be added to each other.
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use ring::digest;
+use uuid::Uuid;
+
+use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
+use crate::money::Sum;
+use crate::report::RowError;
+use crate::report::words::Words;
+
+/// What rows add up to, whatever their order and however they are divided into windows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    pub(super) words: Words,
+    pub(super) series: HashMap<Labels, Values>,
+    /// By budget.
+    spent: Vec<Sum>,
+    /// Rows that were counted.
+    rows: u64,
+    /// Rows that came again with the same id.
+    pub(super) overlapping: u64,
+}
+
+/// Words of the labels in the order of the log's, those that it does not have being any; the user's last.
+pub(super) type Labels = [u32; LABELS_MAX + 1];
+
+/// The figures of a row, or of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Values {
+    pub(super) money: [Sum; MONEY_MAX],
+    pub(super) counts: [i64; COUNTS_MAX],
+}
+
+/// A row's id, or 128 bits of the SHA-256 of one that is no GUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Id(u128);
+
+impl Totals {
+    /// Of nothing, with so many budgets.
+    pub(crate) fn new(budgets: usize) -> Self {
+        Self {
+            spent: vec![Sum::default(); budgets],
+            ..Self::default()
+        }
+    }
+
+    /// Adds one row, which counts for some of the budgets.
+    pub(super) fn add(
+        &mut self,
+        labels: Labels,
+        values: Values,
+        budgets: &[usize],
+    ) -> Result<(), RowError> {
+        let room = self.series.len() < SERIES_MAX;
+        match self.series.entry(labels) {
+            Entry::Occupied(mut sum) => sum.get_mut().add(&values),
+            Entry::Vacant(place) if room => {
+                place.insert(values);
+            }
+            Entry::Vacant(_) => return Err(RowError::TooMany { what: "label sets" }),
+        }
+        for &budget in budgets {
+            self.spent[budget].merge(values.money[0]);
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Adds the totals of another window.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let Self {
+            words,
+            series,
+            spent,
+            rows,
+            overlapping,
+        } = other;
+        let mut translated = vec![None; words.count()];
+        let mut translate = |labels: &Labels| {
+            labels.map(|word| {
+                *translated[word as usize]
+                    .get_or_insert_with(|| self.words.intern(words.text(word)))
+            })
+        };
+        self.series
+            .reserve(series.len().saturating_sub(self.series.len()));
+        for (labels, values) in series {
+            self.series
+                .entry(translate(labels))
+                .or_default()
+                .add(values);
+        }
+        for (sum, more) in self.spent.iter_mut().zip(spent) {
+            sum.merge(*more);
+        }
+        self.rows += rows;
+        self.overlapping += overlapping;
+    }
+
+    /// Rows that were counted.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// By budget, in the order of the lens that the rows were seen by.
+    pub(super) fn spent(&self) -> &[Sum] {
+        &self.spent
+    }
+}
+
+impl Values {
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        Self {
+            money: record.money.map(Sum::from),
+            counts: record.counts,
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, more) in self.money.iter_mut().zip(other.money) {
+            sum.merge(more);
+        }
+        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+impl Id {
+    pub(super) fn of(id: &str) -> Option<Self> {
+        if id.is_empty() {
+            return None;
+        }
+        if let Ok(id) = Uuid::try_parse(id) {
+            return Some(Self(id.as_u128()));
+        }
+        let hash = digest::digest(&digest::SHA256, id.as_bytes());
+        let (half, _) = hash
+            .as_ref()
+            .split_first_chunk()
+            .expect("SHA-256 has 32 bytes");
+        Some(Self(u128::from_be_bytes(*half)))
+    }
+}
+
+/// Label sets of one window: ten times what a telemetry system takes from one exporter, and some 150 MB.
+const SERIES_MAX: usize = 1_000_000;
