@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::address::percent_decoded;
 use super::scenario::mixed;
 
 /// Something that goes wrong with one request.
@@ -104,6 +105,7 @@ pub struct When {
     moment: Moment,
     left: Option<u32>,
     tenant: Option<String>,
+    text: Option<String>,
 }
 
 /// Faults that come without being asked for, as in a demo: the same for the same number of requests before.
@@ -133,6 +135,8 @@ pub(super) struct Occasion<'a> {
     /// Of a request to Graph, from 1.
     pub(super) page: Option<usize>,
     pub(super) tenant: Option<&'a str>,
+    /// Path and query, as they came.
+    pub(super) path: &'a str,
 }
 
 #[derive(Debug, Default)]
@@ -209,11 +213,21 @@ impl When {
         }
     }
 
+    /// Only those whose path and query have this text once percent signs are decoded: a function's name, `=2026-11-05`, …
+    #[must_use]
+    pub fn asking(self, text: &str) -> Self {
+        Self {
+            text: Some(text.to_owned()),
+            ..self
+        }
+    }
+
     fn at(moment: Moment) -> Self {
         Self {
             moment,
             left: Some(1),
             tenant: None,
+            text: None,
         }
     }
 
@@ -228,7 +242,10 @@ impl When {
             None => true,
             tenant => tenant.as_deref() == occasion.tenant,
         };
-        moment && tenant && self.left != Some(0)
+        let text = self.text.as_ref().is_none_or(|text| {
+            percent_decoded(occasion.path).is_some_and(|path| path.contains(text))
+        });
+        moment && tenant && text && self.left != Some(0)
     }
 }
 
@@ -288,14 +305,17 @@ mod tests {
     const TOKEN: Occasion<'_> = Occasion {
         page: None,
         tenant: Some("a"),
+        path: "/a/oauth2/v2.0/token",
     };
     const FIRST_PAGE: Occasion<'_> = Occasion {
         page: Some(1),
         tenant: Some("a"),
+        path: "/beta/communications/callRecords/getSmsLog(fromDateTime=2026-11-01T00%3A00%3A00Z)",
     };
     const SECOND_PAGE_OF_B: Occasion<'_> = Occasion {
         page: Some(2),
         tenant: Some("b"),
+        path: "/v1.0/communications/callRecords/getPstnCalls(from=2026-11-01)?$skip=1000",
     };
 
     #[test]
@@ -327,6 +347,14 @@ mod tests {
         check(
             When::graph().tenant("b").always(),
             [false, false, true, false, false, true],
+        );
+        check(
+            When::graph().asking("getSmsLog").always(),
+            [false, true, false, false, true, false],
+        );
+        check(
+            When::any().asking("T00:00:00Z"),
+            [false, true, false, false, false, false],
         );
     }
 
