@@ -27,6 +27,8 @@ pub mod world;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod log_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod token_tests;
