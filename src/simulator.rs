@@ -10,6 +10,7 @@ pub mod blocks;
 mod body;
 mod callrecords;
 pub mod calls;
+mod dice;
 pub mod direct_routing;
 mod entra;
 pub mod faults;
@@ -32,6 +33,8 @@ mod log_tests;
 mod tests;
 #[cfg(test)]
 mod token_tests;
+#[cfg(test)]
+mod traffic_tests;
 
 use std::collections::HashMap;
 use std::io;

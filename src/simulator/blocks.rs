@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::address::Version;
 use super::calls::{Text, told};
+use super::dice::Dice;
 use super::log::{Log, LogRow};
 use super::object::Object;
 use super::people::User;
-use super::scenario::{Company, Dice};
+use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 

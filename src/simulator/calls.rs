@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
+use super::dice::Dice;
 use super::log::LogRow;
 use super::object::Object;
 use super::people::{COUNTRIES, Country, Tariff, User, tariff};
-use super::scenario::{Company, Dice};
+use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 use super::world::Charge;

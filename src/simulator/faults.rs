@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::address::percent_decoded;
-use super::scenario::mixed;
+use super::dice::mixed;
 
 /// Something that goes wrong with one request.
 ///

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use uuid::Builder;
-
-use super::scenario::{Dice, mixed};
+use super::dice::{Dice, mixed};
 
 /// An account, as rows name it. Clones share the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,15 +72,9 @@ impl Person {
             0 => String::new(),
             n => (n + 1).to_string(),
         };
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&dice.roll().to_le_bytes());
-        id[8..].copy_from_slice(&dice.roll().to_le_bytes());
         Self {
             user: User {
-                id: Builder::from_random_bytes(id)
-                    .into_uuid()
-                    .to_string()
-                    .into(),
+                id: dice.id().to_string().into(),
                 principal_name: format!("{}.{}{namesakes}@contoso.com", ascii(first), ascii(last))
                     .into(),
                 display_name: format!("{first} {last}").into(),

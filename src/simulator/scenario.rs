@@ -7,6 +7,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::dice::{Dice, mixed};
 use super::people::{BUSYNESS_OF_A_WEEK, Person, Tariff, tariff};
 use super::world::{Charge, Expected, Row};
 
@@ -197,28 +198,6 @@ impl Call {
             charge: Charge(i64::from(ten_thousandths)),
         }
     }
-}
-
-/// `SplitMix64`: a few instructions, no state but a number, and the same on every machine for ever, which no crate's
-/// generator promises.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mixed(self.0)
-    }
-
-    /// From 0 to one less than `bound`.
-    pub(super) fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.roll() % u64::from(bound)).expect("a remainder is below its divisor")
-    }
-}
-
-pub(super) const fn mixed(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
 }
 
 const HOUR: i64 = 3_600;

@@ -4,11 +4,12 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use uuid::{Builder, Uuid};
+use uuid::Uuid;
 
+use super::dice::{Dice, mixed};
 use super::log::Page;
 use super::people::{BUSYNESS_OF_A_WEEK, COUNTRIES, Country};
-use super::scenario::{Company, Dice, mixed};
+use super::scenario::Company;
 
 /// The rows of one log.
 #[derive(Clone, Debug)]
@@ -151,27 +152,6 @@ impl<R> Traffic<R> {
             id: dice.id(),
             seed: dice.roll(),
         }
-    }
-}
-
-impl Dice {
-    /// A GUID as from a random source.
-    pub(super) fn id(&mut self) -> Uuid {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.roll().to_le_bytes());
-        bytes[8..].copy_from_slice(&self.roll().to_le_bytes());
-        Builder::from_random_bytes(bytes).into_uuid()
-    }
-
-    /// One of some; each as likely.
-    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        let bound = u32::try_from(choices.len()).expect("a handful");
-        choices[usize::try_from(self.below(bound)).expect("below a handful")]
-    }
-
-    /// A telephone number as far as the service tells it.
-    pub(super) fn number(&mut self, calling_code: &str) -> String {
-        format!("{calling_code}{:07}***", self.below(10_000_000))
     }
 }
 
