@@ -21,6 +21,7 @@ mod object;
 pub mod people;
 pub mod scenario;
 mod service;
+mod spontaneous;
 pub mod sums;
 mod traffic;
 pub mod world;
@@ -29,6 +30,8 @@ pub mod world;
 mod fault_tests;
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod row_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -72,6 +72,8 @@ enum Source<R> {
     /// In the order of their times.
     Given(Arc<Vec<R>>),
     Made(Traffic<R>),
+    /// Of any time.
+    Texts(Arc<[String]>),
 }
 
 impl Logs {
@@ -93,7 +95,7 @@ impl Logs {
             blocks: Log::made(Traffic::new(
                 company,
                 Pace::Weekly {
-                    rows: company.people.len() as u64 / 16 + 1,
+                    rows: company.people.len().div_ceil(16) as u64,
                 },
                 4,
                 BlockEvent::make,
@@ -135,6 +137,13 @@ impl<R: LogRow> Log<R> {
         self.change(|source| *source = Source::Given(Arc::new(rows)));
     }
 
+    /// From now on these JSON texts letter by letter, in every clone and whatever the window. Nothing is known of what
+    /// they add up to.
+    pub fn set_texts<T: Into<String>>(&self, texts: impl IntoIterator<Item = T>) {
+        let texts = texts.into_iter().map(Into::into).collect();
+        self.change(|source| *source = Source::Texts(texts));
+    }
+
     /// What the rows of a period add up to that have arrived by then: its first moment is in, its last is not.
     #[must_use]
     pub fn expected(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> Sums {
@@ -165,6 +174,7 @@ impl<R: LogRow> Log<R> {
                     look(traffic.row(stamp));
                 }
             }
+            Source::Texts(_) => {}
         }
     }
 
@@ -188,6 +198,12 @@ impl<R: LogRow> Log<R> {
                 let json = |stamp: Stamp| traffic.row(stamp).json(version);
                 stamps.into_iter().map(json).collect::<Vec<_>>()
             }
+            Source::Texts(texts) => texts
+                .iter()
+                .skip(page.skip)
+                .take(page.take.saturating_add(1))
+                .cloned()
+                .collect(),
         };
         let has_more = rows.len() > page.take;
         rows.truncate(page.take);
@@ -199,6 +215,7 @@ impl<R: LogRow> Log<R> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Source::Given(rows) => Source::Given(Arc::clone(rows)),
             Source::Made(traffic) => Source::Made(traffic.clone()),
+            Source::Texts(texts) => Source::Texts(Arc::clone(texts)),
         }
     }
 

@@ -181,6 +181,21 @@ pub(super) const COUNTRIES: [Country; 5] = [
     },
 ];
 
+/// A call within the minutes that the licences include.
+pub(super) const INCLUDED: Tariff = Tariff {
+    per_started_minute: 0,
+    per_connection: 0,
+};
+
+/// Prices of other countries, from near to far.
+pub(super) const ABROAD: [Tariff; 5] = [
+    tariff(255, 0),
+    tariff(610, 50),
+    tariff(1_275, 100),
+    tariff(3_450, 250),
+    tariff(8_200, 700),
+];
+
 const FIRST_NAMES: [&str; 24] = [
     "Adele", "Aisha", "Alex", "Anna", "Arjun", "Ben", "Chloé", "Diego", "Emily", "Grady", "Hana",
     "Isaiah", "Johanna", "Jörg", "Lidia", "Lynne", "Megan", "Miriam", "Nestor", "Patti", "Pradeep",

@@ -8,7 +8,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::dice::{Dice, mixed};
-use super::people::{BUSYNESS_OF_A_WEEK, Person, Tariff, tariff};
+use super::people::{ABROAD, BUSYNESS_OF_A_WEEK, INCLUDED, Person, Tariff};
 use super::world::{Charge, Expected, Row};
 
 /// What a [`Company`] is made from.
@@ -204,21 +204,6 @@ const HOUR: i64 = 3_600;
 const MILLION: u64 = 1_000_000;
 
 const CONTEXTS: [&str; 2] = ["Domestic", "International"];
-
-/// A call within the minutes that the licences include.
-const INCLUDED: Tariff = Tariff {
-    per_started_minute: 0,
-    per_connection: 0,
-};
-
-/// From near to far.
-const ABROAD: [Tariff; 5] = [
-    tariff(255, 0),
-    tariff(610, 50),
-    tariff(1_275, 100),
-    tariff(3_450, 250),
-    tariff(8_200, 700),
-];
 
 #[cfg(test)]
 mod tests {
