@@ -4,22 +4,40 @@
 //! misreading of the API cannot agree with itself. It is stricter than the service where the documentation is. What it
 //! does not do: TLS, HTTP/2, and anything that needs a call records service beyond the functions that the exporter asks.
 
+pub mod address;
 mod assertion;
+pub mod blocks;
 mod body;
 mod callrecords;
+pub mod calls;
+mod dice;
+pub mod direct_routing;
 mod entra;
 pub mod faults;
 pub mod journal;
+pub mod log;
+pub mod messages;
+mod object;
+pub mod people;
 pub mod scenario;
 mod service;
+mod spontaneous;
+pub mod sums;
+mod traffic;
 pub mod world;
 
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+mod row_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod token_tests;
+#[cfg(test)]
+mod traffic_tests;
 
 use std::collections::HashMap;
 use std::io;
@@ -37,6 +55,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use faults::{Fault, Queue, Spontaneous, When};
 use journal::{Counts, Journal, Request};
+use log::Logs;
 use world::World;
 
 /// A running simulator. It ends with [`Simulator::stop`], or when it is dropped.
@@ -88,8 +107,10 @@ pub struct Tenant {
     pub identity_header: Option<String>,
     /// Application permissions that an administrator has consented to.
     pub roles: Vec<String>,
-    /// Its telephony.
+    /// What it dials out of meetings.
     pub world: World,
+    /// Its other telephony: of a company what its people do, else nothing to begin with.
+    pub logs: Logs,
 }
 
 /// A wall clock.
@@ -175,6 +196,18 @@ impl Simulator {
         );
     }
 
+    /// The logs of a tenant, to change what they tell or to ask what they add up to.
+    ///
+    /// # Panics
+    /// Where there is no such tenant.
+    pub fn logs(&self, tenant_id: &str) -> Logs {
+        let tenants = self.shared.tenants();
+        let tenant = tenants
+            .get(tenant_id)
+            .expect("the caller names a tenant that it has given");
+        tenant.logs.clone()
+    }
+
     /// The newest 10,000 requests, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
@@ -240,6 +273,10 @@ impl Tenant {
             managed_identity: false,
             identity_header: None,
             roles: vec!["CallRecord-PstnCalls.Read.All".to_owned()],
+            logs: match &world {
+                World::Company(company) => Logs::of(company),
+                World::Table(_) | World::Rows { .. } => Logs::default(),
+            },
             world,
         }
     }

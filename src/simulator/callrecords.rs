@@ -1,41 +1,26 @@
-//! The functions of Graph's `communications/callRecords`.
-//!
-//! A sibling function is one more arm of the match in [`answer`].
+//! The answers of Graph's `communications/callRecords`: pages and errors.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use hyper::Uri;
 use serde_json::json;
-use url::form_urlencoded;
 
+use super::address::{Function, Path, Version, arguments, skip_token};
 use super::entra::Claims;
 use super::faults::Fault;
+use super::log;
 use super::service::{Ids, JSON, Reply};
 use super::{Shared, Tenant};
-
-/// `{version}/communications/callRecords/{function}({arguments})`, its percent signs decoded.
-struct Path {
-    version: Version,
-    function: String,
-    /// As it stands between the parentheses.
-    arguments: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    Beta,
-}
 
 /// What is asked of a function.
 struct Query<'a> {
     version: Version,
-    function: &'static str,
-    row_type: &'static str,
+    function: Function,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     /// The literals, as they came.
     literals: (&'a str, &'a str),
     skip: usize,
+    now: DateTime<Utc>,
 }
 
 /// Answers a request to Graph, from the claims of its token or what is wrong with that.
@@ -55,39 +40,29 @@ pub(super) fn answer(
         let message = format!("Resource not found for the segment '{segment}'.");
         return error(400, "BadRequest", &message, ids);
     };
-    let short_name = path
-        .function
-        .strip_prefix("microsoft.graph.callRecords.")
-        .unwrap_or(&path.function);
-    let (function, row_type, range_max) = match (short_name, path.version) {
-        ("getPstnOnlineMeetingDialoutReport", Version::Beta) => (
-            "getPstnOnlineMeetingDialoutReport",
-            "pstnOnlineMeetingDialoutReport",
-            Some(TimeDelta::days(90)),
-        ),
-        _ => return error(404, "NotFound", "", ids),
+    let function = Function::named(&path.function).filter(|f| f.is_in(path.version));
+    let Some(function) = function else {
+        return error(404, "NotFound", "", ids);
     };
     if !claims.roles.iter().any(|role| ROLES.contains(&&**role)) {
         return error(403, "Forbidden", "", ids);
     }
     let skip_token = skip_token(uri.query().unwrap_or_default());
-    let (from, to, literals) = match arguments(&path.arguments, skip_token.is_some()) {
+    let (from, to, literals) = match arguments(function, &path.arguments, skip_token.is_some()) {
         Ok(window) => window,
         Err(message) => return error(400, "BadRequest", &message, ids),
     };
-    if range_max.is_some_and(|max| to - from > max) {
+    if function.range_max().is_some_and(|max| to - from > max) {
         return error(406, "NotAcceptable", "", ids);
     }
     let query = Query {
         version: path.version,
         function,
-        row_type,
         from,
-        // What has not happened yet is in no report. To the end of the second, so that the pages of a report that are
-        // asked for within it belong together.
-        to: to.min(end_of_second(ids.date)),
+        to,
         literals,
         skip: skip_token.unwrap_or(0),
+        now: ids.date,
     };
     page(shared, &tenant, &query, fault)
 }
@@ -142,18 +117,6 @@ pub(super) fn status(status: u16, ids: &Ids) -> Reply {
     error(status, code, message, ids)
 }
 
-/// Rows before the page that is asked for.
-pub(super) fn skip(query: &str) -> usize {
-    skip_token(query).unwrap_or(0)
-}
-
-/// What a link to a page tells, also one that leads back to the first; none where a client has made up the URL.
-fn skip_token(query: &str) -> Option<usize> {
-    form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == "$skip")
-        .and_then(|(_, value)| value.parse().ok())
-}
-
 fn authenticated(
     shared: &Shared,
     claims: Result<Claims, &'static str>,
@@ -171,75 +134,6 @@ fn authenticated(
     }
 }
 
-impl Path {
-    fn parse(path: &str) -> Option<Self> {
-        let path = percent_decoded(path)?;
-        let (version, rest) = path.strip_prefix('/')?.split_once('/')?;
-        let call = rest.strip_prefix("communications/callRecords/")?;
-        let (function, arguments) = call.strip_suffix(')')?.split_once('(')?;
-        Some(Self {
-            version: match version {
-                "v1.0" => Version::V1,
-                "beta" => Version::Beta,
-                _ => return None,
-            },
-            function: function.to_owned(),
-            arguments: arguments.to_owned(),
-        })
-    }
-}
-
-type Window<'a> = (DateTime<Utc>, DateTime<Utc>, (&'a str, &'a str));
-
-/// The two times. The links to further pages name them otherwise, as in the documentation's examples, so that a client
-/// that builds such a link itself is found out.
-fn arguments(arguments: &str, is_further_page: bool) -> Result<Window<'_>, String> {
-    let names = if is_further_page {
-        ["from=", "to="]
-    } else {
-        ["fromDateTime=", "toDateTime="]
-    };
-    let (first, second) = arguments.split_once(',').ok_or_else(|| {
-        format!("The function takes the parameters fromDateTime and toDateTime, not '{arguments}'.")
-    })?;
-    let mut times = [DateTime::UNIX_EPOCH; 2];
-    let mut literals = [""; 2];
-    for (index, (argument, name)) in [first, second].into_iter().zip(names).enumerate() {
-        let literal = argument
-            .strip_prefix(name)
-            .ok_or_else(|| format!("The parameter '{argument}' of the function is not {name}…"))?;
-        let position = name.len() + index * (first.len() + 1);
-        if literal.is_empty() {
-            return Err(format!(
-                "Expression expected at position {position} in '{arguments}'."
-            ));
-        }
-        times[index] = time(literal).ok_or_else(|| {
-            format!("Unrecognized 'Edm.DateTimeOffset' literal '{literal}' at '{position}' in '{arguments}'.")
-        })?;
-        literals[index] = literal;
-    }
-    if times[1] < times[0] {
-        return Err("toDateTime is before fromDateTime.".to_owned());
-    }
-    Ok((times[0], times[1], (literals[0], literals[1])))
-}
-
-/// A date, which is its first moment, or a time of day with zone and at most seven decimals.
-fn time(literal: &str) -> Option<DateTime<Utc>> {
-    if let Ok(date) = NaiveDate::parse_from_str(literal, "%Y-%m-%d") {
-        return (literal.len() == 10).then(|| date.and_time(NaiveTime::MIN).and_utc());
-    }
-    let decimals = literal.split_once('.').map_or(0, |(_, rest)| {
-        rest.bytes().take_while(u8::is_ascii_digit).count()
-    });
-    let has_t = literal.as_bytes().get(10) == Some(&b'T');
-    DateTime::parse_from_rfc3339(literal)
-        .ok()
-        .filter(|_| has_t && decimals <= 7)
-        .map(|time| time.to_utc())
-}
-
 fn end_of_second(time: DateTime<Utc>) -> DateTime<Utc> {
     time + TimeDelta::nanoseconds(999_999_999 - i64::from(time.timestamp_subsec_nanos()))
 }
@@ -249,28 +143,23 @@ fn page(shared: &Shared, tenant: &Tenant, query: &Query<'_>, fault: Option<&Faul
         Some(Fault::RepeatRows(rows)) => query.skip.min(*rows),
         _ => 0,
     };
-    let (mut rows, has_more) = tenant.world.dialout(
-        query.from,
-        query.to,
-        query.skip - early,
-        shared.page_size + early,
-    );
+    let (mut rows, has_more) = rows(tenant, query, query.skip - early, shared.page_size + early);
     if let Some(Fault::BadRow { at, json }) = fault {
         rows.insert((*at).min(rows.len()), json.clone());
     }
     if fault == Some(&Fault::DuplicateKeys) {
         for row in &mut rows {
-            *row = row.replacen('{', "{\"totalCallCharge\":0.01,", 1);
+            row.insert_str(1, query.function.doubled_field());
         }
     }
-    let version = match query.version {
-        Version::V1 => "v1.0",
-        Version::Beta => "beta",
-    };
+    let version = query.version.segment();
+    let [from, to] = query.function.link_parameters();
     let link_to = |skip: usize| {
         format!(
-            "/{version}/communications/callRecords/{}(from={},to={})?$skip={skip}",
-            query.function, query.literals.0, query.literals.1
+            "/{version}/communications/callRecords/{}({from}{},{to}{})?$skip={skip}",
+            query.function.name(),
+            query.literals.0,
+            query.literals.1
         )
     };
     let following = link_to(query.skip + shared.page_size);
@@ -288,7 +177,7 @@ fn page(shared: &Shared, tenant: &Tenant, query: &Query<'_>, fault: Option<&Faul
     let mut page = format!(
         "{{\"@odata.context\":\"{}/{version}/$metadata#Collection(microsoft.graph.callRecords.{})\",\"@odata.count\":{},",
         shared.origin,
-        query.row_type,
+        query.function.row_type(),
         rows.len()
     );
     if let Some(next) = next {
@@ -307,6 +196,31 @@ fn page(shared: &Shared, tenant: &Tenant, query: &Query<'_>, fault: Option<&Faul
     Reply::new(200, JSON, bytes)
 }
 
+/// Some rows of what is asked for, and whether more follow.
+fn rows(tenant: &Tenant, query: &Query<'_>, skip: usize, take: usize) -> (Vec<String>, bool) {
+    let (version, logs) = (query.version, &tenant.logs);
+    let page = |has_end: bool| log::Page {
+        from: query.from,
+        to: query.to,
+        has_end,
+        now: query.now,
+        skip,
+        take,
+    };
+    match query.function {
+        Function::Dialout => {
+            // What has not happened yet is in no report. To the end of the second, so that the pages of a report that
+            // are asked for within it belong together.
+            let to = query.to.min(end_of_second(query.now));
+            tenant.world.dialout(query.from, to, skip, take)
+        }
+        Function::Calls => logs.calls.page(version, &page(true)),
+        Function::DirectRouting => logs.direct_routing.page(version, &page(false)),
+        Function::Messages => logs.messages.page(version, &page(true)),
+        Function::Blocks => logs.blocks.page(version, &page(true)),
+    }
+}
+
 /// Puts two bytes that are no UTF-8 into the first name.
 fn spoil(page: &mut Vec<u8>) {
     let name = b"\"userPrincipalName\":\"";
@@ -316,56 +230,5 @@ fn spoil(page: &mut Vec<u8>) {
     }
 }
 
-/// `None` where a percent sign is not followed by two hexadecimal digits or the bytes are no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(if byte == b'%' {
-            let digits = [bytes.next()?, bytes.next()?];
-            u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(decoded).ok()
-}
-
 /// From the least privileged.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
-
-#[cfg(test)]
-mod unit_tests {
-    use super::*;
-
-    #[test]
-    fn times_by_table() {
-        let check = |literal: &str, expected: Option<&str>| {
-            assert_eq!(
-                time(literal),
-                expected.map(|text| text.parse().unwrap()),
-                "{literal}"
-            );
-        };
-        check("2026-11-01", Some("2026-11-01T00:00:00Z"));
-        check("2026-11-01T12:34:56Z", Some("2026-11-01T12:34:56Z"));
-        check(
-            "2026-11-01T12:34:56.1234567Z",
-            Some("2026-11-01T12:34:56.1234567Z"),
-        );
-        check("2026-11-01T12:34:56+01:00", Some("2026-11-01T11:34:56Z"));
-        for bad in [
-            "",
-            "2026-11-1",
-            "2026-02-29",
-            "'2026-11-01'",
-            "2026-11-01T12:34:56",
-            "2026-11-01 12:34:56Z",
-            "2026-11-01T12:34:56.12345678Z",
-            "2026-11-01T25:00:00Z",
-            "now",
-        ] {
-            check(bad, None);
-        }
-    }
-}

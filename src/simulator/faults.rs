@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::scenario::mixed;
+use super::address::percent_decoded;
+
+pub use super::spontaneous::Spontaneous;
 
 /// Something that goes wrong with one request.
 ///
@@ -104,19 +106,7 @@ pub struct When {
     moment: Moment,
     left: Option<u32>,
     tenant: Option<String>,
-}
-
-/// Faults that come without being asked for, as in a demo: the same for the same number of requests before.
-///
-/// Never two in a row, so that a client that tries again always gets on.
-#[derive(Clone, Copy, Debug)]
-pub struct Spontaneous {
-    /// Another seed, other moments.
-    pub seed: u64,
-    /// One of so many requests to Graph gets a 429 with `Retry-After: 1`; none where it is less than 2.
-    pub throttle_one_in: u32,
-    /// One of so many requests to Graph finds its token expired; none where it is less than 2.
-    pub expire_one_in: u32,
+    text: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +123,8 @@ pub(super) struct Occasion<'a> {
     /// Of a request to Graph, from 1.
     pub(super) page: Option<usize>,
     pub(super) tenant: Option<&'a str>,
+    /// Path and query, as they came.
+    pub(super) path: &'a str,
 }
 
 #[derive(Debug, Default)]
@@ -209,11 +201,21 @@ impl When {
         }
     }
 
+    /// Only those whose path and query have this text once percent signs are decoded: a function's name, `=2026-11-05`, …
+    #[must_use]
+    pub fn asking(self, text: &str) -> Self {
+        Self {
+            text: Some(text.to_owned()),
+            ..self
+        }
+    }
+
     fn at(moment: Moment) -> Self {
         Self {
             moment,
             left: Some(1),
             tenant: None,
+            text: None,
         }
     }
 
@@ -228,32 +230,10 @@ impl When {
             None => true,
             tenant => tenant.as_deref() == occasion.tenant,
         };
-        moment && tenant && self.left != Some(0)
-    }
-}
-
-impl Spontaneous {
-    /// What befalls the request to Graph with this number.
-    pub(super) fn fault(self, number: u64) -> Option<Fault> {
-        let due = self.due(number)?;
-        // Two blocks of different length can fall on neighbours: the second waits for its next block.
-        let neighbour = number.checked_sub(1).and_then(|before| self.due(before));
-        neighbour.is_none().then_some(due)
-    }
-
-    fn due(self, number: u64) -> Option<Fault> {
-        let falls = |one_in: u32, salt: u64| {
-            let one_in = u64::from(one_in);
-            one_in >= 2
-                && number % one_in == mixed(self.seed ^ mixed(number / one_in + salt)) % one_in
-        };
-        if falls(self.throttle_one_in, 1 << 40) {
-            Some(Fault::throttle("1"))
-        } else if falls(self.expire_one_in, 2 << 40) {
-            Some(Fault::ExpireToken)
-        } else {
-            None
-        }
+        let text = self.text.as_ref().is_none_or(|text| {
+            percent_decoded(occasion.path).is_some_and(|path| path.contains(text))
+        });
+        moment && tenant && text && self.left != Some(0)
     }
 }
 
@@ -288,14 +268,17 @@ mod tests {
     const TOKEN: Occasion<'_> = Occasion {
         page: None,
         tenant: Some("a"),
+        path: "/a/oauth2/v2.0/token",
     };
     const FIRST_PAGE: Occasion<'_> = Occasion {
         page: Some(1),
         tenant: Some("a"),
+        path: "/beta/communications/callRecords/getSmsLog(fromDateTime=2026-11-01T00%3A00%3A00Z)",
     };
     const SECOND_PAGE_OF_B: Occasion<'_> = Occasion {
         page: Some(2),
         tenant: Some("b"),
+        path: "/v1.0/communications/callRecords/getPstnCalls(from=2026-11-01)?$skip=1000",
     };
 
     #[test]
@@ -328,6 +311,14 @@ mod tests {
             When::graph().tenant("b").always(),
             [false, false, true, false, false, true],
         );
+        check(
+            When::graph().asking("getSmsLog").always(),
+            [false, true, false, false, true, false],
+        );
+        check(
+            When::any().asking("T00:00:00Z"),
+            [false, true, false, false, false, false],
+        );
     }
 
     #[test]
@@ -336,44 +327,5 @@ mod tests {
         queue.push(When::any().always(), Fault::Html);
         queue.clear();
         assert_eq!(queue.take(TOKEN), None);
-    }
-
-    #[test]
-    fn spontaneous_faults_never_come_twice_in_a_row() {
-        let spontaneous = Spontaneous {
-            seed: 7,
-            throttle_one_in: 5,
-            expire_one_in: 7,
-        };
-        let faults: Vec<_> = (0..10_000)
-            .map(|number| spontaneous.fault(number))
-            .collect();
-        assert!(
-            faults
-                .windows(2)
-                .all(|pair| pair[0].is_none() || pair[1].is_none())
-        );
-        assert!(
-            faults
-                .iter()
-                .flatten()
-                .filter(|fault| **fault == Fault::ExpireToken)
-                .count()
-                > 500
-        );
-        assert!(
-            faults
-                .iter()
-                .flatten()
-                .filter(|fault| **fault != Fault::ExpireToken)
-                .count()
-                > 1_000
-        );
-        assert_eq!(
-            faults,
-            (0..10_000)
-                .map(|number| spontaneous.fault(number))
-                .collect::<Vec<_>>()
-        );
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+
+use super::address::{Function, Path, Version, arguments, skip, skip_token};
 
 /// A request that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,21 @@ pub struct Request {
     pub client_request_id: Option<String>,
     /// The header `User-Agent`.
     pub user_agent: Option<String>,
+}
+
+/// What a request to a function of the call records asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which function.
+    pub function: Function,
+    /// In which version of Graph.
+    pub version: Version,
+    /// Since when.
+    pub from: DateTime<Utc>,
+    /// Until when.
+    pub to: DateTime<Utc>,
+    /// Rows before the page; 0 asks for the first.
+    pub skip: usize,
 }
 
 /// Requests since the start, also those that the journal no longer holds.
@@ -48,6 +66,25 @@ pub(super) enum Kind {
     Token,
     Graph,
     Other,
+}
+
+impl Request {
+    /// What it asks Graph for; nothing where it is another request, or one that cannot be understood.
+    #[must_use]
+    pub fn asked(&self) -> Option<Asked> {
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        let path = Path::parse(path)?;
+        let function = Function::named(&path.function)?;
+        let is_further_page = skip_token(query).is_some();
+        let (from, to, _) = arguments(function, &path.arguments, is_further_page).ok()?;
+        Some(Asked {
+            function,
+            version: path.version,
+            from,
+            to,
+            skip: skip(query),
+        })
+    }
 }
 
 impl Journal {

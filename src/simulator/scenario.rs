@@ -6,8 +6,9 @@
 //! call's price depend on all calls before it, and two windows would no longer add up to the one that they tile.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use uuid::Builder;
 
+use super::dice::{Dice, mixed};
+use super::people::{ABROAD, BUSYNESS_OF_A_WEEK, INCLUDED, Person, Tariff};
 use super::world::{Charge, Expected, Row};
 
 /// What a [`Company`] is made from.
@@ -24,37 +25,10 @@ pub struct Scenario {
 /// A company: its people, and by them all the calls that it ever makes.
 #[derive(Debug)]
 pub struct Company {
-    scenario: Scenario,
-    people: Vec<Person>,
-    activity: u64,
-}
-
-#[derive(Debug)]
-struct Person {
-    id: String,
-    principal_name: String,
-    display_name: String,
-    country: &'static Country,
-    /// Share in the company's calls, relative to the others'.
-    activity: u32,
-    /// How many of a hundred calls go abroad.
-    abroad: u32,
-    seed: u64,
-}
-
-#[derive(Debug)]
-struct Country {
-    code: &'static str,
-    currency: &'static str,
-    minutes_east: i64,
-    tariff: Tariff,
-}
-
-/// Ten-thousandths of the currency's unit.
-#[derive(Clone, Copy, Debug)]
-struct Tariff {
-    per_started_minute: u32,
-    per_connection: u32,
+    pub(super) scenario: Scenario,
+    pub(super) people: Vec<Person>,
+    /// The activity of each person and all before.
+    activity: Vec<u64>,
 }
 
 struct Call {
@@ -84,11 +58,27 @@ impl Company {
         let people: Vec<Person> = (0..scenario.users)
             .map(|number| Person::hire(scenario.seed, number))
             .collect();
+        let sums = people.iter().scan(0, |sum, person| {
+            *sum += u64::from(person.activity);
+            Some(*sum)
+        });
         Self {
             scenario,
-            activity: people.iter().map(|person| u64::from(person.activity)).sum(),
+            activity: sums.collect(),
             people,
         }
+    }
+
+    /// Someone, the active more often than others.
+    ///
+    /// # Panics
+    /// Where nobody works here.
+    pub(super) fn anyone(&self, dice: &mut Dice) -> &Person {
+        let lot = dice.roll() % self.total_activity();
+        &self.people[self
+            .activity
+            .partition_point(|sum| *sum <= lot)
+            .min(self.people.len() - 1)]
     }
 
     /// The dial-out report of the calls that start from `from` to `to`, both inclusive; in the order of the people.
@@ -112,9 +102,9 @@ impl Company {
             for (context, (calls, seconds, charge)) in CONTEXTS.into_iter().zip(contexts) {
                 if calls > 0 {
                     let row = Row {
-                        user_id: &person.id,
-                        principal_name: &person.principal_name,
-                        display_name: &person.display_name,
+                        user_id: &person.user.id,
+                        principal_name: &person.user.principal_name,
+                        display_name: &person.user.display_name,
                         location: person.country.code,
                         context,
                         currency: person.country.currency,
@@ -158,6 +148,10 @@ impl Company {
         expected
     }
 
+    fn total_activity(&self) -> u64 {
+        self.activity.last().map_or(1, |sum| (*sum).max(1))
+    }
+
     /// The calls that the person starts in an hour since 1970.
     fn calls(&self, person: &Person, hour: i64) -> impl Iterator<Item = Call> {
         let mut dice = Dice(person.seed ^ mixed(hour.cast_unsigned()));
@@ -166,70 +160,12 @@ impl Company {
             * person.country.busyness(hour)
             * 168
             * MILLION
-            / (self.activity.max(1) * BUSYNESS_OF_A_WEEK);
+            / (self.total_activity() * BUSYNESS_OF_A_WEEK);
         // Between none and twice the mean, and the fraction as a chance.
         let millionths = mean * 2 * u64::from(dice.below(1_000_000)) / MILLION;
         let calls = (millionths + u64::from(dice.below(1_000_000))) / MILLION;
         let (tariff, abroad) = (person.country.tariff, person.abroad);
         (0..calls).map(move |_| Call::make(&mut dice, hour, tariff, abroad))
-    }
-}
-
-impl Person {
-    fn hire(seed: u64, number: u32) -> Self {
-        let mut dice = Dice(mixed(seed) ^ mixed(u64::from(number) << 32));
-        // A step without a common divisor with the number of names meets every name before any comes again.
-        let names = FIRST_NAMES.len() * LAST_NAMES.len();
-        let nth = usize::try_from(number).expect("at least 32 bits");
-        let name = (nth * 371 + usize::from(seed.to_le_bytes()[0])) % names;
-        let (first, last) = (
-            FIRST_NAMES[name % FIRST_NAMES.len()],
-            LAST_NAMES[name / FIRST_NAMES.len()],
-        );
-        let namesakes = match nth / names {
-            0 => String::new(),
-            n => (n + 1).to_string(),
-        };
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&dice.roll().to_le_bytes());
-        id[8..].copy_from_slice(&dice.roll().to_le_bytes());
-        Self {
-            id: Builder::from_random_bytes(id).into_uuid().to_string(),
-            principal_name: format!("{}.{}{namesakes}@contoso.com", ascii(first), ascii(last)),
-            display_name: format!("{first} {last}"),
-            country: match dice.below(100) {
-                0..40 => &COUNTRIES[0],
-                40..60 => &COUNTRIES[1],
-                60..80 => &COUNTRIES[2],
-                80..90 => &COUNTRIES[3],
-                _ => &COUNTRIES[4],
-            },
-            activity: match dice.below(100) {
-                0..14 => 0,
-                14..90 => 1 + dice.below(8),
-                _ => 15 + dice.below(25),
-            },
-            abroad: match dice.below(100) {
-                0..45 => 0,
-                45..93 => 2 + dice.below(7),
-                _ => 20 + dice.below(30),
-            },
-            seed: dice.roll(),
-        }
-    }
-}
-
-impl Country {
-    /// How much is dialled in an hour, by the clock on the wall there.
-    fn busyness(&self, hour: i64) -> u64 {
-        let local = (hour * 60 + self.minutes_east).div_euclid(60);
-        // 1970 began on a Thursday.
-        let weekday = (local.div_euclid(24) + 3).rem_euclid(7);
-        match (weekday, local.rem_euclid(24)) {
-            (5.., _) | (_, ..7 | 20..) => BUSYNESS_AT_REST,
-            (_, 7 | 12 | 18..) => BUSYNESS_AT_THE_EDGES,
-            _ => BUSYNESS_AT_WORK,
-        }
     }
 }
 
@@ -264,126 +200,10 @@ impl Call {
     }
 }
 
-/// `SplitMix64`: a few instructions, no state but a number, and the same on every machine for ever, which no crate's
-/// generator promises.
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mixed(self.0)
-    }
-
-    /// From 0 to one less than `bound`.
-    pub(super) fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.roll() % u64::from(bound)).expect("a remainder is below its divisor")
-    }
-}
-
-pub(super) const fn mixed(mut number: u64) -> u64 {
-    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
-}
-
-fn ascii(name: &str) -> String {
-    name.to_lowercase()
-        .replace('ö', "oe")
-        .replace('ü', "ue")
-        .replace(['ë', 'é'], "e")
-        .replace(['\'', ' '], "")
-}
-
 const HOUR: i64 = 3_600;
 const MILLION: u64 = 1_000_000;
 
-const BUSYNESS_AT_WORK: u64 = 12;
-const BUSYNESS_AT_THE_EDGES: u64 = 7;
-const BUSYNESS_AT_REST: u64 = 5;
-/// Nine hours of work and four at the edges on five days, the rest at rest.
-const BUSYNESS_OF_A_WEEK: u64 =
-    45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
-
 const CONTEXTS: [&str; 2] = ["Domestic", "International"];
-
-const COUNTRIES: [Country; 5] = [
-    country("US", "USD", -300, 118, 0),
-    country("GB", "GBP", 0, 96, 50),
-    country("DE", "EUR", 60, 125, 0),
-    country("NL", "EUR", 60, 140, 25),
-    country("IN", "USD", 330, 310, 0),
-];
-
-/// A call within the minutes that the licences include.
-const INCLUDED: Tariff = Tariff {
-    per_started_minute: 0,
-    per_connection: 0,
-};
-
-/// From near to far.
-const ABROAD: [Tariff; 5] = [
-    tariff(255, 0),
-    tariff(610, 50),
-    tariff(1_275, 100),
-    tariff(3_450, 250),
-    tariff(8_200, 700),
-];
-
-const fn country(
-    code: &'static str,
-    currency: &'static str,
-    minutes_east: i64,
-    per_started_minute: u32,
-    per_connection: u32,
-) -> Country {
-    Country {
-        code,
-        currency,
-        minutes_east,
-        tariff: tariff(per_started_minute, per_connection),
-    }
-}
-
-const fn tariff(per_started_minute: u32, per_connection: u32) -> Tariff {
-    Tariff {
-        per_started_minute,
-        per_connection,
-    }
-}
-
-const FIRST_NAMES: [&str; 24] = [
-    "Adele", "Aisha", "Alex", "Anna", "Arjun", "Ben", "Chloé", "Diego", "Emily", "Grady", "Hana",
-    "Isaiah", "Johanna", "Jörg", "Lidia", "Lynne", "Megan", "Miriam", "Nestor", "Patti", "Pradeep",
-    "Ruwini", "Thijs", "Zoë",
-];
-
-const LAST_NAMES: [&str; 25] = [
-    "Archer",
-    "Bakker",
-    "Berger",
-    "Bowen",
-    "Cartwright",
-    "De Vries",
-    "Fischer",
-    "Graham",
-    "Gupta",
-    "Holloway",
-    "Iyer",
-    "Jansen",
-    "Keller",
-    "Langer",
-    "Müller",
-    "Nair",
-    "O'Brien",
-    "Patel",
-    "Perera",
-    "Robbins",
-    "Schröder",
-    "Sherman",
-    "Vance",
-    "Wilber",
-    "Young",
-];
 
 #[cfg(test)]
 mod tests {
@@ -467,7 +287,7 @@ mod tests {
         let names: BTreeMap<_, _> = company
             .people
             .iter()
-            .map(|person| (&person.principal_name, &person.id))
+            .map(|person| (&person.user.principal_name, &person.user.id))
             .collect();
         assert_eq!(names.len(), 2_000);
         assert!(names.keys().all(|name| name.is_ascii()));

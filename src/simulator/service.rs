@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::body::{Body, gzip};
 use super::faults::{ErrorBody, Fault, Occasion};
 use super::journal::{self, Kind};
-use super::{Shared, callrecords, entra};
+use super::{Shared, address, callrecords, entra};
 
 /// An answer before it becomes bytes on a connection.
 pub(super) struct Reply {
@@ -78,8 +78,16 @@ pub(super) async fn answer(
             user_agent: text(&parts.headers, &USER_AGENT).map(str::to_owned),
         },
     );
-    let page = is_graph.then(|| callrecords::skip(query) / shared.page_size + 1);
-    let fault = fault(shared, page, tenant.as_deref(), graph_number);
+    let page = is_graph.then(|| address::skip(query) / shared.page_size + 1);
+    let fault = fault(
+        shared,
+        Occasion {
+            page,
+            tenant: tenant.as_deref(),
+            path: &parts.uri.to_string(),
+        },
+        graph_number,
+    );
     match fault {
         Some(Fault::RefuseConnection) => return Err(Unanswered),
         Some(Fault::StallHead) => future::pending().await,
@@ -109,15 +117,12 @@ pub(super) async fn answer(
 }
 
 /// The fault that befalls a request: one that waits for it, else one that comes by itself.
-fn fault(
-    shared: &Shared,
-    page: Option<usize>,
-    tenant: Option<&str>,
-    graph_number: u64,
-) -> Option<Fault> {
-    let waiting = shared.faults().take(Occasion { page, tenant });
+fn fault(shared: &Shared, occasion: Occasion<'_>, graph_number: u64) -> Option<Fault> {
+    let waiting = shared.faults().take(occasion);
     waiting.or_else(|| {
-        page.and(shared.spontaneous)
+        occasion
+            .page
+            .and(shared.spontaneous)
             .and_then(|spontaneous| spontaneous.fault(graph_number))
     })
 }

@@ -1,0 +1,231 @@
+//! Who works in a believable company, where, and what calls cost there.
+
+use std::sync::Arc;
+
+use super::dice::{Dice, mixed};
+
+/// An account, as rows name it. Clones share the texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The object id in Entra, a GUID.
+    pub id: Arc<str>,
+    /// The user principal name.
+    pub principal_name: Arc<str>,
+    /// What people read.
+    pub display_name: Arc<str>,
+}
+
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) user: User,
+    pub(super) country: &'static Country,
+    /// Share in the company's calls, relative to the others'.
+    pub(super) activity: u32,
+    /// How many of a hundred calls go abroad.
+    pub(super) abroad: u32,
+    pub(super) seed: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Country {
+    pub(super) code: &'static str,
+    /// As the logs spell it.
+    pub(super) name: &'static str,
+    /// What its telephone numbers begin with.
+    pub(super) calling_code: &'static str,
+    pub(super) currency: &'static str,
+    pub(super) minutes_east: i64,
+    pub(super) tariff: Tariff,
+}
+
+/// Ten-thousandths of the currency's unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tariff {
+    pub(super) per_started_minute: u32,
+    pub(super) per_connection: u32,
+}
+
+impl User {
+    /// An account whose texts follow from a number.
+    #[must_use]
+    pub fn numbered(number: u32) -> Self {
+        Self {
+            id: format!("00000000-0000-4000-8000-{number:012}").into(),
+            principal_name: format!("user{number}@contoso.com").into(),
+            display_name: format!("User {number}").into(),
+        }
+    }
+}
+
+impl Person {
+    pub(super) fn hire(seed: u64, number: u32) -> Self {
+        let mut dice = Dice(mixed(seed) ^ mixed(u64::from(number) << 32));
+        // A step without a common divisor with the number of names meets every name before any comes again.
+        let names = FIRST_NAMES.len() * LAST_NAMES.len();
+        let nth = usize::try_from(number).expect("at least 32 bits");
+        let name = (nth * 371 + usize::from(seed.to_le_bytes()[0])) % names;
+        let (first, last) = (
+            FIRST_NAMES[name % FIRST_NAMES.len()],
+            LAST_NAMES[name / FIRST_NAMES.len()],
+        );
+        let namesakes = match nth / names {
+            0 => String::new(),
+            n => (n + 1).to_string(),
+        };
+        Self {
+            user: User {
+                id: dice.id().to_string().into(),
+                principal_name: format!("{}.{}{namesakes}@contoso.com", ascii(first), ascii(last))
+                    .into(),
+                display_name: format!("{first} {last}").into(),
+            },
+            country: match dice.below(100) {
+                0..40 => &COUNTRIES[0],
+                40..60 => &COUNTRIES[1],
+                60..80 => &COUNTRIES[2],
+                80..90 => &COUNTRIES[3],
+                _ => &COUNTRIES[4],
+            },
+            activity: match dice.below(100) {
+                0..14 => 0,
+                14..90 => 1 + dice.below(8),
+                _ => 15 + dice.below(25),
+            },
+            abroad: match dice.below(100) {
+                0..45 => 0,
+                45..93 => 2 + dice.below(7),
+                _ => 20 + dice.below(30),
+            },
+            seed: dice.roll(),
+        }
+    }
+}
+
+impl Country {
+    /// How much is dialled in an hour, by the clock on the wall there.
+    pub(super) fn busyness(&self, hour: i64) -> u64 {
+        let local = (hour * 60 + self.minutes_east).div_euclid(60);
+        // 1970 began on a Thursday.
+        let weekday = (local.div_euclid(24) + 3).rem_euclid(7);
+        match (weekday, local.rem_euclid(24)) {
+            (5.., _) | (_, ..7 | 20..) => BUSYNESS_AT_REST,
+            (_, 7 | 12 | 18..) => BUSYNESS_AT_THE_EDGES,
+            _ => BUSYNESS_AT_WORK,
+        }
+    }
+}
+
+pub(super) const fn tariff(per_started_minute: u32, per_connection: u32) -> Tariff {
+    Tariff {
+        per_started_minute,
+        per_connection,
+    }
+}
+
+fn ascii(name: &str) -> String {
+    name.to_lowercase()
+        .replace('ö', "oe")
+        .replace('ü', "ue")
+        .replace(['ë', 'é'], "e")
+        .replace(['\'', ' '], "")
+}
+
+const BUSYNESS_AT_WORK: u64 = 12;
+const BUSYNESS_AT_THE_EDGES: u64 = 7;
+const BUSYNESS_AT_REST: u64 = 5;
+/// Nine hours of work and four at the edges on five days, the rest at rest.
+pub(super) const BUSYNESS_OF_A_WEEK: u64 =
+    45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
+
+/// Where the people of a company work.
+pub(super) const COUNTRIES: [Country; 5] = [
+    Country {
+        code: "US",
+        name: "United States",
+        calling_code: "+1",
+        currency: "USD",
+        minutes_east: -300,
+        tariff: tariff(118, 0),
+    },
+    Country {
+        code: "GB",
+        name: "United Kingdom",
+        calling_code: "+44",
+        currency: "GBP",
+        minutes_east: 0,
+        tariff: tariff(96, 50),
+    },
+    Country {
+        code: "DE",
+        name: "Germany",
+        calling_code: "+49",
+        currency: "EUR",
+        minutes_east: 60,
+        tariff: tariff(125, 0),
+    },
+    Country {
+        code: "NL",
+        name: "Netherlands",
+        calling_code: "+31",
+        currency: "EUR",
+        minutes_east: 60,
+        tariff: tariff(140, 25),
+    },
+    Country {
+        code: "IN",
+        name: "India",
+        calling_code: "+91",
+        currency: "USD",
+        minutes_east: 330,
+        tariff: tariff(310, 0),
+    },
+];
+
+/// A call within the minutes that the licences include.
+pub(super) const INCLUDED: Tariff = Tariff {
+    per_started_minute: 0,
+    per_connection: 0,
+};
+
+/// Prices of other countries, from near to far.
+pub(super) const ABROAD: [Tariff; 5] = [
+    tariff(255, 0),
+    tariff(610, 50),
+    tariff(1_275, 100),
+    tariff(3_450, 250),
+    tariff(8_200, 700),
+];
+
+const FIRST_NAMES: [&str; 24] = [
+    "Adele", "Aisha", "Alex", "Anna", "Arjun", "Ben", "Chloé", "Diego", "Emily", "Grady", "Hana",
+    "Isaiah", "Johanna", "Jörg", "Lidia", "Lynne", "Megan", "Miriam", "Nestor", "Patti", "Pradeep",
+    "Ruwini", "Thijs", "Zoë",
+];
+
+const LAST_NAMES: [&str; 25] = [
+    "Archer",
+    "Bakker",
+    "Berger",
+    "Bowen",
+    "Cartwright",
+    "De Vries",
+    "Fischer",
+    "Graham",
+    "Gupta",
+    "Holloway",
+    "Iyer",
+    "Jansen",
+    "Keller",
+    "Langer",
+    "Müller",
+    "Nair",
+    "O'Brien",
+    "Patel",
+    "Perera",
+    "Robbins",
+    "Schröder",
+    "Sherman",
+    "Vance",
+    "Wilber",
+    "Young",
+];

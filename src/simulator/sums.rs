@@ -1,0 +1,111 @@
+//! What the rows of a log add up to, in the plainest way: the oracle of tests and benches.
+
+use std::collections::BTreeMap;
+
+use super::world::Charge;
+
+/// Totals of rows, by all that a report may tell them apart by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sums {
+    labels: &'static [&'static str],
+    sums: BTreeMap<Vec<String>, Amounts>,
+}
+
+/// Totals of some rows; what their kind does not have stays 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// How many there are.
+    pub rows: u64,
+    /// Their length.
+    pub seconds: u64,
+    /// Units of messages.
+    pub units: u64,
+    /// Ten-thousandths of the currency's unit.
+    pub charge: i128,
+    /// Ten-thousandths of the currency's unit.
+    pub connection_charge: i128,
+}
+
+impl Sums {
+    pub(super) fn new(labels: &'static [&'static str]) -> Self {
+        Self {
+            labels,
+            sums: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, labels: Vec<String>, amounts: Amounts) {
+        self.sums.entry(labels).or_default().add(amounts);
+    }
+
+    /// The names of the labels, in the order of the values in the keys.
+    #[must_use]
+    pub fn labels(&self) -> &'static [&'static str] {
+        self.labels
+    }
+
+    /// By the values of all labels.
+    #[must_use]
+    pub fn all(&self) -> &BTreeMap<Vec<String>, Amounts> {
+        &self.sums
+    }
+
+    /// By the values of some labels, in the order asked for.
+    ///
+    /// # Panics
+    /// Where the log has no such label.
+    #[must_use]
+    pub fn by(&self, labels: &[&str]) -> BTreeMap<Vec<String>, Amounts> {
+        let places: Vec<usize> = labels
+            .iter()
+            .map(|label| {
+                self.labels
+                    .iter()
+                    .position(|name| name == label)
+                    .expect("the caller names labels of the log")
+            })
+            .collect();
+        let mut by: BTreeMap<Vec<String>, Amounts> = BTreeMap::new();
+        for (values, amounts) in &self.sums {
+            let key = places.iter().map(|place| values[*place].clone()).collect();
+            by.entry(key).or_default().add(*amounts);
+        }
+        by
+    }
+
+    /// Over all rows. Of money this is a sum over currencies, so only good for comparing.
+    #[must_use]
+    pub fn total(&self) -> Amounts {
+        let mut total = Amounts::default();
+        for amounts in self.sums.values() {
+            total.add(*amounts);
+        }
+        total
+    }
+}
+
+impl Amounts {
+    /// One row of so many seconds.
+    pub(super) fn row(seconds: u32) -> Self {
+        Self {
+            rows: 1,
+            seconds: u64::from(seconds),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn charged(self, charge: Option<Charge>) -> Self {
+        Self {
+            charge: charge.map_or(0, |charge| i128::from(charge.0)),
+            ..self
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.seconds += other.seconds;
+        self.units += other.units;
+        self.charge += other.charge;
+        self.connection_charge += other.connection_charge;
+    }
+}
