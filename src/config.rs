@@ -46,6 +46,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// What may be spent, each with a name of its own.
     pub budgets: Vec<Budget>,
+    /// The folder in which reports are kept over a restart, if they are.
+    pub storage: Option<PathBuf>,
 }
 
 /// When Graph is asked.
@@ -55,6 +57,8 @@ pub struct Poll {
     pub interval: Duration,
     /// One report of one tenant, all pages and retries.
     pub timeout: Duration,
+    /// How old a report may be that is served, longer than the interval; any age where there is none.
+    pub max_age: Option<Duration>,
 }
 
 /// What a billing period is.
@@ -227,6 +231,7 @@ impl Config {
             reports: vec![ReportKind::Dialout],
             tenants: vec![tenant],
             budgets: Vec::new(),
+            storage: None,
         }
     }
 
@@ -250,6 +255,7 @@ impl Default for Poll {
         Self {
             interval: Duration::from_hours(1),
             timeout: Duration::from_mins(5),
+            max_age: None,
         }
     }
 }

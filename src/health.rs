@@ -99,6 +99,9 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
     "When the credential expires, as Unix time: of a certificate its notAfter, of a secret what the configuration says.",
 );
 
+/// Those that say what period a report's numbers belong to.
+pub(crate) const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
+
 impl Health {
     pub(crate) fn samples(&self, tenant: Option<&str>, report: ReportKind) -> Vec<Samples> {
         let labels = labels(tenant, Some(report));

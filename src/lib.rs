@@ -45,6 +45,7 @@ pub mod exposition;
 mod gzip;
 mod health;
 pub mod snapshot;
+mod storage;
 pub mod telemetry;
 
 pub mod poller;

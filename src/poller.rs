@@ -8,7 +8,9 @@
 
 pub(crate) mod fleet;
 mod previous;
+mod restart;
 
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +35,7 @@ use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 use crate::snapshot::{Failure, Key, Publisher, State, Summary};
+use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
 use previous::Previous;
@@ -79,6 +82,19 @@ pub struct Plan {
     pub budgets: Vec<(ReportKind, Budget)>,
     /// When the credential expires, where the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
+    /// How old a report may be that is served; any age where there is none.
+    pub max_age: Option<TimeDelta>,
+    /// Where reports are kept over a restart, if they are.
+    pub(crate) storage: Option<Storage>,
+}
+
+/// Where the reports of a tenant are kept over a restart.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) folder: PathBuf,
+    /// What the names of its files begin with.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
 }
 
 /// Polls one tenant for as long as it is not dropped.
@@ -101,6 +117,9 @@ pub(crate) struct Memory {
     previous: Previous,
     /// Of a log, the days that need not be asked for again.
     ledgers: Ledgers,
+    /// The newest complete report is too old to be served.
+    expired: bool,
+    next_poll: Option<DateTime<Utc>>,
     /// The configuration has changed so that nothing of this may be published any more.
     retired: bool,
 }
@@ -139,21 +158,22 @@ impl Poller {
         shared: Shared,
         memories: &[SharedMemory],
     ) -> Self {
+        let mut poller = Self {
+            plan,
+            graph,
+            shared,
+            memories: Vec::new(),
+        };
         let remembered = |&report: &ReportKind| {
             memories
                 .iter()
                 .find(|memory| lock(memory).report == report)
-                .map_or_else(|| Memory::new(report), Arc::clone)
+                .map_or_else(|| poller.remembered_or_new(report), Arc::clone)
         };
-        let memories = plan.reports.iter().map(remembered).collect();
-        let poller = Self {
-            plan,
-            graph,
-            shared,
-            memories,
-        };
+        poller.memories = poller.plan.reports.iter().map(remembered).collect();
+        poller.expire();
         for memory in &poller.memories {
-            poller.publish(&lock(memory), None);
+            poller.publish(&lock(memory));
         }
         poller
     }
@@ -229,14 +249,19 @@ impl Poller {
             }
             // Counted first, so that what is published with the numbers counts their requests too.
             drop(tally);
-            self.publish(&memory, Some(self.due(tick, period)));
+            memory.next_poll = Some(self.due(tick, period));
+            self.publish(&memory);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.has_previous();
-            succeeded && time_left && wanted && memory.previous.is_due(begun)
+            succeeded.then(|| time_left && wanted && memory.previous.is_due(begun))
+        };
+        let Some(previous_is_due) = previous_is_due else {
+            return;
         };
         if previous_is_due {
             self.poll_previous(memory, period, tick).await;
         }
+        self.keep(memory).await;
     }
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
@@ -270,7 +295,8 @@ impl Poller {
             }
         }
         drop(tally);
-        self.publish(&memory, Some(self.due(tick, current)));
+        memory.next_poll = Some(self.due(tick, current));
+        self.publish(&memory);
     }
 
     /// When the next poll is due, by the wall clock.
@@ -384,7 +410,7 @@ impl Poller {
         })
     }
 
-    fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
+    fn publish(&self, memory: &Memory) {
         if memory.retired {
             return;
         }
@@ -395,18 +421,23 @@ impl Poller {
             report: memory.report,
             last_attempt: memory.health.last_attempt,
             last_success: memory.health.last_success,
-            next_poll,
+            next_poll: memory.next_poll,
             failure: memory.failure.clone(),
-            summary: memory.summary.clone(),
+            summary: memory.summary.clone().filter(|_| !memory.expired),
+            expired: memory.expired,
         };
         let key = Key {
             tenant: self.plan.tenant.clone(),
             report: Some(memory.report),
         };
+        let current = if memory.expired {
+            &[]
+        } else {
+            memory.current.as_slice()
+        };
         publisher.update(
             key,
-            memory
-                .current
+            current
                 .iter()
                 .cloned()
                 .chain(memory.previous.samples())
@@ -435,6 +466,27 @@ impl Poller {
         );
     }
 
+    /// Stops serving what has become too old.
+    fn expire(&self) {
+        let Some(max_age) = self.plan.max_age else {
+            return;
+        };
+        let now = self.shared.clock.now();
+        for memory in &self.memories {
+            let mut memory = lock(memory);
+            let too_old = |last: DateTime<Utc>| now - last > max_age;
+            if !memory.expired && memory.health.last_success.is_some_and(too_old) {
+                memory.expired = true;
+                tracing::warn!(
+                    tenant = self.plan.tenant.as_deref(),
+                    report = memory.report.as_str(),
+                    "the newest complete report is older than poll.max_age and no longer served"
+                );
+                self.publish(&memory);
+            }
+        }
+    }
+
     /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
     fn next_tick(&self, started: Instant) -> Instant {
         let first = started + self.plan.phase;
@@ -450,6 +502,7 @@ impl Poller {
     /// Until the tick or the end of the period, whichever comes first by its own clock.
     async fn sleep_until(&self, tick: Instant, period_end: DateTime<Utc>) {
         loop {
+            self.expire();
             let now = Instant::now();
             let boundary = (period_end - self.shared.clock.now())
                 .to_std()
@@ -483,6 +536,8 @@ impl Memory {
             current: Vec::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
+            expired: false,
+            next_poll: None,
             retired: false,
         }))
     }
@@ -522,6 +577,7 @@ impl Memory {
         tenant: Option<&str>,
     ) {
         self.health.last_success = Some(begun);
+        self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();
         self.health.folded = rendered.folded;

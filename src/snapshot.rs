@@ -69,8 +69,10 @@ pub struct State {
     pub next_poll: Option<DateTime<Utc>>,
     /// Why the newest poll failed; none where it succeeded.
     pub failure: Option<Failure>,
-    /// The newest complete report in brief.
+    /// The newest complete report in brief, where it is served.
     pub summary: Option<Arc<Summary>>,
+    /// Whether the newest complete report is too old to be served.
+    pub expired: bool,
 }
 
 /// A failed poll, as told to people.
@@ -159,6 +161,12 @@ impl Snapshot {
         }
         if self.states.iter().any(|state| state.summary.is_some()) {
             return Ok(());
+        }
+        if let Some(expired) = self.states.iter().find(|state| state.expired) {
+            return Err(format!(
+                "no report is young enough to be served; {} is older than poll.max_age",
+                name(expired)
+            ));
         }
         match self
             .states

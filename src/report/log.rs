@@ -35,7 +35,7 @@ use crate::period::{EndBound, Window};
 
 use totals::{Id, Values};
 
-pub(crate) use ledger::Ledgers;
+pub(crate) use ledger::{Ledgers, SavedLedger};
 pub(crate) use render::render;
 pub(crate) use totals::Totals;
 

@@ -170,6 +170,7 @@ fn readiness_by_table() {
         };
         State {
             summary: Some(Arc::new(summary)),
+            expired: false,
             ..tried(tenant)
         }
     };
@@ -217,6 +218,7 @@ fn state(tenant: &str) -> State {
         next_poll: None,
         failure: None,
         summary: None,
+        expired: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use ring::digest;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
@@ -107,6 +108,64 @@ impl Totals {
     /// By budget, in the order of the lens that the rows were seen by.
     pub(super) fn spent(&self) -> &[Sum] {
         &self.spent
+    }
+}
+
+/// Totals, as they are kept for the next process.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedTotals {
+    words: Vec<String>,
+    series: Vec<(Labels, [(String, String); MONEY_MAX], [i64; COUNTS_MAX])>,
+    spent: Vec<(String, String)>,
+    rows: u64,
+    overlapping: u64,
+}
+
+impl Totals {
+    /// What to keep.
+    pub(crate) fn save(&self) -> SavedTotals {
+        let words = (0..).take(self.words.count());
+        SavedTotals {
+            words: words.map(|word| self.words.text(word).to_owned()).collect(),
+            series: self
+                .series
+                .iter()
+                .map(|(labels, values)| (*labels, values.money.map(Sum::parts), values.counts))
+                .collect(),
+            spent: self.spent.iter().map(|sum| sum.parts()).collect(),
+            rows: self.rows,
+            overlapping: self.overlapping,
+        }
+    }
+
+    /// What was kept; none where it does not fit together.
+    pub(super) fn restore(saved: SavedTotals, budgets: usize) -> Option<Self> {
+        let sum = |(whole, fraction): &(String, String)| Sum::from_parts(whole, fraction);
+        let spent: Vec<Sum> = saved.spent.iter().map(sum).collect::<Option<_>>()?;
+        let mut totals = Self {
+            rows: saved.rows,
+            overlapping: saved.overlapping,
+            ..Self::new(budgets)
+        };
+        for (number, word) in (0..).zip(&saved.words) {
+            (totals.words.intern(word) == number).then_some(())?;
+        }
+        for (labels, money, counts) in saved.series {
+            let known = labels
+                .iter()
+                .all(|&word| (word as usize) < saved.words.len());
+            let [first, second] = &money;
+            let money = [sum(first)?, sum(second)?];
+            known.then_some(())?;
+            totals
+                .series
+                .insert(labels, Values { money, counts })
+                .is_none()
+                .then_some(())?;
+        }
+        totals.spent = spent;
+        (totals.spent.len() == budgets).then_some(totals)
     }
 }
 
