@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
+use crate::healthcheck::HealthcheckError;
 use crate::period::Clock;
 use crate::poller::fleet;
 use crate::poller::{Fleet, FleetError, Shared};
@@ -83,6 +84,9 @@ pub enum Failure {
     /// There are no pseudonyms.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
+    /// The exporter that was asked is not healthy, or not there.
+    #[error(transparent)]
+    Healthcheck(#[from] HealthcheckError),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),

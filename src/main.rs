@@ -9,7 +9,7 @@ use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::{allocator, check, daemon, logging, pseudonym, signals};
+use teams_pstn_exporter::{allocator, check, daemon, healthcheck, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
     allocator::fix_thresholds();
@@ -35,6 +35,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             Ok((demo.load(), Some(demo)))
         })?,
         Some(Command::Check { format }) => return Ok(check::run_alone(&load, *format)?.exit_code()),
+        Some(Command::Healthcheck) => {
+            healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
+        }
         Some(Command::Pseudonym { users }) => {
             pseudonym::write(&load()?, users, &mut std::io::stdout())?;
         }

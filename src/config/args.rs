@@ -99,6 +99,8 @@ pub enum Command {
         #[arg(required = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
         users: Vec<String>,
     },
+    /// Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1
+    Healthcheck,
 }
 
 /// How `check` writes its findings.

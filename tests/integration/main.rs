@@ -17,6 +17,7 @@ mod faults;
 mod fleet;
 mod golden;
 mod harness;
+mod healthcheck;
 mod network;
 mod peers;
 mod privacy;
