@@ -76,7 +76,7 @@ pub enum Failure {
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
     /// The demo has a configuration of its own.
-    #[error("the demo takes no configuration file; leave --config.file out")]
+    #[error("the demo has a configuration of its own; leave --config.file and --tenants.shard out")]
     DemoConfig,
     /// More than one of the above.
     #[error("{0}\n{1}")]

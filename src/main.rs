@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::config::args::{Args, Command};
+use teams_pstn_exporter::config::shard::Shard;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
@@ -29,7 +30,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             load()?;
             serve(args, async || Ok((load, None)))?;
         }
-        Some(Command::Demo) if args.config_file.is_some() => return Err(Failure::DemoConfig),
+        Some(Command::Demo) if args.config_file.is_some() || args.shard != Shard::WHOLE => {
+            return Err(Failure::DemoConfig);
+        }
         Some(Command::Demo) => serve(args, async || {
             let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
             Ok((demo.load(), Some(demo)))
@@ -45,12 +48,21 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the configuration comes from: the file, else the environment.
+/// Where the configuration comes from: the file, else the environment; and what of it is this exporter's.
 fn source(args: &Args) -> Load {
-    let file = args.config_file.clone();
-    Box::new(move || match &file {
-        Some(path) => Config::load(path),
-        None => Config::from_environment(|name| std::env::var(name).ok()),
+    let (file, shard) = (args.config_file.clone(), args.shard);
+    Box::new(move || {
+        let config = match &file {
+            Some(path) => Config::load(path),
+            None => Config::from_environment(|name| std::env::var(name).ok()),
+        }?;
+        let all = config.tenants.len();
+        let config = config.sharded(shard)?;
+        if shard != Shard::WHOLE {
+            let own = config.tenants.len();
+            tracing::info!(%shard, tenants = own, of = all, "tenants of this shard");
+        }
+        Ok(config)
     })
 }
 

@@ -22,6 +22,7 @@ mod network;
 mod peers;
 mod privacy;
 mod program;
+mod shards;
 mod structure;
 mod tools;
 mod web;
