@@ -24,5 +24,6 @@ mod privacy;
 mod program;
 mod shards;
 mod structure;
+mod supervised;
 mod tools;
 mod web;
