@@ -14,6 +14,7 @@ mod decisions;
 mod exporter;
 mod exposition;
 mod faults;
+mod flags;
 mod fleet;
 mod golden;
 mod harness;
