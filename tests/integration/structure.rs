@@ -20,12 +20,14 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "config",
             "graph",
+            "healthcheck",
             "period",
             "poller",
             "pseudonym",
             "server",
             "signals",
             "snapshot",
+            "supervisor",
             "telemetry",
         ],
     ),
@@ -37,6 +39,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "health",
         &["exposition", "graph", "money", "period", "report"],
     ),
+    ("healthcheck", &["server"]),
     ("logging", &["config"]),
     ("money", &[]),
     ("period", &[]),
@@ -62,6 +65,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],
     ),
+    ("supervisor", &[]),
     ("telemetry", &["graph"]),
 ];
 
