@@ -30,6 +30,7 @@ mod readable;
 mod resolve;
 mod scalar;
 mod sections;
+pub mod shard;
 
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub struct Config {
     pub labels: Labels,
     /// Which reports, each once, never none.
     pub reports: Vec<ReportKind>,
-    /// Whose reports, never none; all have different names where there are several.
+    /// Whose reports, none only in a shard of few; all have different names where there are several.
     pub tenants: Vec<Tenant>,
     /// What may be spent, each with a name of its own.
     pub budgets: Vec<Budget>,
@@ -93,7 +94,7 @@ pub enum UserLabel {
 /// A Microsoft 365 tenant.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// The value of the label `tenant`; none only where there is one tenant.
+    /// The value of the label `tenant`; none only where one tenant is configured.
     pub name: Option<Arc<str>>,
     /// GUID or domain, lower case.
     pub tenant_id: String,

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
+use crate::healthcheck::HealthcheckError;
 use crate::period::Clock;
 use crate::poller::fleet;
 use crate::poller::{Fleet, FleetError, Shared};
@@ -75,7 +76,7 @@ pub enum Failure {
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
     /// The demo has a configuration of its own.
-    #[error("the demo takes no configuration file; leave --config.file out")]
+    #[error("the demo has a configuration of its own; leave --config.file and --tenants.shard out")]
     DemoConfig,
     /// More than one of the above.
     #[error("{0}\n{1}")]
@@ -83,6 +84,9 @@ pub enum Failure {
     /// There are no pseudonyms.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
+    /// The exporter that was asked is not healthy, or not there.
+    #[error(transparent)]
+    Healthcheck(#[from] HealthcheckError),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),

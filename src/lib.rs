@@ -52,6 +52,7 @@ pub mod server;
 
 pub mod check;
 pub mod daemon;
+pub mod healthcheck;
 pub mod pseudonym;
 
 pub mod allocator;

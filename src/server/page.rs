@@ -120,7 +120,7 @@ fn write_overview(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt:
     let untried = count(Health::Untried);
     let total = states.len();
     let (class, sentence) = match (total, failing, untried) {
-        (0, _, _) => ("untried", "No report is configured.".to_owned()),
+        (0, _, _) => ("untried", "There is no tenant to poll.".to_owned()),
         (1, 0, 0) => ("ok", "The report is up to date.".to_owned()),
         (1, 0, _) => (
             "untried",

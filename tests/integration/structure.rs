@@ -20,6 +20,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "config",
             "graph",
+            "healthcheck",
             "period",
             "poller",
             "pseudonym",
@@ -37,6 +38,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "health",
         &["exposition", "graph", "money", "period", "report"],
     ),
+    ("healthcheck", &["server"]),
     ("logging", &["config"]),
     ("money", &[]),
     ("period", &[]),
