@@ -34,7 +34,7 @@ def unrestricted(pod):
     inner, outer = container["securityContext"], pod["securityContext"]
     volumes = {key for volume in pod.get("volumes", []) for key in volume if key != "name"}
     rules = {
-        "not as root": outer["runAsNonRoot"] is True and outer.get("runAsUser", 65532) > 0,
+        "not as root": outer["runAsNonRoot"] is True and outer.get("runAsUser", 65534) > 0,
         "no way up": inner["allowPrivilegeEscalation"] is False and not inner.get("privileged"),
         "no capability": inner["capabilities"] == {"drop": ["ALL"]},
         "seccomp": outer["seccompProfile"] == {"type": "RuntimeDefault"},
