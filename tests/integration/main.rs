@@ -24,6 +24,7 @@ mod peers;
 mod privacy;
 mod program;
 mod shards;
+mod storage;
 mod structure;
 mod supervised;
 mod tools;
