@@ -64,7 +64,7 @@ static FOLDED: Family = Family::gauge(
 );
 
 static SETTLED_DAYS: Family = Family::gauge(
-    "teams_pstn_report_settled_days",
+    "teams_pstn_report_settled_windows",
     "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
      logs.",
 );
