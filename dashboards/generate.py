@@ -606,7 +606,7 @@ def exporter_health():
                   f"teams_pstn_billing_period_start_timestamp_seconds{{{TENANT}}}",
                   f"teams_pstn_report_rows{{{TENANT}}}",
                   f"teams_pstn_report_pages{{{TENANT}}}",
-                  f"teams_pstn_report_settled_days{{{TENANT}}}",
+                  f"teams_pstn_report_settled_windows{{{TENANT}}}",
                   f"teams_pstn_report_folded_series{{{TENANT}}}",
                   f"teams_pstn_report_duration_seconds{{{TENANT}}}")],
               (24, 9), sort=[{"displayName": "Report", "desc": False}], no_value="None yet"),
@@ -631,7 +631,7 @@ def exporter_health():
     reports = [
         lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts anew with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_days{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts anew with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
         lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB unless told otherwise.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),

@@ -581,7 +581,7 @@ impl Memory {
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();
         self.health.folded = rendered.folded;
-        self.health.settled_days = self.ledgers.settled(period);
+        self.health.settled_windows = self.ledgers.settled(period);
         self.kept = rendered.kept;
         self.failure = None;
         self.summary = Some(Arc::new(Summary {

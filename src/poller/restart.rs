@@ -134,7 +134,7 @@ impl Memory {
             rows: summary.rows,
             pages,
             folded,
-            settled_days: ledgers.settled(summary.period),
+            settled_windows: ledgers.settled(summary.period),
             ..Health::default()
         };
         self.summary = Some(Arc::new(summary));

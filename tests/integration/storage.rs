@@ -28,7 +28,7 @@ const KEPT: &[&str] = &[
     "teams_pstn_billing_period_",
     "teams_pstn_report_last_success_",
     "teams_pstn_report_rows",
-    "teams_pstn_report_settled_days",
+    "teams_pstn_report_settled_windows",
 ];
 
 fn company() -> Setup {

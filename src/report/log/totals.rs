@@ -24,7 +24,7 @@ pub(crate) struct Totals {
     pub(super) overlapping: u64,
 }
 
-/// Words of the labels in the order of the log's, those that it does not have being any; the user's last.
+/// Words of the labels in the order of the log's, those that it does not have being [`NO_LABEL`]; the user's last.
 pub(super) type Labels = [u32; LABELS_MAX + 1];
 
 /// The figures of a row, or of many.
@@ -41,7 +41,12 @@ pub(super) struct Id(u128);
 impl Totals {
     /// Of nothing, with so many budgets.
     pub(crate) fn new(budgets: usize) -> Self {
+        let mut words = Words::default();
+        // The same in all totals, so that label sets of different days are the same where what they have is.
+        let none = words.intern("");
+        debug_assert_eq!(none, NO_LABEL);
         Self {
+            words,
             spent: vec![Sum::default(); budgets],
             ..Self::default()
         }
@@ -203,6 +208,9 @@ impl Id {
         Some(Self(u128::from_be_bytes(*half)))
     }
 }
+
+/// The word of a label that a log does not have.
+pub(super) const NO_LABEL: u32 = 0;
 
 /// Label sets of one window: ten times what a telemetry system takes from one exporter, and some 150 MB.
 const SERIES_MAX: usize = 1_000_000;
