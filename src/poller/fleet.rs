@@ -8,7 +8,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Memory, Plan, Poller, Shared, SharedMemory, Storage};
+use super::memory::{Memory, SharedMemory};
+use super::{Plan, Poller, Shared, Storage};
 use crate::config::{self, Config, UserLabel};
 use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
 use crate::graph::credential::{Credential, CredentialError, ManagedIdentityEndpoint};

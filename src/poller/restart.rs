@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
-use super::{Health, Memory, Plan, Poller, SharedMemory, lock};
+use super::{Plan, Poller};
 use crate::exposition::Family;
 use crate::graph::Chain;
-use crate::health::PERIOD_FAMILIES;
+use crate::health::{Health, PERIOD_FAMILIES};
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::{self, fingerprint};
 use crate::report::dialout::Dialout;

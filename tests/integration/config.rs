@@ -647,16 +647,28 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:2: poll.intervall: unknown key; did you mean interval?",
     ),
     (
+        "poll: {interval: 2h, max_age: 2h}\n@one",
+        "c.yml:1: poll.max_age: not longer than poll.interval, so every report would be too old before the next; make it several intervals",
+    ),
+    (
+        "storage: {}\n@one",
+        "c.yml:1: storage: no path; give the folder for the state files, as the annotated example shows",
+    ),
+    (
+        "storage: {path: state, folder: state}\n@one",
+        "c.yml:1: storage.folder: unknown key; known here: path",
+    ),
+    (
         "pol:\n  interval: 2h\n@one",
         "c.yml:1: pol: unknown key; did you mean poll?",
     ),
     (
         "interval: 1h\n@one",
-        "c.yml:1: interval: unknown key; known here: poll, billing, labels, reports, tenants, budgets",
+        "c.yml:1: interval: unknown key; known here: poll, billing, labels, reports, tenants, budgets, storage",
     ),
     (
         "\"a b\\n\": 1\n@one",
-        "c.yml:1: \"a b\\n\": unknown key; known here: poll, billing, labels, reports, tenants, budgets",
+        "c.yml:1: \"a b\\n\": unknown key; known here: poll, billing, labels, reports, tenants, budgets, storage",
     ),
     (
         "? [a]\n: 1\n@one",

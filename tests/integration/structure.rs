@@ -53,6 +53,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "period",
             "report",
             "snapshot",
+            "storage",
             "telemetry",
         ],
     ),
@@ -64,6 +65,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],
+    ),
+    (
+        "storage",
+        &["exposition", "gzip", "period", "report", "snapshot"],
     ),
     ("supervisor", &[]),
     ("telemetry", &["graph"]),

@@ -121,11 +121,14 @@ impl Totals {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTotals {
     words: Vec<String>,
-    series: Vec<(Labels, [(String, String); MONEY_MAX], [i64; COUNTS_MAX])>,
-    spent: Vec<(String, String)>,
+    series: Vec<(Labels, [SavedSum; MONEY_MAX], [i64; COUNTS_MAX])>,
+    spent: Vec<SavedSum>,
     rows: u64,
     overlapping: u64,
 }
+
+/// The parts of a sum.
+type SavedSum = (String, String);
 
 impl Totals {
     /// What to keep.
@@ -146,7 +149,7 @@ impl Totals {
 
     /// What was kept; none where it does not fit together.
     pub(super) fn restore(saved: SavedTotals, budgets: usize) -> Option<Self> {
-        let sum = |(whole, fraction): &(String, String)| Sum::from_parts(whole, fraction);
+        let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction);
         let spent: Vec<Sum> = saved.spent.iter().map(sum).collect::<Option<_>>()?;
         let mut totals = Self {
             rows: saved.rows,
