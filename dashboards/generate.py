@@ -558,14 +558,14 @@ def calls():
     ]  # fmt: skip
     nobody = "Not switched on (reports: blocked_users)"
     blocked = [
-        stat("Blocked users", "Users whose newest event of the last 90 days is a block: they cannot call the telephone network. Who they are, the Teams admin center says.", "none",
+        stat("Blocked users", "Users whose newest event of the last 89 days is a block: they cannot call the telephone network. Who they are, the Teams admin center says.", "none",
              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}}", instant=True)],
              (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=nobody),
         table("Blocks of this period", "Events by kind and reason. High Overall Usage is Microsoft's guard against fraud.",
               {"tenant": ("Tenant", None), "event": ("Event", None), "reason": ("Reason", None), "Value #A": ("Events", "locale", whole)},
               [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_block_events{{{TENANT}}})", table=True)],
               (9, 8), sort=[{"displayName": "Events", "desc": True}], no_value="None, or blocked_users is not among the reports"),
-        lines("Blocked users over time", "Falls when somebody is unblocked, and when a block is older than 90 days.", "none",
+        lines("Blocked users over time", "Falls when somebody is unblocked, and when a block is older than 89 days.", "none",
               [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=nobody),
     ]  # fmt: skip
     call_type = variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dialling out of meetings is conf_out.")

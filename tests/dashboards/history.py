@@ -74,6 +74,7 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
                     lines[f"{level}:{family}:increase1d"].append((labels, spent(then) - yesterday, then))
         if instance == picture_of:
             every_series(lines, samples, target, start, now)
+            failure_ratios(lines)
         for name, labels, _ in samples:
             if name == "teams_pstn_billing_period_start_timestamp_seconds":
                 for then in moments(now, start, before, instance == picture_of):
@@ -126,6 +127,18 @@ def every_series(lines, samples, target, start, now):
     for (name, currency, country), value in countries.items():
         labels = target | {"currency": currency, "usage_location": country}
         lines[f"currency_usage_location:{name}:sum"] += [(labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+
+
+def failure_ratios(lines):
+    """As the rules say it, of what each trunk's calls brought in 24 hours."""
+    brought = defaultdict(lambda: [0.0, 0.0])
+    for labels, value, then in lines["trunk_success:teams_pstn_direct_routing_calls:increase1d"]:
+        if labels["success"] in ("true", "false"):
+            trunk = tuple((label, text) for label, text in labels.items() if label != "success")
+            brought[trunk, then][labels["success"] == "false"] += value
+    for (trunk, then), (good, bad) in brought.items():
+        if good + bad > 0:
+            lines["trunk:teams_pstn_direct_routing_calls:failure_ratio1d"].append((dict(trunk), bad / (good + bad), then))
 
 
 def hours(now, start):
