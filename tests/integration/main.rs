@@ -19,6 +19,7 @@ mod golden;
 mod harness;
 mod logs;
 mod network;
+mod open_days;
 mod oracle;
 mod peers;
 mod privacy;
