@@ -424,6 +424,9 @@ pub(crate) struct Log {
 impl Log {
     /// At debug, in logfmt, the exporter's own events only: as the program does.
     pub(crate) fn capture() -> Self {
+        // Where there is one subscriber only, what another thread without one comes across first is taken to interest
+        // nobody. So there is one for all threads, which takes everything and writes nothing.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&text);
         let own = tracing_subscriber::filter::Targets::new()

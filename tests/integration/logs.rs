@@ -31,7 +31,7 @@ const LOGS: [ReportKind; 4] = [
 pub(crate) fn company(seed: u64) -> World {
     World::company(Scenario {
         seed,
-        users: 32,
+        users: 20,
         calls_per_hour: 1,
     })
 }

@@ -21,6 +21,7 @@ mod harness;
 mod healthcheck;
 mod logs;
 mod network;
+mod open_days;
 mod oracle;
 mod peers;
 mod privacy;
