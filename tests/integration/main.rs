@@ -17,6 +17,7 @@ mod faults;
 mod fleet;
 mod golden;
 mod harness;
+mod matrix;
 mod network;
 mod peers;
 mod privacy;
