@@ -20,6 +20,7 @@ mod golden;
 mod harness;
 mod healthcheck;
 mod logs;
+mod matrix;
 mod network;
 mod open_days;
 mod oracle;

@@ -1,0 +1,136 @@
+//! What a cell is held against.
+
+use chrono::{DateTime, Datelike as _, Utc};
+use teams_pstn_exporter::report::ReportKind;
+
+use super::table::What;
+use super::{Cell, Moment};
+use crate::harness::{Exporter, Metrics};
+
+impl Cell<'_> {
+    /// What is published when the poll has ended.
+    pub(super) fn check(&self, before: Option<&Metrics>, during: &Metrics, logged: &str) {
+        let (name, end) = (self.name(), self.end());
+        let none = Metrics(String::new());
+        let growth = |counter: &str, label: &str| {
+            let name = format!("teams_pstn_{counter}_total");
+            during.growth(before.unwrap_or(&none), &name, label)
+        };
+        let reason = end.reason.unwrap_or_default();
+        let (up, level) = match end.reason {
+            None => ("1", "level=info"),
+            Some(_) => ("0", "level=warn"),
+        };
+        assert_eq!(self.of(during, "up"), up, "{name}\n{logged}");
+        let failures = growth("report_failures", "reason");
+        let polls: Vec<&str> = logged
+            .lines()
+            .filter(|line| line.contains(" message=\"poll "))
+            .collect();
+        let last = *polls.last().expect("a line of the log");
+        if self.moment == Moment::Reload {
+            // Whether the poll of the old configuration has ended is not foreseen.
+            let expected = [1, 2].map(|times| format!("{reason}={times}"));
+            let is_expected =
+                expected.contains(&failures) || end.reason.is_none() && failures.is_empty();
+            assert!(is_expected, "{name}: {failures}\n{logged}");
+        } else {
+            let expected = end
+                .reason
+                .map_or_else(String::new, |reason| format!("{reason}=1"));
+            assert_eq!(failures, expected, "{name}\n{logged}");
+            let retries = growth("graph_retries", "reason");
+            // Of windows side by side, each may lose its connection.
+            let is_shared = self.moment == Moment::MiddleWindow
+                && matches!(self.row.what, What::Connections(_));
+            assert!(
+                retries == end.retries || is_shared,
+                "{name}: {retries}\n{logged}"
+            );
+        }
+        // A clock that passes the end of a month is followed by a poll at once.
+        if self.moment != Moment::Reload && !matches!(self.row.what, What::Clock { .. }) {
+            assert_eq!(
+                growth("report_polls", "report"),
+                format!("{}=1", self.report().as_str()),
+                "{name}"
+            );
+            assert_eq!(polls.len(), 1, "{name}\n{logged}");
+        }
+        assert!(last.contains(level), "{name}\n{logged}");
+        assert!(last.contains(reason), "{name}\n{logged}");
+        if before.is_none() && end.reason.is_some() {
+            assert_eq!(numbers(during), "", "{name}");
+            assert_eq!(
+                self.of(during, "last_success_timestamp_seconds"),
+                "0",
+                "{name}"
+            );
+        } else {
+            assert_eq!(self.seconds(during), SECONDS + end.more_seconds, "{name}");
+            if end.more_seconds == 0 {
+                self.check_numbers(before, during);
+            }
+        }
+    }
+
+    /// Where numbers were, the same ones are.
+    pub(super) fn check_numbers(&self, before: Option<&Metrics>, now: &Metrics) {
+        // Between polls the clock may have gone into another month, and the next poll with it.
+        if let Some(before) = before
+            && !matches!(self.row.what, What::Clock { .. })
+        {
+            assert_eq!(numbers(now), numbers(before), "{}", self.name());
+        }
+    }
+
+    /// The poll after a clock was set is of the period that the clock is in.
+    pub(super) async fn check_next_period(&self, exporter: &mut Exporter, to: &str) {
+        let to: DateTime<Utc> = to.parse().unwrap();
+        let month = to
+            .date_naive()
+            .with_day(1)
+            .unwrap()
+            .and_hms_opt(0, 0, 0)
+            .unwrap();
+        let expected = month.and_utc().timestamp().to_string();
+        let sample = format!(
+            "teams_pstn_billing_period_start_timestamp_seconds{{report=\"{}\"}}",
+            self.report().as_str()
+        );
+        let metrics = exporter
+            .scrape_when(|metrics| metrics.get(&sample) == Some(&expected))
+            .await;
+        assert_eq!(self.of(&metrics, "up"), "1", "{}", self.name());
+    }
+
+    pub(super) fn of<'m>(&self, metrics: &'m Metrics, metric: &str) -> &'m str {
+        let report = self.report().as_str();
+        metrics.value(&format!(
+            "teams_pstn_report_{metric}{{report=\"{report}\"}}"
+        ))
+    }
+
+    pub(super) fn seconds(&self, metrics: &Metrics) -> u64 {
+        let samples = metrics.samples(match self.report() {
+            ReportKind::Dialout => "teams_pstn_dialout_call_seconds",
+            _ => "teams_pstn_call_seconds",
+        });
+        let seconds = samples.iter().map(|sample| sample.value.parse::<u64>());
+        seconds.map(|seconds| seconds.expect("whole seconds")).sum()
+    }
+}
+
+/// All that is about the money of the current period, letter by letter.
+pub(super) fn numbers(metrics: &Metrics) -> String {
+    let numbers = metrics.families(&[
+        "teams_pstn_dialout_",
+        "teams_pstn_call",
+        "teams_pstn_billing_period_",
+    ]);
+    let current = numbers.lines().filter(|line| !line.contains("_previous_"));
+    current.fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// Five rows of a minute.
+pub(super) const SECONDS: u64 = 300;

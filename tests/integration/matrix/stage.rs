@@ -1,0 +1,281 @@
+//! Where a cell of the matrix is played: a simulator, a front with TLS whose connections can be broken, a daemon.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
+use teams_pstn_exporter::config::{Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::calls::Call;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_exporter::simulator::{self, Simulator};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::table::{Broken, Lasts, Row, What};
+use crate::daemon::row;
+use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time, request};
+
+/// All that a cell needs, each of its own.
+pub(super) struct Stage {
+    pub(super) simulator: Simulator,
+    pub(super) time: Time,
+    /// As the next reload reads it.
+    pub(super) config: Arc<Mutex<Config>>,
+    front: Option<Front>,
+}
+
+/// Speaks TLS in front of the simulator.
+struct Front {
+    broken: watch::Sender<Option<Broken>>,
+}
+
+/// What the front shows: a certificate that the daemon trusts, and one that it does not.
+#[derive(Clone)]
+pub(super) struct Certificates {
+    trusted: TlsAcceptor,
+    stranger: TlsAcceptor,
+}
+
+impl Stage {
+    /// Five rows of either report in pages of two, so that there is a first, a middle and a last one.
+    pub(super) async fn set(
+        fault: &What,
+        report: ReportKind,
+        token_lifetime: u32,
+        certificates: &Certificates,
+    ) -> Self {
+        let (now, day) = match fault {
+            What::Clock { from, .. } => (*from, &from[..10]),
+            _ => (NOON, MIDDLE_DAY),
+        };
+        let time = Time::at(now);
+        let listener = match fault {
+            What::Connections(_) => Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
+            _ => None,
+        };
+        let address = listener.as_ref().map(|front| front.local_addr().unwrap());
+        let rows = (1..=5).map(|number| row(&format!("user{number}"), "1.25"));
+        let tenant = simulator::Tenant::new(TENANT, CLIENT, SECRET, World::Table(Table::new(rows)));
+        tenant.logs.calls.set(calls(day));
+        let clock = time.clock();
+        let simulator = Simulator::start(simulator::Options {
+            tenants: vec![tenant],
+            page_size: 2,
+            token_lifetime,
+            origin: address.map(|address| format!("https://localhost:{}", address.port())),
+            ..simulator::Options::new(move || clock.now())
+        })
+        .await
+        .unwrap();
+        let url: url::Url = simulator.url().parse().unwrap();
+        let mut config = Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL);
+        config.reports = vec![report];
+        if matches!(fault, What::Row { .. }) {
+            // So that what one row more counts comes into the same sum.
+            config.labels.user = UserLabel::None;
+        }
+        let front =
+            listener.map(|listener| Front::start(listener, simulator.address(), certificates));
+        Self {
+            simulator,
+            time,
+            config: Arc::new(Mutex::new(config)),
+            front,
+        }
+    }
+
+    pub(super) fn start(&self) -> Exporter {
+        let config = Arc::clone(&self.config);
+        let load = move || Ok(config.lock().unwrap().clone());
+        Exporter::start(Box::new(load), &self.time)
+    }
+
+    /// Lets the fault wait for the request that is meant.
+    pub(super) fn prepare(&self, row: &Row, report: ReportKind, when: When) {
+        let lasting = match row.lasts {
+            Lasts::Once => when.clone(),
+            Lasts::Always => when.clone().always(),
+        };
+        match &row.what {
+            What::Answer(fault) => self.simulator.push_fault(lasting, fault.clone()),
+            What::Row { dialout, call } => {
+                let json = match report {
+                    ReportKind::Dialout => *dialout,
+                    _ => *call,
+                };
+                let (at, json) = (1, json.to_owned());
+                self.simulator
+                    .push_fault(lasting, Fault::BadRow { at, json });
+            }
+            // So that the request still waits when all that stands is cut.
+            What::Connections(_) => self.simulator.push_fault(when, Fault::StallHead),
+            What::Name | What::Clock { .. } => {}
+        }
+    }
+
+    /// What happens at the moment itself and not to a request.
+    pub(super) fn strike(&self, row: &Row) {
+        match &row.what {
+            What::Clock { to, .. } => self.time.set(to),
+            What::Name => self.name_hosts("https://nowhere.invalid"),
+            What::Connections(broken) => self.set_broken(Some(*broken)),
+            What::Answer(_) | What::Row { .. } => {}
+        }
+    }
+
+    /// All is well again.
+    pub(super) fn repair(&self, row: &Row) {
+        self.simulator.clear_faults();
+        self.set_broken(None);
+        match &row.what {
+            What::Clock { from, .. } => self.time.set(from),
+            What::Name => self.name_hosts(self.simulator.url()),
+            _ => {}
+        }
+    }
+
+    /// As an operator does who has changed the file.
+    pub(super) async fn reload(&self, exporter: &Exporter) {
+        let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    fn set_broken(&self, broken: Option<Broken>) {
+        if let Some(front) = &self.front {
+            front.broken.send_replace(broken);
+        }
+    }
+
+    fn name_hosts(&self, url: &str) {
+        let url: Option<url::Url> = Some(url.parse().unwrap());
+        let tenant = &mut self.config.lock().unwrap().tenants[0];
+        tenant.authority_url.clone_from(&url);
+        tenant.graph_url = url;
+    }
+}
+
+impl Front {
+    fn start(listener: TcpListener, behind: SocketAddr, certificates: &Certificates) -> Self {
+        let (broken, changes) = watch::channel(None);
+        tokio::spawn(serve(listener, behind, certificates.clone(), changes));
+        Self { broken }
+    }
+}
+
+/// Serves for as long as there is somebody to break it, which also cuts the connections that stand.
+async fn serve(
+    listener: TcpListener,
+    behind: SocketAddr,
+    certificates: Certificates,
+    mut changes: watch::Receiver<Option<Broken>>,
+) {
+    let address = listener.local_addr().unwrap();
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        let broken = *changes.borrow_and_update();
+        if broken.is_some() {
+            connections.abort_all();
+        }
+        if broken == Some(Broken::Refused) {
+            listener = None;
+        } else if listener.is_none() {
+            listener = Some(TcpListener::bind(address).await.unwrap());
+        }
+        let accepting = async {
+            match &listener {
+                Some(listener) => listener.accept().await.unwrap().0,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            stream = accepting => {
+                // It may have changed in the same moment.
+                let broken = *changes.borrow();
+                connections.spawn(pass(stream, behind, certificates.clone(), broken));
+            }
+        }
+    }
+}
+
+async fn pass(
+    mut stream: TcpStream,
+    behind: SocketAddr,
+    certificates: Certificates,
+    broken: Option<Broken>,
+) {
+    let acceptor = match broken {
+        Some(Broken::NotTls) => {
+            // The client hangs up at the first byte.
+            let _gone = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            return;
+        }
+        Some(Broken::Untrusted) => certificates.stranger,
+        Some(Broken::Refused) | None => certificates.trusted,
+    };
+    if let Ok(mut outside) = acceptor.accept(stream).await {
+        let mut inside = TcpStream::connect(behind).await.unwrap();
+        let _gone = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+    }
+}
+
+impl Certificates {
+    /// Makes them, and writes the CA of the trusted one to the file.
+    pub(super) fn new(ca_file: &Path) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let (trusted, authority) = acceptor("known");
+        fs::write(ca_file, authority).unwrap();
+        let (stranger, _) = acceptor("unknown");
+        Self { trusted, stranger }
+    }
+}
+
+/// A certificate for `localhost`, and that of its CA in PEM.
+fn acceptor(authority_name: &str) -> (TlsAcceptor, String) {
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    authority
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, authority_name);
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
+        .unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            key.serialize_der().try_into().unwrap(),
+        )
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), pem)
+}
+
+/// Five calls of a minute each, just after the day has begun.
+fn calls(day: &str) -> Vec<Call> {
+    let midnight: DateTime<Utc> = format!("{day}T00:00:00Z").parse().unwrap();
+    let call = |number: u32| Call {
+        // So that a clock that is set back does not take it away.
+        arrival: midnight - TimeDelta::days(1),
+        ..Call::at(number, midnight + TimeDelta::minutes(i64::from(number)))
+    };
+    (1..=5).map(call).collect()
+}
+
+/// Late enough for a few windows of a day, too early for one of them to be final.
+const NOON: &str = "2026-11-04T12:00:00Z";
+const MIDDLE_DAY: &str = "2026-11-03";
