@@ -6,6 +6,7 @@
 //! asking for it is a sign of life too: whoever says that accepts connections and has its keys.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,8 +95,12 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
 ///
 /// # Errors
 /// Where the answer is not that it is healthy, or does not come in time.
-pub(crate) async fn probe(host: &str, port: u16, tls: bool) -> Result<(), HealthcheckError> {
-    let address = format!("{host}:{port}");
+async fn probe(host: &str, port: u16, tls: bool) -> Result<(), HealthcheckError> {
+    let address = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     let line = match tokio::time::timeout(PATIENCE, ask(host, port, tls)).await {
         Ok(Ok(line)) => line,
         Ok(Err(error)) if wants_certificate(&error) => return Ok(()),
@@ -107,6 +112,21 @@ pub(crate) async fn probe(host: &str, port: u16, tls: bool) -> Result<(), Health
     } else {
         Err(HealthcheckError::Answer { address, line })
     }
+}
+
+/// [`probe`] of this process' own server, at an address as [`from_here`] gives it.
+pub(crate) async fn probe_socket(address: SocketAddr, tls: bool) -> Result<(), HealthcheckError> {
+    probe(&address.ip().to_string(), address.port(), tls).await
+}
+
+/// Where a socket is reached from its own machine.
+pub(crate) fn from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// The first line of the answer.
@@ -260,5 +280,20 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let error = probe("127.0.0.1", port, false).await.unwrap_err();
         assert!(matches!(error, HealthcheckError::Silence { .. }), "{error}");
+    }
+
+    #[test]
+    fn every_interface_is_reached_on_loopback() {
+        for (bound, reached) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("192.0.2.1:1", "192.0.2.1:1"),
+        ] {
+            assert_eq!(
+                from_here(bound.parse().unwrap()),
+                reached.parse().unwrap(),
+                "{bound}"
+            );
+        }
     }
 }

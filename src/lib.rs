@@ -58,6 +58,7 @@ pub mod pseudonym;
 pub mod allocator;
 pub mod logging;
 pub mod signals;
+pub mod supervisor;
 
 #[doc(hidden)]
 pub mod bench;

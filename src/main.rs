@@ -10,6 +10,7 @@ use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
+use teams_pstn_exporter::supervisor::Supervisor;
 use teams_pstn_exporter::{allocator, check, daemon, healthcheck, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
@@ -78,6 +79,8 @@ fn serve(
         .transpose()?;
     // Before there are threads: sockets that systemd hands over are taken out of the environment.
     let bound = Bound::bind(&args.listen())?;
+    let supervisor =
+        Supervisor::from_environment(|name| std::env::var_os(name), std::process::id());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -91,6 +94,7 @@ fn serve(
             web_config,
             clock: Clock::system(),
             previous: true,
+            supervisor,
         };
         let daemon = Daemon::start(bound, options, load)?;
         if let Some(demo) = &demo {

@@ -20,6 +20,7 @@ use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator, Tenant};
 use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
+use teams_pstn_exporter::supervisor::Supervisor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -169,6 +170,7 @@ impl Exporter {
             web_config: None,
             clock: time.clock(),
             previous,
+            supervisor: Supervisor::default(),
         };
         let daemon = Daemon::start(bound, options, load).expect("a good configuration");
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());

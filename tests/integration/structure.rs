@@ -27,6 +27,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "server",
             "signals",
             "snapshot",
+            "supervisor",
             "telemetry",
         ],
     ),
@@ -64,6 +65,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],
     ),
+    ("supervisor", &[]),
     ("telemetry", &["graph"]),
 ];
 
