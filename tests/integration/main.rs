@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod check_reports;
 mod config;
 mod contract;
 mod credentials;
