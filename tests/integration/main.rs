@@ -25,6 +25,7 @@ mod oracle;
 mod peers;
 mod privacy;
 mod program;
+mod reloads_of_logs;
 mod structure;
 mod tools;
 mod web;
