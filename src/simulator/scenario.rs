@@ -293,31 +293,6 @@ mod tests {
         assert!(names.keys().all(|name| name.is_ascii()));
     }
 
-    /// `cargo test --release -- --ignored --nocapture thirty_days`
-    #[test]
-    #[ignore = "a measurement, not a test"]
-    #[expect(
-        clippy::print_stdout,
-        clippy::disallowed_methods,
-        reason = "a measurement"
-    )]
-    fn thirty_days_of_three_hundred_users() {
-        let company = Company::new(Scenario {
-            users: 300,
-            ..Scenario::default()
-        });
-        let begun = std::time::Instant::now();
-        let rows = company.dialout(time("2026-11-01T00:00:00Z"), time("2026-12-01T00:00:00Z"));
-        println!("{} rows in {:?}", rows.len(), begun.elapsed());
-        let month = company.expected(time("2026-11-01T00:00:00Z"), time("2026-11-30T23:59:59Z"));
-        for (key, sum) in month.sums {
-            println!(
-                "{key:?} {} calls {} s {}",
-                sum.calls, sum.seconds, sum.charge
-            );
-        }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -4,11 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::blocks::BlockEvent;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::messages::Message;
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator};
 
@@ -20,7 +16,7 @@ use crate::exporter::{
 const CREDENTIAL: &str = "client_secret_file: secret";
 
 /// A folder with a configuration for `url` and the secret.
-fn folder(url: &str, more: &str) -> Folder {
+pub(crate) fn folder(url: &str, more: &str) -> Folder {
     let folder = Folder::new();
     folder.write("secret", SECRET);
     folder.write("key", "0123456789abcdef0123456789abcdef\n");
@@ -459,38 +455,6 @@ async fn tenants_come_in_the_order_of_the_configuration() {
         said.ends_with("ok      exposition: at least 351 series in 50 KiB\n"),
         "{said}"
     );
-}
-
-const ALL: &str = "reports: [dialout, pstn_calls, direct_routing, sms, blocked_users]";
-
-/// Each function in the version of Graph that has it, and what its first page holds.
-#[tokio::test]
-async fn every_report_is_asked_for_its_first_page() {
-    let simulator = simulator(vec![tenant()]).await;
-    let logs = simulator.logs(TENANT);
-    let now = Clock::system().now();
-    // Enough hours for the day that is looked at, whichever day of the month it is.
-    let times: Vec<_> = (1..=60)
-        .map(|hours| (hours, now - chrono::TimeDelta::hours(hours.into())))
-        .collect();
-    let mut calls = Vec::new();
-    let mut routed = Vec::new();
-    let mut messages = Vec::new();
-    let mut blocks = Vec::new();
-    for &(number, time) in &times {
-        calls.push(Call::at(number, time));
-        routed.push(DirectRoutingCall::at(number, time));
-        messages.push(Message::at(number, time));
-        blocks.push(BlockEvent::at(number, time));
-    }
-    logs.calls.set(calls);
-    logs.direct_routing.set(routed);
-    logs.messages.set(messages);
-    logs.blocks.set(blocks);
-    let folder = folder(simulator.url(), ALL);
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
-    panic!("{said}");
 }
 
 #[tokio::test]

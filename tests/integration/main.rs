@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod check_reports;
 mod config;
 mod contract;
 mod credentials;
@@ -27,6 +28,7 @@ mod oracle;
 mod peers;
 mod privacy;
 mod program;
+mod reloads_of_logs;
 mod shards;
 mod storage;
 mod structure;

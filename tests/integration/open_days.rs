@@ -2,12 +2,11 @@
 //! end of a period lose and double nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::config::{Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::Simulator;
 use teams_pstn_exporter::simulator::address::{Function, Version};
@@ -16,7 +15,7 @@ use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::journal::Asked;
 use teams_pstn_exporter::simulator::log::Logs;
 
-use crate::harness::{Exporter, Metrics, NOW, Setup, TENANT, Time, config, request};
+use crate::harness::{Exporter, Metrics, NOW, Setup, TENANT, Time, config};
 use crate::logs::company;
 use crate::oracle::{Shape, assert_same, at, calm, expected, found, november};
 
@@ -28,7 +27,7 @@ const DAILY: [ReportKind; 3] = [
 ];
 
 /// The families of all logs, and what they are of.
-const FAMILIES: &[&str] = &[
+pub(crate) const FAMILIES: &[&str] = &[
     "teams_pstn_call",
     "teams_pstn_direct_routing_",
     "teams_pstn_sms_",
@@ -38,15 +37,15 @@ const FAMILIES: &[&str] = &[
 ];
 
 /// A simulator whose rows do not arrive while one of these polls may be under way, and a configuration that can be changed.
-struct Site {
+pub(crate) struct Site {
     simulator: Simulator,
-    time: Time,
+    pub(crate) time: Time,
     logs: Logs,
     config: Arc<Mutex<Config>>,
 }
 
 impl Site {
-    async fn at(polls: &'static [&'static str]) -> Self {
+    pub(crate) async fn at(polls: &'static [&'static str]) -> Self {
         let setup = Setup {
             now: polls[0],
             ..Setup::of(company(1))
@@ -65,14 +64,14 @@ impl Site {
         }
     }
 
-    fn exporter(&self, previous: bool) -> Exporter {
+    pub(crate) fn exporter(&self, previous: bool) -> Exporter {
         let config = Arc::clone(&self.config);
         let load = Box::new(move || Ok(config.lock().unwrap().clone()));
         Exporter::start_with(load, &self.time, previous)
     }
 
     /// What has been asked and answered since there were so many requests, by function; and how many there are now.
-    fn asked_since(&self, before: usize) -> (BTreeMap<Function, Vec<Asked>>, usize) {
+    pub(crate) fn asked_since(&self, before: usize) -> (BTreeMap<Function, Vec<Asked>>, usize) {
         let requests = self.simulator.requests();
         let mut asked: BTreeMap<Function, Vec<Asked>> = BTreeMap::new();
         for request in &requests[before..] {
@@ -90,18 +89,18 @@ impl Site {
     }
 
     /// A time that is after every poll so far.
-    async fn a_little_later(&self) -> DateTime<Utc> {
+    pub(crate) async fn a_little_later(&self) -> DateTime<Utc> {
         tokio::time::advance(Duration::from_secs(1)).await;
         self.time.now()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Config)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config.lock().unwrap());
     }
 }
 
 /// Waits until every report has been polled with success since `time`.
-async fn polled_since(exporter: &mut Exporter, time: DateTime<Utc>) -> Metrics {
+pub(crate) async fn polled_since(exporter: &mut Exporter, time: DateTime<Utc>) -> Metrics {
     exporter
         .until(|snapshot| {
             let states = snapshot.states();
@@ -113,23 +112,18 @@ async fn polled_since(exporter: &mut Exporter, time: DateTime<Utc>) -> Metrics {
 }
 
 /// Sets the clock on and waits for the polls that follow.
-async fn poll_at(site: &Site, exporter: &mut Exporter, now: &str) -> Metrics {
+pub(crate) async fn poll_at(site: &Site, exporter: &mut Exporter, now: &str) -> Metrics {
     site.time.set(now);
     polled_since(exporter, at(now)).await
 }
 
-async fn reload(exporter: &Exporter) {
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-}
-
 /// The starts of the windows, each once.
-fn days(asked: &[Asked]) -> BTreeSet<DateTime<Utc>> {
+pub(crate) fn days(asked: &[Asked]) -> BTreeSet<DateTime<Utc>> {
     asked.iter().map(|asked| asked.from).collect()
 }
 
 /// Midnights from one day of November to another.
-fn november_days(days: std::ops::RangeInclusive<i64>) -> BTreeSet<DateTime<Utc>> {
+pub(crate) fn november_days(days: std::ops::RangeInclusive<i64>) -> BTreeSet<DateTime<Utc>> {
     days.map(|day| november().start + TimeDelta::days(day - 1))
         .collect()
 }
@@ -140,7 +134,7 @@ fn settled(metrics: &Metrics, report: ReportKind) -> &str {
     ))
 }
 
-const LOGS: [(Function, Version); 3] = [
+pub(crate) const LOGS: [(Function, Version); 3] = [
     (Function::Calls, Version::V1),
     (Function::DirectRouting, Version::Beta),
     (Function::Messages, Version::Beta),
@@ -274,6 +268,7 @@ async fn the_end_of_a_period_loses_and_doubles_nothing() {
     let site = Site::at(POLLS).await;
     site.change(|config| config.reports = DAILY.to_vec());
     let december = november().end..at("2027-01-01T00:00:00Z");
+    let said = |metrics: &Metrics, shape| found(metrics, shape, None);
     let mut exporter = site.exporter(true);
     polled_since(&mut exporter, at(POLLS[0])).await;
     for now in &POLLS[1..] {
@@ -283,135 +278,24 @@ async fn the_end_of_a_period_loses_and_doubles_nothing() {
         let [current, previous] = [(Shape::Users, &december), (Shape::Previous, &november())]
             .map(|(shape, period)| expected(&site.logs, period, now, shape));
         let such = |metrics: &Metrics| {
-            let mut found = found(metrics, Shape::Users, None);
+            let mut found = said(metrics, Shape::Users);
             // Blocked users are not asked for here.
             found.retain(|key, _| !key.contains("block"));
             let mut current = current.clone();
             current.retain(|key, _| !key.contains("block"));
-            found == current && crate::oracle::found(metrics, Shape::Previous, None) == previous
+            found == current && said(metrics, Shape::Previous) == previous
         };
         // Of November's rows the last arrive two days after its end; none of them is in December's numbers.
         exporter.scrape_when(such).await;
         let (asked, _) = site.asked_since(requests);
         let days = days(&asked[&Function::Calls]);
-        let settled = now - TimeDelta::hours(78) - TimeDelta::days(1);
-        let first = days.first().unwrap();
-        // What was settled when it was asked for before is not asked for again.
-        assert!(
-            *first >= november().start + TimeDelta::days(25),
-            "{first} {settled}"
-        );
+        // What was settled on the 29th is not asked for again.
+        let first = *days.first().unwrap();
+        assert!(first >= november().start + TimeDelta::days(25), "{first}");
     }
     let total = |period| site.logs.calls.expected(period, at(POLLS[4])).total().rows;
     let all = total(november().start..december.end);
     assert_eq!(total(november()) + total(december.clone()), all);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_restart_says_the_same_letter_by_letter() {
-    const POLLS: &[&str] = &[NOW, "2026-11-22T12:00:00Z"];
-    let site = Site::at(POLLS).await;
-    let mut exporter = site.exporter(false);
-    polled_since(&mut exporter, at(NOW)).await;
-    let before = poll_at(&site, &mut exporter, POLLS[1]).await;
-    exporter.stop().await;
-    let (_, requests) = site.asked_since(0);
-    let mut exporter = site.exporter(false);
-    let after = polled_since(&mut exporter, at(POLLS[1])).await;
-    assert_eq!(after.families(FAMILIES), before.families(FAMILIES));
-    let (asked, _) = site.asked_since(requests);
-    for (function, _) in LOGS {
-        assert_eq!(days(&asked[&function]), november_days(1..=22));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
-    let site = Site::at(&[NOW]).await;
-    let mut exporter = site.exporter(false);
-    polled_since(&mut exporter, at(NOW)).await;
-    let budget = Budget {
-        report: ReportKind::PstnCalls,
-        name: "all".to_owned(),
-        currency: "USD".to_owned(),
-        amount: "500".parse().unwrap(),
-        tenant: None,
-        user: None,
-        usage_location: None,
-        destination_context: None,
-    };
-    // What is changed, and from which day on calls and messages are asked for then.
-    type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
-    let cases: [Case; 4] = [
-        ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),
-        (
-            "max_series",
-            Box::new(|config| config.labels.max_series = NonZeroUsize::new(19_000).unwrap()),
-            18,
-            18,
-        ),
-        (
-            "budgets",
-            Box::new(move |config| config.budgets = vec![budget.clone()]),
-            1,
-            18,
-        ),
-        (
-            "names",
-            Box::new(|config| config.labels.user = UserLabel::Upn),
-            1,
-            1,
-        ),
-    ];
-    for (what, change, calls, messages) in cases {
-        let (_, requests) = site.asked_since(0);
-        site.change(change);
-        let now = site.a_little_later().await;
-        reload(&exporter).await;
-        let after = polled_since(&mut exporter, now).await;
-        let (asked, _) = site.asked_since(requests);
-        for (function, first) in [(Function::Calls, calls), (Function::Messages, messages)] {
-            assert_eq!(days(&asked[&function]), november_days(first..=21), "{what}");
-        }
-        // And however the days were known: as one who asks for everything says it.
-        let mut fresh = site.exporter(false);
-        let all = polled_since(&mut fresh, now).await;
-        assert_eq!(after.families(FAMILIES), all.families(FAMILIES), "{what}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn reports_come_and_go_with_the_configuration() {
-    let site = Site::at(&[NOW]).await;
-    let mut exporter = site.exporter(false);
-    let all = polled_since(&mut exporter, at(NOW)).await;
-    site.change(|config| config.reports = vec![ReportKind::Sms]);
-    reload(&exporter).await;
-    // With the next publication, which waits for no poll; and what stays is as it was.
-    let gone = [
-        "teams_pstn_call",
-        "teams_pstn_direct_routing_",
-        "teams_pstn_block",
-        "report=\"pstn_calls\"",
-        "report=\"blocked_users\"",
-    ];
-    assert!(gone.iter().all(|gone| all.0.contains(gone)));
-    let less = exporter
-        .scrape_when(|metrics| !gone.iter().any(|gone| metrics.0.contains(gone)))
-        .await;
-    let sms = ["teams_pstn_sms_"];
-    assert_eq!(less.families(&sms), all.families(&sms));
-    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::PstnCalls]);
-    let (_, requests) = site.asked_since(0);
-    let now = site.a_little_later().await;
-    reload(&exporter).await;
-    let more = polled_since(&mut exporter, now).await;
-    let calls = ["teams_pstn_call"];
-    assert_eq!(more.families(&calls), all.families(&calls));
-    let (asked, _) = site.asked_since(requests);
-    assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
-    assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
-    assert_eq!(asked.get(&Function::DirectRouting), None);
 }
 
 /// A row that lies between two days, to the tick, is told twice by a function that includes both ends.

@@ -10,6 +10,7 @@ use super::*;
 use crate::exposition::Format;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::Rendered;
+use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
 use crate::report::pstn_calls::PstnCalls;
 
@@ -295,6 +296,31 @@ fn rows_that_come_again_are_counted_once() {
     let anonymous = row.replace(r#""id":"a","#, "");
     let totals = fold(window, lens, &[anonymous.clone(), anonymous]).expect("rows that count");
     assert_eq!((totals.rows(), totals.overlapping), (2, 0));
+}
+
+/// Whatever a day's first word is: a log that has fewer labels than another does not tell its days apart by the rest.
+#[test]
+fn days_of_a_log_with_few_labels_have_the_same_series() {
+    let budgets: [Budget; 2] = [budget(None), budget(Some("ANN@x"))];
+    let lens = Lens {
+        naming: &Naming::Upn,
+        budgets: &budgets,
+    };
+    let mut totals = Totals::new(budgets.len());
+    for (window, users) in november()
+        .windows(at("2026-11-03T00:00:00Z"), DAY)
+        .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
+    {
+        let mut fold = Fold::new::<DirectRouting>(window, lens);
+        for user in users {
+            let row = format!(r#"{{"userPrincipalName":"{user}","duration":60}}"#);
+            let row = serde_json::from_str(&row).expect("a row");
+            let record = DirectRouting::record(&row).expect("a record");
+            fold.add(&record).expect("a row that counts");
+        }
+        totals.merge(&fold.totals);
+    }
+    assert_eq!(totals.series.len(), 2);
 }
 
 #[test]

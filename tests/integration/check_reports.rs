@@ -1,0 +1,113 @@
+//! `check` of every report: which function is asked in which version, and what is said where Graph refuses one.
+
+use chrono::TimeDelta;
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::simulator::address::{Function, Version};
+use teams_pstn_exporter::simulator::blocks::BlockEvent;
+use teams_pstn_exporter::simulator::calls::Call;
+use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::journal::{Asked, Request};
+use teams_pstn_exporter::simulator::messages::Message;
+
+use crate::check::folder;
+use crate::exporter::{TENANT, check, simulator, tenant};
+
+const ALL: &str = "reports: [dialout, pstn_calls, direct_routing, sms, blocked_users]";
+
+/// Each function in the version of Graph that has it, and what its first page holds.
+#[tokio::test]
+async fn every_report_is_asked_for_its_first_page() {
+    let simulator = simulator(vec![tenant()]).await;
+    let logs = simulator.logs(TENANT);
+    let now = Clock::system().now();
+    // Enough hours for the day that is looked at, whichever day of the month it is.
+    let times: Vec<_> = (1..=60)
+        .map(|hours| (hours, now - TimeDelta::hours(hours.into())))
+        .collect();
+    let each = times.iter().copied();
+    logs.calls
+        .set(each.clone().map(|(n, time)| Call::at(n, time)).collect());
+    logs.direct_routing.set(
+        each.clone()
+            .map(|(n, time)| DirectRoutingCall::at(n, time))
+            .collect(),
+    );
+    logs.messages
+        .set(each.clone().map(|(n, time)| Message::at(n, time)).collect());
+    logs.blocks
+        .set(each.map(|(n, time)| BlockEvent::at(n, time)).collect());
+    let folder = folder(simulator.url(), ALL);
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    let mut asked: Vec<Asked> = simulator
+        .requests()
+        .iter()
+        .filter_map(Request::asked)
+        .collect();
+    asked.sort_by_key(|asked| asked.function);
+    let versions: Vec<_> = asked
+        .iter()
+        .map(|asked| (asked.function, asked.version))
+        .collect();
+    assert_eq!(
+        versions,
+        [
+            (Function::Dialout, Version::Beta),
+            (Function::Calls, Version::V1),
+            (Function::DirectRouting, Version::Beta),
+            (Function::Messages, Version::Beta),
+            (Function::Blocks, Version::Beta),
+        ]
+    );
+    assert!(said.contains("ok      permission: CallRecord-PstnCalls.Read.All\n"));
+    // All of the day that was asked for, and all that is known of those who are blocked.
+    let day = asked[1].from..asked[1].to;
+    let rows = logs.calls.rows(day, now).len();
+    assert!(rows > 0);
+    for line in [
+        "first page dialout: 3 rows\n".to_owned(),
+        format!("first page pstn_calls: {rows} rows"),
+        format!("first page direct_routing: {rows} rows"),
+        format!("first page sms: {rows} rows"),
+        "first page blocked_users: 60 rows\n".to_owned(),
+    ] {
+        assert!(said.contains(&format!("ok      {line}")), "{line} {said}");
+    }
+}
+
+/// A report that Graph does not give is told by its name, and the others are looked at all the same.
+#[tokio::test]
+async fn a_report_that_is_refused_is_told_apart() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), ALL);
+    for (function, report) in [
+        (Function::Dialout, "dialout"),
+        (Function::Calls, "pstn_calls"),
+        (Function::DirectRouting, "direct_routing"),
+        (Function::Messages, "sms"),
+        (Function::Blocks, "blocked_users"),
+    ] {
+        for (fault, remedy) in [
+            (
+                Fault::status(404),
+                "; remedy: this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only",
+            ),
+            (
+                Fault::EmptyForbidden,
+                "; remedy: give the application the application permission CallRecord-PstnCalls.Read.All",
+            ),
+        ] {
+            let when = When::graph().asking(function.name()).always();
+            simulator.push_fault(when, fault);
+            let (code, said) = check(&folder.path("c.yml"), &[]).await;
+            simulator.clear_faults();
+            assert_eq!(code, 1, "{said}");
+            let begin = format!("failure first page {report}: ");
+            let told = |line: &str| line.starts_with(&begin) && line.contains(remedy);
+            assert!(said.lines().any(told), "{begin}{said}");
+            assert_eq!(said.matches("failure ").count(), 1, "{said}");
+            assert_eq!(said.matches("ok      first page ").count(), 4, "{said}");
+        }
+    }
+}

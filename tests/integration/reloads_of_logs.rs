@@ -1,0 +1,125 @@
+//! What a restart and a changed configuration do to the days that are known: nothing is lost, nothing is doubled, and what
+//! is no longer wanted is no longer said.
+
+use std::num::NonZeroUsize;
+
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::address::Function;
+
+use crate::harness::{Exporter, NOW, request};
+use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
+use crate::oracle::at;
+
+/// What is changed, and from which day on calls and messages are asked for then.
+type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_says_the_same_letter_by_letter() {
+    const POLLS: &[&str] = &[NOW, "2026-11-22T12:00:00Z"];
+    let site = Site::at(POLLS).await;
+    let mut exporter = site.exporter(false);
+    polled_since(&mut exporter, at(NOW)).await;
+    let before = poll_at(&site, &mut exporter, POLLS[1]).await;
+    exporter.stop().await;
+    let (_, requests) = site.asked_since(0);
+    let mut exporter = site.exporter(false);
+    let after = polled_since(&mut exporter, at(POLLS[1])).await;
+    assert_eq!(after.families(FAMILIES), before.families(FAMILIES));
+    let (asked, _) = site.asked_since(requests);
+    for (function, _) in LOGS {
+        assert_eq!(days(&asked[&function]), november_days(1..=22));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
+    let site = Site::at(&[NOW]).await;
+    let mut exporter = site.exporter(false);
+    polled_since(&mut exporter, at(NOW)).await;
+    let budget = Budget {
+        report: ReportKind::PstnCalls,
+        name: "all".to_owned(),
+        currency: "USD".to_owned(),
+        amount: "500".parse().unwrap(),
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    };
+    let cases: [Case; 4] = [
+        ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),
+        (
+            "max_series",
+            Box::new(|config| config.labels.max_series = NonZeroUsize::new(19_000).unwrap()),
+            18,
+            18,
+        ),
+        (
+            "budgets",
+            Box::new(move |config| config.budgets = vec![budget.clone()]),
+            1,
+            18,
+        ),
+        (
+            "names",
+            Box::new(|config| config.labels.user = UserLabel::Upn),
+            1,
+            1,
+        ),
+    ];
+    for (what, change, calls, messages) in cases {
+        let (_, requests) = site.asked_since(0);
+        site.change(change);
+        let now = site.a_little_later().await;
+        reload(&exporter).await;
+        let after = polled_since(&mut exporter, now).await;
+        let (asked, _) = site.asked_since(requests);
+        for (function, first) in [(Function::Calls, calls), (Function::Messages, messages)] {
+            assert_eq!(days(&asked[&function]), november_days(first..=21), "{what}");
+        }
+        // And however the days were known: as one who asks for everything says it.
+        let mut fresh = site.exporter(false);
+        let all = polled_since(&mut fresh, now).await;
+        assert_eq!(after.families(FAMILIES), all.families(FAMILIES), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_come_and_go_with_the_configuration() {
+    let site = Site::at(&[NOW]).await;
+    let mut exporter = site.exporter(false);
+    let all = polled_since(&mut exporter, at(NOW)).await;
+    site.change(|config| config.reports = vec![ReportKind::Sms]);
+    reload(&exporter).await;
+    // With the next publication, which waits for no poll; and what stays is as it was.
+    let gone = [
+        "teams_pstn_call",
+        "teams_pstn_direct_routing_",
+        "teams_pstn_block",
+        "report=\"pstn_calls\"",
+        "report=\"blocked_users\"",
+    ];
+    assert!(gone.iter().all(|gone| all.0.contains(gone)));
+    let less = exporter
+        .scrape_when(|metrics| !gone.iter().any(|gone| metrics.0.contains(gone)))
+        .await;
+    let sms = ["teams_pstn_sms_"];
+    assert_eq!(less.families(&sms), all.families(&sms));
+    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::PstnCalls]);
+    let (_, requests) = site.asked_since(0);
+    let now = site.a_little_later().await;
+    reload(&exporter).await;
+    let more = polled_since(&mut exporter, now).await;
+    let calls = ["teams_pstn_call"];
+    assert_eq!(more.families(&calls), all.families(&calls));
+    let (asked, _) = site.asked_since(requests);
+    assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
+    assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
+    assert_eq!(asked.get(&Function::DirectRouting), None);
+}
+
+async fn reload(exporter: &Exporter) {
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
