@@ -65,7 +65,7 @@ pub enum HealthcheckError {
     },
 }
 
-/// [`probe`] of the exporter that was started with these flags, in a runtime of its own.
+/// Asks once the exporter that was started with these flags, in a runtime of its own.
 ///
 /// # Errors
 /// Where it is not healthy, or where it is cannot be told.
