@@ -61,6 +61,8 @@ pub mod signals;
 #[doc(hidden)]
 pub mod bench;
 pub mod demo;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod simulator;
 
 /// Version of the program.

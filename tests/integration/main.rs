@@ -15,6 +15,7 @@ mod exporter;
 mod exposition;
 mod faults;
 mod fleet;
+mod fuzz;
 mod golden;
 mod harness;
 mod matrix;
