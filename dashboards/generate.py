@@ -14,6 +14,10 @@ TENANT = TARGET + ', tenant=~"$tenant"'
 CURRENCY = TENANT + ', currency=~"$currency"'
 LOCATION = CURRENCY + ', usage_location=~"$usage_location"'
 DIALOUT = TENANT + ', report="dialout"'
+LOGS = TENANT + ', report=~"pstn_calls|direct_routing|sms|blocked_users"'
+# Direct routing has no currency.
+PLACE = TENANT + ', usage_location=~"$usage_location"'
+CALLS = LOCATION + ', call_type=~"$call_type"'
 # Amounts of different currencies are never added up, nor those of different exporters or tenants.
 BY = "job, instance, tenant, currency"
 
@@ -21,7 +25,7 @@ BY = "job, instance, tenant, currency"
 BLUE, ORANGE, GREEN, YELLOW, RED, GREY = "#3274d9", "#e0752d", "#37872d", "#e0b400", "#c4162a", "#8e8e8e"
 
 
-def dashboard(uid, title, description, rows, variables=(), time_from="now-30d"):
+def dashboard(uid, title, description, rows, variables=(), time_from="now-30d", money=("dialout",)):
     panels, y, number = [], 0, 0
     for row_title, *row in rows:
         number += 1
@@ -60,7 +64,7 @@ def dashboard(uid, title, description, rows, variables=(), time_from="now-30d"):
         "fiscalYearStartMonth": 0,
         "annotations": {"list": []},
         "links": links,
-        "templating": {"list": [datasource(), *common_variables(), *variables]},
+        "templating": {"list": [datasource(), *common_variables(money), *variables]},
         "panels": panels,
     }
 
@@ -92,18 +96,22 @@ def variable(name, label, query, all_value=".*", description="", **more):
     } | more
 
 
-def common_variables():
+def common_variables(money):
+    """`money` names the families of charges that the dashboard is about."""
     report = "teams_pstn_report_up"
-    charge = "teams_pstn_dialout_charge"
+    charge = "|".join(f"teams_pstn_{family}_charge" for family in money)
+    charged = f'__name__=~"{charge}"'
+    # A budget may be of a report that the dashboard is not about.
+    budgeted = f'__name__=~"{charge}|teams_pstn_budget_amount"'
     return [
         # Where the exporter itself cannot say anything, it is known by the metrics about it.
         variable("job", "Job", "label_values(teams_pstn_exporter_build_info, job)", ".+"),
         variable("instance", "Instance", 'label_values(teams_pstn_exporter_build_info{job=~"$job"}, instance)', ".+"),
         variable("tenant", "Tenant", f"label_values({report}{{{TARGET}}}, tenant)", description="Empty where tenants are not named."),
-        variable("currency", "Currency", f"label_values({charge}{{{TENANT}}}, currency)"),
+        variable("currency", "Currency", f"label_values({{{budgeted}, {TENANT}}}, currency)"),
         variable(
-            "usage_location", "Usage location", f"label_values({charge}{{{CURRENCY}}}, usage_location)",
-            description="The organizer's country. Budgets and forecasts are of all of them.",
+            "usage_location", "Usage location", f"label_values({{{charged}, {CURRENCY}}}, usage_location)",
+            description="The country of who pays, which is not the one called. Budgets and forecasts are of all of them.",
         ),
     ]  # fmt: skip
 
@@ -195,7 +203,7 @@ def table(title, description, columns, targets, size, *, sort=None, hide=(), no_
     """Columns: name of a label or Value #A → title, unit, width. Rows are joined by the labels that the queries share."""
     # Last, as most have a single one.
     columns = columns | {"instance": columns.get("instance", ("Exporter", None))}
-    excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide)}
+    excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide) if name not in columns}
     return panel(
         "table", title, description, "none", targets, size,
         options={"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "fields": ""},
@@ -233,6 +241,7 @@ DECIMALS = {"id": "decimals", "value": 2}
 LABELS = {"tenant": ("Tenant", None), "currency": ("Currency", None)}
 MONEY = "locale"  # The currency stands beside each amount, as there may be several in one panel.
 LATE = "Microsoft's figures are 24 to 48 hours late."
+EVERY_CHARGE = ("dialout", "call", "sms")
 
 
 def total(metric, select=LOCATION, by=BY):
@@ -267,7 +276,7 @@ def spend_overview():
     ]  # fmt: skip
     budget_steps = steps((None, GREEN), (0.5, YELLOW), (0.8, ORANGE), (1, RED))
     budgets = [
-        bars("Budgets", "Share of each budget that is spent, 100 % is all of it. Not filtered by usage location: a budget has its own selectors.", "percentunit",
+        bars("Budgets", "Share of each budget that is spent, 100 % is all of it. A budget may be of another report than dialling out. Not filtered by usage location: a budget has its own selectors.", "percentunit",
              [target(f"max by (job, instance, tenant, budget, currency) (budget:teams_pstn_budget_spent:ratio{{{CURRENCY}}})", "{{tenant}} {{budget}} ({{currency}})", instant=True)],
              (12, 7), min=0, max=1.2, decimals=1, thresholds=budget_steps, color={"mode": "thresholds"},
              no_value="No budgets in the exporter's configuration"),
@@ -340,7 +349,7 @@ def spend_overview():
     ]  # fmt: skip
     return dashboard(
         "teams-pstn-spend-overview", "Teams telephony: spend overview",
-        "What dialling out of Microsoft Teams meetings has cost in this billing period, and whether it will last.",
+        "What dialling out of Microsoft Teams meetings has cost in this billing period, and whether it will last. The same calls are in the log of all calls too: never add the two.",
         [("Now", *period), ("Budgets", *budgets), ("Forecast and days", *forecast),
          ("Domestic and international", *contexts), ("Countries", *places), ("The period before", *before)],
     )  # fmt: skip
@@ -417,6 +426,157 @@ def organizers():
     )  # fmt: skip
 
 
+def calls():
+    charge, connection, number, seconds = (f"teams_pstn_{what}" for what in ("call_charge", "call_connection_charge", "calls", "call_seconds"))
+    routed, routed_seconds = "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_call_seconds"
+    name = "{{tenant}} {{currency}}"
+    overlap = "Dialling out of meetings is among them (conf_out) and in the report of dialling out too: never add the two."
+    off = "Not switched on (reports: pstn_calls), or no calls yet"
+    up = [{"type": "value", "options": {"0": {"text": "failing", "color": RED, "index": 0}, "1": {"text": "fine", "color": GREEN, "index": 1}}}]
+    whole, minutes = {"id": "decimals", "value": 0}, {"id": "decimals", "value": 0}
+
+    def by(*labels):
+        return ", ".join((BY, *labels))
+
+    state = [
+        stat("Last polls", "Whether the last poll of each log succeeded. What is missing here is not among the reports of the configuration.", "none",
+             [target(f"max by (job, instance, tenant, report) (teams_pstn_report_up{{{LOGS}}})", "{{tenant}} {{report}}", instant=True)],
+             (8, 5), background=True, thresholds=steps((None, RED), (1, GREEN)), mappings=up, no_value="None of the logs is switched on (reports)"),
+        stat("As of", f"When the figures of each log were fetched. {LATE}", "dateTimeFromNow",
+             [target(f"max by (job, instance, tenant, report) (teams_pstn_report_last_success_timestamp_seconds{{{LOGS}}} > 0) * 1000", "{{tenant}} {{report}}", instant=True)],
+             (8, 5), no_value="never"),
+        stat("Billing period from", "The start of the period that the figures belong to, in UTC.", "dateTimeAsIso",
+             [target(f"max by (job, instance, tenant, report) (teams_pstn_billing_period_start_timestamp_seconds{{{LOGS}}}) * 1000", "{{tenant}} {{report}}", instant=True)],
+             (8, 5), no_value="none yet"),
+    ]  # fmt: skip
+    figures = {"Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Connection charge", MONEY, DECIMALS), "Value #C": ("Calls", "locale", whole), "Value #D": ("Minutes", "locale", minutes)}
+    dearest = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
+
+    def four(*labels, only=""):
+        return [target(f"sum by ({by(*labels)}) ({metric}{{{CALLS}}}){per}{only}", table=True)
+                for metric, per in ((charge, ""), (connection, ""), (number, ""), (seconds, " / 60"))]  # fmt: skip
+
+    period = [
+        table("Calls of this period", f"Charges and connection charges stand apart, because Microsoft does not say whether one contains the other. {overlap}",
+              LABELS | figures | {"Value #E": ("Period before", MONEY, DECIMALS), "Value #F": ("Its connection charge", MONEY, DECIMALS), "Value #G": ("Its calls", "locale", whole)},
+              [*four(), *(target(f"sum by ({BY}) (teams_pstn_previous_{what}{{{CALLS}}})", table=True) for what in ("call_charge", "call_connection_charge", "calls"))],
+              (24, 6), no_value=off),
+        lines("Charge per day", f"What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. {LATE} All usage locations and call types.", MONEY,
+              [target(f"max by ({BY}) (currency:teams_pstn_call_charge:increase1d{{{CURRENCY}}})", name, interval="1d")], (12, 8), style="bars", decimals=2, no_value=off),
+        lines("Charge and connection charge", "So far in the billing period; both fall back to zero where a new one begins.", MONEY,
+              [target(f"sum by ({BY}) ({charge}{{{CALLS}}})", f"{name} charge"), target(f"sum by ({BY}) ({connection}{{{CALLS}}})", f"{name} connection charge")],
+              (12, 8), decimals=2, no_value=off),
+    ]  # fmt: skip
+    chosen = f"topk by ({BY}) (10, sum by ({by('destination')}) ({charge}{{{CALLS}}}))"
+    destinations = [
+        table("Top ten destinations", "The ten dearest countries or regions in each currency, as the source names them.",
+              {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None)} | figures
+              | {"Value #E": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
+              [target(chosen, table=True), *four("destination", only=f" and on ({by('destination')}) {chosen}")[1:],
+               target(f"{chosen} / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", table=True)],
+              (14, 11), sort=dearest, no_value=off),
+        table("Newly dear destinations", "The five countries of which the last 24 hours brought the highest charges, beside their dearest 24 hours of the week before. All usage locations and call types.",
+              {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None),
+               "Value #A": ("Last 24 hours", MONEY, DECIMALS), "Value #B": ("Dearest before", MONEY, DECIMALS)},
+              [target(f"topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True),
+               target(f"max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:max7d_increase1d{{{CURRENCY}}})"
+                      f" and on ({by('destination')}) topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True)],
+              (10, 11), sort=[{"displayName": "Last 24 hours", "desc": True}], no_value="Nothing was charged, or the rules have not run for a day"),
+        bars("Domestic and international calls", "Each destination context's share of the charges in its currency; what comes in mostly has none (unknown).", "percentunit",
+             [target(f"sum by ({by('destination_context')}) ({charge}{{{CALLS}}}) / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", f"{name} {{{{destination_context}}}}", instant=True)],
+             (8, 9), min=0, max=1, decimals=0, overrides=[colour("/International/", ORANGE)], no_value=off),
+        lines("Charge by destination", "The five destinations that are dearest at the end of the graph.", MONEY,
+              [target(f"sum by ({by('destination')}) ({charge}{{{CALLS}}}) and on ({by('destination')}) topk by ({BY}) (5, sum by ({by('destination')}) ({charge}{{{CALLS}}} @ end()))",
+                      f"{name} {{{{destination}}}}")], (16, 9), decimals=2, no_value=off),
+    ]  # fmt: skip
+    direction = 'label_replace({0}, "direction", "$1", "call_type", "(?:.*_)?(in|out)(?:_.*)?")'
+    kinds = [
+        table("By call type", f"user: people; conf: conferences; ucap: bots, queues and attendants. {overlap}",
+              {"tenant": ("Tenant", None), "call_type": ("Call type", None), "currency": ("Currency", None)} | figures,
+              four("call_type"), (12, 9), sort=dearest, no_value=off),
+        table("By licence", "Which licence paid: MCOPSTNPP are Communications Credits, MCOPSTN1 and others calling plans, MCOMEETADD audio conferencing.",
+              {"tenant": ("Tenant", None), "license_capability": ("Licence", None), "currency": ("Currency", None)} | figures,
+              four("license_capability"), (12, 9), sort=dearest, no_value=off),
+        lines("Charge by call type", "So far in the billing period.", MONEY,
+              [target(f"sum by ({by('call_type')}) ({charge}{{{CALLS}}})", f"{name} {{{{call_type}}}}")], (12, 9), decimals=2, no_value=off),
+        lines("Charge by licence", "So far in the billing period.", MONEY,
+              [target(f"sum by ({by('license_capability')}) ({charge}{{{CALLS}}})", f"{name} {{{{license_capability}}}}")], (12, 9), decimals=2, no_value=off),
+        table("In and out", "Calls and minutes by direction, as the name of the call type says it.",
+              {"tenant": ("Tenant", None), "direction": ("Direction", None), "currency": ("Currency", None),
+               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes)},
+              [target(f"sum by ({by('direction')}) ({direction.format(f'{metric}{{{CALLS}}}')}){per}", table=True) for metric, per in ((number, ""), (seconds, " / 60"))],
+              (8, 9), sort=[{"displayName": "Calls", "desc": True}], no_value=off),
+        lines("Calls by call type", "So far in the billing period.", "none",
+              [target(f"sum by ({by('call_type')}) ({number}{{{CALLS}}})", f"{name} {{{{call_type}}}}")], (8, 9), no_value=off),
+        lines("Minutes by call type", "So far in the billing period. Minutes within a plan cost nothing and still use it up.", "m",
+              [target(f"sum by ({by('call_type')}) ({seconds}{{{CALLS}}}) / 60", f"{name} {{{{call_type}}}}")], (8, 9), no_value=off),
+    ]  # fmt: skip
+    callers = CALLS + ', user!="", user!="__other__"'
+
+    def person(metric):
+        return f"sum by ({by('user')}) ({metric}{{{callers}}})"
+
+    ten = f"topk by ({BY}) (10, {person(charge)} > 0)"
+    people = [
+        table("Top ten users", "The ten people whose calls cost most in each currency; of conferences it is the organizer.",
+              {"tenant": ("Tenant", None), "user": ("User", None), "currency": ("Currency", None)} | figures,
+              [target(ten, table=True), *(target(f"{person(metric)}{per} and on ({by('user')}) {ten}", table=True)
+                                          for metric, per in ((connection, ""), (number, ""), (seconds, " / 60")))],
+              (24, 12), sort=dearest, no_value="Users are not exported (labels.user: none), or nobody has spent anything"),
+    ]  # fmt: skip
+    trunk = "job, instance, tenant, trunk"
+    told = 'success=~"true|false"'
+    unused = "Not switched on (reports: direct_routing), or no calls yet"
+    routing = [
+        bars("Direct routing: calls that succeeded", "Of all direct routing calls of the period, by trunk. Busy and unanswered calls are no success; calls of which the source does not say it are left out.", "percentunit",
+             [target(f"sum by ({trunk}) ({routed}{{{PLACE}, success=\"true\"}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}, {told}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
+             (8, 8), min=0, max=1, decimals=1, thresholds=steps((None, RED), (0.5, ORANGE), (0.8, GREEN)), color={"mode": "thresholds"}, no_value=unused),
+        table("Direct routing: failures by SIP code", "Calls without success by class of the final SIP code: 5xx points to the session border controller or the carrier, 4xx and 6xx also are busy, declined and unknown numbers.",
+              {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "sip_code_class": ("SIP code", None), "Value #A": ("Calls", "locale", whole), "Value #B": ("Of the trunk's calls", "percentunit", {"id": "decimals", "value": 1})},
+              [target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0)", table=True),
+               target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}, {told}}}) > 0)", table=True)],
+              (16, 8), sort=[{"displayName": "Calls", "desc": True}], no_value="No call has failed, or direct_routing is not among the reports"),
+        lines("Direct routing: failures of the last 24 hours", "Share of the calls that arrived within 24 hours, by trunk. All usage locations.", "percentunit",
+              [target(f"max by ({trunk}) (trunk:teams_pstn_direct_routing_calls:failure_ratio1d{{{TENANT}}})", "{{tenant}} {{trunk}}")], (12, 9), max=1, decimals=1, no_value=unused),
+        lines("Direct routing: failures by SIP code over time", "So far in the billing period.", "none",
+              [target(f"sum by (job, instance, tenant, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}})", "{{tenant}} {{sip_code_class}}")], (12, 9), no_value="No call has failed, or direct_routing is not among the reports"),
+        table("Direct routing by trunk and call type", "Calls and minutes of this billing period, and the calls of the one before. There are no charges: the carrier bills them.",
+              {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "call_type": ("Call type", None),
+               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes), "Value #C": ("Calls of the period before", "locale", whole)},
+              [target(f"sum by ({trunk}, call_type) ({metric}{{{PLACE}}}){per}", table=True) for metric, per in ((routed, ""), (routed_seconds, " / 60"), ("teams_pstn_direct_routing_previous_calls", ""))],
+              (24, 8), sort=[{"displayName": "Calls", "desc": True}], no_value=unused),
+    ]  # fmt: skip
+    silent = "Not switched on (reports: sms), or no messages yet"
+    messages = [
+        table("SMS", "Messages, the units that they were split into, and what they cost.",
+              {"tenant": ("Tenant", None), "direction": ("Direction", None), "currency": ("Currency", None),
+               "Value #A": ("Messages", "locale", whole), "Value #B": ("Units", "locale", whole), "Value #C": ("Charge", MONEY, DECIMALS), "Value #D": ("Charge of the period before", MONEY, DECIMALS)},
+              [target(f"sum by ({by('direction')}) (teams_pstn_sms_{what}{{{LOCATION}}})", table=True) for what in ("messages", "units", "charge", "previous_charge")],
+              (12, 8), no_value=silent),
+        lines("SMS over time", "Messages so far in the billing period, by direction.", "none",
+              [target(f"sum by ({by('direction')}) (teams_pstn_sms_messages{{{LOCATION}}})", f"{name} {{{{direction}}}}")], (12, 8), no_value=silent),
+    ]  # fmt: skip
+    nobody = "Not switched on (reports: blocked_users)"
+    blocked = [
+        stat("Blocked users", "Users whose newest event of the last 89 days is a block: they cannot call the telephone network. Who they are, the Teams admin center says.", "none",
+             [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}}", instant=True)],
+             (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=nobody),
+        table("Blocks of this period", "Events by kind and reason. High Overall Usage is Microsoft's guard against fraud.",
+              {"tenant": ("Tenant", None), "event": ("Event", None), "reason": ("Reason", None), "Value #A": ("Events", "locale", whole)},
+              [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_block_events{{{TENANT}}})", table=True)],
+              (9, 8), sort=[{"displayName": "Events", "desc": True}], no_value="None, or blocked_users is not among the reports"),
+        lines("Blocked users over time", "Falls when somebody is unblocked, and when a block is older than 89 days.", "none",
+              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=nobody),
+    ]  # fmt: skip
+    call_type = variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dialling out of meetings is conf_out.")
+    return dashboard(
+        "teams-pstn-calls", "Teams telephony: calls",
+        "Calls, direct routing, SMS and blocked users of this billing period, from the logs that the configuration switches on (reports). Dialling out of meetings is in the call log too.",
+        [("Now", *state), ("Calls", *period), ("Destinations", *destinations), ("Call types and licences", *kinds), ("Users", *people),
+         ("Direct routing", *routing), ("SMS", *messages), ("Blocked users", *blocked)], [call_type], money=("call", "sms"),
+    )  # fmt: skip
+
+
 def exporter_health():
     tenant = "{{tenant}} {{report}}"
     by = "job, instance, tenant, report"
@@ -434,6 +594,26 @@ def exporter_health():
         stat("Credential expires", "When the certificate ends, or the secret where the configuration says it.", "dateTimeFromNow",
              [target(f"min by (job, instance, tenant) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}}", instant=True)], (6, 4), no_value="not known"),
     ]  # fmt: skip
+    table_of_reports = [
+        table("Reports", "Each report of each tenant: they are fetched side by side, and one may fail where another succeeds. Days that no longer change are kept as totals and not fetched again; a report of one answer has none.",
+              {"tenant": ("Tenant", None), "report": ("Report", None),
+               "Value #A": ("Last poll succeeded", "bool_yes_no"), "Value #B": ("Newest figures", "dateTimeFromNow"), "Value #C": ("Period from", "dateTimeAsIso"),
+               "Value #D": ("Rows", "locale"), "Value #E": ("Pages", "locale"), "Value #F": ("Days kept", "locale"), "Value #G": ("Folded series", "locale"),
+               "Value #H": ("Last poll took", "s", {"id": "decimals", "value": 1})},
+              [target(f"max by ({by}) ({expression})", table=True) for expression in (
+                  f"teams_pstn_report_up{{{TENANT}}}",
+                  f"teams_pstn_report_last_success_timestamp_seconds{{{TENANT}}} > 0",
+                  f"teams_pstn_billing_period_start_timestamp_seconds{{{TENANT}}}",
+                  f"teams_pstn_report_rows{{{TENANT}}}",
+                  f"teams_pstn_report_pages{{{TENANT}}}",
+                  f"teams_pstn_report_settled_windows{{{TENANT}}}",
+                  f"teams_pstn_report_folded_series{{{TENANT}}}",
+                  f"teams_pstn_report_duration_seconds{{{TENANT}}}")],
+              (24, 9), sort=[{"displayName": "Report", "desc": False}], no_value="None yet"),
+    ]  # fmt: skip
+    for query in table_of_reports[0]["targets"][1:3]:
+        # Grafana's dates are milliseconds.
+        query["expr"] += " * 1000"
     polls = [
         lines("Age of the figures over time", "A saw that falls with each success; one that only rises is a report that fails.", "s",
               [target(f"max by ({by}) (report:teams_pstn_report_last_success:age_seconds{{{TENANT}}})", tenant)]),
@@ -449,9 +629,10 @@ def exporter_health():
               [target(f"sum by (job, instance, reason) (increase(teams_pstn_graph_retries_total{{{TARGET}}}[$__rate_interval]))", "{{reason}}")], style="bars", stack=True, decimals=1),
     ]  # fmt: skip
     reports = [
-        lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (8, 7), step=True),
-        lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (8, 7), step=True),
-        lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (8, 7), step=True),
+        lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts anew with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
         lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB unless told otherwise.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
         lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",
@@ -472,13 +653,14 @@ def exporter_health():
     return dashboard(
         "teams-pstn-exporter-health", "Teams telephony: exporter health",
         "Whether the figures arrive: polls, failures, age, credentials, and the exporter itself.",
-        [("State", *state), ("Polls", *polls), ("Reports", *reports), ("The process", *process)], time_from="now-2d",
+        [("State", *state, *table_of_reports), ("Polls", *polls), ("Size", *reports), ("The process", *process)], time_from="now-2d",
+        money=EVERY_CHARGE,
     )  # fmt: skip
 
 
 def main():
     changed = []
-    for name, made in [("spend-overview", spend_overview()), ("organizers", organizers()), ("exporter-health", exporter_health())]:
+    for name, made in [("spend-overview", spend_overview()), ("organizers", organizers()), ("calls", calls()), ("exporter-health", exporter_health())]:
         path = FOLDER / f"{name}.json"
         text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
         if not path.exists() or path.read_text() != text:

@@ -30,6 +30,7 @@ mod readable;
 mod resolve;
 mod scalar;
 mod sections;
+pub mod shard;
 
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
@@ -42,10 +43,12 @@ pub struct Config {
     pub labels: Labels,
     /// Which reports, each once, never none.
     pub reports: Vec<ReportKind>,
-    /// Whose reports, never none; all have different names where there are several.
+    /// Whose reports, none only in a shard of few; all have different names where there are several.
     pub tenants: Vec<Tenant>,
     /// What may be spent, each with a name of its own.
     pub budgets: Vec<Budget>,
+    /// The folder in which reports are kept over a restart, if they are.
+    pub storage: Option<PathBuf>,
 }
 
 /// When Graph is asked.
@@ -55,6 +58,8 @@ pub struct Poll {
     pub interval: Duration,
     /// One report of one tenant, all pages and retries.
     pub timeout: Duration,
+    /// How old a report may be that is served, longer than the interval; any age where there is none.
+    pub max_age: Option<Duration>,
 }
 
 /// What a billing period is.
@@ -93,7 +98,7 @@ pub enum UserLabel {
 /// A Microsoft 365 tenant.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// The value of the label `tenant`; none only where there is one tenant.
+    /// The value of the label `tenant`; none only where one tenant is configured.
     pub name: Option<Arc<str>>,
     /// GUID or domain, lower case.
     pub tenant_id: String,
@@ -227,6 +232,7 @@ impl Config {
             reports: vec![ReportKind::Dialout],
             tenants: vec![tenant],
             budgets: Vec::new(),
+            storage: None,
         }
     }
 
@@ -257,6 +263,7 @@ impl Default for Poll {
         Self {
             interval: Duration::from_hours(1),
             timeout: Duration::from_mins(5),
+            max_age: None,
         }
     }
 }

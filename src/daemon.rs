@@ -10,9 +10,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
+use crate::healthcheck::{self, HealthcheckError};
 use crate::period::Clock;
 use crate::poller::fleet;
 use crate::poller::{Fleet, FleetError, Shared};
@@ -21,6 +23,7 @@ use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
 use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
+use crate::supervisor::Supervisor;
 use crate::telemetry::Telemetry;
 
 /// How the process runs.
@@ -36,6 +39,8 @@ pub struct Options {
     pub clock: Clock,
     /// Whether the period before is fetched too; who counts requests may do without.
     pub previous: bool,
+    /// Who is told how it goes.
+    pub supervisor: Supervisor,
 }
 
 /// Reads the configuration: at the start, and again at every reload.
@@ -46,11 +51,17 @@ pub struct Daemon {
     bound: Bound,
     site: Site,
     fleet: Fleet,
+    reloads: mpsc::Receiver<Reload>,
+    reloader: Reloader,
+}
+
+/// What a reload needs, and whom it concerns.
+struct Reloader {
     publisher: Arc<Publisher>,
     telemetry: Arc<Telemetry>,
     clock: Clock,
-    reloads: mpsc::Receiver<Reload>,
     load: Load,
+    supervisor: Supervisor,
 }
 
 /// Why the daemon cannot start, or ended without being asked to.
@@ -75,7 +86,7 @@ pub enum Failure {
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
     /// The demo has a configuration of its own.
-    #[error("the demo takes no configuration file; leave --config.file out")]
+    #[error("the demo has a configuration of its own; leave --config.file and --tenants.shard out")]
     DemoConfig,
     /// More than one of the above.
     #[error("{0}\n{1}")]
@@ -83,6 +94,9 @@ pub enum Failure {
     /// There are no pseudonyms.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
+    /// The exporter that was asked is not healthy, or not there.
+    #[error(transparent)]
+    Healthcheck(#[from] HealthcheckError),
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),
@@ -170,11 +184,14 @@ impl Daemon {
             bound,
             site,
             fleet,
-            publisher,
-            telemetry,
-            clock: options.clock,
             reloads,
-            load,
+            reloader: Reloader {
+                publisher,
+                telemetry,
+                clock: options.clock,
+                load,
+                supervisor: options.supervisor,
+            },
         })
     }
 
@@ -185,7 +202,7 @@ impl Daemon {
 
     /// What it publishes.
     pub fn subscribe(&self) -> Subscriber {
-        self.publisher.subscribe()
+        self.reloader.publisher.subscribe()
     }
 
     /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups` and every POST to `/-/reload`.
@@ -201,32 +218,27 @@ impl Daemon {
             bound,
             site,
             mut fleet,
-            publisher,
-            telemetry,
-            clock,
             mut reloads,
-            load,
+            reloader,
         } = self;
-        let reload = |fleet: &mut Fleet| {
-            let outcome = load().map_err(|mistakes| mistakes.to_string());
-            let outcome = outcome.and_then(|config| {
-                fleet
-                    .apply(&config)
-                    .map_err(|error| Chain(&error).to_string())
-            });
-            match &outcome {
-                Ok(()) => tracing::info!("configuration reloaded"),
-                Err(error) => tracing::error!(
-                    error,
-                    "configuration not reloaded; the old one stays in force"
-                ),
-            }
-            telemetry.set_reload(outcome.is_ok(), clock.now());
-            publisher.touch();
-            outcome
+        let supervisor = reloader.supervisor.clone();
+        // Dropped with everything else, so that nothing of it outlives the daemon.
+        let mut watching = JoinSet::new();
+        let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
+        // One socket stands for all, since the daemon ends with each.
+        let address = healthcheck::from_here(bound.addresses()[0]);
+        let probe = move || healthcheck::probe_socket(address, tls);
+        let watch = watching.spawn(supervisor.clone().watch(probe));
+        let stopping = supervisor.clone();
+        let shutdown = async move {
+            shutdown.await;
+            watch.abort();
+            stopping.stopping();
         };
-        let mut publishing = tokio::spawn(Arc::clone(&publisher).run());
+        let mut publishing = tokio::spawn(Arc::clone(&reloader.publisher).run());
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
+        // The sockets are bound: whoever connects now is answered.
+        supervisor.ready("serving");
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -241,11 +253,41 @@ impl Daemon {
                 }
                 Some(answer) = reloads.recv() => {
                     // Who asked may have gone.
-                    let _ = answer.send(reload(&mut fleet));
+                    let _ = answer.send(reloader.reload(&mut fleet));
                 }
-                () = hangups.next() => drop(reload(&mut fleet)),
+                () = hangups.next() => drop(reloader.reload(&mut fleet)),
             }
         }
+    }
+}
+
+impl Reloader {
+    /// Makes the fleet that of the configuration as it is now, or says why that cannot be.
+    fn reload(&self, fleet: &mut Fleet) -> Result<(), String> {
+        self.supervisor.reloading();
+        let outcome = (self.load)().map_err(|mistakes| mistakes.to_string());
+        let outcome = outcome.and_then(|config| {
+            fleet
+                .apply(&config)
+                .map_err(|error| Chain(&error).to_string())
+        });
+        let status = match &outcome {
+            Ok(()) => {
+                tracing::info!("configuration reloaded");
+                "serving; configuration reloaded"
+            }
+            Err(error) => {
+                tracing::error!(
+                    error,
+                    "configuration not reloaded; the old one stays in force"
+                );
+                "serving; configuration not reloaded, the old one stays in force"
+            }
+        };
+        self.telemetry.set_reload(outcome.is_ok(), self.clock.now());
+        self.publisher.touch();
+        self.supervisor.ready(status);
+        outcome
     }
 }
 

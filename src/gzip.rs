@@ -100,6 +100,53 @@ impl Block {
         }
     }
 
+    /// The bytes to keep for another process, and, where they are compressed, checksum and length of the text.
+    pub(crate) fn stored(&self) -> (&Bytes, Option<(u32, u64)>) {
+        match self {
+            Self::Short(text) => (text, None),
+            Self::Long {
+                deflated,
+                checksum,
+                length,
+                ..
+            } => (deflated, Some((checksum.clone().finalize(), *length))),
+        }
+    }
+
+    /// The block of which another process kept this; none where it is not what [`Block::stored`] gave.
+    pub(crate) fn restored(bytes: Bytes, deflated: Option<(u32, u64)>) -> Option<Self> {
+        let Some((checksum, length)) = deflated else {
+            return (bytes.len() < LONG_MIN).then_some(Self::Short(bytes));
+        };
+        if !bytes.ends_with(SYNC_MARK) || bytes.len() as u64 > length {
+            return None;
+        }
+        let mut sum = Hasher::new();
+        let mut inflater = Decompress::new(false);
+        let mut text = Vec::with_capacity(CHUNK);
+        while inflater.total_out() < length {
+            let consumed = usize::try_from(inflater.total_in()).ok()?;
+            let before = inflater.total_out();
+            text.clear();
+            let status = inflater
+                .decompress_vec(&bytes[consumed..], &mut text, FlushDecompress::None)
+                .ok()?;
+            // A part is not final, so its stream never ends; and it does not stand still.
+            if status == Status::StreamEnd || inflater.total_out() == before {
+                return None;
+            }
+            sum.update(&text);
+        }
+        (inflater.total_out() == length && sum.clone().finalize() == checksum).then_some(
+            Self::Long {
+                deflated: bytes,
+                checksum: Hasher::new_with_initial_len(checksum, length),
+                length,
+                text: None,
+            },
+        )
+    }
+
     /// The block without its text where it has a compressed form.
     pub(crate) fn without_text(self) -> Self {
         match self {

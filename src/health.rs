@@ -25,7 +25,7 @@ pub(crate) struct Health {
     pub(crate) pages: u64,
     pub(crate) folded: u64,
     /// Of a log only.
-    pub(crate) settled_days: Option<u64>,
+    pub(crate) settled_windows: Option<u64>,
 }
 
 static UP: Family = Family::gauge(
@@ -63,8 +63,8 @@ static FOLDED: Family = Family::gauge(
     "Series of the newest complete report that were folded into user=\"__other__\" to stay within labels.max_series.",
 );
 
-static SETTLED_DAYS: Family = Family::gauge(
-    "teams_pstn_report_settled_days",
+static SETTLED_WINDOWS: Family = Family::gauge(
+    "teams_pstn_report_settled_windows",
     "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
      logs.",
 );
@@ -99,6 +99,9 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
     "When the credential expires, as Unix time: of a certificate its notAfter, of a secret what the configuration says.",
 );
 
+/// Those that say what period a report's numbers belong to.
+pub(crate) const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
+
 impl Health {
     pub(crate) fn samples(&self, tenant: Option<&str>, report: ReportKind) -> Vec<Samples> {
         let labels = labels(tenant, Some(report));
@@ -117,8 +120,8 @@ impl Health {
         gauge(&ROWS, &|out| write_count(self.rows, out));
         gauge(&PAGES, &|out| write_count(self.pages, out));
         gauge(&FOLDED, &|out| write_count(self.folded, out));
-        if let Some(days) = self.settled_days {
-            gauge(&SETTLED_DAYS, &|out| write_count(days, out));
+        if let Some(days) = self.settled_windows {
+            gauge(&SETTLED_WINDOWS, &|out| write_count(days, out));
         }
         gauge(&POLLS, &|out| write_count(self.polls, out));
         samples.extend(self.failures(tenant, report));

@@ -45,6 +45,7 @@ pub mod exposition;
 mod gzip;
 mod health;
 pub mod snapshot;
+mod storage;
 pub mod telemetry;
 
 pub mod poller;
@@ -52,11 +53,13 @@ pub mod server;
 
 pub mod check;
 pub mod daemon;
+pub mod healthcheck;
 pub mod pseudonym;
 
 pub mod allocator;
 pub mod logging;
 pub mod signals;
+pub mod supervisor;
 
 #[doc(hidden)]
 pub mod bench;

@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::config::args::{Args, Command};
+use teams_pstn_exporter::config::shard::Shard;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::demo::Demo;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::{allocator, check, daemon, logging, pseudonym, signals};
+use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_exporter::{allocator, check, daemon, healthcheck, logging, pseudonym, signals};
 
 fn main() -> ExitCode {
     allocator::fix_thresholds();
@@ -29,12 +31,17 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             load()?;
             serve(args, async || Ok((load, None)))?;
         }
-        Some(Command::Demo) if args.config_file.is_some() => return Err(Failure::DemoConfig),
+        Some(Command::Demo) if args.config_file.is_some() || args.shard != Shard::WHOLE => {
+            return Err(Failure::DemoConfig);
+        }
         Some(Command::Demo) => serve(args, async || {
             let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
             Ok((demo.load(), Some(demo)))
         })?,
         Some(Command::Check { format }) => return Ok(check::run_alone(&load, *format)?.exit_code()),
+        Some(Command::Healthcheck) => {
+            healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
+        }
         Some(Command::Pseudonym { users }) => {
             pseudonym::write(&load()?, users, &mut std::io::stdout())?;
         }
@@ -42,12 +49,21 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the configuration comes from: the file, else the environment.
+/// Where the configuration comes from: the file, else the environment; and what of it is this exporter's.
 fn source(args: &Args) -> Load {
-    let file = args.config_file.clone();
-    Box::new(move || match &file {
-        Some(path) => Config::load(path),
-        None => Config::from_environment(|name| std::env::var(name).ok()),
+    let (file, shard) = (args.config_file.clone(), args.shard);
+    Box::new(move || {
+        let config = match &file {
+            Some(path) => Config::load(path),
+            None => Config::from_environment(|name| std::env::var(name).ok()),
+        }?;
+        let all = config.tenants.len();
+        let config = config.sharded(shard)?;
+        if shard != Shard::WHOLE {
+            let own = config.tenants.len();
+            tracing::info!(%shard, tenants = own, of = all, "tenants of this shard");
+        }
+        Ok(config)
     })
 }
 
@@ -63,6 +79,8 @@ fn serve(
         .transpose()?;
     // Before there are threads: sockets that systemd hands over are taken out of the environment.
     let bound = Bound::bind(&args.listen())?;
+    let supervisor =
+        Supervisor::from_environment(|name| std::env::var_os(name), std::process::id());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -76,6 +94,7 @@ fn serve(
             web_config,
             clock: Clock::system(),
             previous: true,
+            supervisor,
         };
         let daemon = Daemon::start(bound, options, load)?;
         if let Some(demo) = &demo {

@@ -102,6 +102,20 @@ impl Sum {
         self.carry(other.whole, other.fraction);
     }
 
+    /// Its two parts, to be kept as text and read again by [`Sum::from_parts`].
+    pub(crate) fn parts(self) -> (String, String) {
+        (self.whole.to_string(), self.fraction.to_string())
+    }
+
+    /// The sum of these parts; none where they are not parts of one.
+    pub(crate) fn from_parts(whole: &str, fraction: &str) -> Option<Self> {
+        let whole: i128 = whole.parse().ok()?;
+        let fraction = fraction.parse().ok()?;
+        // Far from where adding would overflow.
+        let room = whole.unsigned_abs() < 1 << 120;
+        (fraction < UNIT && room).then_some(Self { whole, fraction })
+    }
+
     /// The sum without its sign.
     pub fn abs(self) -> Self {
         if self.whole >= 0 {

@@ -116,6 +116,14 @@ impl BillingPeriod {
         }
     }
 
+    /// The period that starts exactly then; none where no cycle day makes one.
+    #[must_use]
+    pub fn starting(start: DateTime<Utc>) -> Option<Self> {
+        let day = CycleDay::try_from(u64::from(start.day())).ok()?;
+        let period = Self::containing(start, day);
+        (period.start == start).then_some(period)
+    }
+
     /// The period that ends where this one starts.
     #[must_use]
     pub fn previous(self) -> Self {

@@ -6,36 +6,34 @@
 //!
 //! Stopping it is dropping it: it only reads, and publishes whole values.
 
+mod fetch;
 pub(crate) mod fleet;
+mod memory;
 mod previous;
+mod restart;
 
+use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::exposition::Samples;
 use crate::graph::tally::Tally;
-use crate::graph::{self, Chain, FailureReason, Graph};
-use crate::health::{Health, expiry_samples, period_samples};
+use crate::graph::{Chain, FailureReason, Graph};
+use crate::health::expiry_samples;
 use crate::period::{BillingPeriod, Clock, CycleDay};
-use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::Budget;
-use crate::report::dialout::Dialout;
-use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{Kept, Naming, View};
-use crate::report::log::{self, Ledgers, Lens, Log};
-use crate::report::pstn_calls::PstnCalls;
-use crate::report::sms::Sms;
-use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
-use crate::snapshot::{Failure, Key, Publisher, State, Summary};
+use crate::report::labels::{Kept, Naming};
+use crate::report::{CollectError, Rendered, ReportKind};
+use crate::snapshot::{Failure, Key, Publisher, State};
+use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
-use previous::Previous;
+use fetch::Ask;
+use memory::{Memory, SharedMemory, lock};
 
 pub use fleet::{Fleet, FleetError};
 
@@ -79,6 +77,19 @@ pub struct Plan {
     pub budgets: Vec<(ReportKind, Budget)>,
     /// When the credential expires, where the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
+    /// How old a report may be that is served; any age where there is none.
+    pub max_age: Option<TimeDelta>,
+    /// Where reports are kept over a restart, if they are.
+    pub(crate) storage: Option<Storage>,
+}
+
+/// Where the reports of a tenant are kept over a restart.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) folder: PathBuf,
+    /// What the names of its files begin with.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
 }
 
 /// Polls one tenant for as long as it is not dropped.
@@ -89,39 +100,10 @@ pub(crate) struct Poller {
     memories: Vec<SharedMemory>,
 }
 
-/// What is remembered of a report from poll to poll, and passed on when the configuration changes.
-pub(crate) struct Memory {
-    report: ReportKind,
-    health: Health,
-    kept: Kept,
-    summary: Option<Arc<Summary>>,
-    failure: Option<Failure>,
-    /// What is published of the current period.
-    current: Vec<Samples>,
-    previous: Previous,
-    /// Of a log, the days that need not be asked for again.
-    ledgers: Ledgers,
-    /// The configuration has changed so that nothing of this may be published any more.
-    retired: bool,
-}
-
-/// Written by one poller only; never locked across an await.
-pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
-
 /// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
 struct Counted<'a> {
     tally: Tally,
     telemetry: &'a Telemetry,
-}
-
-/// One question for all of a report.
-struct Ask<'a> {
-    memory: &'a SharedMemory,
-    period: BillingPeriod,
-    now: DateTime<Utc>,
-    deadline: Instant,
-    kept: Kept,
-    tally: &'a Tally,
 }
 
 /// Why a poll failed.
@@ -139,21 +121,22 @@ impl Poller {
         shared: Shared,
         memories: &[SharedMemory],
     ) -> Self {
+        let mut poller = Self {
+            plan,
+            graph,
+            shared,
+            memories: Vec::new(),
+        };
         let remembered = |&report: &ReportKind| {
             memories
                 .iter()
                 .find(|memory| lock(memory).report == report)
-                .map_or_else(|| Memory::new(report), Arc::clone)
+                .map_or_else(|| poller.remembered_or_new(report), Arc::clone)
         };
-        let memories = plan.reports.iter().map(remembered).collect();
-        let poller = Self {
-            plan,
-            graph,
-            shared,
-            memories,
-        };
+        poller.memories = poller.plan.reports.iter().map(remembered).collect();
+        poller.expire();
         for memory in &poller.memories {
-            poller.publish(&lock(memory), None);
+            poller.publish(&lock(memory));
         }
         poller
     }
@@ -229,14 +212,19 @@ impl Poller {
             }
             // Counted first, so that what is published with the numbers counts their requests too.
             drop(tally);
-            self.publish(&memory, Some(self.due(tick, period)));
+            memory.next_poll = Some(self.due(tick, period));
+            self.publish(&memory);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.has_previous();
-            succeeded && time_left && wanted && memory.previous.is_due(begun)
+            succeeded.then(|| time_left && wanted && memory.previous.is_due(begun))
+        };
+        let Some(previous_is_due) = previous_is_due else {
+            return;
         };
         if previous_is_due {
             self.poll_previous(memory, period, tick).await;
         }
+        self.keep(memory).await;
     }
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
@@ -270,7 +258,8 @@ impl Poller {
             }
         }
         drop(tally);
-        self.publish(&memory, Some(self.due(tick, current)));
+        memory.next_poll = Some(self.due(tick, current));
+        self.publish(&memory);
     }
 
     /// When the next poll is due, by the wall clock.
@@ -283,108 +272,7 @@ impl Poller {
             .map_or(period.end(), |due| due.min(period.end()))
     }
 
-    /// The report of the period up to now: complete, or not at all.
-    async fn fetch(&self, report: ReportKind, ask: Ask<'_>) -> Result<Rendered, Failed> {
-        let deadline = ask.deadline;
-        let fetching = async {
-            match report {
-                ReportKind::Dialout => self.whole::<Dialout>(ask).await,
-                ReportKind::PstnCalls => self.by_day::<PstnCalls>(ask).await,
-                ReportKind::DirectRouting => self.by_day::<DirectRouting>(ask).await,
-                ReportKind::Sms => self.by_day::<Sms>(ask).await,
-                ReportKind::BlockedUsers => self.whole::<BlockedUsers>(ask).await,
-            }
-        };
-        let fetched = tokio::time::timeout_at(deadline, fetching)
-            .await
-            .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
-        // What has arrived is rendered, however long that takes.
-        Ok(fetched.await.expect("rendering does not panic"))
-    }
-
-    /// A report that is asked for whole at every poll.
-    async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
-        let windows = R::windows(ask.period, ask.now).into_iter();
-        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.tally).await?;
-        Ok(self.rendering(R::KIND, ask, |view| R::render(totals, view)))
-    }
-
-    /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
-    /// ledger as soon as it is there, so a poll that fails further on has not asked for it in vain.
-    async fn by_day<L: Log>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
-        let Ask {
-            memory,
-            period,
-            now,
-            deadline,
-            tally,
-            ..
-        } = ask;
-        let budgets = self.plan.budgets_of(L::KIND);
-        let lens = Lens {
-            naming: &self.plan.naming,
-            budgets: &budgets,
-        };
-        let mut waiting = lock(memory)
-            .ledgers
-            .of(period, &budgets)
-            .open(now)
-            .into_iter();
-        let mut under_way = FuturesUnordered::new();
-        let mut open = Vec::new();
-        loop {
-            let places = DAYS_AT_ONCE - under_way.len();
-            under_way.extend(waiting.by_ref().take(places).map(|window| async move {
-                let day = log::collect::<L>(&self.graph, window, lens, deadline, tally).await;
-                (window, day)
-            }));
-            let Some((window, day)) = under_way.next().await else {
-                break;
-            };
-            let day = day?;
-            if log::is_settled(window, now) {
-                lock(memory)
-                    .ledgers
-                    .of(period, &budgets)
-                    .settle(window, &day);
-            } else {
-                open.push(day);
-            }
-        }
-        drop(under_way);
-        let settled = lock(memory).ledgers.of(period, &budgets).totals();
-        Ok(self.rendering(L::KIND, ask, move |view| {
-            let mut totals = Arc::unwrap_or_clone(settled);
-            for day in &open {
-                totals.merge(day);
-            }
-            log::render::<L>(totals, view)
-        }))
-    }
-
-    /// Renders in the background: to sort and compress a large report takes long enough to be felt by a scrape on the
-    /// same thread.
-    fn rendering(
-        &self,
-        report: ReportKind,
-        ask: Ask<'_>,
-        render: impl FnOnce(&View<'_>) -> Rendered + Send + 'static,
-    ) -> Rendering {
-        let plan = Arc::clone(&self.plan);
-        let (period, kept) = (ask.period, ask.kept);
-        tokio::task::spawn_blocking(move || {
-            render(&View {
-                tenant: plan.tenant.as_deref(),
-                period,
-                naming: &plan.naming,
-                series_max: plan.series_max,
-                budgets: &plan.budgets_of(report),
-                kept: &kept,
-            })
-        })
-    }
-
-    fn publish(&self, memory: &Memory, next_poll: Option<DateTime<Utc>>) {
+    fn publish(&self, memory: &Memory) {
         if memory.retired {
             return;
         }
@@ -395,18 +283,23 @@ impl Poller {
             report: memory.report,
             last_attempt: memory.health.last_attempt,
             last_success: memory.health.last_success,
-            next_poll,
+            next_poll: memory.next_poll,
             failure: memory.failure.clone(),
-            summary: memory.summary.clone(),
+            summary: memory.summary.clone().filter(|_| !memory.expired),
+            expired: memory.expired,
         };
         let key = Key {
             tenant: self.plan.tenant.clone(),
             report: Some(memory.report),
         };
+        let current = if memory.expired {
+            &[]
+        } else {
+            memory.current.as_slice()
+        };
         publisher.update(
             key,
-            memory
-                .current
+            current
                 .iter()
                 .cloned()
                 .chain(memory.previous.samples())
@@ -435,6 +328,27 @@ impl Poller {
         );
     }
 
+    /// Stops serving what has become too old.
+    fn expire(&self) {
+        let Some(max_age) = self.plan.max_age else {
+            return;
+        };
+        let now = self.shared.clock.now();
+        for memory in &self.memories {
+            let mut memory = lock(memory);
+            let too_old = |last: DateTime<Utc>| now - last > max_age;
+            if !memory.expired && memory.health.last_success.is_some_and(too_old) {
+                memory.expired = true;
+                tracing::warn!(
+                    tenant = self.plan.tenant.as_deref(),
+                    report = memory.report.as_str(),
+                    "the newest complete report is older than poll.max_age and no longer served"
+                );
+                self.publish(&memory);
+            }
+        }
+    }
+
     /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
     fn next_tick(&self, started: Instant) -> Instant {
         let first = started + self.plan.phase;
@@ -450,6 +364,7 @@ impl Poller {
     /// Until the tick or the end of the period, whichever comes first by its own clock.
     async fn sleep_until(&self, tick: Instant, period_end: DateTime<Utc>) {
         loop {
+            self.expire();
             let now = Instant::now();
             let boundary = (period_end - self.shared.clock.now())
                 .to_std()
@@ -468,77 +383,6 @@ impl Plan {
         let spent_in =
             |(kind, budget): &(ReportKind, Budget)| (*kind == report).then(|| budget.clone());
         self.budgets.iter().filter_map(spent_in).collect()
-    }
-}
-
-impl Memory {
-    fn new(report: ReportKind) -> SharedMemory {
-        let (health, kept) = (Health::default(), Kept::default());
-        Arc::new(Mutex::new(Self {
-            report,
-            health,
-            kept,
-            summary: None,
-            failure: None,
-            current: Vec::new(),
-            previous: Previous::default(),
-            ledgers: Ledgers::default(),
-            retired: false,
-        }))
-    }
-
-    /// What it is of.
-    pub(crate) fn report(memory: &SharedMemory) -> ReportKind {
-        lock(memory).report
-    }
-
-    /// Of another configuration's numbers only this is kept: how the polls went.
-    pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
-        let old = lock(memory);
-        let fresh = Self::new(old.report);
-        lock(&fresh).health = old.health.clone();
-        fresh
-    }
-
-    /// From now on a poll that is still under way publishes nothing.
-    pub(crate) fn retire(memories: &[SharedMemory]) {
-        for memory in memories {
-            lock(memory).retired = true;
-        }
-    }
-
-    fn fail(&mut self, failed: Failed) {
-        self.health.failures[failed.reason as usize] += 1;
-        self.failure = Some(failed.failure);
-    }
-
-    /// Remembers a complete report, and what is to be published of it.
-    fn succeed(
-        &mut self,
-        rendered: Rendered,
-        period: BillingPeriod,
-        begun: DateTime<Utc>,
-        tally: &Tally,
-        tenant: Option<&str>,
-    ) {
-        self.health.last_success = Some(begun);
-        self.health.rows = rendered.rows;
-        self.health.pages = tally.pages();
-        self.health.folded = rendered.folded;
-        self.health.settled_days = self.ledgers.settled(period);
-        self.kept = rendered.kept;
-        self.failure = None;
-        self.summary = Some(Arc::new(Summary {
-            period,
-            rows: rendered.rows,
-            spend: rendered.spend,
-            counts: rendered.counts,
-            top: rendered.top,
-        }));
-        self.current = rendered.samples;
-        self.current
-            .extend(period_samples(tenant, self.report, period));
-        self.previous.advance(period, rendered.closing);
     }
 }
 
@@ -628,17 +472,6 @@ fn log_failure(
         "poll failed; the last complete report stays"
     );
 }
-
-fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A report that is being rendered.
-type Rendering = tokio::task::JoinHandle<Rendered>;
-
-/// Days of a log that are asked for side by side: the service answers one page of a day after another, so its time is
-/// waited for; more than a few would be felt by the tenant's other users of Graph.
-const DAYS_AT_ONCE: usize = 4;
 
 /// How long a poll counts against the number of parallel ones: most are over by then.
 const PERMIT_TIME: Duration = Duration::from_secs(2);

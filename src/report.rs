@@ -25,7 +25,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::exposition::Samples;
+use crate::exposition::{Family, Samples};
 use crate::graph::pages::{DecodeError, Page};
 use crate::graph::tally::Tally;
 use crate::graph::{self, FailureReason, Graph, Query, Version};
@@ -57,6 +57,8 @@ pub trait Report {
     const FUNCTION: &'static str;
     /// The version of Graph that has the function.
     const VERSION: Version;
+    /// All its families but the budgets'.
+    const FAMILIES: &'static [&'static Family];
     /// Whether the function counts what lies exactly at the end of the window.
     const END: EndBound;
     /// A row as Graph sends it, borrowed from the page.
@@ -128,7 +130,7 @@ pub struct Spend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// What, in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// How many.
     pub value: i64,
 }

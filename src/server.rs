@@ -325,6 +325,16 @@ impl ListenAddress {
         }
     }
 
+    /// Host and port by which this machine reaches it: loopback where it is every interface.
+    pub(crate) fn reached_at(&self) -> (&str, u16) {
+        let host = match self.host.as_str() {
+            "" | "0.0.0.0" => "127.0.0.1",
+            "::" => "::1",
+            host => host,
+        };
+        (host, self.port)
+    }
+
     fn bind(&self) -> io::Result<TcpListener> {
         if self.host.is_empty() {
             return match listen((Ipv6Addr::UNSPECIFIED, self.port).into()) {

@@ -69,8 +69,10 @@ pub struct State {
     pub next_poll: Option<DateTime<Utc>>,
     /// Why the newest poll failed; none where it succeeded.
     pub failure: Option<Failure>,
-    /// The newest complete report in brief.
+    /// The newest complete report in brief, where it is served.
     pub summary: Option<Arc<Summary>>,
+    /// Whether the newest complete report is too old to be served.
+    pub expired: bool,
 }
 
 /// A failed poll, as told to people.
@@ -141,7 +143,8 @@ impl Snapshot {
         &self.states
     }
 
-    /// Ready once every report of every tenant has been tried and at least one is complete; else the reason why not.
+    /// Ready once every report of every tenant has been tried and at least one, if there is any, is complete; else the
+    /// reason why not.
     ///
     /// # Errors
     /// The reason, as a sentence for people.
@@ -160,6 +163,12 @@ impl Snapshot {
         if self.states.iter().any(|state| state.summary.is_some()) {
             return Ok(());
         }
+        if let Some(expired) = self.states.iter().find(|state| state.expired) {
+            return Err(format!(
+                "no report is young enough to be served; {} is older than poll.max_age",
+                name(expired)
+            ));
+        }
         match self
             .states
             .iter()
@@ -170,7 +179,8 @@ impl Snapshot {
                 name(state),
                 failure.reason
             )),
-            None => Err("no report has been tried yet".to_owned()),
+            // A shard without tenants has all that it will ever have.
+            None => Ok(()),
         }
     }
 }

@@ -17,10 +17,43 @@ pub struct Telemetry {
     registry: Registry,
     requests: IntCounterVec,
     retries: IntCounterVec,
+    storage: IntCounterVec,
     exposition_size: IntGauge,
     exposition_series: IntGauge,
     reload_successful: IntGauge,
     reload_time: Gauge,
+}
+
+/// What became of a state file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageOutcome {
+    /// Written whole.
+    Written,
+    /// Not written; the one before stays.
+    WriteFailed,
+    /// Read at the start and served.
+    Restored,
+    /// Found at the start, but not to be read or not to be believed.
+    Rejected,
+}
+
+impl StorageOutcome {
+    const ALL: [Self; 4] = [
+        Self::Written,
+        Self::WriteFailed,
+        Self::Restored,
+        Self::Rejected,
+    ];
+
+    /// The value of the label `outcome`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::WriteFailed => "write_failed",
+            Self::Restored => "restored",
+            Self::Rejected => "rejected",
+        }
+    }
 }
 
 impl Telemetry {
@@ -41,6 +74,12 @@ impl Telemetry {
             "Requests to Microsoft Graph that repeated a failed one, by what had failed.",
             "reason",
             &RetryReason::ALL.map(RetryReason::as_str),
+        );
+        let storage = counters(
+            "teams_pstn_storage_files_total",
+            "State files by what became of them; all 0 where storage.path is not set.",
+            "outcome",
+            &StorageOutcome::ALL.map(StorageOutcome::as_str),
         );
         let exposition_size = gauge(
             "teams_pstn_exposition_size_bytes",
@@ -74,6 +113,7 @@ impl Telemetry {
         let register = |collector| registry.register(collector).expect(VALID);
         register(Box::new(requests.clone()));
         register(Box::new(retries.clone()));
+        register(Box::new(storage.clone()));
         register(Box::new(exposition_size.clone()));
         register(Box::new(exposition_series.clone()));
         register(Box::new(reload_successful.clone()));
@@ -84,11 +124,17 @@ impl Telemetry {
             registry,
             requests,
             retries,
+            storage,
             exposition_size,
             exposition_series,
             reload_successful,
             reload_time,
         }
+    }
+
+    /// Counts a state file.
+    pub(crate) fn count_storage(&self, outcome: StorageOutcome) {
+        self.storage.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Adds what one poll has asked of Graph.

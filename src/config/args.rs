@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+use super::shard::Shard;
 use crate::server::{Listen, ListenAddress, TelemetryPath};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser as _, Subcommand, ValueEnum};
@@ -20,6 +21,15 @@ pub struct Args {
     /// Validate the configuration, print every mistake and exit with 0 or 2
     #[arg(long = "config.check", global = true)]
     pub config_check: bool,
+
+    /// Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration
+    #[arg(
+        long = "tenants.shard",
+        value_name = "INDEX/COUNT",
+        default_value_t = Shard::WHOLE,
+        global = true
+    )]
+    pub shard: Shard,
 
     /// Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]
     #[arg(long = "web.listen-address", value_name = "ADDR", global = true)]
@@ -99,6 +109,8 @@ pub enum Command {
         #[arg(required = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
         users: Vec<String>,
     },
+    /// Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1
+    Healthcheck,
 }
 
 /// How `check` writes its findings.
@@ -211,6 +223,7 @@ mod tests {
         assert_eq!(args.max_requests.get(), 40);
         assert_eq!(args.log_level, LogLevel::Info);
         assert_eq!(args.log_format, LogFormat::Logfmt);
+        assert_eq!(args.shard, Shard::WHOLE);
         assert!(!args.config_check && !args.systemd_socket);
         assert!(args.command.is_none() && args.config_file.is_none());
     }
@@ -243,6 +256,7 @@ mod tests {
             "--web.config.file=w.yml",
             "--web.systemd-socket",
             "--config.check",
+            "--tenants.shard=1/2",
         ];
         let before: Vec<&str> = ["x"].into_iter().chain(flags).chain(["demo"]).collect();
         let after: Vec<&str> = ["x", "demo"].into_iter().chain(flags).collect();
@@ -254,6 +268,7 @@ mod tests {
             assert_eq!(args.log_format, LogFormat::Json);
             assert_eq!(args.max_requests.get(), 7);
             assert_eq!(args.telemetry_path, "/m".parse().unwrap());
+            assert_eq!(args.shard, "1/2".parse().unwrap());
             assert!(args.config_check && args.systemd_socket);
             assert!(args.config_file.is_some() && args.web_config_file.is_some());
         }
@@ -286,6 +301,7 @@ mod tests {
             vec!["x", "--web.telemetry-path=/a?b"],
             vec!["x", "--log.level=loud"],
             vec!["x", "--log.format=xml"],
+            vec!["x", "--tenants.shard=2/2"],
             vec!["x", "--config.file"],
             vec!["x", "--log.level=info", "--log.level=warn"],
             vec!["x", "check", "--check.format=xml"],

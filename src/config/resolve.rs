@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::read::{Field, Scalar, repeated};
 use super::readable::Files;
 use super::scalar::{Guid, Name, Root, TenantId};
-use super::sections::{Billing, Budget, File, Labels, Poll, Tenant};
+use super::sections::{Billing, Budget, File, Labels, Poll, Storage, Tenant};
 use super::{Config, Credential, Mistakes, UserLabel};
 use crate::graph::credential::SecretSource;
 use crate::report::ReportKind;
@@ -16,13 +16,14 @@ impl File {
     /// What was meant, where nothing is wrong. Relative paths start at `folder`.
     pub(super) fn resolve(self, folder: &Path, told: &mut Mistakes) -> Option<Config> {
         let files = Files::of(folder);
-        let poll = self.poll.value().unwrap_or_default().resolve();
+        let poll = self.poll.value().unwrap_or_default().resolve(told);
         let billing = self.billing.value().unwrap_or_default().resolve();
         let labels = self.labels.value().unwrap_or_default();
         let labels = labels.resolve(&files, told);
         let reports = reports(self.reports, told);
         let tenants = tenants(self.tenants, &files, told);
         let budgets = budgets(self.budgets, reports.as_deref(), tenants.as_deref(), told);
+        let storage = storage(self.storage, folder, told);
         Some(Config {
             poll,
             billing,
@@ -30,16 +31,27 @@ impl File {
             reports: reports?,
             tenants: tenants?,
             budgets: budgets?,
+            storage,
         })
     }
 }
 
 impl Poll {
-    fn resolve(self) -> super::Poll {
+    fn resolve(self, told: &mut Mistakes) -> super::Poll {
         let default = super::Poll::default();
+        let interval = self.interval.value().unwrap_or(default.interval);
+        if let Field::Good(line, max_age) = self.max_age
+            && max_age <= interval
+        {
+            told.tell(
+                line,
+                "poll.max_age: not longer than poll.interval, so every report would be too old before the next; make it several intervals",
+            );
+        }
         super::Poll {
-            interval: self.interval.value().unwrap_or(default.interval),
+            interval,
             timeout: self.timeout.value().unwrap_or(default.timeout),
+            max_age: self.max_age.value(),
         }
     }
 }
@@ -188,6 +200,18 @@ impl Budget {
             destination_context: text(self.destination_context),
         })
     }
+}
+
+/// The folder of the state files.
+fn storage(field: Field<Storage>, folder: &Path, told: &mut Mistakes) -> Option<PathBuf> {
+    let (line, storage) = field.good()?;
+    if storage.path.is_absent() {
+        told.tell(
+            line,
+            "storage: no path; give the folder for the state files, as the annotated example shows",
+        );
+    }
+    Some(folder.join(storage.path.value()?))
 }
 
 fn reports(field: Field<Vec<Field<ReportKind>>>, told: &mut Mistakes) -> Option<Vec<ReportKind>> {

@@ -31,6 +31,8 @@ section! {
         tenants: Vec<Field<Tenant>>,
         /// What may be spent in a billing period.
         budgets: Vec<Field<Budget>>,
+        /// What survives a restart.
+        storage: Storage,
     }
 }
 
@@ -43,6 +45,17 @@ section! {
         /// For one report of one tenant, all pages and retries, at least 1s.
         #[schemars(extend("default" = "5m"))]
         timeout: Duration,
+        /// A report that is older is no longer served; longer than the interval. Without it any age is.
+        max_age: Duration,
+    }
+}
+
+section! {
+    /// What survives a restart.
+    #[schemars(extend("required" = ["path"]))]
+    Storage {
+        /// The folder for the newest complete reports, made where it is missing.
+        path: PathBuf,
     }
 }
 

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Memory, Plan, Poller, Shared, SharedMemory};
+use super::memory::{Memory, SharedMemory};
+use super::{Plan, Poller, Shared, Storage};
 use crate::config::{self, Config, UserLabel};
 use crate::graph::address::{AuthorityUrl, GraphRoot, UrlError};
 use crate::graph::credential::{Credential, CredentialError, ManagedIdentityEndpoint};
@@ -19,6 +21,7 @@ use crate::period::Clock;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
+use crate::storage::Identity;
 
 /// One poll task per tenant of the configuration in force.
 ///
@@ -305,28 +308,55 @@ impl Settings {
     fn of(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Self {
         let Config {
             poll,
-            billing,
             labels,
             reports,
             budgets,
+            storage,
             ..
         } = config;
-        // The path of the key stays the same where the key is rotated.
-        let key = match naming {
-            Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
-            _ => String::new(),
-        };
         Self {
             tenant: format!("{tenant:?}"),
-            whose: format!("{} {:?}", tenant.tenant_id, tenant.cloud),
-            numbers: format!("{:?} {key} {billing:?}", labels.user),
+            whose: whose(tenant),
+            numbers: numbers(config, naming),
             pace: format!(
-                "{poll:?} {reports:?} {budgets:?} {} {}",
+                "{poll:?} {reports:?} {budgets:?} {storage:?} {} {}",
                 labels.max_series,
                 config.tenants.len() > 1
             ),
         }
     }
+}
+
+fn whose(tenant: &config::Tenant) -> String {
+    format!("{} {:?}", tenant.tenant_id, tenant.cloud)
+}
+
+/// What the numbers are of, and under which names.
+fn numbers(config: &Config, naming: &Naming) -> String {
+    format!("{} {:?}", names(config, naming), config.billing)
+}
+
+/// How people are named. The path of a key stays the same where the key is rotated, so the key itself has its part in it.
+fn names(config: &Config, naming: &Naming) -> String {
+    let key = match naming {
+        Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
+        _ => String::new(),
+    };
+    format!("{:?} {key}", config.labels.user)
+}
+
+/// Where a tenant's reports are kept. Two applications of one tenant have files of their own.
+fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<Storage> {
+    let folder = config.storage.clone()?;
+    let client = tenant.client_id.as_deref().unwrap_or("managed");
+    Some(Storage {
+        folder,
+        name: format!("{}.{client}", tenant.tenant_id),
+        identity: Identity {
+            naming: names(config, naming),
+            numbers: format!("{} {:?} {:?}", whose(tenant), tenant.name, config.billing),
+        },
+    })
 }
 
 fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
@@ -341,6 +371,11 @@ fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
         series_max: config.labels.max_series.get(),
         budgets: budgets(config, tenant),
         credential_expiry: tenant.credential_expiry,
+        max_age: config.poll.max_age.map(|age| {
+            // What a TimeDelta cannot hold is longer than any report lives.
+            TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
+        }),
+        storage: storage(config, tenant, naming),
     }
 }
 

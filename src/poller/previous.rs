@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::exposition::{Format, Samples};
 use crate::period::BillingPeriod;
+use crate::storage::Closed;
 
 /// What is known of the period before the current one, and of what the current one would be if it ended now.
 #[derive(Debug, Default)]
@@ -16,15 +17,24 @@ pub(super) struct Previous {
     failed: Option<DateTime<Utc>>,
 }
 
-#[derive(Debug)]
-struct Closed {
-    period: BillingPeriod,
-    samples: Vec<Samples>,
-    /// When it was last fetched after its end, and since when it has looked as it does.
-    fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
-}
-
 impl Previous {
+    /// As another process knew it.
+    pub(super) fn restored(
+        closing: Option<(BillingPeriod, Vec<Samples>)>,
+        closed: Option<Closed>,
+    ) -> Self {
+        Self {
+            closing,
+            closed,
+            failed: None,
+        }
+    }
+
+    /// What to keep for another process.
+    pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<Closed>) {
+        (self.closing.clone(), self.closed.clone())
+    }
+
     /// Takes the figures of a complete report of the current period. Where that is a new one, those of the period that
     /// has just ended take the place of the one before it.
     pub(super) fn advance(&mut self, current: BillingPeriod, closing: Vec<Samples>) {

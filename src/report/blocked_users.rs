@@ -84,6 +84,7 @@ impl Report for BlockedUsers {
     const KIND: ReportKind = ReportKind::BlockedUsers;
     const FUNCTION: &'static str = "getPstnBlockedUsersLog";
     const VERSION: Version = Version::Beta;
+    const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &EVENTS];
     // The page does not say; there is one window only, so nothing can come twice.
     const END: EndBound = EndBound::Inclusive;
     type Row<'a> = Row<'a>;
@@ -163,7 +164,12 @@ impl Totals {
             samples: samples(blocked, &by_kind, view.tenant),
             closing: Vec::new(),
             spend: Vec::new(),
-            counts: counts.map(|(what, value)| Count { what, value }).into(),
+            counts: counts
+                .map(|(what, value)| Count {
+                    what: what.into(),
+                    value,
+                })
+                .into(),
             top: Vec::new(),
             rows: events.len() as u64,
             overlapping: (received - events.len()) as u64,

@@ -1,5 +1,9 @@
 //! Budgets: what may be spent, and what has been.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest;
+
 use super::labels::View;
 use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::money::{Amount, Sum};
@@ -33,6 +37,9 @@ static SPENT: Family = Family::gauge(
      Cached: from the last complete report.",
 );
 
+/// Those of the budgets of any report.
+pub(crate) const FAMILIES: [&Family; 2] = [&AMOUNT, &SPENT];
+
 impl Budget {
     /// Whether it covers what has these labels, whoever it is of.
     pub(crate) fn covers(&self, currency: &str, context: &str, location: &str) -> bool {
@@ -52,6 +59,12 @@ impl Budget {
                 .any(|name| name.to_lowercase() == user.to_lowercase())
         })
     }
+}
+
+/// The same for the same budgets in the same order, and else another; tells nothing of what they select.
+pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
+    let hash = digest::digest(&digest::SHA256, format!("{budgets:?}").as_bytes());
+    URL_SAFE_NO_PAD.encode(hash)
 }
 
 /// Amount and spend of every budget of the view, in its order.

@@ -116,6 +116,14 @@ impl Report for Dialout {
     const KIND: ReportKind = ReportKind::Dialout;
     const FUNCTION: &'static str = "getPstnOnlineMeetingDialoutReport";
     const VERSION: Version = Version::Beta;
+    const FAMILIES: &'static [&'static Family] = &[
+        &CHARGE,
+        &CALLS,
+        &SECONDS,
+        &PREVIOUS_CHARGE,
+        &PREVIOUS_CALLS,
+        &PREVIOUS_SECONDS,
+    ];
     // Today's page does not say; the first one said that both ends belong to the answer.
     const END: EndBound = EndBound::Inclusive;
     type Row<'a> = Row<'a>;

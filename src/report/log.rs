@@ -33,9 +33,9 @@ use crate::graph::{Graph, Query, Version};
 use crate::money::Amount;
 use crate::period::{EndBound, Window};
 
-use totals::{Id, Values};
+use totals::{Id, NO_LABEL, Values};
 
-pub(crate) use ledger::Ledgers;
+pub(crate) use ledger::{Ledgers, SavedLedger};
 pub(crate) use render::render;
 pub(crate) use totals::Totals;
 
@@ -187,7 +187,7 @@ impl<'a> Fold<'a> {
             return Ok(());
         }
         let user = self.user(record.person);
-        let mut labels = [0; LABELS_MAX + 1];
+        let mut labels = [NO_LABEL; LABELS_MAX + 1];
         labels[LABELS_MAX] = user;
         for (place, label) in labels.iter_mut().zip(&record.labels[..self.places.count]) {
             *place = self.totals.words.intern(label);

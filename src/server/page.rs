@@ -120,7 +120,7 @@ fn write_overview(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt:
     let untried = count(Health::Untried);
     let total = states.len();
     let (class, sentence) = match (total, failing, untried) {
-        (0, _, _) => ("untried", "No report is configured.".to_owned()),
+        (0, _, _) => ("untried", "There is no tenant to poll.".to_owned()),
         (1, 0, 0) => ("ok", "The report is up to date.".to_owned()),
         (1, 0, _) => (
             "untried",
@@ -248,6 +248,12 @@ fn write_state(html: &mut String, view: &View<'_>, index: usize, state: &State) 
         )?;
     }
     writeln!(html, "</dl>")?;
+    if state.expired {
+        writeln!(
+            html,
+            "<p class=\"facts soft\">The numbers are older than poll.max_age, and no longer served.</p>"
+        )?;
+    }
     if let Some(summary) = &state.summary {
         write_summary(html, summary)?;
     }
@@ -321,7 +327,7 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
          <th class=\"figure\">Charge</th>"
     )?;
     for count in &summary.top[0].counts {
-        write!(html, "<th class=\"figure wide\">{}</th>", count.what)?;
+        write!(html, "<th class=\"figure wide\">{}</th>", Text(&count.what))?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
     for Organizer {
@@ -388,7 +394,7 @@ impl Display for Counts<'_> {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{}", Figure(count))?;
             if count.what != SECONDS_COUNT {
-                write!(f, " {}", count.what)?;
+                write!(f, " {}", Escaped(&count.what))?;
             }
         }
         Ok(())
@@ -398,7 +404,7 @@ impl Display for Counts<'_> {
 impl Display for Figure<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(Count { what, value }) = self;
-        if *what == SECONDS_COUNT {
+        if what == SECONDS_COUNT {
             write!(f, "{}", Talk(*value))
         } else {
             write!(f, "{value}")

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::scenario::{Company, Scenario};
 
-/// The telephony of a tenant. Clones share what they stand for.
+/// What the dial-out report of a tenant tells. Clones share what they stand for.
 #[derive(Clone, Debug)]
 pub enum World {
     /// A company whose report depends on the window asked for.

@@ -134,10 +134,10 @@ class Stack:
         until(f"{name} is ready", lambda: get(f"http://127.0.0.1:{port}/-/ready"))
         return f"127.0.0.1:{port}"
 
-    def config(self, name, simulator_url, tenants, rest="", interval="1s"):
+    def config(self, name, simulator_url, tenants, rest="", interval="1s", timeout="2s"):
         """A configuration file for tenants of the simulator."""
         (self.work / "secret").write_text("not-a-secret")
-        lines = [f"poll: {{interval: {interval}, timeout: 2s}}", rest, "tenants:"]
+        lines = [f"poll: {{interval: {interval}, timeout: {timeout}}}", rest, "tenants:"]
         for label, tenant_id in tenants:
             lines += [
                 f"  - name: {label}",

@@ -14,7 +14,19 @@ from math import sqrt
 from statistics import pstdev
 
 DAY = 86400
-FAMILIES = ("charge", "calls", "call_seconds")
+# What the rules record of a family and look back to: the level of the record, the family and the same of the period before.
+RECORDED = [
+    ("currency", "teams_pstn_dialout_charge", "teams_pstn_dialout_previous_charge"),
+    ("currency", "teams_pstn_dialout_calls", "teams_pstn_dialout_previous_calls"),
+    ("currency", "teams_pstn_dialout_call_seconds", "teams_pstn_dialout_previous_call_seconds"),
+    ("currency", "teams_pstn_call_charge", "teams_pstn_previous_call_charge"),
+    ("currency", "teams_pstn_calls", "teams_pstn_previous_calls"),
+    ("currency_destination", "teams_pstn_call_charge", "teams_pstn_previous_call_charge"),
+    ("currency_destination", "teams_pstn_calls", "teams_pstn_previous_calls"),
+    ("trunk_success", "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_previous_calls"),
+]
+# Gauges of the current period: what is charged or counted since it began.
+OF_THE_PERIOD = re.compile(r"teams_pstn_(dialout_|direct_routing_)?(charge|calls|call_\w+)|teams_pstn_(sms|block|blocked)_\w+")
 
 
 def cycle_day(now):
@@ -39,28 +51,30 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
         start = next(value for name, _, value in samples if name == "teams_pstn_billing_period_start_timestamp_seconds")
         end = next(value for name, _, value in samples if name == "teams_pstn_billing_period_end_timestamp_seconds")
         before = previous_start(start)
-        for family in FAMILIES:
+        for level, family, family_before in RECORDED:
             totals = defaultdict(lambda: [0.0, 0.0])
             for name, labels, value in samples:
-                for index, metric in enumerate((f"teams_pstn_dialout_{family}", f"teams_pstn_dialout_previous_{family}")):
+                for index, metric in enumerate((family, family_before)):
                     if name == metric:
-                        totals[labels.get("tenant"), labels["currency"]][index] += value
-            for (tenant, currency), (total, previous) in totals.items():
-                labels = target | {"currency": currency} | ({"tenant": tenant} if tenant else {})
+                        kept = ("tenant", *level.split("_"))
+                        totals[tuple((label, labels[label]) for label in kept if label in labels)][index] += value
+            for kept, (total, previous) in totals.items():
+                labels = target | dict(kept)
 
                 def spent(then):
                     if then >= start:
                         return total * grown(start, then) / grown(start, now)
                     return previous * grown(before, then) / grown(before, start)
 
-                if family == "charge" and instance == picture_of:
+                if (level, family) == ("currency", "teams_pstn_dialout_charge") and instance == picture_of:
                     forecasts(lines, labels, spent, start, end, now)
                 for then in moments(now, start, before, instance == picture_of):
                     yesterday = spent(then - DAY) if (then >= start) == (then - DAY >= start) else 0
-                    lines[f"currency:teams_pstn_dialout_{family}:sum"].append((labels, spent(then), then))
-                    lines[f"currency:teams_pstn_dialout_{family}:increase1d"].append((labels, spent(then) - yesterday, then))
+                    lines[f"{level}:{family}:sum"].append((labels, spent(then), then))
+                    lines[f"{level}:{family}:increase1d"].append((labels, spent(then) - yesterday, then))
         if instance == picture_of:
             every_series(lines, samples, target, start, now)
+            failure_ratios(lines)
         for name, labels, _ in samples:
             if name == "teams_pstn_billing_period_start_timestamp_seconds":
                 for then in moments(now, start, before, instance == picture_of):
@@ -104,13 +118,27 @@ def every_series(lines, samples, target, start, now):
     """The series of users and countries since the period began."""
     countries = defaultdict(float)
     for name, labels, value in samples:
-        if name.startswith("teams_pstn_dialout_") and "_previous_" not in name:
-            digits = 4 if name.endswith("charge") else 0
-            lines[name] += [(target | labels, round(value * grown(start, then) / grown(start, now), digits), then) for then in hours(now, start)]
+        if not OF_THE_PERIOD.fullmatch(name) or "_previous_" in name:
+            continue
+        digits = 4 if name.endswith("charge") else 0
+        lines[name] += [(target | labels, round(value * grown(start, then) / grown(start, now), digits), then) for then in hours(now, start)]
+        if name.startswith("teams_pstn_dialout_"):
             countries[name, labels["currency"], labels["usage_location"]] += value
     for (name, currency, country), value in countries.items():
         labels = target | {"currency": currency, "usage_location": country}
         lines[f"currency_usage_location:{name}:sum"] += [(labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
+
+
+def failure_ratios(lines):
+    """As the rules say it, of what each trunk's calls brought in 24 hours."""
+    brought = defaultdict(lambda: [0.0, 0.0])
+    for labels, value, then in lines["trunk_success:teams_pstn_direct_routing_calls:increase1d"]:
+        if labels["success"] in ("true", "false"):
+            trunk = tuple((label, text) for label, text in labels.items() if label != "success")
+            brought[trunk, then][labels["success"] == "false"] += value
+    for (trunk, then), (good, bad) in brought.items():
+        if good + bad > 0:
+            lines["trunk:teams_pstn_direct_routing_calls:failure_ratio1d"].append((dict(trunk), bad / (good + bad), then))
 
 
 def hours(now, start):

@@ -7,6 +7,8 @@ MATCHERS = {name: f'{name}=~"${name}"' for name in VARIABLES[1:]}
 # A selector: a metric's name and what is in braces behind it. Our matchers have no braces of their own.
 SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^{}]*)\}")
 NAME = re.compile(r"\b(?:[a-z0-9_]+:)?(?:teams_pstn|process)_[a-z0-9_]+(?::[a-z0-9_]+)?|\bup\b")
+# Families of the logs of calls and SMS, which have a currency, and what is recorded of them.
+CALLS = re.compile(r"teams_pstn_(?:(?:previous_)?(?:calls|call_(?:charge|connection_charge|seconds))\b|sms_)")
 # The units of Grafana that are used here; a unit that is misspelt is a suffix without any meaning.
 UNITS = {"none", "locale", "percentunit", "s", "m", "d", "bytes", "dateTimeFromNow", "dateTimeAsIso", "bool_yes_no"}
 KINDS = {"stat", "bargauge", "timeseries", "table"}
@@ -83,13 +85,13 @@ def query(rule, title, target):
         # What is about the process, or about Graph as a whole, has no tenant.
         if not re.match(r"up$|process_|teams_pstn_(exporter|exposition|config|graph)_", metric):
             wanted.append("tenant")
-        if re.search(r"_dialout_(charge|call|previous)|_budget_", metric):
+        if re.search(r"_dialout_(charge|call|previous)|_budget_", metric) or CALLS.search(metric):
             wanted.append("currency")
-        if re.match(r"teams_pstn_dialout_(charge|calls|call_seconds)$|currency_usage_location:", metric):
+        if re.match(r"teams_pstn_dialout_(charge|calls|call_seconds)$|teams_pstn_direct_routing_|currency_usage_location:", metric) or CALLS.match(metric):
             wanted.append("usage_location")
         for label in wanted:
             rule(MATCHERS[label] in matchers, where, f"{metric} without {MATCHERS[label]}")
-        if "teams_pstn_dialout_" in metric or "teams_pstn_budget_" in metric:
+        if "teams_pstn_dialout_" in metric or "teams_pstn_budget_" in metric or CALLS.search(metric):
             # Every aggregation is `by` with the currency in it, or counts users.
             for function, by in re.findall(r"\b(sum|max|min|topk|count|avg) by \(([^)]*)\)", expression):
                 rule("currency" in by or function == "count", where, f"{function} over currencies")
@@ -98,5 +100,9 @@ def query(rule, title, target):
             rule(re.search(rf"\b(rate|increase)\({metric}\{{[^}}]*\}}\[\$__rate_interval\]\)", expression), where, "counter without rate")
         else:
             rule(metric == "process_cpu_seconds_total" or not re.search(rf"\b(rate|increase)\({re.escape(metric)}", expression), where, f"rate of a gauge {metric}")
+    asked = " ".join(names(expression))
+    rule(not ("_dialout_" in asked and CALLS.search(asked)), where, "dialling out of meetings and the log of calls, which has the same calls")
+    added = re.search(r" [+-] ", re.sub(r'"[^"]*"', '""', expression))
+    rule(not (added and "_connection_charge" in asked and re.search(r"_call_charge\b", asked)), where, "a charge and a connection charge, of which one may contain the other")
     for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
         rule(re.search(rf"by \([^)]*\b{label}\b", expression), where, f"legend names {label}, the query does not")

@@ -119,7 +119,12 @@ def timeseries(panel, answers, span):
     if not series:
         return defaults.get("noValue", "No data")
     start, end = span
-    top = rounded_up(max(max(value for _, value in points) for _, points in series))
+    stack = defaults["custom"]["stacking"]["mode"] == "normal"
+    heights = {}
+    for _, points in series:
+        for then, value in points:
+            heights[then] = heights.get(then, 0) + value if stack else max(heights.get(then, 0), value)
+    top = rounded_up(max(heights.values()))
     x = lambda then: 60 + (then - start) / (end - start) * width  # noqa: E731
     y = lambda value: height - value / top * (height - 6)  # noqa: E731
     drawn = []
@@ -136,7 +141,6 @@ def timeseries(panel, answers, span):
         colour = COLOURS[index % len(COLOURS)]
         if bars:
             gap = min(b[0] - a[0] for a, b in zip(points, points[1:])) if len(points) > 1 else 86400
-            stack = defaults["custom"]["stacking"]["mode"] == "normal"
             for then, value in points:
                 below = stacked.get(then, 0) if stack else 0
                 stacked[then] = below + value

@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::simulator::blocks::BlockEvent;
+use teams_pstn_exporter::simulator::calls::Call;
+use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::messages::Message;
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator};
 
@@ -455,6 +459,38 @@ async fn tenants_come_in_the_order_of_the_configuration() {
         said.ends_with("ok      exposition: at least 351 series in 50 KiB\n"),
         "{said}"
     );
+}
+
+const ALL: &str = "reports: [dialout, pstn_calls, direct_routing, sms, blocked_users]";
+
+/// Each function in the version of Graph that has it, and what its first page holds.
+#[tokio::test]
+async fn every_report_is_asked_for_its_first_page() {
+    let simulator = simulator(vec![tenant()]).await;
+    let logs = simulator.logs(TENANT);
+    let now = Clock::system().now();
+    // Enough hours for the day that is looked at, whichever day of the month it is.
+    let times: Vec<_> = (1..=60)
+        .map(|hours| (hours, now - chrono::TimeDelta::hours(hours.into())))
+        .collect();
+    let mut calls = Vec::new();
+    let mut routed = Vec::new();
+    let mut messages = Vec::new();
+    let mut blocks = Vec::new();
+    for &(number, time) in &times {
+        calls.push(Call::at(number, time));
+        routed.push(DirectRoutingCall::at(number, time));
+        messages.push(Message::at(number, time));
+        blocks.push(BlockEvent::at(number, time));
+    }
+    logs.calls.set(calls);
+    logs.direct_routing.set(routed);
+    logs.messages.set(messages);
+    logs.blocks.set(blocks);
+    let folder = folder(simulator.url(), ALL);
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    panic!("{said}");
 }
 
 #[tokio::test]

@@ -315,8 +315,12 @@ fn the_example_loads() {
         config.tenants[0].credential_expiry,
         Some("2027-01-31T00:00:00Z".parse().unwrap())
     );
-    assert_eq!(config.budgets.len(), 3);
+    assert_eq!(config.reports, ReportKind::ALL);
+    assert_eq!(config.budgets.len(), 4);
     assert_eq!(config.budgets[0].amount.to_string(), "500.5");
+    let spent_in: Vec<ReportKind> = config.budgets.iter().map(|budget| budget.report).collect();
+    let [dialout, calls] = [ReportKind::Dialout, ReportKind::PstnCalls];
+    assert_eq!(spent_in, [dialout, dialout, dialout, calls]);
 }
 
 /// Every key that the schema knows is shown in the example.
@@ -643,16 +647,28 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:2: poll.intervall: unknown key; did you mean interval?",
     ),
     (
+        "poll: {interval: 2h, max_age: 2h}\n@one",
+        "c.yml:1: poll.max_age: not longer than poll.interval, so every report would be too old before the next; make it several intervals",
+    ),
+    (
+        "storage: {}\n@one",
+        "c.yml:1: storage: no path; give the folder for the state files, as the annotated example shows",
+    ),
+    (
+        "storage: {path: state, folder: state}\n@one",
+        "c.yml:1: storage.folder: unknown key; known here: path",
+    ),
+    (
         "pol:\n  interval: 2h\n@one",
         "c.yml:1: pol: unknown key; did you mean poll?",
     ),
     (
         "interval: 1h\n@one",
-        "c.yml:1: interval: unknown key; known here: poll, billing, labels, reports, tenants, budgets",
+        "c.yml:1: interval: unknown key; known here: poll, billing, labels, reports, tenants, budgets, storage",
     ),
     (
         "\"a b\\n\": 1\n@one",
-        "c.yml:1: \"a b\\n\": unknown key; known here: poll, billing, labels, reports, tenants, budgets",
+        "c.yml:1: \"a b\\n\": unknown key; known here: poll, billing, labels, reports, tenants, budgets, storage",
     ),
     (
         "? [a]\n: 1\n@one",
@@ -815,8 +831,16 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:1: reports[0]: unknown value \"dial-out\"; did you mean dialout?",
     ),
     (
-        "reports: [blocked_users]\n@one",
-        "c.yml:1: reports[0]: unknown value \"blocked_users\"; choose from dialout",
+        "reports: [calls]\n@one",
+        "c.yml:1: reports[0]: unknown value \"calls\"; choose from dialout, pstn_calls, direct_routing, sms, blocked_users",
+    ),
+    (
+        "reports: [pstn-calls]\n@one",
+        "c.yml:1: reports[0]: unknown value \"pstn-calls\"; did you mean pstn_calls?",
+    ),
+    (
+        "reports:\n  - sms\n  - blocked_users\n  - sms\n@one",
+        "c.yml:4: reports[2]: sms is named twice; remove one of them",
     ),
     (
         "reports:\n  - dialout\n  - dialout\n@one",
@@ -1067,8 +1091,32 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:9: budgets[0].user: no value; write one to 128 characters without control characters and outer blanks, or remove it",
     ),
     (
-        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
-        "c.yml:9: budgets[0].report: unknown key; known here: name, currency, amount, tenant, user, usage_location, destination_context",
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    country: DE\n",
+        "c.yml:9: budgets[0].country: unknown key; known here: name, currency, amount, report, tenant, user, usage_location, destination_context",
+    ),
+    (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: calls\n",
+        "c.yml:9: budgets[0].report: unknown value \"calls\"; choose from dialout, pstn_calls, direct_routing, sms, blocked_users",
+    ),
+    (
+        "@onereports: [dialout, direct_routing]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: direct_routing\n",
+        "c.yml:10: budgets[0].report: direct_routing knows no money; choose from dialout, pstn_calls, sms",
+    ),
+    (
+        "@onereports: [dialout, blocked_users]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: blocked_users\n",
+        "c.yml:10: budgets[0].report: blocked_users knows no money; choose from dialout, pstn_calls, sms",
+    ),
+    (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: sms\n",
+        "c.yml:9: budgets[0].report: sms is not polled; add it to reports",
+    ),
+    (
+        "@onereports: [pstn_calls]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
+        "c.yml:10: budgets[0].report: dialout is not polled; add it to reports",
+    ),
+    (
+        "@onereports: [pstn_calls]\nbudgets:\n  - currency: EUR\n    name: a\n    amount: 1\n",
+        "c.yml:7: budgets[0]: it is spent in dialout, which is not polled; add it to reports, or name another, as report: pstn_calls",
     ),
     (
         "null\n",

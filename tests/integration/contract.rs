@@ -3,11 +3,17 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use teams_pstn_exporter::config::Budget;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::Simulator;
+use teams_pstn_exporter::simulator::blocks::BlockEvent;
+use teams_pstn_exporter::simulator::calls::Call;
+use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
+use teams_pstn_exporter::simulator::messages::Message;
 use teams_pstn_exporter::simulator::world::World;
 
-use crate::harness::{Exporter, Metrics, Sample, Setup, config};
+use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, config};
 
 /// A family, its type, its labels, and whether it bears `tenant` too where tenants are named.
 type Entry = (&'static str, &'static str, &'static [&'static str], bool);
@@ -15,6 +21,38 @@ type Entry = (&'static str, &'static str, &'static [&'static str], bool);
 const DIALOUT: &[&str] = &["currency", "destination_context", "usage_location", "user"];
 
 const PREVIOUS: &[&str] = &["currency", "destination_context", "usage_location"];
+
+const CALLS: &[&str] = &[
+    "call_type",
+    "currency",
+    "destination",
+    "destination_context",
+    "license_capability",
+    "usage_location",
+    "user",
+];
+
+const ROUTED: &[&str] = &[
+    "call_type",
+    "sip_code_class",
+    "success",
+    "trunk",
+    "usage_location",
+    "user",
+];
+
+const SMS: &[&str] = &[
+    "currency",
+    "destination_context",
+    "direction",
+    "usage_location",
+    "user",
+];
+
+/// The labels of a family of the period before: all but the last, which is the user.
+const fn without_user(labels: &'static [&'static str]) -> &'static [&'static str] {
+    labels.split_at(labels.len() - 1).0
+}
 
 #[rustfmt::skip]
 const CONTRACT: &[Entry] = &[
@@ -24,6 +62,26 @@ const CONTRACT: &[Entry] = &[
     ("teams_pstn_dialout_previous_charge", "gauge", PREVIOUS, true),
     ("teams_pstn_dialout_previous_calls", "gauge", PREVIOUS, true),
     ("teams_pstn_dialout_previous_call_seconds", "gauge", PREVIOUS, true),
+    ("teams_pstn_call_charge", "gauge", CALLS, true),
+    ("teams_pstn_call_connection_charge", "gauge", CALLS, true),
+    ("teams_pstn_calls", "gauge", CALLS, true),
+    ("teams_pstn_call_seconds", "gauge", CALLS, true),
+    ("teams_pstn_previous_call_charge", "gauge", without_user(CALLS), true),
+    ("teams_pstn_previous_call_connection_charge", "gauge", without_user(CALLS), true),
+    ("teams_pstn_previous_calls", "gauge", without_user(CALLS), true),
+    ("teams_pstn_previous_call_seconds", "gauge", without_user(CALLS), true),
+    ("teams_pstn_direct_routing_calls", "gauge", ROUTED, true),
+    ("teams_pstn_direct_routing_call_seconds", "gauge", ROUTED, true),
+    ("teams_pstn_direct_routing_previous_calls", "gauge", without_user(ROUTED), true),
+    ("teams_pstn_direct_routing_previous_call_seconds", "gauge", without_user(ROUTED), true),
+    ("teams_pstn_sms_charge", "gauge", SMS, true),
+    ("teams_pstn_sms_messages", "gauge", SMS, true),
+    ("teams_pstn_sms_units", "gauge", SMS, true),
+    ("teams_pstn_sms_previous_charge", "gauge", without_user(SMS), true),
+    ("teams_pstn_sms_previous_messages", "gauge", without_user(SMS), true),
+    ("teams_pstn_sms_previous_units", "gauge", without_user(SMS), true),
+    ("teams_pstn_blocked_users", "gauge", &[], true),
+    ("teams_pstn_block_events", "gauge", &["event", "reason"], true),
     ("teams_pstn_budget_amount", "gauge", &["budget", "currency"], true),
     ("teams_pstn_budget_spent", "gauge", &["budget", "currency"], true),
     ("teams_pstn_billing_period_start_timestamp_seconds", "gauge", &["report"], true),
@@ -35,10 +93,12 @@ const CONTRACT: &[Entry] = &[
     ("teams_pstn_report_rows", "gauge", &["report"], true),
     ("teams_pstn_report_pages", "gauge", &["report"], true),
     ("teams_pstn_report_folded_series", "gauge", &["report"], true),
+    ("teams_pstn_report_settled_windows", "gauge", &["report"], true),
     ("teams_pstn_report_polls_total", "counter", &["report"], true),
     ("teams_pstn_report_failures_total", "counter", &["reason", "report"], true),
     ("teams_pstn_graph_requests_total", "counter", &["code"], false),
     ("teams_pstn_graph_retries_total", "counter", &["reason"], false),
+    ("teams_pstn_storage_files_total", "counter", &["outcome"], false),
     ("teams_pstn_exposition_size_bytes", "gauge", &[], false),
     ("teams_pstn_exposition_series", "gauge", &[], false),
     ("teams_pstn_token_expiry_timestamp_seconds", "gauge", &[], true),
@@ -60,6 +120,7 @@ async fn a_tenant_without_a_name() {
     let setup = Setup {
         change: |config| {
             config.tenants[0].credential_expiry = "2027-01-01T00:00:00Z".parse().ok();
+            config.reports = ReportKind::ALL.to_vec();
             config.budgets = vec![budget()];
         },
         ..Setup::of(World::Rows { count: 10 })
@@ -77,6 +138,7 @@ async fn tenants_with_names() {
             let mut second = first.clone();
             second.name = Some("second".into());
             config.tenants = vec![first, second];
+            config.reports = ReportKind::ALL.to_vec();
             config.budgets = vec![budget()];
         },
         ..Setup::of(World::Rows { count: 10 })
@@ -119,6 +181,7 @@ fn the_manual_has_every_family() {
 /// What a daemon says when it has polled everything that there is to poll.
 async fn settled(setup: &Setup) -> Metrics {
     let (simulator, time) = setup.simulate().await;
+    fill_logs(&simulator);
     let mut config = config(&simulator);
     (setup.change)(&mut config);
     let tenants = config.tenants.len();
@@ -135,10 +198,33 @@ async fn settled(setup: &Setup) -> Metrics {
                     .collect();
                 names.len() == tenants || (tenants == 1 && !samples.is_empty())
             };
-            has("teams_pstn_dialout_previous_charge")
-                && has("teams_pstn_token_expiry_timestamp_seconds")
+            // Every report, and its period before: in the order in which they are polled.
+            [
+                "teams_pstn_dialout_previous_charge",
+                "teams_pstn_previous_call_charge",
+                "teams_pstn_direct_routing_previous_calls",
+                "teams_pstn_sms_previous_charge",
+                "teams_pstn_block_events",
+                "teams_pstn_token_expiry_timestamp_seconds",
+            ]
+            .into_iter()
+            .all(has)
         })
         .await
+}
+
+/// One row of each log in this period and in the one before.
+fn fill_logs(simulator: &Simulator) {
+    let times: [DateTime<Utc>; 2] =
+        ["2026-10-10T10:00:00Z", "2026-11-10T10:00:00Z"].map(|time| time.parse().expect("a time"));
+    let logs = simulator.logs(TENANT);
+    logs.calls.set(times.map(|time| Call::at(1, time)).into());
+    logs.direct_routing
+        .set(times.map(|time| DirectRoutingCall::at(1, time)).into());
+    logs.messages
+        .set(times.map(|time| Message::at(1, time)).into());
+    logs.blocks
+        .set(times.map(|time| BlockEvent::at(1, time)).into());
 }
 
 fn budget() -> Budget {

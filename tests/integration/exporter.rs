@@ -15,6 +15,7 @@ use teams_pstn_exporter::signals;
 use teams_pstn_exporter::simulator::world::{Table, World};
 use teams_pstn_exporter::simulator::{self, Simulator};
 use teams_pstn_exporter::snapshot::{Snapshot, State, Subscriber};
+use teams_pstn_exporter::supervisor::Supervisor;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -162,6 +163,7 @@ impl Running {
             web_config: None,
             clock: Clock::system(),
             previous: false,
+            supervisor: Supervisor::default(),
         };
         let daemon =
             Daemon::start(bound, options, load).unwrap_or_else(|error| panic!("{error:?}"));

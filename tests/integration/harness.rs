@@ -20,6 +20,7 @@ use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator, Tenant};
 use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
+use teams_pstn_exporter::supervisor::Supervisor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -169,6 +170,7 @@ impl Exporter {
             web_config: None,
             clock: time.clock(),
             previous,
+            supervisor: Supervisor::default(),
         };
         let daemon = Daemon::start(bound, options, load).expect("a good configuration");
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());
@@ -422,6 +424,9 @@ pub(crate) struct Log {
 impl Log {
     /// At debug, in logfmt, the exporter's own events only: as the program does.
     pub(crate) fn capture() -> Self {
+        // Where there is one subscriber only, what another thread without one comes across first is taken to interest
+        // nobody. So there is one for all threads, which takes everything and writes nothing.
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&text);
         let own = tracing_subscriber::filter::Targets::new()

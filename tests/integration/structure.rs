@@ -20,12 +20,14 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "config",
             "graph",
+            "healthcheck",
             "period",
             "poller",
             "pseudonym",
             "server",
             "signals",
             "snapshot",
+            "supervisor",
             "telemetry",
         ],
     ),
@@ -48,6 +50,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "health",
         &["exposition", "graph", "money", "period", "report"],
     ),
+    ("healthcheck", &["server"]),
     ("logging", &["config"]),
     ("money", &[]),
     ("period", &[]),
@@ -61,6 +64,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "period",
             "report",
             "snapshot",
+            "storage",
             "telemetry",
         ],
     ),
@@ -73,6 +77,11 @@ const KNOWS: &[(&str, &[&str])] = &[
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],
     ),
+    (
+        "storage",
+        &["exposition", "gzip", "period", "report", "snapshot"],
+    ),
+    ("supervisor", &[]),
     ("telemetry", &["graph"]),
 ];
 

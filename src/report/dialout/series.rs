@@ -413,7 +413,10 @@ impl Series {
     }
 
     fn counts(&self) -> Vec<Count> {
-        let count = |what, value| Count { what, value };
+        let count = |what: &'static str, value| Count {
+            what: what.into(),
+            value,
+        };
         vec![
             count("calls", self.calls),
             count(SECONDS_COUNT, self.seconds),

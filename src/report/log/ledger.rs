@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
+use super::totals::SavedTotals;
 use super::{DAY, Totals};
 use crate::period::{BillingPeriod, Window};
-use crate::report::budget::Budget;
+use crate::report::budget::{Budget, fingerprint};
 
 /// The settled days of one billing period, as one sum.
 #[derive(Clone, Debug)]
@@ -50,6 +52,59 @@ impl Ledgers {
     pub(crate) fn settled(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;
         Some(ledger.days.len() as u64)
+    }
+}
+
+/// A ledger, as it is kept for the next process. Times are in RFC 3339.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedLedger {
+    /// The start of the period.
+    period: String,
+    /// Their fingerprint.
+    budgets: String,
+    days: Vec<String>,
+    totals: SavedTotals,
+}
+
+impl Ledgers {
+    /// What to keep.
+    pub(crate) fn save(&self) -> Vec<SavedLedger> {
+        let save = |ledger: &Ledger| SavedLedger {
+            period: ledger.period.start().to_rfc3339(),
+            budgets: fingerprint(&ledger.budgets),
+            days: ledger.days.iter().map(DateTime::to_rfc3339).collect(),
+            totals: ledger.totals.save(),
+        };
+        self.0.iter().map(save).collect()
+    }
+
+    /// What was kept, but for the ledgers of other budgets; none where it does not fit together.
+    pub(crate) fn restore(saved: Vec<SavedLedger>, budgets: &[Budget]) -> Option<Self> {
+        let wanted = fingerprint(budgets);
+        let restore = |saved: SavedLedger| {
+            let period = BillingPeriod::starting(saved.period.parse().ok()?)?;
+            let days: Option<BTreeSet<DateTime<Utc>>> =
+                saved.days.iter().map(|day| day.parse().ok()).collect();
+            let days = days?;
+            let possible: BTreeSet<DateTime<Utc>> = period
+                .windows(period.end(), DAY)
+                .map(Window::from)
+                .collect();
+            days.is_subset(&possible).then_some(())?;
+            Some(Ledger {
+                period,
+                budgets: budgets.to_vec(),
+                days,
+                totals: Arc::new(Totals::restore(saved.totals, budgets.len())?),
+            })
+        };
+        saved
+            .into_iter()
+            .filter(|ledger| ledger.budgets == wanted)
+            .map(restore)
+            .collect::<Option<_>>()
+            .map(Self)
     }
 }
 

@@ -211,7 +211,7 @@ impl<'a> Series<'a> {
     fn counts_of(&self, values: &Values) -> Vec<Count> {
         let count = |column: &Column| match column.figure {
             Figure::Count(index, what) => Some(Count {
-                what,
+                what: what.into(),
                 value: values.counts[index],
             }),
             Figure::Money(_) => None,

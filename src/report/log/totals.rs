@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use ring::digest;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
@@ -23,7 +24,7 @@ pub(crate) struct Totals {
     pub(super) overlapping: u64,
 }
 
-/// Words of the labels in the order of the log's, those that it does not have being any; the user's last.
+/// Words of the labels in the order of the log's, those that it does not have being [`NO_LABEL`]; the user's last.
 pub(super) type Labels = [u32; LABELS_MAX + 1];
 
 /// The figures of a row, or of many.
@@ -40,7 +41,12 @@ pub(super) struct Id(u128);
 impl Totals {
     /// Of nothing, with so many budgets.
     pub(crate) fn new(budgets: usize) -> Self {
+        let mut words = Words::default();
+        // The same in all totals, so that label sets of different days are the same where what they have is.
+        let none = words.intern("");
+        debug_assert_eq!(none, NO_LABEL);
         Self {
+            words,
             spent: vec![Sum::default(); budgets],
             ..Self::default()
         }
@@ -110,6 +116,67 @@ impl Totals {
     }
 }
 
+/// Totals, as they are kept for the next process.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedTotals {
+    words: Vec<String>,
+    series: Vec<(Labels, [SavedSum; MONEY_MAX], [i64; COUNTS_MAX])>,
+    spent: Vec<SavedSum>,
+    rows: u64,
+    overlapping: u64,
+}
+
+/// The parts of a sum.
+type SavedSum = (String, String);
+
+impl Totals {
+    /// What to keep.
+    pub(crate) fn save(&self) -> SavedTotals {
+        let words = (0..).take(self.words.count());
+        SavedTotals {
+            words: words.map(|word| self.words.text(word).to_owned()).collect(),
+            series: self
+                .series
+                .iter()
+                .map(|(labels, values)| (*labels, values.money.map(Sum::parts), values.counts))
+                .collect(),
+            spent: self.spent.iter().map(|sum| sum.parts()).collect(),
+            rows: self.rows,
+            overlapping: self.overlapping,
+        }
+    }
+
+    /// What was kept; none where it does not fit together.
+    pub(super) fn restore(saved: SavedTotals, budgets: usize) -> Option<Self> {
+        let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction);
+        let spent: Vec<Sum> = saved.spent.iter().map(sum).collect::<Option<_>>()?;
+        let mut totals = Self {
+            rows: saved.rows,
+            overlapping: saved.overlapping,
+            ..Self::new(budgets)
+        };
+        for (number, word) in (0..).zip(&saved.words) {
+            (totals.words.intern(word) == number).then_some(())?;
+        }
+        for (labels, money, counts) in saved.series {
+            let known = labels
+                .iter()
+                .all(|&word| (word as usize) < saved.words.len());
+            let [first, second] = &money;
+            let money = [sum(first)?, sum(second)?];
+            known.then_some(())?;
+            totals
+                .series
+                .insert(labels, Values { money, counts })
+                .is_none()
+                .then_some(())?;
+        }
+        totals.spent = spent;
+        (totals.spent.len() == budgets).then_some(totals)
+    }
+}
+
 impl Values {
     pub(super) fn of(record: &Record<'_>) -> Self {
         Self {
@@ -144,6 +211,9 @@ impl Id {
         Some(Self(u128::from_be_bytes(*half)))
     }
 }
+
+/// The word of a label that a log does not have.
+pub(super) const NO_LABEL: u32 = 0;
 
 /// Label sets of one window: ten times what a telemetry system takes from one exporter, and some 150 MB.
 const SERIES_MAX: usize = 1_000_000;

@@ -174,6 +174,7 @@ fn fine(tenant: Option<&str>) -> State {
         last_success: Some(time("2026-11-21T12:48:00Z")),
         next_poll: Some(time("2026-11-21T13:48:00Z")),
         failure: None,
+        expired: false,
         summary: Some(Arc::new(Summary {
             period: BillingPeriod::containing(time("2026-11-21T13:00:00Z"), CycleDay::default()),
             rows: 2_500,
@@ -204,7 +205,10 @@ fn fine(tenant: Option<&str>) -> State {
 }
 
 fn counts(calls: i64, seconds: i64) -> Vec<Count> {
-    let count = |what, value| Count { what, value };
+    let count = |what: &'static str, value| Count {
+        what: what.into(),
+        value,
+    };
     vec![count("calls", calls), count("seconds", seconds)]
 }
 

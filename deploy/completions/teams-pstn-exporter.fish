@@ -1,0 +1,108 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_teams_pstn_exporter_global_optspecs
+    string join \n config.file= config.check tenants.shard= web.listen-address= web.telemetry-path= web.config.file= web.systemd-socket web.max-requests= log.level= log.format= h/help V/version
+end
+
+function __fish_teams_pstn_exporter_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_teams_pstn_exporter_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_teams_pstn_exporter_using_subcommand
+    set -l cmd (__fish_teams_pstn_exporter_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'What may become a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s V -l version -d 'Print version'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "demo" -d 'Run against a built-in simulator of Microsoft Graph; needs no account'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users by the configured key'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'What may become a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l check.format -d 'Format of the findings' -r -f -a "text\t'A line each'
+json\t'One document'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'What may become a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'What may become a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'What may become a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'

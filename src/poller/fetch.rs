@@ -1,0 +1,141 @@
+//! How each report is fetched: whole at every poll, or by day where it is a log.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::Instant;
+
+use super::memory::{SharedMemory, lock};
+use super::{Failed, Poller};
+use crate::graph;
+use crate::graph::tally::Tally;
+use crate::period::BillingPeriod;
+use crate::report::blocked_users::BlockedUsers;
+use crate::report::dialout::Dialout;
+use crate::report::direct_routing::DirectRouting;
+use crate::report::labels::{Kept, View};
+use crate::report::log::{self, Lens, Log};
+use crate::report::pstn_calls::PstnCalls;
+use crate::report::sms::Sms;
+use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
+
+/// One question for all of a report.
+pub(super) struct Ask<'a> {
+    pub(super) memory: &'a SharedMemory,
+    pub(super) period: BillingPeriod,
+    pub(super) now: DateTime<Utc>,
+    pub(super) deadline: Instant,
+    pub(super) kept: Kept,
+    pub(super) tally: &'a Tally,
+}
+
+impl Poller {
+    /// The report of the period up to now: complete, or not at all.
+    pub(super) async fn fetch(&self, report: ReportKind, ask: Ask<'_>) -> Result<Rendered, Failed> {
+        let deadline = ask.deadline;
+        let fetching = async {
+            match report {
+                ReportKind::Dialout => self.whole::<Dialout>(ask).await,
+                ReportKind::PstnCalls => self.by_day::<PstnCalls>(ask).await,
+                ReportKind::DirectRouting => self.by_day::<DirectRouting>(ask).await,
+                ReportKind::Sms => self.by_day::<Sms>(ask).await,
+                ReportKind::BlockedUsers => self.whole::<BlockedUsers>(ask).await,
+            }
+        };
+        let fetched = tokio::time::timeout_at(deadline, fetching)
+            .await
+            .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
+        // What has arrived is rendered, however long that takes.
+        Ok(fetched.await.expect("rendering does not panic"))
+    }
+
+    /// A report that is asked for whole at every poll.
+    async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
+        let windows = R::windows(ask.period, ask.now).into_iter();
+        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.tally).await?;
+        Ok(self.rendering(R::KIND, ask, |view| R::render(totals, view)))
+    }
+
+    /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
+    /// ledger as soon as it is there, so a poll that fails further on has not asked for it in vain.
+    async fn by_day<L: Log>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
+        let Ask {
+            memory,
+            period,
+            now,
+            deadline,
+            tally,
+            ..
+        } = ask;
+        let budgets = self.plan.budgets_of(L::KIND);
+        let lens = Lens {
+            naming: &self.plan.naming,
+            budgets: &budgets,
+        };
+        let mut waiting = lock(memory)
+            .ledgers
+            .of(period, &budgets)
+            .open(now)
+            .into_iter();
+        let mut under_way = FuturesUnordered::new();
+        let mut open = Vec::new();
+        loop {
+            let places = DAYS_AT_ONCE - under_way.len();
+            under_way.extend(waiting.by_ref().take(places).map(|window| async move {
+                let day = log::collect::<L>(&self.graph, window, lens, deadline, tally).await;
+                (window, day)
+            }));
+            let Some((window, day)) = under_way.next().await else {
+                break;
+            };
+            let day = day?;
+            if log::is_settled(window, now) {
+                lock(memory)
+                    .ledgers
+                    .of(period, &budgets)
+                    .settle(window, &day);
+            } else {
+                open.push(day);
+            }
+        }
+        drop(under_way);
+        let settled = lock(memory).ledgers.of(period, &budgets).totals();
+        Ok(self.rendering(L::KIND, ask, move |view| {
+            let mut totals = Arc::unwrap_or_clone(settled);
+            for day in &open {
+                totals.merge(day);
+            }
+            log::render::<L>(totals, view)
+        }))
+    }
+
+    /// Renders in the background: to sort and compress a large report takes long enough to be felt by a scrape on the
+    /// same thread.
+    fn rendering(
+        &self,
+        report: ReportKind,
+        ask: Ask<'_>,
+        render: impl FnOnce(&View<'_>) -> Rendered + Send + 'static,
+    ) -> Rendering {
+        let plan = Arc::clone(&self.plan);
+        let (period, kept) = (ask.period, ask.kept);
+        tokio::task::spawn_blocking(move || {
+            render(&View {
+                tenant: plan.tenant.as_deref(),
+                period,
+                naming: &plan.naming,
+                series_max: plan.series_max,
+                budgets: &plan.budgets_of(report),
+                kept: &kept,
+            })
+        })
+    }
+}
+
+/// A report that is being rendered.
+type Rendering = tokio::task::JoinHandle<Rendered>;
+
+/// Days of a log that are asked for side by side: the service answers one page of a day after another, so its time is
+/// waited for; more than a few would be felt by the tenant's other users of Graph.
+const DAYS_AT_ONCE: usize = 4;

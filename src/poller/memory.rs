@@ -1,0 +1,116 @@
+//! What is remembered of a report from poll to poll.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+use super::Failed;
+use super::previous::Previous;
+use crate::exposition::Samples;
+use crate::graph::tally::Tally;
+use crate::health::{Health, period_samples};
+use crate::period::BillingPeriod;
+use crate::report::labels::Kept;
+use crate::report::log::Ledgers;
+use crate::report::{Rendered, ReportKind};
+use crate::snapshot::{Failure, Summary};
+
+/// What is remembered of a report from poll to poll, and passed on when the configuration changes.
+pub(crate) struct Memory {
+    pub(super) report: ReportKind,
+    pub(super) health: Health,
+    pub(super) kept: Kept,
+    pub(super) summary: Option<Arc<Summary>>,
+    pub(super) failure: Option<Failure>,
+    /// What is published of the current period.
+    pub(super) current: Vec<Samples>,
+    pub(super) previous: Previous,
+    /// Of a log, the days that need not be asked for again.
+    pub(super) ledgers: Ledgers,
+    /// The newest complete report is too old to be served.
+    pub(super) expired: bool,
+    pub(super) next_poll: Option<DateTime<Utc>>,
+    /// The configuration has changed so that nothing of this may be published any more.
+    pub(super) retired: bool,
+}
+
+/// Written by one poller only; never locked across an await.
+pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
+
+impl Memory {
+    pub(super) fn new(report: ReportKind) -> SharedMemory {
+        let (health, kept) = (Health::default(), Kept::default());
+        Arc::new(Mutex::new(Self {
+            report,
+            health,
+            kept,
+            summary: None,
+            failure: None,
+            current: Vec::new(),
+            previous: Previous::default(),
+            ledgers: Ledgers::default(),
+            expired: false,
+            next_poll: None,
+            retired: false,
+        }))
+    }
+
+    /// What it is of.
+    pub(crate) fn report(memory: &SharedMemory) -> ReportKind {
+        lock(memory).report
+    }
+
+    /// Of another configuration's numbers only this is kept: how the polls went.
+    pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
+        let old = lock(memory);
+        let fresh = Self::new(old.report);
+        lock(&fresh).health = old.health.clone();
+        fresh
+    }
+
+    /// From now on a poll that is still under way publishes nothing.
+    pub(crate) fn retire(memories: &[SharedMemory]) {
+        for memory in memories {
+            lock(memory).retired = true;
+        }
+    }
+
+    pub(super) fn fail(&mut self, failed: Failed) {
+        self.health.failures[failed.reason as usize] += 1;
+        self.failure = Some(failed.failure);
+    }
+
+    /// Remembers a complete report, and what is to be published of it.
+    pub(super) fn succeed(
+        &mut self,
+        rendered: Rendered,
+        period: BillingPeriod,
+        begun: DateTime<Utc>,
+        tally: &Tally,
+        tenant: Option<&str>,
+    ) {
+        self.health.last_success = Some(begun);
+        self.expired = false;
+        self.health.rows = rendered.rows;
+        self.health.pages = tally.pages();
+        self.health.folded = rendered.folded;
+        self.health.settled_windows = self.ledgers.settled(period);
+        self.kept = rendered.kept;
+        self.failure = None;
+        self.summary = Some(Arc::new(Summary {
+            period,
+            rows: rendered.rows,
+            spend: rendered.spend,
+            counts: rendered.counts,
+            top: rendered.top,
+        }));
+        self.current = rendered.samples;
+        self.current
+            .extend(period_samples(tenant, self.report, period));
+        self.previous.advance(period, rendered.closing);
+    }
+}
+
+pub(super) fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}

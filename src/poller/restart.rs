@@ -1,0 +1,167 @@
+//! What a poller keeps for the next process, and takes over from the one before.
+
+use std::sync::Arc;
+
+use super::memory::{Memory, SharedMemory, lock};
+use super::previous::Previous;
+use super::{Plan, Poller};
+use crate::exposition::Family;
+use crate::graph::Chain;
+use crate::health::{Health, PERIOD_FAMILIES};
+use crate::report::blocked_users::BlockedUsers;
+use crate::report::budget::{self, fingerprint};
+use crate::report::dialout::Dialout;
+use crate::report::direct_routing::DirectRouting;
+use crate::report::log::Log;
+use crate::report::pstn_calls::PstnCalls;
+use crate::report::sms::Sms;
+use crate::report::{Report, ReportKind};
+use crate::storage::{Place, Saved, StorageError};
+use crate::telemetry::StorageOutcome;
+
+impl Poller {
+    /// What was kept of a report, where anything was and it is to be believed; else nothing.
+    pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
+        let memory = Memory::new(report);
+        let Some(place) = self.plan.place(report) else {
+            return memory;
+        };
+        let budgets = self.plan.budgets_of(report);
+        match place.read(|name| family(report, name), &budgets) {
+            Ok(None) => {}
+            Ok(Some(saved)) => {
+                self.shared
+                    .telemetry
+                    .count_storage(StorageOutcome::Restored);
+                tracing::info!(
+                    tenant = self.plan.tenant.as_deref(),
+                    report = report.as_str(),
+                    period = %saved.summary.period,
+                    last_success = %saved.last_success.to_rfc3339(),
+                    "restored from the state file"
+                );
+                lock(&memory).restore(saved);
+            }
+            Err(error) => self.tell(report, &error),
+        }
+        memory
+    }
+
+    /// Keeps what is remembered of a report. Where that fails it is said and counted, and nothing else changes.
+    pub(super) async fn keep(&self, memory: &SharedMemory) {
+        let (report, saved) = {
+            let memory = lock(memory);
+            let budgets = fingerprint(&self.plan.budgets_of(memory.report));
+            let saved = memory.saved(budgets).filter(|_| !memory.retired);
+            (memory.report, saved)
+        };
+        let (Some(place), Some(saved)) = (self.plan.place(report), saved) else {
+            return;
+        };
+        // To wait for a disk must not hold up a scrape on the same thread.
+        let written = tokio::task::spawn_blocking(move || place.write(&saved)).await;
+        match written.expect("writing does not panic") {
+            Ok(()) => self.shared.telemetry.count_storage(StorageOutcome::Written),
+            Err(error) => self.tell(report, &error),
+        }
+    }
+
+    fn tell(&self, report: ReportKind, error: &StorageError) {
+        let (outcome, remedy) = match error {
+            StorageError::Write { .. } => (
+                StorageOutcome::WriteFailed,
+                "let the exporter write there, and see whether the disk is full; until then a restart begins with nothing",
+            ),
+            StorageError::Read { .. } => (
+                StorageOutcome::Rejected,
+                "let the exporter read there; the report is fetched anew",
+            ),
+            StorageError::Rejected { .. } => (
+                StorageOutcome::Rejected,
+                "nothing need be done; the report is fetched anew",
+            ),
+        };
+        self.shared.telemetry.count_storage(outcome);
+        tracing::warn!(
+            tenant = self.plan.tenant.as_deref(),
+            report = report.as_str(),
+            error = %Chain(error),
+            remedy,
+            "state file"
+        );
+    }
+}
+
+impl Plan {
+    /// Where a report is kept, where any is.
+    fn place(&self, report: ReportKind) -> Option<Place> {
+        let storage = self.storage.as_ref()?;
+        let name = format!("{}.{report}", storage.name);
+        Some(Place::new(&storage.folder, &name, storage.identity.clone()))
+    }
+}
+
+impl Memory {
+    fn saved(&self, budgets: String) -> Option<Saved> {
+        let summary = self.summary.as_deref()?.clone();
+        let (closing, closed) = self.previous.saved();
+        Some(Saved {
+            last_success: self.health.last_success?,
+            pages: self.health.pages,
+            folded: self.health.folded,
+            summary,
+            current: self.current.clone(),
+            budgets,
+            closing,
+            closed,
+            ledgers: self.ledgers.clone(),
+        })
+    }
+
+    fn restore(&mut self, saved: Saved) {
+        let Saved {
+            last_success,
+            pages,
+            folded,
+            summary,
+            current,
+            closing,
+            closed,
+            ledgers,
+            ..
+        } = saved;
+        self.health = Health {
+            last_success: Some(last_success),
+            rows: summary.rows,
+            pages,
+            folded,
+            settled_windows: ledgers.settled(summary.period),
+            ..Health::default()
+        };
+        self.summary = Some(Arc::new(summary));
+        self.current = current;
+        self.previous = Previous::restored(closing, closed);
+        self.ledgers = ledgers;
+    }
+}
+
+/// A family that the figures of a report may be of.
+fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
+    let of_log = |columns: &'static [crate::report::log::Column]| -> Vec<&'static Family> {
+        let families = columns
+            .iter()
+            .flat_map(|column| [&column.current, &column.previous]);
+        families.collect()
+    };
+    let own = match report {
+        ReportKind::Dialout => Dialout::FAMILIES.to_vec(),
+        ReportKind::PstnCalls => of_log(PstnCalls::COLUMNS),
+        ReportKind::DirectRouting => of_log(DirectRouting::COLUMNS),
+        ReportKind::Sms => of_log(Sms::COLUMNS),
+        ReportKind::BlockedUsers => BlockedUsers::FAMILIES.to_vec(),
+    };
+    own.into_iter()
+        .chain(budget::FAMILIES)
+        .chain(PERIOD_FAMILIES)
+        .find(|family| family.name == name)
+}

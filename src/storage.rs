@@ -1,0 +1,193 @@
+//! What survives a restart: one file for each report of each tenant, with the newest complete report, the days of a log
+//! that need not be asked for again, and the period before.
+//!
+//! A file is replaced as a whole or not at all: written beside, synced, renamed, and the folder synced. It begins with a
+//! version and ends with a checksum, and says of which configuration it is; one that is torn, foreign, newer or of another
+//! configuration is set aside with a word and never believed. It is readable by its owner only, and people are in it under
+//! the names that the labels have, no others.
+//!
+//! What this module does not do: decide what is remembered, or when.
+
+mod format;
+mod wire;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+
+use crate::exposition::{Family, Samples};
+use crate::period::BillingPeriod;
+use crate::report::budget::Budget;
+use crate::report::log::Ledgers;
+use crate::snapshot::Summary;
+
+pub(crate) use format::{Rejected, decode, encode};
+
+/// Where one report of one tenant is kept, and what a file must say to be its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Of which configuration the numbers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// How people are named. What was named otherwise may hold names that are not to be shown.
+    pub(crate) naming: String,
+    /// Whose numbers, of which periods, under which name.
+    pub(crate) numbers: String,
+}
+
+/// What is kept of one report of one tenant.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    pub(crate) last_success: DateTime<Utc>,
+    pub(crate) pages: u64,
+    pub(crate) folded: u64,
+    pub(crate) summary: Summary,
+    /// The current period's figures.
+    pub(crate) current: Vec<Samples>,
+    /// The fingerprint of the budgets that are among them.
+    pub(crate) budgets: String,
+    /// What they will be when the period has ended.
+    pub(crate) closing: Option<(BillingPeriod, Vec<Samples>)>,
+    pub(crate) closed: Option<Closed>,
+    pub(crate) ledgers: Ledgers,
+}
+
+/// The period before.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed {
+    pub(crate) period: BillingPeriod,
+    pub(crate) samples: Vec<Samples>,
+    /// When it was last fetched after its end, and since when it has looked as it does.
+    pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// Why nothing was kept or restored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StorageError {
+    #[error("cannot write {}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is not used, and {fate}", .path.display())]
+    Rejected {
+        path: PathBuf,
+        fate: String,
+        source: Rejected,
+    },
+}
+
+impl Place {
+    /// In `folder`, under a name made of what tells tenants and reports apart: ids and words without a slash.
+    pub(crate) fn new(folder: &Path, name: &str, identity: Identity) -> Self {
+        Self {
+            path: folder.join(format!("{name}.state")),
+            identity,
+        }
+    }
+
+    /// Keeps this, in place of what was kept before.
+    ///
+    /// # Errors
+    /// Where the file cannot be written to its end; what was kept before stays.
+    pub(crate) fn write(&self, saved: &Saved) -> Result<(), StorageError> {
+        let failed = |source| StorageError::Write {
+            path: self.path.clone(),
+            source,
+        };
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let beside = self.path.with_extension("state.new");
+        create_folder(folder).map_err(failed)?;
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(OWNER_ONLY)
+            .open(&beside)
+            .and_then(|mut file| {
+                encode(saved, &self.identity, &mut file)?;
+                file.flush()?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&beside, &self.path))
+            .and_then(|()| File::open(folder)?.sync_all());
+        written.map_err(|error| {
+            // Half a file is of no use, and on a full disk in the way.
+            let _ = fs::remove_file(&beside);
+            failed(error)
+        })
+    }
+
+    /// What was kept; none where nothing was. `family` knows the families by name, `budgets` are those of the report.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or is not to be believed; it is out of the way then.
+    pub(crate) fn read(
+        &self,
+        family: impl Fn(&str) -> Option<&'static Family>,
+        budgets: &[Budget],
+    ) -> Result<Option<Saved>, StorageError> {
+        let failed = |source| StorageError::Read {
+            path: self.path.clone(),
+            source,
+        };
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        let decoded = if bytes.len() as u64 > BYTES_MAX {
+            Err(Rejected::TooLong)
+        } else {
+            decode(&bytes.into(), &self.identity, family, budgets)
+        };
+        decoded.map(Some).map_err(|source| StorageError::Rejected {
+            path: self.path.clone(),
+            fate: self.set_aside(&source),
+            source,
+        })
+    }
+
+    /// Puts a file that is not believed out of the way: beside, for people to look at, unless it may name people who are
+    /// not to be named. Tells what became of it.
+    fn set_aside(&self, why: &Rejected) -> String {
+        let aside = self.path.with_extension("state.rejected");
+        let done = if matches!(why, Rejected::OtherNames) {
+            fs::remove_file(&self.path).map(|()| "has been removed".to_owned())
+        } else {
+            fs::rename(&self.path, &aside)
+                .map(|()| format!("has been set aside as {}", aside.display()))
+        };
+        done.unwrap_or_else(|error| format!("stays where it is: {error}"))
+    }
+}
+
+/// Makes the folder where it is missing, for its owner only.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(OWNER_ONLY_FOLDER)
+        .create(folder)
+}
+
+/// The owner reads and writes, nobody else does anything: amounts and names are in it.
+const OWNER_ONLY: u32 = 0o600;
+
+/// The same of a folder.
+const OWNER_ONLY_FOLDER: u32 = 0o700;
+
+/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole.
+const BYTES_MAX: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests;

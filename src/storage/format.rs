@@ -1,0 +1,168 @@
+//! The format of a file: a line with the version, a line of JSON, texts as they are served, and the SHA-256 of it all.
+//!
+//! ```text
+//! teams-pstn-exporter state 1
+//! {"naming":"…","numbers":"…",…}
+//! <the texts of the families, compressed as they are, one after another>
+//! <32 bytes>
+//! ```
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use ring::digest;
+
+use super::wire::{Block as WireBlock, Header};
+use super::{Identity, Saved};
+use crate::exposition::{Family, Samples};
+use crate::gzip::Block;
+use crate::report::budget::Budget;
+
+/// Why a file is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Rejected {
+    #[error("it is not a state file of this program")]
+    Foreign,
+    #[error("it was written by a newer version of this program")]
+    Newer,
+    #[error("it is damaged: its checksum is not that of its content")]
+    Torn,
+    #[error("it names people otherwise than labels.user says now")]
+    OtherNames,
+    #[error(
+        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day"
+    )]
+    OtherConfiguration,
+    #[error("it is longer than any that this program writes")]
+    TooLong,
+    #[error("its content does not fit together")]
+    Malformed(#[source] Malformed),
+}
+
+/// What does not fit, in a file whose checksum does.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Other(&'static str),
+}
+
+/// Writes a file.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn encode(saved: &Saved, identity: &Identity, out: impl Write) -> io::Result<()> {
+    let mut out = Summing {
+        out: io::BufWriter::new(out),
+        sum: digest::Context::new(&digest::SHA256),
+    };
+    let (header, blobs) = Header::of(saved, identity);
+    writeln!(out, "{MAGIC}{VERSION}")?;
+    serde_json::to_writer(&mut out, &header)?;
+    out.write_all(b"\n")?;
+    for blob in blobs {
+        out.write_all(&blob)?;
+    }
+    let Summing { mut out, sum } = out;
+    out.write_all(sum.finish().as_ref())?;
+    out.flush()
+}
+
+/// Reads a file. `family` knows the families by name, `budgets` are those of the report.
+///
+/// # Errors
+/// Where any of it is not as this version writes it for this configuration.
+pub(crate) fn decode(
+    bytes: &Bytes,
+    identity: &Identity,
+    family: impl Fn(&str) -> Option<&'static Family>,
+    budgets: &[Budget],
+) -> Result<Saved, Rejected> {
+    let rest = bytes
+        .strip_prefix(MAGIC.as_bytes())
+        .ok_or(Rejected::Foreign)?;
+    let end = rest.iter().position(|&byte| byte == b'\n');
+    let version: u32 = end
+        .and_then(|end| std::str::from_utf8(&rest[..end]).ok()?.parse().ok())
+        .ok_or(Rejected::Torn)?;
+    if version > VERSION {
+        return Err(Rejected::Newer);
+    }
+    let content = bytes.len().checked_sub(SUM).ok_or(Rejected::Torn)?;
+    let (summed, sum) = bytes.split_at(content);
+    if version == 0 || digest::digest(&digest::SHA256, summed).as_ref() != sum {
+        return Err(Rejected::Torn);
+    }
+    let start = bytes.len() - rest.len() + end.unwrap_or_default() + 1;
+    let line = summed
+        .get(start..)
+        .and_then(|rest| rest.split(|&byte| byte == b'\n').next())
+        .ok_or(Rejected::Torn)?;
+    let header: Header =
+        serde_json::from_slice(line).map_err(|error| Rejected::Malformed(error.into()))?;
+    header.check(identity)?;
+    let blobs = bytes.slice((start + line.len() + 1).min(content)..content);
+    let mut blobs = Blobs { rest: blobs };
+    header
+        .read(&mut blobs, family, budgets)
+        .map_err(Rejected::Malformed)
+}
+
+/// The texts of a file, taken one after another.
+pub(super) struct Blobs {
+    rest: Bytes,
+}
+
+impl Blobs {
+    pub(super) fn take(&mut self, length: u64) -> Result<Bytes, Malformed> {
+        match usize::try_from(length) {
+            Ok(length) if length <= self.rest.len() => Ok(self.rest.split_to(length)),
+            _ => Err(Malformed::Other("a text is longer than the file")),
+        }
+    }
+
+    /// Samples of one family.
+    pub(super) fn samples(
+        &mut self,
+        block: &WireBlock,
+        family: &impl Fn(&str) -> Option<&'static Family>,
+    ) -> Result<Samples, Malformed> {
+        let text = self.take(block.bytes)?;
+        Ok(Samples {
+            family: family(&block.family)
+                .ok_or(Malformed::Other("a family is not one of the report's"))?,
+            block: Block::restored(text, block.deflated).ok_or(Malformed::Other(
+                "a text is not as it was when it was compressed",
+            ))?,
+            count: block.count,
+        })
+    }
+}
+
+/// Writes through, and sums up what it writes.
+struct Summing<W> {
+    out: W,
+    sum: digest::Context,
+}
+
+impl<W: Write> Write for Summing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// What a file begins with.
+const MAGIC: &str = "teams-pstn-exporter state ";
+
+/// The version of the format. What is older than the oldest that is understood is torn, what is newer is left alone.
+const VERSION: u32 = 1;
+
+/// Bytes of the checksum.
+const SUM: usize = 32;

@@ -1,0 +1,271 @@
+//! What is written is read again as it was, and nothing else is believed.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::exposition::{Format, Sheet, write_label};
+use crate::report::{Count, Organizer, Spend};
+
+static CHARGE: Family = Family::gauge("charge", "What it costs.");
+static CALLS: Family = Family::gauge("calls", "How many.");
+
+fn family(name: &str) -> Option<&'static Family> {
+    [&CHARGE, &CALLS]
+        .into_iter()
+        .find(|family| family.name == name)
+}
+
+fn identity() -> Identity {
+    Identity {
+        naming: "Upn".to_owned(),
+        numbers: "contoso Global 1".to_owned(),
+    }
+}
+
+fn saved(users: &[u32]) -> Saved {
+    let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
+    let samples = || {
+        let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
+        for user in users {
+            let mut labels = Vec::new();
+            write_label("user", &format!("user{user}@contoso.com"), &mut labels);
+            sheet.row(&labels, |family, out| {
+                out.extend(format!("{user}.{family}").as_bytes());
+            });
+        }
+        sheet.finish().collect::<Vec<_>>()
+    };
+    let counts = vec![Count {
+        what: "calls".into(),
+        value: 7,
+    }];
+    let at = |text: &str| text.parse().unwrap();
+    Saved {
+        last_success: at("2026-11-21T12:34:56.789Z"),
+        pages: 3,
+        folded: 1,
+        summary: Summary {
+            period,
+            rows: users.len() as u64,
+            spend: vec![Spend {
+                currency: "USD".to_owned(),
+                total: "12.83".to_owned(),
+                contexts: vec![("International".to_owned(), "12.83".to_owned(), Some(100))],
+                counts: counts.clone(),
+            }],
+            counts: counts.clone(),
+            top: vec![Organizer {
+                user: "ann@x".to_owned(),
+                currency: "USD".to_owned(),
+                charge: "12.83".to_owned(),
+                counts,
+            }],
+        },
+        current: samples(),
+        budgets: String::new(),
+        closing: Some((period, samples())),
+        closed: Some(Closed {
+            period: period.previous(),
+            samples: samples(),
+            fetched: Some((at("2026-11-20T00:00:00Z"), at("2026-11-04T00:00:00Z"))),
+        }),
+        ledgers: Ledgers::default(),
+    }
+}
+
+fn bytes(saved: &Saved) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode(saved, &identity(), &mut bytes).unwrap();
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Result<Saved, Rejected> {
+    decode(&bytes.to_vec().into(), &identity(), family, &[])
+}
+
+/// All of it as text: compressed or not, it must be the same.
+fn shown(saved: &Saved) -> String {
+    let text = |samples: &[Samples]| {
+        let mut out = Vec::new();
+        for samples in samples {
+            samples.write(Format::Text, &mut out);
+        }
+        String::from_utf8(out).unwrap()
+    };
+    let Saved {
+        last_success,
+        pages,
+        folded,
+        summary,
+        current,
+        closing,
+        closed,
+        ..
+    } = saved;
+    let closing = closing
+        .as_ref()
+        .map(|(period, samples)| (period, text(samples)));
+    let closed = closed
+        .as_ref()
+        .map(|closed| (closed.period, text(&closed.samples), closed.fetched));
+    let current = text(current);
+    format!("{last_success} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(users in vec(0_u32..1_000_000, 0..2_000)) {
+        let saved = saved(&users);
+        prop_assert_eq!(shown(&read(&bytes(&saved)).unwrap()), shown(&saved));
+    }
+
+    #[test]
+    fn a_file_that_is_cut_or_changed_is_not_believed(
+        cut in any::<prop::sample::Index>(),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let whole = bytes(&saved(&[1, 2, 3]));
+        prop_assert!(read(&whole[..cut.index(whole.len())]).is_err());
+        let mut changed = whole;
+        let bit = bit.index(changed.len() * 8);
+        changed[bit / 8] ^= 1 << (bit % 8);
+        prop_assert!(read(&changed).is_err());
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_never_a_panic(garbage in vec(any::<u8>(), 0..200), summed in any::<bool>()) {
+        let mut file = b"teams-pstn-exporter state 1\n".to_vec();
+        file.extend(garbage);
+        if summed {
+            file.extend(ring::digest::digest(&ring::digest::SHA256, &file.clone()).as_ref());
+        }
+        prop_assert!(read(&file).is_err());
+    }
+}
+
+#[test]
+fn what_is_not_its_own_is_told_apart() {
+    let whole = bytes(&saved(&[1]));
+    let check = |file: &[u8], identity: &Identity, message: &str| {
+        let error = decode(&file.to_vec().into(), identity, family, &[]).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    };
+    let own = identity();
+    check(b"", &own, "it is not a state file of this program");
+    check(
+        b"PK\x03\x04",
+        &own,
+        "it is not a state file of this program",
+    );
+    check(
+        b"teams-pstn-exporter state 2\n{}",
+        &own,
+        "it was written by a newer version of this program",
+    );
+    let torn = "it is damaged: its checksum is not that of its content";
+    check(b"teams-pstn-exporter state ", &own, torn);
+    check(b"teams-pstn-exporter state 0\n", &own, torn);
+    check(&whole[..whole.len() - 1], &own, torn);
+    let names = Identity {
+        naming: "Pseudonym".to_owned(),
+        ..identity()
+    };
+    let other = Identity {
+        numbers: "fabrikam".to_owned(),
+        ..identity()
+    };
+    check(
+        &whole,
+        &names,
+        "it names people otherwise than labels.user says now",
+    );
+    check(
+        &whole,
+        &other,
+        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day",
+    );
+}
+
+#[test]
+fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
+    let folder = TempDir::new().unwrap();
+    let inner = folder.path().join("made/when/missing");
+    let place = Place::new(&inner, "contoso.dialout", identity());
+    assert!(place.read(family, &[]).unwrap().is_none());
+    for users in [vec![1; 1_000], vec![2]] {
+        place.write(&saved(&users)).unwrap();
+        let read = place.read(family, &[]).unwrap().unwrap();
+        assert_eq!(shown(&read), shown(&saved(&users)));
+    }
+    let names: Vec<_> = fs::read_dir(&inner)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["contoso.dialout.state"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&inner.join(&names[0])), 0o600);
+    assert_eq!(mode(&inner), 0o700);
+}
+
+#[test]
+fn what_is_not_believed_is_put_out_of_the_way() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.state");
+    let aside = folder.path().join("a.state.rejected");
+    let check = |content: &[u8], kept: bool| {
+        fs::write(&path, content).unwrap();
+        let _ = fs::remove_file(&aside);
+        let place = Place::new(folder.path(), "a", identity());
+        let error = place.read(family, &[]).unwrap_err();
+        assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
+        assert!(!path.exists());
+        assert_eq!(fs::read(&aside).ok().as_deref(), kept.then_some(content));
+        assert!(place.read(family, &[]).unwrap().is_none());
+    };
+    check(b"something else", true);
+    let mut named = Vec::new();
+    let other = Identity {
+        naming: "DisplayName".to_owned(),
+        ..identity()
+    };
+    encode(&saved(&[1]), &other, &mut named).unwrap();
+    // Those names are not to be shown any more, and nobody would think of looking for them here.
+    check(&named, false);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_old_one() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::new(folder.path(), "a", identity());
+    place.write(&saved(&[1])).unwrap();
+    // Where the new one would be written is a folder, which not even root can open for writing.
+    fs::create_dir(folder.path().join("a.state.new")).unwrap();
+    let error = place.write(&saved(&[2])).unwrap_err();
+    assert!(error.to_string().starts_with("cannot write "), "{error}");
+    let read = place.read(family, &[]).unwrap().unwrap();
+    assert_eq!(shown(&read), shown(&saved(&[1])));
+}
+
+#[test]
+fn ledgers_are_read_again() {
+    use crate::report::log::Totals;
+    let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
+    let now = "2026-11-21T12:00:00Z".parse().unwrap();
+    let mut with = saved(&[1]);
+    let ledger = with.ledgers.of(period, &[]);
+    for day in ledger.open(now).into_iter().take(5) {
+        ledger.settle(day, &Totals::new(0));
+    }
+    let mut read = read(&bytes(&with)).unwrap();
+    assert_eq!(read.ledgers.settled(period), Some(5));
+    assert_eq!(read.ledgers.of(period, &[]).open(now).len(), 16);
+    assert_eq!(
+        Arc::unwrap_or_clone(read.ledgers.of(period, &[]).totals()).save(),
+        Totals::new(0).save()
+    );
+}

@@ -1,0 +1,78 @@
+"""Programs and schemas that Debian does not have, at pinned versions, kept under target/tools from run to run.
+
+Where one cannot be had (no Go, no pip, no network) it is None, and what needs it says that it was skipped.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
+# Building Helm takes two to three minutes on two cores; a download that hangs must not take an hour.
+PATIENCE = 900
+
+
+def go_program(package, version):
+    """The program of a Go package, built at most once."""
+    folder = TOOLS / f"{Path(package).name}-{version}"
+    program = folder / Path(package).name
+    if not program.exists():
+        ran = go("install", f"{package}@{version}", GOBIN=str(folder))
+        if ran is None:
+            return None
+    return program
+
+
+def go_module(module, version):
+    """The folder with the files of a Go module."""
+    ran = go("mod", "download", "-json", f"{module}@{version}")
+    return Path(json.loads(ran)["Dir"]) if ran else None
+
+
+def go(*arguments, **environment):
+    if not shutil.which("go"):
+        return print(f"skipped: go {' '.join(arguments)}: Go is not here")
+    # GOFLAGS of the environment may name a vendor folder, which there is not.
+    environment = os.environ | {"GOFLAGS": "-buildvcs=false -mod=mod", "GO111MODULE": "on"} | environment
+    ran = subprocess.run(["go", *arguments], cwd="/", env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    if ran.returncode:
+        return print(f"skipped: go {' '.join(arguments)}:", *ran.stderr.splitlines()[-1:])
+    return ran.stdout or "done"
+
+
+def wheel(name, version):
+    """A file of PyPI, opened: only read, never installed."""
+    folder = TOOLS / f"{name}-{version}"
+    if not list(folder.glob("*.whl")):
+        if not shutil.which("pip"):
+            return print(f"skipped: {name} {version}: pip is not here")
+        command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}", f"{name}=={version}"]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        if ran.returncode:
+            return print(f"skipped: {name} {version}:", *ran.stderr.splitlines()[-1:])
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+class Checks:
+    """Says what holds and what does not, and counts."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def __call__(self, what, truth, *found):
+        if truth:
+            self.passed += 1
+            print(f"ok      {what}")
+        else:
+            self.failed += 1
+            print(f"FAILED  {what}", *(f"        {line}" for line in found), sep="\n")
+        return truth
+
+    def end(self):
+        print(f"{self.passed} passed, {self.failed} failed")
+        sys.exit(self.failed > 0)

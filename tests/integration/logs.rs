@@ -1,0 +1,342 @@
+//! The logs of calls and messages, and of blocked users, over HTTP: every sample is what the simulator's own rows add up
+//! to, whoever is named and however many series there may be.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use chrono::TimeDelta;
+use rust_decimal::Decimal;
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::labels::Pseudonyms;
+use teams_pstn_exporter::simulator::Simulator;
+use teams_pstn_exporter::simulator::log::Logs;
+use teams_pstn_exporter::simulator::scenario::Scenario;
+use teams_pstn_exporter::simulator::world::World;
+
+use crate::harness::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
+use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};
+
+const OTHER_TENANT: &str = "11111111-2222-3333-4444-666666666666";
+
+/// All reports that are no sums of Microsoft's.
+const LOGS: [ReportKind; 4] = [
+    ReportKind::PstnCalls,
+    ReportKind::DirectRouting,
+    ReportKind::Sms,
+    ReportKind::BlockedUsers,
+];
+
+/// A company that has some thousand calls in a month.
+pub(crate) fn company(seed: u64) -> World {
+    World::company(Scenario {
+        seed,
+        users: 20,
+        calls_per_hour: 1,
+    })
+}
+
+/// A simulator of one tenant, its logs, and a configuration that polls them by user id.
+pub(crate) async fn simulate() -> (Simulator, Time, Logs, Config) {
+    let (simulator, time) = Setup::of(company(1)).simulate().await;
+    let logs = calm(&simulator, TENANT, &[at(NOW)]);
+    let mut config = config(&simulator);
+    config.labels.user = UserLabel::Id;
+    config.reports = LOGS.to_vec();
+    (simulator, time, logs, config)
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
+    let setup = Setup {
+        others: vec![(OTHER_TENANT, company(2))],
+        ..Setup::of(company(1))
+    };
+    let (simulator, time) = setup.simulate().await;
+    let tenants = [("first", TENANT), ("second", OTHER_TENANT)];
+    let logs = tenants.map(|(_, id)| calm(&simulator, id, &[at(NOW)]));
+    let mut config = config(&simulator);
+    config.labels.user = UserLabel::Id;
+    config.reports = LOGS.to_vec();
+    let one = config.tenants[0].clone();
+    config.tenants = tenants
+        .map(|(name, id)| {
+            let mut tenant = one.clone();
+            tenant.name = Some(name.into());
+            tenant.tenant_id = id.to_owned();
+            tenant
+        })
+        .into();
+    let mut exporter = Exporter::start_with(Box::new(move || Ok(config.clone())), &time, true);
+    let metrics = exporter
+        .scrape_when(|metrics| {
+            let polls = metrics.samples("teams_pstn_report_polls_total");
+            let all = |report: &str, count: u32| {
+                let own = polls.iter().filter(|polls| polls.label("report") == report);
+                own.filter(|polls| polls.value.parse::<u32>().unwrap() >= count)
+                    .count()
+                    == tenants.len()
+            };
+            // This period and the one before, which nobody asks for of those who are blocked.
+            all("pstn_calls", 2)
+                && all("direct_routing", 2)
+                && all("sms", 2)
+                && all("blocked_users", 1)
+        })
+        .await;
+    let october = at("2026-10-01T00:00:00Z")..november().start;
+    for ((name, _), logs) in tenants.iter().zip(&logs) {
+        for (shape, period) in [(Shape::Users, &november()), (Shape::Previous, &october)] {
+            let expected = expected(logs, period, at(NOW), shape);
+            assert!(expected.len() > 100, "{}", expected.len());
+            let what = format!("{name}, {shape:?}");
+            assert_same(&what, &found(&metrics, shape, Some(name)), &expected);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn folding_keeps_the_sums() {
+    let (_simulator, time, logs, mut config) = simulate().await;
+    let by_group = |samples: Samples| -> Samples {
+        let mut sums = Samples::new();
+        for (key, value) in samples {
+            let (group, user) = key.split_once("(\"user\", ").unwrap_or((&key, ""));
+            let rest = user.split_once(')').map_or("", |(_, rest)| rest);
+            *sums.entry(format!("{group}{rest}")).or_default() += value;
+        }
+        sums
+    };
+    let expected = expected(&logs, &november(), at(NOW), Shape::Users);
+    let of = |samples: &Samples, family: &str| {
+        let own = samples.keys().filter(|key| key.starts_with(family));
+        own.count()
+    };
+    let groups = of(&by_group(expected.clone()), "teams_pstn_calls ");
+    let series = of(&expected, "teams_pstn_calls ");
+    let max_series = groups + (series - groups) / 3;
+    config.labels.max_series = NonZeroUsize::new(max_series).unwrap();
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let metrics = exporter.first_poll().await;
+    let found = found(&metrics, Shape::Users, None);
+    let exposed = of(&found, "teams_pstn_calls ");
+    assert!(
+        groups < exposed && exposed <= max_series && max_series < series,
+        "{groups} {exposed} {max_series} {series}"
+    );
+    let folded: usize = metrics
+        .value("teams_pstn_report_folded_series{report=\"pstn_calls\"}")
+        .parse()
+        .unwrap();
+    let other = |sample: &&crate::harness::Sample| sample.label("user") == "__other__";
+    let calls = metrics.samples("teams_pstn_calls");
+    let others = calls.iter().filter(other).count();
+    assert_eq!(exposed + folded - others, series);
+    assert_same("by group", &by_group(found), &by_group(expected));
+}
+
+/// Page, metrics and log of a poll.
+async fn everything(config: Config, time: &Time) -> (Metrics, String) {
+    let log = Log::capture();
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), time);
+    let metrics = exporter.first_poll().await;
+    let page = exporter.get("/").await.body;
+    let text = format!("{}{page}{}", metrics.0, log.take());
+    assert!(text.contains("poll complete"), "{text}");
+    (metrics, text)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_named_where_nobody_shall_be() {
+    let (_simulator, time, logs, mut config) = simulate().await;
+    let everyone: BTreeSet<_> = logs
+        .calls
+        .rows(november(), at(NOW))
+        .into_iter()
+        .filter_map(|call| call.user)
+        .map(|user| (user.id, user.principal_name, user.display_name))
+        .collect();
+    assert!(everyone.len() > 10);
+    let named = |text: &str| -> Vec<String> {
+        let text = text.to_lowercase();
+        let names = everyone
+            .iter()
+            .flat_map(|(id, principal, display)| [id, principal, display]);
+        names
+            .filter(|name| text.contains(&name.to_lowercase()))
+            .map(|name| (**name).to_owned())
+            .collect()
+    };
+    config.labels.user = UserLabel::None;
+    let (metrics, text) = everything(config.clone(), &time).await;
+    assert_eq!(named(&text), [""; 0]);
+    let sums = expected(&logs, &november(), at(NOW), Shape::Nobody);
+    assert_same("nobody", &found(&metrics, Shape::Nobody, None), &sums);
+
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0123456789abcdef\n").unwrap();
+    config.labels.user = UserLabel::Pseudonym;
+    config.labels.pseudonym_key_file = Some(key);
+    let (metrics, text) = everything(config.clone(), &time).await;
+    assert_eq!(named(&text), [""; 0]);
+    let pseudonyms = Pseudonyms::new(b"0123456789abcdef");
+    let mut users: BTreeSet<String> = everyone
+        .iter()
+        .map(|(_, principal, _)| pseudonyms.of(principal))
+        .collect();
+    // Bots have no name to hide.
+    users.insert("unknown".to_owned());
+    let samples = metrics.samples("teams_pstn_calls");
+    let labels: BTreeSet<String> = samples
+        .iter()
+        .map(|sample| sample.label("user").to_owned())
+        .collect();
+    assert_eq!(labels, users);
+
+    // That they would be seen.
+    for (user, count) in [(UserLabel::Upn, 1), (UserLabel::DisplayName, 1)] {
+        config.labels.user = user;
+        config.labels.pseudonym_key_file = None;
+        let (_, text) = everything(config.clone(), &time).await;
+        assert!(named(&text).len() >= count * everyone.len(), "{user:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_are_spent_where_they_say() {
+    let (_simulator, time, logs, mut config) = simulate().await;
+    let calls = logs.calls.rows(november(), at(NOW));
+    let dear = calls
+        .iter()
+        .filter(|call| call.user.is_some())
+        .max_by_key(|call| call.charge)
+        .unwrap();
+    let user = dear.user.clone().unwrap();
+    let (currency, location) = (
+        dear.currency.clone().unwrap(),
+        dear.usage_country.clone().unwrap(),
+    );
+    let budget = |name: &str, report| Budget {
+        report,
+        name: name.to_owned(),
+        currency: currency.to_string(),
+        amount: "500".parse().unwrap(),
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    };
+    config.reports.push(ReportKind::Dialout);
+    config.budgets = vec![
+        budget("calls", ReportKind::PstnCalls),
+        Budget {
+            user: Some(user.principal_name.to_uppercase()),
+            ..budget("user", ReportKind::PstnCalls)
+        },
+        Budget {
+            user: Some(user.id.to_string()),
+            destination_context: Some("International".to_owned()),
+            usage_location: Some(location.to_string()),
+            ..budget("id abroad", ReportKind::PstnCalls)
+        },
+        Budget {
+            destination_context: Some("unknown".to_owned()),
+            ..budget("inbound", ReportKind::PstnCalls)
+        },
+        budget("sms", ReportKind::Sms),
+        budget("dialout", ReportKind::Dialout),
+    ];
+    let charge = |such: &dyn Fn(&teams_pstn_exporter::simulator::calls::Call) -> bool| -> Decimal {
+        let own = calls
+            .iter()
+            .filter(|call| call.currency.as_deref() == Some(&*currency));
+        let charges = own.filter(|call| such(call)).filter_map(|call| call.charge);
+        charges.map(|charge| Decimal::new(charge.0, 4)).sum()
+    };
+    let is_user = |call: &teams_pstn_exporter::simulator::calls::Call| {
+        call.user.as_ref().is_some_and(|one| one.id == user.id)
+    };
+    let sms: Decimal = logs
+        .messages
+        .expected(november(), at(NOW))
+        .by(&["currency"])
+        .iter()
+        .filter(|(labels, _)| labels[0] == currency)
+        .map(|(_, sum)| Decimal::from_i128_with_scale(sum.charge, 4))
+        .sum();
+    let expected = [
+        ("calls", charge(&|_| true)),
+        ("user", charge(&is_user)),
+        (
+            "id abroad",
+            charge(&|call| {
+                is_user(call)
+                    && call.destination_context.as_deref() == Some("International")
+                    && call.usage_country.as_deref() == Some(&*location)
+            }),
+        ),
+        (
+            "inbound",
+            charge(&|call| call.destination_context.is_none()),
+        ),
+        ("sms", sms),
+    ];
+    assert!(expected[2].1 > Decimal::ZERO && expected[2].1 < expected[0].1);
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let metrics = exporter.first_poll().await;
+    let spent = metrics.samples("teams_pstn_budget_spent");
+    assert_eq!(spent.len(), 6, "each once, in its own report: {spent:?}");
+    for (budget, sum) in expected {
+        let sample =
+            format!("teams_pstn_budget_spent{{budget=\"{budget}\",currency=\"{currency}\"}}");
+        assert_eq!(
+            metrics.value(&sample).parse::<Decimal>().unwrap(),
+            sum,
+            "{budget}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_shows_each_report() {
+    let (_simulator, time, logs, config) = simulate().await;
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    exporter.first_poll().await;
+    let page = exporter.get("/").await.body;
+    for report in LOGS {
+        assert!(page.contains(report.as_str()), "{report} in {page}");
+    }
+    let calls = logs.calls.expected(november(), at(NOW));
+    for (labels, sum) in calls.by(&["currency"]) {
+        let total = Decimal::from_i128_with_scale(sum.charge, 4).normalize();
+        let shown = format!(
+            "<p class=\"total\"><bdi>{total}</bdi> <small><bdi>{}</bdi></small></p>",
+            labels[0]
+        );
+        assert!(page.contains(&shown), "{shown} in {page}");
+        let count = format!("<p class=\"soft\">{} calls, ", sum.rows);
+        assert!(page.contains(&count), "{count} in {page}");
+    }
+    let routed = logs.direct_routing.expected(november(), at(NOW)).total();
+    let window = at(NOW) - TimeDelta::days(89)..at(NOW);
+    let blocked = logs.blocks.blocked(window, at(NOW));
+    let events = logs.blocks.expected(november(), at(NOW)).total().rows;
+    let messages = logs
+        .messages
+        .expected(november(), at(NOW))
+        .by(&["currency"]);
+    for facts in [
+        format!("<p class=\"facts soft\">{} calls, ", routed.rows),
+        format!("<p class=\"facts soft\">{blocked} blocked users, {events} block events</p>"),
+    ]
+    .into_iter()
+    .chain(messages.values().map(|sum| {
+        format!(
+            "<p class=\"soft\">{} messages, {} units</p>",
+            sum.rows, sum.units
+        )
+    })) {
+        assert!(page.contains(&facts), "{facts} in {page}");
+    }
+}

@@ -1,0 +1,438 @@
+//! Logs over many polls: only the days that may still change are asked for again, and failures, restarts, reloads and the
+//! end of a period lose and double nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::Simulator;
+use teams_pstn_exporter::simulator::address::{Function, Version};
+use teams_pstn_exporter::simulator::calls::Call;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::journal::Asked;
+use teams_pstn_exporter::simulator::log::Logs;
+
+use crate::harness::{Exporter, Metrics, NOW, Setup, TENANT, Time, config, request};
+use crate::logs::company;
+use crate::oracle::{Shape, assert_same, at, calm, expected, found, november};
+
+/// The reports that are asked for day by day.
+const DAILY: [ReportKind; 3] = [
+    ReportKind::PstnCalls,
+    ReportKind::DirectRouting,
+    ReportKind::Sms,
+];
+
+/// The families of all logs, and what they are of.
+const FAMILIES: &[&str] = &[
+    "teams_pstn_call",
+    "teams_pstn_direct_routing_",
+    "teams_pstn_sms_",
+    "teams_pstn_block",
+    "teams_pstn_budget_",
+    "teams_pstn_billing_period_",
+];
+
+/// A simulator whose rows do not arrive while one of these polls may be under way, and a configuration that can be changed.
+struct Site {
+    simulator: Simulator,
+    time: Time,
+    logs: Logs,
+    config: Arc<Mutex<Config>>,
+}
+
+impl Site {
+    async fn at(polls: &'static [&'static str]) -> Self {
+        let setup = Setup {
+            now: polls[0],
+            ..Setup::of(company(1))
+        };
+        let (simulator, time) = setup.simulate().await;
+        let times: Vec<DateTime<Utc>> = polls.iter().copied().map(at).collect();
+        let logs = calm(&simulator, TENANT, &times);
+        let mut config = config(&simulator);
+        config.labels.user = UserLabel::Id;
+        config.reports = [DAILY.as_slice(), &[ReportKind::BlockedUsers]].concat();
+        Self {
+            simulator,
+            time,
+            logs,
+            config: Arc::new(Mutex::new(config)),
+        }
+    }
+
+    fn exporter(&self, previous: bool) -> Exporter {
+        let config = Arc::clone(&self.config);
+        let load = Box::new(move || Ok(config.lock().unwrap().clone()));
+        Exporter::start_with(load, &self.time, previous)
+    }
+
+    /// What has been asked and answered since there were so many requests, by function; and how many there are now.
+    fn asked_since(&self, before: usize) -> (BTreeMap<Function, Vec<Asked>>, usize) {
+        let requests = self.simulator.requests();
+        let mut asked: BTreeMap<Function, Vec<Asked>> = BTreeMap::new();
+        for request in &requests[before..] {
+            if let (Some(one), Some(200)) = (request.asked(), request.status) {
+                asked.entry(one.function).or_default().push(one);
+            }
+        }
+        (asked, requests.len())
+    }
+
+    /// Holds every series of the current period against the rows that have arrived.
+    fn check(&self, what: &str, metrics: &Metrics, now: &str) {
+        let expected = expected(&self.logs, &november(), at(now), Shape::Users);
+        assert_same(what, &found(metrics, Shape::Users, None), &expected);
+    }
+
+    /// A time that is after every poll so far.
+    async fn a_little_later(&self) -> DateTime<Utc> {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        self.time.now()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config.lock().unwrap());
+    }
+}
+
+/// Waits until every report has been polled with success since `time`.
+async fn polled_since(exporter: &mut Exporter, time: DateTime<Utc>) -> Metrics {
+    exporter
+        .until(|snapshot| {
+            let states = snapshot.states();
+            let polled = |success: Option<DateTime<Utc>>| success.is_some_and(|at| at >= time);
+            !states.is_empty() && states.iter().all(|state| polled(state.last_success))
+        })
+        .await;
+    exporter.scrape().await
+}
+
+/// Sets the clock on and waits for the polls that follow.
+async fn poll_at(site: &Site, exporter: &mut Exporter, now: &str) -> Metrics {
+    site.time.set(now);
+    polled_since(exporter, at(now)).await
+}
+
+async fn reload(exporter: &Exporter) {
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// The starts of the windows, each once.
+fn days(asked: &[Asked]) -> BTreeSet<DateTime<Utc>> {
+    asked.iter().map(|asked| asked.from).collect()
+}
+
+/// Midnights from one day of November to another.
+fn november_days(days: std::ops::RangeInclusive<i64>) -> BTreeSet<DateTime<Utc>> {
+    days.map(|day| november().start + TimeDelta::days(day - 1))
+        .collect()
+}
+
+fn settled(metrics: &Metrics, report: ReportKind) -> &str {
+    metrics.value(&format!(
+        "teams_pstn_report_settled_windows{{report=\"{report}\"}}"
+    ))
+}
+
+const LOGS: [(Function, Version); 3] = [
+    (Function::Calls, Version::V1),
+    (Function::DirectRouting, Version::Beta),
+    (Function::Messages, Version::Beta),
+];
+
+#[tokio::test(start_paused = true)]
+async fn later_polls_ask_for_the_open_days_only() {
+    let site = Site::at(&[NOW, "2026-11-21T13:00:00Z", "2026-11-23T13:00:00Z"]).await;
+    let mut exporter = site.exporter(false);
+    let first = polled_since(&mut exporter, at(NOW)).await;
+    site.check("the first", &first, NOW);
+    let (asked, requests) = site.asked_since(0);
+    for (function, version) in LOGS {
+        let asked = &asked[&function];
+        assert!(asked.iter().all(|asked| asked.version == version));
+        assert_eq!(days(asked), november_days(1..=21), "{function:?}");
+        // They tile the period: each begins where the one before ends, and the last ends now.
+        let mut windows: Vec<_> = asked.iter().map(|asked| (asked.from, asked.to)).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        assert!(windows.windows(2).all(|two| two[0].1 == two[1].0));
+        let end = windows.last().unwrap().1;
+        assert!(
+            (at(NOW)..at(NOW) + TimeDelta::minutes(1)).contains(&end),
+            "{end}"
+        );
+    }
+    for report in DAILY {
+        // Until 78 hours ago it was the 18th, at six in the morning.
+        assert_eq!(settled(&first, report), "17");
+    }
+    let blocks = &asked[&Function::Blocks];
+    assert_eq!((blocks.len(), blocks[0].version), (1, Version::Beta));
+    let tick = TimeDelta::nanoseconds(100);
+    assert_eq!(blocks[0].to - blocks[0].from, TimeDelta::days(89) - tick);
+
+    let now = "2026-11-21T13:00:00Z";
+    let second = poll_at(&site, &mut exporter, now).await;
+    site.check("the second", &second, now);
+    let (asked, requests) = site.asked_since(requests);
+    for (function, _) in LOGS {
+        assert_eq!(days(&asked[&function]), november_days(18..=21));
+    }
+    let now = "2026-11-23T13:00:00Z";
+    let third = poll_at(&site, &mut exporter, now).await;
+    site.check("the third", &third, now);
+    let (asked, _) = site.asked_since(requests);
+    for (function, _) in LOGS {
+        assert_eq!(days(&asked[&function]), november_days(18..=23));
+    }
+    for report in DAILY {
+        assert_eq!(settled(&third, report), "19");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_in_the_middle_loses_and_doubles_nothing() {
+    for day in [2, 9, 17, 20, 21] {
+        let site = Site::at(&[NOW]).await;
+        let from = format!("=2026-11-{day:02},");
+        let midnight = format!("=2026-11-{day:02}T00:00:00");
+        for literal in [&from, &midnight] {
+            let when = When::graph().asking(literal).always();
+            site.simulator.push_fault(when, Fault::EmptyForbidden);
+        }
+        let mut exporter = site.exporter(false);
+        let failed = exporter.first_poll().await;
+        for report in DAILY {
+            let up = format!("teams_pstn_report_up{{report=\"{report}\"}}");
+            assert_eq!(failed.value(&up), "0", "{day}");
+        }
+        assert_eq!(failed.families(&FAMILIES[..3]), "", "{day}: all or nothing");
+        let (before, requests) = site.asked_since(0);
+        site.simulator.clear_faults();
+        let now = site.time.now();
+        let healed = polled_since(&mut exporter, now).await;
+        site.check("healed", &healed, NOW);
+        let (after, _) = site.asked_since(requests);
+        for (function, _) in LOGS {
+            // What was there before the failure and does not change any more is not asked for again.
+            let had = before
+                .get(&function)
+                .map(|asked| days(asked))
+                .unwrap_or_default();
+            let kept: BTreeSet<_> = had.intersection(&november_days(1..=17)).copied().collect();
+            let asked = days(&after[&function]);
+            let lacking: BTreeSet<_> = november_days(1..=21).difference(&kept).copied().collect();
+            // Those under way beside the failed one may have been answered and not been read.
+            assert!(asked.is_superset(&lacking), "{day} {function:?}");
+            assert!(
+                asked.len() <= lacking.len() + 3,
+                "{day} {function:?}: {asked:?}"
+            );
+            assert!(day < 5 || asked.len() < 21, "{day} {function:?}: {asked:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_rows_are_the_same_as_for_one_who_asks_for_everything() {
+    const POLLS: &[&str] = &[
+        "2026-11-01T00:00:30Z",
+        "2026-11-01T09:00:00Z",
+        "2026-11-04T05:59:00Z",
+        "2026-11-05T06:00:01Z",
+        "2026-11-05T07:00:00Z",
+        "2026-11-12T23:59:00Z",
+        "2026-11-13T00:01:00Z",
+        "2026-11-30T23:58:00Z",
+    ];
+    let site = Site::at(POLLS).await;
+    let mut exporter = site.exporter(false);
+    for now in POLLS {
+        let metrics = poll_at(&site, &mut exporter, now).await;
+        site.check(now, &metrics, now);
+        let mut fresh = site.exporter(false);
+        let all = polled_since(&mut fresh, at(now)).await;
+        assert_eq!(metrics.families(FAMILIES), all.families(FAMILIES), "{now}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_period_loses_and_doubles_nothing() {
+    const POLLS: &[&str] = &[
+        "2026-11-29T12:00:00Z",
+        "2026-12-01T00:00:00Z",
+        "2026-12-01T07:00:00Z",
+        "2026-12-03T00:00:00Z",
+        "2026-12-04T18:00:00Z",
+    ];
+    let site = Site::at(POLLS).await;
+    site.change(|config| config.reports = DAILY.to_vec());
+    let december = november().end..at("2027-01-01T00:00:00Z");
+    let mut exporter = site.exporter(true);
+    polled_since(&mut exporter, at(POLLS[0])).await;
+    for now in &POLLS[1..] {
+        let (_, requests) = site.asked_since(0);
+        poll_at(&site, &mut exporter, now).await;
+        let now = at(now);
+        let [current, previous] = [(Shape::Users, &december), (Shape::Previous, &november())]
+            .map(|(shape, period)| expected(&site.logs, period, now, shape));
+        let such = |metrics: &Metrics| {
+            let mut found = found(metrics, Shape::Users, None);
+            // Blocked users are not asked for here.
+            found.retain(|key, _| !key.contains("block"));
+            let mut current = current.clone();
+            current.retain(|key, _| !key.contains("block"));
+            found == current && crate::oracle::found(metrics, Shape::Previous, None) == previous
+        };
+        // Of November's rows the last arrive two days after its end; none of them is in December's numbers.
+        exporter.scrape_when(such).await;
+        let (asked, _) = site.asked_since(requests);
+        let days = days(&asked[&Function::Calls]);
+        let settled = now - TimeDelta::hours(78) - TimeDelta::days(1);
+        let first = days.first().unwrap();
+        // What was settled when it was asked for before is not asked for again.
+        assert!(
+            *first >= november().start + TimeDelta::days(25),
+            "{first} {settled}"
+        );
+    }
+    let total = |period| site.logs.calls.expected(period, at(POLLS[4])).total().rows;
+    let all = total(november().start..december.end);
+    assert_eq!(total(november()) + total(december.clone()), all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_says_the_same_letter_by_letter() {
+    const POLLS: &[&str] = &[NOW, "2026-11-22T12:00:00Z"];
+    let site = Site::at(POLLS).await;
+    let mut exporter = site.exporter(false);
+    polled_since(&mut exporter, at(NOW)).await;
+    let before = poll_at(&site, &mut exporter, POLLS[1]).await;
+    exporter.stop().await;
+    let (_, requests) = site.asked_since(0);
+    let mut exporter = site.exporter(false);
+    let after = polled_since(&mut exporter, at(POLLS[1])).await;
+    assert_eq!(after.families(FAMILIES), before.families(FAMILIES));
+    let (asked, _) = site.asked_since(requests);
+    for (function, _) in LOGS {
+        assert_eq!(days(&asked[&function]), november_days(1..=22));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
+    let site = Site::at(&[NOW]).await;
+    let mut exporter = site.exporter(false);
+    polled_since(&mut exporter, at(NOW)).await;
+    let budget = Budget {
+        report: ReportKind::PstnCalls,
+        name: "all".to_owned(),
+        currency: "USD".to_owned(),
+        amount: "500".parse().unwrap(),
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    };
+    // What is changed, and from which day on calls and messages are asked for then.
+    type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
+    let cases: [Case; 4] = [
+        ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),
+        (
+            "max_series",
+            Box::new(|config| config.labels.max_series = NonZeroUsize::new(19_000).unwrap()),
+            18,
+            18,
+        ),
+        (
+            "budgets",
+            Box::new(move |config| config.budgets = vec![budget.clone()]),
+            1,
+            18,
+        ),
+        (
+            "names",
+            Box::new(|config| config.labels.user = UserLabel::Upn),
+            1,
+            1,
+        ),
+    ];
+    for (what, change, calls, messages) in cases {
+        let (_, requests) = site.asked_since(0);
+        site.change(change);
+        let now = site.a_little_later().await;
+        reload(&exporter).await;
+        let after = polled_since(&mut exporter, now).await;
+        let (asked, _) = site.asked_since(requests);
+        for (function, first) in [(Function::Calls, calls), (Function::Messages, messages)] {
+            assert_eq!(days(&asked[&function]), november_days(first..=21), "{what}");
+        }
+        // And however the days were known: as one who asks for everything says it.
+        let mut fresh = site.exporter(false);
+        let all = polled_since(&mut fresh, now).await;
+        assert_eq!(after.families(FAMILIES), all.families(FAMILIES), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_come_and_go_with_the_configuration() {
+    let site = Site::at(&[NOW]).await;
+    let mut exporter = site.exporter(false);
+    let all = polled_since(&mut exporter, at(NOW)).await;
+    site.change(|config| config.reports = vec![ReportKind::Sms]);
+    reload(&exporter).await;
+    // With the next publication, which waits for no poll; and what stays is as it was.
+    let gone = [
+        "teams_pstn_call",
+        "teams_pstn_direct_routing_",
+        "teams_pstn_block",
+        "report=\"pstn_calls\"",
+        "report=\"blocked_users\"",
+    ];
+    assert!(gone.iter().all(|gone| all.0.contains(gone)));
+    let less = exporter
+        .scrape_when(|metrics| !gone.iter().any(|gone| metrics.0.contains(gone)))
+        .await;
+    let sms = ["teams_pstn_sms_"];
+    assert_eq!(less.families(&sms), all.families(&sms));
+    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::PstnCalls]);
+    let (_, requests) = site.asked_since(0);
+    let now = site.a_little_later().await;
+    reload(&exporter).await;
+    let more = polled_since(&mut exporter, now).await;
+    let calls = ["teams_pstn_call"];
+    assert_eq!(more.families(&calls), all.families(&calls));
+    let (asked, _) = site.asked_since(requests);
+    assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
+    assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
+    assert_eq!(asked.get(&Function::DirectRouting), None);
+}
+
+/// A row that lies between two days, to the tick, is told twice by a function that includes both ends.
+#[tokio::test(start_paused = true)]
+async fn a_call_at_midnight_is_counted_once() {
+    let site = Site::at(&[NOW]).await;
+    site.change(|config| config.reports = vec![ReportKind::PstnCalls]);
+    let midnights = november_days(1..=21);
+    let calls = (1..).zip(&midnights).flat_map(|(number, midnight)| {
+        let tick = TimeDelta::nanoseconds(100);
+        [
+            Call::at(2 * number, *midnight),
+            Call::at(2 * number + 1, *midnight - tick),
+        ]
+    });
+    site.logs.calls.set(calls.collect());
+    let mut exporter = site.exporter(false);
+    let metrics = polled_since(&mut exporter, at(NOW)).await;
+    // The last tick of October is October's.
+    let rows = metrics.value("teams_pstn_report_rows{report=\"pstn_calls\"}");
+    assert_eq!(rows, "41");
+    let calls = metrics.samples("teams_pstn_calls");
+    assert!(calls.len() == 41 && calls.iter().all(|call| call.value == "1"));
+}

@@ -1,0 +1,289 @@
+//! What is known survives a restart, and what is too old is not served.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use teams_pstn_exporter::config::{Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::Simulator;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::journal::Request;
+use teams_pstn_exporter::simulator::scenario::Scenario;
+use teams_pstn_exporter::simulator::world::{Table, World};
+use tempfile::TempDir;
+
+use crate::daemon::row;
+use crate::harness::{Exporter, Log, Metrics, Setup, Time, config};
+
+/// What a restart must not change.
+const KEPT: &[&str] = &[
+    "teams_pstn_dialout_",
+    "teams_pstn_call",
+    "teams_pstn_previous_call",
+    "teams_pstn_blocked_users",
+    "teams_pstn_block_events",
+    "teams_pstn_budget_",
+    "teams_pstn_billing_period_",
+    "teams_pstn_report_last_success_",
+    "teams_pstn_report_rows",
+    "teams_pstn_report_settled_windows",
+];
+
+fn company() -> Setup {
+    Setup::of(World::company(Scenario {
+        seed: 7,
+        users: 30,
+        calls_per_hour: 4,
+    }))
+}
+
+fn keeping(simulator: &Simulator, folder: &Path) -> Config {
+    let mut config = config(simulator);
+    config.storage = Some(folder.to_owned());
+    config
+}
+
+fn start(config: &Config, time: &Time) -> Exporter {
+    let config = config.clone();
+    Exporter::start_with(Box::new(move || Ok(config.clone())), time, true)
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .map(|entries| {
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect()
+        })
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn counted(metrics: &Metrics, outcome: &str) -> u64 {
+    let sample = format!("teams_pstn_storage_files_total{{outcome=\"{outcome}\"}}");
+    metrics.value(&sample).parse().unwrap()
+}
+
+/// Until every report has been written after the period before was fetched too.
+async fn written(exporter: &mut Exporter, files: u64) -> Metrics {
+    exporter
+        .scrape_when(|metrics| counted(metrics, "written") >= files)
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_without_graph_serves_what_was_known() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut config = keeping(&simulator, folder.path());
+    config.reports = vec![
+        ReportKind::Dialout,
+        ReportKind::PstnCalls,
+        ReportKind::BlockedUsers,
+    ];
+    let mut exporter = start(&config, &time);
+    let before = written(&mut exporter, 3).await.families(KEPT);
+    exporter.stop().await;
+    simulator.stop().await;
+    let mut exporter = start(&config, &time);
+    let metrics = exporter.scrape().await;
+    assert_eq!(metrics.families(KEPT), before);
+    assert_eq!(metrics.report("up"), "0");
+    assert_eq!(counted(&metrics, "restored"), 3);
+    // Restored is not tried; and what is tried in vain is served all the same.
+    assert_eq!(exporter.get("/-/ready").await.status, 503);
+    let metrics = exporter.first_poll().await;
+    assert_eq!(metrics.families(KEPT), before);
+    assert_eq!(metrics.report("up"), "0");
+    assert_eq!(metrics.failures("connect"), 1);
+    assert_eq!(exporter.get("/-/ready").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settled_days_are_not_asked_for_again_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut config = keeping(&simulator, folder.path());
+    config.reports = vec![ReportKind::PstnCalls];
+    let days = |from: usize| {
+        let requests = simulator.requests();
+        let asked = requests[from..].iter().filter_map(Request::asked);
+        let mut days: Vec<_> = asked.map(|asked| asked.from).collect();
+        days.sort();
+        days.dedup();
+        days
+    };
+    let mut exporter = start(&config, &time);
+    let before = written(&mut exporter, 1).await;
+    // 21 days of November, 31 of October.
+    assert_eq!(days(0).len(), 52);
+    exporter.stop().await;
+    let asked = simulator.requests().len();
+    let mut exporter = start(&config, &time);
+    let after = written(&mut exporter, 1).await;
+    let numbers = &["teams_pstn_call", "teams_pstn_previous_call"];
+    assert_eq!(after.families(numbers), before.families(numbers));
+    // The 18th ended on the 19th at 00:00, 78 hours before the 22nd at 06:00.
+    let open: Vec<String> = days(asked)
+        .iter()
+        .map(|day| day.format("%m-%d").to_string())
+        .collect();
+    assert_eq!(open, ["11-18", "11-19", "11-20", "11-21"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_are_their_owners_and_name_people_as_labels_do() {
+    let folder = TempDir::new().unwrap();
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    let mut config = keeping(&simulator, folder.path());
+    config.labels.user = UserLabel::Id;
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 1).await;
+    exporter.stop().await;
+    let [name] = files(folder.path()).try_into().unwrap();
+    let path = folder.path().join(&name);
+    let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(text(&path).contains("id-ann"));
+    assert!(!text(&path).contains("ann@contoso.com"));
+    // People are not to be named any more: the names are gone before anything else is tried.
+    let log = Log::capture();
+    config.labels.user = UserLabel::None;
+    let exporter = start(&config, &time);
+    assert_eq!(files(folder.path()), [""; 0]);
+    assert!(
+        !exporter
+            .scrape()
+            .await
+            .0
+            .contains("teams_pstn_dialout_charge{")
+    );
+    let log = log.take();
+    let removed =
+        "is not used, and has been removed: it names people otherwise than labels.user says now";
+    assert!(log.contains(removed), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_torn_file_is_set_aside_and_the_report_fetched_anew() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = keeping(&simulator, folder.path());
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 1).await;
+    exporter.stop().await;
+    let [name] = files(folder.path()).try_into().unwrap();
+    let path = folder.path().join(&name);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let log = Log::capture();
+    let mut exporter = start(&config, &time);
+    let metrics = exporter.scrape().await;
+    assert_eq!(counted(&metrics, "rejected"), 1);
+    assert_eq!(metrics.get("teams_pstn_dialout_charge"), None);
+    let said = log.take();
+    assert_eq!(said.matches("state file").count(), 1, "{said}");
+    assert!(
+        said.contains("its checksum is not that of its content"),
+        "{said}"
+    );
+    assert_eq!(written(&mut exporter, 1).await.report("rows"), "10");
+    assert_eq!(
+        files(folder.path()),
+        [name.clone(), format!("{name}.rejected")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_does_not_take_it_is_said_and_changes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = keeping(&simulator, &file.join("no folder"));
+    let log = Log::capture();
+    let mut exporter = start(&config, &time);
+    let metrics = exporter
+        .scrape_when(|metrics| counted(metrics, "write_failed") == 1)
+        .await;
+    assert_eq!((metrics.report("up"), metrics.report("rows")), ("1", "10"));
+    let metrics = exporter.next_success().await;
+    assert_eq!(metrics.report("up"), "1");
+    let said = log.take();
+    assert!(said.contains("cannot write "), "{said}");
+    assert!(said.contains("see whether the disk is full"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_too_old_is_not_served() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let mut config = keeping(&simulator, folder.path());
+    config.poll.interval = Duration::from_mins(4);
+    config.poll.max_age = Some(Duration::from_mins(10));
+    let mut exporter = start(&config, &time);
+    let good = written(&mut exporter, 1).await;
+    assert!(good.0.contains("teams_pstn_dialout_charge{"));
+    simulator.push_fault(When::graph().always(), Fault::status(500));
+    let log = Log::capture();
+    // Two polls fail and the numbers stay; the third comes too late for them.
+    exporter.next_poll().await;
+    let served = exporter.next_poll().await;
+    assert!(served.0.contains("teams_pstn_dialout_charge{"));
+    exporter
+        .until(|snapshot| snapshot.states()[0].expired)
+        .await;
+    let metrics = exporter.scrape().await;
+    assert!(!metrics.0.contains("teams_pstn_dialout_charge{"));
+    assert!(!metrics.0.contains("teams_pstn_billing_period_start"));
+    assert!(metrics.0.contains("teams_pstn_dialout_previous_charge{"));
+    let last_success = "last_success_timestamp_seconds";
+    assert_eq!(metrics.report(last_success), good.report(last_success));
+    let age = time.now()
+        - exporter.subscriber.latest().states()[0]
+            .last_success
+            .unwrap();
+    assert!((10..=12).contains(&age.num_minutes()), "{age}");
+    assert_eq!(exporter.get("/-/ready").await.status, 503);
+    assert!(
+        exporter
+            .get("/")
+            .await
+            .body
+            .contains("older than poll.max_age")
+    );
+    let said = log.take();
+    assert_eq!(said.matches("no longer served").count(), 1, "{said}");
+    exporter.stop().await;
+    // Nor is it after a restart.
+    let mut exporter = start(&config, &time);
+    assert!(
+        !exporter
+            .scrape()
+            .await
+            .0
+            .contains("teams_pstn_dialout_charge{")
+    );
+    simulator.clear_faults();
+    let metrics = exporter.next_success().await;
+    assert!(metrics.0.contains("teams_pstn_dialout_charge{"));
+    assert_eq!(exporter.get("/-/ready").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_where_nothing_is_to_be_kept() {
+    let (_simulator, mut exporter, _) = Setup::of(World::Rows { count: 10 }).start().await;
+    let metrics = exporter.first_poll().await;
+    for outcome in ["written", "write_failed", "restored", "rejected"] {
+        assert_eq!(counted(&metrics, outcome), 0);
+    }
+}
