@@ -236,6 +236,13 @@ impl Config {
         }
     }
 
+    /// Reads the text of a configuration file whose relative paths start at a folder.
+    pub(crate) fn understand(text: &str, folder: &Path) -> Result<Self, Mistakes> {
+        let mut told = Mistakes::new("text".to_owned());
+        let config = Self::parse(text, folder, &mut told);
+        told.unless_none(config)
+    }
+
     fn parse(text: &str, folder: &Path, told: &mut Mistakes) -> Option<Self> {
         let Some(root) = node::parse(text, told) else {
             if told.list.is_empty() {

@@ -64,6 +64,8 @@ pub mod supervisor;
 #[doc(hidden)]
 pub mod bench;
 pub mod demo;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod simulator;
 
 /// Version of the program.

@@ -120,6 +120,11 @@ impl WebConfig {
         })))
     }
 
+    /// Whether the text of a file would do, whose relative paths start at a directory.
+    pub(crate) fn understand(text: &str, directory: &Path) -> Result<(), WebConfigError> {
+        Settings::parse(text, directory).map(drop)
+    }
+
     /// Whether the server speaks TLS; that does not change while it runs.
     pub fn has_tls(&self) -> bool {
         self.0.lock().settings.tls.is_some()

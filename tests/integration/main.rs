@@ -17,6 +17,7 @@ mod exposition;
 mod faults;
 mod flags;
 mod fleet;
+mod fuzz;
 mod golden;
 mod harness;
 mod healthcheck;

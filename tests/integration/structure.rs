@@ -33,6 +33,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("demo", &["config", "daemon", "period", "simulator"]),
     ("exposition", &["gzip", "money"]),
+    (
+        "fuzz",
+        &[
+            "config",
+            "exposition",
+            "graph",
+            "period",
+            "report",
+            "server",
+        ],
+    ),
     ("graph", &[]),
     ("gzip", &[]),
     (

@@ -1,0 +1,197 @@
+//! Doors for fuzzers to everything that reads what strangers write: each takes any bytes, and panics where something
+//! does not hold that always must.
+//!
+//! Not for anyone else: the library is not published, and this module is hidden from its documentation. The targets in
+//! `tests/fuzz` call it, and so do ordinary tests for a bounded time.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::config::Config;
+use crate::exposition::negotiate::accepts_gzip;
+use crate::exposition::{Format, Samples};
+use crate::graph::address::{GraphRoot, NextLink};
+use crate::graph::decode::{Stop, decode};
+use crate::graph::retry::retry_after;
+use crate::period::{BillingPeriod, CycleDay};
+use crate::report::blocked_users::BlockedUsers;
+use crate::report::dialout::Dialout;
+use crate::report::direct_routing::DirectRouting;
+use crate::report::labels::{Kept, Naming, View};
+use crate::report::log::{self, Fold, Lens, Log};
+use crate::report::pstn_calls::PstnCalls;
+use crate::report::sms::Sms;
+use crate::report::{Rendered, Report};
+use crate::server::web_config::WebConfig;
+
+/// A page of every report: what is read of it is JSON, each of its rows is told or an error, and what is exposed of them
+/// is lines of the text format, whatever is in the names.
+pub fn page(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    whole::<Dialout>(text);
+    whole::<BlockedUsers>(text);
+    by_day::<PstnCalls>(text);
+    by_day::<DirectRouting>(text);
+    by_day::<Sms>(text);
+}
+
+/// A link to the next page, one for each line: it leads to the origin of the root or nowhere.
+pub fn next_link(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    for root in ["https://graph.microsoft.com", "http://127.0.0.1:8080/graph"] {
+        let root: GraphRoot = root.parse().expect("a root");
+        let origin = root.report("beta", "x").url().origin();
+        for link in text.lines() {
+            if let Ok(link) = NextLink::resolve(&root, link) {
+                let url = link.url();
+                assert_eq!(url.origin(), origin, "{url}");
+                assert_eq!(url.username(), "", "{url}");
+                assert_eq!(url.password(), None, "{url}");
+                // What is sent is what was resolved.
+                assert_eq!(url::Url::parse(url.as_str()).as_ref(), Ok(url));
+            }
+        }
+    }
+}
+
+/// A configuration file: each mistake in it is one line.
+pub fn configuration(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Err(told) = Config::understand(text, Path::new(NOWHERE)) {
+        assert!(told.len() > 0);
+        assert_eq!(told.to_string().lines().count(), told.len(), "{told}");
+    }
+}
+
+/// A web configuration file.
+pub fn web_configuration(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        // That it is told is all there is to hold.
+        drop(WebConfig::understand(text, Path::new(NOWHERE)));
+    }
+}
+
+/// The headers `Accept`, `Accept-Encoding` and `Retry-After`, each line as one: a format is always found, and a wait is
+/// only read from digits or from a date.
+pub fn headers(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (format, content_type) = Format::negotiate(text.lines());
+    let is_open_metrics = content_type.starts_with("application/openmetrics-text");
+    assert_eq!(format == Format::OpenMetrics, is_open_metrics);
+    accepts_gzip(text.lines());
+    for value in text.lines() {
+        let wait = retry_after(value, chrono::DateTime::UNIX_EPOCH);
+        let has_digit = value.bytes().any(|byte| byte.is_ascii_digit());
+        assert!(wait.is_none() || has_digit, "{value:?}");
+    }
+}
+
+fn whole<R: Report>(text: &str) {
+    let mut totals = R::Totals::default();
+    if is_whole(text, |row: R::Row<'_>| R::add(&mut totals, row).is_ok()) {
+        let naming = Naming::Upn;
+        each_line(&R::render(totals, &view(&naming)));
+    }
+}
+
+fn by_day<L: Log>(text: &str) {
+    let naming = Naming::Upn;
+    let lens = Lens {
+        naming: &naming,
+        budgets: &[],
+    };
+    let period = period();
+    let window = period
+        .windows(period.end(), log::DAY)
+        .next()
+        .expect("a first day");
+    let mut fold = Fold::new::<L>(window, lens);
+    if is_whole(text, |row: L::Row<'_>| {
+        L::record(&row).is_ok_and(|record| fold.add(&record).is_ok())
+    }) {
+        each_line(&log::render::<L>(fold.totals, &view(&naming)));
+    }
+}
+
+/// Whether all of the page can be read and counted.
+fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) -> bool) -> bool {
+    let mut rows = 0;
+    let mut numbers = 0..;
+    let decoded = decode(text, 0, ROWS_MAX, &mut rows, |number, row| {
+        assert_eq!(Some(number - 1), numbers.next(), "rows are counted on");
+        if add(row) { Ok(()) } else { Err(()) }
+    });
+    match decoded {
+        Ok(_) => {
+            assert!(serde_json::from_str::<IgnoredAny>(text).is_ok(), "JSON");
+            assert!(rows <= ROWS_MAX);
+            true
+        }
+        Err(Stop::RowLimit) => {
+            assert_eq!(rows, ROWS_MAX);
+            false
+        }
+        Err(Stop::Json { .. } | Stop::Callback(())) => false,
+    }
+}
+
+/// Holds every line of what is exposed against the format: a comment, or a name, labels in quotes, and one number.
+fn each_line(rendered: &Rendered) {
+    for samples in rendered.samples.iter().chain(&rendered.closing) {
+        let text = text_of(samples);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').expect("a value");
+            assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
+            let labels = series.find('{').map_or("", |at| &series[at..]);
+            let mut is_quoted = false;
+            let mut is_escaped = false;
+            for c in labels.chars() {
+                match c {
+                    _ if is_escaped => is_escaped = false,
+                    '\\' => is_escaped = true,
+                    '"' => is_quoted = !is_quoted,
+                    _ => {}
+                }
+            }
+            assert!(!is_quoted && !is_escaped, "{line}");
+            assert!(labels.is_empty() || labels.ends_with('}'), "{line}");
+        }
+    }
+}
+
+fn text_of(samples: &Samples) -> String {
+    let mut out = Vec::new();
+    samples.write(Format::Text, &mut out);
+    String::from_utf8(out).expect("UTF-8 of UTF-8")
+}
+
+fn view(naming: &Naming) -> View<'_> {
+    static KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
+    View {
+        tenant: Some("a \"tenant\"\n"),
+        period: period(),
+        naming,
+        series_max: 3,
+        budgets: &[],
+        kept: &KEPT,
+    }
+}
+
+/// That of the documented rows.
+fn period() -> BillingPeriod {
+    let time = "2026-11-21T12:00:00Z".parse().expect("a time");
+    BillingPeriod::containing(time, CycleDay::default())
+}
+
+/// Few, so that a fuzzer reaches the limit.
+const ROWS_MAX: u64 = 5;
+
+/// Where relative paths of a fuzzed file lead: to no file.
+const NOWHERE: &str = "/nonexistent";
