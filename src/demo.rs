@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::config::Config;
+use crate::config::{Budget, Config};
 use crate::daemon::Load;
 use crate::period::Clock;
+use crate::report::ReportKind;
 use crate::simulator::faults::Spontaneous;
 use crate::simulator::scenario::Scenario;
 use crate::simulator::world::World;
@@ -48,12 +49,14 @@ impl Demo {
             .parse()
             .expect("the simulator's own URL");
         Box::new(move || {
-            Ok(Config::single(
-                url.clone(),
-                url.clone(),
-                SecretString::from(SECRET),
-                INTERVAL,
-            ))
+            let secret = SecretString::from(SECRET);
+            let mut config = Config::single(url.clone(), url.clone(), secret, INTERVAL);
+            config.reports = ReportKind::ALL.to_vec();
+            config.budgets = vec![
+                budget("dial-out", ReportKind::Dialout, 20_000),
+                budget("calls", ReportKind::PstnCalls, 2_000),
+            ];
+            Ok(config)
         })
     }
 
@@ -66,6 +69,7 @@ impl Demo {
         println!(
             "\
 A simulated tenant is being polled every {} seconds; its calls cost more by the minute.
+All five reports are on; with a configuration of your own it is dialout, until you name others.
 
   {base}/          what has been spent, by whom, and how the polls go
   {base}/metrics   what Prometheus scrapes
@@ -76,6 +80,20 @@ Now and then the simulator answers 429 or 401, as Microsoft Graph does: watch te
 Stop with Ctrl-C.",
             INTERVAL.as_secs()
         );
+    }
+}
+
+/// A budget of US dollars for everyone.
+fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
+    Budget {
+        name: name.to_owned(),
+        currency: "USD".to_owned(),
+        amount: amount.into(),
+        report,
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
     }
 }
 

@@ -6,6 +6,9 @@
 //! tick → BillingPeriod → Window → Graph::pages → Row → Totals → Rendered → Publisher → Snapshot → watch → GET /metrics
 //! ```
 //!
+//! A log, which has a row for each call, takes one turn more: its days are folded one by one, those that cannot change any
+//! more are kept in a ledger, and what is rendered is the sum of them and the open ones.
+//!
 //! Nothing flows back. The [`server`] cannot start a poll, a [`report`] cannot see HTTP, [`graph`] cannot see money. The
 //! [`poller`] is the only place where the parts meet; whoever has read it and this page can explain the program.
 //!
@@ -18,6 +21,8 @@
 //! - **Money is exact until its sample is written.** [`money`] reads the JSON literal, adds without rounding in any
 //!   order, and no float arithmetic is compiled in it or in a report. Currencies never meet in a sum, as the currency is
 //!   part of the key.
+//! - **What survives a restart is whole or is not used.** A state file is replaced in one step, and believed only where its
+//!   version, checksum and configuration are right; see `storage`.
 //! - **The bearer token goes to one origin.** A link to the next page leads to the configured root or nowhere; redirects
 //!   are not followed.
 //! - **A scrape does no I/O and waits for nobody.** Everything is rendered and compressed when it changes; a scrape
@@ -28,7 +33,7 @@
 //! # Who may know whom
 //!
 //! `money`, `period`, `graph`, `gzip` and `simulator` know no sibling. `report` knows `graph`, `money`, `period` and
-//! `exposition`; `poller` knows these and `config`, `health`, `snapshot` and `telemetry`; `server` knows what it serves,
+//! `exposition`; `poller` knows these and `config`, `health`, `snapshot`, `storage` and `telemetry`; `server` knows what it serves,
 //! `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest is used under `graph` only, hyper in
 //! `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and where its families are written.
 //! A test holds the code against the whole table, `tests/integration/structure.rs`.

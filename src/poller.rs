@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -170,10 +171,10 @@ impl Poller {
         }
     }
 
+    /// All reports side by side, so that one that stalls holds up no other.
     async fn poll_all(&self, period: BillingPeriod, tick: Instant) {
-        for memory in &self.memories {
-            self.poll(memory, period, tick).await;
-        }
+        let polls = self.memories.iter();
+        join_all(polls.map(|memory| self.poll(memory, period, tick))).await;
     }
 
     /// One poll of one report, whatever becomes of it.
@@ -444,7 +445,7 @@ fn log_success(
         repeated_rows = rendered.repeated,
         folded_series = rendered.folded,
         duration_seconds = duration.as_secs_f64(),
-        spend = spend.join(", "),
+        spend = (!spend.is_empty()).then(|| spend.join(", ")),
         "poll complete"
     );
 }

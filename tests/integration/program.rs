@@ -149,7 +149,11 @@ async fn demo_needs_nothing_and_serves_what_promtool_likes() {
     let mut demo = Program::start(&["demo", ANY_PORT], &[]);
     let address = address(&demo.printed("/metrics").await);
     demo.logged("poll complete").await;
-    let metrics = scrape_until(address, |metrics| metrics.report("up") == "1").await;
+    let metrics = scrape_until(address, |metrics| {
+        let up = metrics.samples("teams_pstn_report_up");
+        up.len() == 5 && up.iter().all(|report| report.value == "1")
+    })
+    .await;
     for family in ["charge", "calls", "call_seconds"] {
         let samples = metrics.samples(&format!("teams_pstn_dialout_{family}"));
         assert!(samples.len() > 200, "{} of {family}", samples.len());

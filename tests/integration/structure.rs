@@ -31,7 +31,10 @@ const KNOWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("demo", &["config", "daemon", "period", "simulator"]),
+    (
+        "demo",
+        &["config", "daemon", "period", "report", "simulator"],
+    ),
     ("exposition", &["gzip", "money"]),
     (
         "fuzz",
