@@ -28,6 +28,7 @@ mod oracle;
 mod peers;
 mod privacy;
 mod program;
+mod security;
 mod shards;
 mod storage;
 mod structure;

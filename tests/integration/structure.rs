@@ -15,6 +15,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &["config", "daemon", "graph", "period", "poller", "report"],
     ),
     ("config", &["graph", "period", "report", "server"]),
+    ("cores", &[]),
     (
         "daemon",
         &[
@@ -39,9 +40,11 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "exposition",
             "graph",
+            "health",
             "period",
             "report",
             "server",
+            "storage",
         ],
     ),
     ("graph", &[]),
