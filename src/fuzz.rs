@@ -12,10 +12,11 @@ use serde::de::IgnoredAny;
 
 use crate::config::Config;
 use crate::exposition::negotiate::accepts_gzip;
-use crate::exposition::{Format, Samples};
+use crate::exposition::{Family, Format, Samples};
 use crate::graph::address::{GraphRoot, NextLink};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
+use crate::health::PERIOD_FAMILIES;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
@@ -26,6 +27,7 @@ use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{Rendered, Report};
 use crate::server::web_config::WebConfig;
+use crate::storage::{self, Identity, Saved};
 
 /// A page of every report: what is read of it is JSON, each of its rows is told or an error, and what is exposed of them
 /// is lines of the text format, whatever is in the names.
@@ -91,6 +93,47 @@ pub fn headers(bytes: &[u8]) {
         let has_digit = value.bytes().any(|byte| byte.is_ascii_digit());
         assert!(wait.is_none() || has_digit, "{value:?}");
     }
+}
+
+/// A state file of the dial-out report after its first line, with the checksum that it should have: what is believed of it
+/// comes out of the program as it went in, and can be exposed. Returns whether it was believed.
+pub fn state(bytes: &[u8]) -> bool {
+    let file = summed([b"teams-pstn-exporter state 1\n", bytes].concat());
+    let identity = Identity {
+        naming: "naming".to_owned(),
+        numbers: "numbers".to_owned(),
+    };
+    let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &[]);
+    // As it stands, it has another checksum, or is of another kind.
+    assert!(read(bytes.to_vec()).is_err());
+    let Ok(saved) = read(file) else {
+        return false;
+    };
+    let write = |saved: &Saved| {
+        let mut out = Vec::new();
+        storage::encode(saved, &identity, &mut out).expect("memory takes all");
+        out
+    };
+    let written = write(&saved);
+    let again = read(written.clone()).expect("what was written is read");
+    assert_eq!(write(&again), written);
+    for samples in &saved.current {
+        samples.write(Format::OpenMetrics, &mut Vec::new());
+    }
+    true
+}
+
+/// With its SHA-256 at the end.
+fn summed(mut file: Vec<u8>) -> Vec<u8> {
+    let sum = ring::digest::digest(&ring::digest::SHA256, &file);
+    file.extend_from_slice(sum.as_ref());
+    file
+}
+
+fn family(name: &str) -> Option<&'static Family> {
+    let families = Dialout::FAMILIES.iter().copied();
+    let mut families = families.chain(PERIOD_FAMILIES);
+    families.find(|family| family.name == name)
 }
 
 fn whole<R: Report>(text: &str) {

@@ -62,6 +62,7 @@ pub mod healthcheck;
 pub mod pseudonym;
 
 pub mod allocator;
+pub mod cores;
 pub mod logging;
 pub mod signals;
 pub mod supervisor;

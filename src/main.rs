@@ -11,9 +11,12 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::supervisor::Supervisor;
-use teams_pstn_exporter::{allocator, check, daemon, healthcheck, logging, pseudonym, signals};
+use teams_pstn_exporter::{
+    allocator, check, cores, daemon, healthcheck, logging, pseudonym, signals,
+};
 
 fn main() -> ExitCode {
+    cores::forbid();
     allocator::fix_thresholds();
     let args = Args::from_command_line();
     logging::start(args.log_level, args.log_format);

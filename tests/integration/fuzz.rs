@@ -23,6 +23,7 @@ const TARGETS: &[Target] = &[
     ),
     ("web_configuration", fuzz::web_configuration, &[]),
     ("headers", fuzz::headers, &[]),
+    ("state", |bytes| _ = fuzz::state(bytes), &[]),
 ];
 
 #[test]
@@ -55,6 +56,13 @@ fn what_always_holds_does_after_every_change_of_a_seed() {
     }
 }
 
+/// Else the fuzzer would begin with nothing: it finds no way through a header by itself.
+#[test]
+fn the_state_file_that_is_a_seed_is_believed() {
+    let seeds = seeds("state", &[]);
+    assert!(seeds.iter().all(|(_, seed)| fuzz::state(seed)));
+}
+
 /// Each has a file of its own for the fuzzer, and the fuzzer knows it.
 #[test]
 fn every_target_is_a_fuzzers_too() {
@@ -71,7 +79,7 @@ fn every_target_is_a_fuzzers_too() {
     for name in names {
         let path = root().join(format!("tests/fuzz/targets/{name}.rs"));
         let text = fs::read_to_string(path).unwrap();
-        let call = format!("teams_pstn_exporter::fuzz::{name}(bytes)");
+        let call = format!("teams_pstn_exporter::fuzz::{name}(bytes);");
         assert!(text.contains(&call), "{name}");
     }
 }

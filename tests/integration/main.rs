@@ -30,6 +30,7 @@ mod peers;
 mod privacy;
 mod program;
 mod reloads_of_logs;
+mod security;
 mod shards;
 mod storage;
 mod structure;

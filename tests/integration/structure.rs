@@ -15,6 +15,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &["config", "daemon", "graph", "period", "poller", "report"],
     ),
     ("config", &["graph", "period", "report", "server"]),
+    ("cores", &[]),
     (
         "daemon",
         &[
@@ -42,9 +43,11 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "exposition",
             "graph",
+            "health",
             "period",
             "report",
             "server",
+            "storage",
         ],
     ),
     ("graph", &[]),

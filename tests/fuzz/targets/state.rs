@@ -1,0 +1,6 @@
+//! See `fuzz::state` of the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    teams_pstn_exporter::fuzz::state(bytes);
+});

@@ -1,0 +1,170 @@
+//! The threat model of SECURITY.md: that the tests it names exist, and those that have no other place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use teams_pstn_exporter::simulator::world::World;
+
+use crate::harness::{SECRET, Setup};
+use crate::program::{ANY_PORT, Program, configure};
+
+#[test]
+fn each_line_of_the_threat_model_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let (_, model) = text.split_once("## Threat model").unwrap();
+    let (model, _) = model.split_once("\n## ").unwrap();
+    let lines: Vec<&str> = model
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .collect();
+    assert!(lines.len() > 10, "the table is not read");
+    for line in lines {
+        let held_by = line
+            .trim_end_matches([' ', '|'])
+            .rsplit('|')
+            .next()
+            .unwrap();
+        let mut names = 0;
+        for name in held_by.split(',') {
+            let name = name.trim().trim_matches('`');
+            let (file, test) = name.split_once("::").unwrap_or((name, ""));
+            let path = root.join(file);
+            assert!(path.is_file(), "{file} of {line}");
+            if !test.is_empty() {
+                let code = fs::read_to_string(path).unwrap();
+                let at = code.find(&format!("fn {test}("));
+                let at = at.unwrap_or_else(|| panic!("no {name} of {line}"));
+                // The attribute, or the block of properties that it stands in.
+                let before = &code[..at];
+                let attribute = before.rfind("test]").max(before.rfind("test("));
+                let is_test = attribute.is_some_and(|end| !before[end..].contains("\n}\n"));
+                assert!(is_test, "{name} is no test");
+            }
+            names += 1;
+        }
+        assert!(names > 0, "nothing holds {line}");
+    }
+}
+
+/// A daemon with a secret in a file and one in the environment, at its first good poll.
+async fn running(
+    folder: &Path,
+    more: &str,
+) -> (teams_pstn_exporter::simulator::Simulator, Program) {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    let file = configure(folder, &simulator, more);
+    let option = format!("--config.file={file}");
+    let mut program = Program::start(&[ANY_PORT, &option], &[]);
+    program.logged("poll complete").await;
+    (simulator, program)
+}
+
+#[tokio::test]
+async fn no_secret_is_on_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_simulator, program) = running(folder.path(), "").await;
+    for file in ["cmdline", "environ", "comm"] {
+        let text = fs::read(format!("/proc/{}/{file}", program.id())).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains(SECRET), "{file}: {text}");
+    }
+    for command in ["--help", "check", "pseudonym"] {
+        let words = [command, "--help"];
+        let (code, help) = Program::start(&words, &[]).end().await;
+        assert_eq!(code, Some(0));
+        let options = help
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"));
+        for option in options {
+            let takes = ["secret", "password", "token", "key"];
+            assert!(!takes.iter().any(|word| option.contains(word)), "{option}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_core_is_ever_dumped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_simulator, program) = running(folder.path(), "").await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    // The hard one is what others are given without limit.
+    assert_eq!(words[..2], ["0", "0"], "soft and hard");
+}
+
+#[tokio::test]
+async fn nothing_is_written_that_others_may_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = names(folder.path());
+    let (_simulator, mut program) = running(folder.path(), "storage: {path: state}\n").await;
+    // That of the period before, and the next: what the first one brought has been written by then.
+    program.logged("poll complete").await;
+    program.logged("poll complete").await;
+    program.signal("TERM").await;
+    assert_eq!(program.end().await.0, Some(0));
+    let new: Vec<String> = names(folder.path())
+        .into_iter()
+        .filter(|name| !before.contains(name))
+        .collect();
+    assert_eq!(
+        new,
+        ["config.yml", "secret", "state"],
+        "the test's own, and one more"
+    );
+    let state = folder.path().join("state");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    let files = names(&state);
+    assert!(!files.is_empty());
+    for file in files {
+        assert_eq!(mode(&state.join(&file)), 0o600, "{file}");
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// By the types of the fields that hold them: a secret in a `String` would be left behind in memory.
+#[test]
+fn secrets_are_wiped_by_their_type() {
+    fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+    is_wiped::<secrecy::SecretString>();
+    is_wiped::<zeroize::Zeroizing<Vec<u8>>>();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, holds) in [
+        ("src/graph/credential.rs", "Inline(SecretString)"),
+        (
+            "src/graph/credential.rs",
+            "header: (&'static str, SecretString)",
+        ),
+        ("src/graph/credential.rs", "Secret(SecretString)"),
+        ("src/graph/credential.rs", "Assertion(SecretString, "),
+        (
+            "src/graph/credential.rs",
+            ") -> Result<Zeroizing<Vec<u8>>, CredentialError>",
+        ),
+        ("src/graph/assertion.rs", "jwt: SecretString"),
+        ("src/graph/issuer.rs", "access_token: SecretString"),
+        ("src/server/auth.rs", "password: Zeroizing<Vec<u8>>"),
+        (
+            "src/server/tls.rs",
+            ") -> Result<Option<Zeroizing<Vec<u8>>>, TlsError>",
+        ),
+    ] {
+        let code = fs::read_to_string(root.join(file)).unwrap();
+        assert!(code.contains(holds), "{file} holds no {holds}");
+    }
+}
