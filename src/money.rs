@@ -523,6 +523,43 @@ mod tests {
     }
 
     #[test]
+    fn amounts_are_shown_and_turned_by_table() {
+        for (literal, text, integer) in [
+            ("7", "7", Some(7)),
+            ("-3.00", "-3", Some(-3)),
+            ("0", "0", Some(0)),
+            ("1.50", "1.5", None),
+            ("9223372036854775807", "9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", "9223372036854775808", None),
+            // More than the short way can hold.
+            ("9999999999999999999", "9999999999999999999", None),
+        ] {
+            let amount = Amount::from_json(literal).unwrap();
+            assert_eq!(amount.to_string(), text);
+            assert_eq!(amount.to_integer(), integer, "{literal}");
+            let decimal: Decimal = literal.parse().unwrap();
+            assert_eq!(Amount::from(decimal), amount);
+            assert_eq!(Sum::from(amount).to_string(), text);
+        }
+        assert_eq!(Sum::from(-7_i64).to_string(), "-7");
+    }
+
+    #[test]
+    fn floats_by_table() {
+        for (float, text) in [
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (0.1, "0.1"),
+            (1e21, "1000000000000000000000"),
+        ] {
+            let mut out = Vec::new();
+            write_float(float, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn samples_by_table() {
         let check = |literals: &[&str], sample: &str| {
             let sum: Sum = literals

@@ -388,6 +388,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_window_ends_after_the_second_that_runs() {
+        let last = |width| Window::last(time("2026-11-21T13:00:00.5Z"), width);
+        for width in [TimeDelta::seconds(1), TimeDelta::days(1), Window::MAX] {
+            assert_eq!(last(width).to(), time("2026-11-21T13:00:01Z"));
+            assert_eq!(last(width).from(), time("2026-11-21T13:00:01Z") - width);
+        }
+    }
+
+    #[test]
+    fn a_clock_says_its_time() {
+        let clock = Clock::new(|| time("2026-11-21T13:00:00Z"));
+        assert_eq!(format!("{clock:?}"), "Clock(2026-11-21 13:00:00 UTC)");
+    }
+
+    #[test]
     fn a_period_that_has_not_begun_has_no_window() {
         let period = BillingPeriod::containing(time("2026-11-21T00:00:00Z"), CycleDay::default());
         assert_eq!(

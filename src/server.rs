@@ -136,8 +136,11 @@ pub struct About {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections at the same time: far more than scrapers need, far fewer than the file descriptors of a service
-    /// (1024). When they are all taken, the idle ones are closed and new ones wait in the system's queue.
+    /// (1024). When they are all taken, new ones wait in the system's queue and those without a request are closed.
     pub connections: usize,
+    /// How long a connection may be without a request all the same, when they are all taken: a client that has just
+    /// connected must come to ask, and one that asks byte by byte must not keep others out.
+    pub courtesy: Duration,
     /// Bytes of a request's line and headers, beyond which it is answered with 431: four times what a browser with
     /// a long authorization sends.
     pub header_size: usize,
@@ -414,6 +417,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
+            courtesy: Duration::from_secs(1),
             header_size: 32 * 1024,
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(330),

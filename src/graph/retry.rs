@@ -202,6 +202,9 @@ mod tests {
         check(1, throttled, Some(0), minute, 0.9, retry(0));
         check(1, throttled, Some(10), minute, 0.0, retry(10_000));
         check(1, throttled, Some(10), minute, 1.0, retry(11_000));
+        // Spread only as far as the deadline allows, and not up to it.
+        check(1, throttled, Some(10), 11_000, 1.0, retry(10_000));
+        check(1, throttled, Some(10), 11_001, 1.0, retry(11_000));
         check(1, throttled, Some(59), minute, 0.9, retry(59_000));
         check(1, throttled, Some(60), minute, 0.9, Verdict::GiveUp);
         check(1, throttled, Some(86_400), minute, 0.9, Verdict::GiveUp);

@@ -124,12 +124,12 @@ async fn speak_http2(
     log_end(connection.await);
 }
 
-/// Waits until the server stops, or until others want the place of this connection while it is idle.
+/// Waits until the server stops, or until others want the place of this connection and it has no claim to it.
 async fn end_wanted(pulse: &Pulse, mut stopped: watch::Receiver<bool>) {
     let crowded = async {
         loop {
             pulse.shared.crowded.notified().await;
-            if pulse.is_idle() {
+            if pulse.may_be_closed() {
                 return;
             }
         }
@@ -169,7 +169,9 @@ pub(super) struct Pulse {
     waiting: AtomicBool,
     /// The client does not read what we write.
     stalled: AtomicBool,
-    /// Microseconds since `shared.epoch`.
+    /// Since when no request is under way, if none is; in microseconds since `shared.epoch`.
+    idle_since: AtomicU64,
+    /// Likewise.
     deadline: AtomicU64,
     /// The deadline of the oldest response under way, likewise.
     response_deadline: AtomicU64,
@@ -194,11 +196,13 @@ impl Pulse {
             many_at_once: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
             deadline: AtomicU64::new(0),
             response_deadline: AtomicU64::new(0),
         };
         let deadline = pulse.after(pulse.shared.site.limits.header_time);
         pulse.deadline.store(deadline, Relaxed);
+        pulse.idle_since.store(pulse.after(Duration::ZERO), Relaxed);
         pulse
     }
 
@@ -224,11 +228,19 @@ impl Pulse {
         self.active.load(Relaxed) == 0
     }
 
+    /// Where others wait for its place: it has asked for nothing for long enough.
+    fn may_be_closed(&self) -> bool {
+        let idle_since = Duration::from_micros(self.idle_since.load(Relaxed));
+        let idle = (self.shared.epoch + idle_since).elapsed();
+        self.is_idle() && idle >= self.shared.site.limits.courtesy
+    }
+
     /// Bytes came in.
     fn read(&self) {
         if self.waiting.swap(false, Relaxed) {
             let deadline = self.after(self.shared.site.limits.header_time);
             self.deadline.fetch_min(deadline, Relaxed);
+            self.idle_since.store(self.after(Duration::ZERO), Relaxed);
         }
     }
 
@@ -260,6 +272,7 @@ impl Pulse {
         if self.active.fetch_sub(taken, Relaxed) == taken {
             let deadline = self.after(self.shared.site.limits.idle);
             self.deadline.store(deadline, Relaxed);
+            self.idle_since.store(self.after(Duration::ZERO), Relaxed);
             let many_at_once = self.many_at_once.load(Relaxed);
             self.waiting.store(!many_at_once, Relaxed);
         }

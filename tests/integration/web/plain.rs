@@ -219,6 +219,7 @@ async fn an_idle_connection_is_closed_in_the_end() {
 async fn idle_connections_yield_to_new_ones() {
     let mut site = site();
     site.limits.connections = 2;
+    site.limits.courtesy = Duration::ZERO;
     let server = Server::start(site);
     let mut idle = Vec::new();
     for _ in 0..2 {
@@ -234,6 +235,7 @@ async fn connections_that_become_idle_yield_too() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     let mut site = site();
     site.limits.connections = 1;
+    site.limits.courtesy = Duration::ZERO;
     site.reload = Some(wishes);
     let server = Server::start(site);
     let mut busy = server.connect().await;
@@ -249,6 +251,34 @@ async fn connections_that_become_idle_yield_too() {
     tokio::task::yield_now().await;
     wish.send(Ok(())).unwrap();
     assert_eq!(other.await.unwrap(), 200);
+}
+
+/// On tokio's paused clock, where it costs nothing to be as slow as one likes.
+#[tokio::test(start_paused = true)]
+async fn who_has_just_connected_may_ask_while_others_wait() {
+    let mut site = site();
+    site.limits.connections = 1;
+    site.limits.courtesy = Duration::from_secs(20);
+    let server = Server::start(site);
+    let mut new = server.connect().await;
+    let address = server.address;
+    let ask = || async move {
+        let stream = TcpStream::connect(address).await.unwrap();
+        ask_on(stream, "GET", "/-/healthy", "").await.status
+    };
+    let other = tokio::spawn(ask());
+    // It is asked to make room again and again.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let answer = exchange(&mut new, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+    // Its time begins anew with the answer, and with the first byte of the next request, and then is over.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!other.is_finished());
+    new.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    assert!(!other.is_finished());
+    assert_eq!(other.await.unwrap(), 200);
+    assert_eq!(new.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
 #[tokio::test]
