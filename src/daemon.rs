@@ -295,5 +295,6 @@ impl Reloader {
 /// the processor is shared with scrapes. One that takes longer than most no longer counts, see the poller.
 const POLLS_MAX: usize = 8;
 
-/// Polls under way, those of tenants that stall included: each has a connection, and some 300 bytes a row.
-const POLLS_UNDER_WAY_MAX: usize = 256;
+/// Polls under way, those that stall included: each has some 300 bytes a row of a report, and where a proxy does not let
+/// HTTP/2 pass, up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
+const POLLS_UNDER_WAY_MAX: usize = 100;

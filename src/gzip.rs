@@ -124,15 +124,17 @@ impl Block {
         let mut sum = Hasher::new();
         let mut inflater = Decompress::new(false);
         let mut text = Vec::with_capacity(CHUNK);
-        while inflater.total_out() < length {
+        // To the last byte: what stood behind the text would be in the way of the parts that follow.
+        while inflater.total_in() < bytes.len() as u64 || inflater.total_out() < length {
             let consumed = usize::try_from(inflater.total_in()).ok()?;
-            let before = inflater.total_out();
+            let before = (inflater.total_in(), inflater.total_out());
             text.clear();
             let status = inflater
                 .decompress_vec(&bytes[consumed..], &mut text, FlushDecompress::None)
                 .ok()?;
             // A part is not final, so its stream never ends; and it does not stand still.
-            if status == Status::StreamEnd || inflater.total_out() == before {
+            let stands = (inflater.total_in(), inflater.total_out()) == before;
+            if status == Status::StreamEnd || stands || inflater.total_out() > length {
                 return None;
             }
             sum.update(&text);
@@ -420,6 +422,36 @@ mod tests {
             prop_assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
             prop_assert_eq!(chunks.concat(), text);
         }
+    }
+
+    #[test]
+    fn only_what_was_stored_is_restored() {
+        // As long as the room that it is inflated into, so that the end of one is the end of the other.
+        for length in [CHUNK, CHUNK + 1, 3 * CHUNK, TEXT_KEPT_MAX + 1] {
+            let block = block(&text(length, 2));
+            let (bytes, deflated) = block.stored();
+            let (checksum, long) = deflated.expect("long enough");
+            let again = Block::restored(bytes.clone(), deflated).expect("what was stored");
+            let (mut old, mut new) = (Vec::new(), Vec::new());
+            block.write(&mut old);
+            again.write(&mut new);
+            assert_eq!(old, new);
+            let wrong = |bytes: Bytes, deflated| {
+                assert!(Block::restored(bytes, deflated).is_none(), "{length}");
+            };
+            wrong(bytes.clone(), Some((checksum ^ 1, long)));
+            wrong(bytes.clone(), Some((checksum, long - 1)));
+            wrong(bytes.clone(), Some((checksum, long + 1)));
+            wrong(bytes.slice(..bytes.len() - 1), deflated);
+            // Something behind it, which a part of a member must not have: nothing of length, a text, an end.
+            for behind in [&[0, 0, 0, 0xFF, 0xFF][..], bytes, &[3, 0]] {
+                let longer = [bytes, behind, SYNC_MARK].concat();
+                if behind.len() != 5 {
+                    wrong(longer.into(), deflated);
+                }
+            }
+        }
+        assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None).is_none());
     }
 
     #[test]

@@ -111,8 +111,8 @@ impl Sum {
     pub(crate) fn from_parts(whole: &str, fraction: &str) -> Option<Self> {
         let whole: i128 = whole.parse().ok()?;
         let fraction = fraction.parse().ok()?;
-        // Far from where adding would overflow.
-        let room = whole.unsigned_abs() < 1 << 120;
+        // More than any amount, and so little that 2³⁰ of them can be added.
+        let room = whole.unsigned_abs() < 1 << 96;
         (fraction < UNIT && room).then_some(Self { whole, fraction })
     }
 
@@ -438,6 +438,28 @@ mod tests {
 
     proptest! {
         #[test]
+    fn parts_that_are_read_again_can_be_added() {
+        let largest = ((1_i128 << 96) - 1).to_string();
+        let fraction = (UNIT - 1).to_string();
+        let one = Sum::from_parts(&largest, &fraction).unwrap();
+        assert_eq!(one.parts(), (largest, fraction));
+        let mut sum = Sum::default();
+        for _ in 0..1_000_000 {
+            sum.merge(one);
+        }
+        assert!(sum > one);
+        for (whole, fraction) in [
+            ((1_i128 << 96).to_string(), "0".to_owned()),
+            ((-(1_i128 << 96)).to_string(), "0".to_owned()),
+            ("0".to_owned(), UNIT.to_string()),
+            ("0.5".to_owned(), "0".to_owned()),
+            (String::new(), "0".to_owned()),
+        ] {
+            assert_eq!(Sum::from_parts(&whole, &fraction), None, "{whole} {fraction}");
+        }
+    }
+
+    #[test]
         fn the_short_way_and_the_general_one_agree(
             literal in prop_oneof![
                 "-?[0-9]{1,19}",

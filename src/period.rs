@@ -120,6 +120,10 @@ impl BillingPeriod {
     #[must_use]
     pub fn starting(start: DateTime<Utc>) -> Option<Self> {
         let day = CycleDay::try_from(u64::from(start.day())).ok()?;
+        // Beyond, there is no month before or after; no bill is that old.
+        if !(1970..=9998).contains(&start.year()) {
+            return None;
+        }
         let period = Self::containing(start, day);
         (period.start == start).then_some(period)
     }
@@ -324,6 +328,25 @@ mod tests {
             "2025-12-28T00:00:00Z",
             "2026-01-28T00:00:00Z",
         );
+    }
+
+    #[test]
+    fn periods_by_their_start() {
+        for (start, printed) in [
+            ("2026-11-01T00:00:00Z", Some("2026-11")),
+            ("2026-11-28T00:00:00Z", Some("2026-11-28/2026-12-28")),
+            ("2026-11-29T00:00:00Z", None),
+            ("2026-11-01T00:00:01Z", None),
+            // Nor one whose neighbours no calendar has.
+            ("+262142-12-01T00:00:00Z", None),
+            ("-262143-01-01T00:00:00Z", None),
+            ("1969-12-01T00:00:00Z", None),
+            ("9999-12-01T00:00:00Z", None),
+        ] {
+            let period = BillingPeriod::starting(time(start));
+            let found = period.map(|period| period.to_string());
+            assert_eq!(found.as_deref(), printed, "{start}");
+        }
     }
 
     #[test]

@@ -135,8 +135,8 @@ impl Poller {
                 .map_or_else(|| poller.remembered_or_new(report), Arc::clone)
         };
         poller.memories = poller.plan.reports.iter().map(remembered).collect();
-        poller.expire();
         for memory in &poller.memories {
+            poller.expire(memory);
             poller.publish(&lock(memory));
         }
         poller
@@ -147,34 +147,45 @@ impl Poller {
         &self.memories
     }
 
-    /// Polls at once, then at every tick of the interval and at every start of a billing period.
+    /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each has a
+    /// loop of its own, so that one that stalls holds up no other.
     pub(crate) async fn run(self) {
         let started = Instant::now();
+        let loops = self.memories.iter();
+        join_all(loops.map(|memory| self.run_report(memory, started))).await;
+    }
+
+    async fn run_report(&self, memory: &SharedMemory, started: Instant) {
         loop {
-            let under_way = self.shared.under_way.acquire().await.expect("never closed");
-            // A permit is a place in the queue of all tenants, so it is waited for after the tick.
-            let permit = Arc::clone(&self.shared.permits)
-                .acquire_owned()
-                .await
-                .expect("never closed");
-            let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
-            let mut polling = pin!(self.poll_all(period, self.next_tick(started)));
-            let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
-            // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
-            drop(permit);
-            if in_time.is_err() {
-                polling.await;
-            }
-            drop(under_way);
-            self.sleep_until(self.next_tick(started), period.end())
+            let mut turn = pin!(self.take_turn(memory, started));
+            let period = loop {
+                tokio::select! {
+                    period = &mut turn => break period,
+                    () = tokio::time::sleep(CLOCK_CHECK) => self.expire(memory),
+                }
+            };
+            self.sleep_until(memory, self.next_tick(started), period.end())
                 .await;
         }
     }
 
-    /// All reports side by side, so that one that stalls holds up no other.
-    async fn poll_all(&self, period: BillingPeriod, tick: Instant) {
-        let polls = self.memories.iter();
-        join_all(polls.map(|memory| self.poll(memory, period, tick))).await;
+    /// Waits for a place in the queue of all tenants and polls; says of which period.
+    async fn take_turn(&self, memory: &SharedMemory, started: Instant) -> BillingPeriod {
+        let _under_way = self.shared.under_way.acquire().await.expect("never closed");
+        // A permit is a place in the queue, so it is waited for after the tick.
+        let permit = Arc::clone(&self.shared.permits)
+            .acquire_owned()
+            .await
+            .expect("never closed");
+        let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
+        let mut polling = pin!(self.poll(memory, period, self.next_tick(started)));
+        let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
+        // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
+        drop(permit);
+        if in_time.is_err() {
+            polling.await;
+        }
+        period
     }
 
     /// One poll of one report, whatever becomes of it.
@@ -217,10 +228,7 @@ impl Poller {
             self.publish(&memory);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.has_previous();
-            succeeded.then(|| time_left && wanted && memory.previous.is_due(begun))
-        };
-        let Some(previous_is_due) = previous_is_due else {
-            return;
+            succeeded && time_left && wanted && memory.previous.is_due(begun)
         };
         if previous_is_due {
             self.poll_previous(memory, period, tick).await;
@@ -251,6 +259,7 @@ impl Poller {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &tally, start.elapsed());
                 memory.previous.replace(period, rendered.closing, begun);
+                memory.unsaved = true;
             }
             Err(failed) => {
                 log_failure(tenant, report, period, &failed, start.elapsed());
@@ -293,18 +302,18 @@ impl Poller {
             tenant: self.plan.tenant.clone(),
             report: Some(memory.report),
         };
-        let current = if memory.expired {
-            &[]
+        // Nothing says which period the one before is once the current one's figures are gone, so it must be by the clock.
+        let (current, before) = if memory.expired {
+            let now = self.shared.clock.now();
+            let period = BillingPeriod::containing(now, self.plan.cycle_day);
+            (&[][..], Some(period.previous()))
         } else {
-            memory.current.as_slice()
+            (memory.current.as_slice(), None)
         };
+        let previous = memory.previous.samples(before);
         publisher.update(
             key,
-            current
-                .iter()
-                .cloned()
-                .chain(memory.previous.samples())
-                .collect(),
+            current.iter().cloned().chain(previous).collect(),
             memory.health.samples(tenant, memory.report),
             Some(state),
         );
@@ -329,25 +338,28 @@ impl Poller {
         );
     }
 
-    /// Stops serving what has become too old.
-    fn expire(&self) {
-        let Some(max_age) = self.plan.max_age else {
-            return;
-        };
+    /// Serves what is young enough, and nothing else.
+    fn expire(&self, memory: &SharedMemory) {
         let now = self.shared.clock.now();
-        for memory in &self.memories {
-            let mut memory = lock(memory);
-            let too_old = |last: DateTime<Utc>| now - last > max_age;
-            if !memory.expired && memory.health.last_success.is_some_and(too_old) {
-                memory.expired = true;
-                tracing::warn!(
-                    tenant = self.plan.tenant.as_deref(),
-                    report = memory.report.as_str(),
-                    "the newest complete report is older than poll.max_age and no longer served"
-                );
-                self.publish(&memory);
-            }
+        let mut memory = lock(memory);
+        // A time ahead is one of a clock that was wrong: as far off as one that is behind.
+        let too_old = |last: DateTime<Utc>| {
+            let max_age = self.plan.max_age;
+            max_age.is_some_and(|max_age| (now - last).abs() > max_age)
+        };
+        let expired = memory.health.last_success.is_some_and(too_old);
+        if expired == memory.expired {
+            return;
         }
+        memory.expired = expired;
+        if expired {
+            tracing::warn!(
+                tenant = self.plan.tenant.as_deref(),
+                report = memory.report.as_str(),
+                "the newest complete report is older than poll.max_age and no longer served"
+            );
+        }
+        self.publish(&memory);
     }
 
     /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
@@ -363,9 +375,9 @@ impl Poller {
     }
 
     /// Until the tick or the end of the period, whichever comes first by its own clock.
-    async fn sleep_until(&self, tick: Instant, period_end: DateTime<Utc>) {
+    async fn sleep_until(&self, memory: &SharedMemory, tick: Instant, period_end: DateTime<Utc>) {
         loop {
-            self.expire();
+            self.expire(memory);
             let now = Instant::now();
             let boundary = (period_end - self.shared.clock.now())
                 .to_std()
@@ -443,6 +455,7 @@ fn log_success(
         pages = tally.pages(),
         overlapping_rows = rendered.overlapping,
         repeated_rows = rendered.repeated,
+        rows_of_other_days = (rendered.elsewhere > 0).then_some(rendered.elsewhere),
         folded_series = rendered.folded,
         duration_seconds = duration.as_secs_f64(),
         spend = (!spend.is_empty()).then(|| spend.join(", ")),

@@ -51,7 +51,7 @@ pub enum ReportKind {
 
 /// One of Graph's reports that is asked for whole: where it is fetched, how a row reads, and what becomes of the rows.
 pub trait Report {
-    /// Its name everywhere: label, configuration, prefix of its families.
+    /// Its name: label and configuration.
     const KIND: ReportKind;
     /// The Graph function that it calls.
     const FUNCTION: &'static str;
@@ -106,6 +106,8 @@ pub struct Rendered {
     pub overlapping: u64,
     /// Rows that shared person, location, context and currency with another but differed otherwise; both counted.
     pub repeated: u64,
+    /// Rows that were sent for a day that they are not of, and so left to that.
+    pub elsewhere: u64,
     /// Series folded into `__other__`.
     pub folded: u64,
     /// The series that were kept where some were folded, so that the next poll prefers them.
@@ -206,6 +208,8 @@ pub(crate) enum CollectError {
         request_id: String,
         source: RowError,
     },
+    #[error("the report cannot be added up")]
+    Sum(#[from] RowError),
 }
 
 /// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only where it is not wrapped in
@@ -325,8 +329,9 @@ impl CollectError {
             Self::Row {
                 source: RowError::TooMany { .. },
                 ..
-            } => FailureReason::Limit,
-            Self::Row { .. } => FailureReason::Malformed,
+            }
+            | Self::Sum(RowError::TooMany { .. }) => FailureReason::Limit,
+            Self::Row { .. } | Self::Sum(_) => FailureReason::Malformed,
         }
     }
 
@@ -334,7 +339,14 @@ impl CollectError {
     pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Graph(error) => error.remedy(),
-            Self::Row { .. } => Some(
+            Self::Row {
+                source: RowError::TooMany { .. },
+                ..
+            }
+            | Self::Sum(RowError::TooMany { .. }) => Some(
+                "set labels.user to none, or see graph_url: this is more than a tenant ever has",
+            ),
+            Self::Row { .. } | Self::Sum(_) => Some(
                 "Graph sent a figure that cannot be counted exactly; if the next poll says so too, report it with this line",
             ),
         }

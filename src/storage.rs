@@ -45,10 +45,11 @@ pub(crate) struct Identity {
 /// What is kept of one report of one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct Saved {
-    pub(crate) last_success: DateTime<Utc>,
+    /// None where no report has been complete yet, but days of a log are known.
+    pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
     pub(crate) folded: u64,
-    pub(crate) summary: Summary,
+    pub(crate) summary: Option<Summary>,
     /// The current period's figures.
     pub(crate) current: Vec<Samples>,
     /// The fingerprint of the budgets that are among them.
@@ -95,7 +96,7 @@ impl Place {
     /// Keeps this, in place of what was kept before.
     ///
     /// # Errors
-    /// Where the file cannot be written to its end; what was kept before stays.
+    /// Where the file cannot be written to its end, and what was kept before stays; or where the folder cannot be synced.
     pub(crate) fn write(&self, saved: &Saved) -> Result<(), StorageError> {
         let failed = |source| StorageError::Write {
             path: self.path.clone(),

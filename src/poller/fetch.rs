@@ -47,14 +47,14 @@ impl Poller {
             .await
             .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
         // What has arrived is rendered, however long that takes.
-        Ok(fetched.await.expect("rendering does not panic"))
+        Ok(fetched.await.expect("rendering does not panic")?)
     }
 
     /// A report that is asked for whole at every poll.
     async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
         let windows = R::windows(ask.period, ask.now).into_iter();
         let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.tally).await?;
-        Ok(self.rendering(R::KIND, ask, |view| R::render(totals, view)))
+        Ok(self.rendering(R::KIND, ask, |view| Ok(R::render(totals, view))))
     }
 
     /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
@@ -83,20 +83,17 @@ impl Poller {
         loop {
             let places = DAYS_AT_ONCE - under_way.len();
             under_way.extend(waiting.by_ref().take(places).map(|window| async move {
-                let day = log::collect::<L>(&self.graph, window, lens, deadline, tally).await;
-                (window, day)
+                log::collect::<L>(&self.graph, window, now, lens, deadline, tally).await
             }));
-            let Some((window, day)) = under_way.next().await else {
+            let Some(day) = under_way.next().await.transpose()? else {
                 break;
             };
-            let day = day?;
-            if log::is_settled(window, now) {
-                lock(memory)
-                    .ledgers
-                    .of(period, &budgets)
-                    .settle(window, &day);
+            if day.settled {
+                let mut memory = lock(memory);
+                memory.ledgers.of(period, &budgets).settle(&day)?;
+                memory.unsaved = true;
             } else {
-                open.push(day);
+                open.push(day.totals);
             }
         }
         drop(under_way);
@@ -104,9 +101,9 @@ impl Poller {
         Ok(self.rendering(L::KIND, ask, move |view| {
             let mut totals = Arc::unwrap_or_clone(settled);
             for day in &open {
-                totals.merge(day);
+                totals.merge(day)?;
             }
-            log::render::<L>(totals, view)
+            Ok(log::render::<L>(totals, view))
         }))
     }
 
@@ -116,7 +113,7 @@ impl Poller {
         &self,
         report: ReportKind,
         ask: Ask<'_>,
-        render: impl FnOnce(&View<'_>) -> Rendered + Send + 'static,
+        render: impl FnOnce(&View<'_>) -> Result<Rendered, CollectError> + Send + 'static,
     ) -> Rendering {
         let plan = Arc::clone(&self.plan);
         let (period, kept) = (ask.period, ask.kept);
@@ -134,7 +131,7 @@ impl Poller {
 }
 
 /// A report that is being rendered.
-type Rendering = tokio::task::JoinHandle<Rendered>;
+type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
 
 /// Days of a log that are asked for side by side: the service answers one page of a day after another, so its time is
 /// waited for; more than a few would be felt by the tenant's other users of Graph.

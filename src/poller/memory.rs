@@ -27,6 +27,8 @@ pub(crate) struct Memory {
     pub(super) previous: Previous,
     /// Of a log, the days that need not be asked for again.
     pub(super) ledgers: Ledgers,
+    /// Something of it is not in the state file yet.
+    pub(super) unsaved: bool,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
@@ -49,6 +51,7 @@ impl Memory {
             current: Vec::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
+            unsaved: false,
             expired: false,
             next_poll: None,
             retired: false,
@@ -90,6 +93,7 @@ impl Memory {
         tenant: Option<&str>,
     ) {
         self.health.last_success = Some(begun);
+        self.unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();

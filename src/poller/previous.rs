@@ -57,13 +57,14 @@ impl Previous {
 
     /// Whether the closed period is to be fetched: not yet since its end, or some hours ago and still changing.
     pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
-        if self.failed.is_some_and(|failed| now - failed < RETRY) {
+        // A time ahead of now is that of a clock that was wrong.
+        let passed = |then: DateTime<Utc>| (then <= now).then(|| now - then);
+        if self.failed.and_then(passed).is_some_and(|ago| ago < RETRY) {
             return false;
         }
-        match self.closed.as_ref().and_then(|closed| closed.fetched) {
-            None => true,
-            Some((at, unchanged_since)) => now - at >= PAUSE && now - unchanged_since < SETTLED,
-        }
+        let fetched = self.closed.as_ref().and_then(|closed| closed.fetched);
+        let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, passed(since)?)));
+        fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < SETTLED)
     }
 
     /// Takes the figures of the closed period, fetched after its end.
@@ -93,10 +94,11 @@ impl Previous {
         self.failed = Some(now);
     }
 
-    /// The figures of the closed period, as far as they are known.
-    pub(super) fn samples(&self) -> impl Iterator<Item = Samples> {
+    /// The figures of the closed period, as far as they are known, and where it is `wanted`, if that is asked.
+    pub(super) fn samples(&self, wanted: Option<BillingPeriod>) -> impl Iterator<Item = Samples> {
         self.closed
             .iter()
+            .filter(move |closed| wanted.is_none_or(|wanted| closed.period == wanted))
             .flat_map(|closed| closed.samples.iter().cloned())
     }
 }
@@ -115,8 +117,9 @@ const PAUSE: TimeDelta = TimeDelta::hours(6);
 /// After a failed fetch: a period that nobody waits for must not double the requests to a service in trouble.
 const RETRY: TimeDelta = TimeDelta::minutes(30);
 
-/// Without a change for this long, a closed period is taken to be final: the source is up to two days late.
-const SETTLED: TimeDelta = TimeDelta::days(3);
+/// Without a change for this long, a closed period is taken to be final: the source is up to two days late, and a call that
+/// began in the period may end more than a day after it.
+const SETTLED: TimeDelta = TimeDelta::days(4);
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +190,7 @@ mod tests {
     }
 
     fn shown(previous: &Previous) -> String {
-        let samples: Vec<Samples> = previous.samples().collect();
+        let samples: Vec<Samples> = previous.samples(None).collect();
         String::from_utf8(text(&samples))
             .unwrap()
             .replace("# TYPE charge gauge\n", "")

@@ -36,8 +36,11 @@ impl Poller {
                 tracing::info!(
                     tenant = self.plan.tenant.as_deref(),
                     report = report.as_str(),
-                    period = %saved.summary.period,
-                    last_success = %saved.last_success.to_rfc3339(),
+                    period = saved
+                        .summary
+                        .as_ref()
+                        .map(|summary| summary.period.to_string()),
+                    last_success = saved.last_success.map(|at| at.to_rfc3339()),
                     "restored from the state file"
                 );
                 lock(&memory).restore(saved);
@@ -47,13 +50,13 @@ impl Poller {
         memory
     }
 
-    /// Keeps what is remembered of a report. Where that fails it is said and counted, and nothing else changes.
+    /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and nothing else changes.
     pub(super) async fn keep(&self, memory: &SharedMemory) {
         let (report, saved) = {
-            let memory = lock(memory);
+            let mut memory = lock(memory);
+            let wanted = std::mem::take(&mut memory.unsaved) && !memory.retired;
             let budgets = fingerprint(&self.plan.budgets_of(memory.report));
-            let saved = memory.saved(budgets).filter(|_| !memory.retired);
-            (memory.report, saved)
+            (memory.report, wanted.then(|| memory.saved(budgets)))
         };
         let (Some(place), Some(saved)) = (self.plan.place(report), saved) else {
             return;
@@ -102,20 +105,19 @@ impl Plan {
 }
 
 impl Memory {
-    fn saved(&self, budgets: String) -> Option<Saved> {
-        let summary = self.summary.as_deref()?.clone();
+    fn saved(&self, budgets: String) -> Saved {
         let (closing, closed) = self.previous.saved();
-        Some(Saved {
-            last_success: self.health.last_success?,
+        Saved {
+            last_success: self.health.last_success,
             pages: self.health.pages,
             folded: self.health.folded,
-            summary,
+            summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
             budgets,
             closing,
             closed,
             ledgers: self.ledgers.clone(),
-        })
+        }
     }
 
     fn restore(&mut self, saved: Saved) {
@@ -131,14 +133,16 @@ impl Memory {
             ..
         } = saved;
         self.health = Health {
-            last_success: Some(last_success),
-            rows: summary.rows,
+            last_success,
+            rows: summary.as_ref().map_or(0, |summary| summary.rows),
             pages,
             folded,
-            settled_windows: ledgers.settled(summary.period),
+            settled_windows: summary
+                .as_ref()
+                .and_then(|summary| ledgers.settled(summary.period)),
             ..Health::default()
         };
-        self.summary = Some(Arc::new(summary));
+        self.summary = summary.map(Arc::new);
         self.current = current;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;

@@ -224,6 +224,7 @@ impl Totals {
             rows: received - overlapping,
             overlapping,
             repeated,
+            elsewhere: 0,
             folded,
             kept,
         }

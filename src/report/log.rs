@@ -102,21 +102,37 @@ pub(crate) struct Lens<'a> {
     pub(crate) budgets: &'a [Budget],
 }
 
-/// The totals of one window: all of it, or an error.
+/// The totals of one window.
+pub(crate) struct Day {
+    pub(crate) window: Window,
+    pub(crate) totals: Totals,
+    /// Whether they are final.
+    pub(crate) settled: bool,
+}
+
+/// The totals of one window, asked for at `now`: all of it, or an error.
 pub(crate) async fn collect<L: Log>(
     graph: &Graph,
     window: Window,
+    now: DateTime<Utc>,
     lens: Lens<'_>,
     deadline: Instant,
     tally: &Tally,
-) -> Result<Totals, CollectError> {
+) -> Result<Day, CollectError> {
     let query = query::<L>(window);
     let mut fold = Fold::new::<L>(window, lens);
     let mut pages = graph.pages(&query, deadline, tally);
+    let mut asked = now;
     while let Some(mut page) = pages.next().await? {
+        // Of two clocks the slower: one that is ahead would keep a day that is still being written.
+        asked = page.server_date().map_or(asked, |date| asked.min(date));
         fold.add_page::<L>(&mut page)?;
     }
-    Ok(fold.totals)
+    Ok(Day {
+        window,
+        totals: fold.totals,
+        settled: is_settled(window, asked),
+    })
 }
 
 /// The question for one window. Its end is asked for as it is, also of a function that counts what lies exactly there:
@@ -177,7 +193,8 @@ impl<'a> Fold<'a> {
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
         let here = |time| self.window.from() <= time && time < self.window.to();
         if !record.time.is_none_or(here) {
-            // Another window has it too.
+            // Another window has it too, as it does what lies on the boundary of both; anything else is told.
+            self.totals.elsewhere += u64::from(record.time != Some(self.window.to()));
             return Ok(());
         }
         let id = Id::of(record.id);
@@ -241,7 +258,7 @@ impl Places {
 
 /// Whether the totals of a window that were asked for at `asked` are final: its last call has long ended, and what is
 /// known of it has arrived.
-pub(crate) fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
+fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.to() + LATENESS
 }
 

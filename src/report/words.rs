@@ -11,6 +11,7 @@ use super::labels::UNKNOWN;
 pub(crate) struct Words {
     distinct: Vec<Box<str>>,
     last: u32,
+    bytes: usize,
     index: HashMap<Box<str>, u32>,
 }
 
@@ -34,9 +35,15 @@ impl Words {
 
     fn insert(&mut self, word: &str) -> u32 {
         let index = u32::try_from(self.distinct.len()).expect("fewer words than rows");
+        self.bytes += word.len();
         self.distinct.push(word.into());
         self.index.insert(word.into(), index);
         index
+    }
+
+    /// Their length in all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many there are; a word is an index below it.

@@ -46,10 +46,10 @@ fn saved(users: &[u32]) -> Saved {
     }];
     let at = |text: &str| text.parse().unwrap();
     Saved {
-        last_success: at("2026-11-21T12:34:56.789Z"),
+        last_success: Some(at("2026-11-21T12:34:56.789Z")),
         pages: 3,
         folded: 1,
-        summary: Summary {
+        summary: Some(Summary {
             period,
             rows: users.len() as u64,
             spend: vec![Spend {
@@ -65,7 +65,7 @@ fn saved(users: &[u32]) -> Saved {
                 charge: "12.83".to_owned(),
                 counts,
             }],
-        },
+        }),
         current: samples(),
         budgets: String::new(),
         closing: Some((period, samples())),
@@ -114,7 +114,7 @@ fn shown(saved: &Saved) -> String {
         .as_ref()
         .map(|closed| (closed.period, text(&closed.samples), closed.fetched));
     let current = text(current);
-    format!("{last_success} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
+    format!("{last_success:?} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
 }
 
 proptest! {
@@ -253,13 +253,18 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
 
 #[test]
 fn ledgers_are_read_again() {
-    use crate::report::log::Totals;
+    use crate::report::log::{Day, Totals};
     let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let mut with = saved(&[1]);
     let ledger = with.ledgers.of(period, &[]);
-    for day in ledger.open(now).into_iter().take(5) {
-        ledger.settle(day, &Totals::new(0));
+    for window in ledger.open(now).into_iter().take(5) {
+        let day = Day {
+            window,
+            totals: Totals::new(0),
+            settled: true,
+        };
+        ledger.settle(&day).unwrap();
     }
     let mut read = read(&bytes(&with)).unwrap();
     assert_eq!(read.ledgers.settled(period), Some(5));

@@ -19,15 +19,10 @@ use crate::snapshot::Summary;
 pub(super) struct Header {
     naming: String,
     numbers: String,
-    last_success: String,
-    rows: u64,
+    last_success: Option<String>,
     pages: u64,
     folded: u64,
-    /// The start of the period; the end follows from it.
-    period: String,
-    spend: Vec<WireSpend>,
-    counts: Vec<(String, i64)>,
-    top: Vec<WireOrganizer>,
+    summary: Option<WireSummary>,
     current: Vec<Block>,
     /// The fingerprint of the budgets that are among the current figures.
     budgets: String,
@@ -35,6 +30,17 @@ pub(super) struct Header {
     closed: Option<WirePeriod>,
     fetched: Option<(String, String)>,
     ledgers: Vec<SavedLedger>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSummary {
+    /// The start of the period; the end follows from it.
+    period: String,
+    rows: u64,
+    spend: Vec<WireSpend>,
+    counts: Vec<(String, i64)>,
+    top: Vec<WireOrganizer>,
 }
 
 /// The text of one family.
@@ -105,14 +111,10 @@ impl Header {
         let header = Self {
             naming: identity.naming.clone(),
             numbers: identity.numbers.clone(),
-            last_success: saved.last_success.to_rfc3339(),
-            rows: saved.summary.rows,
+            last_success: saved.last_success.map(|at| at.to_rfc3339()),
             pages: saved.pages,
             folded: saved.folded,
-            period: saved.summary.period.start().to_rfc3339(),
-            spend: saved.summary.spend.iter().map(WireSpend::of).collect(),
-            counts: pairs(&saved.summary.counts),
-            top: saved.summary.top.iter().map(WireOrganizer::of).collect(),
+            summary: saved.summary.as_ref().map(WireSummary::of),
             current,
             budgets: saved.budgets.clone(),
             closing,
@@ -159,16 +161,10 @@ impl Header {
         };
         let ledgers = Ledgers::restore(self.ledgers, budgets);
         Ok(Saved {
-            last_success: time(&self.last_success)?,
+            last_success: self.last_success.as_deref().map(time).transpose()?,
             pages: self.pages,
             folded: self.folded,
-            summary: Summary {
-                period: period(&self.period)?,
-                rows: self.rows,
-                spend: self.spend.into_iter().map(WireSpend::restore).collect(),
-                counts: counts(self.counts),
-                top: self.top.into_iter().map(WireOrganizer::restore).collect(),
-            },
+            summary: self.summary.map(WireSummary::restore).transpose()?,
             current,
             budgets: budgets_now,
             closing,
@@ -178,6 +174,28 @@ impl Header {
                 fetched,
             }),
             ledgers: ledgers.ok_or(Malformed::Other("a ledger does not add up"))?,
+        })
+    }
+}
+
+impl WireSummary {
+    fn of(summary: &Summary) -> Self {
+        Self {
+            period: summary.period.start().to_rfc3339(),
+            rows: summary.rows,
+            spend: summary.spend.iter().map(WireSpend::of).collect(),
+            counts: pairs(&summary.counts),
+            top: summary.top.iter().map(WireOrganizer::of).collect(),
+        }
+    }
+
+    fn restore(self) -> Result<Summary, Malformed> {
+        Ok(Summary {
+            period: period(&self.period)?,
+            rows: self.rows,
+            spend: self.spend.into_iter().map(WireSpend::restore).collect(),
+            counts: counts(self.counts),
+            top: self.top.into_iter().map(WireOrganizer::restore).collect(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use teams_pstn_exporter::config::{Config, UserLabel};
@@ -15,7 +16,7 @@ use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Exporter, Log, Metrics, Setup, Time, config};
+use crate::harness::{Exporter, Log, Metrics, Setup, Time, config, request};
 
 /// What a restart must not change.
 const KEPT: &[&str] = &[
@@ -277,6 +278,74 @@ async fn a_report_that_is_too_old_is_not_served() {
     let metrics = exporter.next_success().await;
     assert!(metrics.0.contains("teams_pstn_dialout_charge{"));
     assert_eq!(exporter.get("/-/ready").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_age_brings_back_what_a_shorter_one_took() {
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = Arc::new(Mutex::new(config(&simulator)));
+    config.lock().unwrap().poll.max_age = Some(Duration::from_mins(3));
+    let shared = Arc::clone(&config);
+    let load = Box::new(move || Ok(shared.lock().unwrap().clone()));
+    let mut exporter = Exporter::start(load, &time);
+    exporter.first_poll().await;
+    simulator.push_fault(When::graph().always(), Fault::status(500));
+    exporter
+        .until(|snapshot| snapshot.states()[0].expired)
+        .await;
+    config.lock().unwrap().poll.max_age = None;
+    let reloaded = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(reloaded.status, 200);
+    exporter
+        .until(|snapshot| !snapshot.states()[0].expired)
+        .await;
+    let metrics = exporter.scrape().await;
+    assert!(metrics.0.contains("teams_pstn_dialout_charge{"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_stalls_does_not_keep_a_dead_number_alive() {
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let mut config = config(&simulator);
+    config.poll.timeout = Duration::from_mins(8);
+    config.poll.max_age = Some(Duration::from_mins(2));
+    let mut exporter = start(&config, &time);
+    exporter.first_poll().await;
+    simulator.push_fault(When::graph().always(), Fault::StallHead);
+    let failures = exporter.scrape().await.failures("timeout");
+    exporter
+        .until(|snapshot| snapshot.states()[0].expired)
+        .await;
+    // The poll that stalls is not over.
+    assert_eq!(exporter.scrape().await.failures("timeout"), failures);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_days_of_a_poll_that_failed_are_known_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut config = keeping(&simulator, folder.path());
+    config.reports = vec![ReportKind::PstnCalls];
+    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
+    simulator.push_fault(
+        When::graph().asking(last_day).always(),
+        Fault::EmptyForbidden,
+    );
+    let mut exporter = start(&config, &time);
+    let metrics = written(&mut exporter, 1).await;
+    assert_eq!(metrics.get("teams_pstn_calls"), None);
+    exporter.stop().await;
+    simulator.clear_faults();
+    let before = simulator.requests().len();
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 1).await;
+    let november = "2026-11-01T00:00:00Z".parse().unwrap();
+    let asked = simulator.requests()[before..]
+        .iter()
+        .filter_map(Request::asked)
+        .filter(|asked| asked.from >= november)
+        .count();
+    assert!(asked < 10, "{asked} of November again");
 }
 
 #[tokio::test(start_paused = true)]

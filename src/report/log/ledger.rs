@@ -7,8 +7,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::totals::SavedTotals;
-use super::{DAY, Totals};
+use super::{DAY, Day, Totals};
 use crate::period::{BillingPeriod, Window};
+use crate::report::RowError;
 use crate::report::budget::{Budget, fingerprint};
 
 /// The settled days of one billing period, as one sum.
@@ -118,10 +119,19 @@ impl Ledger {
     }
 
     /// Enters the totals of a day that does not change any more.
-    pub(crate) fn settle(&mut self, day: Window, totals: &Totals) {
-        if self.days.insert(day.from()) {
-            Arc::make_mut(&mut self.totals).merge(totals);
+    ///
+    /// # Errors
+    /// Where there are too many label sets; the ledger is begun anew then.
+    pub(crate) fn settle(&mut self, day: &Day) -> Result<(), RowError> {
+        if !self.days.insert(day.window.from()) {
+            return Ok(());
         }
+        let merged = Arc::make_mut(&mut self.totals).merge(&day.totals);
+        if merged.is_err() {
+            self.days.clear();
+            self.totals = Arc::new(Totals::new(self.budgets.len()));
+        }
+        merged
     }
 
     /// The sum of the days that are settled.

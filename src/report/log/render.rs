@@ -34,11 +34,12 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
     let other = totals.words.intern(OTHER);
     let ranks = totals.words.ranks();
     let mut series = Series::of::<L>(&totals, &ranks);
-    let top = series.top(view);
+    // Before folding, which hides parts of what was spent on whom.
+    let (top, spend) = (series.top(view), series.spend());
     let (folded, kept) = series.fold(view, ranks[other as usize]);
     Rendered {
         closing: series.closing(view),
-        spend: series.spend(),
+        spend,
         counts: series.counts(&series.lines),
         top,
         samples: series
@@ -48,6 +49,7 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
         rows: totals.rows(),
         overlapping: totals.overlapping,
         repeated: 0,
+        elsewhere: totals.elsewhere,
         folded,
         kept,
     }
@@ -77,14 +79,53 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// Folds the smallest into `__other__` where there are more than the view allows.
+    /// Folds the smallest into `__other__` where there are more than the view allows: users first, and where that is not
+    /// enough, all labels but the currency, in which nothing may be added up.
     fn fold(&mut self, view: &View<'_>, other: u32) -> (u64, Kept) {
-        let groups = self.groups().count();
-        if self.lines.len() <= view.series_max || !view.naming.names_users() {
-            return (0, view.kept.emptied());
+        let names_users = view.naming.names_users();
+        let (mut count, mut kept) = (0, view.kept.emptied());
+        if self.lines.len() > view.series_max && names_users {
+            let groups = self.groups().count();
+            (count, kept) = self.fold_smallest(view, groups, |line| {
+                line.labels[LABELS_MAX] = other;
+            });
         }
-        // Every group may need a series for what is folded.
-        let room = view.series_max.saturating_sub(groups);
+        if self.lines.len() > view.series_max {
+            let Places {
+                currency,
+                count: places,
+                ..
+            } = self.places;
+            let mut currencies: Vec<Option<u32>> = self
+                .lines
+                .iter()
+                .map(|line| currency.map(|place| line.labels[place]))
+                .collect();
+            currencies.sort_unstable();
+            currencies.dedup();
+            let more;
+            (more, kept) = self.fold_smallest(view, currencies.len(), |line| {
+                for place in (0..places).filter(|&place| Some(place) != currency) {
+                    line.labels[place] = other;
+                }
+                if names_users {
+                    line.labels[LABELS_MAX] = other;
+                }
+            });
+            count += more;
+        }
+        (count, kept)
+    }
+
+    /// Changes the labels of the smallest, so that with the `others` that they become there are no more than the view
+    /// allows.
+    fn fold_smallest(
+        &mut self,
+        view: &View<'_>,
+        others: usize,
+        change: impl Fn(&mut Line),
+    ) -> (u64, Kept) {
+        let room = view.series_max.saturating_sub(others);
         let (folded, kept) = view.kept.choose(
             self.lines.len(),
             room,
@@ -95,7 +136,7 @@ impl<'a> Series<'a> {
             },
         );
         for &index in &folded {
-            self.lines[index].labels[LABELS_MAX] = other;
+            change(&mut self.lines[index]);
         }
         self.lines.sort_unstable_by_key(|line| line.labels);
         self.lines.dedup_by(|next, last| {

@@ -22,6 +22,8 @@ pub(crate) struct Totals {
     rows: u64,
     /// Rows that came again with the same id.
     pub(super) overlapping: u64,
+    /// Rows that were sent for a window that their time does not lie in.
+    pub(super) elsewhere: u64,
 }
 
 /// Words of the labels in the order of the log's, those that it does not have being [`NO_LABEL`]; the user's last.
@@ -59,13 +61,14 @@ impl Totals {
         values: Values,
         budgets: &[usize],
     ) -> Result<(), RowError> {
+        self.check_words()?;
         let room = self.series.len() < SERIES_MAX;
         match self.series.entry(labels) {
             Entry::Occupied(mut sum) => sum.get_mut().add(&values),
             Entry::Vacant(place) if room => {
                 place.insert(values);
             }
-            Entry::Vacant(_) => return Err(RowError::TooMany { what: "label sets" }),
+            Entry::Vacant(_) => return Err(TOO_MANY_SERIES),
         }
         for &budget in budgets {
             self.spent[budget].merge(values.money[0]);
@@ -75,13 +78,17 @@ impl Totals {
     }
 
     /// Adds the totals of another window.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    ///
+    /// # Errors
+    /// Where the sum of both has too many label sets; it is of no use then.
+    pub(crate) fn merge(&mut self, other: &Self) -> Result<(), RowError> {
         let Self {
             words,
             series,
             spent,
             rows,
             overlapping,
+            elsewhere,
         } = other;
         let mut translated = vec![None; words.count()];
         let mut translate = |labels: &Labels| {
@@ -101,8 +108,24 @@ impl Totals {
         for (sum, more) in self.spent.iter_mut().zip(spent) {
             sum.merge(*more);
         }
-        self.rows += rows;
-        self.overlapping += overlapping;
+        // What was read from a file may be any number.
+        self.rows = self.rows.saturating_add(*rows);
+        self.overlapping = self.overlapping.saturating_add(*overlapping);
+        self.elsewhere = self.elsewhere.saturating_add(*elsewhere);
+        self.check_words()?;
+        if self.series.len() > SERIES_MAX {
+            return Err(TOO_MANY_SERIES);
+        }
+        Ok(())
+    }
+
+    fn check_words(&self) -> Result<(), RowError> {
+        if self.words.bytes() > WORDS_MAX {
+            return Err(RowError::TooMany {
+                what: "different names and places",
+            });
+        }
+        Ok(())
     }
 
     /// Rows that were counted.
@@ -125,6 +148,7 @@ pub(crate) struct SavedTotals {
     spent: Vec<SavedSum>,
     rows: u64,
     overlapping: u64,
+    elsewhere: u64,
 }
 
 /// The parts of a sum.
@@ -144,6 +168,7 @@ impl Totals {
             spent: self.spent.iter().map(|sum| sum.parts()).collect(),
             rows: self.rows,
             overlapping: self.overlapping,
+            elsewhere: self.elsewhere,
         }
     }
 
@@ -154,6 +179,7 @@ impl Totals {
         let mut totals = Self {
             rows: saved.rows,
             overlapping: saved.overlapping,
+            elsewhere: saved.elsewhere,
             ..Self::new(budgets)
         };
         for (number, word) in (0..).zip(&saved.words) {
@@ -215,5 +241,10 @@ impl Id {
 /// The word of a label that a log does not have.
 pub(super) const NO_LABEL: u32 = 0;
 
-/// Label sets of one window: ten times what a telemetry system takes from one exporter, and some 150 MB.
+const TOO_MANY_SERIES: RowError = RowError::TooMany { what: "label sets" };
+
+/// Label sets of a log: ten times what a telemetry system takes from one exporter, and some 150 MB.
 const SERIES_MAX: usize = 1_000_000;
+
+/// Bytes of all distinct words: a hundred times what a large company's names and places take.
+const WORDS_MAX: usize = 64 << 20;
