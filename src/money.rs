@@ -436,8 +436,7 @@ mod tests {
 
     use super::*;
 
-    proptest! {
-        #[test]
+    #[test]
     fn parts_that_are_read_again_can_be_added() {
         let largest = ((1_i128 << 96) - 1).to_string();
         let fraction = (UNIT - 1).to_string();
@@ -455,11 +454,16 @@ mod tests {
             ("0.5".to_owned(), "0".to_owned()),
             (String::new(), "0".to_owned()),
         ] {
-            assert_eq!(Sum::from_parts(&whole, &fraction), None, "{whole} {fraction}");
+            assert_eq!(
+                Sum::from_parts(&whole, &fraction),
+                None,
+                "{whole} {fraction}"
+            );
         }
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn the_short_way_and_the_general_one_agree(
             literal in prop_oneof![
                 "-?[0-9]{1,19}",

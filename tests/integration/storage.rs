@@ -339,7 +339,7 @@ async fn the_days_of_a_poll_that_failed_are_known_after_a_restart() {
     let before = simulator.requests().len();
     let mut exporter = start(&config, &time);
     written(&mut exporter, 1).await;
-    let november = "2026-11-01T00:00:00Z".parse().unwrap();
+    let november: chrono::DateTime<chrono::Utc> = "2026-11-01T00:00:00Z".parse().unwrap();
     let asked = simulator.requests()[before..]
         .iter()
         .filter_map(Request::asked)
