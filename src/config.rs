@@ -189,6 +189,15 @@ impl Config {
         told.unless_none(tenant.map(Self::of))
     }
 
+    /// Keeps reports over a restart where the service manager gives a folder for it and the configuration names none:
+    /// systemd's `StateDirectory=`, told by a variable. `variable` looks one up.
+    pub fn or_state_directory(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        self.storage = self
+            .storage
+            .or_else(|| environment::state_directory(&variable));
+        self
+    }
+
     /// One tenant without a name at a Graph and an authority of one's own, for the demo and for tests.
     ///
     /// # Panics

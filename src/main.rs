@@ -56,10 +56,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
 fn source(args: &Args) -> Load {
     let (file, shard) = (args.config_file.clone(), args.shard);
     Box::new(move || {
+        let variable = |name: &str| std::env::var(name).ok();
         let config = match &file {
             Some(path) => Config::load(path),
-            None => Config::from_environment(|name| std::env::var(name).ok()),
-        }?;
+            None => Config::from_environment(variable),
+        }?
+        .or_state_directory(variable);
         let all = config.tenants.len();
         let config = config.sharded(shard)?;
         if shard != Shard::WHOLE {

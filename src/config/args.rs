@@ -204,7 +204,7 @@ const PORT: u16 = 10053;
 const AFTER_HELP: &str = "\
 Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, AZURE_CLIENT_ID and one of \
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \
-HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured.
+HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured, and STATE_DIRECTORY where the configuration has no storage.path.
 
 Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died or a check failed, 2 bad configuration.";
 

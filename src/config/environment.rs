@@ -1,4 +1,4 @@
-//! The one tenant that is configured by the variables that Microsoft's own SDKs read.
+//! The one tenant that is configured by the variables that Microsoft's own SDKs read, and the folder that systemd gives.
 
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,13 @@ pub(super) fn tenant(
         graph_url: None,
         authority_url,
     })
+}
+
+/// The folder that systemd has made for state, the first where it made several. A path that starts nowhere is not its.
+pub(super) fn state_directory(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let folders = variable(STATE_DIRECTORY)?;
+    let first = folders.split(':').next().map(PathBuf::from);
+    first.filter(|folder| folder.is_absolute())
 }
 
 fn required<T: Scalar>(name: &str, value: Option<String>, told: &mut Mistakes) -> Option<T> {
@@ -119,6 +126,7 @@ fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
     }
 }
 
+const STATE_DIRECTORY: &str = "STATE_DIRECTORY";
 const TENANT_ID: &str = "AZURE_TENANT_ID";
 const CLIENT_ID: &str = "AZURE_CLIENT_ID";
 const SECRET: &str = "AZURE_CLIENT_SECRET";

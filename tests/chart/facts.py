@@ -17,6 +17,7 @@ def hold(check, rendered):
     identity(check, one(rendered["workload-identity"], "ServiceAccount"), rendered["workload-identity"])
     secrets(check, rendered)
     network(check, rendered)
+    persistence(check, rendered)
 
 
 def pods(documents):
@@ -38,14 +39,18 @@ def unrestricted(pod):
         "no way up": inner["allowPrivilegeEscalation"] is False and not inner.get("privileged"),
         "no capability": inner["capabilities"] == {"drop": ["ALL"]},
         "seccomp": outer["seccompProfile"] == {"type": "RuntimeDefault"},
-        "nothing is written": inner["readOnlyRootFilesystem"] is True,
+        "nothing is written but state": inner["readOnlyRootFilesystem"] is True and writable(container) <= {"state"},
         "nothing of the host": not pod.get("hostNetwork") and not pod.get("hostPID") and "hostPath" not in volumes,
-        "volumes of the profile": volumes <= {"configMap", "secret", "projected", "emptyDir", "csi"},
+        "volumes of the profile": volumes <= {"configMap", "secret", "projected", "emptyDir", "csi", "persistentVolumeClaim"},
         "no token of Kubernetes'": pod["automountServiceAccountToken"] is False,
         "a limit of memory": "memory" in container["resources"]["limits"] and "cpu" not in container["resources"]["limits"],
         "no secret on the command line": not any(word in argument for argument in container["args"] for word in ("secret=", "password", "not-a-secret")),
     }
     return [rule for rule, holds in rules.items() if not holds]
+
+
+def writable(container):
+    return {mount["name"] for mount in container.get("volumeMounts", []) if not mount.get("readOnly")}
 
 
 def alone(deployment):
@@ -128,6 +133,28 @@ def secrets(check, rendered):
     check("an existing configuration: none is made", "ConfigMap" not in kinds["monitoring"] - {"ConfigMap"} and len([d for d in rendered["existing-config"] if d["kind"] == "ConfigMap"]) == 1)
     modes = [volume["secret"]["defaultMode"] for documents in rendered.values() for pod in pods(documents) for volume in pod.get("volumes", []) if "secret" in volume]
     check("secrets are for the exporter's group only", modes and set(modes) == {0o440}, modes)
+
+
+def persistence(check, rendered):
+    """Where each pod keeps what it knows: told to the exporter, mounted for it alone, on by default."""
+    for name, documents in rendered.items():
+        volumes = []
+        for pod in pods(documents):
+            (container,) = pod["containers"]
+            told = {variable["name"]: variable.get("value") for variable in container.get("env", [])}.get("STATE_DIRECTORY")
+            mounted = {mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] == "state"}
+            check(f"{name}: the folder for state is the volume's: {told or 'none'}", mounted == ({told} if told else set()), container)
+            volumes += [volume for volume in pod.get("volumes", []) if volume["name"] == "state"]
+        claims = [document["metadata"]["name"] for document in documents if document["kind"] == "PersistentVolumeClaim"]
+        used = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
+        if name == "persistence":
+            check("persistence: a claim for each shard", used == claims and len(set(claims)) == len(pods(documents)) == 2, used, claims)
+        elif name == "proxy":
+            check("proxy: the existing claim, and none is made", used == ["teams-pstn-exporter-state"] and not claims, used, claims)
+        elif name in ("demo", "workload-identity"):
+            check(f"{name}: nothing is written at all", not volumes and not claims, volumes, claims)
+        else:
+            check(f"{name}: an emptyDir by default", len(volumes) == len(pods(documents)) and all(volume == {"name": "state", "emptyDir": {}} for volume in volumes), volumes)
 
 
 def network(check, rendered):

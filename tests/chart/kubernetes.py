@@ -13,7 +13,7 @@ VERSIONS = ["1.27.0", "1.32.0", "1.37.0"]
 WHEEL = ("kubernetes-validate", "1.37.0")
 OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 # What the chart makes.
-KINDS = ["configmap-v1", "deployment-apps-v1", "networkpolicy-networking-v1", "poddisruptionbudget-policy-v1", "secret-v1", "service-v1", "serviceaccount-v1"]
+KINDS = ["configmap-v1", "deployment-apps-v1", "networkpolicy-networking-v1", "persistentvolumeclaim-v1", "poddisruptionbudget-policy-v1", "secret-v1", "service-v1", "serviceaccount-v1"]
 RESOURCES = ["servicemonitors", "podmonitors", "prometheusrules"]
 PATTERN = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 

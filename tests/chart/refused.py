@@ -43,6 +43,8 @@ REFUSED = [
     ("at '/serviceMonitor/interval': '.*' does not match pattern", {**config(), "serviceMonitor": {"interval": "often"}}),
     ("at '/podLabels/a': got number, want string", {**config(), "podLabels": {"a": 1}}),
     ("at '/networkPolicy/egress/dns/ports': minItems: got 0, want 1", {**config(), "networkPolicy": {"egress": {"dns": {"ports": []}}}}),
+    ("at '/persistence/size': '.*' does not match pattern", {**config(), "persistence": {"size": "much"}}),
+    ("at '/persistence/size': got number, want string", {**config(), "persistence": {"size": 1}}),
     # By the exporter's own schema, which is a part of it.
     ("at '/config': additional properties 'budget' not allowed", config(budget=[])),
     ("at '/config/billing/cycle_day': maximum: got 31, want 28", config(billing={"cycle_day": 31})),
@@ -61,6 +63,12 @@ REFUSED = [
     ("secrets.existingSecret and secrets.inline are both set", {**config(), "secrets": {"existingSecret": "a", "inline": {"b": "c"}}}),
     ("web.existingSecret and web.config are both set", {**config(), "web": {"existingSecret": "a", "config": {"basic_auth_users": {}}}}),
     ("everything would be counted twice", {**config(), "serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}),
+    ("existingClaim and persistence.size are both set", {**config(), "persistence": {"existingClaim": "a", "size": "1Gi"}}),
+    ("set persistence.size too", {**config(), "persistence": {"storageClass": "fast"}}),
+    ("existingClaim is one claim, but there are 2 shards", {"config": {"tenants": [{**TENANT, "name": "a"}, {**TENANT, "name": "b", "tenant_id": "b.example"}]}, "shards": 2, "persistence": {"existingClaim": "a"}}),
+    ("persistence has a claim, but nothing is kept", {**config(), "persistence": {"enabled": False, "size": "1Gi"}}),
+    ("persistence has a claim, but nothing is kept", {"demo": True, "persistence": {"existingClaim": "a"}}),
+    ("config.storage is set, but where reports are kept", config(storage={"path": "/elsewhere"})),
     ("shards is 2, but there are only 1 tenants", {**config(), "shards": 2}),
     (
         "only with workloadIdentity.enabled=true",

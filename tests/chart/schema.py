@@ -33,6 +33,7 @@ def values_schema():
         workloadIdentity=strict(enabled=FLAG, clientId=guid(), tenantId=guid()),
         # As many as the flag takes.
         shards={"type": "integer", "minimum": 1, "maximum": 256},
+        persistence=strict(enabled=FLAG, existingClaim=NAME, size={"type": "string", "pattern": "^([1-9][0-9]*(Mi|Gi))?$"}, storageClass=NAME),
         image=strict(
             repository={"type": "string", "pattern": "^[^:@\\s]+(:[0-9]+/[^:@\\s]+)?$"},
             tag={"type": "string", "pattern": "^([A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?$"},

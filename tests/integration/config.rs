@@ -410,6 +410,35 @@ fn environment_by_table() {
 }
 
 #[test]
+fn the_folder_of_the_service_manager_is_where_state_goes_unless_told_otherwise() {
+    let kept = |storage: &str, variable: Option<&str>| {
+        let tenants = "tenants: [{tenant_id: contoso.example, managed_identity: true}]";
+        let config = Folder::with(format!("{tenants}\n{storage}"))
+            .load()
+            .unwrap();
+        let config = config.or_state_directory(|name| {
+            assert_eq!(name, "STATE_DIRECTORY");
+            variable.map(str::to_owned)
+        });
+        config.storage
+    };
+    let own = "storage: {path: /srv/own}";
+    for (storage, variable, expected) in [
+        ("", None, None),
+        ("", Some("/var/lib/it"), Some("/var/lib/it")),
+        ("", Some("/var/lib/it:/var/lib/more"), Some("/var/lib/it")),
+        // Not what systemd says: nothing is written into whatever folder it was started in.
+        ("", Some(""), None),
+        ("", Some("it"), None),
+        (own, None, Some("/srv/own")),
+        (own, Some("/var/lib/it"), Some("/srv/own")),
+    ] {
+        let expected = expected.map(PathBuf::from);
+        assert_eq!(kept(storage, variable), expected, "{storage} {variable:?}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_environment() {
     let good = [
         ("AZURE_TENANT_ID", "contoso.onmicrosoft.com"),

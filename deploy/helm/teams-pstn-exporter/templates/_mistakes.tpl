@@ -26,6 +26,23 @@
 {{- if and $own (gt $shards 1) (gt $shards (len .Values.config.tenants)) }}
 {{- fail (printf "shards is %d, but there are only %d tenants: a shard would have none" $shards (len .Values.config.tenants)) }}
 {{- end }}
+{{- with .Values.persistence }}
+{{- if and .existingClaim .size }}
+{{- fail "persistence.existingClaim and persistence.size are both set: keep one of them" }}
+{{- end }}
+{{- if and .storageClass (not .size) }}
+{{- fail "persistence.storageClass is of a claim that the chart makes: set persistence.size too" }}
+{{- end }}
+{{- if and .existingClaim (gt $shards 1) }}
+{{- fail (printf "persistence.existingClaim is one claim, but there are %d shards: let persistence.size make one for each" $shards) }}
+{{- end }}
+{{- if and (or .existingClaim .size) (not (include "teams-pstn-exporter.keeps" $)) }}
+{{- fail "persistence has a claim, but nothing is kept: set persistence.enabled=true, without demo" }}
+{{- end }}
+{{- if and .enabled $own $.Values.config.storage }}
+{{- fail "config.storage is set, but where reports are kept is said by persistence: remove the one, or set persistence.enabled=false" }}
+{{- end }}
+{{- end }}
 {{- range .Values.config.tenants }}
 {{- if and $own .federated_token_file (hasPrefix "/var/run/secrets/azure/" .federated_token_file) (not $.Values.workloadIdentity.enabled) }}
 {{- fail (printf "tenant %s: federated_token_file is there only with workloadIdentity.enabled=true" (.name | default .tenant_id)) }}

@@ -54,6 +54,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Whether reports are kept over a restart, in a volume of the chart's. */}}
+{{- define "teams-pstn-exporter.keeps" -}}
+{{- if and .Values.persistence.enabled (not .Values.demo) }}true{{ end }}
+{{- end }}
+
+{{/* Where. */}}
+{{- define "teams-pstn-exporter.statePath" -}}
+/var/lib/teams-pstn-exporter
+{{- end }}
+
+{{/* The name of everything that a shard has of its own, from the context {root, shard}. */}}
+{{- define "teams-pstn-exporter.shardName" -}}
+{{- include "teams-pstn-exporter.fullname" .root }}{{ if gt (int .root.Values.shards) 1 }}-{{ .shard }}{{ end }}
+{{- end }}
+
 {{/* The Secret with web-config.yml, none without TLS and passwords. */}}
 {{- define "teams-pstn-exporter.webSecretName" -}}
 {{- if .Values.web.existingSecret }}
