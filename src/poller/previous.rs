@@ -167,9 +167,9 @@ mod tests {
                 previous.replace(october, samples(if hour < 30 { "1" } else { "2" }), now);
             }
         }
-        let expected: Vec<i64> = (0..=30 + 72)
+        let expected: Vec<i64> = (0..=30 + 96)
             .step_by(6)
-            .filter(|hour| *hour < 30 + 72)
+            .filter(|hour| *hour < 30 + 96)
             .collect();
         assert_eq!(hours, expected);
     }
