@@ -19,7 +19,7 @@
 //! - **Numbers and the period they belong to change in one step**, because they are in one [`snapshot`], together with
 //!   what is said about the poll that brought them.
 //! - **Money is exact until its sample is written.** [`money`] reads the JSON literal, adds without rounding in any
-//!   order, and no float arithmetic is compiled in it or in a report. Currencies never meet in a sum, as the currency is
+//!   order, and no float arithmetic is compiled in it or in a report that has money. Currencies never meet in a sum, as the currency is
 //!   part of the key.
 //! - **What survives a restart is whole or is not used.** A state file is replaced in one step, and believed only where its
 //!   version, checksum and configuration are right; see `storage`.
