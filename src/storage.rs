@@ -186,7 +186,7 @@ const OWNER_ONLY: u32 = 0o600;
 /// The same of a folder.
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
-/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole.
+/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole, so no longer one is written.
 const BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]

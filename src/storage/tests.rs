@@ -269,3 +269,22 @@ fn ledgers_are_read_again() {
         Totals::new(0).save()
     );
 }
+
+#[test]
+fn no_more_is_written_than_is_read() {
+    let saved = saved(&[1, 2, 3]);
+    let whole = bytes(&saved);
+    let length = whole.len() as u64;
+    let within = |bytes_max| {
+        let mut out = Vec::new();
+        format::encode_within(bytes_max, &saved, &identity(), &mut out).map(|()| out)
+    };
+    assert_eq!(within(length).unwrap(), whole);
+    for less in [length - 1, length / 2, 10, 0] {
+        let error = within(less).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{less}");
+        let said =
+            "it would be longer than the 256 MiB that are read again; lower labels.max_series";
+        assert_eq!(error.to_string(), said);
+    }
+}
