@@ -226,8 +226,8 @@ impl Daemon {
         let mut watching = JoinSet::new();
         let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
         // One socket stands for all, since the daemon ends with each.
-        let address = healthcheck::from_here(bound.addresses()[0]);
-        let probe = move || healthcheck::probe_socket(address, tls);
+        let (address, crowd) = (bound.addresses()[0], bound.crowd());
+        let probe = move || healthcheck::probe_own(address, tls, crowd.clone());
         let watch = watching.spawn(supervisor.clone().watch(probe));
         let stopping = supervisor.clone();
         let shutdown = async move {

@@ -25,7 +25,7 @@ use crate::report::labels::{Kept, Naming, View};
 use crate::report::log::{self, Fold, Lens, Log};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
-use crate::report::{Rendered, Report};
+use crate::report::{Rendered, Report, ReportKind};
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, Saved};
 
@@ -131,9 +131,10 @@ fn summed(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 fn family(name: &str) -> Option<&'static Family> {
-    let families = Dialout::FAMILIES.iter().copied();
-    let mut families = families.chain(PERIOD_FAMILIES);
-    families.find(|family| family.name == name)
+    let families = ReportKind::Dialout.families().into_iter();
+    families
+        .chain(PERIOD_FAMILIES)
+        .find(|family| family.name == name)
 }
 
 fn whole<R: Report>(text: &str) {

@@ -6,7 +6,7 @@
 //! asking for it is a sign of life too: whoever says that accepts connections and has its keys.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::server::Listen;
 use crate::server::web_config::{WebConfig, WebConfigError};
+use crate::server::{Crowd, LOOPBACK, Listen};
 
 /// Why the exporter is not known to be healthy.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
     };
     // One stands for all: where one of its sockets dies, the daemon ends.
     let address = addresses.first().expect("an address where there are any");
-    let (host, port) = address.reached_at();
+    let (hosts, port) = address.reached_at();
     if port == 0 {
         return Err(HealthcheckError::AnyPort);
     }
@@ -85,10 +86,23 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
         .enable_all()
         .build()
         .map_err(HealthcheckError::System)?;
-    let outcome = runtime.block_on(probe(host, port, tls));
+    let outcome = runtime.block_on(probe_any(&hosts, port, tls));
     // A name server that does not answer holds a thread, which nobody waits for any more.
     runtime.shutdown_background();
     outcome
+}
+
+/// Asks at each of these hosts until one says that it is healthy. Where none does, the first error is told.
+async fn probe_any(hosts: &[&str], port: u16, tls: bool) -> Result<(), HealthcheckError> {
+    let mut first = Ok(());
+    for host in hosts {
+        let outcome = probe(host, port, tls).await;
+        if outcome.is_ok() {
+            return outcome;
+        }
+        first = first.and(outcome);
+    }
+    first
 }
 
 /// Asks once.
@@ -114,19 +128,26 @@ async fn probe(host: &str, port: u16, tls: bool) -> Result<(), HealthcheckError>
     }
 }
 
-/// [`probe`] of this process' own server, at an address as [`from_here`] gives it.
-pub(crate) async fn probe_socket(address: SocketAddr, tls: bool) -> Result<(), HealthcheckError> {
-    probe(&address.ip().to_string(), address.port(), tls).await
-}
-
-/// Where a socket is reached from its own machine.
-pub(crate) fn from_here(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+/// Asks this process' own server, which listens at `bound`.
+///
+/// Where all places for connections are taken by clients that are being answered, this one has to wait like any other. Then
+/// the server works as long as it goes on looking for a place: to start it anew would only help whoever crowds it.
+pub(crate) async fn probe_own(
+    bound: SocketAddr,
+    tls: bool,
+    crowd: Crowd,
+) -> Result<(), HealthcheckError> {
+    let begun = Instant::now();
+    let ip = bound.ip().to_string();
+    let hosts = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => &LOOPBACK[..1],
+        IpAddr::V6(ip) if ip.is_unspecified() => &LOOPBACK[..],
+        _ => &[ip.as_str()],
     };
-    SocketAddr::new(ip, address.port())
+    match probe_any(hosts, bound.port(), tls).await {
+        Err(_) if crowd.is_seen_since(begun) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The first line of the answer.
@@ -220,7 +241,7 @@ impl ServerCertVerifier for Anyone {
 
 const REQUEST: &str = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nUser-Agent: healthcheck\r\nConnection: close\r\n\r\n";
 
-/// For the connection, TLS and the answer together: a healthy exporter needs milliseconds, and those who ask for a
+/// For the connection, TLS and the answer together, at each address: a healthy exporter needs milliseconds, and those who ask for a
 /// health check mostly wait longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -282,18 +303,51 @@ mod tests {
         assert!(matches!(error, HealthcheckError::Silence { .. }), "{error}");
     }
 
-    #[test]
-    fn every_interface_is_reached_on_loopback() {
-        for (bound, reached) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("192.0.2.1:1", "192.0.2.1:1"),
+    #[tokio::test(start_paused = true)]
+    async fn silence_of_a_crowded_server_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let crowd = Crowd::default();
+        crowd.note();
+        // That was before, and so tells nothing of a server that hangs now.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let outcome = probe_own(address, false, crowd.clone()).await;
+        assert!(matches!(outcome, Err(HealthcheckError::Silence { .. })));
+        let noting = crowd.clone();
+        let noting = tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE / 2).await;
+            noting.note();
+        });
+        let outcome = probe_own(address, false, crowd).await;
+        assert!(outcome.is_ok(), "{outcome:?}");
+        noting.await.unwrap();
+    }
+
+    /// A machine without IPv6 still lets every interface be bound as `[::]`, and answers on IPv4 only.
+    #[tokio::test]
+    async fn every_interface_is_reached_on_loopback_of_either_kind() {
+        for (own, bound) in [
+            ("127.0.0.1:0", "[::]"),
+            ("[::1]:0", "[::]"),
+            ("127.0.0.1:0", "0.0.0.0"),
+            ("127.0.0.1:0", "127.0.0.1"),
         ] {
-            assert_eq!(
-                from_here(bound.parse().unwrap()),
-                reached.parse().unwrap(),
-                "{bound}"
-            );
+            let listener = match TcpListener::bind(own).await {
+                Ok(listener) => listener,
+                // Where this is tested may be without IPv6 too.
+                Err(_) if own.starts_with('[') => continue,
+                Err(error) => panic!("{own}: {error}"),
+            };
+            let port = listener.local_addr().unwrap().port();
+            let serving = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+                stream.read_to_end(&mut Vec::new()).await.unwrap();
+            });
+            let bound = format!("{bound}:{port}").parse().unwrap();
+            let outcome = probe_own(bound, false, Crowd::default()).await;
+            assert!(outcome.is_ok(), "{own} as {bound}: {outcome:?}");
+            serving.await.unwrap();
         }
     }
 }

@@ -32,7 +32,13 @@ use crate::graph::{self, FailureReason, Graph, Query, Version};
 use crate::money::{Amount, AmountError, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
+use blocked_users::BlockedUsers;
+use dialout::Dialout;
+use direct_routing::DirectRouting;
 use labels::{Kept, View};
+use log::Log;
+use pstn_calls::PstnCalls;
+use sms::Sms;
 
 /// The reports of Microsoft Graph that can be exported. Closed: a new report is one variant here and one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,6 +258,23 @@ impl ReportKind {
             Self::BlockedUsers => false,
         }
     }
+
+    /// Every family that its figures may be of, but for the budgets'.
+    pub(crate) fn families(self) -> Vec<&'static Family> {
+        fn of_log<L: Log>() -> Vec<&'static Family> {
+            let columns = L::COLUMNS.iter();
+            columns
+                .flat_map(|column| [&column.current, &column.previous])
+                .collect()
+        }
+        match self {
+            Self::Dialout => Dialout::FAMILIES.to_vec(),
+            Self::PstnCalls => of_log::<PstnCalls>(),
+            Self::DirectRouting => of_log::<DirectRouting>(),
+            Self::Sms => of_log::<Sms>(),
+            Self::BlockedUsers => BlockedUsers::FAMILIES.to_vec(),
+        }
+    }
 }
 
 impl fmt::Display for ReportKind {
@@ -459,7 +482,51 @@ const TEXT_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    /// The compiler wants every variant named here, and then the list must have it.
+    macro_rules! every {
+        ($($variant:ident),*) => {{
+            let _ = |report: ReportKind| match report {
+                $(ReportKind::$variant => {})*
+            };
+            [$(ReportKind::$variant),*]
+        }};
+    }
+
+    #[test]
+    fn no_report_is_forgotten() {
+        let every = every!(Dialout, PstnCalls, DirectRouting, Sms, BlockedUsers);
+        assert_eq!(ReportKind::ALL, every);
+        let names: HashSet<&str> = every.iter().map(|report| report.as_str()).collect();
+        assert_eq!(names.len(), every.len());
+    }
+
+    #[test]
+    fn families_are_of_one_report_only() {
+        let all = ReportKind::ALL.iter().flat_map(|report| report.families());
+        let mut names: Vec<&str> = all.map(|family| family.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn labels_of_logs_are_few_and_in_order() {
+        for &report in ReportKind::ALL {
+            let labels = match report {
+                ReportKind::PstnCalls => PstnCalls::LABELS,
+                ReportKind::DirectRouting => DirectRouting::LABELS,
+                ReportKind::Sms => Sms::LABELS,
+                ReportKind::Dialout | ReportKind::BlockedUsers => continue,
+            };
+            assert!(labels.len() <= log::LABELS_MAX, "{report}: {labels:?}");
+            assert!(labels.is_sorted_by(|a, b| a < b), "{report}: {labels:?}");
+        }
+    }
 
     #[test]
     fn counts_by_table() {

@@ -5,7 +5,8 @@
 //! a poll. A client that sends nothing or reads nothing cannot hold the server: everything has a limit, see [`Limits`].
 //!
 //! - `routes` says what is answered, `page` what people see at `/`;
-//! - `connection` drives one connection and watches its deadlines, `body` is what a response sends;
+//! - `connection` drives one connection and watches its deadlines, `body` is what a response sends, `crowd` tells whether
+//!   there is a place for another;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` act upon it.
 //!
 //! What this module does not do: start polls, know what a report is, or render metrics.
@@ -13,6 +14,7 @@
 mod auth;
 mod body;
 mod connection;
+mod crowd;
 pub mod page;
 mod routes;
 mod tls;
@@ -34,6 +36,8 @@ use self::auth::Gate;
 use self::web_config::WebConfig;
 use crate::period::Clock;
 use crate::snapshot::Subscriber;
+
+pub use self::crowd::Crowd;
 
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub struct TelemetryPathError(String);
 pub struct Bound {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
+    crowd: Crowd,
 }
 
 /// Why the server cannot listen.
@@ -191,12 +196,18 @@ impl Bound {
         Ok(Self {
             listeners,
             addresses,
+            crowd: Crowd::default(),
         })
     }
 
     /// The addresses that are listened on, with the ports that the system chose where 0 was asked for.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// When all places for connections are taken.
+    pub fn crowd(&self) -> Crowd {
+        self.crowd.clone()
     }
 
     /// Serves until `shutdown`, then lets the requests under way end within [`Limits::drain`].
@@ -208,7 +219,7 @@ impl Bound {
         site: Site,
         shutdown: impl Future<Output = ()>,
     ) -> Result<usize, io::Error> {
-        let shared = Arc::new(Shared::new(site));
+        let shared = Arc::new(Shared::new(site, self.crowd));
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for listener in self.listeners {
@@ -237,6 +248,8 @@ struct Shared {
     connections: Arc<Semaphore>,
     /// Tells idle connections that others want their place.
     crowded: Notify,
+    /// Tells those who wait for an answer the same.
+    crowd: Crowd,
     /// Who is let in.
     gate: Gate,
     /// From where deadlines are counted.
@@ -244,11 +257,12 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(site: Site) -> Self {
+    fn new(site: Site, crowd: Crowd) -> Self {
         Self {
             scrapes: Semaphore::new(site.requests_max.min(Semaphore::MAX_PERMITS)),
             connections: Arc::new(Semaphore::new(site.limits.connections)),
             crowded: Notify::new(),
+            crowd,
             gate: Gate::new(),
             epoch: Instant::now(),
             site,
@@ -303,6 +317,7 @@ async fn accept_one(
     let permit = loop {
         let permit = shared.connections.clone().acquire_owned();
         let patience = if shared.connections.available_permits() == 0 {
+            shared.crowd.note();
             // Again and again, for those that are busy now may be idle the next time.
             shared.crowded.notify_waiters();
             CROWDED_PAUSE
@@ -328,14 +343,14 @@ impl ListenAddress {
         }
     }
 
-    /// Host and port by which this machine reaches it: loopback where it is every interface.
-    pub(crate) fn reached_at(&self) -> (&str, u16) {
-        let host = match self.host.as_str() {
-            "" | "0.0.0.0" => "127.0.0.1",
-            "::" => "::1",
-            host => host,
+    /// Hosts and port by which this machine reaches it: loopback where it is every interface.
+    pub(crate) fn reached_at(&self) -> (Vec<&str>, u16) {
+        let hosts = match self.host.as_str() {
+            "0.0.0.0" => LOOPBACK[..1].to_vec(),
+            "" | "::" => LOOPBACK.to_vec(),
+            host => vec![host],
         };
-        (host, self.port)
+        (hosts, self.port)
     }
 
     fn bind(&self) -> io::Result<TcpListener> {
@@ -469,6 +484,10 @@ fn inherited() -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
+/// This machine by IPv4 and by IPv6. Where every interface is listened on, one of them may be missing: `[::]` can be bound
+/// although IPv6 is disabled, and a socket of systemd's may be of IPv6 alone.
+pub(crate) const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
+
 /// Connections that wait to be accepted: the usual figure of busy servers; the system may lower it.
 const BACKLOG: i32 = 1024;
 
@@ -505,6 +524,21 @@ mod tests {
                 printed,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn where_it_is_reached_by_table() {
+        for (text, hosts) in [
+            (":1", &LOOPBACK[..]),
+            ("[::]:1", &LOOPBACK),
+            ("0.0.0.0:1", &["127.0.0.1"]),
+            ("192.0.2.1:1", &["192.0.2.1"]),
+            ("[::1]:1", &["::1"]),
+            ("localhost:1", &["localhost"]),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!(address.reached_at(), (hosts.to_vec(), 1), "{text}");
         }
     }
 

@@ -4,15 +4,18 @@
 //! A file is replaced as a whole or not at all: written beside, synced, renamed, and the folder synced. It begins with a
 //! version and ends with a checksum, and says of which configuration it is; one that is torn, foreign, newer or of another
 //! configuration is set aside with a word and never believed. It is readable by its owner only, and people are in it under
-//! the names that the labels have, no others.
+//! the names that the labels have, no others: where those change, the files of a tenant are removed, with all that stands
+//! beside them. Files of a tenant or report that is no longer configured stay until somebody removes them, or until it is
+//! configured again; so do those in a folder that is no longer the configured one.
 //!
 //! What this module does not do: decide what is remembered, or when.
 
 mod format;
+mod sweep;
 mod wire;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +28,7 @@ use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
 pub(crate) use format::{Rejected, decode, encode};
+pub(crate) use sweep::{forget, sweep};
 
 /// Where one report of one tenant is kept, and what a file must say to be its own.
 #[derive(Clone, Debug)]
@@ -76,6 +80,8 @@ pub(crate) enum StorageError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("cannot remove what is no longer wanted from {}", .path.display())]
+    Remove { path: PathBuf, source: io::Error },
     #[error("{} is not used, and {fate}", .path.display())]
     Rejected {
         path: PathBuf,
@@ -93,36 +99,44 @@ impl Place {
         }
     }
 
-    /// Keeps this, in place of what was kept before.
+    /// Keeps this, in place of what was kept before, where it is still `wanted` when all of it is on the disk; what that
+    /// returns is held until the file has its place. Tells whether it was wanted.
     ///
     /// # Errors
     /// Where the file cannot be written to its end, and what was kept before stays; or where the folder cannot be synced.
-    pub(crate) fn write(&self, saved: &Saved) -> Result<(), StorageError> {
+    pub(crate) fn write<G>(
+        &self,
+        saved: &Saved,
+        wanted: impl FnOnce() -> Option<G>,
+    ) -> Result<bool, StorageError> {
         let failed = |source| StorageError::Write {
             path: self.path.clone(),
             source,
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        let beside = self.path.with_extension("state.new");
         create_folder(folder).map_err(failed)?;
-        let written = OpenOptions::new()
+        // Under a name of its own, for another poller's write may not be over; and never through what stands there.
+        let name = format!("state.{:016x}.new", fastrand::u64(..));
+        let beside = Beside(self.path.with_extension(name));
+        OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(OWNER_ONLY)
-            .open(&beside)
+            .open(&beside.0)
             .and_then(|mut file| {
                 encode(saved, &self.identity, &mut file)?;
-                file.flush()?;
                 file.sync_all()
             })
-            .and_then(|()| fs::rename(&beside, &self.path))
-            .and_then(|()| File::open(folder)?.sync_all());
-        written.map_err(|error| {
-            // Half a file is of no use, and on a full disk in the way.
-            let _ = fs::remove_file(&beside);
-            failed(error)
-        })
+            .map_err(failed)?;
+        let Some(held) = wanted() else {
+            return Ok(false);
+        };
+        fs::rename(&beside.0, &self.path).map_err(failed)?;
+        drop(held);
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed)?;
+        Ok(true)
     }
 
     /// What was kept; none where nothing was. `family` knows the families by name, `budgets` are those of the report.
@@ -164,12 +178,29 @@ impl Place {
     fn set_aside(&self, why: &Rejected) -> String {
         let aside = self.path.with_extension("state.rejected");
         let done = if matches!(why, Rejected::OtherNames) {
-            fs::remove_file(&self.path).map(|()| "has been removed".to_owned())
+            // What was set aside before is under those names too, or under even older ones.
+            let aside = match fs::remove_file(aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            fs::remove_file(&self.path)
+                .and(aside)
+                .map(|()| "has been removed".to_owned())
         } else {
             fs::rename(&self.path, &aside)
                 .map(|()| format!("has been set aside as {}", aside.display()))
         };
         done.unwrap_or_else(|error| format!("stays where it is: {error}"))
+    }
+}
+
+/// A file that has not its place yet. Half a one is of no use, and on a full disk in the way.
+struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Where it has got its place, there is none.
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -187,7 +218,7 @@ const OWNER_ONLY: u32 = 0o600;
 /// The same of a folder.
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
-/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole.
+/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole, so no longer one is written.
 const BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]

@@ -334,10 +334,15 @@ fn tell_report(
     told: &mut Mistakes,
 ) {
     match report {
-        Field::Good(line, report) if !report.has_money() => told.tell(
-            *line,
-            format!("{at}.report: {report} knows no money; choose from dialout, pstn_calls, sms"),
-        ),
+        Field::Good(line, report) if !report.has_money() => {
+            let with_money = ReportKind::ALL.iter().filter(|report| report.has_money());
+            let names: Vec<&str> = with_money.map(|report| report.as_str()).collect();
+            let names = names.join(", ");
+            told.tell(
+                *line,
+                format!("{at}.report: {report} knows no money; choose from {names}"),
+            );
+        }
         Field::Good(line, report) if !reports.contains(report) => told.tell(
             *line,
             format!("{at}.report: {report} is not polled; add it to reports"),

@@ -79,6 +79,7 @@ type Name = Option<Arc<str>>;
 /// A tenant's task, and what it was started with.
 struct Running {
     settings: Settings,
+    storage: Option<Storage>,
     memories: Vec<SharedMemory>,
     task: AbortHandle,
 }
@@ -89,6 +90,8 @@ struct Settings {
     tenant: String,
     /// Of whom the reports are.
     whose: String,
+    /// How people are named.
+    names: String,
     /// What the numbers are of, and under which names.
     numbers: String,
     pace: String,
@@ -138,6 +141,11 @@ impl Fleet {
             }
             stays
         });
+        // Of tenants that are running, a file may be at it.
+        let new = changed
+            .iter()
+            .filter(|(name, ..)| !self.running.contains_key(name));
+        Storage::sweep(new.filter_map(|(_, _, plan, _)| plan.storage.as_ref()));
         for (name, settings, plan, graph) in changed {
             self.start(name, settings, plan, graph);
         }
@@ -190,11 +198,17 @@ impl Fleet {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
                 Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
+                if old.settings.names != settings.names {
+                    for storage in old.storage.iter().chain(&plan.storage) {
+                        storage.forget(name.as_deref());
+                    }
+                }
                 if old.settings.whose == settings.whose {
                     memories = old.memories.iter().map(Memory::without_numbers).collect();
                 }
             }
         }
+        let storage = plan.storage.clone();
         let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), &memories);
         let memories = poller.memories().to_vec();
         let task = self.tasks.spawn(poller.run());
@@ -202,6 +216,7 @@ impl Fleet {
             name,
             Running {
                 settings,
+                storage,
                 memories,
                 task,
             },
@@ -317,6 +332,7 @@ impl Settings {
         Self {
             tenant: format!("{tenant:?}"),
             whose: whose(tenant),
+            names: names(config, naming),
             numbers: numbers(config, naming),
             pace: format!(
                 "{poll:?} {reports:?} {budgets:?} {storage:?} {} {}",

@@ -1,26 +1,26 @@
 //! What a poller keeps for the next process, and takes over from the one before.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
-use super::{Plan, Poller};
+use super::{Plan, Poller, Storage};
 use crate::exposition::Family;
 use crate::graph::Chain;
 use crate::health::{Health, PERIOD_FAMILIES};
-use crate::report::blocked_users::BlockedUsers;
+use crate::report::ReportKind;
 use crate::report::budget::{self, fingerprint};
-use crate::report::dialout::Dialout;
-use crate::report::direct_routing::DirectRouting;
-use crate::report::log::Log;
-use crate::report::pstn_calls::PstnCalls;
-use crate::report::sms::Sms;
-use crate::report::{Report, ReportKind};
-use crate::storage::{Place, Saved, StorageError};
+use crate::storage::{self, Place, Saved, StorageError};
 use crate::telemetry::StorageOutcome;
 
 impl Poller {
     /// What was kept of a report, where anything was and it is to be believed; else nothing.
+    ///
+    /// It is read in place: at the start because the first scrape must see it, and at a reload on the thread that waits for
+    /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
+    /// 256 MiB are read of a file, and inflated once for their checksum.
     pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
         let memory = Memory::new(report);
         let Some(place) = self.plan.place(report) else {
@@ -61,10 +61,21 @@ impl Poller {
         let (Some(place), Some(saved)) = (self.plan.place(report), saved) else {
             return;
         };
+        let memory = Arc::clone(memory);
         // To wait for a disk must not hold up a scrape on the same thread.
-        let written = tokio::task::spawn_blocking(move || place.write(&saved)).await;
-        match written.expect("writing does not panic") {
-            Ok(()) => self.shared.telemetry.count_storage(StorageOutcome::Written),
+        let written = tokio::task::spawn_blocking(move || {
+            let last_success = Some(saved.last_success);
+            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more. What
+            // has retired the memory waits for the lock, and so sees what was kept before.
+            place.write(&saved, || {
+                let memory = lock(&memory);
+                let is_newest = memory.health.last_success == last_success;
+                (is_newest && !memory.retired).then_some(memory)
+            })
+        });
+        match written.await.expect("writing does not panic") {
+            Ok(true) => self.shared.telemetry.count_storage(StorageOutcome::Written),
+            Ok(false) => {}
             Err(error) => self.tell(report, &error),
         }
     }
@@ -75,7 +86,7 @@ impl Poller {
                 StorageOutcome::WriteFailed,
                 "let the exporter write there, and see whether the disk is full; until then a restart begins with nothing",
             ),
-            StorageError::Read { .. } => (
+            StorageError::Read { .. } | StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,
                 "let the exporter read there; the report is fetched anew",
             ),
@@ -92,6 +103,38 @@ impl Poller {
             remedy,
             "state file"
         );
+    }
+}
+
+impl Storage {
+    /// Removes all that is kept of the tenant, for it names people otherwise than is wanted now.
+    pub(super) fn forget(&self, tenant: Option<&str>) {
+        if let Err(error) = storage::forget(&self.folder, &self.name) {
+            tracing::warn!(
+                tenant,
+                error = %Chain(&error),
+                remedy = "remove the tenant's files by hand; people are named in them as labels.user said before",
+                "state files"
+            );
+        }
+    }
+
+    /// Removes what the processes before did not write to its end.
+    pub(super) fn sweep<'a>(storages: impl Iterator<Item = &'a Self>) {
+        let mut folders: BTreeMap<&Path, BTreeSet<&str>> = BTreeMap::new();
+        for storage in storages {
+            let names = folders.entry(&storage.folder).or_default();
+            names.insert(&storage.name);
+        }
+        for (folder, names) in folders {
+            if let Err(error) = storage::sweep(folder, &names) {
+                tracing::warn!(
+                    error = %Chain(&error),
+                    remedy = "let the exporter write there, or remove files that end in .new by hand",
+                    "state files"
+                );
+            }
+        }
     }
 }
 
@@ -151,20 +194,9 @@ impl Memory {
 
 /// A family that the figures of a report may be of.
 fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
-    let of_log = |columns: &'static [crate::report::log::Column]| -> Vec<&'static Family> {
-        let families = columns
-            .iter()
-            .flat_map(|column| [&column.current, &column.previous]);
-        families.collect()
-    };
-    let own = match report {
-        ReportKind::Dialout => Dialout::FAMILIES.to_vec(),
-        ReportKind::PstnCalls => of_log(PstnCalls::COLUMNS),
-        ReportKind::DirectRouting => of_log(DirectRouting::COLUMNS),
-        ReportKind::Sms => of_log(Sms::COLUMNS),
-        ReportKind::BlockedUsers => BlockedUsers::FAMILIES.to_vec(),
-    };
-    own.into_iter()
+    report
+        .families()
+        .into_iter()
         .chain(budget::FAMILIES)
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)

@@ -1,6 +1,6 @@
 //! Who may not call any more: Microsoft blocks users of whom it suspects fraud.
 //!
-//! The source is a log of events, not a list of those who are blocked, so whoever was blocked last and not unblocked since
+//! The source is a log of events, not a list of those who are blocked, so whoever was blocked and not unblocked since
 //! is taken to be blocked. Events of the last 89 days are looked at, all that Graph gives for one question; an older block
 //! is not seen.
 //!
@@ -71,8 +71,8 @@ enum Mode {
 
 static BLOCKED: Family = Family::gauge(
     "teams_pstn_blocked_users",
-    "Users whose newest event in the log of blocked users, of the last 89 days, is a block. Cached: from the last complete \
-     report.",
+    "Users who were blocked and not unblocked since, by the log of blocked users of the last 89 days. Cached: from the last \
+     complete report.",
 );
 
 static EVENTS: Family = Family::gauge(
@@ -113,9 +113,11 @@ impl Totals {
             text("userTelephoneNumber", row.user_telephone_number.as_ref())?,
         ];
         let user = names.into_iter().find(|name| !name.is_empty());
+        // Else all of them would be taken for one.
+        let user = user.ok_or(RowError::Missing { field: "userId" })?;
         let mode = text("userBlockMode", row.user_block_mode.as_ref())?;
         let event = Event {
-            user: self.words.intern(&user.unwrap_or_default().to_lowercase()),
+            user: self.words.intern(&user.to_lowercase()),
             time: time.ok_or(RowError::Missing { field })?,
             mode: match mode.to_lowercase().as_str() {
                 "blocked" => Mode::Blocked,
@@ -140,9 +142,14 @@ impl Totals {
         events.sort_unstable();
         // Pages may overlap.
         events.dedup();
+        let newest_blocks = |events: &&[Event]| {
+            // What an unknown mode means is not known, so it hides no block.
+            let mut known = events.iter().rev().map(|event| event.mode);
+            known.find(|mode| !matches!(mode, Mode::Other(_))) == Some(Mode::Blocked)
+        };
         let blocked = events
             .chunk_by(|a, b| a.user == b.user)
-            .filter(|events| events.last().is_some_and(|last| last.mode == Mode::Blocked))
+            .filter(newest_blocks)
             .count();
         let mut by_kind: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let within =
@@ -208,3 +215,65 @@ fn samples(
 
 /// Graph answers 406 to more than 90 days, and whether exactly 90 will do is not documented.
 const LOOKBACK: TimeDelta = TimeDelta::days(89);
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::{Kept, Naming};
+    use super::*;
+    use crate::period::CycleDay;
+
+    fn row(json: &str) -> Row<'_> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn an_unknown_mode_neither_blocks_nor_unblocks() {
+        for (modes, blocked) in [
+            (&["blocked"][..], 1),
+            (&["blocked", "suspended"], 1),
+            (&["blocked", ""], 1),
+            (&["blocked", "suspended", "unblocked"], 0),
+            (&["blocked", "unblocked", "suspended"], 0),
+            (&["suspended"], 0),
+            (&["suspended", "blocked"], 1),
+        ] {
+            let mut totals = Totals::default();
+            for (second, mode) in modes.iter().enumerate() {
+                let json = format!(
+                    r#"{{"userId":"1","blockDateTime":"2026-11-21T12:00:0{second}Z","userBlockMode":"{mode}"}}"#
+                );
+                totals.add(&row(&json)).unwrap();
+            }
+            let now = "2026-11-21T13:00:00Z".parse().unwrap();
+            let rendered = totals.render(&View {
+                tenant: None,
+                period: BillingPeriod::containing(now, CycleDay::default()),
+                naming: &Naming::Nobody,
+                series_max: 1,
+                budgets: &[],
+                kept: &Kept::default(),
+            });
+            assert_eq!(rendered.counts[0].value, blocked, "{modes:?}");
+            assert_eq!(rendered.rows, modes.len() as u64, "{modes:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_nobody_is_an_error() {
+        for (user, added) in [
+            ("", Err(RowError::Missing { field: "userId" })),
+            (
+                r#""userId":"","userPrincipalName":null,"#,
+                Err(RowError::Missing { field: "userId" }),
+            ),
+            (r#""userTelephoneNumber":"+37212345678","#, Ok(())),
+            (r#""userPrincipalName":"ann@contoso.com","#, Ok(())),
+            (r#""userId":"1","#, Ok(())),
+        ] {
+            let json = format!(
+                r#"{{{user}"blockDateTime":"2026-11-21T12:00:00Z","userBlockMode":"blocked"}}"#
+            );
+            assert_eq!(Totals::default().add(&row(&json)), added, "{user}");
+        }
+    }
+}

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ring::digest;
 
 use super::wire::{Block as WireBlock, Header};
-use super::{Identity, Saved};
+use super::{BYTES_MAX, Identity, Saved};
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
 use crate::report::budget::Budget;
@@ -51,10 +51,21 @@ pub(crate) enum Malformed {
 /// Writes a file.
 ///
 /// # Errors
-/// Those of `out`.
+/// Those of `out`, and where it would be longer than what is read.
 pub(crate) fn encode(saved: &Saved, identity: &Identity, out: impl Write) -> io::Result<()> {
+    encode_within(BYTES_MAX, saved, identity, out)
+}
+
+/// [`encode`] into this many bytes.
+pub(super) fn encode_within(
+    bytes_max: u64,
+    saved: &Saved,
+    identity: &Identity,
+    out: impl Write,
+) -> io::Result<()> {
     let mut out = Summing {
         out: io::BufWriter::new(out),
+        left: bytes_max.saturating_sub(SUM as u64),
         sum: digest::Context::new(&digest::SHA256),
     };
     let (header, blobs) = Header::of(saved, identity);
@@ -64,7 +75,7 @@ pub(crate) fn encode(saved: &Saved, identity: &Identity, out: impl Write) -> io:
     for blob in blobs {
         out.write_all(&blob)?;
     }
-    let Summing { mut out, sum } = out;
+    let Summing { mut out, sum, .. } = out;
     out.write_all(sum.finish().as_ref())?;
     out.flush()
 }
@@ -140,15 +151,27 @@ impl Blobs {
     }
 }
 
-/// Writes through, and sums up what it writes.
+/// Writes through, and sums up what it writes, as long as there is room.
 struct Summing<W> {
     out: W,
+    /// Bytes that may still come.
+    left: u64,
     sum: digest::Context,
 }
 
 impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "it would be longer than the {} MiB that are read again; lower labels.max_series",
+                    BYTES_MAX >> 20
+                ),
+            ));
+        }
         let written = self.out.write(bytes)?;
+        self.left -= written as u64;
         self.sum.update(&bytes[..written]);
         Ok(written)
     }

@@ -1,5 +1,6 @@
 //! What is written is read again as it was, and nothing else is believed.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -198,7 +199,7 @@ fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
     let place = Place::new(&inner, "contoso.dialout", identity());
     assert!(place.read(family, &[]).unwrap().is_none());
     for users in [vec![1; 1_000], vec![2]] {
-        place.write(&saved(&users)).unwrap();
+        write(&place, &saved(&users)).unwrap();
         let read = place.read(family, &[]).unwrap().unwrap();
         assert_eq!(shown(&read), shown(&saved(&users)));
     }
@@ -239,13 +240,149 @@ fn what_is_not_believed_is_put_out_of_the_way() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_leaves_the_old_one() {
+fn what_was_set_aside_under_other_names_goes_with_them() {
     let folder = TempDir::new().unwrap();
     let place = Place::new(folder.path(), "a", identity());
-    place.write(&saved(&[1])).unwrap();
-    // Where the new one would be written is a folder, which not even root can open for writing.
-    fs::create_dir(folder.path().join("a.state.new")).unwrap();
-    let error = place.write(&saved(&[2])).unwrap_err();
+    let (path, aside) = ("a.state", "a.state.rejected");
+    fs::write(folder.path().join(path), "torn").unwrap();
+    place.read(family, &[]).unwrap_err();
+    assert_eq!(names(folder.path()), [aside]);
+    write(&place, &saved(&[1])).unwrap();
+    assert_eq!(names(folder.path()), [path, aside]);
+    let other = Identity {
+        naming: "Nobody".to_owned(),
+        ..identity()
+    };
+    let error = Place::new(folder.path(), "a", other)
+        .read(family, &[])
+        .unwrap_err();
+    assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
+    assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[test]
+fn what_stands_beside_is_neither_followed_nor_reused() {
+    let folder = TempDir::new().unwrap();
+    let elsewhere = TempDir::new().unwrap();
+    let victim = elsewhere.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    std::os::unix::fs::symlink(&victim, folder.path().join("a.state.new")).unwrap();
+    let place = Place::new(folder.path(), "a", identity());
+    write(&place, &saved(&[1])).unwrap();
+    assert_eq!(fs::read(&victim).unwrap(), b"untouched");
+    let written = folder.path().join("a.state");
+    let metadata = fs::symlink_metadata(&written).unwrap();
+    assert!(metadata.is_file());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_not_kept() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::new(folder.path(), "a", identity());
+    write(&place, &saved(&[1])).unwrap();
+    let mut beside = Vec::new();
+    let kept = place.write(&saved(&[2]), || {
+        beside = names(folder.path());
+        None::<()>
+    });
+    assert!(!kept.unwrap());
+    // It was all there, under a name that nobody else takes.
+    assert_eq!(beside.len(), 2, "{beside:?}");
+    assert_eq!(names(folder.path()), ["a.state"]);
+    let read = place.read(family, &[]).unwrap().unwrap();
+    assert_eq!(shown(&read), shown(&saved(&[1])));
+}
+
+#[test]
+fn two_writers_at_once_leave_a_whole_file() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::new(folder.path(), "a", identity());
+    let outer = place.write(&saved(&[1; 1_000]), || {
+        write(&place, &saved(&[2])).unwrap();
+        Some(())
+    });
+    assert!(outer.unwrap());
+    assert_eq!(names(folder.path()), ["a.state"]);
+    let read = place.read(family, &[]).unwrap().unwrap();
+    assert_eq!(shown(&read), shown(&saved(&[1; 1_000])));
+}
+
+#[test]
+fn no_more_is_written_than_is_read() {
+    let saved = saved(&[1, 2, 3]);
+    let whole = bytes(&saved);
+    let length = whole.len() as u64;
+    let within = |bytes_max| {
+        let mut out = Vec::new();
+        format::encode_within(bytes_max, &saved, &identity(), &mut out).map(|()| out)
+    };
+    assert_eq!(within(length).unwrap(), whole);
+    for less in [length - 1, length / 2, 10, 0] {
+        let error = within(less).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{less}");
+        let said =
+            "it would be longer than the 256 MiB that are read again; lower labels.max_series";
+        assert_eq!(error.to_string(), said);
+    }
+}
+
+#[test]
+fn what_is_removed_by_table() {
+    let all = [
+        "a.b.dialout.state",
+        "a.b.dialout.state.0123.new",
+        "a.b.sms.state.new",
+        "a.b.sms.state.rejected",
+        "a.b.state.old",
+        "a.c.dialout.state",
+        "a.c.dialout.state.0123.new",
+        "b.dialout.state",
+        "notes.txt",
+    ];
+    let check = |removing: &dyn Fn(&Path), gone: &[usize]| {
+        let folder = TempDir::new().unwrap();
+        removing(&folder.path().join("missing"));
+        for name in all {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        removing(folder.path());
+        let stays = (0..all.len()).filter(|index| !gone.contains(index));
+        let stays: Vec<_> = stays.map(|index| all[index]).collect();
+        assert_eq!(names(folder.path()), stays);
+    };
+    check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
+    check(&|folder| forget(folder, "a").unwrap(), &[]);
+    let both: BTreeSet<_> = ["a.b", "x"].into();
+    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
+}
+
+fn write(place: &Place, saved: &Saved) -> Result<bool, StorageError> {
+    place.write(saved, || Some(()))
+}
+
+/// What is in a folder, in order.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_that_cannot_be_written_leaves_the_old_one() {
+    let folder = TempDir::new().unwrap();
+    // A name that is just short enough, and beside which there is no room for a longer one.
+    let name = "a".repeat(240);
+    let place = Place::new(folder.path(), &name, identity());
+    fs::write(
+        folder.path().join(format!("{name}.state")),
+        bytes(&saved(&[1])),
+    )
+    .unwrap();
+    let error = write(&place, &saved(&[2])).unwrap_err();
     assert!(error.to_string().starts_with("cannot write "), "{error}");
     let read = place.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1])));

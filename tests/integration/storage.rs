@@ -173,6 +173,40 @@ async fn files_are_their_owners_and_name_people_as_labels_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
+    let folder = TempDir::new().unwrap();
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    let config = Arc::new(Mutex::new(keeping(&simulator, folder.path())));
+    let load = Arc::clone(&config);
+    let load = Box::new(move || Ok(load.lock().unwrap().clone()));
+    let mut exporter = Exporter::start_with(load, &time, true);
+    written(&mut exporter, 1).await;
+    let [name] = files(folder.path()).try_into().unwrap();
+    for beside in ["rejected", "new", "0123456789abcdef.new"] {
+        fs::write(folder.path().join(format!("{name}.{beside}")), "ann").unwrap();
+    }
+    // Of someone else, whose name begins alike.
+    let other = name.replacen('.', "-2.", 1);
+    fs::write(folder.path().join(&other), "not ours").unwrap();
+    // Graph does not answer, so nothing comes in their place.
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    config.lock().unwrap().labels.user = UserLabel::None;
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(files(folder.path()), [other.as_str()]);
+    // Nor do they where nothing is to be kept any more.
+    simulator.clear_faults();
+    written(&mut exporter, 2).await;
+    assert_eq!(files(folder.path()).len(), 2);
+    config.lock().unwrap().storage = None;
+    config.lock().unwrap().labels.user = UserLabel::Id;
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(files(folder.path()), [other]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_torn_file_is_set_aside_and_the_report_fetched_anew() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;

@@ -281,6 +281,38 @@ async fn who_has_just_connected_may_ask_while_others_wait() {
     assert_eq!(new.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
+/// Who asks for a reload is answered as late as one likes, so has a claim to its place.
+#[tokio::test(start_paused = true)]
+async fn whether_all_places_are_taken_is_told() {
+    let (wishes, mut taken) = mpsc::channel::<Reload>(1);
+    let mut site = site();
+    site.limits.connections = 1;
+    site.reload = Some(wishes);
+    let listen = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
+    let bound = Bound::bind(&listen).unwrap();
+    let (address, crowd) = (bound.addresses()[0], bound.crowd());
+    let begun = tokio::time::Instant::now();
+    let serving = tokio::spawn(bound.serve(site, std::future::pending()));
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    assert!(!crowd.is_seen_since(begun));
+    busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let wish = taken.recv().await.unwrap();
+    // Again and again, so that it tells that the server lives.
+    for _ in 0..3 {
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(crowd.is_seen_since(begun));
+    }
+    drop(busy);
+    drop(wish);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let answer = ask_on(stream, "GET", "/-/healthy", "").await;
+    assert_eq!(answer.status, 200);
+    serving.abort();
+}
+
 #[tokio::test]
 async fn every_interface_is_listened_on() {
     let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
