@@ -82,6 +82,8 @@ pub struct Options {
     pub token_lifetime: u32,
     /// Faults that come without being asked for.
     pub spontaneous: Option<Spontaneous>,
+    /// How many requests [`Simulator::requests`] remembers.
+    pub requests_kept: usize,
     /// The time of day: of token lifetimes, of `Date`, and after which nothing has happened yet.
     pub now: Arc<Now>,
 }
@@ -208,7 +210,7 @@ impl Simulator {
         tenant.logs.clone()
     }
 
-    /// The newest 10,000 requests, oldest first.
+    /// The newest requests, as many as are kept, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.journal.requests()
@@ -254,6 +256,7 @@ impl Options {
             page_size: 1_000,
             token_lifetime: 3_599,
             spontaneous: None,
+            requests_kept: journal::KEPT,
             now: Arc::new(now),
         }
     }
@@ -300,7 +303,7 @@ impl Shared {
             ),
             faults: Mutex::default(),
             spontaneous: options.spontaneous,
-            journal: Journal::new(),
+            journal: Journal::new(options.requests_kept),
             spent: Mutex::default(),
         }
     }

@@ -58,6 +58,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub(super) struct Journal {
     newest: Mutex<VecDeque<(u64, Request)>>,
+    kept: usize,
     counts: watch::Sender<Counts>,
 }
 
@@ -88,9 +89,11 @@ impl Request {
 }
 
 impl Journal {
-    pub(super) fn new() -> Self {
+    /// Holds the newest `kept`, or one.
+    pub(super) fn new(kept: usize) -> Self {
         Self {
             newest: Mutex::default(),
+            kept,
             counts: watch::Sender::new(Counts::default()),
         }
     }
@@ -99,7 +102,7 @@ impl Journal {
     pub(super) fn received(&self, kind: Kind, request: Request) -> (u64, u64) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *self.counts.borrow();
-        if newest.len() == KEPT {
+        if newest.len() >= self.kept {
             newest.pop_front();
         }
         newest.push_back((before.received, request));
@@ -139,4 +142,4 @@ impl Journal {
 }
 
 /// Enough for any test; and a demo may run for months.
-const KEPT: usize = 10_000;
+pub(super) const KEPT: usize = 10_000;
