@@ -64,7 +64,7 @@ impl Poller {
         let memory = Arc::clone(memory);
         // To wait for a disk must not hold up a scrape on the same thread.
         let written = tokio::task::spawn_blocking(move || {
-            let last_success = Some(saved.last_success);
+            let last_success = saved.last_success;
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more. What
             // has retired the memory waits for the lock, and so sees what was kept before.
             place.write(&saved, || {
