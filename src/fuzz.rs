@@ -5,7 +5,7 @@
 //! `tests/fuzz` call it, and so do ordinary tests for a bounded time.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -120,6 +120,13 @@ pub fn state(bytes: &[u8]) -> bool {
     for samples in &saved.current {
         samples.write(Format::OpenMetrics, &mut Vec::new());
     }
+    let naming = Naming::Upn;
+    let view = view(&naming);
+    let totals = saved.ledgers.clone().of(view.period, &[]).totals();
+    each_line(&log::render::<PstnCalls>(
+        Arc::unwrap_or_clone(totals),
+        &view,
+    ));
     true
 }
 
@@ -131,8 +138,10 @@ fn summed(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 fn family(name: &str) -> Option<&'static Family> {
-    let families = ReportKind::Dialout.families().into_iter();
+    let families = [ReportKind::Dialout, ReportKind::PstnCalls].map(ReportKind::families);
     families
+        .into_iter()
+        .flatten()
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
 }

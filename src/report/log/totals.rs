@@ -158,13 +158,15 @@ impl Totals {
     /// What to keep.
     pub(crate) fn save(&self) -> SavedTotals {
         let words = (0..).take(self.words.count());
+        let values = |(labels, values): (&Labels, &Values)| {
+            (*labels, values.money.map(Sum::parts), values.counts)
+        };
+        let mut series: Vec<_> = self.series.iter().map(values).collect();
+        // The same totals are the same file.
+        series.sort_unstable_by_key(|&(labels, ..)| labels);
         SavedTotals {
             words: words.map(|word| self.words.text(word).to_owned()).collect(),
-            series: self
-                .series
-                .iter()
-                .map(|(labels, values)| (*labels, values.money.map(Sum::parts), values.counts))
-                .collect(),
+            series,
             spent: self.spent.iter().map(|sum| sum.parts()).collect(),
             rows: self.rows,
             overlapping: self.overlapping,
