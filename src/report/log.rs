@@ -2,7 +2,7 @@
 //!
 //! A month of them may be a million rows, so they are asked for day by day and folded into totals as the pages arrive:
 //! what is kept grows with the label sets, not with the rows. A day that has ended long enough ago does not change any
-//! more; its totals go into a [`Ledger`], and it is not asked for again. So a poll costs the pages of the last days.
+//! more; its totals go into the ledger of the period, and it is not asked for again. So a poll costs the pages of the last days.
 //!
 //! Where a row's time is what it is asked for by, it belongs to the day that it lies in, whatever the function thinks of the
 //! ends of a window: one that includes both sends a call at midnight twice, and it is counted in the day that it begins.
