@@ -84,10 +84,10 @@ impl Refusal {
 
     pub(crate) fn reason(&self) -> FailureReason {
         match (self.known(), self.status) {
+            (Some(Known { retry: true, .. }) | None, 429) => FailureReason::Throttled,
             (Some(Known { retry: true, .. }), _) | (None, 300..=399 | 500..) => {
                 FailureReason::Status
             }
-            (None, 429) => FailureReason::Throttled,
             _ => FailureReason::Auth,
         }
     }

@@ -5,7 +5,6 @@
 //! Go would take the certificate authorities of the whole world. Client certificates are verified by webpki, which wants
 //! X.509 v3 and does not take a certificate of an authority as a client's.
 
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::web_config::Secret;
+use super::web_config::{Secret, bounded};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -414,8 +413,8 @@ fn pem(
         (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
         (None, Some(file)) => {
             let path = directory.join(file);
-            match fs::read(&path) {
-                Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+            match bounded(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
                 Err(source) => Err(TlsError::Read {
                     option,
                     path,

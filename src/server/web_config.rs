@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -240,16 +240,31 @@ impl fmt::Debug for Watched {
     }
 }
 
+/// The content of a file that is no longer than any web configuration or certificate.
+pub(super) fn bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    fs::File::open(path)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "longer than 1 MiB",
+        ));
+    }
+    Ok(bytes)
+}
+
 impl Settings {
     fn read(path: &Path) -> Result<Self, WebConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| WebConfigError::Read {
+        let failed = |source| WebConfigError::Read {
             path: path.to_owned(),
             source,
-        })?;
-        Self::parse(
-            &Zeroizing::new(text),
-            path.parent().unwrap_or(Path::new("")),
-        )
+        };
+        let bytes = bounded(path).map_err(failed)?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+        Self::parse(text, path.parent().unwrap_or(Path::new("")))
     }
 
     /// `directory`: what relative paths are relative to.
@@ -418,3 +433,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Beyond this a rate limit is a slip of the pen, and sums of times could overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// Bytes of the file, and of each that it names: more than any has, and not all that a device gives.
+const FILE_BYTES_MAX: u64 = 1 << 20;
