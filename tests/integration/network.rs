@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::certificates::tls_acceptor;
 use crate::exporter::{
     CLIENT, Folder, LONG, SECRET, TENANT, check, config, output, people, program, said,
 };
@@ -96,16 +97,6 @@ impl Cloud {
 
 /// A certificate for every host of Microsoft's, by a CA whose certificate is in `ca.pem`.
 fn acceptor(folder: &Folder, kind: Certificate) -> TlsAcceptor {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let name = folder.path("ca.pem").display().to_string();
-    authority
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
-    folder.write("ca.pem", pem);
     let hosts = match kind {
         Certificate::OfAnotherHost => vec!["elsewhere.example".to_owned()],
         _ => CLOUDS
@@ -115,22 +106,14 @@ fn acceptor(folder: &Folder, kind: Certificate) -> TlsAcceptor {
             .chain(["localhost".to_owned()])
             .collect(),
     };
-    let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(hosts).unwrap();
     if kind == Certificate::Expired {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     }
-    let certificate = params
-        .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
-        .unwrap();
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            key.serialize_der().try_into().unwrap(),
-        )
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    let name = folder.path("ca.pem").display().to_string();
+    let (acceptor, pem) = tls_acceptor(&name, &params);
+    folder.write("ca.pem", pem);
+    acceptor
 }
 
 /// A CONNECT proxy by which every host is the one on `port`; it wants a password.

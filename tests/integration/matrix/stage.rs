@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::table::{Broken, Lasts, Row, What};
+use crate::certificates::tls_acceptor;
 use crate::daemon::row;
 use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time, request};
 
@@ -233,7 +234,6 @@ async fn pass(
 impl Certificates {
     /// Makes them, and writes the CA of the trusted one to the file.
     pub(super) fn new(ca_file: &Path) -> Self {
-        drop(rustls::crypto::ring::default_provider().install_default());
         let (trusted, authority) = acceptor("known");
         fs::write(ca_file, authority).unwrap();
         let (stranger, _) = acceptor("unknown");
@@ -241,28 +241,10 @@ impl Certificates {
     }
 }
 
-/// A certificate for `localhost`, and that of its CA in PEM.
+/// With a certificate for `localhost`, and that of its CA in PEM.
 fn acceptor(authority_name: &str) -> (TlsAcceptor, String) {
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    authority
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, authority_name);
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &rcgen::Issuer::new(authority, authority_key))
-        .unwrap();
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            key.serialize_der().try_into().unwrap(),
-        )
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), pem)
+    let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    tls_acceptor(authority_name, &params)
 }
 
 /// Five calls of a minute each, just after the day has begun.
