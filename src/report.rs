@@ -306,7 +306,7 @@ pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
 ) -> Result<(), CollectError> {
-    let mut rows = Rows::of(page);
+    let rows = Rows::of(page);
     Ok(page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row)))?)
 }
 
@@ -336,7 +336,7 @@ impl Rows {
         Self { request_id }
     }
 
-    fn told(&mut self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
+    fn told(&self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
         added.map_err(|source| CollectError::Row {
             number,
             request_id: self.request_id.clone(),
@@ -421,6 +421,19 @@ pub fn count(field: &'static str, literal: Option<&RawValue>) -> Result<i64, Row
             field,
             literal: excerpt(literal),
         })
+}
+
+/// The names that a row has of a person: id, user principal name, display name; each may be empty.
+fn person<'a>(
+    user_id: Option<&'a Text<'_>>,
+    user_principal_name: Option<&'a Text<'_>>,
+    user_display_name: Option<&'a Text<'_>>,
+) -> Result<[&'a str; 3], RowError> {
+    Ok([
+        text("userId", user_id)?,
+        text("userPrincipalName", user_principal_name)?,
+        text("userDisplayName", user_display_name)?,
+    ])
 }
 
 /// Text that may be missing; null and missing read as empty.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::labels::{Users, View};
 use super::people::{People, Person};
 use super::words::Words;
-use super::{Rendered, Report, ReportKind, RowError, Text, amount, budget, count, text};
+use super::{Rendered, Report, ReportKind, RowError, Text, amount, budget, count, person, text};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -143,11 +143,12 @@ impl Totals {
         let charge = amount("totalCallCharge", row.total_call_charge)?;
         let calls = count("totalCalls", row.total_calls)?;
         let seconds = count("totalCallSeconds", row.total_call_seconds)?;
-        let person = self.people.intern(
-            text("userId", row.user_id.as_ref())?,
-            text("userPrincipalName", row.user_principal_name.as_ref())?,
-            text("userDisplayName", row.user_display_name.as_ref())?,
-        );
+        let [id, principal_name, display_name] = person(
+            row.user_id.as_ref(),
+            row.user_principal_name.as_ref(),
+            row.user_display_name.as_ref(),
+        )?;
+        let person = self.people.intern(id, principal_name, display_name);
         let location = self
             .locations
             .intern(text("usageLocation", row.usage_location.as_ref())?);

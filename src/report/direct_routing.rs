@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::labels::UNKNOWN;
 use super::log::{Column, Figure, Log, Record};
 use super::words::{code, label};
-use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, text};
+use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, person, text};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -100,11 +100,11 @@ impl Log for DirectRouting {
             // A call that nobody took has no start, and by which of its times the log is asked for is not documented. But
             // a window does not contain its end, so no call is in two of them.
             time: None,
-            person: [
-                text("userId", row.user_id.as_ref())?,
-                text("userPrincipalName", row.user_principal_name.as_ref())?,
-                text("userDisplayName", row.user_display_name.as_ref())?,
-            ],
+            person: person(
+                row.user_id.as_ref(),
+                row.user_principal_name.as_ref(),
+                row.user_display_name.as_ref(),
+            )?,
             labels: [
                 label(text("callType", row.call_type.as_ref())?).into(),
                 sip_code_class(row.final_sip_code)?.into(),

@@ -117,39 +117,47 @@ impl Naming {
         principal_name: &'p str,
         display_name: &'p str,
     ) -> Cow<'p, str> {
-        let principal_or_id = first_of(principal_name, id);
-        let label = match self {
-            Self::Upn => principal_or_id,
+        match (self, self.name(id, principal_name, display_name)) {
+            (Self::Nobody, _) => Cow::Borrowed(""),
+            (_, "") => Cow::Borrowed(UNKNOWN),
+            (Self::Pseudonym(pseudonyms), name) => Cow::Owned(pseudonyms.of(name)),
+            (_, name) => Cow::Borrowed(name),
+        }
+    }
+
+    /// Which of a person's names the label is made from; empty where there is none, or people are not named.
+    fn name<'p>(&self, id: &'p str, principal_name: &'p str, display_name: &'p str) -> &'p str {
+        match self {
+            Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
             Self::Id => id,
             Self::DisplayName => first_of(display_name, id),
-            Self::Pseudonym(_) if principal_or_id.is_empty() => "",
-            Self::Pseudonym(pseudonyms) => return Cow::Owned(pseudonyms.of(principal_or_id)),
-            Self::Nobody => return Cow::Borrowed(""),
-        };
-        Cow::Borrowed(first_of(label, UNKNOWN))
+            Self::Nobody => "",
+        }
     }
 }
 
 impl Users {
     /// Names everyone as configured, and lets go of all other names.
     pub(crate) fn new(people: &People, naming: &Naming) -> Self {
+        let name = |person| {
+            naming.name(
+                people.id(person),
+                people.principal_name(person),
+                people.display_name(person),
+            )
+        };
         let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match naming {
             Naming::Pseudonym(pseudonyms) => (0..people.count())
-                .map(|person| pseudonyms.digits(principal_or_id(people, person)))
+                .map(|person| pseudonyms.digits(name(person)))
                 .collect(),
             _ => Vec::new(),
         };
-        let label = |person: Person| {
-            let label = match naming {
-                Naming::Upn => principal_or_id(people, person),
-                Naming::Id => people.id(person),
-                Naming::DisplayName => first_of(people.display_name(person), people.id(person)),
-                Naming::Pseudonym(_) if principal_or_id(people, person).is_empty() => "",
-                Naming::Pseudonym(_) => std::str::from_utf8(&pseudonyms[person as usize])
-                    .expect("hexadecimal digits are ASCII"),
-                Naming::Nobody => return "",
-            };
-            first_of(label, UNKNOWN)
+        let label = |person: Person| match (naming, name(person)) {
+            (Naming::Nobody, _) => "",
+            (_, "") => UNKNOWN,
+            (Naming::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])
+                .expect("hexadecimal digits are ASCII"),
+            (_, name) => name,
         };
         let mut users = Self {
             of: vec![0; people.count() as usize],
@@ -274,10 +282,6 @@ fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<I
         }
     }
     order.into_iter().map(|(_, person)| person)
-}
-
-fn principal_or_id(people: &People, person: Person) -> &str {
-    first_of(people.principal_name(person), people.id(person))
 }
 
 fn first_of<'a>(name: &'a str, otherwise: &'a str) -> &'a str {

@@ -182,7 +182,7 @@ impl<'a> Fold<'a> {
 
     /// Counts the rows of one page.
     pub(crate) fn add_page<L: Log>(&mut self, page: &mut Page<'_, '_>) -> Result<(), CollectError> {
-        let mut rows = Rows::of(page);
+        let rows = Rows::of(page);
         Ok(page.decode(|number, row: L::Row<'_>| {
             let record = L::record(&row);
             rows.told(number, record.and_then(|record| self.add(&record)))

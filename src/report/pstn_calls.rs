@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::log::{Column, Figure, Log, Record, time};
 use super::words::{code, label};
-use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, money, text};
+use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, money, person, text};
 use crate::exposition::Family;
 use crate::graph::Version;
 
@@ -127,11 +127,11 @@ impl Log for PstnCalls {
         Ok(Record {
             id: text("id", row.id.as_ref())?,
             time: time("startDateTime", row.start_date_time.as_ref())?,
-            person: [
-                text("userId", row.user_id.as_ref())?,
-                text("userPrincipalName", row.user_principal_name.as_ref())?,
-                text("userDisplayName", row.user_display_name.as_ref())?,
-            ],
+            person: person(
+                row.user_id.as_ref(),
+                row.user_principal_name.as_ref(),
+                row.user_display_name.as_ref(),
+            )?,
             labels: [
                 label(text("callType", row.call_type.as_ref())?).into(),
                 code(currency),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::log::{Column, Figure, Log, Record, time};
 use super::words::{code, label};
-use super::{ReportKind, RowError, Text, count, money, text};
+use super::{ReportKind, RowError, Text, count, money, person, text};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -104,11 +104,11 @@ impl Log for Sms {
             // smsId is not unique, and no other property could take its place.
             id: text("id", row.id.as_ref())?,
             time: time("sentDateTime", row.sent_date_time.as_ref())?,
-            person: [
-                text("userId", row.user_id.as_ref())?,
-                text("userPrincipalName", row.user_principal_name.as_ref())?,
-                text("userDisplayName", row.user_display_name.as_ref())?,
-            ],
+            person: person(
+                row.user_id.as_ref(),
+                row.user_principal_name.as_ref(),
+                row.user_display_name.as_ref(),
+            )?,
             labels: [
                 code(currency),
                 label(text(
