@@ -50,16 +50,19 @@ impl Poller {
         memory
     }
 
-    /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and nothing else changes.
+    /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
+    /// nothing else changes.
     pub(super) async fn keep(&self, memory: &SharedMemory) {
-        let (report, saved) = {
-            let mut memory = lock(memory);
-            let wanted = std::mem::take(&mut memory.unsaved) && !memory.retired;
-            let budgets = fingerprint(&self.plan.budgets_of(memory.report));
-            (memory.report, wanted.then(|| memory.saved(budgets)))
-        };
-        let (Some(place), Some(saved)) = (self.plan.place(report), saved) else {
+        let report = Memory::report(memory);
+        let Some(place) = self.plan.place(report) else {
             return;
+        };
+        let saved = {
+            let mut memory = lock(memory);
+            if !std::mem::take(&mut memory.unsaved) || memory.retired {
+                return;
+            }
+            memory.saved(fingerprint(&self.plan.budgets_of(report)))
         };
         let memory = Arc::clone(memory);
         // To wait for a disk must not hold up a scrape on the same thread.
