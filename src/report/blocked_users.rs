@@ -13,9 +13,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::labels::{UNKNOWN, View};
-use super::log::time;
+use super::row::{RowError, Text, text, time};
 use super::words::{Words, label};
-use super::{Count, Rendered, Report, ReportKind, RowError, Text, text};
+use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::graph::Version;
 use crate::money::Sum;

@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 
 use super::labels::{Users, View};
 use super::people::{People, Person};
+use super::row::{RowError, Text, amount, count, person, text};
 use super::words::Words;
-use super::{Rendered, Report, ReportKind, RowError, Text, amount, budget, count, person, text};
+use super::{Rendered, Report, ReportKind, budget};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;

@@ -11,8 +11,9 @@ use serde_json::value::RawValue;
 
 use super::labels::UNKNOWN;
 use super::log::{Column, Figure, Log, Record};
+use super::row::{RowError, Text, count, person, text};
 use super::words::{code, label};
-use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, person, text};
+use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;

@@ -18,14 +18,15 @@ mod totals;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::labels::Naming;
 use super::people::People;
-use super::{CollectError, ReportKind, RowError, Rows, Text, text};
+use super::row::RowError;
+use super::{CollectError, ReportKind, Rows};
 use crate::exposition::Family;
 use crate::graph::pages::Page;
 use crate::graph::tally::Tally;
@@ -260,25 +261,6 @@ impl Places {
 /// known of it has arrived.
 fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.to() + LATENESS
-}
-
-/// The time of a row; none where it is missing or, as the service writes what is not set, in the year 1.
-///
-/// # Errors
-/// Where it is not a time with an offset.
-pub(crate) fn time(
-    field: &'static str,
-    literal: Option<&Text<'_>>,
-) -> Result<Option<DateTime<Utc>>, RowError> {
-    let literal = text(field, literal)?;
-    if literal.is_empty() {
-        return Ok(None);
-    }
-    match DateTime::parse_from_rfc3339(literal) {
-        Ok(time) if time.year() <= 1 => Ok(None),
-        Ok(time) => Ok(Some(time.to_utc())),
-        Err(_) => Err(RowError::NotATime { field }),
-    }
 }
 
 /// Width of a window of a log.

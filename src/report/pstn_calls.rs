@@ -11,9 +11,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::log::{Column, Figure, Log, Record, time};
+use super::log::{Column, Figure, Log, Record};
+use super::row::{RowError, Text, count, money, person, text, time};
 use super::words::{code, label};
-use super::{ReportKind, RowError, SECONDS_COUNT, Text, count, money, person, text};
+use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 

@@ -8,9 +8,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::log::{Column, Figure, Log, Record, time};
+use super::ReportKind;
+use super::log::{Column, Figure, Log, Record};
+use super::row::{RowError, Text, count, money, person, text, time};
 use super::words::{code, label};
-use super::{ReportKind, RowError, Text, count, money, person, text};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;

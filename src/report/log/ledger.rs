@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::totals::SavedTotals;
 use super::{DAY, Day, Totals};
 use crate::period::{BillingPeriod, Window};
-use crate::report::RowError;
 use crate::report::budget::{Budget, fingerprint};
+use crate::report::row::RowError;
 
 /// The settled days of one billing period, as one sum.
 #[derive(Clone, Debug)]

@@ -344,33 +344,6 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
 }
 
 #[test]
-fn times_by_table() {
-    let check = |literal: &str, expected: Result<Option<&str>, ()>| {
-        let literal: Text<'_> = serde_json::from_str(literal).expect("a text");
-        let time = time("startDateTime", Some(&literal));
-        assert_eq!(
-            time.map_err(drop),
-            expected.map(|time| time.map(at)),
-            "{}",
-            literal.0
-        );
-    };
-    check(
-        r#""2019-11-01T00:00:08.2589935Z""#,
-        Ok(Some("2019-11-01T00:00:08.258993500Z")),
-    );
-    check(
-        r#""2019-11-01T02:00:08+02:00""#,
-        Ok(Some("2019-11-01T00:00:08Z")),
-    );
-    check(r#""0001-01-01T00:00:00Z""#, Ok(None));
-    check(r#""""#, Ok(None));
-    check(r#""2019-11-01""#, Err(()));
-    check(r#""2019-11-01T00:00:08""#, Err(()));
-    check(r#""yesterday""#, Err(()));
-}
-
-#[test]
 fn a_ledger_of_other_budgets_is_begun_anew() {
     let now = at("2026-11-21T00:00:00Z");
     let mut ledgers = Ledgers::default();

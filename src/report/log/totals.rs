@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
 use crate::money::Sum;
-use crate::report::RowError;
+use crate::report::row::RowError;
 use crate::report::words::Words;
 
 /// What rows add up to, whatever their order and however they are divided into windows.
