@@ -267,7 +267,7 @@ impl Publisher {
             })
             .await
             .expect("publishing does not panic");
-            tokio::time::sleep((begun.elapsed() * 19).min(PAUSE_MAX)).await;
+            tokio::time::sleep(pause_after(begun.elapsed())).await;
         }
     }
 
@@ -333,6 +333,11 @@ impl Publisher {
         // A panic elsewhere cannot leave a slot half written: each is replaced field by field by whole values.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long to rest after a publication that took `spent`, so that it is a twentieth of the time at the most.
+fn pause_after(spent: Duration) -> Duration {
+    (spent * 19).min(PAUSE_MAX)
 }
 
 /// How old the metrics of the process may be. A scrape must not read `/proc`, so someone else does, now and then.

@@ -129,6 +129,113 @@ fn every_body_says_the_same_whatever_its_size() {
 }
 
 #[test]
+fn text_is_kept_up_to_eight_mebibytes_of_all_tenants() {
+    let publisher = publisher();
+    let mebibyte = 1 << 20;
+    let kept = || {
+        publisher.publish();
+        let slots = publisher.lock();
+        let samples = slots.values().flat_map(|slot| &slot.report);
+        samples
+            .map(|samples| samples.block.kept_text())
+            .sum::<u64>()
+    };
+    for tenant in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        publisher.update(key(tenant), line(mebibyte), Vec::new(), None);
+    }
+    assert_eq!(kept(), 8 * mebibyte as u64);
+    // The shortest that is compressed while it is written.
+    publisher.update(key("i"), line(16 << 10), Vec::new(), None);
+    assert_eq!(kept(), 0);
+    let text = read(
+        &publisher.subscribe().latest(),
+        Format::Text,
+        Encoding::Identity,
+        &[],
+    );
+    assert!(text.len() > 8 * mebibyte);
+}
+
+#[test]
+fn a_family_without_samples_is_not_named_and_the_size_is_told() {
+    let publisher = publisher();
+    let empty = Sheet::new(&[&CHARGE]).finish().collect();
+    publisher.update(key("a"), empty, Vec::new(), None);
+    publisher.update(key("b"), line(100), Vec::new(), None);
+    publisher.update(key("c"), line(23_000), Vec::new(), None);
+    publisher.publish();
+    let text = read(
+        &publisher.subscribe().latest(),
+        Format::Text,
+        Encoding::Identity,
+        &[],
+    );
+    assert!(!text.contains(CHARGE.name), "{text}");
+    for sample in [
+        "teams_pstn_exposition_size_bytes 23100\n",
+        "teams_pstn_exposition_series 2\n",
+    ] {
+        assert!(text.contains(sample), "{sample}");
+    }
+}
+
+#[test]
+fn a_snapshot_for_benchmarks_has_its_samples() {
+    let snapshot = Snapshot::of(&numbers("alpha", 3));
+    for encoding in [Encoding::Identity, Encoding::Gzip] {
+        let text = read(&snapshot, Format::Text, encoding, &[]);
+        assert_eq!(text.matches("teams_pstn_dialout_calls{").count(), 3);
+        assert!(!text.contains("process_"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_published_at_once_and_the_process_every_second() {
+    let publisher = Arc::new(publisher());
+    let mut subscriber = publisher.subscribe();
+    let running = tokio::spawn(Arc::clone(&publisher).run());
+    let begun = Instant::now();
+
+    publisher.update(key("alpha"), numbers("alpha", 1), Vec::new(), None);
+    assert!(subscriber.changed().await);
+    let reports = Arc::clone(&subscriber.latest().reports);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let text = read(&subscriber.latest(), Format::Text, Encoding::Identity, &[]);
+    assert!(text.contains("tenant=\"alpha\""));
+
+    assert!(subscriber.changed().await);
+    assert_eq!(begun.elapsed(), REFRESH);
+    assert!(Arc::ptr_eq(&reports, &subscriber.latest().reports));
+
+    publisher.touch();
+    assert!(subscriber.changed().await);
+    publisher.retain(|_| false);
+    assert!(subscriber.changed().await);
+    assert_eq!(begun.elapsed(), REFRESH);
+    let text = read(&subscriber.latest(), Format::Text, Encoding::Identity, &[]);
+    assert!(!text.contains("alpha"));
+
+    running.abort();
+    assert!(running.await.is_err_and(|error| error.is_cancelled()));
+    drop(publisher);
+    assert!(!subscriber.changed().await);
+}
+
+#[test]
+fn the_pause_is_nineteen_times_what_was_spent() {
+    for (spent, pause) in [
+        (0, 0),
+        (10, 190),
+        (500, 9_500),
+        (527, 10_000),
+        (u64::MAX / 1_000, 10_000),
+    ] {
+        let pause = Duration::from_millis(pause);
+        assert_eq!(pause_after(Duration::from_millis(spent)), pause, "{spent}");
+    }
+}
+
+#[test]
 fn the_own_metrics_are_there_before_any_report() {
     let snapshot = publisher().subscribe().latest();
     let text = read(&snapshot, Format::Text, Encoding::Identity, &[]);
@@ -170,7 +277,6 @@ fn readiness_by_table() {
         };
         State {
             summary: Some(Arc::new(summary)),
-            expired: false,
             ..tried(tenant)
         }
     };
@@ -196,6 +302,15 @@ fn readiness_by_table() {
     );
     check(&[failed("a"), complete("b")], Ok(()));
     check(&[complete("a")], Ok(()));
+    let expired = |tenant: &str| State {
+        expired: true,
+        ..failed(tenant)
+    };
+    check(
+        &[failed("a"), expired("b")],
+        Err("no report is young enough to be served; dialout of b is older than poll.max_age"),
+    );
+    check(&[expired("a"), complete("b")], Ok(()));
 }
 
 fn publisher() -> Publisher {
@@ -233,6 +348,19 @@ fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
         });
     }
     sheet.finish().collect()
+}
+
+/// A family whose one sample is a line of so many bytes.
+fn line(length: usize) -> Vec<Samples> {
+    let samples = |pad: usize| -> Vec<Samples> {
+        let mut sheet = Sheet::new(&[&CALLS]);
+        let mut labels = Vec::new();
+        write_label("user", &"x".repeat(pad), &mut labels);
+        sheet.row(&labels, |_, out| out.push(b'1'));
+        sheet.finish().collect()
+    };
+    let bare = usize::try_from(samples(0)[0].block.length()).unwrap();
+    samples(length - bare)
 }
 
 fn health(tenant: &str) -> Vec<Samples> {
