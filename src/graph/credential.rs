@@ -253,6 +253,7 @@ mod tests {
     fn secrets_are_read_by_table() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
+        let longest = "x".repeat(FILE_MAX);
         let long = "x".repeat(FILE_MAX + 1);
         for (content, expected) in [
             (&b"s3cret"[..], Ok("s3cret")),
@@ -262,6 +263,7 @@ mod tests {
             (b"", Err("empty")),
             (b"\n", Err("empty")),
             (b"\xff\xfe", Err("not text")),
+            (longest.as_bytes(), Ok(longest.as_str())),
             (long.as_bytes(), Err("over 65536 bytes")),
         ] {
             std::fs::write(&path, content).unwrap();

@@ -217,6 +217,7 @@ mod tests {
     use std::error::Error as _;
     use std::process::Command;
 
+    use super::super::testing::{Reply, Server};
     use super::*;
 
     #[test]
@@ -229,8 +230,21 @@ mod tests {
         ] {
             assert_eq!(one_line(text, &["abc.def", ""]), expected);
         }
+        let longest = "x".repeat(LINE_MAX);
+        assert_eq!(one_line(&longest, &[]), longest);
         let long = one_line(&"ä".repeat(LINE_MAX), &[]);
         assert!(long.len() <= LINE_MAX + '…'.len_utf8() && long.ends_with('…'));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let server = Server::start(|_, _| Reply::json(200, "0123456789")).await;
+        let client = HttpClient::new(&HttpOptions::default()).unwrap();
+        for (max, expected) in [(10, Some("0123456789")), (9, None)] {
+            let mut response = client.inner().get(&server.url).send().await.unwrap();
+            let body = read_body(&mut response, max).await;
+            assert_eq!(body.ok().as_deref(), expected.map(str::as_bytes), "{max}");
+        }
     }
 
     /// The variables of the environment are read deep inside other crates, and a test must not set its own, so each

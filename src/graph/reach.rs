@@ -61,13 +61,16 @@ impl Target {
     /// # Errors
     /// Where `root` is no URL.
     pub fn new(root: &str) -> Result<Self, url::ParseError> {
-        let url: Url = root.parse()?;
+        Ok(Self::through(&Matcher::from_env(), root.parse()?))
+    }
+
+    fn through(proxies: &Matcher, url: Url) -> Self {
         let uri = url
             .as_str()
             .parse()
             .ok()
             .filter(|_| url.scheme() == "https");
-        let proxy = uri.and_then(|uri| Matcher::from_env().intercept(&uri));
+        let proxy = uri.and_then(|uri| proxies.intercept(&uri));
         let proxy = proxy.and_then(|proxy| {
             let uri = proxy.uri();
             let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
@@ -77,7 +80,7 @@ impl Target {
             });
             Some((uri.host()?.to_owned(), port))
         });
-        Ok(Self { url, proxy })
+        Self { url, proxy }
     }
 
     /// The host that is meant, with its port where it is not the scheme's own.
@@ -232,4 +235,127 @@ fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::http::HttpOptions;
+    use super::super::testing::{Reply, Server};
+    use super::*;
+
+    #[test]
+    fn ways_by_table() {
+        for (url, proxy, host, through, is_address) in [
+            (
+                "https://graph.microsoft.com",
+                "",
+                "graph.microsoft.com",
+                None,
+                false,
+            ),
+            (
+                "https://graph.microsoft.com:443/x",
+                "",
+                "graph.microsoft.com",
+                None,
+                false,
+            ),
+            (
+                "http://127.0.0.1:81/",
+                "http://proxy.example:3128",
+                "127.0.0.1:81",
+                None,
+                true,
+            ),
+            ("https://[::1]:8443", "", "[::1]:8443", None, true),
+            (
+                "https://graph.microsoft.com",
+                "http://user:password@proxy.example:3128",
+                "graph.microsoft.com",
+                Some("proxy.example:3128"),
+                false,
+            ),
+            (
+                "https://g.example",
+                "http://10.0.0.1",
+                "g.example",
+                Some("10.0.0.1:80"),
+                true,
+            ),
+            (
+                "https://10.0.0.1",
+                "https://p.example",
+                "10.0.0.1",
+                Some("p.example:443"),
+                false,
+            ),
+            (
+                "https://g.example",
+                "socks5h://p.example",
+                "g.example",
+                Some("p.example:1080"),
+                false,
+            ),
+        ] {
+            let target = target(url, proxy);
+            assert_eq!(target.host(), host, "{url} by {proxy}");
+            assert_eq!(target.proxy().as_deref(), through, "{url} by {proxy}");
+            assert_eq!(target.is_address(), is_address, "{url} by {proxy}");
+        }
+        assert!(Target::new("graph.microsoft.com").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_resolved_is_the_next_hop() {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for (url, proxy) in [
+            ("https://127.0.0.3", ""),
+            ("https://graph.invalid", "http://127.0.0.3:3128"),
+        ] {
+            let found = target(url, proxy).resolve(deadline).await.unwrap();
+            assert_eq!(found, ["127.0.0.3".parse::<IpAddr>().unwrap()]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_an_answer_and_its_date_the_clock() {
+        let server = Server::start(|_, request| match request.path.as_str() {
+            "/dated" => Reply::Full(
+                404,
+                vec![("date", "Sat, 21 Nov 2026 09:30:00 GMT".to_owned())],
+                String::new(),
+            ),
+            "/undated" => Reply::json(200, "{}"),
+            "/stall" => Reply::Stall,
+            _ => Reply::Hangup,
+        })
+        .await;
+        let http = HttpClient::new(&HttpOptions::default()).unwrap();
+        let connect = async |path: &str, patience: Duration| {
+            let target = target(&format!("{}{path}", server.url), "");
+            target.connect(&http, Instant::now() + patience).await
+        };
+        let enough = Duration::from_secs(20);
+        for (path, date) in [
+            ("/dated", Some("2026-11-21T09:30:00Z".parse().unwrap())),
+            ("/undated", None),
+        ] {
+            assert_eq!(connect(path, enough).await.unwrap(), Reached { date });
+        }
+        let firewall = "see whether a firewall drops the packets";
+        for (path, patience, remedy) in [
+            ("/stall", Duration::from_millis(50), firewall),
+            ("/hangup", enough, "check the URL and the firewall"),
+        ] {
+            let error = connect(path, patience).await.unwrap_err();
+            assert!(error.remedy().starts_with(remedy), "{error:?}");
+        }
+    }
+
+    fn target(url: &str, proxy: &str) -> Target {
+        let proxies = Matcher::builder().https(proxy).build();
+        Target::through(&proxies, url.parse().unwrap())
+    }
 }

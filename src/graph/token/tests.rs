@@ -177,7 +177,31 @@ async fn what_passes_is_retried_and_a_secret_never_shown() {
     let error = cache.token(soon()).await.unwrap_err();
     assert!(error.to_string().ends_with("400: e: [redacted] is wrong"));
     assert!(!format!("{error:?} {cache:?} {granted:?}").contains(SECRET));
+    assert_eq!(format!("{granted:?}"), "AccessToken([redacted])");
     assert!(granted.authorization().is_sensitive());
+}
+
+#[tokio::test]
+async fn where_nobody_answers_the_remedy_is_of_the_way_there() {
+    let gone = Server::start(|_, _| Reply::Hangup).await.url.clone();
+    let gone = gone.replace("127.0.0.1", "127.0.0.9");
+    for (host, remedy) in [
+        ("login.microsoftonline.com", "check name resolution"),
+        (IMDS_HOST, "no managed identity"),
+    ] {
+        let error = TokenError::Transport {
+            host: host.to_owned(),
+            source: http().inner().get(&gone).send().await.unwrap_err(),
+        };
+        assert!(error.remedy().unwrap().starts_with(remedy), "{error:?}");
+        assert_eq!(error.reason(), FailureReason::Connect);
+    }
+    let broken = Server::start(|_, _| Reply::Hangup).await;
+    let error = TokenError::Transport {
+        host: "login.microsoftonline.com".to_owned(),
+        source: http().inner().get(&broken.url).send().await.unwrap_err(),
+    };
+    assert_eq!(error.remedy(), None);
 }
 
 #[tokio::test]
