@@ -214,7 +214,12 @@ async fn what_is_not_a_token_by_table() {
         ),
         (
             Reply::json(200, "<html>"),
-            "not JSON",
+            "not JSON but application/json",
+            FailureReason::Malformed,
+        ),
+        (
+            Reply::Full(200, Vec::new(), "<html>".to_owned()),
+            "not JSON but of no type",
             FailureReason::Malformed,
         ),
         (Reply::token("a b", 5), "header", FailureReason::Malformed),
