@@ -4,13 +4,17 @@
 //! a thousand tenants the failing ones are on top, and only the first are shown in full. Every text is escaped, and set
 //! apart from the text around it, for names may be written from right to left.
 
-use std::fmt::{self, Display, Formatter, Write as _};
+mod words;
+
+use std::fmt::{self, Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::About;
-use crate::report::{Count, Organizer, SECONDS_COUNT, Spend};
+use crate::report::{Organizer, Spend};
 use crate::snapshot::{Failure, State, Summary};
+
+use words::{Ago, Bar, Counts, Escaped, Figure, Moment, Span, Text, Title};
 
 /// What the page is made from.
 #[derive(Debug)]
@@ -382,36 +386,6 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
     writeln!(html, "</ul></div>")
 }
 
-/// Counts in a sentence; a number of seconds as hours and minutes.
-struct Counts<'a>(&'a [Count]);
-
-/// One count without what it is of.
-struct Figure<'a>(&'a Count);
-
-impl Display for Counts<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for (index, count) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{}", Figure(count))?;
-            if count.what != SECONDS_COUNT {
-                write!(f, " {}", Escaped(&count.what))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Display for Figure<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(Count { what, value }) = self;
-        if what == SECONDS_COUNT {
-            write!(f, "{}", Talk(*value))
-        } else {
-            write!(f, "{value}")
-        }
-    }
-}
-
 /// International calls, which make the cost, have the same shade everywhere.
 fn shade(context: &str) -> &'static str {
     match context {
@@ -426,135 +400,6 @@ fn due(state: &State, now: DateTime<Utc>) -> Ago {
         None => Ago::Unknown,
         Some(at) if at <= now => Ago::Now,
         Some(at) => Ago::In(at - now),
-    }
-}
-
-/// A text from elsewhere, escaped, and set apart where it is written from right to left.
-struct Text<'a>(&'a str);
-
-/// A text from elsewhere, for attributes and for places where it cannot disturb others.
-struct Escaped<'a>(&'a str);
-
-/// The name of a report.
-struct Title<'a>(&'a State);
-
-/// A point in time.
-struct Moment(DateTime<Utc>);
-
-/// A point in time, as people say it.
-enum Ago {
-    Never,
-    Unknown,
-    Now,
-    Before(TimeDelta),
-    In(TimeDelta),
-}
-
-/// A span of time in its greatest unit.
-struct Span(TimeDelta);
-
-/// Seconds of talk.
-struct Talk(i64);
-
-/// A bar of parts: shade and percent.
-struct Bar<'a>(&'a [(&'static str, i64)]);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "<bdi>{}</bdi>", Escaped(self.0))
-    }
-}
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            // HTML has no way to write them.
-            char if char.is_control() && char != '\n' && char != '\t' => f.write_char('\u{fffd}'),
-            char => f.write_char(char),
-        })
-    }
-}
-
-impl Display for Title<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let Some(tenant) = &self.0.tenant {
-            write!(f, "{} · ", Text(tenant))?;
-        }
-        write!(f, "{}", self.0.report)
-    }
-}
-
-impl Display for Moment {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let machine = self.0.format("%Y-%m-%dT%H:%M:%SZ");
-        write!(
-            f,
-            "<time datetime=\"{machine}\">{} UTC</time>",
-            self.0.format("%Y-%m-%d %H:%M:%S")
-        )
-    }
-}
-
-impl Ago {
-    fn of(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
-        Self::Before(now - at)
-    }
-}
-
-impl Display for Ago {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Never => f.write_str("never"),
-            Self::Unknown => f.write_str("unknown"),
-            Self::Now => f.write_str("due now"),
-            Self::Before(span) if span.num_seconds() < 5 => f.write_str("just now"),
-            Self::Before(span) => write!(f, "{} ago", Span(*span)),
-            Self::In(span) => write!(f, "in {}", Span(*span)),
-        }
-    }
-}
-
-impl Display for Span {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.num_seconds().max(0);
-        let (count, unit) = match seconds {
-            0..60 => (seconds, "second"),
-            60..3_600 => (seconds / 60, "minute"),
-            3_600..172_800 => (seconds / 3_600, "hour"),
-            _ => (seconds / 86_400, "day"),
-        };
-        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
-    }
-}
-
-impl Display for Talk {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            seconds @ ..60 => write!(f, "{seconds} s"),
-            seconds @ 60..3_600 => write!(f, "{} min", seconds / 60),
-            seconds => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
-        }
-    }
-}
-
-impl Display for Bar<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str("<svg aria-hidden=\"true\">")?;
-        let mut left = 0;
-        for (shade, percent) in self.0 {
-            let width = (*percent).clamp(0, 100 - left);
-            write!(
-                f,
-                "<rect class=\"{shade}\" x=\"{left}%\" width=\"{width}%\" height=\"100%\"/>"
-            )?;
-            left += width;
-        }
-        f.write_str("</svg>")
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::period::{BillingPeriod, CycleDay};
-use crate::report::ReportKind;
+use crate::report::{Count, ReportKind};
 
 #[test]
 fn everything_is_escaped() {
