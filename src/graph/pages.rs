@@ -181,11 +181,12 @@ impl Page<'_, '_> {
 /// Serde quotes what it found, which may be a person's name; the log gets the rest.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match (text.find('"'), text.rfind('"')) {
-        (Some(start), Some(end)) if start < end => {
-            format!("{}…{}", &text[..start], &text[end + 1..])
-        }
-        _ => text,
+    let quoted = text
+        .split_once('"')
+        .and_then(|(before, rest)| Some((before, rest.rsplit_once('"')?.1)));
+    match quoted {
+        Some((before, after)) => format!("{before}…{after}"),
+        None => text,
     }
 }
 

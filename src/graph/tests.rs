@@ -402,9 +402,12 @@ async fn the_callers_error_arrives_as_it_was() {
 }
 
 #[tokio::test]
-async fn the_servers_clock_is_told() {
+async fn the_servers_clock_and_the_id_of_the_request_are_told() {
     let server = graph(|_, _| {
-        let headers = vec![("date", "Sat, 21 Nov 2026 13:02:00 GMT".to_owned())];
+        let headers = vec![
+            ("date", "Sat, 21 Nov 2026 13:02:00 GMT".to_owned()),
+            ("request-id", "r-7".to_owned()),
+        ];
         Reply::Full(200, headers, page(&[], None))
     })
     .await;
@@ -414,6 +417,7 @@ async fn the_servers_clock_is_told() {
     let first = pages.next().await.unwrap().unwrap();
     let expected = "2026-11-21T13:02:00Z".parse().unwrap();
     assert_eq!(first.server_date(), Some(expected));
+    assert_eq!(first.request_id(), Some("r-7"));
 }
 
 #[tokio::test]
