@@ -341,6 +341,10 @@ mod tests {
             "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
         );
         check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
+        for (url, plain) in [("http://127.0.0.1", true), ("https://localhost", false)] {
+            let endpoint = ManagedIdentityEndpoint::virtual_machine(url.parse().unwrap());
+            assert_eq!(endpoint.is_plain(), plain, "{url}");
+        }
     }
 
     fn prove(credential: &Credential) -> Result<Proof, CredentialError> {

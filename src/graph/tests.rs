@@ -97,24 +97,6 @@ async fn refusals_by_table() {
             permission,
         ),
         (
-            404,
-            "NotFound",
-            "",
-            Reason::Status,
-            1,
-            "404 NotFound",
-            "check the cloud",
-        ),
-        (
-            406,
-            "NotAcceptable",
-            "",
-            Reason::Status,
-            1,
-            "406",
-            "90 days",
-        ),
-        (
             418,
             "",
             "",
@@ -158,6 +140,26 @@ async fn refusals_by_table() {
         assert!(
             remedy_given.unwrap_or_default().contains(remedy),
             "{status}: {remedy_given:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn other_refusals_are_told_by_their_status() {
+    for (status, remedy) in [
+        (404, "check the cloud"),
+        (406, "90 days"),
+        (
+            407,
+            "the proxy wants credentials; put them into HTTPS_PROXY",
+        ),
+    ] {
+        let shown = format!("Graph answered {status}");
+        let reply = move || Reply::json(status, r#"{"error":{"code":"Other"}}"#);
+        let given = fails(reply, FailureReason::Status, 1, &shown).await;
+        assert!(
+            given.is_some_and(|given| given.contains(remedy)),
+            "{given:?}"
         );
     }
 }
@@ -399,6 +401,38 @@ async fn the_callers_error_arrives_as_it_was() {
     });
     assert!(matches!(failed, Err(DecodeError::Row(Mine(2)))));
     assert_eq!(tally.rows(), 2);
+}
+
+#[tokio::test]
+async fn the_last_page_is_known_once_it_was_read() {
+    let server = graph(|number, _| match number {
+        0 => Reply::json(200, page(&["a"], Some("/next"))),
+        _ => Reply::json(200, page(&["b"], None)),
+    })
+    .await;
+    let graph = client(&server);
+    let tally = Tally::default();
+    let mut pages = graph.pages(&query(), soon(), &tally);
+    for is_last in [false, true] {
+        assert!(!pages.is_last());
+        let mut page = pages.next().await.unwrap().unwrap();
+        page.decode(|_, _: Row<'_>| Ok::<(), Error>(())).unwrap();
+        assert_eq!(pages.is_last(), is_last);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_brings_its_own_remedy() {
+    let server = Server::start(|_, _| Reply::json(404, "{}")).await;
+    let graph = client_of(&server.url, &server.url, PATIENCE);
+    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Token(_)), "{error}");
+    assert!(
+        error
+            .remedy()
+            .unwrap()
+            .starts_with("check the authority URL")
+    );
 }
 
 #[tokio::test]

@@ -146,6 +146,30 @@ async fn an_old_token_does_not_outlive_itself() {
 }
 
 #[tokio::test]
+async fn an_old_token_does_not_serve_that_ended_while_a_new_one_was_awaited() {
+    let (asked, was_asked) = tokio::sync::oneshot::channel();
+    let mut asked = Some(asked);
+    let server = Server::start(move |number, _| match number {
+        0 => Reply::token("old", 3599),
+        1 => {
+            asked.take().unwrap().send(()).unwrap();
+            Reply::Stall
+        }
+        _ => Reply::token("new", 3599),
+    })
+    .await;
+    let cache = cache(&server, secret());
+    token(&cache).await;
+    later(3590).await;
+    let deadline = soon() + Duration::from_secs(10);
+    let (new, ()) = tokio::join!(cache.token(deadline), async {
+        was_asked.await.unwrap();
+        later(10).await;
+    });
+    assert_eq!(new.unwrap().expose(), "new");
+}
+
+#[tokio::test]
 async fn only_the_token_at_hand_is_invalidated() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 3599)).await;
     let cache = cache(&server, secret());
@@ -271,6 +295,10 @@ async fn a_stalled_endpoint_ends_with_the_deadline() {
     let deadline = Instant::now() + Duration::from_millis(50);
     let error = cache.token(deadline).await.unwrap_err();
     assert_eq!(error.reason(), FailureReason::Timeout);
+    assert_eq!(
+        error.to_string(),
+        "no answer from 127.0.0.1 within the time of the poll"
+    );
 }
 
 #[tokio::test]
