@@ -1,12 +1,16 @@
 //! The threat model of SECURITY.md: that the tests it names exist, and those that have no other place.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use secrecy::ExposeSecret as _;
+use teams_pstn_exporter::config::{Config, Credential};
+use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_exporter::simulator::world::World;
 
-use crate::harness::{SECRET, Setup};
+use crate::harness::{CLIENT, SECRET, Setup, TENANT};
 use crate::program::{ANY_PORT, Program, configure};
 
 #[test]
@@ -163,8 +167,68 @@ fn secrets_are_wiped_by_their_type() {
             "src/server/tls.rs",
             ") -> Result<Option<Zeroizing<Vec<u8>>>, TlsError>",
         ),
+        (
+            "src/config/environment.rs",
+            "given: Vec<(&str, SecretString)>",
+        ),
+        (
+            "src/config/readable.rs",
+            "io::Result<Option<Zeroizing<Vec<u8>>>>",
+        ),
+        ("src/graph/assertion.rs", "let signature = Zeroizing::new("),
+        (
+            "src/graph/assertion.rs",
+            "let mut signature = Zeroizing::new(",
+        ),
+        // With room for all that is read into them: growing leaves copies behind.
+        (
+            "src/config/readable.rs",
+            "Zeroizing::new(Vec::with_capacity(count))",
+        ),
+        (
+            "src/graph/credential.rs",
+            "Zeroizing::new(Vec::with_capacity(FILE_MAX + 1))",
+        ),
+        (
+            "src/graph/issuer.rs",
+            "Zeroizing::new(Vec::with_capacity(BODY_MAX))",
+        ),
+        (
+            "src/poller/fleet.rs",
+            "Zeroizing::new(Vec::with_capacity(KEY_MAX + 1))",
+        ),
+        (
+            "src/server/web_config.rs",
+            "Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1))",
+        ),
     ] {
         let code = fs::read_to_string(root.join(file)).unwrap();
         assert!(code.contains(holds), "{file} holds no {holds}");
+        assert!(!code.contains("Zeroizing::new(Vec::new())"), "{file} grows");
     }
+}
+
+/// A copy would be wiped, and what it was made from left behind.
+#[test]
+fn a_secret_of_the_environment_stays_where_it_was_read() {
+    let place = Cell::new(std::ptr::null());
+    let variable = |name: &str| {
+        let value = match name {
+            "AZURE_TENANT_ID" => TENANT,
+            "AZURE_CLIENT_ID" => CLIENT,
+            "AZURE_CLIENT_SECRET" => SECRET,
+            _ => return None,
+        };
+        let value = value.to_owned();
+        if name == "AZURE_CLIENT_SECRET" {
+            place.set(value.as_ptr());
+        }
+        Some(value)
+    };
+    let config = Config::from_environment(variable).unwrap();
+    let Credential::Secret(SecretSource::Inline(secret)) = &config.tenants[0].credential else {
+        panic!("{config:?}");
+    };
+    assert_eq!(secret.expose_secret(), SECRET);
+    assert_eq!(secret.expose_secret().as_ptr(), place.get());
 }
