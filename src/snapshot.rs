@@ -144,43 +144,64 @@ impl Snapshot {
     }
 
     /// Ready once every report of every tenant has been tried and at least one, if there is any, is complete; else the
-    /// reason why not.
+    /// reason why not. Either way the reports that are too old to be served are told, as a sentence for people.
     ///
     /// # Errors
-    /// The reason, as a sentence for people.
-    pub fn ready(&self) -> Result<(), String> {
-        let name = |state: &State| match &state.tenant {
-            Some(tenant) => format!("{} of {tenant}", state.report),
-            None => state.report.to_string(),
-        };
-        if let Some(waiting) = self
-            .states
-            .iter()
-            .find(|state| state.last_attempt.is_none())
-        {
-            return Err(format!("report {} has not been tried yet", name(waiting)));
+    /// The reason, likewise.
+    pub fn ready(&self) -> Result<Option<String>, String> {
+        let expired = self.expired();
+        match (self.unready(), expired) {
+            (None, expired) => Ok(expired),
+            (Some(reason), None) => Err(reason),
+            (Some(reason), Some(expired)) => Err(format!("{reason}; {expired}")),
+        }
+    }
+
+    /// Why it is not ready.
+    fn unready(&self) -> Option<String> {
+        let mut states = self.states.iter();
+        if let Some(waiting) = states.find(|state| state.last_attempt.is_none()) {
+            return Some(format!("report {} has not been tried yet", waiting.name()));
         }
         if self.states.iter().any(|state| state.summary.is_some()) {
-            return Ok(());
+            return None;
         }
-        if let Some(expired) = self.states.iter().find(|state| state.expired) {
-            return Err(format!(
-                "no report is young enough to be served; {} is older than poll.max_age",
-                name(expired)
-            ));
+        if self.states.iter().any(|state| state.expired) {
+            return Some("no report is young enough to be served".to_owned());
         }
-        match self
-            .states
-            .iter()
-            .find_map(|state| state.failure.as_ref().map(|failure| (state, failure)))
-        {
-            Some((state, failure)) => Err(format!(
-                "no report has been complete yet; {} fails: {}, see the page or the log",
-                name(state),
-                failure.reason
+        // A shard without tenants has all that it will ever have.
+        self.states.iter().find_map(|state| {
+            let reason = state.failure.as_ref()?.reason;
+            Some(format!(
+                "no report has been complete yet; {} fails: {reason}, see the page or the log",
+                state.name()
+            ))
+        })
+    }
+
+    /// Which reports are too old to be served.
+    fn expired(&self) -> Option<String> {
+        let expired = || self.states.iter().filter(|state| state.expired);
+        let named: Vec<String> = expired().take(EXPIRED_NAMED_MAX).map(State::name).collect();
+        let names = named.join(", ");
+        match expired().count() {
+            0 => None,
+            1 => Some(format!("{names} is older than poll.max_age")),
+            count if count == named.len() => Some(format!("{names} are older than poll.max_age")),
+            count => Some(format!(
+                "{names} and {} more are older than poll.max_age",
+                count - named.len()
             )),
-            // A shard without tenants has all that it will ever have.
-            None => Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// The report and whose it is, as readiness tells it.
+    fn name(&self) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("{} of {tenant}", self.report),
+            None => self.report.to_string(),
         }
     }
 }
@@ -339,6 +360,9 @@ impl Publisher {
 fn pause_after(spent: Duration) -> Duration {
     (spent * 19).min(PAUSE_MAX)
 }
+
+/// Reports that readiness names as too old: it is one line, and a thousand tenants may have expired together.
+const EXPIRED_NAMED_MAX: usize = 5;
 
 /// How old the metrics of the process may be. A scrape must not read `/proc`, so someone else does, now and then.
 const REFRESH: Duration = Duration::from_secs(1);

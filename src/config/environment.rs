@@ -1,8 +1,8 @@
 //! The one tenant that is configured by the variables that Microsoft's own SDKs read, and the folder that systemd gives.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::read::Scalar;
@@ -65,12 +65,13 @@ fn credential(
     variable: &dyn Fn(&str) -> Option<String>,
     told: &mut Mistakes,
 ) -> Option<Credential> {
-    let given: Vec<(&str, String)> = [SECRET, CERTIFICATE, FEDERATED]
+    // A secret stays in the memory that it was read into, which is wiped, also where it is one of several.
+    let given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
-        .filter_map(|name| Some((name, variable(name)?)))
+        .filter_map(|name| Some((name, variable(name)?.into())))
         .collect();
-    let [(name, value)] = given.as_slice() else {
-        let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
+    let Ok([(name, value)]) = <[_; 1]>::try_from(given) else {
         told.tell(
             None,
             if names.is_empty() {
@@ -81,15 +82,14 @@ fn credential(
         );
         return None;
     };
-    if *name == SECRET {
-        let secret = SecretString::from(value.clone());
-        return Some(Credential::Secret(SecretSource::Inline(secret)));
+    if name == SECRET {
+        return Some(Credential::Secret(SecretSource::Inline(value)));
     }
-    if let Err(what) = readable(Path::new(value), "the working directory") {
+    let path = PathBuf::from(value.expose_secret());
+    if let Err(what) = readable(&path, "the working directory") {
         told.tell(None, format!("{name}: {what}"));
     }
-    let path = PathBuf::from(value);
-    Some(if *name == CERTIFICATE {
+    Some(if name == CERTIFICATE {
         Credential::Certificate {
             certificate: path,
             key: None,

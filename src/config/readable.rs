@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use super::Mistakes;
 use super::read::Field;
 
@@ -74,7 +76,7 @@ pub(super) fn readable(path: &Path, base: &str) -> Result<(), String> {
 }
 
 /// The beginning of a file; none of what is not a plain file, because what is read from a pipe is gone.
-fn first_bytes(path: &Path, count: u64) -> io::Result<Option<Vec<u8>>> {
+fn first_bytes(path: &Path, count: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -82,8 +84,11 @@ fn first_bytes(path: &Path, count: u64) -> io::Result<Option<Vec<u8>>> {
     if !kind.is_file() {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(count).read_to_end(&mut bytes)?;
+    // Room for all of it from the start: most of these files hold a secret, and growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(count));
+    fs::File::open(path)?
+        .take(count as u64)
+        .read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 
@@ -91,4 +96,4 @@ fn first_bytes(path: &Path, count: u64) -> io::Result<Option<Vec<u8>>> {
 const KEY_BYTES_MIN: usize = 16;
 
 /// Enough of the key to know that it is long enough.
-const KEY_BYTES_ENOUGH: u64 = 4096;
+const KEY_BYTES_ENOUGH: usize = 4096;

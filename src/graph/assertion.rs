@@ -70,19 +70,19 @@ pub(crate) fn sign(
         nbf: issued,
         exp: issued + LIFETIME.num_seconds(),
     };
-    let mut jwt = format!("{}.{}", part(&header), part(&claims));
-    let mut signature = vec![0; key.public().modulus_len()];
+    let unsigned = format!("{}.{}", part(&header), part(&claims));
+    let mut signature = Zeroizing::new(vec![0; key.public().modulus_len()]);
     key.sign(
         &RSA_PSS_SHA256,
         &SystemRandom::new(),
-        jwt.as_bytes(),
+        unsigned.as_bytes(),
         &mut signature,
     )
     .expect("the buffer has the length of the modulus, which holds a salt and a digest");
-    jwt.push('.');
-    BASE64URL.encode_string(signature, &mut jwt);
+    let signature = Zeroizing::new(BASE64URL.encode(&signature));
     Ok(Assertion {
-        jwt: jwt.into(),
+        // Put together at once: growing would leave copies behind.
+        jwt: [unsigned.as_str(), ".", signature.as_str()].concat().into(),
         not_after,
     })
 }

@@ -125,13 +125,23 @@ pub(crate) enum BodyError {
 /// Reads a body of at most `max` bytes, counted after decompression.
 pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
+    read_body_into(&mut body, response, max).await?;
+    Ok(body)
+}
+
+/// The same into memory of the caller's, which stays where it is if it has room for all of them.
+pub(crate) async fn read_body_into(
+    body: &mut Vec<u8>,
+    response: &mut Response,
+    max: usize,
+) -> Result<(), BodyError> {
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Transport)? {
         if chunk.len() > max - body.len() {
             return Err(BodyError::TooLong);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(())
 }
 
 /// What kind of failure an error of the transport is.

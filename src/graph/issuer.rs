@@ -15,7 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
-use super::http::{BodyError, HttpClient, HttpOptions, header, read_body, wait_of};
+use super::http::{BodyError, HttpClient, HttpOptions, header, read_body_into, wait_of};
 use super::refusal::Refusal;
 use super::token::{AccessToken, TokenError, TokenOptions};
 
@@ -153,13 +153,15 @@ impl Issuer {
             duration_ms = asked_at.elapsed().as_millis(),
             "asked for a token"
         );
-        let body = match read_body(&mut response, BODY_MAX).await {
-            Ok(body) => Zeroizing::new(body),
+        // Room for all of it from the start, so that growing leaves no copies behind.
+        let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
+        match read_body_into(&mut body, &mut response, BODY_MAX).await {
+            Ok(()) => {}
             Err(BodyError::Transport(error)) => return Err(transport(error)),
             Err(BodyError::TooLong) => {
                 return Err(self.malformed(format!("more than {BODY_MAX} bytes")));
             }
-        };
+        }
         if response.status() != StatusCode::OK {
             let refusal = self.refused(&response, &body, secret, now);
             return Err(Box::new(refusal).into());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use tokio::task::{AbortHandle, JoinSet};
+use zeroize::Zeroizing;
 
 use super::memory::{Memory, SharedMemory};
 use super::{Plan, Poller, Shared, Storage};
@@ -453,8 +454,10 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .clone()
                 .expect("required with pseudonyms");
             let read = File::open(&path).and_then(|file| {
-                let mut key = Vec::new();
-                file.take(KEY_MAX).read_to_end(&mut key).map(|_| key)
+                // Room for all of it from the start, so that growing leaves no copies behind.
+                let mut key = Zeroizing::new(Vec::with_capacity(KEY_MAX + 1));
+                file.take(KEY_MAX as u64).read_to_end(&mut key)?;
+                Ok(key)
             });
             let key = read.map_err(|source| FleetError::PseudonymKey { path, source })?;
             // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
@@ -484,4 +487,4 @@ fn credential(credential: &config::Credential) -> Result<Credential, CredentialE
 }
 
 /// Bytes of the pseudonyms' key: more than any key has, and not all that a device gives.
-const KEY_MAX: u64 = 64 * 1024;
+const KEY_MAX: usize = 64 * 1024;

@@ -228,7 +228,8 @@ fn page(shared: &Shared, turn: Turn) -> Answer {
 
 fn ready(shared: &Shared, turn: Turn) -> Answer {
     match shared.site.subscriber.latest().ready() {
-        Ok(()) => text(StatusCode::OK, "ready\n", turn),
+        Ok(None) => text(StatusCode::OK, "ready\n", turn),
+        Ok(Some(expired)) => text(StatusCode::OK, format!("ready; {expired}\n"), turn),
         Err(reason) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not ready: {reason}\n"),

@@ -242,11 +242,12 @@ impl fmt::Debug for Watched {
 
 /// The content of a file that is no longer than any web configuration or certificate.
 pub(super) fn bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
+    // Room for all of it from the start, so that growing leaves no copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
     fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
+        .take(FILE_BYTES_MAX as u64 + 1)
         .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
+    if bytes.len() > FILE_BYTES_MAX {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             "longer than 1 MiB",
@@ -435,4 +436,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Bytes of the file, and of each that it names: more than any has, and not all that a device gives.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;

@@ -280,14 +280,20 @@ fn readiness_by_table() {
             ..tried(tenant)
         }
     };
-    let check = |states: &[State], expected: Result<(), &str>| {
+    let expired = |tenant: &str| State {
+        expired: true,
+        ..failed(tenant)
+    };
+    let check = |states: &[State], expected: Result<Option<&str>, &str>| {
         let snapshot = Snapshot {
             states: states.into(),
             ..Snapshot::default()
         };
-        assert_eq!(snapshot.ready(), expected.map_err(str::to_owned));
+        let ready = snapshot.ready();
+        let ready = ready.as_ref().map(Option::as_deref);
+        assert_eq!(ready.map_err(String::as_str), expected);
     };
-    check(&[], Ok(()));
+    check(&[], Ok(None));
     check(
         &[state("a")],
         Err("report dialout of a has not been tried yet"),
@@ -300,17 +306,47 @@ fn readiness_by_table() {
         &[failed("a")],
         Err("no report has been complete yet; dialout of a fails: auth, see the page or the log"),
     );
-    check(&[failed("a"), complete("b")], Ok(()));
-    check(&[complete("a")], Ok(()));
-    let expired = |tenant: &str| State {
-        expired: true,
-        ..failed(tenant)
-    };
+    check(&[failed("a"), complete("b")], Ok(None));
+    check(&[complete("a")], Ok(None));
     check(
         &[failed("a"), expired("b")],
         Err("no report is young enough to be served; dialout of b is older than poll.max_age"),
     );
-    check(&[expired("a"), complete("b")], Ok(()));
+    check(
+        &[expired("a"), state("b")],
+        Err("report dialout of b has not been tried yet; dialout of a is older than poll.max_age"),
+    );
+    check(
+        &[expired("a"), complete("b")],
+        Ok(Some("dialout of a is older than poll.max_age")),
+    );
+    let alone = State {
+        tenant: None,
+        ..expired("a")
+    };
+    let sms = State {
+        report: ReportKind::Sms,
+        tenant: None,
+        ..complete("a")
+    };
+    check(
+        &[alone, sms],
+        Ok(Some("dialout is older than poll.max_age")),
+    );
+    check(
+        &[expired("a"), complete("b"), expired("c")],
+        Ok(Some(
+            "dialout of a, dialout of c are older than poll.max_age",
+        )),
+    );
+    let mut many: Vec<State> = (1..=7).map(|n| expired(&n.to_string())).collect();
+    many.push(complete("8"));
+    check(
+        &many,
+        Ok(Some(
+            "dialout of 1, dialout of 2, dialout of 3, dialout of 4, dialout of 5 and 2 more are older than poll.max_age",
+        )),
+    );
 }
 
 fn publisher() -> Publisher {

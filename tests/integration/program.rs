@@ -26,7 +26,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it with these words and nothing else in its environment.
     pub(crate) fn start(words: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_teams-pstn-exporter"))
+        Self::start_by(Command::new(PROGRAM), words, environment)
+    }
+
+    /// The same by a command that says which program it is, and whose.
+    pub(crate) fn start_by(
+        mut command: Command,
+        words: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .args(words)
             .env_clear()
             .envs(environment.iter().copied())
@@ -103,6 +112,9 @@ async fn rest<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, said: &mut 
         said.push('\n');
     }
 }
+
+/// Where it was compiled to.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_teams-pstn-exporter");
 
 /// Not waited for but where a test fails: so that it does so with a word.
 const PATIENCE: Duration = Duration::from_mins(1);

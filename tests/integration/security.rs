@@ -1,13 +1,18 @@
 //! The threat model of SECURITY.md: that the tests it names exist, and those that have no other place.
 
+use std::cell::Cell;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use secrecy::ExposeSecret as _;
+use teams_pstn_exporter::config::{Config, Credential};
+use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_exporter::simulator::world::World;
+use tokio::process::Command;
 
-use crate::harness::{SECRET, Setup};
-use crate::program::{ANY_PORT, Program, configure};
+use crate::harness::{CLIENT, Metrics, SECRET, Setup, TENANT, request};
+use crate::program::{ANY_PORT, PROGRAM, Program, configure};
 
 #[test]
 fn each_line_of_the_threat_model_names_tests_that_there_are() {
@@ -49,7 +54,7 @@ fn each_line_of_the_threat_model_names_tests_that_there_are() {
     }
 }
 
-/// A daemon with a secret in a file and one in the environment, at its first good poll.
+/// A daemon with a secret in a file, at its first good poll.
 async fn running(
     folder: &Path,
     more: &str,
@@ -65,19 +70,36 @@ async fn running(
 #[tokio::test]
 async fn no_secret_is_on_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
-    let (_simulator, program) = running(folder.path(), "").await;
-    for file in ["cmdline", "environ", "comm"] {
-        let text = fs::read(format!("/proc/{}/{file}", program.id())).unwrap();
-        let text = String::from_utf8(text).unwrap();
-        assert!(!text.contains(SECRET), "{file}: {text}");
+    let (simulator, with_a_file) = running(folder.path(), "").await;
+    let environment = [
+        ("AZURE_TENANT_ID", TENANT),
+        ("AZURE_CLIENT_ID", CLIENT),
+        ("AZURE_CLIENT_SECRET", SECRET),
+        ("AZURE_AUTHORITY_HOST", simulator.url()),
+    ];
+    let mut with_a_variable = Program::start(&[ANY_PORT], &environment);
+    with_a_variable.address().await;
+    for program in [&with_a_file, &with_a_variable] {
+        for file in ["cmdline", "comm"] {
+            let text = fs::read(format!("/proc/{}/{file}", program.id())).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains("teams-pstn"), "{file}: {text}");
+            assert!(!text.contains(SECRET), "{file}: {text}");
+        }
     }
-    for command in ["--help", "check", "pseudonym"] {
-        let words = [command, "--help"];
-        let (code, help) = Program::start(&words, &[]).end().await;
+    let mut commands = commands().await;
+    commands.push(String::new());
+    for command in commands {
+        let words = [command.as_str(), "--help"];
+        let words = &words[usize::from(command.is_empty())..];
+        let (code, help) = Program::start(words, &environment).end().await;
         assert_eq!(code, Some(0));
-        let options = help
+        assert!(!help.contains(SECRET), "{help}");
+        let options: Vec<&str> = help
             .split_whitespace()
-            .filter(|word| word.starts_with("--"));
+            .filter(|word| word.starts_with("--"))
+            .collect();
+        assert!(options.len() > 5, "{command}: {options:?}");
         for option in options {
             let takes = ["secret", "password", "token", "key"];
             assert!(!takes.iter().any(|word| option.contains(word)), "{option}");
@@ -85,11 +107,49 @@ async fn no_secret_is_on_the_command_line() {
     }
 }
 
+/// By the program's own help.
+async fn commands() -> Vec<String> {
+    let (_, help) = Program::start(&["--help"], &[]).end().await;
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    let names: Vec<String> = list
+        .lines()
+        .filter_map(|line| line.strip_prefix("  "))
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect();
+    for name in ["demo", "check", "healthcheck", "pseudonym"] {
+        assert!(names.iter().any(|other| other == name), "{help}");
+    }
+    names
+}
+
+/// What is in `/proc` of a process that may be dumped is its user's, else root's; so it is looked at as another user.
 #[tokio::test]
 async fn no_core_is_ever_dumped() {
     let folder = tempfile::tempdir().unwrap();
-    let (_simulator, program) = running(folder.path(), "").await;
-    let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+    let copy = folder.path().join("teams-pstn-exporter");
+    let (program, user) = if rustix::process::geteuid().is_root() {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(PROGRAM, &copy).unwrap();
+        let mut command = Command::new(&copy);
+        command.uid(NOBODY).gid(NOBODY);
+        (command, NOBODY)
+    } else {
+        let user = rustix::process::geteuid().as_raw();
+        (Command::new(PROGRAM), user)
+    };
+    let mut program = Program::start_by(program, &["demo", ANY_PORT], &[]);
+    let address = program.address().await;
+    let of = |file: &str| format!("/proc/{}/{file}", program.id());
+    let status = fs::read_to_string(of("status")).unwrap();
+    assert!(status.contains(&format!("\nUid:\t{user}\t")), "{status}");
+    for file in ["environ", "mem", "fd"] {
+        let owner = fs::metadata(of(file)).unwrap().uid();
+        assert_ne!(owner, user, "{file}");
+    }
+    let limits = fs::read_to_string(of("limits")).unwrap();
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max core file size"))
@@ -97,7 +157,17 @@ async fn no_core_is_ever_dumped() {
     let words: Vec<&str> = line.split_whitespace().collect();
     // The hard one is what others are given without limit.
     assert_eq!(words[..2], ["0", "0"], "soft and hard");
+    // It can read of itself what others cannot.
+    let metrics = Metrics(request(address, "GET", "/metrics", &[]).await.body);
+    let descriptors: u32 = metrics.value("process_open_fds").parse().unwrap();
+    assert!(descriptors > 3, "{descriptors}");
+    for family in ["process_resident_memory_bytes", "process_max_fds"] {
+        assert_ne!(metrics.value(family), "0", "{family}");
+    }
 }
+
+/// Somebody who is neither root nor the owner of anything.
+const NOBODY: u32 = 65534;
 
 #[tokio::test]
 async fn nothing_is_written_that_others_may_read() {
@@ -163,8 +233,68 @@ fn secrets_are_wiped_by_their_type() {
             "src/server/tls.rs",
             ") -> Result<Option<Zeroizing<Vec<u8>>>, TlsError>",
         ),
+        (
+            "src/config/environment.rs",
+            "given: Vec<(&str, SecretString)>",
+        ),
+        (
+            "src/config/readable.rs",
+            "io::Result<Option<Zeroizing<Vec<u8>>>>",
+        ),
+        ("src/graph/assertion.rs", "let signature = Zeroizing::new("),
+        (
+            "src/graph/assertion.rs",
+            "let mut signature = Zeroizing::new(",
+        ),
+        // With room for all that is read into them: growing leaves copies behind.
+        (
+            "src/config/readable.rs",
+            "Zeroizing::new(Vec::with_capacity(count))",
+        ),
+        (
+            "src/graph/credential.rs",
+            "Zeroizing::new(Vec::with_capacity(FILE_MAX + 1))",
+        ),
+        (
+            "src/graph/issuer.rs",
+            "Zeroizing::new(Vec::with_capacity(BODY_MAX))",
+        ),
+        (
+            "src/poller/fleet.rs",
+            "Zeroizing::new(Vec::with_capacity(KEY_MAX + 1))",
+        ),
+        (
+            "src/server/web_config.rs",
+            "Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1))",
+        ),
     ] {
         let code = fs::read_to_string(root.join(file)).unwrap();
         assert!(code.contains(holds), "{file} holds no {holds}");
+        assert!(!code.contains("Zeroizing::new(Vec::new())"), "{file} grows");
     }
+}
+
+/// A copy would be wiped, and what it was made from left behind.
+#[test]
+fn a_secret_of_the_environment_stays_where_it_was_read() {
+    let place = Cell::new(std::ptr::null());
+    let variable = |name: &str| {
+        let value = match name {
+            "AZURE_TENANT_ID" => TENANT,
+            "AZURE_CLIENT_ID" => CLIENT,
+            "AZURE_CLIENT_SECRET" => SECRET,
+            _ => return None,
+        };
+        let value = value.to_owned();
+        if name == "AZURE_CLIENT_SECRET" {
+            place.set(value.as_ptr());
+        }
+        Some(value)
+    };
+    let config = Config::from_environment(variable).unwrap();
+    let Credential::Secret(SecretSource::Inline(secret)) = &config.tenants[0].credential else {
+        panic!("{config:?}");
+    };
+    assert_eq!(secret.expose_secret(), SECRET);
+    assert_eq!(secret.expose_secret().as_ptr(), place.get());
 }

@@ -13,6 +13,7 @@ use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::journal::Request;
 use teams_pstn_exporter::simulator::scenario::Scenario;
 use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_exporter::snapshot::Snapshot;
 use tempfile::TempDir;
 
 use crate::daemon::row;
@@ -312,6 +313,34 @@ async fn a_report_that_is_too_old_is_not_served() {
     let metrics = exporter.next_success().await;
     assert!(metrics.0.contains("teams_pstn_dialout_charge{"));
     assert_eq!(exporter.get("/-/ready").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_names_a_report_that_is_too_old_beside_one_that_is_not() {
+    let (simulator, time) = company().simulate().await;
+    let mut config = config(&simulator);
+    config.reports = vec![ReportKind::Dialout, ReportKind::BlockedUsers];
+    config.poll.interval = Duration::from_mins(4);
+    config.poll.max_age = Some(Duration::from_mins(6));
+    let mut exporter = start(&config, &time);
+    let all_good = |snapshot: &Snapshot| {
+        let mut states = snapshot.states().iter();
+        states.len() == 2 && states.all(|state| state.summary.is_some())
+    };
+    exporter.until(all_good).await;
+    let ready = exporter.get("/-/ready").await;
+    assert_eq!((ready.status, ready.body.as_str()), (200, "ready\n"));
+    let blocked = "getPstnBlockedUsersLog";
+    simulator.push_fault(When::graph().asking(blocked).always(), Fault::status(500));
+    exporter
+        .until(|snapshot| snapshot.states().iter().any(|state| state.expired))
+        .await;
+    let ready = exporter.get("/-/ready").await;
+    let expected = "ready; blocked_users is older than poll.max_age\n";
+    assert_eq!((ready.status, ready.body.as_str()), (200, expected));
+    simulator.clear_faults();
+    exporter.until(all_good).await;
+    assert_eq!(exporter.get("/-/ready").await.body, "ready\n");
 }
 
 #[tokio::test(start_paused = true)]
