@@ -369,7 +369,9 @@ async fn files_are_read_anew_and_a_certificate_tells_its_end() {
 async fn a_managed_identity_is_asked_by_get() {
     let reply = |number: usize, _: &Received| {
         if number == 0 {
-            return Reply::json(404, r#"{"error":"invalid_request"}"#);
+            let echo =
+                r#"{"error":"invalid_request","error_description":"identity-header is bad"}"#;
+            return Reply::json(404, echo);
         }
         let end = wall_clock().timestamp() + 1800;
         let body = format!(r#"{{"access_token":"t","expires_on":"{end}","token_type":"Bearer"}}"#);
@@ -385,6 +387,7 @@ async fn a_managed_identity_is_asked_by_get() {
     let cache = cache(&server, Credential::ManagedIdentity(endpoint.unwrap()));
     let error = cache.token(soon()).await.unwrap_err();
     assert!(error.remedy().unwrap().contains("identity"), "{error}");
+    assert!(error.to_string().ends_with("[redacted] is bad"), "{error}");
     token(&cache).await;
     assert!(
         cache
