@@ -340,7 +340,7 @@ async fn bytes_are_counted_after_decompression() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let _read = stream.read(&mut [0; 4096]).await.unwrap();
         let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nrequest-id: r-3\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
             bomb.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -351,7 +351,7 @@ async fn bytes_are_counted_after_decompression() {
     let error = read(&graph, &Tally::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the report has more than 4096 bytes on page 1"
+        "the report has more than 4096 bytes on page 1 (request-id r-3)"
     );
 }
 
