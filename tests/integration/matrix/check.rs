@@ -1,6 +1,8 @@
 //! What a cell is held against.
 
-use chrono::{DateTime, Datelike as _, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use teams_pstn_exporter::report::ReportKind;
 
 use super::table::What;
@@ -58,7 +60,12 @@ impl Cell<'_> {
             assert_eq!(polls.len(), 1, "{name}\n{logged}");
         }
         assert!(last.contains(level), "{name}\n{logged}");
-        assert!(last.contains(reason), "{name}\n{logged}");
+        let said = |word: &str| last.split_whitespace().any(|said| said == word);
+        let expected = match end.reason {
+            Some(reason) => format!("reason={reason}"),
+            None => format!("overlapping_rows={}", self.row.what.repeats()),
+        };
+        assert!(said(&expected), "{name}\n{logged}");
         if before.is_none() && end.reason.is_some() {
             assert_eq!(numbers(during), "", "{name}");
             assert_eq!(
@@ -92,7 +99,7 @@ impl Cell<'_> {
         }
     }
 
-    /// The poll after a clock was set is of the period that the clock is in.
+    /// The poll after a clock was set is of the time and of the period that the clock is in.
     pub(super) async fn check_next_period(&self, exporter: &mut Exporter, to: &str) {
         let to: DateTime<Utc> = to.parse().unwrap();
         let month = to
@@ -106,8 +113,16 @@ impl Cell<'_> {
             "teams_pstn_billing_period_start_timestamp_seconds{{report=\"{}\"}}",
             self.report().as_str()
         );
+        let begun = |metrics: &Metrics| {
+            let last_success = self.of(metrics, "last_success_timestamp_seconds");
+            let seconds = Duration::from_secs_f64(last_success.parse().unwrap());
+            DateTime::UNIX_EPOCH + seconds
+        };
+        let soon = to..to + TimeDelta::minutes(30);
         let metrics = exporter
-            .scrape_when(|metrics| metrics.get(&sample) == Some(&expected))
+            .scrape_when(|metrics| {
+                soon.contains(&begun(metrics)) && metrics.get(&sample) == Some(&expected)
+            })
             .await;
         assert_eq!(self.of(&metrics, "up"), "1", "{}", self.name());
     }
