@@ -101,8 +101,8 @@ impl Cell<'_> {
 
     /// The poll after a clock was set is of the time and of the period that the clock is in.
     pub(super) async fn check_next_period(&self, exporter: &mut Exporter, to: &str) {
-        let to: DateTime<Utc> = to.parse().unwrap();
-        let month = to
+        let time: DateTime<Utc> = to.parse().unwrap();
+        let month = time
             .date_naive()
             .with_day(1)
             .unwrap()
@@ -113,15 +113,10 @@ impl Cell<'_> {
             "teams_pstn_billing_period_start_timestamp_seconds{{report=\"{}\"}}",
             self.report().as_str()
         );
-        let begun = |metrics: &Metrics| {
-            let last_success = self.of(metrics, "last_success_timestamp_seconds");
-            let seconds = Duration::from_secs_f64(last_success.parse().unwrap());
-            DateTime::UNIX_EPOCH + seconds
-        };
-        let soon = to..to + TimeDelta::minutes(30);
         let metrics = exporter
             .scrape_when(|metrics| {
-                soon.contains(&begun(metrics)) && metrics.get(&sample) == Some(&expected)
+                let begun = self.of(metrics, "last_success_timestamp_seconds");
+                is_soon_after(to, begun) && metrics.get(&sample) == Some(&expected)
             })
             .await;
         assert_eq!(self.of(&metrics, "up"), "1", "{}", self.name());
@@ -142,6 +137,13 @@ impl Cell<'_> {
         let seconds = samples.iter().map(|sample| sample.value.parse::<u64>());
         seconds.map(|seconds| seconds.expect("whole seconds")).sum()
     }
+}
+
+/// Whether a metric in Unix seconds tells of a time that comes after that one and before any other that a clock is set to.
+pub(super) fn is_soon_after(time: &str, seconds: &str) -> bool {
+    let time: DateTime<Utc> = time.parse().unwrap();
+    let told = DateTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.parse().unwrap());
+    (time..time + TimeDelta::minutes(30)).contains(&told)
 }
 
 /// All that is about the money of the current period, letter by letter.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use teams_pstn_exporter::simulator::journal::Counts;
 
-use super::check::{SECONDS, numbers};
+use super::check::{SECONDS, is_soon_after, numbers};
 use super::stage::{Certificates, Stage};
 use super::table::{Lasts, What};
 use super::{Cell, Moment};
@@ -145,16 +145,23 @@ impl Cell<'_> {
     }
 
     /// Ends well and soon, whatever is under way.
-    async fn shut_down(&self, stage: &Stage, exporter: Exporter, before: &Metrics, log: &Log) {
+    async fn shut_down(&self, stage: &Stage, mut exporter: Exporter, before: &Metrics, log: &Log) {
         let Self { row, .. } = *self;
         let seen = stage.simulator.counts();
         stage.prepare(row, self.report(), self.when());
         self.under_way(stage, seen).await;
         self.strike(stage).await;
-        if matches!(row.what, What::Name(_)) {
+        let asked = stage.simulator.counts().received;
+        if matches!(row.what, What::Name(_) | What::Clock { .. }) {
             stage.reload(&exporter).await;
         }
         self.check_numbers(Some(before), &exporter.scrape().await);
+        if let What::Clock { to, .. } = row.what {
+            // Nothing else tells of the clock so soon.
+            let reloaded = "teams_pstn_config_last_reload_success_timestamp_seconds";
+            let such = |metrics: &Metrics| is_soon_after(to, metrics.value(reloaded));
+            exporter.scrape_when(such).await;
+        }
         let stopped = tokio::time::timeout(Duration::from_mins(1), exporter.stop()).await;
         assert!(stopped.is_ok(), "{} does not end", self.name());
         let logged = log.take();
@@ -164,6 +171,10 @@ impl Cell<'_> {
             self.name()
         );
         assert!(!logged.contains("level=error"), "{}: {logged}", self.name());
+        if matches!(row.what, What::Name(_)) {
+            // The poll that the reload began has found neither.
+            assert_eq!(stage.simulator.counts().received, asked, "{}", self.name());
+        }
     }
 
     /// Waits until a request since then was struck or, where no answer is to be, was received.
