@@ -176,6 +176,12 @@ impl Stage {
         }
     }
 
+    /// Waits until there is a token for Graph by the name that is gone.
+    pub(super) async fn asked_for_nowhere(&self) {
+        let entra = self.entra.as_ref().unwrap();
+        entra.wait_until(|counts| counts.token > 0).await;
+    }
+
     fn set_broken(&self, broken: Option<Broken>) {
         if let Some(front) = &self.front {
             front.broken.send_replace(broken);
