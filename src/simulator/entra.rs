@@ -17,7 +17,7 @@ use super::service::Reply;
 use super::{Shared, Tenant, assertion};
 
 /// What a token says, once its signature was found good.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Claims {
     pub(super) tenant_id: String,
     pub(super) audience: String,

@@ -135,6 +135,7 @@ async fn token_faults_by_table() {
         simulator.push_fault(When::token().tenant(TENANT), fault.clone());
         let answer = post_token(&simulator, TENANT, &good_form(&simulator)).await;
         assert!(such(&answer), "{fault:?}: {}", answer.status);
+        assert_eq!(simulator.counts().struck, 1, "{fault:?}");
         assert_eq!(
             post_token(&simulator, TENANT, &good_form(&simulator))
                 .await
@@ -155,6 +156,40 @@ async fn token_faults_by_table() {
     check(Fault::throttle("2"), |a| a.headers["retry-after"] == "2").await;
     check(Fault::CutBody, |a| !a.is_complete).await;
     check(Fault::RefuseConnection, |a| a.status == 0).await;
+}
+
+#[tokio::test]
+async fn what_has_no_meaning_for_a_request_does_not_strike_it() {
+    let check = async |when: When, fault: Fault| {
+        let simulator = simulator(World::Rows { count: 2_500 }).await;
+        simulator.push_fault(when, fault.clone());
+        let token = token(&simulator).await;
+        let last = REPORT
+            .replace("fromDateTime", "from")
+            .replace("toDateTime", "to")
+            + "?$skip=2000";
+        for page in [REPORT, &last] {
+            assert_eq!(get(&simulator, page, &token).await.status, 200);
+        }
+        assert!(simulator.shared.faults().is_empty(), "{fault:?} waits");
+        assert_eq!(simulator.counts().struck, 0, "{fault:?}");
+    };
+    // There is no link on the last page, and nothing before the first.
+    check(When::page(3), Fault::RelativeNextLink).await;
+    check(
+        When::page(3),
+        Fault::NextLinkSpelling("@odata.NextLink".into()),
+    )
+    .await;
+    check(When::page(1), Fault::RepeatRows(10)).await;
+    check(When::page(1), Fault::TokenError(53_003)).await;
+    check(When::page(1), Fault::ZeroLifetimeToken).await;
+    for fault in [Fault::ExpireToken, Fault::EmptyForbidden] {
+        check(When::token(), fault).await;
+    }
+    for fault in [Fault::DuplicateKeys, Fault::LoopingNextLink] {
+        check(When::token(), fault).await;
+    }
 }
 
 #[tokio::test]
@@ -180,6 +215,7 @@ async fn stalls_end_with_the_client() {
         }
         simulator.clear_faults();
         assert_eq!(get(&simulator, REPORT, &token).await.status, 200);
+        assert_eq!(simulator.counts().struck, 1, "{fault:?}");
     }
 }
 
@@ -200,6 +236,7 @@ async fn check(fault: Fault, such: fn(&Answer) -> bool) {
         answer.status,
         answer.headers
     );
+    assert_eq!(simulator.counts().struck, 1, "{fault:?}");
     let healed = get(&simulator, &second, &token).await;
     assert_eq!(healed.json()["@odata.count"], 1_000);
 }

@@ -246,6 +246,11 @@ impl Queue {
         self.0.clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The first fault that is meant for a request.
     pub(super) fn take(&mut self, occasion: Occasion<'_>) -> Option<Fault> {
         let at = self.0.iter().position(|(when, _)| when.is(occasion))?;

@@ -53,6 +53,8 @@ pub struct Counts {
     pub graph: u64,
     /// Those whose answer has begun.
     pub answered: u64,
+    /// Those whose answer a fault has changed or prevented. One that is used up without effect is not among them.
+    pub struck: u64,
 }
 
 #[derive(Debug)]
@@ -129,6 +131,10 @@ impl Journal {
         }
         drop(newest);
         self.counts.send_modify(|counts| counts.answered += 1);
+    }
+
+    pub(super) fn struck(&self) {
+        self.counts.send_modify(|counts| counts.struck += 1);
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {

@@ -20,6 +20,7 @@ use super::journal::{self, Kind};
 use super::{Shared, address, callrecords, entra};
 
 /// An answer before it becomes bytes on a connection.
+#[derive(PartialEq)]
 pub(super) struct Reply {
     status: u16,
     content_type: &'static str,
@@ -88,6 +89,9 @@ pub(super) async fn answer(
         },
         graph_number,
     );
+    if matches!(fault, Some(Fault::RefuseConnection | Fault::StallHead)) {
+        shared.journal.struck();
+    }
     match fault {
         Some(Fault::RefuseConnection) => return Err(Unanswered),
         Some(Fault::StallHead) => future::pending().await,
@@ -99,11 +103,23 @@ pub(super) async fn answer(
         request: request_id,
         date: (shared.now)(),
     };
-    let reply = match instead(shared, is_graph, &ids, fault.as_ref()) {
-        Some(reply) => reply,
-        None if is_graph => callrecords::answer(shared, &parts.uri, claims, &ids, fault.as_ref()),
-        None => endpoint.reply(shared, &parts, body, fault.as_ref()).await?,
+    let (reply, is_changed) = match instead(shared, is_graph, &ids, fault.as_ref()) {
+        Some(reply) => (reply, true),
+        None if is_graph => {
+            let told = |fault| callrecords::answer(shared, &parts.uri, claims.clone(), &ids, fault);
+            let reply = told(fault.as_ref());
+            let is_changed = fault.is_some() && reply != told(None);
+            (reply, is_changed)
+        }
+        None => {
+            let is_changed = fault == Some(Fault::ZeroLifetimeToken);
+            let reply = endpoint.reply(shared, &parts, body, fault.as_ref());
+            (reply.await?, is_changed)
+        }
     };
+    if is_changed || fault.as_ref().is_some_and(is_of_the_way) {
+        shared.journal.struck();
+    }
     let reply = if is_graph {
         reply.with_graph_headers(&ids)
     } else {
@@ -176,6 +192,19 @@ fn instead(shared: &Shared, is_graph: bool, ids: &Ids, fault: Option<&Fault>) ->
         Fault::Redirect(url) => Some(Reply::new(302, "text/plain", Vec::new()).with(LOCATION, url)),
         _ => None,
     }
+}
+
+/// Whether it changes how an answer arrives, whatever the answer is.
+const fn is_of_the_way(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::StallBody
+            | Fault::CutBody
+            | Fault::SlowDrip { .. }
+            | Fault::HugePage(_)
+            | Fault::GzipBomb(_)
+            | Fault::WrongContentType(_)
+    )
 }
 
 impl Endpoint {

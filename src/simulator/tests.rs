@@ -52,7 +52,8 @@ async fn a_report_of_three_pages_adds_up() {
             received: 4,
             token: 1,
             graph: 3,
-            answered: 4
+            answered: 4,
+            struck: 0,
         }
     );
     simulator.stop().await;

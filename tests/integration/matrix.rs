@@ -1,13 +1,16 @@
 //! Every fault at every moment, by one table: what a scrape, the counters and the log say, and that the next poll after it
 //! is as if nothing had been.
 //!
-//! A cell is a fault of `table` at one of the moments below. What makes no sense is left out by a rule that says why. The
+//! A cell is a fault of `table` at one of the moments below. What makes no sense is left out by a rule that says why. Each
+//! cell also shows that its fault struck, since one that never does leaves all as well as one that is healed. The
 //! connections of some faults are of TLS, whose CA is only taken from the environment, so the test is played once more in
 //! a process of its own.
 
 mod check;
+mod play;
 mod stage;
 mod table;
+mod variants;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,13 +19,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::When;
 
-use crate::harness::{Exporter, Log, Metrics};
-use check::{SECONDS, numbers};
-use stage::{Certificates, Stage};
+use stage::Certificates;
 use table::{End, Lasts, Row, What, rows};
 
 /// When a fault strikes.
@@ -65,12 +65,14 @@ fn left_out(row: &Row, moment: Moment) -> Option<&'static str> {
     let is_page = matches!(moment, FirstPage | MiddlePage | LastPage | MiddleWindow);
     let answers = matches!(row.what, What::Answer(_) | What::Row { .. });
     match moment {
-        _ if matches!(row.what, What::Name) && (is_page || moment == BetweenPolls) => {
-            Some("a name is looked up for a new connection, and the first is made for the token")
-        }
-        Token if row.token.is_none() => Some("it has no meaning in the answer to a token request"),
+        Token if row.token.is_none() => Some("it has no meaning for a request for a token"),
         _ if is_page && row.page.is_none() => Some("it befalls tokens only"),
         BetweenPolls if answers => Some("nothing is asked then, so nothing is answered"),
+        MiddlePage | LastPage | MiddleWindow if matches!(row.what, What::Name(_)) => {
+            Some("the page before has left its connection, and for that no name is looked up")
+        }
+        LastPage if row.what.is_of_the_link() => Some("no link is on the last page"),
+        FirstPage if row.what.repeats() > 0 => Some("no page is before it that it could repeat"),
         _ => None,
     }
 }
@@ -173,173 +175,6 @@ impl Cell<'_> {
         format!("{} × {:?}", self.row.name, self.moment)
     }
 
-    async fn play(&self, certificates: &Certificates) {
-        let Self { row, moment } = *self;
-        let name = self.name();
-        let log = Log::capture();
-        let token_lifetime = if self.strikes_token() && moment != Moment::Start {
-            // Over at the second poll.
-            30
-        } else {
-            A_DAY
-        };
-        let stage = Stage::set(&row.what, self.report(), token_lifetime, certificates).await;
-        let (mut exporter, before) = if moment == Moment::Start {
-            stage.prepare(row, self.report(), self.when());
-            if matches!(row.what, What::Name | What::Connections(_)) {
-                stage.strike(row);
-            }
-            (stage.start(), None)
-        } else {
-            let mut exporter = stage.start();
-            // On a machine under load the paused clock may outrun a handshake; what counts begins with a poll that succeeds.
-            let mut before = exporter.first_poll().await;
-            if self.of(&before, "up") != "1" {
-                before = exporter.next_success().await;
-            }
-            assert_eq!(self.seconds(&before), SECONDS, "{name}");
-            (exporter, Some(before))
-        };
-        log.take();
-        if moment == Moment::Shutdown {
-            self.shut_down(&stage, exporter, before.as_ref().unwrap(), &log)
-                .await;
-            stage.repair(row);
-            exporter = stage.start();
-        } else {
-            self.fail(&stage, &mut exporter, before.as_ref()).await;
-            // Before the next poll may have begun.
-            let logged = log.take();
-            self.check(before.as_ref(), &exporter.scrape().await, &logged);
-            if moment == Moment::Start {
-                let ready = exporter.get("/-/ready").await.status;
-                assert_eq!(ready == 200, self.end().reason.is_none(), "{name}");
-            }
-            if let What::Clock { to, .. } = row.what {
-                self.check_next_period(&mut exporter, to).await;
-            }
-            stage.repair(row);
-            if matches!(row.what, What::Name) {
-                stage.reload(&exporter).await;
-            }
-        }
-        let after = exporter.next_success().await;
-        assert_eq!(self.of(&after, "up"), "1", "{name}");
-        assert_eq!(self.seconds(&after), SECONDS, "{name}");
-        if let Some(before) = before {
-            assert_eq!(numbers(&after), numbers(&before), "{name}");
-        }
-        exporter.stop().await;
-    }
-
-    /// Lets it strike, and waits for the poll that it strikes.
-    async fn fail(&self, stage: &Stage, exporter: &mut Exporter, before: Option<&Metrics>) {
-        let Self { row, moment } = *self;
-        let old = attempt(exporter);
-        // So that whatever is tried from now on has begun later.
-        tokio::time::advance(Duration::from_millis(1)).await;
-        match moment {
-            Moment::Start => {
-                if matches!(row.what, What::Clock { .. }) {
-                    self.asked(stage, 0).await;
-                    stage.strike(row);
-                }
-            }
-            Moment::BetweenPolls => {
-                stage.strike(row);
-                if !matches!(row.what, What::Clock { .. }) {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    stage.repair(row);
-                }
-            }
-            _ => {
-                let asked = stage.simulator.requests().len();
-                stage.prepare(row, self.report(), self.when());
-                if matches!(row.what, What::Clock { .. } | What::Connections(_))
-                    || matches!(moment, Moment::Scrape | Moment::Reload)
-                {
-                    self.asked(stage, asked).await;
-                }
-                stage.strike(row);
-                if moment == Moment::Reload {
-                    return self.reload(stage, exporter, before.unwrap()).await;
-                }
-                if matches!(row.what, What::Name) {
-                    stage.reload(exporter).await;
-                }
-                if moment == Moment::Scrape {
-                    let scraped = exporter.scrape().await;
-                    self.check_numbers(before, &scraped);
-                }
-            }
-        }
-        exporter
-            .until(|snapshot| snapshot.states()[0].last_attempt != old)
-            .await;
-    }
-
-    /// Replaces the configuration, so that the poll under way is broken off, and waits for one by the new.
-    async fn reload(&self, stage: &Stage, exporter: &mut Exporter, before: &Metrics) {
-        stage.config.lock().unwrap().poll.interval += Duration::from_secs(1);
-        // Later than any poll of the old configuration has begun.
-        tokio::time::advance(Duration::from_millis(1)).await;
-        let reloaded = stage.time.now();
-        stage.reload(exporter).await;
-        self.check_numbers(Some(before), &exporter.scrape().await);
-        let soon = reloaded + TimeDelta::minutes(10);
-        exporter
-            .until(|snapshot| {
-                let attempt = snapshot.states()[0].last_attempt;
-                attempt.is_some_and(|attempt| (reloaded..soon).contains(&attempt))
-            })
-            .await;
-    }
-
-    /// Ends well and soon, whatever is under way.
-    async fn shut_down(&self, stage: &Stage, exporter: Exporter, before: &Metrics, log: &Log) {
-        let Self { row, .. } = *self;
-        let asked = stage.simulator.requests().len();
-        stage.prepare(row, self.report(), self.when());
-        self.asked(stage, asked).await;
-        stage.strike(row);
-        if matches!(row.what, What::Name) {
-            stage.reload(&exporter).await;
-        }
-        self.check_numbers(Some(before), &exporter.scrape().await);
-        let stopped = tokio::time::timeout(Duration::from_mins(1), exporter.stop()).await;
-        assert!(stopped.is_ok(), "{} does not end", self.name());
-        let logged = log.take();
-        assert!(
-            logged.contains("message=stopped"),
-            "{}: {logged}",
-            self.name()
-        );
-        assert!(!logged.contains("level=error"), "{}: {logged}", self.name());
-    }
-
-    /// Waits until the request that it strikes was received.
-    async fn asked(&self, stage: &Stage, before: usize) {
-        let page = match self.page() {
-            1 => "fromDateTime=".to_owned(),
-            page => format!("skip={}", (page - 1) * 2),
-        };
-        let token = self.strikes_token();
-        let is = |path: &str| {
-            if token {
-                path.ends_with("/token")
-            } else {
-                path.contains(&page)
-            }
-        };
-        let simulator = &stage.simulator;
-        let such = |_: &_| {
-            simulator.requests()[before..]
-                .iter()
-                .any(|request| is(&request.path))
-        };
-        simulator.wait_until(such).await;
-    }
-
     fn report(&self) -> ReportKind {
         match self.moment {
             Moment::MiddleWindow => ReportKind::PstnCalls,
@@ -359,6 +194,8 @@ impl Cell<'_> {
         match self.moment {
             Moment::MiddlePage | Moment::MiddleWindow => 2,
             Moment::LastPage => 3,
+            // The first has nothing to repeat.
+            _ if self.row.what.repeats() > 0 => 2,
             _ => 1,
         }
     }
@@ -377,20 +214,14 @@ impl Cell<'_> {
             more_seconds: 0,
         };
         match self.moment {
-            Moment::BetweenPolls => heals,
+            // It has come back before anything is asked.
+            Moment::BetweenPolls if !matches!(self.row.what, What::Name(_)) => heals,
             Moment::Reload if self.row.lasts == Lasts::Once => heals,
             _ if self.strikes_token() => self.row.token.unwrap(),
             _ => self.row.page.unwrap(),
         }
     }
 }
-
-fn attempt(exporter: &Exporter) -> Option<DateTime<Utc>> {
-    exporter.subscriber.latest().states()[0].last_attempt
-}
-
-/// Longer than any clock is set here.
-const A_DAY: u32 = 86_400;
 
 /// By which variable the daemon is told whom to trust.
 const CA_FILE: &str = "SSL_CERT_FILE";

@@ -1,6 +1,8 @@
 //! What a cell is held against.
 
-use chrono::{DateTime, Datelike as _, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use teams_pstn_exporter::report::ReportKind;
 
 use super::table::What;
@@ -58,7 +60,12 @@ impl Cell<'_> {
             assert_eq!(polls.len(), 1, "{name}\n{logged}");
         }
         assert!(last.contains(level), "{name}\n{logged}");
-        assert!(last.contains(reason), "{name}\n{logged}");
+        let said = |word: &str| last.split_whitespace().any(|said| said == word);
+        let expected = match end.reason {
+            Some(reason) => format!("reason={reason}"),
+            None => format!("overlapping_rows={}", self.row.what.repeats()),
+        };
+        assert!(said(&expected), "{name}\n{logged}");
         if before.is_none() && end.reason.is_some() {
             assert_eq!(numbers(during), "", "{name}");
             assert_eq!(
@@ -92,10 +99,10 @@ impl Cell<'_> {
         }
     }
 
-    /// The poll after a clock was set is of the period that the clock is in.
+    /// The poll after a clock was set is of the time and of the period that the clock is in.
     pub(super) async fn check_next_period(&self, exporter: &mut Exporter, to: &str) {
-        let to: DateTime<Utc> = to.parse().unwrap();
-        let month = to
+        let time: DateTime<Utc> = to.parse().unwrap();
+        let month = time
             .date_naive()
             .with_day(1)
             .unwrap()
@@ -107,7 +114,10 @@ impl Cell<'_> {
             self.report().as_str()
         );
         let metrics = exporter
-            .scrape_when(|metrics| metrics.get(&sample) == Some(&expected))
+            .scrape_when(|metrics| {
+                let begun = self.of(metrics, "last_success_timestamp_seconds");
+                is_soon_after(to, begun) && metrics.get(&sample) == Some(&expected)
+            })
             .await;
         assert_eq!(self.of(&metrics, "up"), "1", "{}", self.name());
     }
@@ -127,6 +137,13 @@ impl Cell<'_> {
         let seconds = samples.iter().map(|sample| sample.value.parse::<u64>());
         seconds.map(|seconds| seconds.expect("whole seconds")).sum()
     }
+}
+
+/// Whether a metric in Unix seconds tells of a time that comes after that one and before any other that a clock is set to.
+pub(super) fn is_soon_after(time: &str, seconds: &str) -> bool {
+    let time: DateTime<Utc> = time.parse().unwrap();
+    let told = DateTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.parse().unwrap());
+    (time..time + TimeDelta::minutes(30)).contains(&told)
 }
 
 /// All that is about the money of the current period, letter by letter.

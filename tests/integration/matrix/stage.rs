@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::table::{Broken, Lasts, Row, What};
+use super::table::{Broken, Host, Lasts, Row, What};
 use crate::certificates::tls_acceptor;
 use crate::daemon::row;
 use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time, request};
@@ -31,11 +31,15 @@ pub(super) struct Stage {
     /// As the next reload reads it.
     pub(super) config: Arc<Mutex<Config>>,
     front: Option<Front>,
+    /// Entra as it knows Graph by the name that is gone, which tokens are for.
+    entra: Option<Simulator>,
 }
 
 /// Speaks TLS in front of the simulator.
 struct Front {
     broken: watch::Sender<Option<Broken>>,
+    /// How many connections that stood were cut.
+    cut: watch::Receiver<usize>,
 }
 
 /// What the front shows: a certificate that the daemon trusts, and one that it does not.
@@ -63,19 +67,27 @@ impl Stage {
             _ => None,
         };
         let address = listener.as_ref().map(|front| front.local_addr().unwrap());
-        let rows = (1..=5).map(|number| row(&format!("user{number}"), "1.25"));
-        let tenant = simulator::Tenant::new(TENANT, CLIENT, SECRET, World::Table(Table::new(rows)));
-        tenant.logs.calls.set(calls(day));
-        let clock = time.clock();
-        let simulator = Simulator::start(simulator::Options {
-            tenants: vec![tenant],
-            page_size: 2,
-            token_lifetime,
-            origin: address.map(|address| format!("https://localhost:{}", address.port())),
-            ..simulator::Options::new(move || clock.now())
-        })
-        .await
-        .unwrap();
+        let simulate = async |origin| {
+            let rows = (1..=5).map(|number| row(&format!("user{number}"), "1.25"));
+            let world = World::Table(Table::new(rows));
+            let tenant = simulator::Tenant::new(TENANT, CLIENT, SECRET, world);
+            tenant.logs.calls.set(calls(day));
+            let clock = time.clock();
+            let options = simulator::Options {
+                tenants: vec![tenant],
+                page_size: 2,
+                token_lifetime,
+                origin,
+                ..simulator::Options::new(move || clock.now())
+            };
+            Simulator::start(options).await.unwrap()
+        };
+        let origin = address.map(|address| format!("https://localhost:{}", address.port()));
+        let simulator = simulate(origin).await;
+        let entra = match fault {
+            What::Name(_) => Some(simulate(Some(NOWHERE.to_owned())).await),
+            _ => None,
+        };
         let url: url::Url = simulator.url().parse().unwrap();
         let mut config = Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL);
         config.reports = vec![report];
@@ -85,12 +97,17 @@ impl Stage {
         }
         let front =
             listener.map(|listener| Front::start(listener, simulator.address(), certificates));
-        Self {
+        let stage = Self {
             simulator,
             time,
             config: Arc::new(Mutex::new(config)),
             front,
+            entra,
+        };
+        if matches!(fault, What::Name(_)) {
+            stage.name_hosts(None);
         }
+        stage
     }
 
     pub(super) fn start(&self) -> Exporter {
@@ -116,9 +133,11 @@ impl Stage {
                 self.simulator
                     .push_fault(lasting, Fault::BadRow { at, json });
             }
-            // So that the request still waits when all that stands is cut.
-            What::Connections(_) => self.simulator.push_fault(when, Fault::StallHead),
-            What::Name | What::Clock { .. } => {}
+            // So that the request still waits when all that stands is cut, or the name goes.
+            What::Connections(_) | What::Name(_) => {
+                self.simulator.push_fault(when, Fault::StallHead);
+            }
+            What::Clock { .. } => {}
         }
     }
 
@@ -126,7 +145,7 @@ impl Stage {
     pub(super) fn strike(&self, row: &Row) {
         match &row.what {
             What::Clock { to, .. } => self.time.set(to),
-            What::Name => self.name_hosts("https://nowhere.invalid"),
+            What::Name(gone) => self.name_hosts(Some(*gone)),
             What::Connections(broken) => self.set_broken(Some(*broken)),
             What::Answer(_) | What::Row { .. } => {}
         }
@@ -138,7 +157,7 @@ impl Stage {
         self.set_broken(None);
         match &row.what {
             What::Clock { from, .. } => self.time.set(from),
-            What::Name => self.name_hosts(self.simulator.url()),
+            What::Name(_) => self.name_hosts(None),
             _ => {}
         }
     }
@@ -149,25 +168,57 @@ impl Stage {
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
+    /// Waits until connections that stood are cut, where it is connections that break.
+    pub(super) async fn cut(&self) {
+        if let Some(front) = &self.front {
+            let mut cut = front.cut.clone();
+            cut.wait_for(|cut| *cut > 0).await.unwrap();
+        }
+    }
+
+    /// Waits until there is a token for Graph by the name that is gone.
+    pub(super) async fn asked_for_nowhere(&self) {
+        let entra = self.entra.as_ref().unwrap();
+        entra.wait_until(|counts| counts.token > 0).await;
+    }
+
     fn set_broken(&self, broken: Option<Broken>) {
         if let Some(front) = &self.front {
             front.broken.send_replace(broken);
         }
     }
 
-    fn name_hosts(&self, url: &str) {
-        let url: Option<url::Url> = Some(url.parse().unwrap());
+    /// Entra has another name than Graph, and either may be gone.
+    fn name_hosts(&self, gone: Option<Host>) {
+        let local = |simulator: &Simulator| {
+            let port = simulator.address().port();
+            format!("http://localhost:{port}")
+        };
+        let graph = self.simulator.url().to_owned();
+        let nowhere = NOWHERE.to_owned();
+        let (authority, graph) = match gone {
+            None => (local(&self.simulator), graph),
+            Some(Host::Entra) => (nowhere, graph),
+            Some(Host::Graph) => (local(self.entra.as_ref().unwrap()), nowhere),
+        };
         let tenant = &mut self.config.lock().unwrap().tenants[0];
-        tenant.authority_url.clone_from(&url);
-        tenant.graph_url = url;
+        tenant.authority_url = Some(authority.parse().unwrap());
+        tenant.graph_url = Some(graph.parse().unwrap());
     }
 }
 
 impl Front {
     fn start(listener: TcpListener, behind: SocketAddr, certificates: &Certificates) -> Self {
         let (broken, changes) = watch::channel(None);
-        tokio::spawn(serve(listener, behind, certificates.clone(), changes));
-        Self { broken }
+        let (count, cut) = watch::channel(0);
+        tokio::spawn(serve(
+            listener,
+            behind,
+            certificates.clone(),
+            changes,
+            count,
+        ));
+        Self { broken, cut }
     }
 }
 
@@ -177,6 +228,7 @@ async fn serve(
     behind: SocketAddr,
     certificates: Certificates,
     mut changes: watch::Receiver<Option<Broken>>,
+    cut: watch::Sender<usize>,
 ) {
     let address = listener.local_addr().unwrap();
     let mut listener = Some(listener);
@@ -184,7 +236,10 @@ async fn serve(
     loop {
         let broken = *changes.borrow_and_update();
         if broken.is_some() {
-            connections.abort_all();
+            // Those that have ended by themselves are not cut.
+            while connections.try_join_next().is_some() {}
+            cut.send_modify(|cut| *cut += connections.len());
+            connections.shutdown().await;
         }
         if broken == Some(Broken::Refused) {
             listener = None;
@@ -261,3 +316,6 @@ fn calls(day: &str) -> Vec<Call> {
 /// Late enough for a few windows of a day, too early for one of them to be final.
 const NOON: &str = "2026-11-04T12:00:00Z";
 const MIDDLE_DAY: &str = "2026-11-03";
+
+/// By RFC 6761 nobody has it.
+const NOWHERE: &str = "https://nowhere.invalid";

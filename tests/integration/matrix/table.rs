@@ -27,13 +27,21 @@ pub(super) enum What {
     },
     /// What new connections meet; those that stand are cut.
     Connections(Broken),
-    /// The host's name has gone.
-    Name,
+    /// The name of a host has gone, and stays so until all is well again. No process can make its resolver forget a name,
+    /// so a reload brings one that nobody has, and with it a poll.
+    Name(Host),
     /// The wall clock is set from the first time to the second.
     Clock {
         from: &'static str,
         to: &'static str,
     },
+}
+
+/// Whose name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    Entra,
+    Graph,
 }
 
 /// How a new connection fails.
@@ -45,6 +53,24 @@ pub(super) enum Broken {
     Untrusted,
     /// What answers does not speak TLS.
     NotTls,
+}
+
+impl What {
+    /// Whether it spoils the link to the next page where there is one, and makes none.
+    pub(super) const fn is_of_the_link(&self) -> bool {
+        matches!(
+            self,
+            Self::Answer(Fault::RelativeNextLink | Fault::NextLinkSpelling(_))
+        )
+    }
+
+    /// How many rows of the page before come again.
+    pub(super) const fn repeats(&self) -> usize {
+        match self {
+            Self::Answer(Fault::RepeatRows(rows)) => *rows,
+            _ => 0,
+        }
+    }
 }
 
 /// How often an answer goes wrong.
@@ -148,17 +174,13 @@ pub(super) fn rows() -> Vec<Row> {
         page: Some(fails("connect", "connect=4")),
         token: Some(fails("connect", "")),
     };
+    let name = |name, host, page, token| Row { name, what: What::Name(host), lasts: Always, page, token };
     let drip = Fault::SlowDrip { bytes: 64, pause: Duration::from_millis(100) };
     let elsewhere = || "http://127.0.0.2/elsewhere".to_owned();
     vec![
         // The way there.
-        Row {
-            name: "DNS gone",
-            what: What::Name,
-            lasts: Always,
-            page: None,
-            token: Some(fails("connect", "")),
-        },
+        name("DNS of Entra gone", Host::Entra, NOTHING, Some(fails("connect", ""))),
+        name("DNS of Graph gone", Host::Graph, Some(fails("connect", "connect=4")), NOTHING),
         broken("connection refused", Broken::Refused),
         broken("TLS: unknown CA", Broken::Untrusted),
         broken("TLS: not spoken", Broken::NotTls),
