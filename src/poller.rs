@@ -230,10 +230,12 @@ impl Poller {
             let wanted = self.shared.previous && report.has_previous();
             succeeded && time_left && wanted && memory.previous.is_due(begun)
         };
+        // At once, and not only when the period before has been asked for too, which may take until the next tick.
+        self.keep(memory).await;
         if previous_is_due {
             self.poll_previous(memory, period, tick).await;
+            self.keep(memory).await;
         }
-        self.keep(memory).await;
     }
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
