@@ -51,7 +51,7 @@ impl Poller {
     }
 
     /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
-    /// nothing else changes.
+    /// tried again after the next poll, whatever becomes of that; nothing else changes.
     pub(super) async fn keep(&self, memory: &SharedMemory) {
         let report = Memory::report(memory);
         let Some(place) = self.plan.place(report) else {
@@ -64,14 +64,14 @@ impl Poller {
             }
             memory.saved(fingerprint(&self.plan.budgets_of(report)))
         };
-        let memory = Arc::clone(memory);
+        let shared = Arc::clone(memory);
         // To wait for a disk must not hold up a scrape on the same thread.
         let written = tokio::task::spawn_blocking(move || {
             let last_success = saved.last_success;
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more. What
             // has retired the memory waits for the lock, and so sees what was kept before.
             place.write(&saved, || {
-                let memory = lock(&memory);
+                let memory = lock(&shared);
                 let is_newest = memory.health.last_success == last_success;
                 (is_newest && !memory.retired).then_some(memory)
             })
@@ -79,7 +79,10 @@ impl Poller {
         match written.await.expect("writing does not panic") {
             Ok(true) => self.shared.telemetry.count_storage(StorageOutcome::Written),
             Ok(false) => {}
-            Err(error) => self.tell(report, &error),
+            Err(error) => {
+                lock(memory).unsaved = true;
+                self.tell(report, &error);
+            }
         }
     }
 
@@ -87,7 +90,7 @@ impl Poller {
         let (outcome, remedy) = match error {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
-                "let the exporter write there, and see whether the disk is full; until then a restart begins with nothing",
+                "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with what was written before",
             ),
             StorageError::Read { .. } | StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,

@@ -1,12 +1,14 @@
 //! What is on the disk and when: as soon as it is served, again where a write failed, and never under names that the
 //! labels do not have.
 
+use std::fs;
+
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::World;
 use tempfile::TempDir;
 
-use crate::harness::Setup;
-use crate::storage::{files, keeping, start, written};
+use crate::harness::{Exporter, Setup};
+use crate::storage::{counted, files, keeping, start, written};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
@@ -26,4 +28,28 @@ async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
     let exporter = start(&config, &time);
     let restored = exporter.scrape().await;
     assert_eq!(restored.of_report(), metrics.of_report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
+    let folder = TempDir::new().unwrap();
+    let in_the_way = folder.path().join("state");
+    fs::write(&in_the_way, "").unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = keeping(&simulator, &in_the_way);
+    let load = config.clone();
+    let mut exporter = Exporter::start(Box::new(move || Ok(load.clone())), &time);
+    let metrics = exporter
+        .scrape_when(|metrics| counted(metrics, "write_failed") > 0)
+        .await;
+    assert_eq!(metrics.report("rows"), "10");
+    // No later poll learns anything, and what the first has learnt is kept all the same.
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    fs::remove_file(&in_the_way).unwrap();
+    let known = written(&mut exporter, 1).await;
+    exporter.stop().await;
+    let exporter = start(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert_eq!(restored.of_report(), known.of_report());
 }
