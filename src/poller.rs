@@ -219,7 +219,7 @@ impl Poller {
             memory.health.duration_seconds = duration.as_secs_f64();
             memory.health.up = succeeded;
             match outcome {
-                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, tenant),
+                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, &self.plan),
                 Err(failed) => memory.fail(failed),
             }
             // Counted first, so that what is published with the numbers counts their requests too.

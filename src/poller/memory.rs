@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::Failed;
 use super::previous::Previous;
+use super::{Failed, Plan};
 use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
+use crate::report::budget::fingerprint;
 use crate::report::labels::Kept;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
@@ -24,6 +25,8 @@ pub(crate) struct Memory {
     pub(super) failure: Option<Failure>,
     /// What is published of the current period.
     pub(super) current: Vec<Samples>,
+    /// The fingerprint of the budgets that are among it, which may be others than those of now.
+    pub(super) budgets: String,
     pub(super) previous: Previous,
     /// Of a log, the days that need not be asked for again.
     pub(super) ledgers: Ledgers,
@@ -49,6 +52,7 @@ impl Memory {
             summary: None,
             failure: None,
             current: Vec::new(),
+            budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             unsaved: false,
@@ -83,14 +87,14 @@ impl Memory {
         self.failure = Some(failed.failure);
     }
 
-    /// Remembers a complete report, and what is to be published of it.
+    /// Remembers a complete report, the budgets that it was rendered with, and what is to be published of it.
     pub(super) fn succeed(
         &mut self,
         rendered: Rendered,
         period: BillingPeriod,
         begun: DateTime<Utc>,
         tally: &Tally,
-        tenant: Option<&str>,
+        plan: &Plan,
     ) {
         self.health.last_success = Some(begun);
         self.unsaved = true;
@@ -110,7 +114,8 @@ impl Memory {
         }));
         self.current = rendered.samples;
         self.current
-            .extend(period_samples(tenant, self.report, period));
+            .extend(period_samples(plan.tenant.as_deref(), self.report, period));
+        self.budgets = fingerprint(&plan.budgets_of(self.report));
         self.previous.advance(period, rendered.closing);
     }
 }

@@ -11,7 +11,7 @@ use crate::exposition::Family;
 use crate::graph::Chain;
 use crate::health::{Health, PERIOD_FAMILIES};
 use crate::report::ReportKind;
-use crate::report::budget::{self, fingerprint};
+use crate::report::budget;
 use crate::storage::{self, Place, Saved, StorageError};
 use crate::telemetry::StorageOutcome;
 
@@ -62,7 +62,7 @@ impl Poller {
             if !std::mem::take(&mut memory.unsaved) || memory.retired {
                 return;
             }
-            memory.saved(fingerprint(&self.plan.budgets_of(report)))
+            memory.saved()
         };
         let shared = Arc::clone(memory);
         // To wait for a disk must not hold up a scrape on the same thread.
@@ -154,7 +154,7 @@ impl Plan {
 }
 
 impl Memory {
-    fn saved(&self, budgets: String) -> Saved {
+    fn saved(&self) -> Saved {
         let (closing, closed) = self.previous.saved();
         Saved {
             last_success: self.health.last_success,
@@ -162,7 +162,7 @@ impl Memory {
             folded: self.health.folded,
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
-            budgets,
+            budgets: self.budgets.clone(),
             closing,
             closed,
             ledgers: self.ledgers.clone(),
@@ -176,10 +176,10 @@ impl Memory {
             folded,
             summary,
             current,
+            budgets,
             closing,
             closed,
             ledgers,
-            ..
         } = saved;
         self.health = Health {
             last_success,
@@ -193,6 +193,7 @@ impl Memory {
         };
         self.summary = summary.map(Arc::new);
         self.current = current;
+        self.budgets = budgets;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
     }

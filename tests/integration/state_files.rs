@@ -2,13 +2,16 @@
 //! labels do not have.
 
 use std::fs;
+use std::sync::{Arc, Mutex};
 
+use teams_pstn_exporter::config::Budget;
+use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::World;
 use tempfile::TempDir;
 
-use crate::harness::{Exporter, Setup};
-use crate::storage::{counted, files, keeping, start, written};
+use crate::harness::{Exporter, Setup, request};
+use crate::storage::{company, counted, files, keeping, start, start_changing, written};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
@@ -52,4 +55,46 @@ async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
     let restored = exporter.scrape().await;
     assert_eq!(counted(&restored, "restored"), 1);
     assert_eq!(restored.of_report(), known.of_report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_of_before_are_not_believed_for_those_of_now() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut first = keeping(&simulator, folder.path());
+    first.reports = vec![ReportKind::PstnCalls];
+    first.budgets = vec![budget(500)];
+    let config = Arc::new(Mutex::new(first));
+    let mut exporter = start_changing(&config, &time);
+    let amount = "teams_pstn_budget_amount{budget=\"calls\",currency=\"USD\"}";
+    assert_eq!(written(&mut exporter, 2).await.get(amount), Some("500"));
+    // A poll that fails on the last day has settled the others, and keeps them: but no figures of these budgets.
+    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
+    simulator.push_fault(
+        When::graph().asking(last_day).always(),
+        Fault::EmptyForbidden,
+    );
+    config.lock().unwrap().budgets = vec![budget(600)];
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    written(&mut exporter, 3).await;
+    exporter.stop().await;
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert!(restored.0.contains("teams_pstn_calls{"));
+    assert_eq!(restored.get(amount), None);
+}
+
+fn budget(amount: u32) -> Budget {
+    Budget {
+        name: "calls".to_owned(),
+        currency: "USD".to_owned(),
+        amount: amount.into(),
+        report: ReportKind::PstnCalls,
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    }
 }
