@@ -145,7 +145,7 @@ impl Fleet {
         let new = changed
             .iter()
             .filter(|(name, ..)| !self.running.contains_key(name));
-        Storage::sweep(new.filter_map(|(_, _, plan, _)| plan.storage.as_ref()));
+        Storage::sweep(new.map(|(_, _, plan, _)| plan));
         for (name, settings, plan, graph) in changed {
             self.start(name, settings, plan, graph);
         }
@@ -370,6 +370,7 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         name: format!("{}.{client}", tenant.tenant_id),
         identity: Identity {
             naming: names(config, naming),
+            outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
             numbers: format!("{} {:?} {:?}", whose(tenant), tenant.name, config.billing),
         },
     })

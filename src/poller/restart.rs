@@ -1,6 +1,6 @@
 //! What a poller keeps for the next process, and takes over from the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::graph::Chain;
 use crate::health::{Health, PERIOD_FAMILIES};
 use crate::report::ReportKind;
 use crate::report::budget;
-use crate::storage::{self, Place, Saved, StorageError};
+use crate::storage::{self, Owner, Place, Saved, StorageError};
 use crate::telemetry::StorageOutcome;
 
 impl Poller {
@@ -125,18 +125,25 @@ impl Storage {
         }
     }
 
-    /// Removes what the processes before did not write to its end.
-    pub(super) fn sweep<'a>(storages: impl Iterator<Item = &'a Self>) {
-        let mut folders: BTreeMap<&Path, BTreeSet<&str>> = BTreeMap::new();
-        for storage in storages {
-            let names = folders.entry(&storage.folder).or_default();
-            names.insert(&storage.name);
+    /// Removes what the processes before did not write to its end, and what names people otherwise than is wanted now.
+    pub(super) fn sweep<'a>(plans: impl Iterator<Item = &'a Plan>) {
+        let mut folders: BTreeMap<&Path, BTreeMap<&str, Owner<'_>>> = BTreeMap::new();
+        for plan in plans {
+            let Some(storage) = &plan.storage else {
+                continue;
+            };
+            let owner = Owner {
+                identity: &storage.identity,
+                reports: &plan.reports,
+            };
+            let owners = folders.entry(&storage.folder).or_default();
+            owners.insert(&storage.name, owner);
         }
-        for (folder, names) in folders {
-            if let Err(error) = storage::sweep(folder, &names) {
+        for (folder, owners) in folders {
+            if let Err(error) = storage::sweep(folder, &owners) {
                 tracing::warn!(
                     error = %Chain(&error),
-                    remedy = "let the exporter write there, or remove files that end in .new by hand",
+                    remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; people may be named in them as labels.user said before",
                     "state files"
                 );
             }

@@ -2,15 +2,17 @@
 //! labels do not have.
 
 use std::fs;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use teams_pstn_exporter::config::Budget;
+use teams_pstn_exporter::config::{Budget, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
-use crate::harness::{Exporter, Setup, request};
+use crate::daemon::row;
+use crate::harness::{Exporter, Setup, TENANT, request};
 use crate::storage::{company, counted, files, keeping, start, start_changing, written};
 
 #[tokio::test(start_paused = true)]
@@ -96,5 +98,82 @@ fn budget(amount: u32) -> Budget {
         user: None,
         usage_location: None,
         destination_context: None,
+    }
+}
+
+/// What is done to the file of the dial-out report before the restart.
+type Prepare = fn(&Path);
+
+/// After a restart under these labels there are so many files left of a report that is polled and one that is not, whose
+/// files named people by their principal names.
+const RESTARTS: &[(&str, Prepare, UserLabel, usize)] = &[
+    ("as they were", |_| {}, UserLabel::Upn, 2),
+    ("as they were", |_| {}, UserLabel::None, 0),
+    ("as they were", |_| {}, UserLabel::DisplayName, 0),
+    ("set aside", set_aside, UserLabel::Upn, 2),
+    ("set aside", set_aside, UserLabel::Id, 0),
+    ("torn", torn, UserLabel::Upn, 2),
+    ("torn", torn, UserLabel::None, 0),
+    ("torn", torn, UserLabel::DisplayName, 0),
+    ("cut", cut, UserLabel::Upn, 2),
+    ("cut", cut, UserLabel::None, 0),
+    ("newer", newer, UserLabel::Upn, 2),
+    ("newer", newer, UserLabel::Id, 0),
+    ("foreign", foreign, UserLabel::Upn, 2),
+    ("foreign", foreign, UserLabel::None, 0),
+];
+
+fn set_aside(path: &Path) {
+    fs::rename(path, path.with_extension("state.rejected")).unwrap();
+}
+
+fn torn(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn cut(path: &Path) {
+    fs::write(path, &fs::read(path).unwrap()[..30]).unwrap();
+}
+
+fn newer(path: &Path) {
+    let text = "teams-pstn-exporter state 2\n{\"names\":[\"ann@contoso.com\"]}\n";
+    fs::write(path, text).unwrap();
+}
+
+fn foreign(path: &Path) {
+    fs::write(path, "ann@contoso.com").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    for (what, prepare, user, left) in RESTARTS {
+        let folder = TempDir::new().unwrap();
+        let mut config = keeping(&simulator, folder.path());
+        config.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+        simulator.clear_faults();
+        let mut exporter = start(&config, &time);
+        written(&mut exporter, 4).await;
+        exporter.stop().await;
+        let own = files(folder.path());
+        let [dialout, _sms] = own.as_slice() else {
+            panic!("{own:?}");
+        };
+        prepare(&folder.path().join(dialout));
+        // Of a tenant that this exporter does not have, or another has.
+        let others = dialout.replace(TENANT, "22222222-2222-3333-4444-555555555555");
+        fs::write(folder.path().join(format!("{others}.rejected")), "ann").unwrap();
+        simulator.push_fault(When::graph().always(), Fault::status(503));
+        config.reports = vec![ReportKind::Dialout];
+        config.labels.user = *user;
+        let exporter = start(&config, &time);
+        let stay = files(folder.path());
+        assert_eq!(stay.len(), left + 1, "{what}, {user:?}: {stay:?}");
+        assert!(stay.contains(&format!("{others}.rejected")), "{stay:?}");
+        exporter.stop().await;
     }
 }
