@@ -343,8 +343,18 @@ impl Settings {
     }
 }
 
+/// A simulator with a tenant's ids is not the tenant, so where Graph and Entra are is part of it, if it is not as it always is.
 fn whose(tenant: &config::Tenant) -> String {
-    format!("{} {:?}", tenant.tenant_id, tenant.cloud)
+    let mut whose = format!("{} {:?}", tenant.tenant_id, tenant.cloud);
+    for (what, url) in [
+        ("graph", &tenant.graph_url),
+        ("authority", &tenant.authority_url),
+    ] {
+        if let Some(url) = url {
+            whose.extend([" ", what, " ", url.as_str()]);
+        }
+    }
+    whose
 }
 
 /// What the numbers are of, and under which names.

@@ -33,7 +33,7 @@ pub(crate) enum Rejected {
     #[error("it names people otherwise than labels.user says now")]
     OtherNames,
     #[error(
-        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day"
+        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
     )]
     OtherConfiguration,
     #[error("it is longer than any that this program writes")]

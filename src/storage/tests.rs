@@ -189,7 +189,7 @@ fn what_is_not_its_own_is_told_apart() {
     check(
         &whole,
         &other,
-        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day",
+        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day",
     );
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use teams_pstn_exporter::config::{Budget, UserLabel};
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::{Table, World};
@@ -175,5 +175,34 @@ async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
         assert_eq!(stay.len(), left + 1, "{what}, {user:?}: {stay:?}");
         assert!(stay.contains(&format!("{others}.rejected")), "{stay:?}");
         exporter.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_graph_has_said_is_not_believed_of_this_one() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config: Config = keeping(&simulator, folder.path());
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 2).await;
+    exporter.stop().await;
+    simulator.stop().await;
+    for change in [
+        (|config: &mut Config, url| config.tenants[0].graph_url = Some(url)) as fn(&mut Config, _),
+        |config, url| config.tenants[0].authority_url = Some(url),
+    ] {
+        let [name] = files(folder.path()).try_into().unwrap();
+        let path = folder.path().join(&name);
+        let whole = fs::read(&path).unwrap();
+        let mut other = config.clone();
+        change(&mut other, "http://127.0.0.1:9/".parse().unwrap());
+        let exporter = start(&other, &time);
+        let metrics = exporter.scrape().await;
+        assert_eq!(counted(&metrics, "rejected"), 1);
+        assert!(!metrics.0.contains("teams_pstn_dialout_charge{"));
+        exporter.stop().await;
+        assert_eq!(files(folder.path()), [format!("{name}.rejected")]);
+        fs::remove_file(folder.path().join(format!("{name}.rejected"))).unwrap();
+        fs::write(&path, whole).unwrap();
     }
 }
