@@ -51,6 +51,8 @@ pub struct Shared {
     pub permits: Arc<Semaphore>,
     /// Polls under way, those of tenants that stall included.
     pub under_way: Arc<Semaphore>,
+    /// State files that are written side by side, those that a disk does not take included.
+    pub writes: Arc<Semaphore>,
     /// Whether the period before is fetched too.
     pub previous: bool,
 }

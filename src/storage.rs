@@ -20,6 +20,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -144,6 +145,15 @@ impl Place {
             .and_then(|folder| folder.sync_all())
             .map_err(failed)?;
         Ok(true)
+    }
+
+    /// That nothing can be said of a write after so long.
+    pub(crate) fn hangs(&self, waited: Duration) -> StorageError {
+        let waited = format!("the disk has not taken it for {} s", waited.as_secs());
+        StorageError::Write {
+            path: self.path.clone(),
+            source: io::Error::new(io::ErrorKind::TimedOut, waited),
+        }
     }
 
     /// What was kept; none where nothing was. `family` knows the families by name, `budgets` are those of the report.

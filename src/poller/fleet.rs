@@ -198,6 +198,7 @@ impl Fleet {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
                 Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
+                Memory::wait_for_files(&old.memories);
                 if old.settings.names != settings.names {
                     for storage in old.storage.iter().chain(&plan.storage) {
                         storage.forget(name.as_deref());

@@ -32,6 +32,10 @@ pub(crate) struct Memory {
     pub(super) ledgers: Ledgers,
     /// Something of it is not in the state file yet.
     pub(super) unsaved: bool,
+    /// How often it was given to be written: what comes to an end late has no place any more.
+    pub(super) turn: u64,
+    /// Held while a file gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
+    pub(super) placing: Arc<Mutex<()>>,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
@@ -56,6 +60,8 @@ impl Memory {
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             unsaved: false,
+            turn: 0,
+            placing: Arc::default(),
             expired: false,
             next_poll: None,
             retired: false,
@@ -75,10 +81,18 @@ impl Memory {
         fresh
     }
 
-    /// From now on a poll that is still under way publishes nothing.
+    /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
     pub(crate) fn retire(memories: &[SharedMemory]) {
         for memory in memories {
             lock(memory).retired = true;
+        }
+    }
+
+    /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end.
+    pub(crate) fn wait_for_files(memories: &[SharedMemory]) {
+        for memory in memories {
+            let placing = Arc::clone(&lock(memory).placing);
+            drop(placing.lock());
         }
     }
 

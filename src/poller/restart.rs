@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
@@ -57,26 +58,9 @@ impl Poller {
         let Some(place) = self.plan.place(report) else {
             return;
         };
-        let saved = {
-            let mut memory = lock(memory);
-            if !std::mem::take(&mut memory.unsaved) || memory.retired {
-                return;
-            }
-            memory.saved()
-        };
-        let shared = Arc::clone(memory);
-        // To wait for a disk must not hold up a scrape on the same thread.
-        let written = tokio::task::spawn_blocking(move || {
-            let last_success = saved.last_success;
-            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more. What
-            // has retired the memory waits for the lock, and so sees what was kept before.
-            place.write(&saved, || {
-                let memory = lock(&shared);
-                let is_newest = memory.health.last_success == last_success;
-                (is_newest && !memory.retired).then_some(memory)
-            })
-        });
-        match written.await.expect("writing does not panic") {
+        let writing = self.write(&place, memory);
+        let written = tokio::time::timeout(WRITE_TIME, writing).await;
+        match written.unwrap_or_else(|_| Err(place.hangs(WRITE_TIME))) {
             Ok(true) => self.shared.telemetry.count_storage(StorageOutcome::Written),
             Ok(false) => {}
             Err(error) => {
@@ -84,6 +68,28 @@ impl Poller {
                 self.tell(report, &error);
             }
         }
+    }
+
+    /// Writes what is remembered, if it is not written and wanted; tells whether it was.
+    async fn write(&self, place: &Place, memory: &SharedMemory) -> Result<bool, StorageError> {
+        if !lock(memory).unsaved {
+            return Ok(false);
+        }
+        let writes = Arc::clone(&self.shared.writes);
+        let permit = writes.acquire_owned().await.expect("never closed");
+        let Some((turn, saved)) = lock(memory).take_turn() else {
+            return Ok(false);
+        };
+        let (place, memory) = (place.clone(), Arc::clone(memory));
+        // To wait for a disk must not hold up a scrape on the same thread.
+        let written = tokio::task::spawn_blocking(move || {
+            let placing = Arc::clone(&lock(&memory).placing);
+            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
+            let written = place.write(&saved, || Memory::is_wanted(&memory, &placing, turn));
+            drop(permit);
+            written
+        });
+        written.await.expect("writing does not panic")
     }
 
     fn tell(&self, report: ReportKind, error: &StorageError) {
@@ -161,6 +167,27 @@ impl Plan {
 }
 
 impl Memory {
+    /// What is to be written now, and its number.
+    fn take_turn(&mut self) -> Option<(u64, Saved)> {
+        if !std::mem::take(&mut self.unsaved) || self.retired {
+            return None;
+        }
+        self.turn += 1;
+        Some((self.turn, self.saved()))
+    }
+
+    /// Whether what was written with this number is to have its place; until what it returns is dropped, who waits for
+    /// files waits for this one.
+    fn is_wanted<'p>(
+        memory: &SharedMemory,
+        placing: &'p Mutex<()>,
+        turn: u64,
+    ) -> Option<MutexGuard<'p, ()>> {
+        let placing = placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = lock(memory);
+        (memory.turn == turn && !memory.retired).then_some(placing)
+    }
+
     fn saved(&self) -> Saved {
         let (closing, closed) = self.previous.saved();
         Saved {
@@ -215,3 +242,9 @@ fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
 }
+
+/// For one file to be written: the largest takes a slow disk some seconds, and a poll waits for no more than its figures.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

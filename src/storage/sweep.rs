@@ -105,7 +105,9 @@ impl<'a> Found<'a> {
         let state = match rest {
             "" => State::Kept,
             ".rejected" => State::Aside,
-            rest if rest.starts_with('.') && rest.ends_with(".new") => State::Unfinished,
+            rest if rest.starts_with('.') && rest.strip_suffix(".new").is_some() => {
+                State::Unfinished
+            }
             _ => return None,
         };
         Some(Self {
