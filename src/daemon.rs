@@ -156,6 +156,7 @@ impl Daemon {
             clock: options.clock.clone(),
             permits: Arc::new(Semaphore::new(POLLS_MAX)),
             under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
             previous: options.previous,
         });
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
@@ -298,3 +299,7 @@ const POLLS_MAX: usize = 8;
 /// Polls under way, those that stall included: each has some 300 bytes a row of a report, and where a proxy does not let
 /// HTTP/2 pass, up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
+
+/// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
+/// that reports are rendered on too.
+const WRITES_MAX: usize = 8;

@@ -101,6 +101,7 @@ pub fn state(bytes: &[u8]) -> bool {
     let file = summed([b"teams-pstn-exporter state 1\n", bytes].concat());
     let identity = Identity {
         naming: "naming".to_owned(),
+        outright: true,
         numbers: "numbers".to_owned(),
     };
     let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &[]);

@@ -51,6 +51,8 @@ pub struct Shared {
     pub permits: Arc<Semaphore>,
     /// Polls under way, those of tenants that stall included.
     pub under_way: Arc<Semaphore>,
+    /// State files that are written side by side, those that a disk does not take included.
+    pub writes: Arc<Semaphore>,
     /// Whether the period before is fetched too.
     pub previous: bool,
 }
@@ -219,7 +221,7 @@ impl Poller {
             memory.health.duration_seconds = duration.as_secs_f64();
             memory.health.up = succeeded;
             match outcome {
-                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, tenant),
+                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, &self.plan),
                 Err(failed) => memory.fail(failed),
             }
             // Counted first, so that what is published with the numbers counts their requests too.
@@ -230,10 +232,12 @@ impl Poller {
             let wanted = self.shared.previous && report.has_previous();
             succeeded && time_left && wanted && memory.previous.is_due(begun)
         };
+        // At once, and not only when the period before has been asked for too, which may take until the next tick.
+        self.keep(memory).await;
         if previous_is_due {
             self.poll_previous(memory, period, tick).await;
+            self.keep(memory).await;
         }
-        self.keep(memory).await;
     }
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next

@@ -4,9 +4,11 @@
 //! A file is replaced as a whole or not at all: written beside, synced, renamed, and the folder synced. It begins with a
 //! version and ends with a checksum, and says of which configuration it is; one that is torn, foreign, newer or of another
 //! configuration is set aside with a word and never believed. It is readable by its owner only, and people are in it under
-//! the names that the labels have, no others: where those change, the files of a tenant are removed, with all that stands
-//! beside them. Files of a tenant or report that is no longer configured stay until somebody removes them, or until it is
-//! configured again; so do those in a folder that is no longer the configured one.
+//! the names that the labels have, no others. Where those change, the files of a tenant are removed, with all that stands
+//! beside them: by a reload all of them, at a start all that do not say themselves that their names are those of now, be
+//! they of a report that is polled or not. Else files of a report that is no longer configured stay until somebody removes
+//! them, or until it is configured again; so do those of a tenant that is not configured here, whatever their names, since
+//! it may be another exporter's, and those in a folder that is no longer the configured one.
 //!
 //! What this module does not do: decide what is remembered, or when.
 
@@ -18,7 +20,9 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::exposition::{Family, Samples};
@@ -28,7 +32,9 @@ use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
 pub(crate) use format::{Rejected, decode, encode};
-pub(crate) use sweep::{forget, sweep};
+pub(crate) use sweep::{Owner, forget, sweep};
+
+use format::may_lie_beside;
 
 /// Where one report of one tenant is kept, and what a file must say to be its own.
 #[derive(Clone, Debug)]
@@ -42,6 +48,8 @@ pub(crate) struct Place {
 pub(crate) struct Identity {
     /// How people are named. What was named otherwise may hold names that are not to be shown.
     pub(crate) naming: String,
+    /// Whether that is by names of their own, so that what is in a file of which nothing is known is no secret.
+    pub(crate) outright: bool,
     /// Whose numbers, of which periods, under which name.
     pub(crate) numbers: String,
 }
@@ -139,6 +147,15 @@ impl Place {
         Ok(true)
     }
 
+    /// That nothing can be said of a write after so long.
+    pub(crate) fn hangs(&self, waited: Duration) -> StorageError {
+        let waited = format!("the disk has not taken it for {} s", waited.as_secs());
+        StorageError::Write {
+            path: self.path.clone(),
+            source: io::Error::new(io::ErrorKind::TimedOut, waited),
+        }
+    }
+
     /// What was kept; none where nothing was. `family` knows the families by name, `budgets` are those of the report.
     ///
     /// # Errors
@@ -157,27 +174,27 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let mut bytes = Vec::new();
-        file.take(BYTES_MAX + 1)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
+        let bytes = read_bounded(file).map_err(failed)?;
         let decoded = if bytes.len() as u64 > BYTES_MAX {
             Err(Rejected::TooLong)
         } else {
-            decode(&bytes.into(), &self.identity, family, budgets)
+            decode(&bytes, &self.identity, family, budgets)
         };
         decoded.map(Some).map_err(|source| StorageError::Rejected {
             path: self.path.clone(),
-            fate: self.set_aside(&source),
+            fate: self.set_aside(&bytes),
             source,
         })
     }
 
     /// Puts a file that is not believed out of the way: beside, for people to look at, unless it may name people who are
     /// not to be named. Tells what became of it.
-    fn set_aside(&self, why: &Rejected) -> String {
+    fn set_aside(&self, bytes: &[u8]) -> String {
         let aside = self.path.with_extension("state.rejected");
-        let done = if matches!(why, Rejected::OtherNames) {
+        let done = if may_lie_beside(bytes, &self.identity) {
+            fs::rename(&self.path, &aside)
+                .map(|()| format!("has been set aside as {}", aside.display()))
+        } else {
             // What was set aside before is under those names too, or under even older ones.
             let aside = match fs::remove_file(aside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -186,12 +203,16 @@ impl Place {
             fs::remove_file(&self.path)
                 .and(aside)
                 .map(|()| "has been removed".to_owned())
-        } else {
-            fs::rename(&self.path, &aside)
-                .map(|()| format!("has been set aside as {}", aside.display()))
         };
         done.unwrap_or_else(|error| format!("stays where it is: {error}"))
     }
+}
+
+/// All of a file, or more of it than any has.
+fn read_bounded(file: File) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
 }
 
 /// A file that has not its place yet. Half a one is of no use, and on a full disk in the way.

@@ -146,7 +146,7 @@ impl Fleet {
         let new = changed
             .iter()
             .filter(|(name, ..)| !self.running.contains_key(name));
-        Storage::sweep(new.filter_map(|(_, _, plan, _)| plan.storage.as_ref()));
+        Storage::sweep(new.map(|(_, _, plan, _)| plan));
         for (name, settings, plan, graph) in changed {
             self.start(name, settings, plan, graph);
         }
@@ -199,6 +199,7 @@ impl Fleet {
                 // Numbers of someone else, of another period, or under other names, are not shown again.
                 Memory::retire(&old.memories);
                 self.shared.publisher.retain(|key| key.tenant != name);
+                Memory::wait_for_files(&old.memories);
                 if old.settings.names != settings.names {
                     for storage in old.storage.iter().chain(&plan.storage) {
                         storage.forget(name.as_deref());
@@ -344,8 +345,18 @@ impl Settings {
     }
 }
 
+/// A simulator with a tenant's ids is not the tenant, so where Graph and Entra are is part of it, if it is not as it always is.
 fn whose(tenant: &config::Tenant) -> String {
-    format!("{} {:?}", tenant.tenant_id, tenant.cloud)
+    let mut whose = format!("{} {:?}", tenant.tenant_id, tenant.cloud);
+    for (what, url) in [
+        ("graph", &tenant.graph_url),
+        ("authority", &tenant.authority_url),
+    ] {
+        if let Some(url) = url {
+            whose.extend([" ", what, " ", url.as_str()]);
+        }
+    }
+    whose
 }
 
 /// What the numbers are of, and under which names.
@@ -371,6 +382,7 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         name: format!("{}.{client}", tenant.tenant_id),
         identity: Identity {
             naming: names(config, naming),
+            outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
             numbers: format!("{} {:?} {:?}", whose(tenant), tenant.name, config.billing),
         },
     })

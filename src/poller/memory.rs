@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::Failed;
 use super::previous::Previous;
+use super::{Failed, Plan};
 use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
+use crate::report::budget::fingerprint;
 use crate::report::labels::Kept;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
@@ -24,11 +25,17 @@ pub(crate) struct Memory {
     pub(super) failure: Option<Failure>,
     /// What is published of the current period.
     pub(super) current: Vec<Samples>,
+    /// The fingerprint of the budgets that are among it, which may be others than those of now.
+    pub(super) budgets: String,
     pub(super) previous: Previous,
     /// Of a log, the days that need not be asked for again.
     pub(super) ledgers: Ledgers,
     /// Something of it is not in the state file yet.
     pub(super) unsaved: bool,
+    /// How often it was given to be written: what comes to an end late has no place any more.
+    pub(super) turn: u64,
+    /// Held while a file gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
+    pub(super) placing: Arc<Mutex<()>>,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
@@ -49,9 +56,12 @@ impl Memory {
             summary: None,
             failure: None,
             current: Vec::new(),
+            budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             unsaved: false,
+            turn: 0,
+            placing: Arc::default(),
             expired: false,
             next_poll: None,
             retired: false,
@@ -71,10 +81,18 @@ impl Memory {
         fresh
     }
 
-    /// From now on a poll that is still under way publishes nothing.
+    /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
     pub(crate) fn retire(memories: &[SharedMemory]) {
         for memory in memories {
             lock(memory).retired = true;
+        }
+    }
+
+    /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end.
+    pub(crate) fn wait_for_files(memories: &[SharedMemory]) {
+        for memory in memories {
+            let placing = Arc::clone(&lock(memory).placing);
+            drop(placing.lock());
         }
     }
 
@@ -83,14 +101,14 @@ impl Memory {
         self.failure = Some(failed.failure);
     }
 
-    /// Remembers a complete report, and what is to be published of it.
+    /// Remembers a complete report, the budgets that it was rendered with, and what is to be published of it.
     pub(super) fn succeed(
         &mut self,
         rendered: Rendered,
         period: BillingPeriod,
         begun: DateTime<Utc>,
         tally: &Tally,
-        tenant: Option<&str>,
+        plan: &Plan,
     ) {
         self.health.last_success = Some(begun);
         self.unsaved = true;
@@ -110,7 +128,8 @@ impl Memory {
         }));
         self.current = rendered.samples;
         self.current
-            .extend(period_samples(tenant, self.report, period));
+            .extend(period_samples(plan.tenant.as_deref(), self.report, period));
+        self.budgets = fingerprint(&plan.budgets_of(self.report));
         self.previous.advance(period, rendered.closing);
     }
 }

@@ -1,8 +1,9 @@
 //! What a poller keeps for the next process, and takes over from the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
@@ -11,8 +12,8 @@ use crate::exposition::Family;
 use crate::graph::Chain;
 use crate::health::{Health, PERIOD_FAMILIES};
 use crate::report::ReportKind;
-use crate::report::budget::{self, fingerprint};
-use crate::storage::{self, Place, Saved, StorageError};
+use crate::report::budget;
+use crate::storage::{self, Owner, Place, Saved, StorageError};
 use crate::telemetry::StorageOutcome;
 
 impl Poller {
@@ -51,43 +52,51 @@ impl Poller {
     }
 
     /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
-    /// nothing else changes.
+    /// tried again after the next poll, whatever becomes of that; nothing else changes.
     pub(super) async fn keep(&self, memory: &SharedMemory) {
         let report = Memory::report(memory);
         let Some(place) = self.plan.place(report) else {
             return;
         };
-        let saved = {
-            let mut memory = lock(memory);
-            if !std::mem::take(&mut memory.unsaved) || memory.retired {
-                return;
-            }
-            memory.saved(fingerprint(&self.plan.budgets_of(report)))
-        };
-        let memory = Arc::clone(memory);
-        // To wait for a disk must not hold up a scrape on the same thread.
-        let written = tokio::task::spawn_blocking(move || {
-            let last_success = saved.last_success;
-            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more. What
-            // has retired the memory waits for the lock, and so sees what was kept before.
-            place.write(&saved, || {
-                let memory = lock(&memory);
-                let is_newest = memory.health.last_success == last_success;
-                (is_newest && !memory.retired).then_some(memory)
-            })
-        });
-        match written.await.expect("writing does not panic") {
+        let writing = self.write(&place, memory);
+        let written = tokio::time::timeout(WRITE_TIME, writing).await;
+        match written.unwrap_or_else(|_| Err(place.hangs(WRITE_TIME))) {
             Ok(true) => self.shared.telemetry.count_storage(StorageOutcome::Written),
             Ok(false) => {}
-            Err(error) => self.tell(report, &error),
+            Err(error) => {
+                lock(memory).unsaved = true;
+                self.tell(report, &error);
+            }
         }
+    }
+
+    /// Writes what is remembered, if it is not written and wanted; tells whether it was.
+    async fn write(&self, place: &Place, memory: &SharedMemory) -> Result<bool, StorageError> {
+        if !lock(memory).unsaved {
+            return Ok(false);
+        }
+        let writes = Arc::clone(&self.shared.writes);
+        let permit = writes.acquire_owned().await.expect("never closed");
+        let Some((turn, saved)) = lock(memory).take_turn() else {
+            return Ok(false);
+        };
+        let (place, memory) = (place.clone(), Arc::clone(memory));
+        // To wait for a disk must not hold up a scrape on the same thread.
+        let written = tokio::task::spawn_blocking(move || {
+            let placing = Arc::clone(&lock(&memory).placing);
+            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
+            let written = place.write(&saved, || Memory::is_wanted(&memory, &placing, turn));
+            drop(permit);
+            written
+        });
+        written.await.expect("writing does not panic")
     }
 
     fn tell(&self, report: ReportKind, error: &StorageError) {
         let (outcome, remedy) = match error {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
-                "let the exporter write there, and see whether the disk is full; until then a restart begins with nothing",
+                "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with what was written before",
             ),
             StorageError::Read { .. } | StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,
@@ -122,18 +131,25 @@ impl Storage {
         }
     }
 
-    /// Removes what the processes before did not write to its end.
-    pub(super) fn sweep<'a>(storages: impl Iterator<Item = &'a Self>) {
-        let mut folders: BTreeMap<&Path, BTreeSet<&str>> = BTreeMap::new();
-        for storage in storages {
-            let names = folders.entry(&storage.folder).or_default();
-            names.insert(&storage.name);
+    /// Removes what the processes before did not write to its end, and what names people otherwise than is wanted now.
+    pub(super) fn sweep<'a>(plans: impl Iterator<Item = &'a Plan>) {
+        let mut folders: BTreeMap<&Path, BTreeMap<&str, Owner<'_>>> = BTreeMap::new();
+        for plan in plans {
+            let Some(storage) = &plan.storage else {
+                continue;
+            };
+            let owner = Owner {
+                identity: &storage.identity,
+                reports: &plan.reports,
+            };
+            let owners = folders.entry(&storage.folder).or_default();
+            owners.insert(&storage.name, owner);
         }
-        for (folder, names) in folders {
-            if let Err(error) = storage::sweep(folder, &names) {
+        for (folder, owners) in folders {
+            if let Err(error) = storage::sweep(folder, &owners) {
                 tracing::warn!(
                     error = %Chain(&error),
-                    remedy = "let the exporter write there, or remove files that end in .new by hand",
+                    remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; people may be named in them as labels.user said before",
                     "state files"
                 );
             }
@@ -151,7 +167,28 @@ impl Plan {
 }
 
 impl Memory {
-    fn saved(&self, budgets: String) -> Saved {
+    /// What is to be written now, and its number.
+    fn take_turn(&mut self) -> Option<(u64, Saved)> {
+        if !std::mem::take(&mut self.unsaved) || self.retired {
+            return None;
+        }
+        self.turn += 1;
+        Some((self.turn, self.saved()))
+    }
+
+    /// Whether what was written with this number is to have its place; until what it returns is dropped, who waits for
+    /// files waits for this one.
+    fn is_wanted<'p>(
+        memory: &SharedMemory,
+        placing: &'p Mutex<()>,
+        turn: u64,
+    ) -> Option<MutexGuard<'p, ()>> {
+        let placing = placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = lock(memory);
+        (memory.turn == turn && !memory.retired).then_some(placing)
+    }
+
+    fn saved(&self) -> Saved {
         let (closing, closed) = self.previous.saved();
         Saved {
             last_success: self.health.last_success,
@@ -159,7 +196,7 @@ impl Memory {
             folded: self.health.folded,
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
-            budgets,
+            budgets: self.budgets.clone(),
             closing,
             closed,
             ledgers: self.ledgers.clone(),
@@ -173,10 +210,10 @@ impl Memory {
             folded,
             summary,
             current,
+            budgets,
             closing,
             closed,
             ledgers,
-            ..
         } = saved;
         self.health = Health {
             last_success,
@@ -190,6 +227,7 @@ impl Memory {
         };
         self.summary = summary.map(Arc::new);
         self.current = current;
+        self.budgets = budgets;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
     }
@@ -204,3 +242,9 @@ fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
 }
+
+/// For one file to be written: the largest takes a slow disk some seconds, and a poll waits for no more than its figures.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

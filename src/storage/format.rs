@@ -6,6 +6,9 @@
 //! <the texts of the families, compressed as they are, one after another>
 //! <32 bytes>
 //! ```
+//!
+//! In every version the line of JSON begins with the naming, and the checksum comes last: whoever finds a file must be able
+//! to tell whose names are in it.
 
 use std::io::{self, Write};
 
@@ -30,7 +33,7 @@ pub(crate) enum Rejected {
     #[error("it names people otherwise than labels.user says now")]
     OtherNames,
     #[error(
-        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day"
+        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
     )]
     OtherConfiguration,
     #[error("it is longer than any that this program writes")]
@@ -100,11 +103,11 @@ pub(crate) fn decode(
     if version > VERSION {
         return Err(Rejected::Newer);
     }
-    let content = bytes.len().checked_sub(SUM).ok_or(Rejected::Torn)?;
-    let (summed, sum) = bytes.split_at(content);
-    if version == 0 || digest::digest(&digest::SHA256, summed).as_ref() != sum {
+    if version == 0 || !is_whole(bytes) {
         return Err(Rejected::Torn);
     }
+    let content = bytes.len() - SUM;
+    let summed = &bytes[..content];
     let start = bytes.len() - rest.len() + end.unwrap_or_default() + 1;
     let line = summed
         .get(start..)
@@ -118,6 +121,33 @@ pub(crate) fn decode(
     header
         .read(&mut blobs, family, budgets)
         .map_err(Rejected::Malformed)
+}
+
+/// Whether a file that is not believed may be kept all the same, for people to look at: where what is in it is known to be
+/// under the present names, or where nothing is known of it and people are named outright anyway. A naming is known where
+/// the checksum is right; a file that only says so itself may be half of one and half of another.
+pub(super) fn may_lie_beside(bytes: &[u8], identity: &Identity) -> bool {
+    match naming(bytes) {
+        Some(naming) if naming != identity.naming => false,
+        Some(_) => identity.outright || is_whole(bytes),
+        None => identity.outright,
+    }
+}
+
+/// How a file of any version says that it names people.
+fn naming(bytes: &[u8]) -> Option<String> {
+    let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
+    let end = rest.iter().position(|&byte| byte == b'\n')?;
+    let value = rest[end + 1..].strip_prefix(NAMING)?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter();
+    values.next()?.ok()
+}
+
+/// Whether a file ends with the checksum of all that stands before it.
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes
+        .split_last_chunk::<SUM>()
+        .is_some_and(|(summed, sum)| digest::digest(&digest::SHA256, summed).as_ref() == sum)
 }
 
 /// The texts of a file, taken one after another.
@@ -184,7 +214,11 @@ impl<W: Write> Write for Summing<W> {
 /// What a file begins with.
 const MAGIC: &str = "teams-pstn-exporter state ";
 
-/// The version of the format. What is older than the oldest that is understood is torn, what is newer is left alone.
+/// How the line of JSON begins.
+const NAMING: &[u8] = b"{\"naming\":";
+
+/// The version of the format. What is older than the oldest that is understood is torn; what is newer is set aside, where
+/// the version that wrote it does not look, so that going back to an older version and forth again loses a file's worth.
 const VERSION: u32 = 1;
 
 /// Bytes of the checksum.

@@ -1,11 +1,13 @@
 //! What is removed from the folder besides files that are read and not believed. Files of strangers stay.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::StorageError;
+use super::format::may_lie_beside;
+use super::{Identity, StorageError, read_bounded};
+use crate::report::ReportKind;
 
 /// Removes all that is kept of a tenant, of every report, and everything beside it: it names people as they are not to be
 /// named any more. `name` is what its files begin with.
@@ -13,29 +15,60 @@ use super::StorageError;
 /// # Errors
 /// Where a file stays.
 pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
-    remove(folder, |owner, _| owner == name)
+    remove(folder, |found| found.owner == name)
 }
 
-/// Removes what the processes before did not write to its end, of the tenants whose files begin with `names`. Others may
-/// be those of a process that is at it.
+/// A tenant that nobody writes files of yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner<'a> {
+    pub(crate) identity: &'a Identity,
+    /// Those whose files are about to be read, which is when it turns out what they are.
+    pub(crate) reports: &'a [ReportKind],
+}
+
+/// Removes what the processes before did not write to its end, and what may be under other names than those of now, of the
+/// tenants whose files begin with the names of `owners`. Others may be those of a process that is at it.
 ///
 /// # Errors
 /// Where a file stays.
-pub(crate) fn sweep(folder: &Path, names: &BTreeSet<&str>) -> Result<(), StorageError> {
-    remove(folder, |owner, state| {
-        state == State::Unfinished && names.contains(owner)
+pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<&str, Owner<'_>>) -> Result<(), StorageError> {
+    remove(folder, |found| {
+        let Some(owner) = owners.get(found.owner) else {
+            return false;
+        };
+        let is_read = owner
+            .reports
+            .iter()
+            .any(|kind| kind.as_str() == found.report);
+        match found.state {
+            State::Unfinished => true,
+            State::Kept if is_read => false,
+            State::Kept | State::Aside => {
+                // What cannot be read cannot be known.
+                let file = File::open(folder.join(found.name)).and_then(read_bounded);
+                !may_lie_beside(&file.unwrap_or_default(), owner.identity)
+            }
+        }
     })
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A file of ours by its name, `OWNER.REPORT.state` and what follows.
+struct Found<'a> {
+    name: &'a str,
+    owner: &'a str,
+    report: &'a str,
+    state: State,
+}
+
+#[derive(Clone, Copy)]
 enum State {
     Unfinished,
-    /// As it was kept, or set aside.
-    Whole,
+    Kept,
+    Aside,
 }
 
 /// Removes the files of which `unwanted` says so, of all that can be removed.
-fn remove(folder: &Path, unwanted: impl Fn(&str, State) -> bool) -> Result<(), StorageError> {
+fn remove(folder: &Path, unwanted: impl Fn(&Found<'_>) -> bool) -> Result<(), StorageError> {
     let failed = |source| StorageError::Remove {
         path: folder.to_owned(),
         source,
@@ -49,8 +82,11 @@ fn remove(folder: &Path, unwanted: impl Fn(&str, State) -> bool) -> Result<(), S
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let parts = name.to_str().and_then(parts);
-        if parts.is_some_and(|(owner, state)| unwanted(owner, state)) {
+        if name
+            .to_str()
+            .and_then(Found::of)
+            .is_some_and(|found| unwanted(&found))
+        {
             match fs::remove_file(entry.path()) {
                 // A write that was under way has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -61,14 +97,24 @@ fn remove(folder: &Path, unwanted: impl Fn(&str, State) -> bool) -> Result<(), S
     outcome
 }
 
-/// Whose file it is by its name, `OWNER.REPORT.state` and what follows; none where it is not one of ours.
-fn parts(name: &str) -> Option<(&str, State)> {
-    let (stem, rest) = name.rsplit_once(".state")?;
-    let (owner, _report) = stem.rsplit_once('.')?;
-    let state = match rest {
-        "" | ".rejected" => State::Whole,
-        rest if rest.starts_with('.') && rest.strip_suffix(".new").is_some() => State::Unfinished,
-        _ => return None,
-    };
-    Some((owner, state))
+impl<'a> Found<'a> {
+    /// None where it is not one of ours.
+    fn of(name: &'a str) -> Option<Self> {
+        let (stem, rest) = name.rsplit_once(".state")?;
+        let (owner, report) = stem.rsplit_once('.')?;
+        let state = match rest {
+            "" => State::Kept,
+            ".rejected" => State::Aside,
+            rest if rest.starts_with('.') && rest.strip_suffix(".new").is_some() => {
+                State::Unfinished
+            }
+            _ => return None,
+        };
+        Some(Self {
+            name,
+            owner,
+            report,
+            state,
+        })
+    }
 }

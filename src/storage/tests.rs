@@ -1,6 +1,6 @@
 //! What is written is read again as it was, and nothing else is believed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exposition::{Format, Sheet, write_label};
-use crate::report::{Count, Organizer, Spend};
+use crate::report::{Count, Organizer, ReportKind, Spend};
 
 static CHARGE: Family = Family::gauge("charge", "What it costs.");
 static CALLS: Family = Family::gauge("calls", "How many.");
@@ -24,6 +24,7 @@ fn family(name: &str) -> Option<&'static Family> {
 fn identity() -> Identity {
     Identity {
         naming: "Upn".to_owned(),
+        outright: true,
         numbers: "contoso Global 1".to_owned(),
     }
 }
@@ -188,7 +189,7 @@ fn what_is_not_its_own_is_told_apart() {
     check(
         &whole,
         &other,
-        "it is of another configuration: another tenant, name of the tenant, cloud or cycle day",
+        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day",
     );
 }
 
@@ -237,6 +238,72 @@ fn what_is_not_believed_is_put_out_of_the_way() {
     encode(&saved(&[1]), &other, &mut named).unwrap();
     // Those names are not to be shown any more, and nobody would think of looking for them here.
     check(&named, false);
+}
+
+/// A file that is not believed is one that names people as they are to be named, or one that does not, or nobody knows.
+#[test]
+fn what_may_name_people_otherwise_is_not_set_aside() {
+    let summed = |text: &str| {
+        let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        [text.as_bytes(), sum.as_ref()].concat()
+    };
+    let written = |naming: &str, numbers: &str| {
+        let identity = Identity {
+            naming: naming.to_owned(),
+            numbers: numbers.to_owned(),
+            outright: false,
+        };
+        let mut file = Vec::new();
+        encode(&saved(&[1]), &identity, &mut file).unwrap();
+        file
+    };
+    let cut = |file: Vec<u8>| file[..file.len() - 1].to_vec();
+    let newer = "teams-pstn-exporter state 2\n{\"naming\":\"Id\",\"more\":1}\n";
+    // With ids as labels and with names of their own, which are Id and Upn.
+    for (what, [hidden, outright], file) in [
+        ("of another tenant", [true, false], written("Id", "other")),
+        ("of another tenant", [false, true], written("Upn", "other")),
+        ("torn", [false, false], cut(written("Id", "other"))),
+        ("torn", [false, true], cut(written("Upn", "other"))),
+        ("newer", [true, false], summed(newer)),
+        ("newer and torn", [false, false], newer.into()),
+        ("not ours", [false, true], b"PK\x03\x04".to_vec()),
+        (
+            "cut in its naming",
+            [false, true],
+            newer.as_bytes()[..40].to_vec(),
+        ),
+        ("empty", [false, true], Vec::new()),
+    ] {
+        for (naming, outright, stays) in [("Id", false, hidden), ("Upn", true, outright)] {
+            let folder = TempDir::new().unwrap();
+            let identity = Identity {
+                naming: naming.to_owned(),
+                outright,
+                ..identity()
+            };
+            fs::write(folder.path().join("a.dialout.state"), &file).unwrap();
+            fs::write(folder.path().join("a.sms.state"), &file).unwrap();
+            fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
+            let owner = Owner {
+                identity: &identity,
+                reports: &[ReportKind::Dialout],
+            };
+            sweep(folder.path(), &BTreeMap::from([("a", owner)])).unwrap();
+            let place = Place::new(folder.path(), "a.dialout", identity);
+            place.read(family, &[]).unwrap_err();
+            let expected: &[_] = if stays {
+                &[
+                    "a.dialout.state.rejected",
+                    "a.sms.state",
+                    "a.sms.state.rejected",
+                ]
+            } else {
+                &[]
+            };
+            assert_eq!(names(folder.path()), expected, "{what}, {naming}");
+        }
+    }
 }
 
 #[test]
@@ -353,8 +420,24 @@ fn what_is_removed_by_table() {
     };
     check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
     check(&|folder| forget(folder, "a").unwrap(), &[]);
-    let both: BTreeSet<_> = ["a.b", "x"].into();
+    let identity = identity();
+    let owner = Owner {
+        identity: &identity,
+        reports: &[ReportKind::Dialout],
+    };
+    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
     check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
+    let hidden = Identity {
+        outright: false,
+        ..identity.clone()
+    };
+    let owner = Owner {
+        identity: &hidden,
+        ..owner
+    };
+    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2, 3]);
 }
 
 fn write(place: &Place, saved: &Saved) -> Result<bool, StorageError> {

@@ -33,6 +33,7 @@ mod program;
 mod reloads_of_logs;
 mod security;
 mod shards;
+mod state_files;
 mod storage;
 mod structure;
 mod supervised;

@@ -1,0 +1,151 @@
+//! A disk that takes nothing and says nothing.
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+
+use super::super::fleet;
+use super::*;
+use crate::config::Config;
+use crate::exposition::{Format, write_registry_family};
+use crate::period::{Clock, CycleDay};
+use crate::poller::Shared;
+use crate::report::labels::Naming;
+use crate::snapshot::Publisher;
+use crate::storage::Identity;
+use crate::telemetry::Telemetry;
+
+/// As many as there are places.
+const WRITES: u32 = 2;
+
+#[tokio::test(start_paused = true)]
+async fn where_every_place_hangs_a_poll_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let poller = poller(&folder);
+    let memory = complete(&poller, "2026-11-21T12:00:00Z");
+    let writes = Arc::clone(&poller.shared.writes);
+    let hanging = writes.acquire_many(WRITES).await.unwrap();
+    poller.keep(&memory).await;
+    poller.keep(&memory).await;
+    assert_eq!(counted(&poller), [0, 2]);
+    drop(hanging);
+    poller.keep(&memory).await;
+    assert_eq!(counted(&poller), [1, 2]);
+    // What is written is not written again.
+    poller.keep(&memory).await;
+    assert_eq!(counted(&poller), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(
+    clippy::await_holding_lock,
+    reason = "it is held as a thread would hold it whose renaming hangs"
+)]
+async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
+    let folder = TempDir::new().unwrap();
+    let poller = poller(&folder);
+    let memory = complete(&poller, "2026-11-21T12:00:00Z");
+    let placing = Arc::clone(&lock(&memory).placing);
+    let hanging = placing.lock().unwrap();
+    tokio::join!(poller.keep(&memory), tokio::time::advance(WRITE_TIME));
+    assert_eq!(counted(&poller), [0, 1]);
+    // What serves and polls takes this one.
+    assert!(memory.try_lock().is_ok());
+    poller.expire(&memory);
+    drop(hanging);
+    complete(&poller, "2026-11-21T12:01:00Z");
+    poller.keep(&memory).await;
+    assert_eq!(counted(&poller), [1, 1]);
+    // The one that hung has come to its end, too, and has not replaced the newer one.
+    let _over = poller.shared.writes.acquire_many(WRITES).await.unwrap();
+    let place = poller.plan.place(ReportKind::Dialout).unwrap();
+    let kept = place.read(|_| None, &[]).unwrap().unwrap();
+    assert_eq!(kept.last_success, Some(time("2026-11-21T12:01:00Z")));
+}
+
+#[test]
+fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
+    let memory = Memory::new(ReportKind::Dialout);
+    let placing = Arc::clone(&lock(&memory).placing);
+    let wanted = Memory::is_wanted(&memory, &placing, 0);
+    assert!(wanted.is_some());
+    assert!(memory.try_lock().is_ok());
+    assert!(placing.try_lock().is_err(), "`wait_for_files` takes it");
+    drop(wanted);
+    assert!(Memory::is_wanted(&memory, &placing, 1).is_none());
+    Memory::retire(std::slice::from_ref(&memory));
+    assert!(Memory::is_wanted(&memory, &placing, 0).is_none());
+    Memory::wait_for_files(&[memory]);
+}
+
+/// Of one report that is kept in this folder; nobody is asked for anything.
+fn poller(folder: &TempDir) -> Poller {
+    let nowhere: url::Url = "http://127.0.0.1:9/".parse().unwrap();
+    let interval = Duration::from_mins(1);
+    let secret = SecretString::from("not-a-secret");
+    let config = Config::single(nowhere.clone(), nowhere, secret, interval);
+    let telemetry = Arc::new(Telemetry::new());
+    let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
+    let http = fleet::http(&config).unwrap();
+    let graph = fleet::graph(&http, &clock, &config.tenants[0]).unwrap();
+    let shared = Shared {
+        publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
+        telemetry,
+        clock,
+        permits: Arc::new(Semaphore::new(1)),
+        under_way: Arc::new(Semaphore::new(1)),
+        writes: Arc::new(Semaphore::new(WRITES as usize)),
+        previous: false,
+    };
+    let identity = Identity {
+        naming: "Nobody".to_owned(),
+        outright: false,
+        numbers: "contoso".to_owned(),
+    };
+    let plan = Plan {
+        tenant: None,
+        interval,
+        phase: interval,
+        timeout: interval,
+        cycle_day: CycleDay::default(),
+        reports: vec![ReportKind::Dialout],
+        naming: Naming::Nobody,
+        series_max: 10,
+        budgets: Vec::new(),
+        credential_expiry: None,
+        max_age: None,
+        storage: Some(Storage {
+            folder: folder.path().to_owned(),
+            name: "a".to_owned(),
+            identity,
+        }),
+    };
+    Poller::new(Arc::new(plan), graph, shared, &[])
+}
+
+/// The poller's report after a poll of that time.
+fn complete(poller: &Poller, at: &str) -> SharedMemory {
+    let memory = Arc::clone(&poller.memories[0]);
+    lock(&memory).health.last_success = Some(time(at));
+    lock(&memory).unsaved = true;
+    memory
+}
+
+/// Files that were written, and those that were not.
+fn counted(poller: &Poller) -> [u64; 2] {
+    let mut text = Vec::new();
+    for family in poller.shared.telemetry.gather() {
+        write_registry_family(&family, Format::Text, &mut text);
+    }
+    let text = String::from_utf8(text).unwrap();
+    ["written", "write_failed"].map(|outcome| {
+        let sample = format!("teams_pstn_storage_files_total{{outcome=\"{outcome}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&sample));
+        line.unwrap().parse().unwrap()
+    })
+}
+
+fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}

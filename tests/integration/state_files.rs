@@ -1,0 +1,208 @@
+//! What is on the disk and when: as soon as it is served, again where a write failed, and never under names that the
+//! labels do not have.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::world::{Table, World};
+use tempfile::TempDir;
+
+use crate::daemon::row;
+use crate::harness::{Exporter, Setup, TENANT, request};
+use crate::storage::{company, counted, files, keeping, start, start_changing, written};
+
+#[tokio::test(start_paused = true)]
+async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = keeping(&simulator, folder.path());
+    let october = "fromDateTime=2026-10-01";
+    simulator.push_fault(When::graph().asking(october).always(), Fault::StallHead);
+    let mut exporter = start(&config, &time);
+    let metrics = written(&mut exporter, 1).await;
+    assert_eq!(metrics.report("rows"), "10");
+    // The period before is still being asked for.
+    assert_eq!(metrics.failures("timeout"), 0);
+    assert_eq!(files(folder.path()).len(), 1);
+    exporter.stop().await;
+    simulator.stop().await;
+    let exporter = start(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(restored.of_report(), metrics.of_report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
+    let folder = TempDir::new().unwrap();
+    let in_the_way = folder.path().join("state");
+    fs::write(&in_the_way, "").unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = keeping(&simulator, &in_the_way);
+    let load = config.clone();
+    let mut exporter = Exporter::start(Box::new(move || Ok(load.clone())), &time);
+    let metrics = exporter
+        .scrape_when(|metrics| counted(metrics, "write_failed") > 0)
+        .await;
+    assert_eq!(metrics.report("rows"), "10");
+    // No later poll learns anything, and what the first has learnt is kept all the same.
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    fs::remove_file(&in_the_way).unwrap();
+    let known = written(&mut exporter, 1).await;
+    exporter.stop().await;
+    let exporter = start(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert_eq!(restored.of_report(), known.of_report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_of_before_are_not_believed_for_those_of_now() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut first = keeping(&simulator, folder.path());
+    first.reports = vec![ReportKind::PstnCalls];
+    first.budgets = vec![budget(500)];
+    let config = Arc::new(Mutex::new(first));
+    let mut exporter = start_changing(&config, &time);
+    let amount = "teams_pstn_budget_amount{budget=\"calls\",currency=\"USD\"}";
+    assert_eq!(written(&mut exporter, 2).await.get(amount), Some("500"));
+    // A poll that fails on the last day has settled the others, and keeps them: but no figures of these budgets.
+    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
+    simulator.push_fault(
+        When::graph().asking(last_day).always(),
+        Fault::EmptyForbidden,
+    );
+    config.lock().unwrap().budgets = vec![budget(600)];
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    written(&mut exporter, 3).await;
+    exporter.stop().await;
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert!(restored.0.contains("teams_pstn_calls{"));
+    assert_eq!(restored.get(amount), None);
+}
+
+fn budget(amount: u32) -> Budget {
+    Budget {
+        name: "calls".to_owned(),
+        currency: "USD".to_owned(),
+        amount: amount.into(),
+        report: ReportKind::PstnCalls,
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    }
+}
+
+/// What is done to the file of the dial-out report before the restart.
+type Prepare = fn(&Path);
+
+/// After a restart under these labels there are so many files left of a report that is polled and one that is not, whose
+/// files named people by their principal names.
+const RESTARTS: &[(&str, Prepare, UserLabel, usize)] = &[
+    ("as they were", |_| {}, UserLabel::Upn, 2),
+    ("as they were", |_| {}, UserLabel::None, 0),
+    ("as they were", |_| {}, UserLabel::DisplayName, 0),
+    ("set aside", set_aside, UserLabel::Upn, 2),
+    ("set aside", set_aside, UserLabel::Id, 0),
+    ("torn", torn, UserLabel::Upn, 2),
+    ("torn", torn, UserLabel::None, 0),
+    ("torn", torn, UserLabel::DisplayName, 0),
+    ("cut", cut, UserLabel::Upn, 2),
+    ("cut", cut, UserLabel::None, 0),
+    ("newer", newer, UserLabel::Upn, 2),
+    ("newer", newer, UserLabel::Id, 0),
+    ("foreign", foreign, UserLabel::Upn, 2),
+    ("foreign", foreign, UserLabel::None, 0),
+];
+
+fn set_aside(path: &Path) {
+    fs::rename(path, path.with_extension("state.rejected")).unwrap();
+}
+
+fn torn(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn cut(path: &Path) {
+    fs::write(path, &fs::read(path).unwrap()[..30]).unwrap();
+}
+
+fn newer(path: &Path) {
+    let text = "teams-pstn-exporter state 2\n{\"names\":[\"ann@contoso.com\"]}\n";
+    fs::write(path, text).unwrap();
+}
+
+fn foreign(path: &Path) {
+    fs::write(path, "ann@contoso.com").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    for (what, prepare, user, left) in RESTARTS {
+        let folder = TempDir::new().unwrap();
+        let mut config = keeping(&simulator, folder.path());
+        config.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+        simulator.clear_faults();
+        let mut exporter = start(&config, &time);
+        written(&mut exporter, 4).await;
+        exporter.stop().await;
+        let own = files(folder.path());
+        let [dialout, _sms] = own.as_slice() else {
+            panic!("{own:?}");
+        };
+        prepare(&folder.path().join(dialout));
+        // Of a tenant that this exporter does not have, or another has.
+        let others = dialout.replace(TENANT, "22222222-2222-3333-4444-555555555555");
+        fs::write(folder.path().join(format!("{others}.rejected")), "ann").unwrap();
+        simulator.push_fault(When::graph().always(), Fault::status(503));
+        config.reports = vec![ReportKind::Dialout];
+        config.labels.user = *user;
+        let exporter = start(&config, &time);
+        let stay = files(folder.path());
+        assert_eq!(stay.len(), left + 1, "{what}, {user:?}: {stay:?}");
+        assert!(stay.contains(&format!("{others}.rejected")), "{stay:?}");
+        exporter.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_graph_has_said_is_not_believed_of_this_one() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config: Config = keeping(&simulator, folder.path());
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 2).await;
+    exporter.stop().await;
+    simulator.stop().await;
+    for change in [
+        (|config: &mut Config, url| config.tenants[0].graph_url = Some(url)) as fn(&mut Config, _),
+        |config, url| config.tenants[0].authority_url = Some(url),
+    ] {
+        let [name] = files(folder.path()).try_into().unwrap();
+        let path = folder.path().join(&name);
+        let whole = fs::read(&path).unwrap();
+        let mut other = config.clone();
+        change(&mut other, "http://127.0.0.1:9/".parse().unwrap());
+        let exporter = start(&other, &time);
+        let metrics = exporter.scrape().await;
+        assert_eq!(counted(&metrics, "rejected"), 1);
+        assert!(!metrics.0.contains("teams_pstn_dialout_charge{"));
+        exporter.stop().await;
+        assert_eq!(files(folder.path()), [format!("{name}.rejected")]);
+        fs::remove_file(folder.path().join(format!("{name}.rejected"))).unwrap();
+        fs::write(&path, whole).unwrap();
+    }
+}
