@@ -11,8 +11,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
+use crate::exposition::lines::Lines;
 use crate::exposition::negotiate::accepts_gzip;
-use crate::exposition::{Family, Format, Samples};
+use crate::exposition::{Family, Format};
 use crate::graph::address::{GraphRoot, NextLink};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
@@ -196,34 +197,15 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     }
 }
 
-/// Holds every line of what is exposed against the format: a comment, or a name, labels in quotes, and one number.
+/// Holds every line of what is exposed against the format, and their number against what is said of it.
 fn each_line(rendered: &Rendered) {
     for samples in rendered.samples.iter().chain(&rendered.closing) {
-        let text = text_of(samples);
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (series, value) = line.rsplit_once(' ').expect("a value");
-            assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
-            let labels = series.find('{').map_or("", |at| &series[at..]);
-            let mut is_quoted = false;
-            let mut is_escaped = false;
-            for c in labels.chars() {
-                match c {
-                    _ if is_escaped => is_escaped = false,
-                    '\\' => is_escaped = true,
-                    '"' => is_quoted = !is_quoted,
-                    _ => {}
-                }
-            }
-            assert!(!is_quoted && !is_escaped, "{line}");
-            assert!(labels.is_empty() || labels.ends_with('}'), "{line}");
-        }
+        let mut text = Vec::new();
+        samples.block.write(&mut text);
+        let mut lines = Lines::of(samples.family);
+        assert!(lines.take(&text), "{}", String::from_utf8_lossy(&text));
+        assert_eq!(lines.end(), Some(samples.count));
     }
-}
-
-fn text_of(samples: &Samples) -> String {
-    let mut out = Vec::new();
-    samples.write(Format::Text, &mut out);
-    String::from_utf8(out).expect("UTF-8 of UTF-8")
 }
 
 fn view(naming: &Naming) -> View<'_> {

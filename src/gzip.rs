@@ -113,10 +113,16 @@ impl Block {
         }
     }
 
-    /// The block of which another process kept this; none where it is not what [`Block::stored`] gave.
-    pub(crate) fn restored(bytes: Bytes, deflated: Option<(u32, u64)>) -> Option<Self> {
+    /// The block of which another process kept this, its text given to `read` piece by piece; none where it is not what
+    /// [`Block::stored`] gave, or `read` does not take it. What is compressed is inflated up to the length that it is to
+    /// have, and no further, so that length is what the caller bounds.
+    pub(crate) fn restored(
+        bytes: Bytes,
+        deflated: Option<(u32, u64)>,
+        mut read: impl FnMut(&[u8]) -> bool,
+    ) -> Option<Self> {
         let Some((checksum, length)) = deflated else {
-            return (bytes.len() < LONG_MIN).then_some(Self::Short(bytes));
+            return (bytes.len() < LONG_MIN && read(&bytes)).then_some(Self::Short(bytes));
         };
         if !bytes.ends_with(SYNC_MARK) || bytes.len() as u64 > length {
             return None;
@@ -137,6 +143,7 @@ impl Block {
             if status == Status::StreamEnd || stands || inflater.total_out() > length {
                 return None;
             }
+            read(&text).then_some(())?;
             sum.update(&text);
         }
         (inflater.total_out() == length && sum.clone().finalize() == checksum).then_some(
@@ -431,13 +438,28 @@ mod tests {
             let block = block(&text(length, 2));
             let (bytes, deflated) = block.stored();
             let (checksum, long) = deflated.expect("long enough");
-            let again = Block::restored(bytes.clone(), deflated).expect("what was stored");
+            let again =
+                Block::restored(bytes.clone(), deflated, |_| true).expect("what was stored");
             let (mut old, mut new) = (Vec::new(), Vec::new());
             block.write(&mut old);
             again.write(&mut new);
             assert_eq!(old, new);
+            let mut read = Vec::new();
+            let mut reading = |piece: &[u8]| {
+                read.extend_from_slice(piece);
+                true
+            };
+            Block::restored(bytes.clone(), deflated, &mut reading).expect("what was stored");
+            assert_eq!(read, old);
+            let mut pieces = 0..2;
+            let once = |_: &[u8]| pieces.next() != Some(1);
+            let refused = Block::restored(bytes.clone(), deflated, once).is_none();
+            assert_eq!(refused, length > CHUNK, "{length}");
             let wrong = |bytes: Bytes, deflated| {
-                assert!(Block::restored(bytes, deflated).is_none(), "{length}");
+                assert!(
+                    Block::restored(bytes, deflated, |_| true).is_none(),
+                    "{length}"
+                );
             };
             wrong(bytes.clone(), Some((checksum ^ 1, long)));
             wrong(bytes.clone(), Some((checksum, long - 1)));
@@ -451,7 +473,7 @@ mod tests {
                 }
             }
         }
-        assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None).is_none());
+        assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None, |_| true).is_none());
     }
 
     #[test]

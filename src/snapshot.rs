@@ -321,12 +321,15 @@ impl Publisher {
             .values()
             .filter_map(|slot| slot.state.clone())
             .collect();
-        let size = slots
-            .values()
-            .flat_map(|slot| &slot.report)
-            .fold((0, 0), |(bytes, series), samples| {
-                (bytes + samples.block.length(), series + samples.count)
-            });
+        let size = slots.values().flat_map(|slot| &slot.report).fold(
+            (0_u64, 0_u64),
+            |(bytes, series), samples| {
+                (
+                    bytes.saturating_add(samples.block.length()),
+                    series.saturating_add(samples.count),
+                )
+            },
+        );
         drop(slots);
         self.telemetry.set_exposition(size.0, size.1);
         let reports = Arc::new(body::Reports::new(families.into_values().collect()));

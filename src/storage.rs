@@ -215,6 +215,16 @@ fn read_bounded(file: File) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
+impl Saved {
+    /// Bytes of all texts.
+    fn text(&self) -> u64 {
+        let closing = self.closing.iter().flat_map(|(_, samples)| samples);
+        let closed = self.closed.iter().flat_map(|closed| &closed.samples);
+        let all = self.current.iter().chain(closing).chain(closed);
+        all.map(|samples| samples.block.length()).sum()
+    }
+}
+
 /// A file that has not its place yet. Half a one is of no use, and on a full disk in the way.
 struct Beside(PathBuf);
 

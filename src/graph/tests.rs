@@ -436,6 +436,17 @@ async fn a_refused_token_brings_its_own_remedy() {
 }
 
 #[tokio::test]
+async fn where_no_graph_answers_the_remedy_is_of_the_way_there() {
+    let server = graph(|_, _| Reply::Hangup).await;
+    // The same port of an address where nobody listens.
+    let gone = server.url.replace("127.0.0.1", "127.0.0.9");
+    let graph = client_of(&gone, &server.url, PATIENCE);
+    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    assert_eq!(error.reason(), FailureReason::Connect);
+    assert!(error.remedy().unwrap().starts_with("check name resolution"));
+}
+
+#[tokio::test]
 async fn the_servers_clock_and_the_id_of_the_request_are_told() {
     let server = graph(|_, _| {
         let headers = vec![

@@ -373,6 +373,25 @@ fn state(tenant: &str) -> State {
     }
 }
 
+/// What is in a slot may have been read from a file.
+#[test]
+fn counts_of_any_size_are_published() {
+    let publisher = publisher();
+    for tenant in ["alpha", "beta"] {
+        let mut samples = numbers(tenant, 1);
+        samples[0].count = u64::MAX;
+        publisher.update(key(tenant), samples, health(tenant), Some(state(tenant)));
+    }
+    publisher.publish();
+    let snapshot = publisher.subscribe().latest();
+    let names = ["teams_pstn_exposition_series".to_owned()];
+    let text = read(&snapshot, Format::Text, Encoding::Identity, &names);
+    assert!(
+        text.contains("teams_pstn_exposition_series 9223372036854776000\n"),
+        "{text}"
+    );
+}
+
 fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
     let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
     for row in 0..rows {

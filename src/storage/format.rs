@@ -17,6 +17,7 @@ use ring::digest;
 
 use super::wire::{Block as WireBlock, Header};
 use super::{BYTES_MAX, Identity, Saved};
+use crate::exposition::lines::Lines;
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
 use crate::report::budget::Budget;
@@ -56,16 +57,19 @@ pub(crate) enum Malformed {
 /// # Errors
 /// Those of `out`, and where it would be longer than what is read.
 pub(crate) fn encode(saved: &Saved, identity: &Identity, out: impl Write) -> io::Result<()> {
-    encode_within(BYTES_MAX, saved, identity, out)
+    encode_within([BYTES_MAX, TEXT_MAX], saved, identity, out)
 }
 
-/// [`encode`] into this many bytes.
+/// [`encode`] into this many bytes, of this many bytes of text.
 pub(super) fn encode_within(
-    bytes_max: u64,
+    [bytes_max, text_max]: [u64; 2],
     saved: &Saved,
     identity: &Identity,
     out: impl Write,
 ) -> io::Result<()> {
+    if saved.text() > text_max {
+        return Err(too_long(text_max));
+    }
     let mut out = Summing {
         out: io::BufWriter::new(out),
         left: bytes_max.saturating_sub(SUM as u64),
@@ -117,7 +121,10 @@ pub(crate) fn decode(
         serde_json::from_slice(line).map_err(|error| Rejected::Malformed(error.into()))?;
     header.check(identity)?;
     let blobs = bytes.slice((start + line.len() + 1).min(content)..content);
-    let mut blobs = Blobs { rest: blobs };
+    let mut blobs = Blobs {
+        rest: blobs,
+        text: TEXT_MAX,
+    };
     header
         .read(&mut blobs, family, budgets)
         .map_err(Rejected::Malformed)
@@ -153,31 +160,45 @@ fn is_whole(bytes: &[u8]) -> bool {
 /// The texts of a file, taken one after another.
 pub(super) struct Blobs {
     rest: Bytes,
+    /// Bytes of text that may still come of them.
+    text: u64,
 }
 
 impl Blobs {
-    pub(super) fn take(&mut self, length: u64) -> Result<Bytes, Malformed> {
-        match usize::try_from(length) {
-            Ok(length) if length <= self.rest.len() => Ok(self.rest.split_to(length)),
-            _ => Err(Malformed::Other("a text is longer than the file")),
-        }
-    }
-
-    /// Samples of one family.
+    /// Samples of one family, and nothing else.
     pub(super) fn samples(
         &mut self,
         block: &WireBlock,
         family: &impl Fn(&str) -> Option<&'static Family>,
     ) -> Result<Samples, Malformed> {
-        let text = self.take(block.bytes)?;
+        let family =
+            family(&block.family).ok_or(Malformed::Other("a family is not one of the report's"))?;
+        let bytes = self.take(block.bytes)?;
+        let length = block.deflated.map_or(block.bytes, |(_, length)| length);
+        let text = self.text.checked_sub(length);
+        self.text = text.ok_or(Malformed::Other(
+            "it would be more text than any report has",
+        ))?;
+        let mut lines = Lines::of(family);
+        let restored = Block::restored(bytes, block.deflated, |piece| lines.take(piece));
+        let block_text = restored.ok_or(Malformed::Other(
+            "a text is not as it was when it was compressed, or not samples of its family",
+        ))?;
+        if lines.end() != Some(block.count) {
+            return Err(Malformed::Other("a family has more or fewer samples"));
+        }
         Ok(Samples {
-            family: family(&block.family)
-                .ok_or(Malformed::Other("a family is not one of the report's"))?,
-            block: Block::restored(text, block.deflated).ok_or(Malformed::Other(
-                "a text is not as it was when it was compressed",
-            ))?,
+            family,
+            block: block_text,
             count: block.count,
         })
+    }
+
+    fn take(&mut self, length: u64) -> Result<Bytes, Malformed> {
+        match usize::try_from(length) {
+            Ok(length) if length <= self.rest.len() => Ok(self.rest.split_to(length)),
+            _ => Err(Malformed::Other("a text is longer than the file")),
+        }
     }
 }
 
@@ -192,13 +213,7 @@ struct Summing<W> {
 impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!(
-                    "it would be longer than the {} MiB that are read again; lower labels.max_series",
-                    BYTES_MAX >> 20
-                ),
-            ));
+            return Err(too_long(BYTES_MAX));
         }
         let written = self.out.write(bytes)?;
         self.left -= written as u64;
@@ -209,6 +224,14 @@ impl<W: Write> Write for Summing<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+fn too_long(max: u64) -> io::Error {
+    let mib = max >> 20;
+    let said = format!(
+        "it would be longer than the {mib} MiB that are read again; lower labels.max_series"
+    );
+    io::Error::new(io::ErrorKind::FileTooLarge, said)
 }
 
 /// What a file begins with.
@@ -223,3 +246,7 @@ const VERSION: u32 = 1;
 
 /// Bytes of the checksum.
 const SUM: usize = 32;
+
+/// Bytes of text in a file, inflated: eight times what a report of 600,000 series has, and a few seconds' work. A hostile
+/// file of 256 MiB could have a thousand times as many.
+const TEXT_MAX: u64 = 2 << 30;

@@ -1,6 +1,8 @@
 //! What is written is read again as it was, and nothing else is believed.
 
-use std::collections::BTreeMap;
+mod hostile;
+mod names;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exposition::{Format, Sheet, write_label};
-use crate::report::{Count, Organizer, ReportKind, Spend};
+use crate::report::{Count, Organizer, Spend};
 
 static CHARGE: Family = Family::gauge("charge", "What it costs.");
 static CALLS: Family = Family::gauge("calls", "How many.");
@@ -117,6 +119,17 @@ fn shown(saved: &Saved) -> String {
         .map(|closed| (closed.period, text(&closed.samples), closed.fetched));
     let current = text(current);
     format!("{last_success:?} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
+}
+
+/// The texts, without what stands before them in a body.
+fn shown_text(saved: &Saved) -> Vec<u8> {
+    let closing = saved.closing.iter().flat_map(|(_, samples)| samples);
+    let closed = saved.closed.iter().flat_map(|closed| &closed.samples);
+    let mut out = Vec::new();
+    for samples in saved.current.iter().chain(closing).chain(closed) {
+        samples.block.write(&mut out);
+    }
+    out
 }
 
 proptest! {
@@ -240,93 +253,6 @@ fn what_is_not_believed_is_put_out_of_the_way() {
     check(&named, false);
 }
 
-/// A file that is not believed is one that names people as they are to be named, or one that does not, or nobody knows.
-#[test]
-fn what_may_name_people_otherwise_is_not_set_aside() {
-    let summed = |text: &str| {
-        let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        [text.as_bytes(), sum.as_ref()].concat()
-    };
-    let written = |naming: &str, numbers: &str| {
-        let identity = Identity {
-            naming: naming.to_owned(),
-            numbers: numbers.to_owned(),
-            outright: false,
-        };
-        let mut file = Vec::new();
-        encode(&saved(&[1]), &identity, &mut file).unwrap();
-        file
-    };
-    let cut = |file: Vec<u8>| file[..file.len() - 1].to_vec();
-    let newer = "teams-pstn-exporter state 2\n{\"naming\":\"Id\",\"more\":1}\n";
-    // With ids as labels and with names of their own, which are Id and Upn.
-    for (what, [hidden, outright], file) in [
-        ("of another tenant", [true, false], written("Id", "other")),
-        ("of another tenant", [false, true], written("Upn", "other")),
-        ("torn", [false, false], cut(written("Id", "other"))),
-        ("torn", [false, true], cut(written("Upn", "other"))),
-        ("newer", [true, false], summed(newer)),
-        ("newer and torn", [false, false], newer.into()),
-        ("not ours", [false, true], b"PK\x03\x04".to_vec()),
-        (
-            "cut in its naming",
-            [false, true],
-            newer.as_bytes()[..40].to_vec(),
-        ),
-        ("empty", [false, true], Vec::new()),
-    ] {
-        for (naming, outright, stays) in [("Id", false, hidden), ("Upn", true, outright)] {
-            let folder = TempDir::new().unwrap();
-            let identity = Identity {
-                naming: naming.to_owned(),
-                outright,
-                ..identity()
-            };
-            fs::write(folder.path().join("a.dialout.state"), &file).unwrap();
-            fs::write(folder.path().join("a.sms.state"), &file).unwrap();
-            fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
-            let owner = Owner {
-                identity: &identity,
-                reports: &[ReportKind::Dialout],
-            };
-            sweep(folder.path(), &BTreeMap::from([("a", owner)])).unwrap();
-            let place = Place::new(folder.path(), "a.dialout", identity);
-            place.read(family, &[]).unwrap_err();
-            let expected: &[_] = if stays {
-                &[
-                    "a.dialout.state.rejected",
-                    "a.sms.state",
-                    "a.sms.state.rejected",
-                ]
-            } else {
-                &[]
-            };
-            assert_eq!(names(folder.path()), expected, "{what}, {naming}");
-        }
-    }
-}
-
-#[test]
-fn what_was_set_aside_under_other_names_goes_with_them() {
-    let folder = TempDir::new().unwrap();
-    let place = Place::new(folder.path(), "a", identity());
-    let (path, aside) = ("a.state", "a.state.rejected");
-    fs::write(folder.path().join(path), "torn").unwrap();
-    place.read(family, &[]).unwrap_err();
-    assert_eq!(names(folder.path()), [aside]);
-    write(&place, &saved(&[1])).unwrap();
-    assert_eq!(names(folder.path()), [path, aside]);
-    let other = Identity {
-        naming: "Nobody".to_owned(),
-        ..identity()
-    };
-    let error = Place::new(folder.path(), "a", other)
-        .read(family, &[])
-        .unwrap_err();
-    assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
-    assert_eq!(names(folder.path()), [""; 0]);
-}
-
 #[test]
 fn what_stands_beside_is_neither_followed_nor_reused() {
     let folder = TempDir::new().unwrap();
@@ -350,13 +276,13 @@ fn what_is_not_wanted_any_more_is_not_kept() {
     write(&place, &saved(&[1])).unwrap();
     let mut beside = Vec::new();
     let kept = place.write(&saved(&[2]), || {
-        beside = names(folder.path());
+        beside = listed(folder.path());
         None::<()>
     });
     assert!(!kept.unwrap());
     // It was all there, under a name that nobody else takes.
     assert_eq!(beside.len(), 2, "{beside:?}");
-    assert_eq!(names(folder.path()), ["a.state"]);
+    assert_eq!(listed(folder.path()), ["a.state"]);
     let read = place.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1])));
 }
@@ -370,7 +296,7 @@ fn two_writers_at_once_leave_a_whole_file() {
         Some(())
     });
     assert!(outer.unwrap());
-    assert_eq!(names(folder.path()), ["a.state"]);
+    assert_eq!(listed(folder.path()), ["a.state"]);
     let read = place.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1; 1_000])));
 }
@@ -380,64 +306,22 @@ fn no_more_is_written_than_is_read() {
     let saved = saved(&[1, 2, 3]);
     let whole = bytes(&saved);
     let length = whole.len() as u64;
-    let within = |bytes_max| {
+    let text = shown_text(&saved).len() as u64;
+    let within = |bytes_max, text_max| {
         let mut out = Vec::new();
-        format::encode_within(bytes_max, &saved, &identity(), &mut out).map(|()| out)
+        let limits = [bytes_max, text_max];
+        format::encode_within(limits, &saved, &identity(), &mut out).map(|()| out)
     };
-    assert_eq!(within(length).unwrap(), whole);
+    assert_eq!(within(length, text).unwrap(), whole);
     for less in [length - 1, length / 2, 10, 0] {
-        let error = within(less).unwrap_err();
+        let error = within(less, text).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{less}");
         let said =
             "it would be longer than the 256 MiB that are read again; lower labels.max_series";
         assert_eq!(error.to_string(), said);
     }
-}
-
-#[test]
-fn what_is_removed_by_table() {
-    let all = [
-        "a.b.dialout.state",
-        "a.b.dialout.state.0123.new",
-        "a.b.sms.state.new",
-        "a.b.sms.state.rejected",
-        "a.b.state.old",
-        "a.c.dialout.state",
-        "a.c.dialout.state.0123.new",
-        "b.dialout.state",
-        "notes.txt",
-    ];
-    let check = |removing: &dyn Fn(&Path), gone: &[usize]| {
-        let folder = TempDir::new().unwrap();
-        removing(&folder.path().join("missing"));
-        for name in all {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        removing(folder.path());
-        let stays = (0..all.len()).filter(|index| !gone.contains(index));
-        let stays: Vec<_> = stays.map(|index| all[index]).collect();
-        assert_eq!(names(folder.path()), stays);
-    };
-    check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
-    check(&|folder| forget(folder, "a").unwrap(), &[]);
-    let identity = identity();
-    let owner = Owner {
-        identity: &identity,
-        reports: &[ReportKind::Dialout],
-    };
-    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
-    // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
-    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
-    let hidden = Identity {
-        outright: false,
-        ..identity.clone()
-    };
-    let owner = Owner {
-        identity: &hidden,
-        ..owner
-    };
-    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
-    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2, 3]);
+    let error = within(length, text - 1).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
 }
 
 fn write(place: &Place, saved: &Saved) -> Result<bool, StorageError> {
@@ -445,7 +329,7 @@ fn write(place: &Place, saved: &Saved) -> Result<bool, StorageError> {
 }
 
 /// What is in a folder, in order.
-fn names(folder: &Path) -> Vec<String> {
+fn listed(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

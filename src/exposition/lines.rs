@@ -1,0 +1,203 @@
+//! Whether text that another process left behind is samples of one family, as a [`Sheet`](super::Sheet) writes them.
+//!
+//! Prometheus refuses a whole body for one line that it cannot read, so a line that is not as this program writes it must
+//! not get into one. What this module does not do: say whether the numbers are right.
+
+use super::Family;
+
+/// Reads text piece by piece.
+pub(crate) struct Lines {
+    family: &'static Family,
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
+    count: u64,
+}
+
+impl Lines {
+    /// Of one family.
+    pub(crate) fn of(family: &'static Family) -> Self {
+        Self {
+            family,
+            begun: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Takes the next piece. Tells whether all lines up to here are samples.
+    pub(crate) fn take(&mut self, piece: &[u8]) -> bool {
+        let mut rest = piece;
+        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            let is_good = if self.begun.is_empty() {
+                is_sample(self.family.name, &rest[..end])
+            } else {
+                self.begun.extend_from_slice(&rest[..end]);
+                let is_good = is_sample(self.family.name, &self.begun);
+                self.begun.clear();
+                is_good
+            };
+            if !is_good {
+                return false;
+            }
+            self.count += 1;
+            rest = &rest[end + 1..];
+        }
+        self.begun.extend_from_slice(rest);
+        self.begun.len() <= LINE_MAX
+    }
+
+    /// How many there are; none where the last one has no end.
+    pub(crate) fn end(self) -> Option<u64> {
+        self.begun.is_empty().then_some(self.count)
+    }
+}
+
+/// Whether a line is the family's name, labels in the order of their names, and one number.
+pub(crate) fn is_sample(family: &str, line: &[u8]) -> bool {
+    let rest = std::str::from_utf8(line)
+        .ok()
+        .and_then(|line| line.strip_prefix(family));
+    let value = rest.and_then(|rest| match rest.strip_prefix('{') {
+        Some(labels) => after_labels(labels),
+        None => Some(rest),
+    });
+    let number = value.and_then(|value| value.strip_prefix(' ')?.parse::<f64>().ok());
+    number.is_some_and(f64::is_finite)
+}
+
+/// What stands behind labels and their brace. Names that ascend are never the same.
+fn after_labels(mut rest: &str) -> Option<&str> {
+    let mut last = "";
+    loop {
+        let (name, value) = rest.split_once("=\"")?;
+        let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        if !is_name || name <= last {
+            return None;
+        }
+        last = name;
+        let behind = after_value(value)?;
+        match behind.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return behind.strip_prefix('}'),
+        }
+    }
+}
+
+/// What stands behind a value and its quote.
+fn after_value(value: &str) -> Option<&str> {
+    let mut bytes = value.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return value.get(at + 1..),
+            b'\\' => {
+                let (_, escaped) = bytes.next()?;
+                matches!(escaped, b'\\' | b'"' | b'n').then_some(())?;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Bytes of a line: eight labels of a kilobyte, each byte of them escaped, are a quarter of it.
+const LINE_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::exposition::{Format, Sheet, write_label};
+
+    static CHARGE: Family = Family::gauge("charge", "What it costs.");
+
+    #[test]
+    fn lines_by_table() {
+        for (line, is_good) in [
+            ("charge 1", true),
+            ("charge -1.5e3", true),
+            (r#"charge{user="ann"} 1"#, true),
+            (r#"charge{tenant="a",user="\"b\\c\nd 🦀, }="} 0.10"#, true),
+            (r#"charge{a="",b2_="" } 1"#, false),
+            ("", false),
+            ("charge", false),
+            ("charge ", false),
+            ("charge{} 1", false),
+            ("charges 1", false),
+            ("# TYPE charge gauge", false),
+            ("# EOF", false),
+            (" charge 1", false),
+            ("charge  1", false),
+            ("charge 1 ", false),
+            ("charge 1 1700000000", false),
+            ("charge 1 # {} 1", false),
+            ("charge one", false),
+            ("charge NaN", false),
+            ("charge +Inf", false),
+            ("charge 1e400", false),
+            ("charge 0x10", false),
+            (r#"other{user="ann"} 1"#, false),
+            (r#"charge{user="ann" 1"#, false),
+            (r#"charge{user="ann} 1"#, false),
+            (r#"charge{user="ann\"} 1"#, false),
+            (r#"charge{user="ann\t"} 1"#, false),
+            (r#"charge{user="ann",} 1"#, false),
+            (r#"charge{,user="ann"} 1"#, false),
+            (r"charge{user=ann} 1", false),
+            (r#"charge{user="ann"}{a="b"} 1"#, false),
+            (r#"charge{user="ann",user="bob"} 1"#, false),
+            (r#"charge{user="ann",tenant="a"} 1"#, false),
+            (r#"charge{__name__="up"} 1"#, false),
+            (r#"charge{User="ann"} 1"#, false),
+            (r#"charge{"user"="ann"} 1"#, false),
+            ("charge{user=\"a\rb\"} 1", true),
+        ] {
+            assert_eq!(is_sample("charge", line.as_bytes()), is_good, "{line}");
+        }
+        assert!(!is_sample("charge", b"charge{user=\"\xff\"} 1"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_sheet_writes_is_lines(
+            labels in vec((".*", any::<i32>()), 1..20),
+            pieces in vec(1_usize..50, 1..20),
+        ) {
+            let mut sheet = Sheet::new(&[&CHARGE]);
+            for (label, value) in &labels {
+                let mut out = Vec::new();
+                write_label("user", label, &mut out);
+                sheet.row(&out, |_, out| out.extend(value.to_string().bytes()));
+            }
+            let mut text = Vec::new();
+            sheet.finish().for_each(|samples| samples.block.write(&mut text));
+            let mut lines = Lines::of(&CHARGE);
+            let mut rest = text.as_slice();
+            for &piece in pieces.iter().cycle() {
+                let (now, later) = rest.split_at(piece.min(rest.len()));
+                prop_assert!(lines.take(now));
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(lines.end(), Some(labels.len() as u64));
+            let mut with_header = Vec::new();
+            CHARGE.write_header(Format::Text, &mut with_header);
+            prop_assert!(!Lines::of(&CHARGE).take(&with_header));
+        }
+    }
+
+    #[test]
+    fn a_line_has_an_end_and_a_limit() {
+        let mut lines = Lines::of(&CHARGE);
+        assert!(lines.take(b"charge 1\ncharge 2"));
+        assert_eq!(lines.end(), None);
+        let long = |length: usize| Lines::of(&CHARGE).take(&vec![b'c'; length]);
+        assert!(long(LINE_MAX));
+        assert!(!long(LINE_MAX + 1));
+    }
+}

@@ -1,0 +1,85 @@
+//! Files by somebody who can write a checksum.
+
+use super::*;
+
+/// Whoever can write the file can write its checksum too.
+#[test]
+fn what_is_restored_is_samples_of_its_family_whoever_wrote_it() {
+    let refused = |what: &str, saved: &Saved| {
+        let error = read(&bytes(saved)).unwrap_err();
+        assert!(matches!(error, Rejected::Malformed(_)), "{what}: {error}");
+    };
+    // Short texts and long ones are checked on different ways.
+    for rows in [1, 1_000] {
+        for hostile in [
+            "user=\"a\"} 1\n# EOF\ncharge{user=\"a\"",
+            "user=\"a\"} 1\nup{user=\"a\"",
+            "user=\"a\"} 1\n\ncharge{user=\"a\"",
+            "user=\"a\",user=\"a\"",
+            "__name__=\"up\"",
+            "user=\"a",
+            "user=\"a\"} NaN\ncharge{user=\"a\"",
+        ] {
+            let mut sheet = Sheet::new(&[&CHARGE]);
+            for row in 0..rows {
+                let labels = if row == rows / 2 {
+                    hostile
+                } else {
+                    "user=\"a\""
+                };
+                sheet.row(labels.as_bytes(), |_, out| out.push(b'1'));
+            }
+            let samples: Vec<_> = sheet.finish().collect();
+            let good = saved(&[1]);
+            let current = Saved {
+                current: samples.clone(),
+                ..good.clone()
+            };
+            refused(hostile, &current);
+            let closing = Some((good.closed.as_ref().unwrap().period, samples));
+            refused(hostile, &Saved { closing, ..good });
+        }
+        let mut counting = saved(&vec![1; rows]);
+        for count in [0, u64::MAX] {
+            counting.current[0].count = count;
+            refused("another number of samples", &counting);
+        }
+    }
+}
+
+#[test]
+fn no_more_is_inflated_than_any_report_has() {
+    let saved = saved(&[1; 2_000]);
+    let file = bytes(&saved);
+    let (_, deflated) = saved.current[0].block.stored();
+    let (checksum, length) = deflated.expect("long enough");
+    let said = format!("\"deflated\":[{checksum},{length}]");
+    for (claimed, message) in [
+        (
+            2_u64 << 30,
+            "a text is not as it was when it was compressed, or not samples of its family",
+        ),
+        ((2 << 30) + 1, "it would be more text than any report has"),
+        (u64::MAX, "it would be more text than any report has"),
+    ] {
+        let claim = format!("\"deflated\":[{checksum},{claimed}]");
+        let Err(Rejected::Malformed(error)) = read(&rewritten(&file, &said, &claim)) else {
+            panic!("{claimed}: it is believed");
+        };
+        assert_eq!(error.to_string(), message, "{claimed}");
+    }
+    read(&rewritten(&file, &said, &said)).unwrap();
+}
+
+/// A file with another text in its header, and the checksum that it should have.
+fn rewritten(file: &[u8], old: &str, new: &str) -> Vec<u8> {
+    let content = &file[..file.len() - 32];
+    let at = content
+        .windows(old.len())
+        .position(|part| part == old.as_bytes());
+    let at = at.expect("it is in the header");
+    let mut file = [&content[..at], new.as_bytes(), &content[at + old.len()..]].concat();
+    let sum = ring::digest::digest(&ring::digest::SHA256, &file);
+    file.extend(sum.as_ref());
+    file
+}

@@ -1,0 +1,139 @@
+//! Whose names may be in the folder.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::report::ReportKind;
+
+/// A file that is not believed is one that names people as they are to be named, or one that does not, or nobody knows.
+#[test]
+fn what_may_name_people_otherwise_is_not_set_aside() {
+    let summed = |text: &str| {
+        let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        [text.as_bytes(), sum.as_ref()].concat()
+    };
+    let written = |naming: &str, numbers: &str| {
+        let identity = Identity {
+            naming: naming.to_owned(),
+            numbers: numbers.to_owned(),
+            outright: false,
+        };
+        let mut file = Vec::new();
+        encode(&saved(&[1]), &identity, &mut file).unwrap();
+        file
+    };
+    let cut = |file: Vec<u8>| file[..file.len() - 1].to_vec();
+    let newer = "teams-pstn-exporter state 2\n{\"naming\":\"Id\",\"more\":1}\n";
+    // With ids as labels and with names of their own, which are Id and Upn.
+    for (what, [hidden, outright], file) in [
+        ("of another tenant", [true, false], written("Id", "other")),
+        ("of another tenant", [false, true], written("Upn", "other")),
+        ("torn", [false, false], cut(written("Id", "other"))),
+        ("torn", [false, true], cut(written("Upn", "other"))),
+        ("newer", [true, false], summed(newer)),
+        ("newer and torn", [false, false], newer.into()),
+        ("not ours", [false, true], b"PK\x03\x04".to_vec()),
+        (
+            "cut in its naming",
+            [false, true],
+            newer.as_bytes()[..40].to_vec(),
+        ),
+        ("empty", [false, true], Vec::new()),
+    ] {
+        for (naming, outright, stays) in [("Id", false, hidden), ("Upn", true, outright)] {
+            let folder = TempDir::new().unwrap();
+            let identity = Identity {
+                naming: naming.to_owned(),
+                outright,
+                ..identity()
+            };
+            fs::write(folder.path().join("a.dialout.state"), &file).unwrap();
+            fs::write(folder.path().join("a.sms.state"), &file).unwrap();
+            fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
+            let owner = Owner {
+                identity: &identity,
+                reports: &[ReportKind::Dialout],
+            };
+            sweep(folder.path(), &BTreeMap::from([("a", owner)])).unwrap();
+            let place = Place::new(folder.path(), "a.dialout", identity);
+            place.read(family, &[]).unwrap_err();
+            let expected: &[_] = if stays {
+                &[
+                    "a.dialout.state.rejected",
+                    "a.sms.state",
+                    "a.sms.state.rejected",
+                ]
+            } else {
+                &[]
+            };
+            assert_eq!(listed(folder.path()), expected, "{what}, {naming}");
+        }
+    }
+}
+
+#[test]
+fn what_was_set_aside_under_other_names_goes_with_them() {
+    let folder = TempDir::new().unwrap();
+    let place = Place::new(folder.path(), "a", identity());
+    let (path, aside) = ("a.state", "a.state.rejected");
+    fs::write(folder.path().join(path), "torn").unwrap();
+    place.read(family, &[]).unwrap_err();
+    assert_eq!(listed(folder.path()), [aside]);
+    write(&place, &saved(&[1])).unwrap();
+    assert_eq!(listed(folder.path()), [path, aside]);
+    let other = Identity {
+        naming: "Nobody".to_owned(),
+        ..identity()
+    };
+    let error = Place::new(folder.path(), "a", other)
+        .read(family, &[])
+        .unwrap_err();
+    assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
+    assert_eq!(listed(folder.path()), [""; 0]);
+}
+
+#[test]
+fn what_is_removed_by_table() {
+    let all = [
+        "a.b.dialout.state",
+        "a.b.dialout.state.0123.new",
+        "a.b.sms.state.new",
+        "a.b.sms.state.rejected",
+        "a.b.state.old",
+        "a.c.dialout.state",
+        "a.c.dialout.state.0123.new",
+        "b.dialout.state",
+        "notes.txt",
+    ];
+    let check = |removing: &dyn Fn(&Path), gone: &[usize]| {
+        let folder = TempDir::new().unwrap();
+        removing(&folder.path().join("missing"));
+        for name in all {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        removing(folder.path());
+        let stays = (0..all.len()).filter(|index| !gone.contains(index));
+        let stays: Vec<_> = stays.map(|index| all[index]).collect();
+        assert_eq!(listed(folder.path()), stays);
+    };
+    check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
+    check(&|folder| forget(folder, "a").unwrap(), &[]);
+    let identity = identity();
+    let owner = Owner {
+        identity: &identity,
+        reports: &[ReportKind::Dialout],
+    };
+    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
+    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
+    let hidden = Identity {
+        outright: false,
+        ..identity.clone()
+    };
+    let owner = Owner {
+        identity: &hidden,
+        ..owner
+    };
+    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    check(&|folder| sweep(folder, &both).unwrap(), &[1, 2, 3]);
+}
