@@ -345,18 +345,8 @@ impl Settings {
     }
 }
 
-/// A simulator with a tenant's ids is not the tenant, so where Graph and Entra are is part of it, if it is not as it always is.
 fn whose(tenant: &config::Tenant) -> String {
-    let mut whose = format!("{} {:?}", tenant.tenant_id, tenant.cloud);
-    for (what, url) in [
-        ("graph", &tenant.graph_url),
-        ("authority", &tenant.authority_url),
-    ] {
-        if let Some(url) = url {
-            whose.extend([" ", what, " ", url.as_str()]);
-        }
-    }
-    whose
+    format!("{} {:?}", tenant.tenant_id, tenant.cloud)
 }
 
 /// What the numbers are of, and under which names.
@@ -383,9 +373,24 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         identity: Identity {
             naming: names(config, naming),
             outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
-            numbers: format!("{} {:?} {:?}", whose(tenant), tenant.name, config.billing),
+            numbers: format!("{} {:?} {:?}", source(tenant), tenant.name, config.billing),
         },
     })
+}
+
+/// Whose numbers are kept, and who said them, where that is not Microsoft: a simulator with a tenant's ids is not the
+/// tenant. While the exporter runs they stay all the same: who configures another URL then has moved a proxy.
+fn source(tenant: &config::Tenant) -> String {
+    let mut source = whose(tenant);
+    for (what, url) in [
+        ("graph", &tenant.graph_url),
+        ("authority", &tenant.authority_url),
+    ] {
+        if let Some(url) = url {
+            source.extend([" ", what, " ", url.as_str()]);
+        }
+    }
+    source
 }
 
 fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
