@@ -268,7 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn clouds_have_roots_authorities_and_scopes() {
+    fn clouds_have_names_roots_authorities_and_scopes() {
+        let names = Cloud::ALL.map(Cloud::as_str);
+        assert_eq!(names, ["global", "us-gov-l4", "us-gov-l5"]);
         for cloud in Cloud::ALL {
             assert!(
                 cloud.graph_root().to_string().starts_with("https://"),

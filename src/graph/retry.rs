@@ -215,6 +215,14 @@ mod tests {
     }
 
     #[test]
+    fn reasons_have_their_labels() {
+        assert_eq!(
+            RetryReason::ALL.map(RetryReason::as_str),
+            ["throttled", "status", "connect", "timeout", "body", "auth"]
+        );
+    }
+
+    #[test]
     fn delays_never_overflow() {
         let policy = RetryPolicy {
             attempts: u32::MAX,

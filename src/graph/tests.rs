@@ -509,6 +509,22 @@ async fn logs_hold_the_request_id_and_no_secret() {
 }
 
 #[test]
+fn reasons_have_their_labels() {
+    let labels = FailureReason::ALL.map(FailureReason::as_str);
+    let expected = [
+        "auth",
+        "forbidden",
+        "throttled",
+        "timeout",
+        "connect",
+        "status",
+        "malformed",
+        "limit",
+    ];
+    assert_eq!(labels, expected);
+}
+
+#[test]
 fn a_chain_is_one_line_without_repetition() {
     #[derive(Debug, thiserror::Error)]
     #[error("{text}")]

@@ -202,6 +202,7 @@ async fn what_passes_is_retried_and_a_secret_never_shown() {
     assert!(error.to_string().ends_with("400: e: [redacted] is wrong"));
     assert!(!format!("{error:?} {cache:?} {granted:?}").contains(SECRET));
     assert_eq!(format!("{granted:?}"), "AccessToken([redacted])");
+    assert!(format!("{cache:?}").starts_with("TokenCache { issuer: "));
     assert!(granted.authorization().is_sensitive());
 }
 
