@@ -87,7 +87,7 @@ pub struct Plan {
 }
 
 /// Where the reports of a tenant are kept over a restart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
     /// What the names of its files begin with.
@@ -233,10 +233,12 @@ impl Poller {
             succeeded && time_left && wanted && memory.previous.is_due(begun)
         };
         // At once, and not only when the period before has been asked for too, which may take until the next tick.
-        self.keep(memory).await;
+        let keeping = self.keep(memory);
         if previous_is_due {
-            self.poll_previous(memory, period, tick).await;
+            tokio::join!(keeping, self.poll_previous(memory, period, tick));
             self.keep(memory).await;
+        } else {
+            keeping.await;
         }
     }
 

@@ -147,12 +147,15 @@ impl Place {
         Ok(true)
     }
 
-    /// That nothing can be said of a write after so long.
-    pub(crate) fn hangs(&self, waited: Duration) -> StorageError {
-        let waited = format!("the disk has not taken it for {} s", waited.as_secs());
+    /// That nothing is known of a write after so long, or, where nothing was `waited`, of the one before.
+    pub(crate) fn hangs(&self, waited: Option<Duration>) -> StorageError {
+        let what = match waited {
+            Some(waited) => format!("the disk has not taken it for {} s", waited.as_secs()),
+            None => "the disk has not taken what was written before".to_owned(),
+        };
         StorageError::Write {
             path: self.path.clone(),
-            source: io::Error::new(io::ErrorKind::TimedOut, waited),
+            source: io::Error::new(io::ErrorKind::TimedOut, what),
         }
     }
 

@@ -85,12 +85,30 @@ struct Running {
     task: AbortHandle,
 }
 
+/// A tenant that is new, or to be polled otherwise.
+struct Change {
+    name: Name,
+    settings: Settings,
+    plan: Plan,
+    graph: Graph,
+}
+
+/// What is left of tasks that were ended.
+#[derive(Default)]
+struct Left {
+    memories: Vec<SharedMemory>,
+    /// Whose files name people as they are not to be named any more.
+    storages: Vec<(Name, Storage)>,
+}
+
 /// All that decides how a tenant is polled; where it is the same, the task goes on.
 #[derive(PartialEq)]
 struct Settings {
     tenant: String,
     /// Of whom the reports are.
     whose: String,
+    /// Who tells them.
+    service: String,
     /// How people are named.
     names: String,
     /// What the numbers are of, and under which names.
@@ -125,30 +143,38 @@ impl Fleet {
                 .get(&tenant.name)
                 .is_none_or(|running| running.settings != settings)
             {
-                changed.push((
-                    tenant.name.clone(),
+                changed.push(Change {
+                    name: tenant.name.clone(),
                     settings,
-                    plan(config, tenant, &naming),
-                    graph(&http, &self.shared.clock, tenant)?,
-                ));
+                    plan: plan(config, tenant, &naming),
+                    graph: graph(&http, &self.shared.clock, tenant)?,
+                });
             }
         }
         let stays = |name: &Name| config.tenants.iter().any(|tenant| tenant.name == *name);
-        self.running.retain(|name, running| {
-            let stays = stays(name);
-            if !stays {
-                Memory::retire(&running.memories);
-                running.task.abort();
-            }
-            stays
-        });
+        let mut left = Left::default();
+        for (_, running) in self.running.extract_if(.., |name, _| !stays(name)) {
+            running.task.abort();
+            left.retire(running.memories);
+        }
         // Of tenants that are running, a file may be at it.
-        let new = changed
+        let is_new = |change: &&Change| !self.running.contains_key(&change.name);
+        let new: Vec<Plan> = changed
             .iter()
-            .filter(|(name, ..)| !self.running.contains_key(name));
-        Storage::sweep(new.map(|(_, _, plan, _)| plan));
-        for (name, settings, plan, graph) in changed {
-            self.start(name, settings, plan, graph);
+            .filter(is_new)
+            .map(|new| new.plan.clone())
+            .collect();
+        let changed: Vec<(Change, Vec<SharedMemory>)> = changed
+            .into_iter()
+            .map(|change| {
+                let memories = self.take_over(&change, &mut left);
+                (change, memories)
+            })
+            .collect();
+        left.clear_away();
+        Storage::sweep(new.iter());
+        for (change, memories) in changed {
+            self.start(change, &memories);
         }
         self.shared.publisher.retain(|key| {
             stays(&key.tenant)
@@ -185,44 +211,81 @@ impl Fleet {
         }
     }
 
-    fn start(&mut self, name: Name, settings: Settings, plan: Plan, graph: Graph) {
-        let mut memories = Vec::new();
-        if let Some(old) = self.running.remove(&name) {
-            old.task.abort();
-            if (&old.settings.whose, &old.settings.numbers) == (&settings.whose, &settings.numbers)
-            {
-                let stays = |memory: &SharedMemory| plan.reports.contains(&Memory::report(memory));
-                let (kept, gone) = old.memories.into_iter().partition::<Vec<_>, _>(stays);
-                Memory::retire(&gone);
-                memories = kept;
-            } else {
-                // Numbers of someone else, of another period, or under other names, are not shown again.
-                Memory::retire(&old.memories);
-                self.shared.publisher.retain(|key| key.tenant != name);
-                Memory::wait_for_files(&old.memories);
-                if old.settings.names != settings.names {
-                    for storage in old.storage.iter().chain(&plan.storage) {
-                        storage.forget(name.as_deref());
-                    }
-                }
-                if old.settings.whose == settings.whose {
-                    memories = old.memories.iter().map(Memory::without_numbers).collect();
-                }
+    /// Ends the task of a tenant that has changed; returns what the next one may go on with.
+    fn take_over(&mut self, change: &Change, left: &mut Left) -> Vec<SharedMemory> {
+        let Change {
+            name,
+            settings,
+            plan,
+            ..
+        } = change;
+        let Some(old) = self.running.remove(name) else {
+            return Vec::new();
+        };
+        old.task.abort();
+        if (&old.settings.whose, &old.settings.numbers) != (&settings.whose, &settings.numbers) {
+            // Numbers of someone else, of another period, or under other names, are not shown again.
+            let old_memories = left.retire(old.memories);
+            self.shared.publisher.retain(|key| key.tenant != *name);
+            let is_same = old.settings.whose == settings.whose;
+            let memories = old_memories.iter().filter(|_| is_same);
+            let memories = memories.map(Memory::without_numbers).collect();
+            if old.settings.names != settings.names {
+                let storages = old.storage.into_iter().chain(plan.storage.clone());
+                left.storages
+                    .extend(storages.map(|storage| (name.clone(), storage)));
             }
+            return memories;
         }
+        let stays = |memory: &SharedMemory| plan.reports.contains(&Memory::report(memory));
+        let (memories, gone) = old.memories.into_iter().partition::<Vec<_>, _>(stays);
+        left.retire(gone);
+        if old.settings.service != settings.service {
+            let memories = left.retire(memories);
+            return memories.iter().map(Memory::of_another_service).collect();
+        }
+        if old.storage != plan.storage {
+            memories.iter().for_each(Memory::move_files);
+        }
+        memories
+    }
+
+    fn start(&mut self, change: Change, memories: &[SharedMemory]) {
+        let Change {
+            name,
+            settings,
+            plan,
+            graph,
+        } = change;
         let storage = plan.storage.clone();
-        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), &memories);
+        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), memories);
         let memories = poller.memories().to_vec();
         let task = self.tasks.spawn(poller.run());
-        self.running.insert(
-            name,
-            Running {
-                settings,
-                storage,
-                memories,
-                task,
-            },
-        );
+        let running = Running {
+            settings,
+            storage,
+            memories,
+            task,
+        };
+        self.running.insert(name, running);
+    }
+}
+
+impl Left {
+    /// From now on nothing of these is published, and no file of them gets a place that it has not got yet.
+    fn retire(&mut self, memories: Vec<SharedMemory>) -> &[SharedMemory] {
+        Memory::retire(&memories);
+        let first = self.memories.len();
+        self.memories.extend(memories);
+        &self.memories[first..]
+    }
+
+    /// What is on its way into a file gets there first, for the file may be read, swept or removed next.
+    fn clear_away(self) {
+        Memory::wait_for_files(&self.memories);
+        for (name, storage) in self.storages {
+            storage.forget(name.as_deref());
+        }
     }
 }
 
@@ -334,6 +397,7 @@ impl Settings {
         Self {
             tenant: format!("{tenant:?}"),
             whose: whose(tenant),
+            service: service(tenant),
             names: names(config, naming),
             numbers: numbers(config, naming),
             pace: format!(
@@ -373,24 +437,24 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         identity: Identity {
             naming: names(config, naming),
             outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
-            numbers: format!("{} {:?} {:?}", source(tenant), tenant.name, config.billing),
+            numbers: format!("{} {:?} {:?}", service(tenant), tenant.name, config.billing),
         },
     })
 }
 
-/// Whose numbers are kept, and who said them, where that is not Microsoft: a simulator with a tenant's ids is not the
-/// tenant. While the exporter runs they stay all the same: who configures another URL then has moved a proxy.
-fn source(tenant: &config::Tenant) -> String {
-    let mut source = whose(tenant);
+/// Whose numbers they are, and who tells them, where that is not Microsoft: a simulator with a tenant's ids is not the
+/// tenant.
+fn service(tenant: &config::Tenant) -> String {
+    let mut service = whose(tenant);
     for (what, url) in [
         ("graph", &tenant.graph_url),
         ("authority", &tenant.authority_url),
     ] {
         if let Some(url) = url {
-            source.extend([" ", what, " ", url.as_str()]);
+            service.extend([" ", what, " ", url.as_str()]);
         }
     }
-    source
+    service
 }
 
 fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {

@@ -32,8 +32,10 @@ pub(crate) struct Memory {
     pub(super) ledgers: Ledgers,
     /// Something of it is not in the state file yet.
     pub(super) unsaved: bool,
-    /// How often it was given to be written: what comes to an end late has no place any more.
-    pub(super) turn: u64,
+    /// A state file of it is being written, or hangs.
+    pub(super) writing: bool,
+    /// What is served was told by another service than the one that is asked now: none of it goes into a state file.
+    pub(super) elsewhere: bool,
     /// Held while a file gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
     pub(super) placing: Arc<Mutex<()>>,
     /// The newest complete report is too old to be served.
@@ -60,7 +62,8 @@ impl Memory {
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             unsaved: false,
-            turn: 0,
+            writing: false,
+            elsewhere: false,
             placing: Arc::default(),
             expired: false,
             next_poll: None,
@@ -79,6 +82,34 @@ impl Memory {
         let fresh = Self::new(old.report);
         lock(&fresh).health = old.health.clone();
         fresh
+    }
+
+    /// Of a service that is no longer asked: what is served stays until the other has told all of it, but nothing is built
+    /// on it, and the period before is to be asked for again.
+    pub(crate) fn of_another_service(memory: &SharedMemory) -> SharedMemory {
+        let old = lock(memory);
+        let memory = Self::new(old.report);
+        let mut fresh = lock(&memory);
+        fresh.health = Health {
+            settled_windows: None,
+            ..old.health.clone()
+        };
+        fresh.summary.clone_from(&old.summary);
+        fresh.failure.clone_from(&old.failure);
+        fresh.current.clone_from(&old.current);
+        fresh.budgets.clone_from(&old.budgets);
+        fresh.previous = old.previous.of_another_service();
+        fresh.expired = old.expired;
+        fresh.next_poll = old.next_poll;
+        fresh.elsewhere = true;
+        drop(fresh);
+        memory
+    }
+
+    /// It has another place from now on, and is not there yet.
+    pub(crate) fn move_files(memory: &SharedMemory) {
+        let mut memory = lock(memory);
+        memory.unsaved = memory.health.last_success.is_some();
     }
 
     /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
@@ -112,6 +143,7 @@ impl Memory {
     ) {
         self.health.last_success = Some(begun);
         self.unsaved = true;
+        self.elsewhere = false;
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = tally.pages();

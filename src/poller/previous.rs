@@ -13,6 +13,8 @@ pub(super) struct Previous {
     /// The current period's figures as they will stand when it is the one before.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
     closed: Option<Closed>,
+    /// The closed period was told by another service than the one that is asked now.
+    elsewhere: bool,
     /// When a fetch failed last.
     failed: Option<DateTime<Utc>>,
 }
@@ -26,13 +28,27 @@ impl Previous {
         Self {
             closing,
             closed,
-            failed: None,
+            ..Self::default()
+        }
+    }
+
+    /// What another service has told of the closed period, to be served until the one that is asked now has told its own.
+    pub(super) fn of_another_service(&self) -> Self {
+        let closed = self.closed.clone().map(|closed| Closed {
+            fetched: None,
+            ..closed
+        });
+        Self {
+            closed,
+            elsewhere: true,
+            ..Self::default()
         }
     }
 
     /// What to keep for another process.
     pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<Closed>) {
-        (self.closing.clone(), self.closed.clone())
+        let closed = self.closed.clone().filter(|_| !self.elsewhere);
+        (self.closing.clone(), closed)
     }
 
     /// Takes the figures of a complete report of the current period. Where that is a new one, those of the period that
@@ -45,6 +61,7 @@ impl Previous {
             .as_ref()
             .is_none_or(|closed| closed.period != previous)
         {
+            self.elsewhere = false;
             self.closed =
                 last.filter(|(period, _)| *period == previous)
                     .map(|(period, samples)| Closed {
@@ -82,6 +99,7 @@ impl Previous {
             }) if text(old) == text(&samples) => *since,
             _ => now,
         };
+        self.elsewhere = false;
         self.closed = Some(Closed {
             period,
             samples,

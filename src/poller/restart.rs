@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
 use super::{Plan, Poller, Storage};
@@ -14,14 +16,14 @@ use crate::health::{Health, PERIOD_FAMILIES};
 use crate::report::ReportKind;
 use crate::report::budget;
 use crate::storage::{self, Owner, Place, Saved, StorageError};
-use crate::telemetry::StorageOutcome;
+use crate::telemetry::{StorageOutcome, Telemetry};
 
 impl Poller {
     /// What was kept of a report, where anything was and it is to be believed; else nothing.
     ///
     /// It is read in place: at the start because the first scrape must see it, and at a reload on the thread that waits for
     /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
-    /// 256 MiB are read of a file, and inflated once for their checksum.
+    /// 256 MiB are read of a file, and no more than 2 GiB come of that when its lines are looked through.
     pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
         let memory = Memory::new(report);
         let Some(place) = self.plan.place(report) else {
@@ -46,13 +48,16 @@ impl Poller {
                 );
                 lock(&memory).restore(saved);
             }
-            Err(error) => self.tell(report, &error),
+            Err(error) => self.book(report).tell(&error),
         }
         memory
     }
 
     /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
     /// tried again after the next poll, whatever becomes of that; nothing else changes.
+    ///
+    /// Waits until it is kept, but not for ever. A write that hangs is not followed by another one, and when it ends all
+    /// the same, or when a reload has broken off who waits for it, it is said and counted where it is made.
     pub(super) async fn keep(&self, memory: &SharedMemory) {
         let report = Memory::report(memory);
         let Some(place) = self.plan.place(report) else {
@@ -60,39 +65,66 @@ impl Poller {
         };
         let writing = self.write(&place, memory);
         let written = tokio::time::timeout(WRITE_TIME, writing).await;
-        match written.unwrap_or_else(|_| Err(place.hangs(WRITE_TIME))) {
-            Ok(true) => self.shared.telemetry.count_storage(StorageOutcome::Written),
-            Ok(false) => {}
-            Err(error) => {
-                lock(memory).unsaved = true;
-                self.tell(report, &error);
-            }
-        }
+        self.book(report)
+            .enter(&written.unwrap_or_else(|_| Err(place.hangs(Some(WRITE_TIME)))));
     }
 
     /// Writes what is remembered, if it is not written and wanted; tells whether it was.
     async fn write(&self, place: &Place, memory: &SharedMemory) -> Result<bool, StorageError> {
-        if !lock(memory).unsaved {
-            return Ok(false);
+        match lock(memory) {
+            memory if !memory.unsaved || memory.elsewhere => return Ok(false),
+            memory if memory.writing => return Err(place.hangs(None)),
+            _ => {}
         }
         let writes = Arc::clone(&self.shared.writes);
         let permit = writes.acquire_owned().await.expect("never closed");
-        let Some((turn, saved)) = lock(memory).take_turn() else {
+        let Some(saved) = lock(memory).begin_writing() else {
             return Ok(false);
         };
+        let (waiting, written) = oneshot::channel();
+        let book = self.book(Memory::report(memory));
         let (place, memory) = (place.clone(), Arc::clone(memory));
         // To wait for a disk must not hold up a scrape on the same thread.
-        let written = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let placing = Arc::clone(&lock(&memory).placing);
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
-            let written = place.write(&saved, || Memory::is_wanted(&memory, &placing, turn));
+            let written = place.write(&saved, || Memory::is_wanted(&memory, &placing));
+            lock(&memory).end_writing(written.is_ok());
             drop(permit);
-            written
+            if let Err(written) = waiting.send(written) {
+                book.enter(&written);
+            }
         });
         written.await.expect("writing does not panic")
     }
 
-    fn tell(&self, report: ReportKind, error: &StorageError) {
+    fn book(&self, report: ReportKind) -> Book {
+        Book {
+            telemetry: Arc::clone(&self.shared.telemetry),
+            tenant: self.plan.tenant.clone(),
+            report,
+        }
+    }
+}
+
+/// Where it is said and counted what became of the state files of a report.
+struct Book {
+    telemetry: Arc<Telemetry>,
+    tenant: Option<Arc<str>>,
+    report: ReportKind,
+}
+
+impl Book {
+    /// What became of a write.
+    fn enter(&self, written: &Result<bool, StorageError>) {
+        match written {
+            Ok(true) => self.telemetry.count_storage(StorageOutcome::Written),
+            Ok(false) => {}
+            Err(error) => self.tell(error),
+        }
+    }
+
+    fn tell(&self, error: &StorageError) {
         let (outcome, remedy) = match error {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
@@ -107,10 +139,10 @@ impl Poller {
                 "nothing need be done; the report is fetched anew",
             ),
         };
-        self.shared.telemetry.count_storage(outcome);
+        self.telemetry.count_storage(outcome);
         tracing::warn!(
-            tenant = self.plan.tenant.as_deref(),
-            report = report.as_str(),
+            tenant = self.tenant.as_deref(),
+            report = self.report.as_str(),
             error = %Chain(error),
             remedy,
             "state file"
@@ -167,25 +199,26 @@ impl Plan {
 }
 
 impl Memory {
-    /// What is to be written now, and its number.
-    fn take_turn(&mut self) -> Option<(u64, Saved)> {
-        if !std::mem::take(&mut self.unsaved) || self.retired {
+    /// What is to be written now.
+    fn begin_writing(&mut self) -> Option<Saved> {
+        if !self.unsaved || self.elsewhere || self.retired {
             return None;
         }
-        self.turn += 1;
-        Some((self.turn, self.saved()))
+        self.unsaved = false;
+        self.writing = true;
+        Some(self.saved())
     }
 
-    /// Whether what was written with this number is to have its place; until what it returns is dropped, who waits for
-    /// files waits for this one.
-    fn is_wanted<'p>(
-        memory: &SharedMemory,
-        placing: &'p Mutex<()>,
-        turn: u64,
-    ) -> Option<MutexGuard<'p, ()>> {
+    fn end_writing(&mut self, written: bool) {
+        self.writing = false;
+        self.unsaved |= !written;
+    }
+
+    /// Whether what was written is to have its place; until what it returns is dropped, who waits for files waits for this
+    /// one.
+    fn is_wanted<'p>(memory: &SharedMemory, placing: &'p Mutex<()>) -> Option<MutexGuard<'p, ()>> {
         let placing = placing.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = lock(memory);
-        (memory.turn == turn && !memory.retired).then_some(placing)
+        (!lock(memory).retired).then_some(placing)
     }
 
     fn saved(&self) -> Saved {

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::Simulator;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Exporter, Setup, TENANT, request};
+use crate::harness::{Exporter, Metrics, Setup, TENANT, request};
 use crate::storage::{company, counted, files, keeping, start, start_changing, written};
 
 #[tokio::test(start_paused = true)]
@@ -205,4 +206,63 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
         fs::remove_file(folder.path().join(format!("{name}.rejected"))).unwrap();
         fs::write(&path, whole).unwrap();
     }
+}
+
+/// What the one Graph told must not become a part of what the other tells, neither where it is served nor in the file.
+#[tokio::test(start_paused = true)]
+async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_told() {
+    let folder = TempDir::new().unwrap();
+    let (first, time) = company().simulate().await;
+    let nobody = Setup::of(World::Table(Table::new(Vec::<String>::new())));
+    let second = nobody.simulate_at(([127, 0, 0, 1], 0).into(), &time).await;
+    let of = |simulator: &Simulator| {
+        let mut config = keeping(simulator, folder.path());
+        config.reports = vec![ReportKind::PstnCalls];
+        config
+    };
+    let config = Arc::new(Mutex::new(of(&first)));
+    let mut exporter = start_changing(&config, &time);
+    let calls = |metrics: &Metrics| {
+        ["teams_pstn_calls", "teams_pstn_previous_calls"].map(|family| total(metrics, family))
+    };
+    let before = written(&mut exporter, 2).await;
+    let told_by_first = calls(&before);
+    assert!(
+        told_by_first.iter().all(|&calls| calls > 0.0),
+        "{told_by_first:?}"
+    );
+
+    // Fails on the newest day only, so that others are settled before.
+    let newest = When::graph().asking("getPstnCalls(fromDateTime=2026-11-21");
+    second.push_fault(newest.always(), Fault::EmptyForbidden);
+    *config.lock().unwrap() = of(&second);
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    for _ in 0..2 {
+        let failed = exporter.next_poll().await;
+        assert_eq!(
+            calls(&failed),
+            told_by_first,
+            "served until the other has told all"
+        );
+        assert_eq!(counted(&failed, "written"), counted(&before, "written"));
+    }
+    second.clear_faults();
+    let after = written(&mut exporter, counted(&before, "written") + 2).await;
+    assert_eq!(calls(&after), [0.0, 0.0]);
+
+    exporter.stop().await;
+    second.push_fault(When::graph().always(), Fault::status(503));
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert_eq!(calls(&restored), [0.0, 0.0]);
+}
+
+fn total(metrics: &Metrics, family: &str) -> f64 {
+    let samples = metrics.samples(family);
+    let values = samples
+        .iter()
+        .map(|sample| sample.value.parse::<f64>().unwrap());
+    values.sum()
 }
