@@ -21,7 +21,7 @@ use crate::daemon::Load;
 use crate::graph::Chain;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
-use crate::poller::{FleetError, fleet};
+use crate::poller::{FleetError, setup};
 use crate::report::labels::Naming;
 
 use self::estimate::Size;
@@ -95,11 +95,11 @@ pub async fn run(
             return findings.finish(Outcome::BadConfiguration);
         }
     };
-    let naming = match fleet::naming(&config) {
+    let naming = match setup::naming(&config) {
         Ok(naming) => naming,
         Err(error) => return findings.finish_misconfigured(&error),
     };
-    let http = match fleet::http(&config) {
+    let http = match setup::http(&config) {
         Ok(http) => http,
         Err(error) => {
             findings.tell(Finding::failure(Check::Client, Chain(&error), None))?;

@@ -16,7 +16,7 @@ use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
 use crate::healthcheck::{self, HealthcheckError};
 use crate::period::Clock;
-use crate::poller::fleet;
+use crate::poller::setup;
 use crate::poller::{Fleet, FleetError, Shared};
 use crate::pseudonym::PseudonymError;
 use crate::server::web_config::{WebConfig, WebConfigError};
@@ -109,7 +109,7 @@ pub enum Failure {
 pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<(), Failure> {
     let config = load()
         .map_err(Failure::from)
-        .and_then(|config| Ok(fleet::validate(&config)?));
+        .and_then(|config| Ok(setup::validate(&config)?));
     let web = web_config
         .map(WebConfig::load)
         .transpose()

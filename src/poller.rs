@@ -7,10 +7,11 @@
 //! Stopping it is dropping it: it only reads, and publishes whole values.
 
 mod fetch;
-pub(crate) mod fleet;
+mod fleet;
 mod memory;
 mod previous;
 mod restart;
+pub(crate) mod setup;
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -36,7 +37,8 @@ use crate::telemetry::Telemetry;
 use fetch::Ask;
 use memory::{Memory, SharedMemory, lock};
 
-pub use fleet::{Fleet, FleetError};
+pub use fleet::Fleet;
+pub use setup::FleetError;
 
 /// What all tenants share.
 #[derive(Clone, Debug)]
@@ -265,7 +267,7 @@ impl Poller {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &tally, start.elapsed());
                 memory.previous.replace(period, rendered.closing, begun);
-                memory.unsaved = true;
+                memory.file.unsaved = true;
             }
             Err(failed) => {
                 log_failure(tenant, report, period, &failed, start.elapsed());

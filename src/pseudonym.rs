@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::config::Config;
 use crate::poller::FleetError;
-use crate::poller::fleet::naming;
+use crate::poller::setup::naming;
 use crate::report::labels::Naming;
 
 /// Why there is nothing to print.

@@ -14,7 +14,7 @@ use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
 use crate::graph::{self, Chain, Graph};
 use crate::period::Clock;
-use crate::poller::{FleetError, fleet};
+use crate::poller::{FleetError, setup};
 use crate::report::CollectError;
 
 /// A tenant that is set up and has not been asked for anything.
@@ -47,12 +47,12 @@ impl Tenant {
         let target = |root: &str| Target::new(root).expect("a root was a URL before");
         let authority = match tenant.credential {
             config::Credential::ManagedIdentity => None,
-            _ => Some(target(&fleet::authority(tenant)?.to_string())),
+            _ => Some(target(&setup::authority(tenant)?.to_string())),
         };
         Ok(Self {
             name: tenant.name.clone(),
-            graph: fleet::graph(http, clock, tenant)?,
-            root: target(&fleet::root(tenant)?.to_string()),
+            graph: setup::graph(http, clock, tenant)?,
+            root: target(&setup::root(tenant)?.to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,
         })

@@ -91,7 +91,7 @@ impl Poller {
             if day.settled {
                 let mut memory = lock(memory);
                 memory.ledgers.of(period, &budgets).settle(&day)?;
-                memory.unsaved = true;
+                memory.file.unsaved = true;
             } else {
                 open.push(day.totals);
             }

@@ -30,19 +30,25 @@ pub(crate) struct Memory {
     pub(super) previous: Previous,
     /// Of a log, the days that need not be asked for again.
     pub(super) ledgers: Ledgers,
-    /// Something of it is not in the state file yet.
-    pub(super) unsaved: bool,
-    /// A state file of it is being written, or hangs.
-    pub(super) writing: bool,
+    pub(super) file: StateFile,
     /// What is served was told by another service than the one that is asked now: none of it goes into a state file.
     pub(super) elsewhere: bool,
-    /// Held while a file gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
-    pub(super) placing: Arc<Mutex<()>>,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
     /// The configuration has changed so that nothing of this may be published any more.
     pub(super) retired: bool,
+}
+
+/// What has become of it on the disk.
+#[derive(Default)]
+pub(super) struct StateFile {
+    /// Something is not in it yet.
+    pub(super) unsaved: bool,
+    /// It is being written, or that hangs.
+    pub(super) writing: bool,
+    /// Held while it gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
+    pub(super) placing: Arc<Mutex<()>>,
 }
 
 /// Written by one poller only; never locked across an await.
@@ -61,10 +67,8 @@ impl Memory {
             budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
-            unsaved: false,
-            writing: false,
+            file: StateFile::default(),
             elsewhere: false,
-            placing: Arc::default(),
             expired: false,
             next_poll: None,
             retired: false,
@@ -109,7 +113,7 @@ impl Memory {
     /// It has another place from now on, and is not there yet.
     pub(crate) fn move_files(memory: &SharedMemory) {
         let mut memory = lock(memory);
-        memory.unsaved = memory.health.last_success.is_some();
+        memory.file.unsaved = memory.health.last_success.is_some();
     }
 
     /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
@@ -122,7 +126,7 @@ impl Memory {
     /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end.
     pub(crate) fn wait_for_files(memories: &[SharedMemory]) {
         for memory in memories {
-            let placing = Arc::clone(&lock(memory).placing);
+            let placing = Arc::clone(&lock(memory).file.placing);
             drop(placing.lock());
         }
     }
@@ -142,7 +146,7 @@ impl Memory {
         plan: &Plan,
     ) {
         self.health.last_success = Some(begun);
-        self.unsaved = true;
+        self.file.unsaved = true;
         self.elsewhere = false;
         self.expired = false;
         self.health.rows = rendered.rows;

@@ -72,8 +72,8 @@ impl Poller {
     /// Writes what is remembered, if it is not written and wanted; tells whether it was.
     async fn write(&self, place: &Place, memory: &SharedMemory) -> Result<bool, StorageError> {
         match lock(memory) {
-            memory if !memory.unsaved || memory.elsewhere => return Ok(false),
-            memory if memory.writing => return Err(place.hangs(None)),
+            memory if !memory.file.unsaved || memory.elsewhere => return Ok(false),
+            memory if memory.file.writing => return Err(place.hangs(None)),
             _ => {}
         }
         let writes = Arc::clone(&self.shared.writes);
@@ -86,7 +86,7 @@ impl Poller {
         let (place, memory) = (place.clone(), Arc::clone(memory));
         // To wait for a disk must not hold up a scrape on the same thread.
         tokio::task::spawn_blocking(move || {
-            let placing = Arc::clone(&lock(&memory).placing);
+            let placing = Arc::clone(&lock(&memory).file.placing);
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
             let written = place.write(&saved, || Memory::is_wanted(&memory, &placing));
             lock(&memory).end_writing(written.is_ok());
@@ -201,17 +201,17 @@ impl Plan {
 impl Memory {
     /// What is to be written now.
     fn begin_writing(&mut self) -> Option<Saved> {
-        if !self.unsaved || self.elsewhere || self.retired {
+        if !self.file.unsaved || self.elsewhere || self.retired {
             return None;
         }
-        self.unsaved = false;
-        self.writing = true;
+        self.file.unsaved = false;
+        self.file.writing = true;
         Some(self.saved())
     }
 
     fn end_writing(&mut self, written: bool) {
-        self.writing = false;
-        self.unsaved |= !written;
+        self.file.writing = false;
+        self.file.unsaved |= !written;
     }
 
     /// Whether what was written is to have its place; until what it returns is dropped, who waits for files waits for this

@@ -260,7 +260,7 @@ fn secrets_are_wiped_by_their_type() {
             "Zeroizing::new(Vec::with_capacity(BODY_MAX))",
         ),
         (
-            "src/poller/fleet.rs",
+            "src/poller/setup.rs",
             "Zeroizing::new(Vec::with_capacity(KEY_MAX + 1))",
         ),
         (

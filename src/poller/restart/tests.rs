@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use super::super::fleet;
+use super::super::setup;
 use super::*;
 use crate::config::Config;
 use crate::exposition::{Format, write_registry_family};
@@ -46,7 +46,7 @@ async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
     let memory = complete(&poller, "2026-11-21T12:00:00Z");
-    let placing = Arc::clone(&lock(&memory).placing);
+    let placing = Arc::clone(&lock(&memory).file.placing);
     let hanging = placing.lock().unwrap();
     tokio::join!(poller.keep(&memory), tokio::time::advance(WRITE_TIME));
     assert_eq!(counted(&poller), [0, 1]);
@@ -76,7 +76,7 @@ async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
     let memory = complete(&poller, "2026-11-21T12:00:00Z");
-    let placing = Arc::clone(&lock(&memory).placing);
+    let placing = Arc::clone(&lock(&memory).file.placing);
     let hanging = placing.lock().unwrap();
     let breaking_off = async {};
     tokio::select! {
@@ -98,7 +98,7 @@ async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
 #[test]
 fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
     let memory = Memory::new(ReportKind::Dialout);
-    let placing = Arc::clone(&lock(&memory).placing);
+    let placing = Arc::clone(&lock(&memory).file.placing);
     let wanted = Memory::is_wanted(&memory, &placing);
     assert!(wanted.is_some());
     assert!(memory.try_lock().is_ok());
@@ -117,8 +117,8 @@ fn poller(folder: &TempDir) -> Poller {
     let config = Config::single(nowhere.clone(), nowhere, secret, interval);
     let telemetry = Arc::new(Telemetry::new());
     let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
-    let http = fleet::http(&config).unwrap();
-    let graph = fleet::graph(&http, &clock, &config.tenants[0]).unwrap();
+    let http = setup::http(&config).unwrap();
+    let graph = setup::graph(&http, &clock, &config.tenants[0]).unwrap();
     let shared = Shared {
         publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
         telemetry,
@@ -158,7 +158,7 @@ fn poller(folder: &TempDir) -> Poller {
 fn complete(poller: &Poller, at: &str) -> SharedMemory {
     let memory = Arc::clone(&poller.memories[0]);
     lock(&memory).health.last_success = Some(time(at));
-    lock(&memory).unsaved = true;
+    lock(&memory).file.unsaved = true;
     memory
 }
 
