@@ -18,8 +18,10 @@ use crate::graph::address::{GraphRoot, NextLink};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
 use crate::health::PERIOD_FAMILIES;
+use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::blocked_users::BlockedUsers;
+use crate::report::budget::{self, Budget};
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, Naming, View};
@@ -105,7 +107,7 @@ pub fn state(bytes: &[u8]) -> bool {
         outright: true,
         numbers: "numbers".to_owned(),
     };
-    let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &[]);
+    let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &BUDGETS);
     // As it stands, it has another checksum, or is of another kind.
     assert!(read(bytes.to_vec()).is_err());
     let Ok(saved) = read(file) else {
@@ -124,7 +126,7 @@ pub fn state(bytes: &[u8]) -> bool {
     }
     let naming = Naming::Upn;
     let view = view(&naming);
-    let totals = saved.ledgers.clone().of(view.period, &[]).totals();
+    let totals = saved.ledgers.clone().of(view.period, view.budgets).totals();
     each_line(&log::render::<PstnCalls>(
         Arc::unwrap_or_clone(totals),
         &view,
@@ -144,6 +146,7 @@ fn family(name: &str) -> Option<&'static Family> {
     families
         .into_iter()
         .flatten()
+        .chain(budget::FAMILIES)
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
 }
@@ -160,7 +163,7 @@ fn by_day<L: Log>(text: &str) {
     let naming = Naming::Upn;
     let lens = Lens {
         naming: &naming,
-        budgets: &[],
+        budgets: &BUDGETS,
     };
     let period = period();
     let window = period
@@ -215,10 +218,22 @@ fn view(naming: &Naming) -> View<'_> {
         period: period(),
         naming,
         series_max: 3,
-        budgets: &[],
+        budgets: &BUDGETS,
         kept: &KEPT,
     }
 }
+
+/// One of all that is spent in a currency, whose name is as hostile as the tenant's.
+static BUDGETS: LazyLock<Vec<Budget>> = LazyLock::new(|| {
+    vec![Budget {
+        name: "a \"budget\"\n".to_owned(),
+        currency: "USD".to_owned(),
+        amount: Amount::from_json("12.83").expect("an amount"),
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    }]
+});
 
 /// That of the documented rows.
 fn period() -> BillingPeriod {
@@ -231,3 +246,21 @@ const ROWS_MAX: u64 = 5;
 
 /// Where relative paths of a fuzzed file lead: to no file.
 const NOWHERE: &str = "/nonexistent";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else what has been spent is left out of the seeds as of other budgets, and no fuzzer gets at it.
+    #[test]
+    fn the_seeds_are_of_the_budgets() {
+        let of = format!("\"budgets\":\"{}\"", budget::fingerprint(&BUDGETS));
+        for seed in [
+            include_str!("../tests/fuzz/seeds/state/calls"),
+            include_str!("../tests/fuzz/seeds/state/dialout"),
+        ] {
+            let all = seed.matches("\"budgets\":").count();
+            assert_eq!(seed.matches(&of).count(), all, "{of}");
+        }
+    }
+}

@@ -27,6 +27,9 @@ impl Lines {
     pub(crate) fn take(&mut self, piece: &[u8]) -> bool {
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+            if self.begun.len() + end > LINE_MAX {
+                return false;
+            }
             let is_good = if self.begun.is_empty() {
                 is_sample(self.family.name, &rest[..end])
             } else {
@@ -196,8 +199,20 @@ mod tests {
         let mut lines = Lines::of(&CHARGE);
         assert!(lines.take(b"charge 1\ncharge 2"));
         assert_eq!(lines.end(), None);
-        let long = |length: usize| Lines::of(&CHARGE).take(&vec![b'c'; length]);
-        assert!(long(LINE_MAX));
-        assert!(!long(LINE_MAX + 1));
+        for (length, is_good) in [(LINE_MAX, true), (LINE_MAX + 1, false)] {
+            let around = r#"charge{user=""} 1"#.len();
+            let line = format!("charge{{user=\"{}\"}} 1\n", "a".repeat(length - around));
+            let (begun, end) = line.split_at(length - 1);
+            for text in [line.as_str(), line.trim_end()] {
+                assert_eq!(
+                    Lines::of(&CHARGE).take(text.as_bytes()),
+                    is_good,
+                    "{length}"
+                );
+            }
+            let mut lines = Lines::of(&CHARGE);
+            assert!(lines.take(begun.as_bytes()));
+            assert_eq!(lines.take(end.as_bytes()), is_good, "in pieces, {length}");
+        }
     }
 }

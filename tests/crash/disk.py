@@ -2,10 +2,12 @@
 """Lets the exporter keep its state files on a disk that fills up in the middle of one, and one that becomes read-only.
 
 Each time it must go on as if nothing were: polls succeed, the files stay as they were and nothing lies beside them, a metric
-counts and the log says why; with room again the next write succeeds, and a restart without Graph serves it. tests/crash/run
-calls this in a mount namespace of its own, where its disk is: 64 KiB of memory. Root only.
+counts and the log says why. With room again what could not be written is written, also where Graph answers nobody by then,
+and a restart serves it. tests/crash/run calls this in a mount namespace of its own, where its disk is: 64 KiB of memory.
+Root only.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -33,7 +35,10 @@ def main():
         disk.fails(FULL, fill=lambda: fill(filler))
         disk.recovers(filler.unlink)
         disk.fails(READ_ONLY, fill=lambda: disk.mount("remount,ro"))
-        disk.restarts()
+        last = disk.hold()
+        kept = disk.restarts()
+        if kept >= last:
+            raise Failed(f"{kept} is served, and {last} could not be written")
         disk.recovers(lambda: disk.mount("remount,rw"))
 
 
@@ -71,13 +76,15 @@ class Disk:
         begun = self.log.stat().st_size
         failed = self.counted("write_failed")
         # Again and again, for a write that was under way gives room back when it is over.
-        self.wait("two writes fail", lambda: attempt(fill) and self.counted("write_failed") >= failed + 2)
-        before = self.listing()
+        before = self.wait("two writes fail", lambda: self.stuck(fill, failed))
+        names = {name for name, *_ in before} - {"filler"}
+        if names != {self.file().name}:
+            raise Failed(f"there is {names}")
         failed, polls = self.counted("write_failed"), self.successes()
         self.wait("two more fail", lambda: self.counted("write_failed") >= failed + 2 and self.successes() >= polls + 2)
         served = self.served()
         # A write is under way once in a while, where there is room to begin one.
-        self.wait("nothing lies beside", lambda: self.listing() == before and len(before) <= 2)
+        self.wait("nothing lies beside", lambda: self.listing() == before)
         said = self.log.read_text()[begun:]
         if f"error=\"cannot write {self.file()}: {error}" not in said or "see whether the disk is full" not in said:
             raise Failed(f"the log does not say {error}:\n{said}")
@@ -85,27 +92,46 @@ class Disk:
             raise Failed("it does not go on")
         print(f"ok      {error}: counted, told, polls go on, the old file stays and nothing beside it")
 
+    def stuck(self, fill, failed):
+        """What there is, once two more writes than these have failed and to fill the disk again changes nothing."""
+        before = self.listing()
+        is_stuck = attempt(fill) and self.counted("write_failed") >= failed + 2 and self.listing() == before
+        return before if is_stuck else None
+
     def recovers(self, make_room):
-        written = self.counted("written")
+        """What could not be written is written with room again, though no poll brings anything new."""
+        last, written = self.hold(), self.counted("written")
         make_room()
         self.wait("the next write succeeds", lambda: self.counted("written") > written)
-        self.restarts()
+        kept = self.restarts()
+        if kept != last:
+            raise Failed(f"{kept} is served, and {last} was when there was room again")
         print("ok      with room again the next write succeeds, and a restart without Graph serves it")
 
-    def restarts(self):
-        """What is served then is what the file had, and the exporter is not stopped by its disk."""
+    def hold(self):
+        """From here on no poll succeeds; returns the version that is served."""
+        failures = self.failures()
         self.graph.hold()
-        last = self.served()
+        # What was answered before has been served by then.
+        self.wait("a poll fails", lambda: self.failures() > failures)
+        return self.served()
+
+    def restarts(self):
+        """While Graph is held: the version of the file is served then, and the exporter is not stopped by its disk."""
         self.stack.end(self.process)
-        names = self.listing()
+        names = self.wait("nothing lies beside", self.listing)
+        header = self.file().read_bytes().split(b"\n")[1]
+        expected = int(json.loads(header)["summary"]["top"][0]["charge"])
         self.start()
         kept = self.served()
-        if kept > last or self.counted("restored") != 1:
-            raise Failed(f"restored {kept}, the last served was {last}")
-        if not names <= self.listing():
-            raise Failed(f"of {names} there is {self.listing()}")
+        if kept != expected or self.counted("restored") != 1:
+            raise Failed(f"{kept} is served, and the file is of {expected}")
+        left = self.wait("nothing lies beside", self.listing)
+        if left != names:
+            raise Failed(f"of {names} there is {left}")
         self.graph.release()
-        self.wait("it polls again", lambda: self.served() > last)
+        self.wait("it polls again", lambda: self.served() > kept)
+        return kept
 
     def served(self):
         """The version of the report that is served, from the first sample to the last."""
@@ -116,7 +142,10 @@ class Disk:
         return int(values.pop())
 
     def successes(self):
-        return self.number(r'report_polls_total\{report="dialout".*\}') - self.number(r'report_failures_total\{reason="\w+",report="dialout".*\}')
+        return self.number(r'report_polls_total\{report="dialout".*\}') - self.failures()
+
+    def failures(self):
+        return self.number(r'report_failures_total\{reason="\w+",report="dialout".*\}')
 
     def counted(self, outcome):
         return self.number(rf'storage_files_total\{{outcome="{outcome}"\}}')
@@ -130,8 +159,11 @@ class Disk:
         return path
 
     def listing(self):
-        """Names and content: a file that was replaced is another."""
-        return {(path.name, path.stat().st_size, path.stat().st_ino) for path in self.folder.iterdir()}
+        """Names and content, unless something is being written: a file that was replaced is another."""
+        paths = list(self.folder.iterdir())
+        if any(path.suffix == ".new" for path in paths):
+            return None
+        return {(path.name, path.stat().st_size, path.stat().st_ino) for path in paths}
 
     def wait(self, what, condition):
         return until(what, condition, PATIENCE)

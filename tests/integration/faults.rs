@@ -1,9 +1,10 @@
 //! What /metrics, the counters and the log say when something goes wrong: one table, each row an outage between two good
 //! polls.
 
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use teams_pstn_exporter::config::Config;
@@ -109,6 +110,13 @@ fn bad_row(json: &str) -> Fault {
     }
 }
 
+/// Of the same host; nobody else gets the port, and nobody answers there.
+fn foreign_port() -> String {
+    static LISTENER: LazyLock<TcpListener> =
+        LazyLock::new(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    format!("http://{}/beta/x", LISTENER.local_addr().unwrap())
+}
+
 /// Two pages of two rows and one, so a good poll is `200=2`.
 #[rustfmt::skip]
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -175,7 +183,7 @@ fn cases() -> Vec<Case> {
         // Malformed.
         fails("foreign nextLink", always(), Fault::ForeignNextLink("https://graph.example/beta/x".to_owned()), "malformed", "200=1", "",
             &["page 1 is malformed", "request-id"]),
-        fails("foreign port", always(), Fault::ForeignNextLink("http://127.0.0.1:9/beta/x".to_owned()), "malformed", "200=1", "",
+        fails("foreign port", always(), Fault::ForeignNextLink(foreign_port()), "malformed", "200=1", "",
             &["page 1 is malformed"]),
         fails("nextLink with a user", always(), Fault::ForeignNextLink("//graph@127.0.0.2/beta/x".to_owned()), "malformed", "200=1", "",
             &["page 1 is malformed"]),

@@ -132,7 +132,10 @@ async fn no_core_is_ever_dumped() {
     let copy = folder.path().join("teams-pstn-exporter");
     let (program, user) = if rustix::process::geteuid().is_root() {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        fs::copy(PROGRAM, &copy).unwrap();
+        // Not by this process: a child that another test starts meanwhile would hold the copy open for writing until it is
+        // another program itself, and what is open for writing cannot be started.
+        let copied = Command::new("cp").arg(PROGRAM).arg(&copy).status().await;
+        assert!(copied.unwrap().success());
         let mut command = Command::new(&copy);
         command.uid(NOBODY).gid(NOBODY);
         (command, NOBODY)

@@ -187,6 +187,8 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
     let mut exporter = start(&config, &time);
     written(&mut exporter, 2).await;
     exporter.stop().await;
+    // The same port of an address where nobody listens.
+    let nowhere = simulator.url().replace("127.0.0.1", "127.0.0.9");
     simulator.stop().await;
     for change in [
         (|config: &mut Config, url| config.tenants[0].graph_url = Some(url)) as fn(&mut Config, _),
@@ -196,7 +198,7 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
         let path = folder.path().join(&name);
         let whole = fs::read(&path).unwrap();
         let mut other = config.clone();
-        change(&mut other, "http://127.0.0.1:9/".parse().unwrap());
+        change(&mut other, nowhere.parse().unwrap());
         let exporter = start(&other, &time);
         let metrics = exporter.scrape().await;
         assert_eq!(counted(&metrics, "rejected"), 1);

@@ -44,6 +44,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "exposition",
             "graph",
             "health",
+            "money",
             "period",
             "report",
             "server",
