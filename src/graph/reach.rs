@@ -354,6 +354,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn remedies_of_the_client_s_own_failures_by_table() {
+        let server = Server::start(|_, _| Reply::Stall).await;
+        let options = HttpOptions {
+            read_timeout: Duration::from_millis(50),
+            ..HttpOptions::default()
+        };
+        let http = HttpClient::new(&options).unwrap();
+        // The same port of an address where nobody listens.
+        let gone = server.url.replace("http://127.0.0.1", "https://127.0.0.9");
+        for (url, proxy, remedy) in [
+            (&server.url, "", "see whether a firewall drops the packets"),
+            (&gone, "", "check the URL and the firewall"),
+            (&gone, "http://proxy.example", "check HTTPS_PROXY, its user"),
+        ] {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let error = target(url, proxy)
+                .connect(&http, deadline)
+                .await
+                .unwrap_err();
+            assert!(matches!(error, ReachError::Connection { .. }), "{error:?}");
+            assert!(error.remedy().starts_with(remedy), "{error:?}");
+        }
+    }
+
     fn target(url: &str, proxy: &str) -> Target {
         let proxies = Matcher::builder().https(proxy).build();
         Target::through(&proxies, url.parse().unwrap())
