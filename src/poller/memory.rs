@@ -113,7 +113,7 @@ impl Memory {
     /// It has another place from now on, and is not there yet.
     pub(crate) fn move_files(memory: &SharedMemory) {
         let mut memory = lock(memory);
-        memory.file.unsaved = memory.health.last_success.is_some();
+        memory.file.unsaved |= memory.health.last_success.is_some();
     }
 
     /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.

@@ -210,6 +210,25 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_keeps_files_elsewhere_fills_the_new_folder_without_graph() {
+    let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = Arc::new(Mutex::new(keeping(&simulator, old.path())));
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 2).await;
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    config.lock().unwrap().storage = Some(new.path().to_owned());
+    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    written(&mut exporter, 3).await;
+    assert_eq!(files(new.path()), files(old.path()));
+    exporter.stop().await;
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(restored.report("rows"), "10");
+}
+
 /// What the one Graph told must not become a part of what the other tells, neither where it is served nor in the file.
 #[tokio::test(start_paused = true)]
 async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_told() {
