@@ -17,11 +17,11 @@ use crate::exposition::{Family, Format};
 use crate::graph::address::{GraphRoot, NextLink};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
-use crate::health::PERIOD_FAMILIES;
+use crate::health;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::blocked_users::BlockedUsers;
-use crate::report::budget::{self, Budget};
+use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, Naming, View};
@@ -142,13 +142,9 @@ fn summed(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 fn family(name: &str) -> Option<&'static Family> {
-    let families = [ReportKind::Dialout, ReportKind::PstnCalls].map(ReportKind::families);
-    families
+    [ReportKind::Dialout, ReportKind::PstnCalls]
         .into_iter()
-        .flatten()
-        .chain(budget::FAMILIES)
-        .chain(PERIOD_FAMILIES)
-        .find(|family| family.name == name)
+        .find_map(|report| health::family(report, name))
 }
 
 fn whole<R: Report>(text: &str) {
@@ -250,11 +246,12 @@ const NOWHERE: &str = "/nonexistent";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::budget::fingerprint;
 
     /// Else what has been spent is left out of the seeds as of other budgets, and no fuzzer gets at it.
     #[test]
     fn the_seeds_are_of_the_budgets() {
-        let of = format!("\"budgets\":\"{}\"", budget::fingerprint(&BUDGETS));
+        let of = format!("\"budgets\":\"{}\"", fingerprint(&BUDGETS));
         for seed in [
             include_str!("../tests/fuzz/seeds/state/calls"),
             include_str!("../tests/fuzz/seeds/state/dialout"),

@@ -8,7 +8,7 @@ use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
-use crate::report::ReportKind;
+use crate::report::{ReportKind, budget};
 
 /// Counts and times of the polls of one report of one tenant, since the start of the process.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,17 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
 );
 
 /// Those that say what period a report's numbers belong to.
-pub(crate) const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
+const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
+
+/// The family of that name, where figures of the report that are served and kept may be of it.
+pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
+    report
+        .families()
+        .into_iter()
+        .chain(budget::FAMILIES)
+        .chain(PERIOD_FAMILIES)
+        .find(|family| family.name == name)
+}
 
 impl Health {
     pub(crate) fn samples(&self, tenant: Option<&str>, report: ReportKind) -> Vec<Samples> {

@@ -10,11 +10,9 @@ use tokio::sync::oneshot;
 use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
 use super::{Plan, Poller, Storage};
-use crate::exposition::Family;
 use crate::graph::Chain;
-use crate::health::{Health, PERIOD_FAMILIES};
+use crate::health::{Health, family};
 use crate::report::ReportKind;
-use crate::report::budget;
 use crate::storage::{self, Owner, Place, Saved, StorageError};
 use crate::telemetry::{StorageOutcome, Telemetry};
 
@@ -264,16 +262,6 @@ impl Memory {
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
     }
-}
-
-/// A family that the figures of a report may be of.
-fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
-    report
-        .families()
-        .into_iter()
-        .chain(budget::FAMILIES)
-        .chain(PERIOD_FAMILIES)
-        .find(|family| family.name == name)
 }
 
 /// For one file to be written: the largest takes a slow disk some seconds, and a poll waits for no more than its figures.

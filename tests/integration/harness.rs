@@ -251,6 +251,12 @@ impl Exporter {
         request(self.address, "GET", path, &[]).await
     }
 
+    /// As an operator does who has changed the file.
+    pub(crate) async fn reload(&self) {
+        let answer = request(self.address, "POST", "/-/reload", &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let ended = (&mut self.running).await.expect("it does not panic");

@@ -7,7 +7,7 @@ use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::address::Function;
 
-use crate::harness::{Exporter, NOW, request};
+use crate::harness::NOW;
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
 
@@ -72,7 +72,7 @@ async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
         let (_, requests) = site.asked_since(0);
         site.change(change);
         let now = site.a_little_later().await;
-        reload(&exporter).await;
+        exporter.reload().await;
         let after = polled_since(&mut exporter, now).await;
         let (asked, _) = site.asked_since(requests);
         for (function, first) in [(Function::Calls, calls), (Function::Messages, messages)] {
@@ -91,7 +91,7 @@ async fn reports_come_and_go_with_the_configuration() {
     let mut exporter = site.exporter(false);
     let all = polled_since(&mut exporter, at(NOW)).await;
     site.change(|config| config.reports = vec![ReportKind::Sms]);
-    reload(&exporter).await;
+    exporter.reload().await;
     // With the next publication, which waits for no poll; and what stays is as it was.
     let gone = [
         "teams_pstn_call",
@@ -109,7 +109,7 @@ async fn reports_come_and_go_with_the_configuration() {
     site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::PstnCalls]);
     let (_, requests) = site.asked_since(0);
     let now = site.a_little_later().await;
-    reload(&exporter).await;
+    exporter.reload().await;
     let more = polled_since(&mut exporter, now).await;
     let calls = ["teams_pstn_call"];
     assert_eq!(more.families(&calls), all.families(&calls));
@@ -117,9 +117,4 @@ async fn reports_come_and_go_with_the_configuration() {
     assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
     assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
     assert_eq!(asked.get(&Function::DirectRouting), None);
-}
-
-async fn reload(exporter: &Exporter) {
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
 }

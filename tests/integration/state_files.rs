@@ -13,7 +13,7 @@ use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Exporter, Metrics, Setup, TENANT, request};
+use crate::harness::{Exporter, Metrics, Setup, TENANT};
 use crate::storage::{company, counted, files, keeping, start, start_changing, written};
 
 #[tokio::test(start_paused = true)]
@@ -78,8 +78,7 @@ async fn budgets_of_before_are_not_believed_for_those_of_now() {
         Fault::EmptyForbidden,
     );
     config.lock().unwrap().budgets = vec![budget(600)];
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    exporter.reload().await;
     written(&mut exporter, 3).await;
     exporter.stop().await;
     let exporter = start_changing(&config, &time);
@@ -219,8 +218,7 @@ async fn a_reload_that_keeps_files_elsewhere_fills_the_new_folder_without_graph(
     written(&mut exporter, 2).await;
     simulator.push_fault(When::graph().always(), Fault::status(503));
     config.lock().unwrap().storage = Some(new.path().to_owned());
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    exporter.reload().await;
     written(&mut exporter, 3).await;
     assert_eq!(files(new.path()), files(old.path()));
     exporter.stop().await;
@@ -257,8 +255,7 @@ async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_
     let newest = When::graph().asking("getPstnCalls(fromDateTime=2026-11-21");
     second.push_fault(newest.always(), Fault::EmptyForbidden);
     *config.lock().unwrap() = of(&second);
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    exporter.reload().await;
     for _ in 0..2 {
         let failed = exporter.next_poll().await;
         assert_eq!(

@@ -17,7 +17,7 @@ use teams_pstn_exporter::snapshot::Snapshot;
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Exporter, Log, Metrics, Setup, Time, config, request};
+use crate::harness::{Exporter, Log, Metrics, Setup, Time, config};
 
 /// What a restart must not change.
 const KEPT: &[&str] = &[
@@ -201,8 +201,7 @@ async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
     // Graph does not answer, so nothing comes in their place.
     simulator.push_fault(When::graph().always(), Fault::status(503));
     config.lock().unwrap().labels.user = UserLabel::None;
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    exporter.reload().await;
     assert_eq!(files(folder.path()), [other.as_str()]);
     // Nor do they where nothing is to be kept any more.
     simulator.clear_faults();
@@ -210,8 +209,7 @@ async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
     assert_eq!(files(folder.path()).len(), 2);
     config.lock().unwrap().storage = None;
     config.lock().unwrap().labels.user = UserLabel::Id;
-    let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
+    exporter.reload().await;
     assert_eq!(files(folder.path()), [other]);
 }
 
@@ -365,8 +363,7 @@ async fn a_longer_age_brings_back_what_a_shorter_one_took() {
         .until(|snapshot| snapshot.states()[0].expired)
         .await;
     config.lock().unwrap().poll.max_age = None;
-    let reloaded = request(exporter.address, "POST", "/-/reload", &[]).await;
-    assert_eq!(reloaded.status, 200);
+    exporter.reload().await;
     exporter
         .until(|snapshot| !snapshot.states()[0].expired)
         .await;

@@ -59,7 +59,7 @@ impl Cell<'_> {
             }
             stage.repair(row);
             if matches!(row.what, What::Name(_)) {
-                stage.reload(&exporter).await;
+                exporter.reload().await;
             }
         }
         let after = exporter.next_success().await;
@@ -90,7 +90,7 @@ impl Cell<'_> {
                 self.strike(stage).await;
                 match row.what {
                     What::Clock { .. } => {}
-                    What::Name(_) => stage.reload(exporter).await,
+                    What::Name(_) => exporter.reload().await,
                     _ => {
                         tokio::time::sleep(Duration::from_secs(1)).await;
                         stage.repair(row);
@@ -105,7 +105,7 @@ impl Cell<'_> {
                     return self.reload(stage, exporter, before.unwrap()).await;
                 }
                 if matches!(row.what, What::Name(_)) {
-                    stage.reload(exporter).await;
+                    exporter.reload().await;
                 }
                 if moment == Moment::Scrape {
                     let scraped = exporter.scrape().await;
@@ -130,7 +130,7 @@ impl Cell<'_> {
         tokio::time::advance(Duration::from_millis(1)).await;
         let reloaded = stage.time.now();
         let seen = stage.simulator.counts();
-        stage.reload(exporter).await;
+        exporter.reload().await;
         self.check_numbers(Some(before), &exporter.scrape().await);
         let soon = reloaded + TimeDelta::minutes(10);
         exporter
@@ -152,7 +152,7 @@ impl Cell<'_> {
         self.under_way(stage, seen).await;
         self.strike(stage).await;
         if matches!(row.what, What::Name(_) | What::Clock { .. }) {
-            stage.reload(&exporter).await;
+            exporter.reload().await;
         }
         self.check_numbers(Some(before), &exporter.scrape().await);
         // What tells soonest that it has struck.

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::table::{Broken, Host, Lasts, Row, What};
 use crate::certificates::tls_acceptor;
 use crate::daemon::row;
-use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time, request};
+use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time};
 
 /// All that a cell needs, each of its own.
 pub(super) struct Stage {
@@ -160,12 +160,6 @@ impl Stage {
             What::Name(_) => self.name_hosts(None),
             _ => {}
         }
-    }
-
-    /// As an operator does who has changed the file.
-    pub(super) async fn reload(&self, exporter: &Exporter) {
-        let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
     /// Waits until connections that stood are cut, where it is connections that break.
