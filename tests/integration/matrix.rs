@@ -12,6 +12,7 @@ mod stage;
 mod table;
 mod variants;
 
+use std::io::{Read as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
@@ -161,11 +162,19 @@ fn play_all(cells: &[Cell<'_>], certificates: &Certificates) {
     assert_eq!(failed.into_inner().unwrap(), [""; 0]);
 }
 
-/// Makes a second of the paused clock take a real millisecond. Else ten minutes of it pass while a loaded system brings one
-/// packet from one socket to the next, of which there are four on the way by TLS, and whoever waits for it gives up.
+/// Makes a second of the paused clock take a real millisecond, and as long as a packet needs from one socket to another.
+///
+/// Else ten minutes of it pass while a loaded system brings one packet to the next socket, of which there are four on the
+/// way by TLS, and whoever waits for it gives up. What is on its way when the byte here sets out has arrived when it has.
 async fn pace() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut here = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut there, _) = listener.accept().unwrap();
+    here.set_nodelay(true).unwrap();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
+        here.write_all(&[0]).unwrap();
+        there.read_exact(&mut [0]).unwrap();
         std::thread::sleep(Duration::from_millis(1));
     }
 }
