@@ -9,7 +9,9 @@
 mod fetch;
 mod fleet;
 mod memory;
+mod outcome;
 mod previous;
+mod publish;
 mod restart;
 pub(crate) mod setup;
 
@@ -23,19 +25,18 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::graph::tally::Tally;
-use crate::graph::{Chain, FailureReason, Graph};
-use crate::health::expiry_samples;
+use crate::graph::Graph;
 use crate::period::{BillingPeriod, Clock, CycleDay};
+use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Kept, Naming};
-use crate::report::{CollectError, Rendered, ReportKind};
-use crate::snapshot::{Failure, Key, Publisher, State};
+use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
 use fetch::Ask;
-use memory::{Memory, SharedMemory, lock};
+use memory::{SharedMemory, lock};
+use outcome::{Counted, log_failure, log_success};
 
 pub use fleet::Fleet;
 pub use setup::FleetError;
@@ -103,19 +104,6 @@ pub(crate) struct Poller {
     graph: Graph,
     shared: Shared,
     memories: Vec<SharedMemory>,
-}
-
-/// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
-struct Counted<'a> {
-    tally: Tally,
-    telemetry: &'a Telemetry,
-}
-
-/// Why a poll failed.
-#[derive(Debug)]
-struct Failed {
-    reason: FailureReason,
-    failure: Failure,
 }
 
 impl Poller {
@@ -290,86 +278,6 @@ impl Poller {
             .map_or(period.end(), |due| due.min(period.end()))
     }
 
-    fn publish(&self, memory: &Memory) {
-        if memory.retired {
-            return;
-        }
-        let tenant = self.plan.tenant.as_deref();
-        let publisher = &self.shared.publisher;
-        let state = State {
-            tenant: self.plan.tenant.clone(),
-            report: memory.report,
-            last_attempt: memory.health.last_attempt,
-            last_success: memory.health.last_success,
-            next_poll: memory.next_poll,
-            failure: memory.failure.clone(),
-            summary: memory.summary.clone().filter(|_| !memory.expired),
-            expired: memory.expired,
-        };
-        let key = Key {
-            tenant: self.plan.tenant.clone(),
-            report: Some(memory.report),
-        };
-        // Nothing says which period the one before is once the current one's figures are gone, so it must be by the clock.
-        let (current, before) = if memory.expired {
-            let now = self.shared.clock.now();
-            let period = BillingPeriod::containing(now, self.plan.cycle_day);
-            (&[][..], Some(period.previous()))
-        } else {
-            (memory.current.as_slice(), None)
-        };
-        let previous = memory.previous.samples(before);
-        publisher.update(
-            key,
-            current.iter().cloned().chain(previous).collect(),
-            memory.health.samples(tenant, memory.report),
-            Some(state),
-        );
-        let token_expiry = self
-            .graph
-            .tokens()
-            .expires_in()
-            .and_then(|left| Some(self.shared.clock.now() + TimeDelta::from_std(left).ok()?));
-        let credential_expiry = self
-            .plan
-            .credential_expiry
-            .or_else(|| self.graph.tokens().credential_expiry());
-        let key = Key {
-            tenant: self.plan.tenant.clone(),
-            report: None,
-        };
-        publisher.update(
-            key,
-            Vec::new(),
-            expiry_samples(tenant, token_expiry, credential_expiry),
-            None,
-        );
-    }
-
-    /// Serves what is young enough, and nothing else.
-    fn expire(&self, memory: &SharedMemory) {
-        let now = self.shared.clock.now();
-        let mut memory = lock(memory);
-        // A time ahead is one of a clock that was wrong: as far off as one that is behind.
-        let too_old = |last: DateTime<Utc>| {
-            let max_age = self.plan.max_age;
-            max_age.is_some_and(|max_age| (now - last).abs() > max_age)
-        };
-        let expired = memory.health.last_success.is_some_and(too_old);
-        if expired == memory.expired {
-            return;
-        }
-        memory.expired = expired;
-        if expired {
-            tracing::warn!(
-                tenant = self.plan.tenant.as_deref(),
-                report = memory.report.as_str(),
-                "the newest complete report is older than poll.max_age and no longer served"
-            );
-        }
-        self.publish(&memory);
-    }
-
     /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
     fn next_tick(&self, started: Instant) -> Instant {
         let first = started + self.plan.phase;
@@ -405,94 +313,6 @@ impl Plan {
             |(kind, budget): &(ReportKind, Budget)| (*kind == report).then(|| budget.clone());
         self.budgets.iter().filter_map(spent_in).collect()
     }
-}
-
-impl<'a> Counted<'a> {
-    fn new(telemetry: &'a Telemetry) -> Self {
-        Self {
-            tally: Tally::default(),
-            telemetry,
-        }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.telemetry.add(&self.tally);
-    }
-}
-
-impl std::ops::Deref for Counted<'_> {
-    type Target = Tally;
-
-    fn deref(&self) -> &Tally {
-        &self.tally
-    }
-}
-
-impl From<CollectError> for Failed {
-    fn from(error: CollectError) -> Self {
-        let reason = error.reason();
-        let failure = Failure {
-            reason: reason.as_str(),
-            message: Chain(&error).to_string(),
-            remedy: error.remedy(),
-        };
-        Self { reason, failure }
-    }
-}
-
-fn log_success(
-    tenant: Option<&str>,
-    report: ReportKind,
-    period: BillingPeriod,
-    rendered: &Rendered,
-    tally: &Tally,
-    duration: Duration,
-) {
-    let spend: Vec<String> = rendered
-        .spend
-        .iter()
-        .map(|spend| format!("{} {}", spend.total, spend.currency))
-        .collect();
-    tracing::info!(
-        tenant,
-        report = report.as_str(),
-        %period,
-        rows = rendered.rows,
-        pages = tally.pages(),
-        overlapping_rows = rendered.overlapping,
-        repeated_rows = rendered.repeated,
-        rows_of_other_days = (rendered.elsewhere > 0).then_some(rendered.elsewhere),
-        folded_series = rendered.folded,
-        duration_seconds = duration.as_secs_f64(),
-        spend = (!spend.is_empty()).then(|| spend.join(", ")),
-        "poll complete"
-    );
-}
-
-fn log_failure(
-    tenant: Option<&str>,
-    report: ReportKind,
-    period: BillingPeriod,
-    failed: &Failed,
-    duration: Duration,
-) {
-    let Failure {
-        reason,
-        message,
-        remedy,
-    } = &failed.failure;
-    tracing::warn!(
-        tenant,
-        report = report.as_str(),
-        %period,
-        reason,
-        error = message,
-        remedy,
-        duration_seconds = duration.as_secs_f64(),
-        "poll failed; the last complete report stays"
-    );
 }
 
 /// How long a poll counts against the number of parallel ones: most are over by then.

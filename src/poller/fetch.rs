@@ -6,8 +6,9 @@ use chrono::{DateTime, Utc};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
+use super::Poller;
 use super::memory::{SharedMemory, lock};
-use super::{Failed, Poller};
+use super::outcome::Failed;
 use crate::graph;
 use crate::graph::tally::Tally;
 use crate::period::BillingPeriod;

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use super::Plan;
+use super::outcome::Failed;
 use super::previous::Previous;
-use super::{Failed, Plan};
 use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::health::{Health, period_samples};

@@ -1,0 +1,111 @@
+//! How a poll ended: what it has asked, why it failed, and the line of the log.
+
+use std::time::Duration;
+
+use crate::graph::tally::Tally;
+use crate::graph::{Chain, FailureReason};
+use crate::period::BillingPeriod;
+use crate::report::{CollectError, Rendered, ReportKind};
+use crate::snapshot::Failure;
+use crate::telemetry::Telemetry;
+
+/// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
+pub(super) struct Counted<'a> {
+    tally: Tally,
+    telemetry: &'a Telemetry,
+}
+
+/// Why a poll failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) reason: FailureReason,
+    pub(super) failure: Failure,
+}
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(telemetry: &'a Telemetry) -> Self {
+        Self {
+            tally: Tally::default(),
+            telemetry,
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.telemetry.add(&self.tally);
+    }
+}
+
+impl std::ops::Deref for Counted<'_> {
+    type Target = Tally;
+
+    fn deref(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+impl From<CollectError> for Failed {
+    fn from(error: CollectError) -> Self {
+        let reason = error.reason();
+        let failure = Failure {
+            reason: reason.as_str(),
+            message: Chain(&error).to_string(),
+            remedy: error.remedy(),
+        };
+        Self { reason, failure }
+    }
+}
+
+pub(super) fn log_success(
+    tenant: Option<&str>,
+    report: ReportKind,
+    period: BillingPeriod,
+    rendered: &Rendered,
+    tally: &Tally,
+    duration: Duration,
+) {
+    let spend: Vec<String> = rendered
+        .spend
+        .iter()
+        .map(|spend| format!("{} {}", spend.total, spend.currency))
+        .collect();
+    tracing::info!(
+        tenant,
+        report = report.as_str(),
+        %period,
+        rows = rendered.rows,
+        pages = tally.pages(),
+        overlapping_rows = rendered.overlapping,
+        repeated_rows = rendered.repeated,
+        rows_of_other_days = (rendered.elsewhere > 0).then_some(rendered.elsewhere),
+        folded_series = rendered.folded,
+        duration_seconds = duration.as_secs_f64(),
+        spend = (!spend.is_empty()).then(|| spend.join(", ")),
+        "poll complete"
+    );
+}
+
+pub(super) fn log_failure(
+    tenant: Option<&str>,
+    report: ReportKind,
+    period: BillingPeriod,
+    failed: &Failed,
+    duration: Duration,
+) {
+    let Failure {
+        reason,
+        message,
+        remedy,
+    } = &failed.failure;
+    tracing::warn!(
+        tenant,
+        report = report.as_str(),
+        %period,
+        reason,
+        error = message,
+        remedy,
+        duration_seconds = duration.as_secs_f64(),
+        "poll failed; the last complete report stays"
+    );
+}
