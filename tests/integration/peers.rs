@@ -94,8 +94,10 @@ async fn six_hundred_thousand_series_are_the_same_to_all() {
         );
     }
     if let Some(prometheus) = tool("prometheus") {
-        let job =
-            format!("  - job_name: large\n    static_configs: [{{targets: ['{address}']}}]\n");
+        // A loaded machine may not read all of it in the five seconds that are enough for the others.
+        let job = format!(
+            "  - job_name: large\n    scrape_interval: 10s\n    scrape_timeout: 10s\n    static_configs: [{{targets: ['{address}']}}]\n"
+        );
         let folder = tempfile::tempdir().unwrap();
         let (prometheus, _running) = start_prometheus(&prometheus, folder.path(), &job);
         wait_for_scrape(&prometheus);
@@ -353,13 +355,7 @@ fn wait_for_rows(curl: &Path, folder: &Path, address: SocketAddr) -> String {
 /// Prometheus with these jobs, ready to be asked. Its folder must outlive it.
 fn start_prometheus(prometheus: &Path, folder: &Path, jobs: &str) -> (SocketAddr, Ended) {
     let config = folder.join("prometheus.yml");
-    let head = "global: {scrape_interval: 2s, scrape_timeout: 2s}\nscrape_configs:\n";
-    let patient = head.replace("2s", "8s");
-    let head = if jobs.contains("large") {
-        patient.as_str()
-    } else {
-        head
-    };
+    let head = "global: {scrape_interval: 5s, scrape_timeout: 5s}\nscrape_configs:\n";
     std::fs::write(&config, format!("{head}{jobs}")).unwrap();
     let address = free_address();
     let mut child = Command::new(prometheus)
@@ -462,14 +458,14 @@ fn output(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Asks again until there is an answer, for a minute.
+/// Asks again until there is an answer, for longer than the slowest machine needs to store 600,000 series.
 fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(5);
     loop {
         if let Some(answer) = attempt() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        assert!(Instant::now() < deadline, "{what}: not within five minutes");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
