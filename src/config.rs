@@ -32,6 +32,8 @@ mod scalar;
 mod sections;
 pub mod shard;
 
+pub(crate) use readable::PSEUDONYM_KEY_BYTES_MAX;
+
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
 pub struct Config {

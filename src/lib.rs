@@ -32,16 +32,18 @@
 //!
 //! # Who may know whom
 //!
-//! `money`, `period`, `graph`, `gzip` and `simulator` know no sibling. `report` knows `graph`, `money`, `period` and
-//! `exposition`; `poller` knows these and `config`, `health`, `snapshot`, `storage` and `telemetry`; `server` knows what it serves,
-//! `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest is used under `graph` only, hyper in
-//! `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and where its families are written.
+//! `money`, `period`, `gzip`, `secret_file` and `simulator` know no sibling; `graph` knows `secret_file` only. `report` knows
+//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `snapshot`, `storage` and
+//! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
+//! is used under `graph` only, hyper in `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and
+//! where its families are written.
 //! A test holds the code against the whole table, `tests/integration/structure.rs`.
 
 pub mod config;
 
 pub mod money;
 pub mod period;
+mod secret_file;
 
 pub mod graph;
 pub mod report;

@@ -35,23 +35,36 @@ impl<'a> Files<'a> {
         Some(path)
     }
 
-    /// The same for the key of the pseudonyms, which must be long enough to be one.
+    /// The same for the key of the pseudonyms, which must have a length that a key may have.
     pub(super) fn key(&self, field: Field<PathBuf>, told: &mut Mistakes) -> Option<PathBuf> {
         let at = "labels.pseudonym_key_file";
         let line = field.line()?;
         let path = self.readable(field, at, told)?;
         // What could not be read, and what is empty, has been told.
-        if let Ok(Some(key)) = first_bytes(&path, KEY_BYTES_ENOUGH)
+        if let Ok(Some(key)) = first_bytes(&path, PSEUDONYM_KEY_BYTES_MAX + 1)
             && !key.is_empty()
-            && let length @ ..KEY_BYTES_MIN = key.trim_ascii_end().len()
+            && let Some(what) = mistake_of_length(&key)
         {
             told.tell(
                 line,
-                format!("{at}: the key has {length} bytes, at least {KEY_BYTES_MIN} are needed; make one with `openssl rand -hex 32`"),
+                format!("{at}: {what}; make one with `openssl rand -hex 32`"),
             );
         }
         Some(path)
     }
+}
+
+/// What is wrong with the length of a key.
+fn mistake_of_length(key: &[u8]) -> Option<String> {
+    if key.len() > PSEUDONYM_KEY_BYTES_MAX {
+        let max = PSEUDONYM_KEY_BYTES_MAX;
+        return Some(format!(
+            "the file is longer than {max} bytes, which no key is"
+        ));
+    }
+    let length = key.trim_ascii_end().len();
+    (length < KEY_BYTES_MIN)
+        .then(|| format!("the key has {length} bytes, at least {KEY_BYTES_MIN} are needed"))
 }
 
 /// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
@@ -95,5 +108,5 @@ fn first_bytes(path: &Path, count: usize) -> io::Result<Option<Zeroizing<Vec<u8>
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Enough of the key to know that it is long enough.
-const KEY_BYTES_ENOUGH: usize = 4096;
+/// More than any key has. What is longer is another file, of which a part must not become the key.
+pub(crate) const PSEUDONYM_KEY_BYTES_MAX: usize = 64 << 10;

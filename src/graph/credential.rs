@@ -1,7 +1,6 @@
 //! What the application proves its identity with. Every file is read anew at each use, so that rotating one needs no
 //! restart.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -10,6 +9,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::assertion;
+use crate::secret_file;
 
 /// What a token is asked for with.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct ManagedIdentityEndpoint {
 /// Why a credential cannot be used. No message holds any part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The file cannot be read.
+    /// The file cannot be read, or is longer than any credential.
     #[error("cannot read {}", .path.display())]
     Read {
         /// The file.
@@ -60,9 +60,6 @@ pub enum CredentialError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file is longer than any credential.
-    #[error("{} is over {FILE_MAX} bytes", .0.display())]
-    TooLong(PathBuf),
     /// There is nothing in it, or nothing that is text.
     #[error("{0} is empty or not text")]
     NotText(String),
@@ -222,19 +219,10 @@ fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    // Room for all of it from the start, so that growing leaves no copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 1));
-    let limit = FILE_MAX as u64 + 1;
-    std::fs::File::open(path)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|source| CredentialError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-    if bytes.len() > FILE_MAX {
-        return Err(CredentialError::TooLong(path.to_owned()));
-    }
-    Ok(bytes)
+    secret_file::read(path, FILE_MAX).map_err(|source| CredentialError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Ten certificates with a key fit; what is longer is another kind of file.
@@ -247,6 +235,7 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 
 #[cfg(test)]
 mod tests {
+    use super::super::Chain;
     use super::*;
 
     #[test]
@@ -264,7 +253,7 @@ mod tests {
             (b"\n", Err("empty")),
             (b"\xff\xfe", Err("not text")),
             (longest.as_bytes(), Ok(longest.as_str())),
-            (long.as_bytes(), Err("over 65536 bytes")),
+            (long.as_bytes(), Err("longer than 65536 bytes")),
         ] {
             std::fs::write(&path, content).unwrap();
             let credential = Credential::Secret(SecretSource::File(path.clone()));
@@ -273,7 +262,8 @@ mod tests {
                     assert_eq!(proof.fields(), [("client_secret", expected)]);
                 }
                 (Err(error), Err(expected)) => {
-                    assert!(error.to_string().contains(expected), "{error}");
+                    let error = Chain(&error).to_string();
+                    assert!(error.contains(expected), "{error}");
                 }
                 (proof, _) => panic!("{content:?}: {:?}", proof.err()),
             }

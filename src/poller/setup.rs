@@ -1,10 +1,6 @@
 //! From a configuration to what polls its tenants, and to what tells whether a tenant is polled as before.
 
-use std::fs::File;
-use std::io::Read as _;
-
 use chrono::TimeDelta;
-use zeroize::Zeroizing;
 
 use super::{Plan, Storage};
 use crate::config::{self, Config, UserLabel};
@@ -18,6 +14,7 @@ use crate::period::Clock;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
+use crate::secret_file;
 use crate::storage::Identity;
 
 /// Why a tenant cannot be polled; told before anything is changed.
@@ -320,13 +317,8 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .pseudonym_key_file
                 .clone()
                 .expect("required with pseudonyms");
-            let read = File::open(&path).and_then(|file| {
-                // Room for all of it from the start, so that growing leaves no copies behind.
-                let mut key = Zeroizing::new(Vec::with_capacity(KEY_MAX + 1));
-                file.take(KEY_MAX as u64).read_to_end(&mut key)?;
-                Ok(key)
-            });
-            let key = read.map_err(|source| FleetError::PseudonymKey { path, source })?;
+            let key = secret_file::read(&path, config::PSEUDONYM_KEY_BYTES_MAX)
+                .map_err(|source| FleetError::PseudonymKey { path, source })?;
             // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
             // made by Kubernetes.
             let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -352,6 +344,3 @@ fn credential(credential: &config::Credential) -> Result<Credential, CredentialE
         }
     })
 }
-
-/// Bytes of the pseudonyms' key: more than any key has, and not all that a device gives.
-const KEY_MAX: usize = 64 * 1024;

@@ -26,7 +26,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::web_config::{Secret, bounded};
+use super::web_config::{FILE_BYTES_MAX, Secret};
+use crate::secret_file;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -413,7 +414,7 @@ fn pem(
         (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
         (None, Some(file)) => {
             let path = directory.join(file);
-            match bounded(&path) {
+            match secret_file::read(&path, FILE_BYTES_MAX) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(source) => Err(TlsError::Read {
                     option,

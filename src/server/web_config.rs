@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,10 +26,11 @@ use rustls::ServerConfig;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::auth::{UserError, Users};
 use super::tls::{self, TlsError};
+use crate::secret_file;
 
 /// A web configuration file, and what it said when it was last good.
 #[derive(Clone, Debug)]
@@ -240,29 +241,13 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// The content of a file that is no longer than any web configuration or certificate.
-pub(super) fn bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start, so that growing leaves no copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX + 1));
-    fs::File::open(path)?
-        .take(FILE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "longer than 1 MiB",
-        ));
-    }
-    Ok(bytes)
-}
-
 impl Settings {
     fn read(path: &Path) -> Result<Self, WebConfigError> {
         let failed = |source| WebConfigError::Read {
             path: path.to_owned(),
             source,
         };
-        let bytes = bounded(path).map_err(failed)?;
+        let bytes = secret_file::read(path, FILE_BYTES_MAX).map_err(failed)?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         Self::parse(text, path.parent().unwrap_or(Path::new("")))
@@ -436,4 +421,4 @@ fn chain(error: &dyn std::error::Error) -> String {
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// Bytes of the file, and of each that it names: more than any has, and not all that a device gives.
-const FILE_BYTES_MAX: usize = 1 << 20;
+pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

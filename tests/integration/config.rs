@@ -34,6 +34,7 @@ impl Folder {
         write("secret", b"s3cret\n");
         write("key", b"0123456789abcdef");
         write("short", b"0123456789abcde\n\n");
+        write("long", "k".repeat(64 * 1024 + 1).as_bytes());
         write("empty", b"");
         write("c.yml", config.as_ref());
         fs::create_dir(folder.path().join("folder")).expect("a folder");
@@ -830,6 +831,10 @@ const TABLE: &[(&str, &str)] = &[
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: short\n@one",
         "c.yml:3: labels.pseudonym_key_file: the key has 15 bytes, at least 16 are needed; make one with `openssl rand -hex 32`",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: long\n@one",
+        "c.yml:3: labels.pseudonym_key_file: the file is longer than 65536 bytes, which no key is; make one with `openssl rand -hex 32`",
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: empty\n@one",

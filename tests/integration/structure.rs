@@ -51,7 +51,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
-    ("graph", &[]),
+    ("graph", &["secret_file"]),
     ("gzip", &[]),
     (
         "health",
@@ -70,6 +70,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "health",
             "period",
             "report",
+            "secret_file",
             "snapshot",
             "storage",
             "telemetry",
@@ -77,7 +78,11 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("pseudonym", &["config", "poller", "report"]),
     ("report", &["exposition", "graph", "money", "period"]),
-    ("server", &["exposition", "period", "report", "snapshot"]),
+    ("secret_file", &[]),
+    (
+        "server",
+        &["exposition", "period", "report", "secret_file", "snapshot"],
+    ),
     ("signals", &[]),
     ("simulator", &[]),
     (
