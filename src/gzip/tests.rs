@@ -1,0 +1,117 @@
+//! What was compressed is read again as it was, by others too, and nothing else is believed.
+
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #[test]
+    fn a_member_is_its_texts(texts in prop::collection::vec((0_usize..200_000, any::<bool>(), any::<u8>()), 0..8)) {
+        let mut member = Member::new();
+        let mut expected = Vec::new();
+        for (length, as_block, seed) in texts {
+            let text = text(length, seed);
+            expected.extend_from_slice(&text);
+            if as_block {
+                let block = block(&text);
+                prop_assert_eq!(block.length(), text.len() as u64);
+                member.block(&block);
+            } else {
+                member.text(&text);
+            }
+        }
+        let bytes = member.finish().concat();
+        let mut decoder = GzDecoder::new(bytes.as_slice());
+        let mut read = Vec::new();
+        decoder.read_to_end(&mut read).unwrap();
+        prop_assert_eq!(read, expected);
+        prop_assert!(decoder.into_inner().is_empty(), "one member and nothing after it");
+    }
+
+    #[test]
+    fn inflation_gives_the_text_back(length in LONG_MIN..400_000, seed in any::<u8>()) {
+        let text = text(length, seed);
+        let Block::Long { deflated, length, .. } = block(&text) else { panic!("long enough") };
+        let chunks: Vec<Bytes> = Inflation::new(deflated, length).collect();
+        prop_assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
+        prop_assert_eq!(chunks.concat(), text);
+    }
+}
+
+#[test]
+fn only_what_was_stored_is_restored() {
+    // As long as the room that it is inflated into, so that the end of one is the end of the other.
+    for length in [CHUNK, CHUNK + 1, 3 * CHUNK, TEXT_KEPT_MAX + 1] {
+        let block = block(&text(length, 2));
+        let (bytes, deflated) = block.stored();
+        let (checksum, long) = deflated.expect("long enough");
+        let again = Block::restored(bytes.clone(), deflated, |_| true).expect("what was stored");
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        block.write(&mut old);
+        again.write(&mut new);
+        assert_eq!(old, new);
+        let mut read = Vec::new();
+        let mut reading = |piece: &[u8]| {
+            read.extend_from_slice(piece);
+            true
+        };
+        Block::restored(bytes.clone(), deflated, &mut reading).expect("what was stored");
+        assert_eq!(read, old);
+        let mut pieces = 0..2;
+        let once = |_: &[u8]| pieces.next() != Some(1);
+        let refused = Block::restored(bytes.clone(), deflated, once).is_none();
+        assert_eq!(refused, length > CHUNK, "{length}");
+        let wrong = |bytes: Bytes, deflated| {
+            assert!(
+                Block::restored(bytes, deflated, |_| true).is_none(),
+                "{length}"
+            );
+        };
+        wrong(bytes.clone(), Some((checksum ^ 1, long)));
+        wrong(bytes.clone(), Some((checksum, long - 1)));
+        wrong(bytes.clone(), Some((checksum, long + 1)));
+        wrong(bytes.slice(..bytes.len() - 1), deflated);
+        // Something behind it, which a part of a member must not have: nothing of length, a text, an end.
+        for behind in [&[0, 0, 0, 0xFF, 0xFF][..], bytes, &[3, 0]] {
+            let longer = [bytes, behind, SYNC_MARK].concat();
+            if behind.len() != 5 {
+                wrong(longer.into(), deflated);
+            }
+        }
+    }
+    assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None, |_| true).is_none());
+}
+
+#[test]
+fn text_is_kept_up_to_its_limit() {
+    for (length, kept) in [
+        (LONG_MIN, true),
+        (TEXT_KEPT_MAX, true),
+        (TEXT_KEPT_MAX + 1, false),
+    ] {
+        let Block::Long { text, .. } = block(&text(length, 1)) else {
+            panic!("long enough")
+        };
+        assert_eq!(text.is_some(), kept, "{length}");
+    }
+}
+
+fn block(text: &[u8]) -> Block {
+    let mut writer = BlockWriter::new();
+    for line in text.chunks(100) {
+        writer.buffer().extend_from_slice(line);
+        writer.settle();
+    }
+    writer.finish()
+}
+
+/// Text that compresses, but not to nothing.
+fn text(length: usize, seed: u8) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(u64::from(seed));
+    (0..length)
+        .map(|_| b"abcdefgh0123\n"[random.usize(..13)])
+        .collect()
+}
