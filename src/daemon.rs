@@ -127,7 +127,7 @@ impl Failure {
         reason = "the last words of the process, and several lines of them"
     )]
     pub fn report(&self) -> ExitCode {
-        eprintln!("teams-pstn-exporter: {}", Chain(self));
+        eprintln!("teams-pstn-exporter: {}", self.in_full());
         match self {
             Self::Fleet(FleetError::Http(_)) => ExitCode::from(1),
             Self::Config(_)
@@ -137,6 +137,15 @@ impl Failure {
             | Self::Both(..)
             | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),
+        }
+    }
+
+    /// With every mistake of a configuration, each on its line.
+    fn in_full(&self) -> String {
+        match self {
+            Self::Config(_) => self.to_string(),
+            Self::Both(first, second) => format!("{}\n{}", first.in_full(), second.in_full()),
+            _ => Chain(self).to_string(),
         }
     }
 }

@@ -265,6 +265,41 @@ async fn exit_codes_by_table() {
     drop(listener);
 }
 
+/// More of them than fit into a line of the log.
+#[tokio::test]
+async fn every_mistake_has_a_line_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.yml");
+    let keys: Vec<String> = (1..=30).map(|number| format!("bogus{number}")).collect();
+    fs::write(&path, keys.join(": 1\n") + ": 1\n").unwrap();
+    let config = format!("--config.file={}", path.display());
+    let web = folder.path().join("web.yml");
+    fs::write(&web, "bogus: 1\n").unwrap();
+    let web = format!("--web.config.file={}", web.display());
+    for words in [
+        &[ANY_PORT, &config][..],
+        &["--config.check", &config],
+        &["--config.check", &config, &web],
+    ] {
+        let (code, said) = Program::start(words, &[]).end().await;
+        assert_eq!(code, Some(2), "{words:?}: {said}");
+        for (line, key) in (1..).zip(&keys) {
+            let mistakes: Vec<&str> = said
+                .lines()
+                .filter(|it| it.contains(&format!("bad.yml:{line}: {key}: ")))
+                .collect();
+            assert_eq!(mistakes.len(), 1, "{words:?}: {key}: {said}");
+            assert_eq!(
+                mistakes[0].matches(": bogus").count(),
+                1,
+                "{words:?}: {said}"
+            );
+        }
+        let web_is_told = said.contains("the web configuration cannot be used: ");
+        assert_eq!(web_is_told, words.contains(&web.as_str()), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn hangups_reload_and_interrupts_stop() {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
