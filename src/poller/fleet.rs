@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::memory::{Memory, SharedMemory};
+use super::memory::{Memory, SharedMemory, lock};
 use super::setup::{self, FleetError, Settings};
 use super::{Plan, Poller, Shared, Storage};
 use crate::config::Config;
@@ -33,7 +33,7 @@ struct Running {
     task: AbortHandle,
 }
 
-/// A tenant that is new, or to be polled otherwise.
+/// A tenant that is new, or to be polled otherwise, or again at once.
 struct Change {
     name: Name,
     settings: Settings,
@@ -61,7 +61,8 @@ impl Fleet {
     }
 
     /// Makes the tasks those of `config`: tenants that stay as they are go on undisturbed, changed ones start anew with
-    /// what they know, new ones start, and those that are gone are forgotten.
+    /// what they know, new ones start, and those that are gone are forgotten. A tenant whose last poll failed starts anew
+    /// too: whoever has mended what was wrong need not wait for its turn.
     ///
     /// # Errors
     /// Where a tenant cannot be set up; nothing has changed then.
@@ -74,7 +75,7 @@ impl Fleet {
             if self
                 .running
                 .get(&tenant.name)
-                .is_none_or(|running| running.settings != settings)
+                .is_none_or(|running| running.settings != settings || running.has_failed())
             {
                 changed.push(Change {
                     name: tenant.name.clone(),
@@ -201,6 +202,14 @@ impl Fleet {
             task,
         };
         self.running.insert(name, running);
+    }
+}
+
+impl Running {
+    /// Whether a report's last poll failed.
+    fn has_failed(&self) -> bool {
+        let mut memories = self.memories.iter();
+        memories.any(|memory| lock(memory).failure.is_some())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::time::Duration;
 
 use rust_decimal::Decimal;
 use teams_pstn_exporter::config::Config;
@@ -342,7 +343,7 @@ const RELOADED: &str = "teams_pstn_config_last_reload_success_timestamp_seconds"
 const C: &str = "33333333-3333-3333-3333-333333333333";
 
 #[tokio::test(start_paused = true)]
-#[expect(clippy::too_many_lines, reason = "one story of four reloads")]
+#[expect(clippy::too_many_lines, reason = "one story of five reloads")]
 async fn reloads_leave_what_stays() {
     let table = |user: &str| World::Table(Table::new([row(user, "1.25")]));
     let setup = Setup {
@@ -445,6 +446,23 @@ async fn reloads_leave_what_stays() {
         known.value("teams_pstn_report_up{report=\"dialout\",tenant=\"c\"}"),
         "1"
     );
+
+    // Nothing changes, but what was mended is not waited for: the one that failed is tried at once, the other is not.
+    let reloaded = tokio::time::Instant::now();
+    assert_eq!(reload(&exporter).await.status, 200);
+    let mended = exporter
+        .scrape_when(|metrics| polls_of_a(metrics) == "3")
+        .await;
+    assert!(
+        reloaded.elapsed() < Duration::from_mins(5),
+        "it waited for its turn"
+    );
+    assert_eq!(
+        mended.value("teams_pstn_report_up{report=\"dialout\",tenant=\"a\"}"),
+        "1"
+    );
+    let polls_of_c = "teams_pstn_report_polls_total{report=\"dialout\",tenant=\"c\"}";
+    assert_eq!(mended.value(polls_of_c), known.value(polls_of_c));
 
     // The name of a tenant now stands for another: numbers of the old one are not shown again.
     simulator.push_fault(When::graph().tenant(B).always(), Fault::EmptyForbidden);
