@@ -201,7 +201,10 @@ impl Poller {
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
             Ok(rendered) => log_success(tenant, report, period, rendered, &tally, duration),
-            Err(failed) => log_failure(tenant, report, period, failed, duration),
+            Err(failed) => {
+                let is_first = lock(memory).summary.is_none();
+                log_failure(tenant, report, period, failed, duration, is_first);
+            }
         }
         let previous_is_due = {
             let mut memory = lock(memory);
@@ -258,7 +261,7 @@ impl Poller {
                 memory.file.unsaved = true;
             }
             Err(failed) => {
-                log_failure(tenant, report, period, &failed, start.elapsed());
+                log_failure(tenant, report, period, &failed, start.elapsed(), false);
                 memory.previous.fail(begun);
                 memory.health.failures[failed.reason as usize] += 1;
             }

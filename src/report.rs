@@ -8,6 +8,7 @@ pub mod blocked_users;
 pub mod budget;
 pub mod dialout;
 pub mod direct_routing;
+mod error;
 pub mod labels;
 pub mod log;
 mod people;
@@ -26,9 +27,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::exposition::{Family, Samples};
-use crate::graph::pages::{DecodeError, Page};
+use crate::graph::pages::Page;
 use crate::graph::tally::Tally;
-use crate::graph::{self, FailureReason, Graph, Query, Version};
+use crate::graph::{Graph, Query, Version};
 use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
@@ -40,6 +41,8 @@ use log::Log;
 use pstn_calls::PstnCalls;
 use row::RowError;
 use sms::Sms;
+
+pub(crate) use error::CollectError;
 
 /// The reports of Microsoft Graph that can be exported. Closed: a new report is one variant here and one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,21 +158,6 @@ pub struct Organizer {
     pub charge: String,
     /// Calls, seconds, messages, …
     pub counts: Vec<Count>,
-}
-
-/// Why there is no complete report.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CollectError {
-    #[error(transparent)]
-    Graph(#[from] graph::Error),
-    #[error("row {number} of the report cannot be counted (request-id {request_id})")]
-    Row {
-        number: u64,
-        request_id: String,
-        source: RowError,
-    },
-    #[error("the report cannot be added up")]
-    Sum(#[from] RowError),
 }
 
 impl ReportKind {
@@ -292,46 +280,6 @@ impl Rows {
             request_id: self.request_id.clone(),
             source,
         })
-    }
-}
-
-impl CollectError {
-    pub(crate) fn reason(&self) -> FailureReason {
-        match self {
-            Self::Graph(error) => error.reason(),
-            Self::Row {
-                source: RowError::TooMany { .. },
-                ..
-            }
-            | Self::Sum(RowError::TooMany { .. }) => FailureReason::Limit,
-            Self::Row { .. } | Self::Sum(_) => FailureReason::Malformed,
-        }
-    }
-
-    /// What the admin can do about it, where that is known.
-    pub(crate) fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Graph(error) => error.remedy(),
-            Self::Row {
-                source: RowError::TooMany { .. },
-                ..
-            }
-            | Self::Sum(RowError::TooMany { .. }) => Some(
-                "set labels.user to none, or see graph_url: this is more than a tenant ever has",
-            ),
-            Self::Row { .. } | Self::Sum(_) => Some(
-                "Graph sent a figure that cannot be counted exactly; if the next poll says so too, report it with this line",
-            ),
-        }
-    }
-}
-
-impl From<DecodeError<Self>> for CollectError {
-    fn from(error: DecodeError<Self>) -> Self {
-        match error {
-            DecodeError::Graph(error) => Self::Graph(error),
-            DecodeError::Row(error) => error,
-        }
     }
 }
 

@@ -82,8 +82,8 @@ pub struct Failure {
     pub reason: &'static str,
     /// What failed: the chain of errors on one line.
     pub message: String,
-    /// What the admin can do about it, where that is known.
-    pub remedy: Option<&'static str>,
+    /// What the admin can do about it.
+    pub remedy: &'static str,
 }
 
 /// A complete report in brief.

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 
 use super::Site;
 use super::finding::{Check, Finding};
+use crate::graph::Graph;
 use crate::graph::tally::Tally;
-use crate::graph::{self, Graph};
 use crate::period::{BillingPeriod, Window};
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
@@ -212,40 +212,6 @@ impl Size {
             Finding::ok(Check::Exposition, message)
         }
         .measured(float(self.bytes))
-    }
-}
-
-/// What to do about a report that is not to be had, also where the error itself knows no remedy.
-pub(super) fn remedy(error: &CollectError) -> &'static str {
-    use graph::FailureReason as Reason;
-    use graph::token::TokenError;
-    if let Some(known) = error.remedy() {
-        return known;
-    }
-    if let CollectError::Graph(graph::Error::Token(error)) = error {
-        match error {
-            TokenError::Credential(_) => {
-                return "give a file that this user may read, with nothing in it but the secret, the token, or a certificate and its RSA key in PEM";
-            }
-            TokenError::Malformed { .. } => {
-                return "check authority_url, and whether a proxy or portal answers in its place";
-            }
-            _ => {}
-        }
-    }
-    match error.reason() {
-        Reason::Auth => "check tenant_id, client_id and the credential",
-        Reason::Forbidden => "grant the application permission CallRecord-PstnCalls.Read.All",
-        Reason::Throttled => "poll less often, and see what else uses this application",
-        Reason::Timeout => {
-            "try again; where it stays, raise poll.timeout or see what slows the network"
-        }
-        Reason::Connect => "try again; where it stays, see what breaks connections on the way",
-        Reason::Status => "try again; where it stays, see the service health page of Microsoft 365",
-        Reason::Malformed => {
-            "check graph_url, and whether a proxy or portal answers in Graph's place"
-        }
-        Reason::Limit => "this is more than a report ever is; check graph_url",
     }
 }
 

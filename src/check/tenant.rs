@@ -173,7 +173,7 @@ impl Told<'_> {
                 let remedy = if silent && self.tenant.authority.is_none() {
                     "this machine has no managed identity that answers; assign one in Azure, or use another credential"
                 } else {
-                    estimate::remedy(&error)
+                    error.remedy()
                 };
                 self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
                 return false;
@@ -220,7 +220,7 @@ impl Told<'_> {
                 }
                 Err(error) => {
                     total.add(Size::unknown());
-                    let remedy = Some(estimate::remedy(&error));
+                    let remedy = Some(error.remedy());
                     let failure = Finding::failure(Check::FirstPage, Chain(&error), remedy);
                     self.tell(failure.about(report));
                 }

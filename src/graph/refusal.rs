@@ -192,8 +192,16 @@ const KNOWN: &[Known] = &[
         "the scope must be the origin of the Graph root and /.default; check the cloud and the Graph URL",
     ),
     known(
-        &[70_001, 700_011],
+        &[70_001, 700_011, 7_000_112],
         "the application is disabled or not in this directory; check the client id and the enterprise application",
+    ),
+    known(
+        &[7_000_229],
+        "the application is registered but not in this tenant; check the tenant id, and let an admin consent so that it becomes an enterprise application",
+    ),
+    known(
+        &[700_024],
+        "the assertion is not valid at this time; set this machine's clock, by NTP or chrony",
     ),
     known(
         &[700_025],
@@ -239,6 +247,9 @@ mod tests {
             (1_002_012, 400, false, Reason::Auth, "/.default"),
             (70_001, 400, false, Reason::Auth, "disabled"),
             (700_011, 400, false, Reason::Auth, "disabled"),
+            (7_000_112, 400, false, Reason::Auth, "disabled"),
+            (7_000_229, 401, false, Reason::Auth, "consent"),
+            (700_024, 401, false, Reason::Auth, "clock"),
             (700_025, 400, false, Reason::Auth, "public client"),
             (53_003, 400, false, Reason::Auth, "Conditional Access"),
             (700_213, 400, false, Reason::Auth, "federated credential"),

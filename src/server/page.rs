@@ -283,10 +283,8 @@ fn write_failure(
         Text(failure.reason),
         Text(&failure.message)
     )?;
-    if let Some(remedy) = failure.remedy {
-        write!(html, "<p><b>What to do:</b> {}</p>", Text(remedy))?;
-    }
-    writeln!(html, "</div>")
+    let remedy = Text(failure.remedy);
+    writeln!(html, "<p><b>What to do:</b> {remedy}</p></div>")
 }
 
 fn write_period(html: &mut String, view: &View<'_>, summary: &Summary) -> fmt::Result {

@@ -258,7 +258,7 @@ fn readiness_by_table() {
         let failure = Failure {
             reason: "auth",
             message: "no token".to_owned(),
-            remedy: None,
+            remedy: "mend it",
         };
         State {
             failure: Some(failure),

@@ -211,7 +211,7 @@ impl Running {
     pub(crate) fn failure(&self) -> Option<String> {
         let snapshot = self.subscriber.latest();
         let failure = snapshot.states()[0].failure.clone()?;
-        let remedy = failure.remedy.unwrap_or("none");
+        let remedy = failure.remedy;
         Some(format!("{}: {}; {remedy}", failure.reason, failure.message))
     }
 

@@ -11,7 +11,7 @@ fn everything_is_escaped() {
     state.failure = Some(Failure {
         reason: "forbidden",
         message: evil.to_owned(),
-        remedy: None,
+        remedy: "mend it",
     });
     let summary = Arc::make_mut(state.summary.as_mut().unwrap());
     summary.top[0].user = evil.to_owned();
@@ -33,7 +33,7 @@ fn states_in_words() {
     failing.failure = Some(Failure {
         reason: "forbidden",
         message: "403 of Graph".to_owned(),
-        remedy: Some("grant CallRecord-PstnCalls.Read.All"),
+        remedy: "grant CallRecord-PstnCalls.Read.All",
     });
     let mut never = failing.clone();
     (never.last_success, never.summary) = (None, None);
@@ -81,7 +81,7 @@ fn a_thousand_tenants_are_bounded_and_the_failing_ones_on_top() {
     states[2999].failure = Some(Failure {
         reason: "auth",
         message: "no".to_owned(),
-        remedy: None,
+        remedy: "mend it",
     });
     let html = page(&states, None, None);
     assert!(html.contains("1 of 3000 reports are failing."));
@@ -121,7 +121,7 @@ fn samples() {
     failing.failure = Some(Failure {
         reason: "forbidden",
         message: "cannot fetch page 1 of getPstnOnlineMeetingDialoutReport: Graph answered 403, request-id 4f0c1b2a".to_owned(),
-        remedy: Some("grant the application permission CallRecord-PstnCalls.Read.All in Entra and give admin consent; CallRecords.Read.All is the broader one"),
+        remedy: "grant the application permission CallRecord-PstnCalls.Read.All in Entra and give admin consent; CallRecords.Read.All is the broader one",
     });
     let mut untried = fine(Some("wingtip"));
     (untried.last_success, untried.last_attempt, untried.summary) = (None, None, None);

@@ -66,6 +66,15 @@ impl Cell<'_> {
             None => format!("overlapping_rows={}", self.row.what.repeats()),
         };
         assert!(said(&expected), "{name}\n{logged}");
+        if end.reason.is_some() {
+            let what_is_served = match before {
+                Some(_) => "the last complete report stays",
+                None => "there is no report yet",
+            };
+            for part in [what_is_served, " remedy=\""] {
+                assert!(last.contains(part), "{name}: no {part}\n{logged}");
+            }
+        }
         if before.is_none() && end.reason.is_some() {
             assert_eq!(numbers(during), "", "{name}");
             assert_eq!(

@@ -1,0 +1,90 @@
+//! Why there is no complete report, and what to do about it.
+
+use super::row::RowError;
+use crate::graph::pages::DecodeError;
+use crate::graph::token::TokenError;
+use crate::graph::{self, FailureReason};
+
+/// Why there is no complete report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectError {
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+    #[error("row {number} of the report cannot be counted (request-id {request_id})")]
+    Row {
+        number: u64,
+        request_id: String,
+        source: RowError,
+    },
+    #[error("the report cannot be added up")]
+    Sum(#[from] RowError),
+}
+
+impl CollectError {
+    pub(crate) fn reason(&self) -> FailureReason {
+        match self {
+            Self::Graph(error) => error.reason(),
+            Self::Row {
+                source: RowError::TooMany { .. },
+                ..
+            }
+            | Self::Sum(RowError::TooMany { .. }) => FailureReason::Limit,
+            Self::Row { .. } | Self::Sum(_) => FailureReason::Malformed,
+        }
+    }
+
+    /// What the admin can do about it, also where the error itself knows no remedy.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Graph(error) => error.remedy().unwrap_or_else(|| remedy_of(error)),
+            Self::Row {
+                source: RowError::TooMany { .. },
+                ..
+            }
+            | Self::Sum(RowError::TooMany { .. }) => {
+                "set labels.user to none, or see graph_url: this is more than a tenant ever has"
+            }
+            Self::Row { .. } | Self::Sum(_) => {
+                "Graph sent a figure that cannot be counted exactly; if the next poll says so too, report it with this line"
+            }
+        }
+    }
+}
+
+impl From<DecodeError<Self>> for CollectError {
+    fn from(error: DecodeError<Self>) -> Self {
+        match error {
+            DecodeError::Graph(error) => Self::Graph(error),
+            DecodeError::Row(error) => error,
+        }
+    }
+}
+
+/// By the kind of what failed.
+fn remedy_of(error: &graph::Error) -> &'static str {
+    match error {
+        graph::Error::Token(TokenError::Credential(_)) => {
+            return "give a file that this user may read, with nothing in it but the secret, the token, or a certificate and its RSA key in PEM";
+        }
+        graph::Error::Token(TokenError::Malformed { .. }) => {
+            return "check authority_url, and whether a proxy or portal answers in its place";
+        }
+        _ => {}
+    }
+    match error.reason() {
+        FailureReason::Auth => "check tenant_id, client_id and the credential",
+        FailureReason::Forbidden => {
+            "grant the application permission CallRecord-PstnCalls.Read.All"
+        }
+        FailureReason::Throttled => "poll less often, and see what else uses this application",
+        FailureReason::Timeout => {
+            "where it stays, raise poll.timeout or see what slows the network"
+        }
+        FailureReason::Connect => "where it stays, see what breaks connections on the way",
+        FailureReason::Status => "where it stays, see the service health page of Microsoft 365",
+        FailureReason::Malformed => {
+            "check graph_url, and whether a proxy or portal answers in Graph's place"
+        }
+        FailureReason::Limit => "this is more than a report ever is; check graph_url",
+    }
+}
