@@ -215,7 +215,7 @@ impl Poller {
             memory.health.up = succeeded;
             match outcome {
                 Ok(rendered) => memory.succeed(rendered, period, begun, &tally, &self.plan),
-                Err(failed) => memory.fail(failed),
+                Err(failed) => memory.fail(failed, &self.plan),
             }
             // Counted first, so that what is published with the numbers counts their requests too.
             drop(tally);

@@ -159,6 +159,10 @@ impl Snapshot {
 
     /// Why it is not ready.
     fn unready(&self) -> Option<String> {
+        if self.states.is_empty() {
+            // A shard without tenants has all that it will ever have.
+            return None;
+        }
         let mut states = self.states.iter();
         if let Some(waiting) = states.find(|state| state.last_attempt.is_none()) {
             return Some(format!("report {} has not been tried yet", waiting.name()));
@@ -169,14 +173,13 @@ impl Snapshot {
         if self.states.iter().any(|state| state.expired) {
             return Some("no report is young enough to be served".to_owned());
         }
-        // A shard without tenants has all that it will ever have.
-        self.states.iter().find_map(|state| {
+        let failing = self.states.iter().find_map(|state| {
             let reason = state.failure.as_ref()?.reason;
-            Some(format!(
-                "no report has been complete yet; {} fails: {reason}, see the page or the log",
-                state.name()
-            ))
-        })
+            let name = state.name();
+            Some(format!("; {name} fails: {reason}, see the page or the log"))
+        });
+        let failing = failing.unwrap_or_default();
+        Some(format!("no report has been complete yet{failing}"))
     }
 
     /// Which reports are too old to be served.

@@ -91,12 +91,15 @@ impl Fleet {
             running.task.abort();
             left.retire(running.memories);
         }
-        // Of tenants that are running, a file may be at it.
-        let is_new = |change: &&Change| !self.running.contains_key(&change.name);
-        let new: Vec<Plan> = changed
+        // Of tenants whose files stay where they are, one may be at its place.
+        let is_elsewhere = |change: &&Change| {
+            let running = self.running.get(&change.name);
+            running.is_none_or(|running| running.storage != change.plan.storage)
+        };
+        let elsewhere: Vec<Plan> = changed
             .iter()
-            .filter(is_new)
-            .map(|new| new.plan.clone())
+            .filter(is_elsewhere)
+            .map(|change| change.plan.clone())
             .collect();
         let changed: Vec<(Change, Vec<SharedMemory>)> = changed
             .into_iter()
@@ -106,7 +109,7 @@ impl Fleet {
             })
             .collect();
         left.clear_away();
-        Storage::sweep(new.iter());
+        Storage::sweep(elsewhere.iter());
         for (change, memories) in changed {
             self.start(change, &memories);
         }

@@ -11,7 +11,7 @@ use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::fingerprint;
+use crate::report::budget::{FAMILIES, fingerprint};
 use crate::report::labels::Kept;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
@@ -81,11 +81,16 @@ impl Memory {
         lock(memory).report
     }
 
-    /// Of another configuration's numbers only this is kept: how the polls went.
+    /// Of another configuration's numbers only this is kept: how many polls there were, and how they failed. What is said
+    /// of a report that is forgotten is forgotten too.
     pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
         let old = lock(memory);
         let fresh = Self::new(old.report);
-        lock(&fresh).health = old.health.clone();
+        lock(&fresh).health = Health {
+            polls: old.health.polls,
+            failures: old.health.failures,
+            ..Health::default()
+        };
         fresh
     }
 
@@ -114,7 +119,7 @@ impl Memory {
     /// It has another place from now on, and is not there yet.
     pub(crate) fn move_files(memory: &SharedMemory) {
         let mut memory = lock(memory);
-        memory.file.unsaved |= memory.health.last_success.is_some();
+        memory.file.unsaved |= memory.health.last_success.is_some() || memory.ledgers.has_days();
     }
 
     /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
@@ -132,7 +137,15 @@ impl Memory {
         }
     }
 
-    pub(super) fn fail(&mut self, failed: Failed) {
+    /// Remembers why there is no newer report. Budgets that the configuration has no more, which a poll that succeeds takes
+    /// away, are gone all the same.
+    pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
+        let budgets = fingerprint(&plan.budgets_of(self.report));
+        if self.budgets != budgets {
+            self.current
+                .retain(|samples| !FAMILIES.contains(&samples.family));
+            self.budgets = budgets;
+        }
         self.health.failures[failed.reason as usize] += 1;
         self.failure = Some(failed.failure);
     }

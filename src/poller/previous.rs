@@ -80,7 +80,8 @@ impl Previous {
             return false;
         }
         let fetched = self.closed.as_ref().and_then(|closed| closed.fetched);
-        let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, passed(since)?)));
+        let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
+        // Unchanged as far as anybody has looked: days on which nobody asked do not count.
         fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < SETTLED)
     }
 
@@ -187,7 +188,7 @@ mod tests {
         }
         let expected: Vec<i64> = (0..=30 + 96)
             .step_by(6)
-            .filter(|hour| *hour < 30 + 96)
+            .filter(|hour| *hour <= 30 + 96)
             .collect();
         assert_eq!(hours, expected);
     }
@@ -198,6 +199,22 @@ mod tests {
         previous.fail(time("2026-11-01T00:00:00Z"));
         assert!(!previous.is_due(time("2026-11-01T00:29:59Z")));
         assert!(previous.is_due(time("2026-11-01T00:30:00Z")));
+    }
+
+    /// "Fetched again … until it has not changed for four days": nobody has seen that where nobody asked for four days.
+    #[test]
+    fn a_closed_period_that_was_fetched_once_and_then_not_for_days_has_not_settled() {
+        let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
+        let mut previous = Previous::default();
+        // In the first minute of November, when nothing of the last two days has arrived yet.
+        previous.replace(october, samples("1"), time("2026-11-01T00:01:00Z"));
+        // Down until the 6th: a restart, or an outage of Graph.
+        let mut restarted = Previous::restored(None, previous.saved().1);
+        let now = time("2026-11-06T08:00:00Z");
+        assert!(previous.is_due(now), "after an outage");
+        assert!(restarted.is_due(now), "after a restart");
+        restarted.replace(october, samples("2"), now);
+        assert_eq!(shown(&restarted), "charge 2\n");
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

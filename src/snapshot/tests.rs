@@ -405,6 +405,44 @@ fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
     sheet.finish().collect()
 }
 
+/// A body of what a file has kept is the body of what was served before.
+#[test]
+fn bodies_of_what_is_restored_are_those_of_what_was_kept() {
+    for tenants in [&[10][..], &[2_000], &[2_000, 30_000], &[20_000; 6]] {
+        let bodies = |restore: bool| {
+            let publisher = publisher();
+            for (index, &rows) in tenants.iter().enumerate() {
+                let tenant = format!("tenant{index}");
+                let mut all = numbers(&tenant, rows);
+                if restore {
+                    for samples in &mut all {
+                        let (bytes, deflated) = samples.block.stored();
+                        let bytes = bytes.clone();
+                        samples.block = Block::restored(bytes, deflated, |_| true).unwrap();
+                    }
+                }
+                publisher.update(key(&tenant), all, health(&tenant), Some(state(&tenant)));
+            }
+            publisher.publish();
+            let snapshot = publisher.subscribe().latest();
+            let names = [
+                "teams_pstn_dialout_calls".to_owned(),
+                "teams_pstn_dialout_charge".to_owned(),
+            ];
+            let mut all = Vec::new();
+            for format in [Format::Text, Format::OpenMetrics] {
+                for encoding in [Encoding::Identity, Encoding::Gzip] {
+                    all.push(read(&snapshot, format, encoding, &names));
+                }
+            }
+            all
+        };
+        let (before, after) = (bodies(false), bodies(true));
+        assert!(before == after, "{tenants:?}");
+        assert!(after[0] == after[1] && after[2] == after[3]);
+    }
+}
+
 /// A family whose one sample is a line of so many bytes.
 fn line(length: usize) -> Vec<Samples> {
     let samples = |pad: usize| -> Vec<Samples> {

@@ -18,7 +18,7 @@ pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
     remove(folder, |found| found.owner == name)
 }
 
-/// A tenant that nobody writes files of yet.
+/// A tenant that nobody writes files of there yet.
 #[derive(Clone, Copy)]
 pub(crate) struct Owner<'a> {
     pub(crate) identity: &'a Identity,

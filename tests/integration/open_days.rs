@@ -38,21 +38,22 @@ pub(crate) const FAMILIES: &[&str] = &[
 
 /// A simulator whose rows do not arrive while one of these polls may be under way, and a configuration that can be changed.
 pub(crate) struct Site {
-    simulator: Simulator,
+    pub(crate) simulator: Simulator,
     pub(crate) time: Time,
     logs: Logs,
     config: Arc<Mutex<Config>>,
 }
 
 impl Site {
-    pub(crate) async fn at(polls: &'static [&'static str]) -> Self {
-        let setup = Setup {
-            now: polls[0],
-            ..Setup::of(company(1))
-        };
-        let (simulator, time) = setup.simulate().await;
-        let times: Vec<DateTime<Utc>> = polls.iter().copied().map(at).collect();
-        let logs = calm(&simulator, TENANT, &times);
+    pub(crate) async fn at(polls: &[&str]) -> Self {
+        let polls: Vec<DateTime<Utc>> = polls.iter().copied().map(at).collect();
+        Self::polled_at(&polls).await
+    }
+
+    pub(crate) async fn polled_at(polls: &[DateTime<Utc>]) -> Self {
+        let (simulator, time) = Setup::of(company(1)).simulate().await;
+        time.set(&polls[0].to_rfc3339());
+        let logs = calm(&simulator, TENANT, polls);
         let mut config = config(&simulator);
         config.labels.user = UserLabel::Id;
         config.reports = [DAILY.as_slice(), &[ReportKind::BlockedUsers]].concat();

@@ -49,6 +49,11 @@ impl Ledgers {
 }
 
 impl Ledgers {
+    /// Whether there is anything to keep.
+    pub(crate) fn has_days(&self) -> bool {
+        self.0.iter().any(|ledger| !ledger.days.is_empty())
+    }
+
     /// How many days of a period are settled; none where the report is no log.
     pub(crate) fn settled(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;

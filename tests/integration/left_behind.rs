@@ -1,0 +1,301 @@
+//! What a reload or an outage takes away is gone: from what is served, from what is said of it, and from the disk.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::period::CycleDay;
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_exporter::simulator::world::{Table, World};
+use tempfile::TempDir;
+
+use crate::daemon::row;
+use crate::harness::{Setup, TENANT};
+use crate::storage::{company, counted, files, keeping, start, start_changing, written};
+
+const PREVIOUS: &str = "teams_pstn_dialout_previous_charge{currency=\"USD\",destination_context=\"Domestic\",usage_location=\"US\"}";
+
+/// They do not count as final because nobody asked for four days.
+#[tokio::test(start_paused = true)]
+async fn late_charges_of_the_period_before_arrive_after_an_outage_of_days() {
+    let folder = TempDir::new().unwrap();
+    let table = Table::new([row("ann", "10")]);
+    let setup = Setup {
+        now: "2026-10-31T23:00:00Z",
+        ..Setup::of(World::Table(table.clone()))
+    };
+    let (simulator, time) = setup.simulate().await;
+    let config = keeping(&simulator, folder.path());
+    let mut exporter = start(&config, &time);
+    written(&mut exporter, 2).await;
+    time.set("2026-11-01T00:00:30Z");
+    let metrics = written(&mut exporter, 4).await;
+    assert_eq!(metrics.get(PREVIOUS), Some("10"));
+    exporter.stop().await;
+    // What was called on the last two days of October arrives while the exporter is down.
+    table.set_rows([row("ann", "10"), row("bob", "500")]);
+    time.set("2026-11-06T08:00:00Z");
+    let mut exporter = start(&config, &time);
+    exporter.next_success().await;
+    for _ in 0..2 * 24 {
+        time.set(&(time.now() + chrono::TimeDelta::hours(1)).to_rfc3339());
+        exporter.next_success().await;
+    }
+    assert_eq!(exporter.scrape().await.get(PREVIOUS), Some("510"));
+}
+
+fn changing(config: Config) -> Arc<Mutex<Config>> {
+    Arc::new(Mutex::new(config))
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_another_cycle_day_it_is_not_ready_before_a_report_of_that_is_complete() {
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let config = changing(crate::harness::config(&simulator));
+    let mut exporter = start_changing(&config, &time);
+    exporter.first_poll().await;
+    assert_eq!(exporter.get("/-/ready").await.status, 200);
+    simulator.push_fault(When::graph().always(), Fault::StallHead);
+    config.lock().unwrap().billing.cycle_day = CycleDay::try_from(15).unwrap();
+    exporter.reload().await;
+    let metrics = exporter
+        .scrape_when(|metrics| !metrics.0.contains("teams_pstn_dialout_charge{"))
+        .await;
+    assert!(!metrics.0.contains("teams_pstn_billing_period_start"));
+    let ready = exporter.get("/-/ready").await;
+    assert_eq!(ready.status, 503, "nothing is served: {}", ready.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_another_cycle_day_nothing_is_said_of_a_report_that_is_forgotten() {
+    let (simulator, time) = company().simulate().await;
+    let mut first = crate::harness::config(&simulator);
+    first.reports = vec![ReportKind::PstnCalls];
+    let config = changing(first);
+    let mut exporter = start_changing(&config, &time);
+    exporter.first_poll().await;
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    config.lock().unwrap().billing.cycle_day = CycleDay::try_from(15).unwrap();
+    exporter.reload().await;
+    let metrics = exporter.next_poll().await;
+    assert!(!metrics.0.contains("teams_pstn_calls{"));
+    let of = |metric: &str| {
+        let sample = format!("teams_pstn_report_{metric}{{report=\"pstn_calls\"}}");
+        metrics.get(&sample).map(str::to_owned)
+    };
+    let said = [
+        "last_success_timestamp_seconds",
+        "rows",
+        "pages",
+        "settled_windows",
+    ]
+    .map(of);
+    let zero = || Some("0".to_owned());
+    assert_eq!(
+        said,
+        [zero(), zero(), zero(), None],
+        "no report of these periods, no day is kept"
+    );
+}
+
+/// A day that settles in a poll that fails is kept, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn with_another_cycle_day_no_file_says_that_there_was_a_complete_report() {
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = company().simulate().await;
+    let mut first = keeping(&simulator, folder.path());
+    first.reports = vec![ReportKind::PstnCalls];
+    let config = changing(first);
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 2).await;
+    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
+    simulator.push_fault(
+        When::graph().asking(last_day).always(),
+        Fault::EmptyForbidden,
+    );
+    config.lock().unwrap().billing.cycle_day = CycleDay::try_from(10).unwrap();
+    exporter.reload().await;
+    written(&mut exporter, 3).await;
+    exporter.stop().await;
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(counted(&restored, "restored"), 1);
+    assert!(!restored.0.contains("teams_pstn_calls{"));
+    let success = "teams_pstn_report_last_success_timestamp_seconds{report=\"pstn_calls\"}";
+    assert_eq!(restored.get(success), Some("0"));
+}
+
+/// `labels.user` changes while the files are elsewhere; then the folder is the first one again.
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_is_taken_again_has_no_other_names_in_it() {
+    let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    let config = changing(keeping(&simulator, one.path()));
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 2).await;
+    // As one stands there of a report that was asked for once.
+    let [name] = files(one.path()).try_into().unwrap();
+    let beside = one.path().join(name.replace("dialout", "sms"));
+    fs::copy(one.path().join(&name), &beside).unwrap();
+    config.lock().unwrap().storage = Some(two.path().to_owned());
+    exporter.reload().await;
+    written(&mut exporter, 3).await;
+    config.lock().unwrap().labels.user = UserLabel::None;
+    exporter.reload().await;
+    written(&mut exporter, 5).await;
+    config.lock().unwrap().storage = Some(one.path().to_owned());
+    exporter.reload().await;
+    written(&mut exporter, 6).await;
+    assert_eq!(names_in(one.path()), [""; 0]);
+}
+
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let named = |name: &String| {
+        let bytes = fs::read(folder.join(name)).unwrap();
+        bytes.windows(15).any(|text| text == b"ann@contoso.com")
+    };
+    files(folder).into_iter().filter(named).collect()
+}
+
+/// A tenant's files stay "until it is configured again"; it is, under the name of another.
+#[tokio::test(start_paused = true)]
+async fn files_of_a_tenant_that_is_configured_again_by_a_reload_do_not_name_people_otherwise() {
+    const B: &str = "22222222-2222-2222-2222-222222222222";
+    let folder = TempDir::new().unwrap();
+    let table = || World::Table(Table::new([row("ann", "12.83")]));
+    let setup = Setup {
+        others: vec![(B, table())],
+        ..Setup::of(table())
+    };
+    let (simulator, time) = setup.simulate().await;
+    let mut of_b = keeping(&simulator, folder.path());
+    of_b.tenants[0].tenant_id = B.to_owned();
+    of_b.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+    let mut exporter = start(&of_b, &time);
+    written(&mut exporter, 2).await;
+    exporter.stop().await;
+    let mut own: Vec<String> = files(folder.path());
+    own.retain(|name| name.contains("dialout"));
+    let name = own[0].clone();
+    fs::copy(
+        folder.path().join(&name),
+        folder.path().join(name.replace("dialout", "sms")),
+    )
+    .unwrap();
+    let mut of_a = of_b.clone();
+    of_a.tenants[0].tenant_id = TENANT.to_owned();
+    of_a.labels.user = UserLabel::None;
+    of_a.reports = vec![ReportKind::Dialout];
+    let config = changing(of_a);
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 1).await;
+    config.lock().unwrap().tenants[0].tenant_id = B.to_owned();
+    exporter.reload().await;
+    written(&mut exporter, 3).await;
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
+
+pub(crate) fn budget(amount: u32) -> Budget {
+    Budget {
+        name: "all".to_owned(),
+        currency: "USD".to_owned(),
+        amount: amount.into(),
+        report: ReportKind::Dialout,
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_the_configuration_has_no_more_is_not_exported() {
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    let mut first = crate::harness::config(&simulator);
+    first.budgets = vec![budget(500)];
+    let config = changing(first);
+    let mut exporter = start_changing(&config, &time);
+    exporter.first_poll().await;
+    let amount = "teams_pstn_budget_amount{budget=\"all\",currency=\"USD\"}";
+    assert_eq!(exporter.scrape().await.get(amount), Some("500"));
+    simulator.push_fault(When::graph().always(), Fault::status(503));
+    config.lock().unwrap().budgets = vec![budget(600)];
+    exporter.reload().await;
+    let metrics = exporter.next_poll().await;
+    assert_ne!(
+        metrics.get(amount),
+        Some("500"),
+        "the configuration says 600"
+    );
+    config.lock().unwrap().budgets = Vec::new();
+    exporter.reload().await;
+    let metrics = exporter.next_poll().await;
+    assert_eq!(metrics.get(amount), None);
+}
+
+/// A first poll that goes on over days of work loses them where the folder changes.
+#[tokio::test(start_paused = true)]
+async fn settled_days_move_to_a_new_folder_before_any_report_is_complete() {
+    let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let (simulator, time) = company().simulate().await;
+    let mut first = keeping(&simulator, old.path());
+    first.reports = vec![ReportKind::PstnCalls];
+    let config = changing(first);
+    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
+    simulator.push_fault(
+        When::graph().asking(last_day).always(),
+        Fault::EmptyForbidden,
+    );
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 1).await;
+    // The other open days are asked for again and again, but there is nothing left to settle.
+    for _ in 0..5 {
+        exporter.next_poll().await;
+    }
+    let known = files(old.path());
+    config.lock().unwrap().storage = Some(new.path().to_owned());
+    exporter.reload().await;
+    for _ in 0..3 {
+        exporter.next_poll().await;
+    }
+    assert_eq!(files(new.path()), known);
+}
+
+/// Two tenants of one directory, by two applications, whose names change places.
+#[tokio::test(start_paused = true)]
+async fn applications_that_change_places_keep_what_they_know() {
+    const OTHER: &str = "77777777-7777-8888-9999-000000000000";
+    let folder = TempDir::new().unwrap();
+    let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
+    let mut first = keeping(&simulator, folder.path());
+    let mut second = first.tenants[0].clone();
+    first.tenants[0].name = Some("a".into());
+    second.name = Some("b".into());
+    second.client_id = Some(OTHER.to_owned());
+    first.tenants.push(second);
+    let config = changing(first);
+    let mut exporter = start_changing(&config, &time);
+    // Only one of the applications is known to the simulator.
+    written(&mut exporter, 2).await;
+    {
+        let mut config = config.lock().unwrap();
+        let one = config.tenants[0].client_id.clone();
+        config.tenants[0].client_id = config.tenants[1].client_id.clone();
+        config.tenants[1].client_id = one;
+    }
+    exporter.reload().await;
+    written(&mut exporter, 5).await;
+    exporter.stop().await;
+    let exporter = start_changing(&config, &time);
+    let restored = exporter.scrape().await;
+    assert_eq!(
+        counted(&restored, "restored"),
+        2,
+        "{:?}",
+        files(folder.path())
+    );
+    assert_eq!(counted(&restored, "rejected"), 0);
+}
