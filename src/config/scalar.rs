@@ -35,6 +35,9 @@ pub(super) struct Root(pub(super) Url);
 /// Three letters of ISO 4217, upper case.
 pub(super) struct CurrencyCode(pub(super) String);
 
+/// Two letters, upper case, or `unknown`: the values of the label.
+pub(super) struct Location(pub(super) String);
+
 /// An amount of money above zero.
 pub(super) struct Positive(pub(super) Decimal);
 
@@ -250,6 +253,24 @@ impl Scalar for CurrencyCode {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^[A-Za-z]{3}$" })
+    }
+}
+
+impl Scalar for Location {
+    const WHAT: &'static str = "a usage location";
+    const REMEDY: &'static str = "write the two letters of a country, for example DE, or unknown";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.eq_ignore_ascii_case("unknown") {
+            return Ok(Self("unknown".to_owned()));
+        }
+        let good = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        good.then(|| Self(text.to_ascii_uppercase()))
+            .ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([A-Za-z]{2}|[Uu][Nn][Kk][Nn][Oo][Ww][Nn])$" })
     }
 }
 

@@ -259,6 +259,23 @@ fn amounts_are_exact() {
 }
 
 #[test]
+fn locations_are_as_in_the_label() {
+    // Without quotes NO is a word: Norway is no truth value here.
+    for (text, location) in [
+        ("DE", "DE"),
+        ("de", "DE"),
+        ("NO", "NO"),
+        ("Unknown", "unknown"),
+        ("\"us\"", "US"),
+    ] {
+        let budget =
+            format!("budgets: [{{name: a, currency: eur, amount: 1, usage_location: {text}}}]\n");
+        let config = good(&(budget + TENANT));
+        assert_eq!(config.budgets[0].usage_location.as_deref(), Some(location));
+    }
+}
+
+#[test]
 fn urls_by_table() {
     for (url, accepted) in [
         ("https://graph.example", true),
@@ -1147,6 +1164,14 @@ const TABLE: &[(&str, &str)] = &[
     (
         "@onereports: [pstn_calls]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
         "c.yml:10: budgets[0].report: dialout is not polled; add it to reports",
+    ),
+    (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: Germany\n",
+        "c.yml:9: budgets[0].usage_location: \"Germany\" is not a usage location; write the two letters of a country, for example DE, or unknown",
+    ),
+    (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: D1\n",
+        "c.yml:9: budgets[0].usage_location: \"D1\" is not a usage location; write the two letters of a country, for example DE, or unknown",
     ),
     (
         "@onereports: [pstn_calls]\nbudgets:\n  - currency: EUR\n    name: a\n    amount: 1\n",
