@@ -24,6 +24,7 @@ pub(super) enum Check {
     Permission,
     FirstPage,
     Series,
+    Budget,
     Exposition,
 }
 
@@ -72,6 +73,7 @@ impl Check {
             Self::Permission => "permission",
             Self::FirstPage => "first page",
             Self::Series => "series",
+            Self::Budget => "budget",
             Self::Exposition => "exposition",
         }
     }

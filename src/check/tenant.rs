@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use super::Site;
 use super::estimate::{self, Size};
 use super::finding::{Check, Finding};
-use crate::config;
+use crate::config::{self, Config};
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
 use crate::graph::{self, Chain, Graph};
 use crate::period::Clock;
 use crate::poller::{FleetError, setup};
-use crate::report::CollectError;
+use crate::report::budget::Budget;
+use crate::report::{CollectError, ReportKind};
 
 /// A tenant that is set up and has not been asked for anything.
 pub(super) struct Tenant {
@@ -26,6 +27,8 @@ pub(super) struct Tenant {
     authority: Option<Target>,
     /// As the configuration states it.
     credential_expiry: Option<DateTime<Utc>>,
+    /// Those that select it, each with the report that it is spent in.
+    budgets: Vec<(ReportKind, Budget)>,
 }
 
 /// The findings of one tenant so far.
@@ -42,6 +45,7 @@ impl Tenant {
     pub(super) fn new(
         http: &HttpClient,
         clock: &Clock,
+        config: &Config,
         tenant: &config::Tenant,
     ) -> Result<Self, FleetError> {
         let target = |root: &str| Target::new(root).expect("a root was a URL before");
@@ -55,6 +59,7 @@ impl Tenant {
             root: target(&setup::root(tenant)?.to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,
+            budgets: setup::budgets(config, tenant),
         })
     }
 
@@ -217,6 +222,8 @@ impl Told<'_> {
                     total.add(page.size);
                     let series_max = config.labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
+                    let mismatches = page.mismatches(report, &self.tenant.budgets);
+                    self.findings.extend(mismatches);
                 }
                 Err(error) => {
                     total.add(Size::unknown());
