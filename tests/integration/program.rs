@@ -224,7 +224,33 @@ async fn exit_codes_by_table() {
             1,
             &["cannot listen on 127.0.0.1:"][..],
         ),
-        (&[&taken], environment, 1, &["cannot listen on 127.0.0.1:"]),
+        (
+            &[&taken],
+            environment,
+            1,
+            &[
+                "cannot listen on 127.0.0.1:",
+                "Address already in use (os error 98); another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address",
+            ],
+        ),
+        (
+            &["--web.listen-address=192.0.2.1:0"],
+            environment,
+            1,
+            &["; this machine has no such address, so choose another --web.listen-address"],
+        ),
+        (
+            &["demo", &bad],
+            none,
+            2,
+            &["the demo has a configuration of its own"],
+        ),
+        (
+            &["demo", "--tenants.shard=0/2"],
+            none,
+            2,
+            &["the demo has a configuration of its own"],
+        ),
         (
             &[ANY_PORT],
             none,
