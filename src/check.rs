@@ -2,7 +2,7 @@
 //! it did not, what to do.
 //!
 //! It reads and asks, and changes nothing. Tenants are looked at side by side, each within a bounded time; findings come
-//! in the order of the configuration. What this module does not do: print a secret, a token, or anything of a row.
+//! in the order of the configuration. What this module does not do: print a secret, a token, or who is in a row.
 
 mod estimate;
 mod finding;
@@ -109,7 +109,7 @@ pub async fn run(
     let tenants: Result<Vec<Tenant>, FleetError> = config
         .tenants
         .iter()
-        .map(|tenant| Tenant::new(&http, &clock, tenant))
+        .map(|tenant| Tenant::new(&http, &clock, &config, tenant))
         .collect();
     let tenants = match tenants {
         Ok(tenants) => tenants,
@@ -125,7 +125,9 @@ pub async fn run(
         patience,
     });
     let total = tell_tenants(&site, tenants, &mut findings).await?;
-    findings.tell(total.finding())?;
+    if let Some(finding) = total.finding() {
+        findings.tell(finding)?;
+    }
     let outcome = findings.outcome();
     findings.finish(outcome)
 }

@@ -34,6 +34,7 @@ use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use blocked_users::BlockedUsers;
+use budget::Payer;
 use dialout::Dialout;
 use direct_routing::DirectRouting;
 use labels::{Kept, View};
@@ -93,6 +94,11 @@ pub trait Report {
 
     /// Adds one row.
     fn add(totals: &mut Self::Totals, row: Self::Row<'_>) -> Result<(), RowError>;
+
+    /// Its rows as budgets see them; none of a report that knows no money.
+    fn payers(_totals: &Self::Totals) -> Vec<Payer> {
+        Vec::new()
+    }
 
     /// Turns the totals into samples, in one order whatever the order of the rows.
     fn render(totals: Self::Totals, view: &View<'_>) -> Rendered;

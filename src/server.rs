@@ -133,12 +133,7 @@ impl Bound {
         let listeners = match listen {
             Listen::Addresses(addresses) => addresses
                 .iter()
-                .map(|address| {
-                    address.bind().map_err(|source| BindError::Address {
-                        address: address.to_string(),
-                        source,
-                    })
-                })
+                .map(ListenAddress::bind)
                 .collect::<Result<_, _>>()?,
             Listen::Systemd => listen::inherited()?,
         };

@@ -9,6 +9,7 @@ use crate::graph::Graph;
 use crate::graph::tally::Tally;
 use crate::period::{BillingPeriod, Window};
 use crate::report::blocked_users::BlockedUsers;
+use crate::report::budget::{Budget, Payer};
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
@@ -23,11 +24,15 @@ pub(super) struct FirstPage {
     /// Label sets: what `labels.max_series` counts.
     pub(super) series: u64,
     pub(super) size: Size,
+    /// The rows as budgets see them.
+    payers: Vec<Payer>,
 }
 
 /// How much would be exposed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
+    /// First pages that it is made from.
+    pages: u64,
     samples: u64,
     bytes: u64,
     /// Whether there is no more than this.
@@ -78,7 +83,8 @@ impl Asking<'_> {
             add_page::<R>(&mut page, &mut totals)?;
         }
         let exact = pages.is_last() && windows.len() == 1;
-        Ok(self.first_page(exact, |view| R::render(totals, view)))
+        let payers = R::payers(&totals);
+        Ok(self.first_page(exact, payers, |view| R::render(totals, view)))
     }
 
     /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
@@ -95,11 +101,13 @@ impl Asking<'_> {
         let query = log::query::<L>(window);
         let mut pages = self.graph.pages(&query, self.deadline, &tally);
         let mut fold = Fold::new::<L>(window, lens);
+        fold.payers = Some(Vec::new());
         if let Some(mut page) = pages.next().await? {
             fold.add_page::<L>(&mut page)?;
         }
         let exact = pages.is_last() && windows.len() == 1;
-        Ok(self.first_page(exact, |view| log::render::<L>(fold.totals, view)))
+        let payers = fold.payers.unwrap_or_default();
+        Ok(self.first_page(exact, payers, |view| log::render::<L>(fold.totals, view)))
     }
 
     fn period(&self) -> (DateTime<Utc>, BillingPeriod) {
@@ -108,7 +116,12 @@ impl Asking<'_> {
         (now, period)
     }
 
-    fn first_page(&self, exact: bool, render: impl FnOnce(&View<'_>) -> Rendered) -> FirstPage {
+    fn first_page(
+        &self,
+        exact: bool,
+        payers: Vec<Payer>,
+        render: impl FnOnce(&View<'_>) -> Rendered,
+    ) -> FirstPage {
         let (_, period) = self.period();
         let rendered = render(&View {
             tenant: self.tenant,
@@ -127,10 +140,12 @@ impl Asking<'_> {
             rows: rendered.rows,
             series,
             size: Size {
+                pages: 1,
                 samples: share(samples.iter().map(|family| family.count).sum()),
                 bytes: share(samples.iter().map(|family| family.block.length()).sum()),
                 exact,
             },
+            payers,
         }
     }
 }
@@ -167,11 +182,26 @@ impl FirstPage {
             series.about(report).measured(float(self.series)),
         ]
     }
+
+    /// A warning for each budget of the report that matches no row.
+    pub(super) fn mismatches(
+        &self,
+        report: ReportKind,
+        budgets: &[(ReportKind, Budget)],
+    ) -> Vec<Finding> {
+        let mismatch = |(kind, budget): &(ReportKind, Budget)| {
+            let why = budget.mismatch(&self.payers).filter(|_| *kind == report)?;
+            let message = format!("matches no row of the first page: {why}");
+            Some(Finding::warning(Check::Budget, message, BUDGET_REMEDY).about(&budget.name))
+        };
+        budgets.iter().filter_map(mismatch).collect()
+    }
 }
 
 impl Default for Size {
     fn default() -> Self {
         Self {
+            pages: 0,
             samples: 0,
             bytes: 0,
             exact: true,
@@ -189,20 +219,24 @@ impl Size {
     }
 
     pub(super) fn add(&mut self, other: Self) {
+        self.pages += other.pages;
         self.samples += other.samples;
         self.bytes += other.bytes;
         self.exact &= other.exact;
     }
 
-    /// What all reports of all tenants come to, against what is read at a scrape.
-    pub(super) fn finding(self) -> Finding {
+    /// What all reports of all tenants come to, against what is read at a scrape; none where none was fetched.
+    pub(super) fn finding(self) -> Option<Finding> {
+        if self.pages == 0 {
+            return None;
+        }
         let message = format!(
             "{}{} series in {} KiB",
             at_least(self.exact),
             self.samples,
             self.bytes.div_ceil(1024)
         );
-        if self.bytes > SCRAPE_BYTES_MAX {
+        let finding = if self.bytes > SCRAPE_BYTES_MAX {
             Finding::warning(
                 Check::Exposition,
                 format!("{message}, more than the 16 MiB that VictoriaMetrics reads by default"),
@@ -210,8 +244,8 @@ impl Size {
             )
         } else {
             Finding::ok(Check::Exposition, message)
-        }
-        .measured(float(self.bytes))
+        };
+        Some(finding.measured(float(self.bytes)))
     }
 }
 
@@ -226,6 +260,10 @@ fn at_least(exact: bool) -> &'static str {
 fn float(count: u64) -> f64 {
     count as f64
 }
+
+/// Of a budget that matches nothing so far, which need not be a mistake.
+const BUDGET_REMEDY: &str =
+    "correct the budget or name its tenant; nothing where such calls are made, but rarely";
 
 /// `-promscrape.maxScrapeSize` of VictoriaMetrics, as it is unless it is changed.
 const SCRAPE_BYTES_MAX: u64 = 16 << 20;

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use super::Site;
 use super::estimate::{self, Size};
 use super::finding::{Check, Finding};
-use crate::config;
+use crate::config::{self, Config};
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
 use crate::graph::{self, Chain, Graph};
 use crate::period::Clock;
 use crate::poller::{FleetError, setup};
-use crate::report::CollectError;
+use crate::report::budget::Budget;
+use crate::report::{CollectError, ReportKind};
 
 /// A tenant that is set up and has not been asked for anything.
 pub(super) struct Tenant {
@@ -26,6 +27,9 @@ pub(super) struct Tenant {
     authority: Option<Target>,
     /// As the configuration states it.
     credential_expiry: Option<DateTime<Utc>>,
+    /// Those that select it, each with the report that it is spent in.
+    budgets: Vec<(ReportKind, Budget)>,
+    credential: config::Credential,
 }
 
 /// The findings of one tenant so far.
@@ -42,6 +46,7 @@ impl Tenant {
     pub(super) fn new(
         http: &HttpClient,
         clock: &Clock,
+        config: &Config,
         tenant: &config::Tenant,
     ) -> Result<Self, FleetError> {
         let target = |root: &str| Target::new(root).expect("a root was a URL before");
@@ -55,6 +60,8 @@ impl Tenant {
             root: target(&setup::root(tenant)?.to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,
+            budgets: setup::budgets(config, tenant),
+            credential: tenant.credential.clone(),
         })
     }
 
@@ -176,6 +183,7 @@ impl Told<'_> {
                     error.remedy()
                 };
                 self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
+                self.hint_at_id().await;
                 return false;
             }
         };
@@ -188,6 +196,22 @@ impl Told<'_> {
         self.credential(self.tenant.credential_expiry.or(tokens.credential_expiry()));
         self.tell(permission(token.roles()));
         true
+    }
+
+    /// Where there is no token: the id of the secret is what is pasted most often in its place.
+    async fn hint_at_id(&mut self) {
+        let config::Credential::Secret(source) = self.tenant.credential.clone() else {
+            return;
+        };
+        let read = tokio::task::spawn_blocking(move || source.looks_like_id());
+        // A file that does not come in time has no hint.
+        if let Ok(Ok(true)) = tokio::time::timeout_at(self.deadline, read).await {
+            self.tell(Finding::warning(
+                Check::Credential,
+                "this looks like the id of the secret",
+                "the value is shown once, when it is made; make a new one and give that",
+            ));
+        }
     }
 
     fn credential(&mut self, expiry: Option<DateTime<Utc>>) {
@@ -217,6 +241,8 @@ impl Told<'_> {
                     total.add(page.size);
                     let series_max = config.labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
+                    let mismatches = page.mismatches(report, &self.tenant.budgets);
+                    self.findings.extend(mismatches);
                 }
                 Err(error) => {
                     total.add(Size::unknown());

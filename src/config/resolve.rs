@@ -190,13 +190,7 @@ impl Budget {
             report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),
-            usage_location: text(self.usage_location).map(|location| {
-                if location.eq_ignore_ascii_case("unknown") {
-                    "unknown".to_owned()
-                } else {
-                    location.to_uppercase()
-                }
-            }),
+            usage_location: self.usage_location.value().map(|location| location.0),
             destination_context: text(self.destination_context),
         })
     }

@@ -35,6 +35,9 @@ pub(super) struct Root(pub(super) Url);
 /// Three letters of ISO 4217, upper case.
 pub(super) struct CurrencyCode(pub(super) String);
 
+/// Two letters, upper case, or `unknown`: the values of the label.
+pub(super) struct Location(pub(super) String);
+
 /// An amount of money above zero.
 pub(super) struct Positive(pub(super) Decimal);
 
@@ -228,7 +231,7 @@ impl Scalar for Cloud {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "china" {
-            return Err(Wrong::Because(CHINA.to_owned()));
+            return Err(Wrong::Because(format!("{CHINA}; remove this tenant")));
         }
         one_of(text, &clouds())
     }
@@ -250,6 +253,24 @@ impl Scalar for CurrencyCode {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^[A-Za-z]{3}$" })
+    }
+}
+
+impl Scalar for Location {
+    const WHAT: &'static str = "a usage location";
+    const REMEDY: &'static str = "write the two letters of a country, for example DE, or unknown";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        if text.eq_ignore_ascii_case("unknown") {
+            return Ok(Self("unknown".to_owned()));
+        }
+        let good = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        good.then(|| Self(text.to_ascii_uppercase()))
+            .ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([A-Za-z]{2}|[Uu][Nn][Kk][Nn][Oo][Ww][Nn])$" })
     }
 }
 
@@ -392,7 +413,7 @@ fn clouds() -> Vec<(&'static str, Cloud)> {
 
 /// Why the cloud operated by 21Vianet is refused.
 pub(super) const CHINA: &str =
-    "the cloud china (21Vianet) does not have the API of telephony reports; remove this tenant";
+    "the cloud china (21Vianet) does not have the API of telephony reports";
 
 /// A poll per second is what the tests and the demo need; below that it is a slip.
 const DURATION_MIN: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::UserLabel;
 use super::read::{Field, section};
-use super::scalar::{CurrencyCode, Expiry, Guid, Name, Positive, Root, TenantId, Yes};
+use super::scalar::{CurrencyCode, Expiry, Guid, Location, Name, Positive, Root, TenantId, Yes};
 use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
@@ -147,8 +147,8 @@ section! {
         tenant: Name,
         /// Only this user.
         user: Name,
-        /// Only users of this location.
-        usage_location: Name,
+        /// Only users of this location: two letters, or unknown.
+        usage_location: Location,
         /// Only this context, for example International.
         destination_context: Name,
     }

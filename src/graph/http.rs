@@ -44,8 +44,8 @@ pub enum HttpError {
     Proxy {
         /// The variable.
         variable: &'static str,
-        /// What is wrong with it.
-        source: reqwest::Error,
+        /// What is wrong with it; none where it is a URL, but of a proxy that is not spoken to.
+        source: Option<reqwest::Error>,
     },
 }
 
@@ -111,7 +111,17 @@ fn proxy() -> Result<Option<Proxy>, HttpError> {
     let Some((variable, url)) = named else {
         return Ok(None);
     };
-    let proxy = Proxy::https(url).map_err(|source| HttpError::Proxy { variable, source })?;
+    // The client would take those of SOCKS too, and say at the first request that it cannot.
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    let spoken = |scheme: &str| ["http", "https"].contains(&&*scheme.to_lowercase());
+    if !scheme.is_none_or(spoken) {
+        let source = None;
+        return Err(HttpError::Proxy { variable, source });
+    }
+    let proxy = Proxy::https(url).map_err(|source| HttpError::Proxy {
+        variable,
+        source: Some(source),
+    })?;
     Ok(Some(proxy.no_proxy(NoProxy::from_env())))
 }
 

@@ -34,6 +34,8 @@ pub enum ReachError {
     Name {
         /// Whose name.
         host: String,
+        /// Whether that is the proxy on the way.
+        proxied: bool,
         /// What the resolver said.
         source: io::Error,
     },
@@ -75,7 +77,6 @@ impl Target {
             let uri = proxy.uri();
             let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
                 Some("https") => 443,
-                Some("socks4" | "socks4a" | "socks5" | "socks5h") => 1080,
                 _ => 80,
             });
             Some((uri.host()?.to_owned(), port))
@@ -116,7 +117,11 @@ impl Target {
             Err(_) => Err(ReachError::Timeout {
                 host: format!("the name server, asked for {host}"),
             }),
-            Ok(Err(source)) => Err(ReachError::Name { host, source }),
+            Ok(Err(source)) => Err(ReachError::Name {
+                host,
+                proxied: self.proxy.is_some(),
+                source,
+            }),
             Ok(Ok(addresses)) => Ok(addresses.map(|address: SocketAddr| address.ip()).collect()),
         }
     }
@@ -158,6 +163,9 @@ impl ReachError {
     /// What the admin must do.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Name { proxied: true, .. } => {
+                "check the proxy's name in HTTPS_PROXY, and this machine's resolver"
+            }
             Self::Name { .. } => {
                 "check the name and this machine's resolver; where only a proxy leads out, name it in HTTPS_PROXY"
             }
@@ -289,13 +297,6 @@ mod tests {
                 "https://p.example",
                 "10.0.0.1",
                 Some("p.example:443"),
-                false,
-            ),
-            (
-                "https://g.example",
-                "socks5h://p.example",
-                "g.example",
-                Some("p.example:1080"),
                 false,
             ),
         ] {

@@ -261,7 +261,7 @@ pub(super) fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) ->
 }
 
 /// The budgets that select the tenant, or no tenant in particular.
-fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<(ReportKind, Budget)> {
+pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<(ReportKind, Budget)> {
     let selects = |budget: &&config::Budget| {
         budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
     };

@@ -1,5 +1,7 @@
 //! Budgets: what may be spent, and what has been.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
@@ -24,6 +26,15 @@ pub struct Budget {
     pub usage_location: Option<String>,
     /// As in the label.
     pub destination_context: Option<String>,
+}
+
+/// What a row has that budgets select by.
+#[derive(Clone, Debug)]
+pub struct Payer {
+    /// Currency, usage location and destination context, as they are exposed.
+    pub(crate) labels: [String; 3],
+    /// User principal name and object id.
+    pub(crate) names: [String; 2],
 }
 
 static AMOUNT: Family = Family::gauge(
@@ -59,6 +70,32 @@ impl Budget {
                 .any(|name| name.to_lowercase() == user.to_lowercase())
         })
     }
+
+    /// Why none of the rows counts for it: the selectors up to the one that leaves none, and what is there instead, but for
+    /// the names of people. None where a row counts, or there is no row to tell by.
+    pub(crate) fn mismatch(&self, rows: &[Payer]) -> Option<String> {
+        let selectors = [
+            (" in ", Some(&self.currency)),
+            (", usage_location ", self.usage_location.as_ref()),
+            (", destination_context ", self.destination_context.as_ref()),
+        ];
+        let mut rows: Vec<&Payer> = rows.iter().collect();
+        if rows.is_empty() {
+            return None;
+        }
+        let mut told = "no charge".to_owned();
+        for (place, (word, wanted)) in selectors.into_iter().enumerate() {
+            let Some(wanted) = wanted else { continue };
+            told.extend([word, wanted]);
+            let seen: BTreeSet<&str> = rows.iter().map(|row| &*row.labels[place]).collect();
+            rows.retain(|row| row.labels[place] == *wanted);
+            if rows.is_empty() {
+                return Some(format!("{told}; seen {}", listed(&seen)));
+            }
+        }
+        let is_of = |row: &&Payer| self.is_of(row.names.each_ref().map(String::as_str));
+        (!rows.iter().any(is_of)).then(|| format!("{told} by this user"))
+    }
 }
 
 /// The same for the same budgets in the same order, and else another; tells nothing of what they select.
@@ -86,4 +123,82 @@ pub(crate) fn samples(
         });
     }
     sheet.finish().filter(|samples| samples.count > 0)
+}
+
+/// The first of the words, made fit for a line.
+fn listed(words: &BTreeSet<&str>) -> String {
+    let short = |word: &&str| word.escape_debug().take(WORD_MAX).collect::<String>();
+    let mut listed: Vec<String> = words.iter().take(WORDS_MAX).map(short).collect();
+    if words.len() > WORDS_MAX {
+        listed.push("…".to_owned());
+    }
+    listed.join(", ")
+}
+
+/// Words of a kind that are told: those that were meant are among them where the report has few, as it mostly does.
+const WORDS_MAX: usize = 10;
+
+/// Characters of such a word: more than those of Microsoft have.
+const WORD_MAX: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mismatches_by_table() {
+        let row = |[currency, location, context, name]: [&str; 4]| Payer {
+            labels: [currency, location, context].map(str::to_owned),
+            names: [name, "id"].map(str::to_owned),
+        };
+        let rows = [
+            ["EUR", "DE", "Domestic", "Ann@x"],
+            ["EUR", "FR", "a\nb", "ben@x"],
+            ["GBP", "GB", "International", "cy@x"],
+        ]
+        .map(row);
+        let some = |text: &str| (text != "-").then(|| text.to_owned());
+        for ([currency, location, context, user], told) in [
+            (["EUR", "-", "-", "-"], None),
+            (["EUR", "DE", "Domestic", "ANN@X"], None),
+            (["GBP", "-", "-", "ID"], None),
+            (
+                ["CHF", "DE", "-", "-"],
+                Some("no charge in CHF; seen EUR, GBP"),
+            ),
+            (
+                ["EUR", "GB", "-", "-"],
+                Some("no charge in EUR, usage_location GB; seen DE, FR"),
+            ),
+            (
+                ["EUR", "-", "International", "-"],
+                Some("no charge in EUR, destination_context International; seen Domestic, a\\nb"),
+            ),
+            (
+                ["EUR", "FR", "-", "ann@x"],
+                Some("no charge in EUR, usage_location FR by this user"),
+            ),
+        ] {
+            let budget = Budget {
+                name: "a".to_owned(),
+                currency: currency.to_owned(),
+                amount: Amount::default(),
+                user: some(user),
+                usage_location: some(location),
+                destination_context: some(context),
+            };
+            assert_eq!(budget.mismatch(&rows).as_deref(), told);
+            assert_eq!(budget.mismatch(&[]), None);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_told_in_bounds() {
+        let words: Vec<String> = (10..25)
+            .map(|n| format!("{n}{}", "x".repeat(100)))
+            .collect();
+        let listed = listed(&words.iter().map(String::as_str).collect());
+        assert_eq!(listed.matches(", ").count(), WORDS_MAX);
+        assert!(listed.len() < WORDS_MAX * (WORD_MAX + 2) + 4, "{listed}");
+    }
 }

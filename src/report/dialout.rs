@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::budget::Payer;
 use super::labels::{Users, View};
 use super::people::{People, Person};
 use super::row::{RowError, Text, amount, count, person, text};
@@ -21,7 +22,7 @@ use crate::graph::Version;
 use crate::money::Amount;
 use crate::period::EndBound;
 
-use series::{Account, Aggregated};
+use series::{Account, Aggregated, Group};
 
 /// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
 pub struct Dialout;
@@ -134,6 +135,10 @@ impl Report for Dialout {
         totals.add(&row)
     }
 
+    fn payers(totals: &Totals) -> Vec<Payer> {
+        totals.rows.iter().map(|row| totals.payer(row)).collect()
+    }
+
     fn render(totals: Totals, view: &View<'_>) -> Rendered {
         totals.render(view)
     }
@@ -173,6 +178,17 @@ impl Totals {
             "a report has fewer than 2³² rows"
         );
         Ok(())
+    }
+
+    fn payer(&self, row: &Entry) -> Payer {
+        let place = &self.places.distinct[row.place as usize];
+        let words = [&self.currencies, &self.contexts, &self.locations];
+        let group = Group::of(place, words);
+        let people = &self.people;
+        Payer {
+            labels: [group.currency, group.location, group.context],
+            names: [people.principal_name(row.person), people.id(row.person)].map(str::to_owned),
+        }
     }
 
     fn render(self, view: &View<'_>) -> Rendered {

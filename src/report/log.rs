@@ -22,7 +22,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::budget::Budget;
+use super::budget::{Budget, Payer};
 use super::labels::Naming;
 use super::people::People;
 use super::row::RowError;
@@ -157,6 +157,8 @@ pub(crate) struct Fold<'a> {
     users: Vec<u32>,
     seen: HashSet<Id>,
     pub(crate) totals: Totals,
+    /// The rows as budgets see them, where somebody wants them: they are as many as the rows.
+    pub(crate) payers: Option<Vec<Payer>>,
 }
 
 /// Where among a log's labels stands what a budget selects by.
@@ -178,6 +180,7 @@ impl<'a> Fold<'a> {
             users: Vec::new(),
             seen: HashSet::new(),
             totals: Totals::new(lens.budgets.len()),
+            payers: None,
         }
     }
 
@@ -203,6 +206,9 @@ impl<'a> Fold<'a> {
         if id.is_some_and(|id| !self.seen.insert(id)) {
             self.totals.overlapping += 1;
             return Ok(());
+        }
+        if let Some(payers) = &mut self.payers {
+            payers.push(self.places.payer(record));
         }
         let user = self.user(record.person);
         let mut labels = [NO_LABEL; LABELS_MAX + 1];
@@ -230,11 +236,8 @@ impl<'a> Fold<'a> {
 
     /// The budgets that the row counts for.
     fn paying(&self, record: &Record<'_>) -> Vec<usize> {
-        let label = |place: Option<usize>| place.map_or("", |place| &*record.labels[place]);
-        let places = self.places;
-        let labels = [places.currency, places.context, places.location].map(label);
+        let [currency, location, context] = self.places.labels(record);
         let [id, principal_name, _] = record.person;
-        let [currency, context, location] = labels;
         let pays = |budget: &Budget| {
             budget.covers(currency, context, location) && budget.is_of([principal_name, id])
         };
@@ -253,6 +256,20 @@ impl Places {
             currency: place("currency"),
             context: place("destination_context"),
             location: place("usage_location"),
+        }
+    }
+
+    /// Currency, usage location and destination context of a row; empty what the log does not have.
+    fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
+        [self.currency, self.location, self.context]
+            .map(|place| place.map_or("", |place| &*record.labels[place]))
+    }
+
+    fn payer(&self, record: &Record<'_>) -> Payer {
+        let [id, principal_name, _] = record.person;
+        Payer {
+            labels: self.labels(record).map(str::to_owned),
+            names: [principal_name, id].map(str::to_owned),
         }
     }
 }

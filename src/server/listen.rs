@@ -35,7 +35,7 @@ pub enum BindError {
     Address {
         /// As it was asked for.
         address: String,
-        /// What the system said.
+        /// What the system said, and what to do.
         source: io::Error,
     },
     /// A socket of systemd's cannot be used.
@@ -70,7 +70,14 @@ impl ListenAddress {
         (hosts, self.port)
     }
 
-    pub(super) fn bind(&self) -> io::Result<TcpListener> {
+    pub(super) fn bind(&self) -> Result<TcpListener, BindError> {
+        self.listen().map_err(|error| BindError::Address {
+            address: self.to_string(),
+            source: with_remedy(error),
+        })
+    }
+
+    fn listen(&self) -> io::Result<TcpListener> {
         if self.host.is_empty() {
             return match listen((Ipv6Addr::UNSPECIFIED, self.port).into()) {
                 Err(error)
@@ -124,6 +131,23 @@ impl fmt::Display for ListenAddress {
             write!(f, "{}:{}", self.host, self.port)
         }
     }
+}
+
+/// The error with what to do about it, where that is known.
+fn with_remedy(error: io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are not for every user, so choose another --web.listen-address"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address, so choose another --web.listen-address"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {remedy}"))
 }
 
 /// One socket that listens on `address`; on IPv4 too where that is every IPv6 address, whatever the system's default.
@@ -200,6 +224,23 @@ mod tests {
                 printed,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn remedies_by_table() {
+        use io::ErrorKind as Kind;
+        for (kind, remedy) in [
+            (Kind::AddrInUse, "; another process listens there"),
+            (Kind::PermissionDenied, "; ports below 1024 are not for"),
+            (Kind::AddrNotAvailable, "; this machine has no such"),
+            (Kind::OutOfMemory, ""),
+        ] {
+            let error = with_remedy(kind.into());
+            assert_eq!(error.kind(), kind);
+            let begin = format!("{}{remedy}", io::Error::from(kind));
+            assert!(error.to_string().starts_with(&begin), "{error}");
+            assert_eq!(error.to_string() == begin, remedy.is_empty(), "{error}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::simulator::calls::Call;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::simulator::{self, Simulator};
@@ -115,6 +116,8 @@ async fn failures_by_table() {
             usize::from(is_failure),
             "{said}"
         );
+        // Nothing was fetched of which a size could be told.
+        assert_eq!(said.contains(" exposition: "), !is_failure, "{said}");
     };
     let page = "failure first page dialout: ";
     check(
@@ -353,6 +356,84 @@ async fn series_are_counted_as_far_as_they_are_known() {
 }
 
 #[tokio::test]
+async fn budgets_that_match_no_row_are_told() {
+    let simulator = simulator(vec![tenant()]).await;
+    let now = Clock::system().now();
+    let hours = (1..=60).map(|hours| (hours, now - chrono::TimeDelta::hours(hours.into())));
+    let calls: Vec<Call> = hours.map(|(n, time)| Call::at(n, time)).collect();
+    simulator.logs(TENANT).calls.set(calls);
+    let table = [
+        ("usd", "currency: USD", None),
+        ("one", "currency: USD, user: ZEBEDEE@contoso.com", None),
+        ("chf", "currency: CHF", Some("no charge in CHF; seen USD")),
+        (
+            "place",
+            "currency: USD, usage_location: DE",
+            Some("no charge in USD, usage_location DE; seen US"),
+        ),
+        (
+            "context",
+            "currency: USD, usage_location: US, destination_context: Internationall",
+            Some(
+                "no charge in USD, usage_location US, destination_context Internationall; seen International",
+            ),
+        ),
+        (
+            "nobody",
+            "currency: USD, user: nobody@example.org",
+            Some("no charge in USD by this user"),
+        ),
+        (
+            "calls",
+            "currency: XYZ, report: pstn_calls",
+            Some("no charge in XYZ; seen "),
+        ),
+    ];
+    let mut budgets = "reports: [dialout, pstn_calls]\nbudgets:\n".to_owned();
+    for (name, selectors, _) in table {
+        writeln!(budgets, "  - {{name: {name}, amount: 1, {selectors}}}").unwrap();
+    }
+    let folder = folder(simulator.url(), &budgets);
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    for (name, _, told) in table {
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!(" budget {name}: ")));
+        let begin = told
+            .map(|told| format!("warning budget {name}: matches no row of the first page: {told}"));
+        match (line, begin) {
+            (None, None) => {}
+            (Some(line), Some(begin)) => assert!(
+                line.starts_with(&begin) && line.contains("; remedy: correct the budget"),
+                "{line}"
+            ),
+            (line, _) => panic!("{name}: {line:?} in {said}"),
+        }
+    }
+    for name in NAMES {
+        assert!(!said.to_lowercase().contains(name), "{said}");
+    }
+}
+
+/// Nothing is known of a budget where nobody has made a call yet.
+#[tokio::test]
+async fn an_empty_page_says_nothing_of_budgets() {
+    let mut quiet = tenant();
+    quiet.world = World::Rows { count: 0 };
+    let simulator = simulator(vec![quiet]).await;
+    let budget = "budgets: [{name: a, currency: CHF, amount: 1}]";
+    let folder = folder(simulator.url(), budget);
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("ok      first page dialout: 0 rows\n"),
+        "{said}"
+    );
+    assert!(!said.contains(" budget "), "{said}");
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_told_in_the_format_that_was_asked_for() {
     let folder = Folder::new();
     let file = folder.write("c.yml", "poll: {intervall: 1h}\ntenants: []\n");
@@ -413,6 +494,7 @@ async fn hosts_that_cannot_be_reached_are_told_apart() {
             1,
             "one cause, one failure: {said}"
         );
+        assert!(!said.contains(" exposition: "), "{said}");
     }
 }
 

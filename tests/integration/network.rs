@@ -333,7 +333,7 @@ async fn what_is_wrong_on_the_way_by_table() {
         &good,
         &[("HTTPS_PROXY", "http://nowhere.invalid:3128")],
         "failure name localhost:",
-        "check the name and this machine's resolver",
+        "check the proxy's name in HTTPS_PROXY",
     )
     .await;
     let expired = Cloud::start(None, Certificate::Expired).await;
@@ -352,6 +352,29 @@ async fn what_is_wrong_on_the_way_by_table() {
         "the certificate is for another host",
     )
     .await;
+}
+
+#[tokio::test]
+async fn proxies_that_are_not_spoken_to_by_table() {
+    let cloud = Cloud::start(None, Certificate::Good).await;
+    let yaml = cloud.folder.write("c.yml", cloud.config());
+    let flag = format!("--config.file={}", yaml.display());
+    for (variable, proxy) in [
+        ("HTTPS_PROXY", "proxy corp"),
+        ("HTTPS_PROXY", "socks5://user:sesame@127.0.0.1:1080"),
+        ("https_proxy", "SOCKS5H://proxy.example"),
+        ("ALL_PROXY", "socks4://proxy.example"),
+        ("all_proxy", "ftp://proxy.example"),
+    ] {
+        let variables = [(variable, proxy)];
+        let message = format!("{variable} is not the URL of a proxy; write http://HOST:PORT");
+        for words in [["--config.check", &flag], ["check", &flag]] {
+            let (code, text) = said(&output(program(words).envs(variables)).await);
+            assert_eq!(code, 1, "{text}");
+            assert!(text.contains(&message), "{proxy}: {text}");
+            assert!(!text.contains("sesame"), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

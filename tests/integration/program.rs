@@ -224,7 +224,33 @@ async fn exit_codes_by_table() {
             1,
             &["cannot listen on 127.0.0.1:"][..],
         ),
-        (&[&taken], environment, 1, &["cannot listen on 127.0.0.1:"]),
+        (
+            &[&taken],
+            environment,
+            1,
+            &[
+                "cannot listen on 127.0.0.1:",
+                "Address already in use (os error 98); another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address",
+            ],
+        ),
+        (
+            &["--web.listen-address=192.0.2.1:0"],
+            environment,
+            1,
+            &["; this machine has no such address, so choose another --web.listen-address"],
+        ),
+        (
+            &["demo", &bad],
+            none,
+            2,
+            &["the demo has a configuration of its own"],
+        ),
+        (
+            &["demo", "--tenants.shard=0/2"],
+            none,
+            2,
+            &["the demo has a configuration of its own"],
+        ),
         (
             &[ANY_PORT],
             none,
@@ -297,6 +323,28 @@ async fn every_mistake_has_a_line_of_its_own() {
         }
         let web_is_told = said.contains("the web configuration cannot be used: ");
         assert_eq!(web_is_told, words.contains(&web.as_str()), "{said}");
+    }
+}
+
+/// As `check | head` does: the check goes on to its end, and its exit code is what it has found.
+#[tokio::test]
+async fn who_reads_no_further_is_not_told_so() {
+    for format in ["text", "json"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = Command::new(PROGRAM)
+            .args(["check", &format!("--check.format={format}")])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output = output.unwrap().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(2), ""));
     }
 }
 

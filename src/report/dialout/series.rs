@@ -20,9 +20,9 @@ use crate::report::{Count, Organizer, SECONDS_COUNT, Spend, TOP, contexts};
 /// The labels of a series but for the user, as they are exposed; ordered as the samples are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
-    currency: String,
-    context: String,
-    location: String,
+    pub(super) currency: String,
+    pub(super) context: String,
+    pub(super) location: String,
 }
 
 /// Sums over the rows that land on the same labels.
@@ -430,7 +430,7 @@ impl Series {
 
 impl Group {
     /// The labels of a place.
-    fn of(
+    pub(super) fn of(
         &[currency, context, location]: &[u32; 3],
         [currencies, contexts, locations]: [&Words; 3],
     ) -> Self {
