@@ -99,7 +99,8 @@ fn credential(
         return Some(Credential::Secret(SecretSource::Inline(value)));
     }
     let path = PathBuf::from(value.expose_secret());
-    if let Err(what) = readable(&path, "the working directory") {
+    let base = path.is_relative().then_some("the working directory");
+    if let Err(what) = readable(&path, base) {
         told.tell(None, format!("{name}: {what}"));
     }
     Some(if name == CERTIFICATE {

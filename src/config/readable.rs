@@ -28,8 +28,10 @@ impl<'a> Files<'a> {
         told: &mut Mistakes,
     ) -> Option<PathBuf> {
         let (line, path) = field.good()?;
+        let is_relative = path.is_relative();
         let path = self.folder.join(path);
-        if let Err(what) = readable(&path, "the folder of the configuration file") {
+        let base = is_relative.then_some("the folder of the configuration file");
+        if let Err(what) = readable(&path, base) {
             told.tell(line, format!("{at}: {what}"));
         }
         Some(path)
@@ -68,19 +70,27 @@ fn mistake_of_length(key: &[u8]) -> Option<String> {
 }
 
 /// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
-/// is sometimes pasted where the name of its file belongs. `base` tells where relative paths start.
-pub(super) fn readable(path: &Path, base: &str) -> Result<(), String> {
+/// is sometimes pasted where the name of its file belongs. `base` tells where a path that is relative starts.
+pub(super) fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
     match first_bytes(path, 1) {
         Ok(Some(bytes)) if bytes.is_empty() => {
             Err("the file is empty; write into it what it is for".to_owned())
         }
         Ok(_) => Ok(()),
         Err(error) => Err(match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                format!("there is no such file; mind that a relative path starts at {base}")
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => match base {
+                Some(base) => {
+                    format!("there is no such file; mind that a relative path starts at {base}")
+                }
+                None if path.starts_with(CREDENTIALS) => {
+                    "there is no such file; systemd makes it for as long as the service runs: check while it does, as root"
+                        .to_owned()
+                }
+                None => "there is no such file; write it, or correct the path".to_owned(),
+            },
             io::ErrorKind::PermissionDenied => {
-                "this user may not read the file; change its owner or mode".to_owned()
+                "this user may not read the file; change its owner or mode or, where systemd hands over a copy, name that"
+                    .to_owned()
             }
             io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),
             _ => format!("the file cannot be read: {error}; name another one"),
@@ -104,6 +114,9 @@ fn first_bytes(path: &Path, count: usize) -> io::Result<Option<Zeroizing<Vec<u8>
         .read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
+
+/// Where systemd puts the files that it hands over, by `LoadCredential=`.
+const CREDENTIALS: &str = "/run/credentials";
 
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;

@@ -512,10 +512,20 @@ fn mistakes_in_the_environment() {
         &[
             good[0],
             good[1],
-            ("AZURE_CLIENT_CERTIFICATE_PATH", "/nowhere/s3cret"),
+            ("AZURE_CLIENT_CERTIFICATE_PATH", "nowhere/s3cret"),
         ],
         &[
             "environment: AZURE_CLIENT_CERTIFICATE_PATH: there is no such file; mind that a relative path starts at the working directory",
+        ],
+    );
+    check(
+        &[
+            good[0],
+            good[1],
+            ("AZURE_CLIENT_CERTIFICATE_PATH", "/nowhere/s3cret"),
+        ],
+        &[
+            "environment: AZURE_CLIENT_CERTIFICATE_PATH: there is no such file; write it, or correct the path",
         ],
     );
     check(
@@ -1012,6 +1022,14 @@ const TABLE: &[(&str, &str)] = &[
     (
         "tenants:\n  - @ids\n    client_secret_file: nowhere\n",
         "c.yml:4: tenants[0].client_secret_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: /nowhere/secret\n",
+        "c.yml:4: tenants[0].client_secret_file: there is no such file; write it, or correct the path",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: /run/credentials/no.service/secret\n",
+        "c.yml:4: tenants[0].client_secret_file: there is no such file; systemd makes it for as long as the service runs: check while it does, as root",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: secret/nowhere\n",
