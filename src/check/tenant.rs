@@ -29,6 +29,7 @@ pub(super) struct Tenant {
     credential_expiry: Option<DateTime<Utc>>,
     /// Those that select it, each with the report that it is spent in.
     budgets: Vec<(ReportKind, Budget)>,
+    credential: config::Credential,
 }
 
 /// The findings of one tenant so far.
@@ -60,6 +61,7 @@ impl Tenant {
             authority,
             credential_expiry: tenant.credential_expiry,
             budgets: setup::budgets(config, tenant),
+            credential: tenant.credential.clone(),
         })
     }
 
@@ -181,6 +183,7 @@ impl Told<'_> {
                     estimate::remedy(&error)
                 };
                 self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
+                self.hint_at_id().await;
                 return false;
             }
         };
@@ -193,6 +196,22 @@ impl Told<'_> {
         self.credential(self.tenant.credential_expiry.or(tokens.credential_expiry()));
         self.tell(permission(token.roles()));
         true
+    }
+
+    /// Where there is no token: the id of the secret is what is pasted most often in its place.
+    async fn hint_at_id(&mut self) {
+        let config::Credential::Secret(source) = self.tenant.credential.clone() else {
+            return;
+        };
+        let read = tokio::task::spawn_blocking(move || source.looks_like_id());
+        // A file that does not come in time has no hint.
+        if let Ok(Ok(true)) = tokio::time::timeout_at(self.deadline, read).await {
+            self.tell(Finding::warning(
+                Check::Credential,
+                "this looks like the id of the secret",
+                "the value is shown once, when it is made; make a new one and give that",
+            ));
+        }
     }
 
     fn credential(&mut self, expiry: Option<DateTime<Utc>>) {

@@ -10,21 +10,19 @@ use super::readable::readable;
 use super::scalar::{CHINA, Guid, Root, TenantId};
 use super::{Credential, Mistakes, Tenant};
 use crate::graph::address::Cloud;
-use crate::graph::credential::SecretSource;
+use crate::graph::credential::{SecretSource, around};
 
 /// The tenant; none where something is missing or wrong, which has then been told.
 pub(super) fn tenant(
     variable: &dyn Fn(&str) -> Option<String>,
     told: &mut Mistakes,
 ) -> Option<Tenant> {
-    // An empty variable counts as one that is not set, as in the SDKs.
-    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
     let tenant_id = required::<TenantId>(TENANT_ID, variable(TENANT_ID), told);
     let client_id = required::<Guid>(CLIENT_ID, variable(CLIENT_ID), told);
-    let credential = credential(&variable, told);
+    let credential = credential(variable, told);
     let (cloud, authority_url) = match variable(AUTHORITY_HOST) {
-        Some(host) => authority(&host, told),
-        None => (Cloud::Global, None),
+        Some(host) if !host.is_empty() => authority(&host, told),
+        _ => (Cloud::Global, None),
     };
     if tenant_id.is_none() && client_id.is_none() && credential.is_none() {
         told.tell(
@@ -52,9 +50,13 @@ pub(super) fn state_directory(variable: &dyn Fn(&str) -> Option<String>) -> Opti
 }
 
 fn required<T: Scalar>(name: &str, value: Option<String>, told: &mut Mistakes) -> Option<T> {
-    let Some(value) = value else {
-        told.tell(None, format!("{name} is not set; {}", T::REMEDY));
-        return None;
+    let value = match value {
+        Some(value) if !value.is_empty() => value,
+        other => {
+            let what = other.map_or("not set", |_| "empty");
+            told.tell(None, format!("{name} is {what}; {}", T::REMEDY));
+            return None;
+        }
     };
     T::parse(&value)
         .map_err(|wrong| told.tell(None, format!("{name}: {}", wrong.told_of::<T>(&value))))
@@ -65,24 +67,35 @@ fn credential(
     variable: &dyn Fn(&str) -> Option<String>,
     told: &mut Mistakes,
 ) -> Option<Credential> {
-    // A secret stays in the memory that it was read into, which is wiped, also where it is one of several.
-    let given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
+    // A secret stays in the memory that it was read into, which is wiped, also where it is one of several. An empty
+    // variable counts as one that is not set, as in the SDKs.
+    let mut given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
         .filter_map(|name| Some((name, variable(name)?.into())))
         .collect();
+    let is_empty = |(_, value): &(&str, SecretString)| value.expose_secret().is_empty();
+    let empty = given.iter().filter(|one| is_empty(one));
+    let empty: Vec<&str> = empty.map(|(name, _)| *name).collect();
+    given.retain(|one| !is_empty(one));
     let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     let Ok([(name, value)]) = <[_; 1]>::try_from(given) else {
         told.tell(
             None,
-            if names.is_empty() {
-                format!("none of {SECRET}, {CERTIFICATE} and {FEDERATED} is set; set one of them")
-            } else {
-                format!("{} are set; keep one of them", names.join(" and "))
+            match (&*names, &*empty) {
+                ([], []) => format!(
+                    "none of {SECRET}, {CERTIFICATE} and {FEDERATED} is set; set one of them"
+                ),
+                ([], [name]) => format!("{name} is empty; set it, or one of the others"),
+                ([], _) => format!("{} are empty; set one of them", empty.join(" and ")),
+                _ => format!("{} are set; keep one of them", names.join(" and ")),
             },
         );
         return None;
     };
     if name == SECRET {
+        if let Some(what) = around(value.expose_secret()) {
+            told.tell(None, format!("{name} {what}"));
+        }
         return Some(Credential::Secret(SecretSource::Inline(value)));
     }
     let path = PathBuf::from(value.expose_secret());
@@ -119,7 +132,8 @@ fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
         Some("login.microsoftonline.com") => (Cloud::Global, None),
         Some("login.microsoftonline.us") => (Cloud::UsGovL4, None),
         Some("login.chinacloudapi.cn" | "login.partner.microsoftonline.cn") => {
-            told.tell(None, format!("{AUTHORITY_HOST}: {CHINA}"));
+            let remedy = "nothing of a tenant there can be exported, so name one of another cloud";
+            told.tell(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
             (Cloud::Global, None)
         }
         _ => (Cloud::Global, Some(url)),

@@ -231,7 +231,7 @@ impl Scalar for Cloud {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "china" {
-            return Err(Wrong::Because(CHINA.to_owned()));
+            return Err(Wrong::Because(format!("{CHINA}; remove this tenant")));
         }
         one_of(text, &clouds())
     }
@@ -413,7 +413,7 @@ fn clouds() -> Vec<(&'static str, Cloud)> {
 
 /// Why the cloud operated by 21Vianet is refused.
 pub(super) const CHINA: &str =
-    "the cloud china (21Vianet) does not have the API of telephony reports; remove this tenant";
+    "the cloud china (21Vianet) does not have the API of telephony reports";
 
 /// A poll per second is what the tests and the demo need; below that it is a slip.
 const DURATION_MIN: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::assertion;
@@ -63,6 +64,9 @@ pub enum CredentialError {
     /// There is nothing in it, or nothing that is text.
     #[error("{0} is empty or not text")]
     NotText(String),
+    /// There is something around it that is not part of it.
+    #[error("{0} {1}")]
+    Edges(String, &'static str),
     /// The certificate or its key does not serve.
     #[error("cannot sign with {}", .certificate.display())]
     Sign {
@@ -80,6 +84,21 @@ pub enum CredentialError {
     /// `IDENTITY_ENDPOINT` without its companion.
     #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
     EndpointHeader,
+}
+
+impl SecretSource {
+    /// Whether it reads as the id of a secret does, which the portal shows for good beside a value that it shows once. Reads
+    /// the file; blocks.
+    pub(crate) fn looks_like_id(&self) -> bool {
+        let secret = match self {
+            Self::File(path) => read_text(path),
+            Self::Inline(secret) => Ok(secret.clone()),
+        };
+        secret.is_ok_and(|secret| {
+            let secret = secret.expose_secret();
+            secret.len() == GUID_LENGTH && Uuid::try_parse(secret).is_ok()
+        })
+    }
 }
 
 impl ManagedIdentityEndpoint {
@@ -215,7 +234,25 @@ fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
     if text.is_empty() {
         return Err(CredentialError::NotText(name.to_owned()));
     }
-    Ok(text.into())
+    match around(text) {
+        Some(what) => Err(CredentialError::Edges(name.to_owned(), what)),
+        None => Ok(text.into()),
+    }
+}
+
+/// What stands around a secret or a token that none of Microsoft's begins or ends with, as editors and shells leave it, and
+/// what to do.
+pub(crate) fn around(text: &str) -> Option<&'static str> {
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.starts_with('\u{feff}') {
+        Some("begins with a byte order mark; remove it")
+    } else if text.trim() != text {
+        Some("has a blank or a line break at its beginning or end; remove it")
+    } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
+        Some("has a quote at its beginning or end; remove it")
+    } else {
+        None
+    }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
@@ -224,6 +261,9 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
         source,
     })
 }
+
+/// Of a GUID with its hyphens.
+const GUID_LENGTH: usize = 36;
 
 /// Ten certificates with a key fit; what is longer is another kind of file.
 const FILE_MAX: usize = 64 << 10;
@@ -248,7 +288,15 @@ mod tests {
             (&b"s3cret"[..], Ok("s3cret")),
             (b"s3cret\n", Ok("s3cret")),
             (b"s3cret\r\n", Ok("s3cret")),
-            (b" s3 cret ", Ok(" s3 cret ")),
+            (b"s3 \"c'ret\n\r\n", Ok("s3 \"c'ret")),
+            (b"\xef\xbb\xbfs3cret", Err("begins with a byte order mark")),
+            (b"\"s3cret\"\n", Err("has a quote at its beginning or end")),
+            (b"'s3cret", Err("has a quote at its beginning or end")),
+            (b"s3cret' ", Err("has a blank or a line break at its")),
+            (b" s3cret", Err("has a blank or a line break at its")),
+            (b"\ns3cret", Err("has a blank or a line break at its")),
+            (b"s3cret \n", Err("has a blank or a line break at its")),
+            (b" \n", Err("has a blank or a line break at its")),
             (b"", Err("empty")),
             (b"\n", Err("empty")),
             (b"\xff\xfe", Err("not text")),
@@ -264,6 +312,10 @@ mod tests {
                 (Err(error), Err(expected)) => {
                     let error = Chain(&error).to_string();
                     assert!(error.contains(expected), "{error}");
+                    assert!(
+                        !error.contains("cret\"") && !error.contains("s3cret"),
+                        "{error}"
+                    );
                 }
                 (proof, _) => panic!("{content:?}: {:?}", proof.err()),
             }
@@ -271,6 +323,25 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let error = prove(&Credential::Secret(SecretSource::File(path))).err();
         assert!(matches!(error, Some(CredentialError::Read { .. })));
+    }
+
+    #[test]
+    fn ids_by_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        for (content, expected) in [
+            ("11111111-2222-3333-4444-55555555555A", true),
+            ("11111111-2222-3333-4444-55555555555a\n", true),
+            ("11111111222233334444555555555555", false),
+            ("abc8Q~11111111-2222-3333-4444-5555555", false),
+            ("", false),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let file = SecretSource::File(path.clone());
+            assert_eq!(file.looks_like_id(), expected, "{content}");
+        }
+        let inline = SecretSource::Inline("11111111-2222-3333-4444-555555555555".into());
+        assert!(inline.looks_like_id());
     }
 
     #[test]

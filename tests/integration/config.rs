@@ -456,18 +456,21 @@ fn the_folder_of_the_service_manager_is_where_state_goes_unless_told_otherwise()
     }
 }
 
+const GOOD: [(&str, &str); 3] = [
+    ("AZURE_TENANT_ID", "contoso.onmicrosoft.com"),
+    ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
+    ("AZURE_CLIENT_SECRET", "s3cret"),
+];
+
+fn check_environment(variables: &[(&str, &str)], expected: &[&str]) {
+    let told = from_environment(variables).unwrap_err().to_string();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines, expected);
+}
+
 #[test]
 fn mistakes_in_the_environment() {
-    let good = [
-        ("AZURE_TENANT_ID", "contoso.onmicrosoft.com"),
-        ("AZURE_CLIENT_ID", "66666666-7777-8888-9999-000000000000"),
-        ("AZURE_CLIENT_SECRET", "s3cret"),
-    ];
-    let check = |variables: &[(&str, &str)], expected: &[&str]| {
-        let told = from_environment(variables).unwrap_err().to_string();
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines, expected);
-    };
+    let (good, check) = (GOOD, check_environment);
     let no_tenant = "environment: AZURE_TENANT_ID is not set; copy the directory (tenant) ID from the app registration's overview in Entra";
     let no_client = "environment: AZURE_CLIENT_ID is not set; copy the application (client) ID from the app registration's overview in Entra";
     let no_credential = "environment: none of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE is set; set one of them";
@@ -483,10 +486,6 @@ fn mistakes_in_the_environment() {
     check(&good[1..], &[no_tenant]);
     check(&[good[0], good[2]], &[no_client]);
     check(&good[..2], &[no_credential]);
-    check(
-        &[good[0], good[1], ("AZURE_CLIENT_SECRET", "")],
-        &[no_credential],
-    );
     let with = |name, value| [good.as_slice(), &[(name, value)]].concat();
     check(
         &with("AZURE_FEDERATED_TOKEN_FILE", "/nowhere"),
@@ -500,7 +499,7 @@ fn mistakes_in_the_environment() {
             "https://login.partner.microsoftonline.cn/",
         ),
         &[
-            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; remove this tenant",
+            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; nothing of a tenant there can be exported, so name one of another cloud",
         ],
     );
     check(
@@ -525,6 +524,51 @@ fn mistakes_in_the_environment() {
             "environment: AZURE_CLIENT_ID: the value is not a GUID; copy the application (client) ID from the app registration's overview in Entra",
         ],
     );
+}
+
+#[test]
+fn variables_that_were_badly_set() {
+    let (good, check) = (GOOD, check_environment);
+    let empty = ("AZURE_CLIENT_SECRET", "");
+    check(
+        &[good[0], good[1], empty],
+        &["environment: AZURE_CLIENT_SECRET is empty; set it, or one of the others"],
+    );
+    check(
+        &[
+            good[0],
+            good[1],
+            empty,
+            ("AZURE_CLIENT_CERTIFICATE_PATH", ""),
+        ],
+        &[
+            "environment: AZURE_CLIENT_SECRET and AZURE_CLIENT_CERTIFICATE_PATH are empty; set one of them",
+        ],
+    );
+    check(
+        &[("AZURE_TENANT_ID", ""), good[1], good[2]],
+        &[
+            "environment: AZURE_TENANT_ID is empty; copy the directory (tenant) ID from the app registration's overview in Entra",
+        ],
+    );
+    for (secret, told) in [
+        ("\u{feff}s3cret", "begins with a byte order mark; remove it"),
+        ("'s3cret'", "has a quote at its beginning or end; remove it"),
+        ("\"s3cret", "has a quote at its beginning or end; remove it"),
+        (
+            " s3cret",
+            "has a blank or a line break at its beginning or end; remove it",
+        ),
+        (
+            "s3cret\t\n",
+            "has a blank or a line break at its beginning or end; remove it",
+        ),
+    ] {
+        check(
+            &[good[0], good[1], ("AZURE_CLIENT_SECRET", secret)],
+            &[&format!("environment: AZURE_CLIENT_SECRET {told}")],
+        );
+    }
 }
 
 proptest! {
@@ -1122,6 +1166,14 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:7: budgets[0].currency: \"euro\" is not a currency; write its three letters, for example USD",
     ),
     (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: Germany\n",
+        "c.yml:9: budgets[0].usage_location: \"Germany\" is not a usage location; write the two letters of a country, for example DE, or unknown",
+    ),
+    (
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: D1\n",
+        "c.yml:9: budgets[0].usage_location: \"D1\" is not a usage location; write the two letters of a country, for example DE, or unknown",
+    ),
+    (
         "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    tenant: contoso\n",
         "c.yml:9: budgets[0].tenant: no tenant is named \"contoso\"; the only tenant has no name, so remove this selector",
     ),
@@ -1164,14 +1216,6 @@ const TABLE: &[(&str, &str)] = &[
     (
         "@onereports: [pstn_calls]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
         "c.yml:10: budgets[0].report: dialout is not polled; add it to reports",
-    ),
-    (
-        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: Germany\n",
-        "c.yml:9: budgets[0].usage_location: \"Germany\" is not a usage location; write the two letters of a country, for example DE, or unknown",
-    ),
-    (
-        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    usage_location: D1\n",
-        "c.yml:9: budgets[0].usage_location: \"D1\" is not a usage location; write the two letters of a country, for example DE, or unknown",
     ),
     (
         "@onereports: [pstn_calls]\nbudgets:\n  - currency: EUR\n    name: a\n    amount: 1\n",

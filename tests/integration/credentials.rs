@@ -257,6 +257,8 @@ async fn refusals_by_their_causes() {
         ] {
             assert!(!said.contains(secret), "{said}");
         }
+        let id = "warning credential: this looks like the id of the secret; remedy: the value is shown once, when it is made";
+        assert_eq!(said.contains(id), told == "AADSTS7000215", "{said}");
     };
     let secret = |file: &str| config(url, &format!("client_secret_file: {file}"), "");
     check(
@@ -318,6 +320,39 @@ async fn refusals_by_their_causes() {
         "give a file that this user may read",
     )
     .await;
+}
+
+/// What an editor or a shell has left around a secret is told before anything is sent.
+#[tokio::test]
+async fn what_is_around_a_secret_is_named() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::new();
+    for (before, after, told) in [
+        ("\u{feff}", "\n", "begins with a byte order mark"),
+        ("\"", "\"\n", "has a quote at its beginning or end"),
+        ("'", "'", "has a quote at its beginning or end"),
+        (
+            " ",
+            "",
+            "has a blank or a line break at its beginning or end",
+        ),
+        (
+            "",
+            " \r\n",
+            "has a blank or a line break at its beginning or end",
+        ),
+    ] {
+        folder.write("around", format!("{before}{SECRET}{after}"));
+        for key in ["client_secret_file", "federated_token_file"] {
+            let yaml = config(simulator.url(), &format!("{key}: around"), "");
+            let (code, said) = check(&folder.write("c.yml", yaml), &[]).await;
+            assert_eq!(code, 1, "{said}");
+            let told = format!("/around {told}; remove it; remedy: give a file");
+            assert!(said.contains(&told), "{told}: {said}");
+            assert!(!said.contains(SECRET), "{said}");
+        }
+    }
+    assert_eq!(simulator.counts().token, 0);
 }
 
 #[tokio::test]
