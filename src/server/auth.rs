@@ -33,7 +33,7 @@ pub(super) struct Users {
 pub enum UserError {
     /// What stands for the password is no bcrypt hash.
     #[error(
-        "the password of {0:?} is not a bcrypt hash; make one with: htpasswd -nBC 10 \"\" | tr -d ':\\n'"
+        "the password of {0:?} is not a bcrypt hash; make one with: htpasswd -nBC 10 \"\" | tr -d ':\\n' (htpasswd is in the package apache2-utils)"
     )]
     Hash(String),
     /// The hash would take too long.

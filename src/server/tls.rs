@@ -39,7 +39,7 @@ pub enum TlsError {
         option: &'static str,
         /// Of the file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system said, and what to do.
         source: io::Error,
     },
     /// Neither inline nor as a file.
@@ -419,11 +419,25 @@ fn pem(
                 Err(source) => Err(TlsError::Read {
                     option,
                     path,
-                    source,
+                    source: with_remedy(source),
                 }),
             }
         }
     }
+}
+
+/// The error with what to do about it, where that is known.
+fn with_remedy(error: io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "name a file that is there, a relative path starts at the folder of this configuration"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "let this user read it, and enter the folders on the way"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}; {remedy}"))
 }
 
 fn certificates(

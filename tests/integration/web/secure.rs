@@ -99,8 +99,13 @@ impl Files {
 
     fn load(&self) -> Result<WebConfig, String> {
         WebConfig::load(&self.path().join("web.yml")).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            format!("{error}: {}", cause.unwrap_or_default())
+            let mut told = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                told.extend([": ", &cause.to_string()]);
+                source = cause.source();
+            }
+            told
         })
     }
 
@@ -129,6 +134,10 @@ fn files_by_table() {
     check("basic_auth_users: {a: b\n", Err("cannot understand"));
     check("basic_auth_users: {a: b}\n", Err("not a bcrypt hash"));
     check(
+        "basic_auth_users: {a: b}\n",
+        Err("tr -d ':\\n' (htpasswd is in the package apache2-utils)"),
+    );
+    check(
         "basic_auth_users: {a: $2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi}\n",
         Ok(()),
     );
@@ -146,6 +155,16 @@ fn certificates_by_table() {
     check_tls_only(
         "  cert_file: no.pem\n  key_file: key.pem\n",
         Err("cannot read cert"),
+    );
+    check_tls_only(
+        "  cert_file: no.pem\n  key_file: key.pem\n",
+        Err(
+            "(os error 2); name a file that is there, a relative path starts at the folder of this configuration",
+        ),
+    );
+    check_tls_only(
+        "  cert_file: cert.pem\n  key_file: ../none/key.pem\n",
+        Err("(os error 2); name a file that is there"),
     );
     check_tls_only(
         "  cert_file: key.pem\n  key_file: key.pem\n",
