@@ -13,6 +13,7 @@ use clap::{Parser as _, Subcommand, ValueEnum};
 /// Prometheus exporter for the telephony cost of Microsoft Teams
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "teams-pstn-exporter", version = VERSION.as_str(), after_help = AFTER_HELP, disable_help_subcommand = true)]
+#[command(mut_subcommands = |one| one.defer(without_what_it_refuses))]
 pub struct Args {
     /// Configuration file; without it, one tenant from the environment
     #[arg(long = "config.file", value_name = "PATH", global = true)]
@@ -185,6 +186,16 @@ impl Args {
             addresses => Listen::Addresses(addresses.to_vec()),
         }
     }
+}
+
+/// Leaves the flags that the demo refuses out of its help. Deferred, because they are there only once its parent has handed
+/// them down.
+fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
+    let is_demo = subcommand.get_name() == "demo";
+    subcommand.mut_args(|flag| {
+        let refused = is_demo && ["config_file", "shard"].contains(&flag.get_id().as_str());
+        if refused { flag.hide(true) } else { flag }
+    })
 }
 
 /// What `--version` prints; the build sets the revision where it knows it.

@@ -134,6 +134,18 @@ async fn all_name_exactly_the_flags_that_help_prints() {
     assert_eq!(named.collect::<BTreeSet<_>>(), printed, "README.md");
 }
 
+#[tokio::test]
+async fn the_demo_does_not_offer_what_it_refuses() {
+    for (words, offered) in [(&["demo", "--help"][..], false), (&["--help"], true)] {
+        let (code, help) = Program::start(words, &[]).end().await;
+        assert_eq!(code, Some(0), "{help}");
+        for flag in ["--config.file", "--tenants.shard"] {
+            assert_eq!(help.contains(flag), offered, "{flag} in {help}");
+        }
+        assert!(help.contains("--web.listen-address"), "{help}");
+    }
+}
+
 /// Every word that begins with two dashes.
 fn long_flags(text: &str) -> BTreeSet<String> {
     let inside = |c: char| c.is_ascii_lowercase() || c == '.' || c == '-';
