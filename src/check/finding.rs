@@ -171,7 +171,7 @@ impl<'a, W: Write> Findings<'a, W> {
     pub(super) fn tell(&mut self, finding: Finding) -> io::Result<()> {
         self.worst = self.worst.max(finding.level);
         match self.format {
-            CheckFormat::Text => writeln!(self.out, "{}", finding.line()),
+            CheckFormat::Text => read_or_not(writeln!(self.out, "{}", finding.line())),
             CheckFormat::Json => {
                 self.kept.push(finding);
                 Ok(())
@@ -210,9 +210,17 @@ impl<'a, W: Write> Findings<'a, W> {
                 checks: self.kept,
             };
             let text = serde_json::to_string_pretty(&document).expect("findings are JSON");
-            writeln!(self.out, "{text}")?;
+            read_or_not(writeln!(self.out, "{text}"))?;
         }
-        self.out.flush()?;
+        read_or_not(self.out.flush())?;
         Ok(outcome)
     }
+}
+
+/// Somebody who reads no further, as `head` does, is no error: what was found is in the exit code all the same.
+fn read_or_not(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }

@@ -291,6 +291,28 @@ async fn exit_codes_by_table() {
     drop(listener);
 }
 
+/// As `check | head` does: the check goes on to its end, and its exit code is what it has found.
+#[tokio::test]
+async fn who_reads_no_further_is_not_told_so() {
+    for format in ["text", "json"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = Command::new(PROGRAM)
+            .args(["check", &format!("--check.format={format}")])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output = output.unwrap().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.as_str()), (Some(2), ""));
+    }
+}
+
 #[tokio::test]
 async fn hangups_reload_and_interrupts_stop() {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
