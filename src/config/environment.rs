@@ -69,25 +69,25 @@ fn credential(
 ) -> Option<Credential> {
     // A secret stays in the memory that it was read into, which is wiped, also where it is one of several. An empty
     // variable counts as one that is not set, as in the SDKs.
-    let (empty, given): (Vec<_>, Vec<(&str, SecretString)>) = [SECRET, CERTIFICATE, FEDERATED]
+    let mut given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
         .filter_map(|name| Some((name, variable(name)?.into())))
-        .partition(|(_, value): &(_, SecretString)| value.expose_secret().is_empty());
-    let names = |all: &[(&str, SecretString)]| {
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        names.join(" and ")
-    };
-    let several = names(&given);
+        .collect();
+    let is_empty = |(_, value): &(&str, SecretString)| value.expose_secret().is_empty();
+    let empty = given.iter().filter(|one| is_empty(one));
+    let empty: Vec<&str> = empty.map(|(name, _)| *name).collect();
+    given.retain(|one| !is_empty(one));
+    let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     let Ok([(name, value)]) = <[_; 1]>::try_from(given) else {
         told.tell(
             None,
-            match (several.as_str(), &*empty) {
-                ("", []) => format!(
+            match (&*names, &*empty) {
+                ([], []) => format!(
                     "none of {SECRET}, {CERTIFICATE} and {FEDERATED} is set; set one of them"
                 ),
-                ("", [(name, _)]) => format!("{name} is empty; set it, or one of the others"),
-                ("", empty) => format!("{} are empty; set one of them", names(empty)),
-                (several, _) => format!("{several} are set; keep one of them"),
+                ([], [name]) => format!("{name} is empty; set it, or one of the others"),
+                ([], _) => format!("{} are empty; set one of them", empty.join(" and ")),
+                _ => format!("{} are set; keep one of them", names.join(" and ")),
             },
         );
         return None;
