@@ -156,8 +156,10 @@ impl Poller {
                     () = tokio::time::sleep(CLOCK_CHECK) => self.expire(memory),
                 }
             };
-            self.sleep_until(memory, self.next_tick(started), period.end())
-                .await;
+            tokio::select! {
+                () = self.sleep_until(memory, self.next_tick(started), period.end()) => {}
+                () = self.asked_again(memory) => {}
+            }
         }
     }
 
@@ -202,8 +204,8 @@ impl Poller {
         match &outcome {
             Ok(rendered) => log_success(tenant, report, period, rendered, &tally, duration),
             Err(failed) => {
-                let is_first = lock(memory).summary.is_none();
-                log_failure(tenant, report, period, failed, duration, is_first);
+                let what_stays = lock(memory).what_stays();
+                log_failure(tenant, report, period, failed, duration, what_stays);
             }
         }
         let previous_is_due = {
@@ -261,7 +263,8 @@ impl Poller {
                 memory.file.unsaved = true;
             }
             Err(failed) => {
-                log_failure(tenant, report, period, &failed, start.elapsed(), false);
+                let what_stays = memory.previous.what_stays();
+                log_failure(tenant, report, period, &failed, start.elapsed(), what_stays);
                 memory.previous.fail(begun);
                 memory.health.failures[failed.reason as usize] += 1;
             }
@@ -291,6 +294,18 @@ impl Poller {
         u32::try_from(ticks).map_or(Instant::now() + self.plan.interval, |ticks| {
             first + self.plan.interval * ticks
         })
+    }
+
+    /// Until somebody who may have mended it wants a report that failed to be tried again, with a token that is as new as
+    /// the mending may be.
+    async fn asked_again(&self, memory: &SharedMemory) {
+        let again = Arc::clone(&lock(memory).again);
+        loop {
+            again.notified().await;
+            if lock(memory).failure.is_some() {
+                return self.graph.tokens().forget();
+            }
+        }
     }
 
     /// Until the tick or the end of the period, whichever comes first by its own clock.

@@ -274,6 +274,33 @@ impl Publisher {
         self.changed.notify_one();
     }
 
+    /// Forgets the figures of a tenant, and what was said of them; not that it has reports, else who has no others would be
+    /// ready without them.
+    pub(crate) fn forget(&self, tenant: Option<&Arc<str>>) {
+        let mut slots = self.lock();
+        for (_, slot) in slots
+            .iter_mut()
+            .filter(|(key, _)| key.tenant.as_ref() == tenant)
+        {
+            let untried = |state: State| State {
+                last_attempt: None,
+                last_success: None,
+                next_poll: None,
+                failure: None,
+                summary: None,
+                expired: false,
+                ..state
+            };
+            *slot = Slot {
+                report: Vec::new(),
+                health: Vec::new(),
+                state: slot.state.take().map(untried),
+            };
+        }
+        drop(slots);
+        self.changed.notify_one();
+    }
+
     /// Publishes after every change, and every second for the metrics of the process; never spends more than a
     /// twentieth of a core on it. Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {

@@ -81,7 +81,9 @@ impl HttpClient {
         // The client's own reading of the environment would send plain http by HTTP_PROXY, loopback included, and with it
         // a secret in the clear.
         builder = builder.no_proxy();
+        // Nothing that speaks plain http only goes by a proxy for https, be it one that is not spoken to.
         if options.proxies
+            && !options.plain_only
             && let Some(proxy) = proxy()?
         {
             builder = builder.proxy(proxy);

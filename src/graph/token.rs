@@ -166,6 +166,11 @@ impl TokenCache {
         }
     }
 
+    /// Drops the token, so that the next one has what an admin has granted since.
+    pub fn forget(&self) {
+        self.lock().token = None;
+    }
+
     /// For how long the token at hand is valid; `None` where there is none.
     pub fn expires_in(&self) -> Option<Duration> {
         let expires_at = self.lock().expires_at()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::memory::{Memory, SharedMemory, lock};
+use super::memory::{Memory, SharedMemory};
 use super::setup::{self, FleetError, Settings};
 use super::{Plan, Poller, Shared, Storage};
 use crate::config::Config;
@@ -33,7 +33,7 @@ struct Running {
     task: AbortHandle,
 }
 
-/// A tenant that is new, or to be polled otherwise, or again at once.
+/// A tenant that is new, or to be polled otherwise.
 struct Change {
     name: Name,
     settings: Settings,
@@ -61,8 +61,8 @@ impl Fleet {
     }
 
     /// Makes the tasks those of `config`: tenants that stay as they are go on undisturbed, changed ones start anew with
-    /// what they know, new ones start, and those that are gone are forgotten. A tenant whose last poll failed starts anew
-    /// too: whoever has mended what was wrong need not wait for its turn.
+    /// what they know, new ones start, and those that are gone are forgotten. Of tenants that stay, the reports whose last
+    /// poll failed are tried at once: whoever has mended what was wrong need not wait for the next one.
     ///
     /// # Errors
     /// Where a tenant cannot be set up; nothing has changed then.
@@ -75,7 +75,7 @@ impl Fleet {
             if self
                 .running
                 .get(&tenant.name)
-                .is_none_or(|running| running.settings != settings || running.has_failed())
+                .is_none_or(|running| running.settings != settings)
             {
                 changed.push(Change {
                     name: tenant.name.clone(),
@@ -108,6 +108,9 @@ impl Fleet {
                 (change, memories)
             })
             .collect();
+        for running in self.running.values() {
+            running.memories.iter().for_each(Memory::try_again);
+        }
         left.clear_away();
         Storage::sweep(elsewhere.iter());
         for (change, memories) in changed {
@@ -163,7 +166,7 @@ impl Fleet {
         if (&old.settings.whose, &old.settings.numbers) != (&settings.whose, &settings.numbers) {
             // Numbers of someone else, of another period, or under other names, are not shown again.
             let old_memories = left.retire(old.memories);
-            self.shared.publisher.retain(|key| key.tenant != *name);
+            self.shared.publisher.forget(name.as_ref());
             let is_same = old.settings.whose == settings.whose;
             let memories = old_memories.iter().filter(|_| is_same);
             let memories = memories.map(Memory::without_numbers).collect();
@@ -205,14 +208,6 @@ impl Fleet {
             task,
         };
         self.running.insert(name, running);
-    }
-}
-
-impl Running {
-    /// Whether a report's last poll failed.
-    fn has_failed(&self) -> bool {
-        let mut memories = self.memories.iter();
-        memories.any(|memory| lock(memory).failure.is_some())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 
 use super::Plan;
 use super::outcome::Failed;
@@ -37,6 +38,8 @@ pub(crate) struct Memory {
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
+    /// Wakes who waits for the next poll.
+    pub(super) again: Arc<Notify>,
     /// The configuration has changed so that nothing of this may be published any more.
     pub(super) retired: bool,
 }
@@ -72,6 +75,7 @@ impl Memory {
             elsewhere: false,
             expired: false,
             next_poll: None,
+            again: Arc::default(),
             retired: false,
         }))
     }
@@ -116,6 +120,14 @@ impl Memory {
         memory
     }
 
+    /// Where the last poll failed, the next one comes at once, or after the one that is under way if that fails too.
+    pub(crate) fn try_again(memory: &SharedMemory) {
+        let memory = lock(memory);
+        if memory.failure.is_some() {
+            memory.again.notify_one();
+        }
+    }
+
     /// It has another place from now on, and is not there yet.
     pub(crate) fn move_files(memory: &SharedMemory) {
         let mut memory = lock(memory);
@@ -134,6 +146,15 @@ impl Memory {
         for memory in memories {
             let placing = Arc::clone(&lock(memory).file.placing);
             drop(placing.lock());
+        }
+    }
+
+    /// Of what is known, after a poll that failed.
+    pub(super) fn what_stays(&self) -> &'static str {
+        match (&self.summary, self.expired) {
+            (None, _) => "there is no report yet",
+            (Some(_), false) => "the last complete report stays",
+            (Some(_), true) => "the last complete report is too old to be served",
         }
     }
 

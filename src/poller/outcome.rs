@@ -92,18 +92,13 @@ pub(super) fn log_failure(
     period: BillingPeriod,
     failed: &Failed,
     duration: Duration,
-    is_first: bool,
+    what_stays: &str,
 ) {
     let Failure {
         reason,
         message,
         remedy,
     } = &failed.failure;
-    let what_is_served = if is_first {
-        "there is no report yet"
-    } else {
-        "the last complete report stays"
-    };
     tracing::warn!(
         tenant,
         report = report.as_str(),
@@ -112,6 +107,6 @@ pub(super) fn log_failure(
         error = message,
         remedy,
         duration_seconds = duration.as_secs_f64(),
-        "poll failed; {what_is_served}"
+        "poll failed; {what_stays}"
     );
 }

@@ -108,6 +108,14 @@ impl Previous {
         });
     }
 
+    /// Of the closed period, after a fetch that failed.
+    pub(super) fn what_stays(&self) -> &'static str {
+        match self.closed {
+            None => "there are no figures of the period before",
+            Some(_) => "what is known of the period before stays",
+        }
+    }
+
     /// A fetch has failed; the next one is not for a while.
     pub(super) fn fail(&mut self, now: DateTime<Utc>) {
         self.failed = Some(now);

@@ -429,7 +429,7 @@ fn pem(
 /// The error with what to do about it, where that is known.
 fn with_remedy(error: io::Error) -> io::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::NotFound => {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             "name a file that is there, a relative path starts at the folder of this configuration"
         }
         io::ErrorKind::PermissionDenied => {

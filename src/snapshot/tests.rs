@@ -306,6 +306,7 @@ fn readiness_by_table() {
         &[failed("a")],
         Err("no report has been complete yet; dialout of a fails: auth, see the page or the log"),
     );
+    check(&[tried("a")], Err("no report has been complete yet"));
     check(&[failed("a"), complete("b")], Ok(None));
     check(&[complete("a")], Ok(None));
     check(
@@ -346,6 +347,34 @@ fn readiness_by_table() {
         Ok(Some(
             "dialout of 1, dialout of 2, dialout of 3, dialout of 4, dialout of 5 and 2 more are older than poll.max_age",
         )),
+    );
+}
+
+#[test]
+fn who_is_forgotten_has_still_to_be_tried() {
+    let publisher = publisher();
+    for tenant in ["a", "b"] {
+        publisher.update(
+            key(tenant),
+            numbers(tenant, 3),
+            health(tenant),
+            Some(state(tenant)),
+        );
+    }
+    publisher.forget(key("a").tenant.as_ref());
+    publisher.publish();
+    let snapshot = publisher.subscribe().latest();
+    let text = read(&snapshot, Format::Text, Encoding::Identity, &[]);
+    assert!(!text.contains("tenant=\"a\""), "{text}");
+    assert!(text.contains("tenant=\"b\""), "{text}");
+    let states = snapshot
+        .states()
+        .iter()
+        .map(|state| state.tenant.as_deref());
+    assert_eq!(states.collect::<Vec<_>>(), [Some("a"), Some("b")]);
+    assert_eq!(
+        snapshot.ready(),
+        Err("report dialout of a has not been tried yet".to_owned())
     );
 }
 

@@ -40,4 +40,5 @@ mod stories;
 mod structure;
 mod supervised;
 mod tools;
+mod tried_again;
 mod web;

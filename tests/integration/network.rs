@@ -359,6 +359,12 @@ async fn proxies_that_are_not_spoken_to_by_table() {
     let cloud = Cloud::start(None, Certificate::Good).await;
     let yaml = cloud.folder.write("c.yml", cloud.config());
     let flag = format!("--config.file={}", yaml.display());
+    let url = "http://127.0.0.1:1";
+    let tenant = format!(
+        "tenants: [{{tenant_id: {TENANT}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}]"
+    );
+    let yaml = cloud.folder.write("loopback.yml", tenant);
+    let of_this_machine = format!("--config.file={}", yaml.display());
     for (variable, proxy) in [
         ("HTTPS_PROXY", "proxy corp"),
         ("HTTPS_PROXY", "socks5://user:sesame@127.0.0.1:1080"),
@@ -374,6 +380,10 @@ async fn proxies_that_are_not_spoken_to_by_table() {
             assert!(text.contains(&message), "{proxy}: {text}");
             assert!(!text.contains("sesame"), "{text}");
         }
+        // What speaks to this machine only, as the demo does, has no use for one.
+        let words = ["--config.check", &of_this_machine];
+        let (code, text) = said(&output(program(words).envs(variables)).await);
+        assert_eq!(code, 0, "{proxy}: {text}");
     }
 }
 

@@ -1,0 +1,74 @@
+//! A reload tries again what has failed, and disturbs nothing else.
+
+use std::time::Duration;
+
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::simulator::faults::{Fault, When};
+use tokio::time::Instant;
+
+use crate::harness::{Exporter, Metrics, config};
+use crate::storage::company;
+
+fn polls(metrics: &Metrics, report: ReportKind) -> u64 {
+    let sample = format!("teams_pstn_report_polls_total{{report=\"{report}\"}}");
+    metrics.value(&sample).parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_well_is_not_asked_for() {
+    let (simulator, time) = company().simulate().await;
+    let mut config = config(&simulator);
+    config.reports = vec![ReportKind::BlockedUsers, ReportKind::Dialout];
+    // So that no tick comes while the other is tried again.
+    config.poll.interval = Duration::from_hours(6);
+    let blocked = When::graph().asking("PstnBlockedUsers").always();
+    simulator.push_fault(blocked, Fault::EmptyForbidden);
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let before = exporter.first_poll().await;
+    let begun = Instant::now();
+    for again in 1..=3 {
+        exporter.reload().await;
+        let expected = polls(&before, ReportKind::BlockedUsers) + again;
+        let metrics = exporter
+            .scrape_when(|metrics| polls(metrics, ReportKind::BlockedUsers) == expected)
+            .await;
+        assert_eq!(
+            polls(&metrics, ReportKind::Dialout),
+            polls(&before, ReportKind::Dialout)
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_hours(1), "they were ticks");
+    // With a token that may have what was granted since.
+    let tokens = simulator.counts().token;
+    simulator.clear_faults();
+    exporter.reload().await;
+    exporter
+        .scrape_when(|metrics| {
+            metrics.value("teams_pstn_report_up{report=\"blocked_users\"}") == "1"
+        })
+        .await;
+    assert_eq!(simulator.counts().token, tokens + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_under_way_goes_on_however_often_it_is_asked_for() {
+    let (simulator, time) = company().simulate().await;
+    simulator.push_fault(When::graph().always(), Fault::StallHead);
+    let config = config(&simulator);
+    let timeout = config.poll.timeout;
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let failed = exporter.first_poll().await;
+    let begun = Instant::now();
+    let mut reloads = 0;
+    let ended = loop {
+        exporter.reload().await;
+        reloads += 1;
+        tokio::time::sleep(timeout / 10).await;
+        let metrics = exporter.scrape().await;
+        if polls(&metrics, ReportKind::Dialout) > polls(&failed, ReportKind::Dialout) {
+            break begun.elapsed();
+        }
+        assert!(begun.elapsed() < timeout * 10, "it never ends");
+    };
+    assert!(reloads > 3 && ended < timeout * 3, "{reloads}, {ended:?}");
+}
