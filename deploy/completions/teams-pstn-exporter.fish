@@ -41,7 +41,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s V -l version -d 'Print version'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "demo" -d 'Run against a built-in simulator of Microsoft Graph; needs no account'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users by the configured key'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F

@@ -222,7 +222,7 @@ impl Told<'_> {
             Finding::warning(
                 Check::Credential,
                 message,
-                "add a new secret or certificate to the app registration and replace the file; no restart is needed",
+                "add a new secret or certificate to the app registration and replace the file; no restart is needed but of a service of systemd, which has copies",
             )
         } else {
             Finding::ok(Check::Credential, message)

@@ -92,7 +92,7 @@ pub struct Args {
 pub enum Command {
     /// Run against a built-in simulator of Microsoft Graph; needs no account
     Demo,
-    /// Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page
+    /// Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets
     Check {
         /// Format of the findings
         #[arg(
