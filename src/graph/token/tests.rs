@@ -170,7 +170,7 @@ async fn an_old_token_does_not_serve_that_ended_while_a_new_one_was_awaited() {
 }
 
 #[tokio::test]
-async fn only_the_token_at_hand_is_invalidated() {
+async fn only_the_token_at_hand_is_invalidated_and_any_forgotten() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 3599)).await;
     let cache = cache(&server, secret());
     let first = token(&cache).await;
@@ -179,6 +179,8 @@ async fn only_the_token_at_hand_is_invalidated() {
     assert_eq!(second.expose(), "t1");
     cache.invalidate(&first);
     assert_eq!(token(&cache).await.expose(), "t1");
+    cache.forget();
+    assert_eq!(token(&cache).await.expose(), "t2");
 }
 
 #[tokio::test]
