@@ -322,6 +322,17 @@ impl Default for Limits {
     }
 }
 
+/// The error with what to do about it, where that is known of its kind.
+fn with_remedy(
+    error: io::Error,
+    remedy: impl FnOnce(io::ErrorKind) -> Option<&'static str>,
+) -> io::Error {
+    match remedy(error.kind()) {
+        Some(remedy) => io::Error::new(error.kind(), format!("{error}; {remedy}")),
+        None => error,
+    }
+}
+
 /// How soon idle connections are asked again to yield: new clients notice no delay.
 const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::str::FromStr;
 
+use super::with_remedy;
+
 /// Where the server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -73,7 +75,7 @@ impl ListenAddress {
     pub(super) fn bind(&self) -> Result<TcpListener, BindError> {
         self.listen().map_err(|error| BindError::Address {
             address: self.to_string(),
-            source: with_remedy(error),
+            source: with_remedy(error, remedy),
         })
     }
 
@@ -133,21 +135,20 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// The error with what to do about it, where that is known.
-fn with_remedy(error: io::Error) -> io::Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address"
-        }
+/// What to do where an address cannot be listened on, where that is known.
+fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::AddrInUse => Some(
+            "another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address",
+        ),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are not for every user, so choose another --web.listen-address"
+            Some("ports below 1024 are not for every user, so choose another --web.listen-address")
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address, so choose another --web.listen-address"
+            Some("this machine has no such address, so choose another --web.listen-address")
         }
-        _ => return error,
-    };
-    io::Error::new(error.kind(), format!("{error}; {remedy}"))
+        _ => None,
+    }
 }
 
 /// One socket that listens on `address`; on IPv4 too where that is every IPv6 address, whatever the system's default.
@@ -236,7 +237,7 @@ mod tests {
             (Kind::AddrNotAvailable, "; this machine has no such"),
             (Kind::OutOfMemory, ""),
         ] {
-            let error = with_remedy(kind.into());
+            let error = with_remedy(kind.into(), super::remedy);
             assert_eq!(error.kind(), kind);
             let begin = format!("{}{remedy}", io::Error::from(kind));
             assert!(error.to_string().starts_with(&begin), "{error}");

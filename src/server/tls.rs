@@ -5,29 +5,26 @@
 //! Go would take the certificate authorities of the whole world. Client certificates are verified by webpki, which wants
 //! X.509 v3 and does not take a certificate of an authority as a client's.
 
+mod client_auth;
+
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, crypto,
-};
+use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::web_config::{FILE_BYTES_MAX, Secret};
+use super::with_remedy;
 use crate::secret_file;
+use client_auth::{ClientAuth, Verifier};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -120,16 +117,6 @@ pub(super) struct Section {
     cipher_suites: Option<Vec<String>>,
     prefer_server_cipher_suites: Option<bool>,
     curve_preferences: Option<Vec<String>>,
-}
-
-/// What a client has to show, by Go's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClientAuth {
-    None,
-    Request,
-    RequireAny,
-    VerifyIfGiven,
-    RequireAndVerify,
 }
 
 impl Section {
@@ -283,122 +270,6 @@ impl Section {
     }
 }
 
-impl ClientAuth {
-    fn parse(name: &str) -> Result<Self, TlsError> {
-        match name {
-            "" | "NoClientCert" => Ok(Self::None),
-            "RequestClientCert" => Ok(Self::Request),
-            // The second is the toolkit's earlier name for it.
-            "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
-            "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
-            "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
-            _ => Err(TlsError::ClientAuth(name.to_owned())),
-        }
-    }
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "NoClientCert",
-            Self::Request => "RequestClientCert",
-            Self::RequireAny => "RequireAnyClientCert",
-            Self::VerifyIfGiven => "VerifyClientCertIfGiven",
-            Self::RequireAndVerify => "RequireAndVerifyClientCert",
-        }
-    }
-
-    const fn is_mandatory(self) -> bool {
-        matches!(self, Self::RequireAny | Self::RequireAndVerify)
-    }
-}
-
-/// Verifies what a client shows: by an authority, where there is one, and by its alternative names.
-///
-/// That the client holds the certificate's key is verified in any case.
-#[derive(Debug)]
-struct Verifier {
-    authority: Option<Arc<dyn ClientCertVerifier>>,
-    mandatory: bool,
-    allowed_sans: Option<Vec<String>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ClientCertVerifier for Verifier {
-    fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.authority
-            .as_ref()
-            .map_or(&[], |authority| authority.root_hint_subjects())
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        if let Some(authority) = &self.authority {
-            authority.verify_client_cert(end_entity, intermediates, now)?;
-        }
-        match &self.allowed_sans {
-            Some(allowed) if !has_san(end_entity, allowed) => {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(ClientCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Whether one of the certificate's alternative names is exactly one of those that are allowed.
-fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
-        return false;
-    };
-    let Ok(Some(sans)) = certificate.subject_alternative_name() else {
-        return false;
-    };
-    sans.value.general_names.iter().any(|name| {
-        let address = match name {
-            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
-                return allowed.iter().any(|allowed| allowed == name);
-            }
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
-                _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
-            },
-            _ => None,
-        };
-        address.is_some_and(|address| {
-            let address = address.to_canonical().to_string();
-            allowed.contains(&address)
-        })
-    })
-}
-
 /// The text of an option that is given inline or as a file; `None` where it is not given.
 fn pem(
     option: &'static str,
@@ -419,25 +290,24 @@ fn pem(
                 Err(source) => Err(TlsError::Read {
                     option,
                     path,
-                    source: with_remedy(source),
+                    source: with_remedy(source, remedy),
                 }),
             }
         }
     }
 }
 
-/// The error with what to do about it, where that is known.
-fn with_remedy(error: io::Error) -> io::Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            "name a file that is there, a relative path starts at the folder of this configuration"
-        }
+/// What to do about a file that cannot be read, where that is known.
+fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(
+            "name a file that is there, a relative path starts at the folder of this configuration",
+        ),
         io::ErrorKind::PermissionDenied => {
-            "let this user read it, and enter the folders on the way"
+            Some("let this user read it, and enter the folders on the way")
         }
-        _ => return error,
-    };
-    io::Error::new(error.kind(), format!("{error}; {remedy}"))
+        _ => None,
+    }
 }
 
 fn certificates(

@@ -1,0 +1,140 @@
+//! What a client has to show, and whether what it shows will do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme, crypto};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::TlsError;
+
+/// What a client has to show, by Go's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    None,
+    Request,
+    RequireAny,
+    VerifyIfGiven,
+    RequireAndVerify,
+}
+
+impl ClientAuth {
+    pub(super) fn parse(name: &str) -> Result<Self, TlsError> {
+        match name {
+            "" | "NoClientCert" => Ok(Self::None),
+            "RequestClientCert" => Ok(Self::Request),
+            // The second is the toolkit's earlier name for it.
+            "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
+            "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
+            "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
+            _ => Err(TlsError::ClientAuth(name.to_owned())),
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "NoClientCert",
+            Self::Request => "RequestClientCert",
+            Self::RequireAny => "RequireAnyClientCert",
+            Self::VerifyIfGiven => "VerifyClientCertIfGiven",
+            Self::RequireAndVerify => "RequireAndVerifyClientCert",
+        }
+    }
+
+    pub(super) const fn is_mandatory(self) -> bool {
+        matches!(self, Self::RequireAny | Self::RequireAndVerify)
+    }
+}
+
+/// Verifies what a client shows: by an authority, where there is one, and by its alternative names.
+///
+/// That the client holds the certificate's key is verified in any case.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) authority: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) mandatory: bool,
+    pub(super) allowed_sans: Option<Vec<String>>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.authority
+            .as_ref()
+            .map_or(&[], |authority| authority.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        if let Some(authority) = &self.authority {
+            authority.verify_client_cert(end_entity, intermediates, now)?;
+        }
+        match &self.allowed_sans {
+            Some(allowed) if !has_san(end_entity, allowed) => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(ClientCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether one of the certificate's alternative names is exactly one of those that are allowed.
+fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let Ok(Some(sans)) = certificate.subject_alternative_name() else {
+        return false;
+    };
+    sans.value.general_names.iter().any(|name| {
+        let address = match name {
+            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+                return allowed.iter().any(|allowed| allowed == name);
+            }
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
+                _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
+            },
+            _ => None,
+        };
+        address.is_some_and(|address| {
+            let address = address.to_canonical().to_string();
+            allowed.contains(&address)
+        })
+    })
+}
