@@ -200,6 +200,20 @@ impl Snapshot {
 }
 
 impl State {
+    /// Of a report that nothing is known of yet.
+    fn untried(tenant: Option<Arc<str>>, report: ReportKind) -> Self {
+        Self {
+            tenant,
+            report,
+            last_attempt: None,
+            last_success: None,
+            next_poll: None,
+            failure: None,
+            summary: None,
+            expired: false,
+        }
+    }
+
     /// The report and whose it is, as readiness tells it.
     fn name(&self) -> String {
         match &self.tenant {
@@ -282,15 +296,7 @@ impl Publisher {
             .iter_mut()
             .filter(|(key, _)| key.tenant.as_ref() == tenant)
         {
-            let untried = |state: State| State {
-                last_attempt: None,
-                last_success: None,
-                next_poll: None,
-                failure: None,
-                summary: None,
-                expired: false,
-                ..state
-            };
+            let untried = |state: State| State::untried(state.tenant, state.report);
             *slot = Slot {
                 report: Vec::new(),
                 health: Vec::new(),
