@@ -12,7 +12,7 @@ use crate::exposition::Samples;
 use crate::graph::tally::Tally;
 use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::{FAMILIES, fingerprint};
+use crate::report::budget::{drop_others, fingerprint};
 use crate::report::labels::Kept;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
@@ -161,12 +161,8 @@ impl Memory {
     /// Remembers why there is no newer report. Budgets that the configuration has no more, which a poll that succeeds takes
     /// away, are gone all the same.
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
-        let budgets = fingerprint(&plan.budgets_of(self.report));
-        if self.budgets != budgets {
-            self.current
-                .retain(|samples| !FAMILIES.contains(&samples.family));
-            self.budgets = budgets;
-        }
+        let budgets = plan.budgets_of(self.report);
+        drop_others(&mut self.current, &mut self.budgets, &budgets);
         self.health.failures[failed.reason as usize] += 1;
         self.failure = Some(failed.failure);
     }

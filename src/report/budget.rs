@@ -98,6 +98,16 @@ impl Budget {
     }
 }
 
+/// Takes the budgets out of `current` where they are others than those of `now`, under other names or by other selectors.
+/// `theirs` is their fingerprint, afterwards that of those of now.
+pub(crate) fn drop_others(current: &mut Vec<Samples>, theirs: &mut String, now: &[Budget]) {
+    let now = fingerprint(now);
+    if *theirs != now {
+        current.retain(|samples| !FAMILIES.contains(&samples.family));
+        *theirs = now;
+    }
+}
+
 /// The same for the same budgets in the same order, and else another; tells nothing of what they select.
 pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     let hash = digest::digest(&digest::SHA256, format!("{budgets:?}").as_bytes());

@@ -8,7 +8,7 @@ use super::format::{Blobs, Malformed};
 use super::{Closed, Identity, Rejected, Saved};
 use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::{Budget, FAMILIES, fingerprint};
+use crate::report::budget::{Budget, drop_others};
 use crate::report::log::{Ledgers, SavedLedger};
 use crate::report::{Count, Organizer, Spend};
 use crate::snapshot::Summary;
@@ -146,11 +146,8 @@ impl Header {
             samples.collect()
         };
         let mut current = texts(self.current)?;
-        let budgets_now = fingerprint(budgets);
-        if self.budgets != budgets_now {
-            // They have other names, or other selectors, by now.
-            current.retain(|samples| !FAMILIES.contains(&samples.family));
-        }
+        let mut of_current = self.budgets;
+        drop_others(&mut current, &mut of_current, budgets);
         let mut of_period =
             |wire: WirePeriod| Ok::<_, Malformed>((period(&wire.start)?, texts(wire.families)?));
         let closing = self.closing.map(&mut of_period).transpose()?;
@@ -166,7 +163,7 @@ impl Header {
             folded: self.folded,
             summary: self.summary.map(WireSummary::restore).transpose()?,
             current,
-            budgets: budgets_now,
+            budgets: of_current,
             closing,
             closed: closed.map(|(period, samples)| Closed {
                 period,
