@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use teams_pstn_exporter::config::Budget;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::Simulator;
 use teams_pstn_exporter::simulator::blocks::BlockEvent;
@@ -13,7 +12,7 @@ use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_exporter::simulator::messages::Message;
 use teams_pstn_exporter::simulator::world::World;
 
-use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, config};
+use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
 
 /// A family, its type, its labels, and whether it bears `tenant` too where tenants are named.
 type Entry = (&'static str, &'static str, &'static [&'static str], bool);
@@ -121,7 +120,7 @@ async fn a_tenant_without_a_name() {
         change: |config| {
             config.tenants[0].credential_expiry = "2027-01-01T00:00:00Z".parse().ok();
             config.reports = ReportKind::ALL.to_vec();
-            config.budgets = vec![budget()];
+            config.budgets = vec![budget(500)];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
@@ -139,7 +138,7 @@ async fn tenants_with_names() {
             second.name = Some("second".into());
             config.tenants = vec![first, second];
             config.reports = ReportKind::ALL.to_vec();
-            config.budgets = vec![budget()];
+            config.budgets = vec![budget(500)];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
@@ -225,19 +224,6 @@ fn fill_logs(simulator: &Simulator) {
         .set(times.map(|time| Message::at(1, time)).into());
     logs.blocks
         .set(times.map(|time| BlockEvent::at(1, time)).into());
-}
-
-fn budget() -> Budget {
-    Budget {
-        report: ReportKind::Dialout,
-        name: "all".to_owned(),
-        currency: "USD".to_owned(),
-        amount: "500".parse().expect("a decimal"),
-        tenant: None,
-        user: None,
-        usage_location: None,
-        destination_context: None,
-    }
 }
 
 fn check(metrics: &Metrics, named: bool) {

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::config::{Budget, Config};
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::simulator::world::World;
@@ -136,6 +137,20 @@ impl Setup {
 pub(crate) fn config(simulator: &Simulator) -> Config {
     let url: url::Url = simulator.url().parse().expect("a URL");
     Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL)
+}
+
+/// Of the dial-out report and of everybody, in dollars.
+pub(crate) fn budget(amount: u32) -> Budget {
+    Budget {
+        name: "all".to_owned(),
+        currency: "USD".to_owned(),
+        amount: amount.into(),
+        report: ReportKind::Dialout,
+        tenant: None,
+        user: None,
+        usage_location: None,
+        destination_context: None,
+    }
 }
 
 /// A daemon in this process.

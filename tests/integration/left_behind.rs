@@ -1,9 +1,8 @@
 //! What a reload or an outage takes away is gone: from what is served, from what is said of it, and from the disk.
 
 use std::fs;
-use std::sync::{Arc, Mutex};
 
-use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::config::UserLabel;
 use teams_pstn_exporter::period::CycleDay;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
@@ -11,8 +10,10 @@ use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Setup, TENANT};
-use crate::storage::{company, counted, files, keeping, start, start_changing, written};
+use crate::harness::{Setup, TENANT, budget};
+use crate::storage::{
+    changing, company, counted, files, keeping, refuse_last_day, start, start_changing, written,
+};
 
 const PREVIOUS: &str = "teams_pstn_dialout_previous_charge{currency=\"USD\",destination_context=\"Domestic\",usage_location=\"US\"}";
 
@@ -43,10 +44,6 @@ async fn late_charges_of_the_period_before_arrive_after_an_outage_of_days() {
         exporter.next_success().await;
     }
     assert_eq!(exporter.scrape().await.get(PREVIOUS), Some("510"));
-}
-
-fn changing(config: Config) -> Arc<Mutex<Config>> {
-    Arc::new(Mutex::new(config))
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,11 +106,7 @@ async fn with_another_cycle_day_no_file_says_that_there_was_a_complete_report() 
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 2).await;
-    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
-    simulator.push_fault(
-        When::graph().asking(last_day).always(),
-        Fault::EmptyForbidden,
-    );
+    refuse_last_day(&simulator);
     config.lock().unwrap().billing.cycle_day = CycleDay::try_from(10).unwrap();
     exporter.reload().await;
     written(&mut exporter, 3).await;
@@ -197,19 +190,6 @@ async fn files_of_a_tenant_that_is_configured_again_by_a_reload_do_not_name_peop
     assert_eq!(names_in(folder.path()), [""; 0]);
 }
 
-pub(crate) fn budget(amount: u32) -> Budget {
-    Budget {
-        name: "all".to_owned(),
-        currency: "USD".to_owned(),
-        amount: amount.into(),
-        report: ReportKind::Dialout,
-        tenant: None,
-        user: None,
-        usage_location: None,
-        destination_context: None,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_the_configuration_has_no_more_is_not_exported() {
     let table = Table::new([row("ann", "12.83")]);
@@ -244,11 +224,7 @@ async fn settled_days_move_to_a_new_folder_before_any_report_is_complete() {
     let mut first = keeping(&simulator, old.path());
     first.reports = vec![ReportKind::PstnCalls];
     let config = changing(first);
-    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
-    simulator.push_fault(
-        When::graph().asking(last_day).always(),
-        Fault::EmptyForbidden,
-    );
+    refuse_last_day(&simulator);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 1).await;
     // The other open days are asked for again and again, but there is nothing left to settle.

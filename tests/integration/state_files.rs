@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
@@ -13,8 +12,10 @@ use teams_pstn_exporter::simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;
-use crate::harness::{Exporter, Metrics, Setup, TENANT};
-use crate::storage::{company, counted, files, keeping, start, start_changing, written};
+use crate::harness::{Exporter, Metrics, Setup, TENANT, budget};
+use crate::storage::{
+    changing, company, counted, files, keeping, refuse_last_day, start, start_changing, written,
+};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
@@ -66,18 +67,14 @@ async fn budgets_of_before_are_not_believed_for_those_of_now() {
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
     first.reports = vec![ReportKind::PstnCalls];
-    first.budgets = vec![budget(500)];
-    let config = Arc::new(Mutex::new(first));
+    first.budgets = vec![of_calls(500)];
+    let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     let amount = "teams_pstn_budget_amount{budget=\"calls\",currency=\"USD\"}";
     assert_eq!(written(&mut exporter, 2).await.get(amount), Some("500"));
     // A poll that fails on the last day has settled the others, and keeps them: but no figures of these budgets.
-    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
-    simulator.push_fault(
-        When::graph().asking(last_day).always(),
-        Fault::EmptyForbidden,
-    );
-    config.lock().unwrap().budgets = vec![budget(600)];
+    refuse_last_day(&simulator);
+    config.lock().unwrap().budgets = vec![of_calls(600)];
     exporter.reload().await;
     written(&mut exporter, 3).await;
     exporter.stop().await;
@@ -88,16 +85,11 @@ async fn budgets_of_before_are_not_believed_for_those_of_now() {
     assert_eq!(restored.get(amount), None);
 }
 
-fn budget(amount: u32) -> Budget {
+fn of_calls(amount: u32) -> Budget {
     Budget {
         name: "calls".to_owned(),
-        currency: "USD".to_owned(),
-        amount: amount.into(),
         report: ReportKind::PstnCalls,
-        tenant: None,
-        user: None,
-        usage_location: None,
-        destination_context: None,
+        ..budget(amount)
     }
 }
 
@@ -213,7 +205,7 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
 async fn a_reload_that_keeps_files_elsewhere_fills_the_new_folder_without_graph() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
-    let config = Arc::new(Mutex::new(keeping(&simulator, old.path())));
+    let config = changing(keeping(&simulator, old.path()));
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 2).await;
     simulator.push_fault(When::graph().always(), Fault::status(503));
@@ -239,7 +231,7 @@ async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_
         config.reports = vec![ReportKind::PstnCalls];
         config
     };
-    let config = Arc::new(Mutex::new(of(&first)));
+    let config = changing(of(&first));
     let mut exporter = start_changing(&config, &time);
     let calls = |metrics: &Metrics| {
         ["teams_pstn_calls", "teams_pstn_previous_calls"].map(|family| total(metrics, family))

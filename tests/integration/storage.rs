@@ -52,6 +52,17 @@ pub(crate) fn start(config: &Config, time: &Time) -> Exporter {
     Exporter::start_with(Box::new(move || Ok(config.clone())), time, true)
 }
 
+/// A configuration that a test changes before a reload.
+pub(crate) fn changing(config: Config) -> Arc<Mutex<Config>> {
+    Arc::new(Mutex::new(config))
+}
+
+/// From now on the newest day of the log of calls is not to be had, while those before it settle.
+pub(crate) fn refuse_last_day(simulator: &Simulator) {
+    let last_day = When::graph().asking("getPstnCalls(fromDateTime=2026-11-21");
+    simulator.push_fault(last_day.always(), Fault::EmptyForbidden);
+}
+
 /// With the configuration as it is at each reload.
 pub(crate) fn start_changing(config: &Arc<Mutex<Config>>, time: &Time) -> Exporter {
     let load = Arc::clone(config);
@@ -188,7 +199,7 @@ async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
     let folder = TempDir::new().unwrap();
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
-    let config = Arc::new(Mutex::new(keeping(&simulator, folder.path())));
+    let config = changing(keeping(&simulator, folder.path()));
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 2).await;
     let [name] = files(folder.path()).try_into().unwrap();
@@ -352,7 +363,7 @@ async fn readiness_names_a_report_that_is_too_old_beside_one_that_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_longer_age_brings_back_what_a_shorter_one_took() {
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
-    let config = Arc::new(Mutex::new(config(&simulator)));
+    let config = changing(config(&simulator));
     config.lock().unwrap().poll.max_age = Some(Duration::from_mins(3));
     let shared = Arc::clone(&config);
     let load = Box::new(move || Ok(shared.lock().unwrap().clone()));
@@ -394,11 +405,7 @@ async fn the_days_of_a_poll_that_failed_are_known_after_a_restart() {
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
     config.reports = vec![ReportKind::PstnCalls];
-    let last_day = "getPstnCalls(fromDateTime=2026-11-21";
-    simulator.push_fault(
-        When::graph().asking(last_day).always(),
-        Fault::EmptyForbidden,
-    );
+    refuse_last_day(&simulator);
     let mut exporter = start(&config, &time);
     let metrics = written(&mut exporter, 1).await;
     assert_eq!(metrics.get("teams_pstn_calls"), None);

@@ -10,8 +10,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::simulator::faults::{Fault, When};
 use tempfile::TempDir;
 
-use crate::harness::{Exporter, Metrics};
-use crate::left_behind::budget;
+use crate::harness::{Exporter, Metrics, budget};
 use crate::open_days::{FAMILIES, Site, polled_since};
 
 #[tokio::test(start_paused = true)]
