@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::log::Logs;
-use teams_pstn_exporter::simulator::scenario::{Company, Scenario};
-use teams_pstn_exporter::simulator::world::World;
-use teams_pstn_exporter::simulator::{Options, Simulator, Tenant};
+use teams_pstn_simulator::log::Logs;
+use teams_pstn_simulator::scenario::{Company, Scenario};
+use teams_pstn_simulator::world::World;
+use teams_pstn_simulator::{Options, Simulator, Tenant};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

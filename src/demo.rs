@@ -10,10 +10,10 @@ use crate::config::{Budget, Config};
 use crate::daemon::Load;
 use crate::period::Clock;
 use crate::report::ReportKind;
-use crate::simulator::faults::Spontaneous;
-use crate::simulator::scenario::Scenario;
-use crate::simulator::world::World;
-use crate::simulator::{Options, Simulator, Tenant};
+use teams_pstn_simulator::faults::Spontaneous;
+use teams_pstn_simulator::scenario::Scenario;
+use teams_pstn_simulator::world::World;
+use teams_pstn_simulator::{Options, Simulator, Tenant};
 
 /// A running simulator of a believable company.
 #[derive(Debug)]

@@ -32,10 +32,10 @@
 //!
 //! # Who may know whom
 //!
-//! `money`, `period`, `gzip`, `secret_file` and `simulator` know no sibling; `graph` knows `secret_file` only. `report` knows
+//! `money`, `period`, `gzip` and `secret_file` know no sibling; `graph` knows `secret_file` only. `report` knows
 //! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `snapshot`, `storage` and
 //! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
-//! is used under `graph` only, hyper in `server` and `simulator`, clap in `config`, the `prometheus` crate in `telemetry` and
+//! is used under `graph` only, hyper in `server`, clap in `config`, the `prometheus` crate in `telemetry` and
 //! where its families are written.
 //! A test holds the code against the whole table, `tests/integration/structure.rs`.
 
@@ -74,7 +74,6 @@ pub mod bench;
 pub mod demo;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod simulator;
 
 /// Version of the program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,9 +12,9 @@ use std::io::{BufRead, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::scenario::Scenario;
-use teams_pstn_exporter::simulator::world::{Table, World};
-use teams_pstn_exporter::simulator::{Options, Simulator, Tenant};
+use teams_pstn_simulator::scenario::Scenario;
+use teams_pstn_simulator::world::{Table, World};
+use teams_pstn_simulator::{Options, Simulator, Tenant};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::World;
-use teams_pstn_exporter::simulator::{self, Simulator};
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::World;
+use teams_pstn_simulator::{self as simulator, Simulator};
 
 use crate::exporter::{
     CLIENT, Folder, NAMES, Running, SECRET, TENANT, check, config, output, program, said,

@@ -2,13 +2,13 @@
 
 use chrono::TimeDelta;
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::address::{Function, Version};
-use teams_pstn_exporter::simulator::blocks::BlockEvent;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::journal::{Asked, Request};
-use teams_pstn_exporter::simulator::messages::Message;
+use teams_pstn_simulator::address::{Function, Version};
+use teams_pstn_simulator::blocks::BlockEvent;
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::direct_routing::DirectRoutingCall;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::journal::{Asked, Request};
+use teams_pstn_simulator::messages::Message;
 
 use crate::check::folder;
 use crate::exporter::{TENANT, check, simulator, tenant};

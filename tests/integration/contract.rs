@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::blocks::BlockEvent;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::direct_routing::DirectRoutingCall;
-use teams_pstn_exporter::simulator::messages::Message;
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::blocks::BlockEvent;
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::direct_routing::DirectRoutingCall;
+use teams_pstn_simulator::messages::Message;
+use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
 

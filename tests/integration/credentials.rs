@@ -15,8 +15,8 @@ use teams_pstn_exporter::graph::http::{HttpClient, HttpOptions};
 use teams_pstn_exporter::graph::retry::RetryPolicy;
 use teams_pstn_exporter::graph::token::{TokenCache, TokenOptions};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::faults::{Fault, When};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 

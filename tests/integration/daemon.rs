@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::{Table, World};
 
 use crate::harness::{CLIENT, Exporter, INTERVAL, Log, Metrics, SECRET, Setup, TENANT, request};
 

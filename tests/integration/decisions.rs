@@ -2,7 +2,7 @@
 
 use teams_pstn_exporter::config::{Budget, Config};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, config};
 

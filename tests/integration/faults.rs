@@ -8,8 +8,8 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::simulator::faults::{ErrorBody, Fault, When};
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::faults::{ErrorBody, Fault, When};
+use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Log, Metrics, Setup};
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::World;
 use teams_pstn_exporter::snapshot::State;
+use teams_pstn_simulator as simulator;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::World;
 use tokio::time::Instant;
 
 use crate::exporter::{

@@ -11,9 +11,9 @@ use proptest::test_runner::{Config, TestRunner};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, TENANT, Time, config, request};
 use crate::tools::promtool;

@@ -5,8 +5,8 @@ use std::fs;
 use teams_pstn_exporter::config::UserLabel;
 use teams_pstn_exporter::period::CycleDay;
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;

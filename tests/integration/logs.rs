@@ -9,11 +9,11 @@ use rust_decimal::Decimal;
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::labels::Pseudonyms;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::log::Logs;
-use teams_pstn_exporter::simulator::scenario::Scenario;
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::log::Logs;
+use teams_pstn_simulator::scenario::Scenario;
+use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config};
 use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};

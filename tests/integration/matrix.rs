@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::faults::When;
+use teams_pstn_simulator::faults::When;
 
 use stage::Certificates;
 use table::{End, Lasts, Row, What, rows};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::simulator::{self, Simulator};
+use teams_pstn_simulator::{self as simulator, Simulator};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use teams_pstn_exporter::config::{Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::address::{Function, Version};
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::journal::Asked;
-use teams_pstn_exporter::simulator::log::Logs;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::address::{Function, Version};
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::journal::Asked;
+use teams_pstn_simulator::log::Logs;
 
 use crate::harness::{Exporter, Metrics, NOW, Setup, TENANT, Time, config};
 use crate::logs::company;

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::log::{Log, LogRow, Logs};
-use teams_pstn_exporter::simulator::sums::Amounts;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::log::{Log, LogRow, Logs};
+use teams_pstn_simulator::sums::Amounts;
 
 use crate::harness::{Metrics, Sample};
 

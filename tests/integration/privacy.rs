@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::World;
 
 use crate::harness::{CLIENT, SECRET, Setup, TENANT, request};
 use crate::program::{ANY_PORT, Program, configure};

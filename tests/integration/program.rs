@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::world::World;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 

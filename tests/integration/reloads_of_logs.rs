@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::address::Function;
+use teams_pstn_simulator::address::Function;
 
 use crate::harness::NOW;
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};

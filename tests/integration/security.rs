@@ -8,7 +8,7 @@ use std::path::Path;
 use secrecy::ExposeSecret as _;
 use teams_pstn_exporter::config::{Config, Credential};
 use teams_pstn_exporter::graph::credential::SecretSource;
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::world::World;
 use tokio::process::Command;
 
 use crate::harness::{CLIENT, Metrics, SECRET, Setup, TENANT, request};
@@ -55,10 +55,7 @@ fn each_line_of_the_threat_model_names_tests_that_there_are() {
 }
 
 /// A daemon with a secret in a file, at its first good poll.
-async fn running(
-    folder: &Path,
-    more: &str,
-) -> (teams_pstn_exporter::simulator::Simulator, Program) {
+async fn running(folder: &Path, more: &str) -> (teams_pstn_simulator::Simulator, Program) {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
     let file = configure(folder, &simulator, more);
     let option = format!("--config.file={file}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::world::World;
 
 use crate::harness::{CLIENT, Exporter, SECRET, Setup, TENANT};
 use crate::program::{ANY_PORT, Program, configure};

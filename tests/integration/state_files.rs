@@ -6,9 +6,9 @@ use std::path::Path;
 
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use teams_pstn_exporter::config::{Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::Simulator;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::journal::Request;
-use teams_pstn_exporter::simulator::scenario::Scenario;
-use teams_pstn_exporter::simulator::world::{Table, World};
 use teams_pstn_exporter::snapshot::Snapshot;
+use teams_pstn_simulator::Simulator;
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::journal::Request;
+use teams_pstn_simulator::scenario::Scenario;
+use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
 use crate::daemon::row;

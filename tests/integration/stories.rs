@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use teams_pstn_exporter::config::Budget;
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_simulator::faults::{Fault, When};
 use tempfile::TempDir;
 
 use crate::harness::{Exporter, Metrics, budget};

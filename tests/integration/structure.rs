@@ -32,10 +32,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    (
-        "demo",
-        &["config", "daemon", "period", "report", "simulator"],
-    ),
+    ("demo", &["config", "daemon", "period", "report"]),
     ("exposition", &["gzip", "money"]),
     (
         "fuzz",
@@ -84,7 +81,6 @@ const KNOWS: &[(&str, &[&str])] = &[
         &["exposition", "period", "report", "secret_file", "snapshot"],
     ),
     ("signals", &[]),
-    ("simulator", &[]),
     (
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],
@@ -100,7 +96,7 @@ const KNOWS: &[(&str, &[&str])] = &[
 /// Crates whose knowledge stays in one place, and the modules that may use them.
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("reqwest::", &["graph"]),
-    ("hyper::", &["server", "simulator"]),
+    ("hyper::", &["server"]),
     ("clap::", &["config"]),
     ("prometheus::", &["telemetry", "exposition", "snapshot"]),
 ];

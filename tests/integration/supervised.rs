@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use teams_pstn_exporter::simulator::world::World;
+use teams_pstn_simulator::world::World;
 use tokio::net::UnixDatagram;
 
 use crate::harness::Setup;

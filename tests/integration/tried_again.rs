@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
+use teams_pstn_simulator::faults::{Fault, When};
 use tokio::time::Instant;
 
 use crate::harness::{Exporter, Metrics, config};

@@ -22,12 +22,12 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
-use teams_pstn_exporter::simulator::calls::Call;
-use teams_pstn_exporter::simulator::log::Logs;
-use teams_pstn_exporter::simulator::world::{Charge, Table, World};
-use teams_pstn_exporter::simulator::{self, Simulator, Tenant};
 use teams_pstn_exporter::snapshot::Subscriber;
 use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_simulator::calls::Call;
+use teams_pstn_simulator::log::Logs;
+use teams_pstn_simulator::world::{Charge, Table, World};
+use teams_pstn_simulator::{self as simulator, Simulator, Tenant};
 use tokio::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {

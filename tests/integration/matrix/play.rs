@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use teams_pstn_exporter::simulator::journal::Counts;
+use teams_pstn_simulator::journal::Counts;
 
 use super::check::{SECONDS, is_soon_after, numbers};
 use super::stage::{Certificates, Stage};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use teams_pstn_exporter::simulator::faults::{ErrorBody, Fault};
+use teams_pstn_simulator::faults::{ErrorBody, Fault};
 
 /// A row of the matrix.
 pub(super) struct Row {

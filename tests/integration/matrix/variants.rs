@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use teams_pstn_exporter::simulator::faults::Fault;
+use teams_pstn_simulator::faults::Fault;
 
 use super::table::{What, rows};
 
