@@ -1,6 +1,6 @@
 """Programs and schemas that Debian does not have, at pinned versions, kept under target/tools from run to run.
 
-Where one cannot be had (no Go, no pip, no network) it is None, and what needs it says that it was skipped.
+If one cannot be fetched (no Go, no pip, no network) it is None, and the test that needs it is reported as skipped.
 """
 
 import json
@@ -10,6 +10,9 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from skipping import skip_part
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
@@ -36,12 +39,12 @@ def go_module(module, version):
 
 def go(*arguments, **environment):
     if not shutil.which("go"):
-        return print(f"skipped: go {' '.join(arguments)}: Go is not here")
+        return skip_part(f"go {' '.join(arguments)}: Go is not here", unless_ci=False)
     # GOFLAGS of the environment may name a vendor folder, which there is not.
     environment = os.environ | {"GOFLAGS": "-buildvcs=false -mod=mod", "GO111MODULE": "on"} | environment
     ran = subprocess.run(["go", *arguments], cwd="/", env=environment, capture_output=True, text=True, timeout=PATIENCE)
     if ran.returncode:
-        return print(f"skipped: go {' '.join(arguments)}:", *ran.stderr.splitlines()[-1:])
+        return skip_part(f"go {' '.join(arguments)}: {last_line(ran.stderr)}")
     return ran.stdout or "done"
 
 
@@ -50,12 +53,16 @@ def wheel(name, version):
     folder = TOOLS / f"{name}-{version}"
     if not list(folder.glob("*.whl")):
         if not shutil.which("pip"):
-            return print(f"skipped: {name} {version}: pip is not here")
+            return skip_part(f"{name} {version}: pip is not here", unless_ci=False)
         command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}", f"{name}=={version}"]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
         if ran.returncode:
-            return print(f"skipped: {name} {version}:", *ran.stderr.splitlines()[-1:])
+            return skip_part(f"{name} {version}: {last_line(ran.stderr)}")
     return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def last_line(text):
+    return "".join(text.splitlines()[-1:])
 
 
 class Checks:

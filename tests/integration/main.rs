@@ -38,6 +38,7 @@ mod state_files;
 mod storage;
 mod stories;
 mod structure;
+mod suite;
 mod supervised;
 mod tools;
 mod tried_again;

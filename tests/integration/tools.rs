@@ -4,26 +4,38 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Where a program is. Where it is not, the test is skipped with a word, or, under `CI`, fails: nothing is skipped there.
+/// The path of a program. If it is not installed, the test is skipped, or fails if `CI` is set.
 ///
 /// # Panics
-/// Where the program is missing and `CI` is set.
+/// If the program is missing and `CI` is set.
 pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{name} is missing: tests/run says how to install it"
-        );
-        #[expect(clippy::print_stderr, reason = "what is skipped is said")]
-        {
-            eprintln!("skipped: {name} is not installed");
-        }
+        skip(&format!("{name} is not installed"));
     }
     found
+}
+
+/// Reports that a test, or a part of it, is skipped: to `tests/run`, which counts it, by the file that `TESTS_SKIPPED` names.
+///
+/// # Panics
+/// If `CI` is set: nothing is skipped there.
+pub(crate) fn skip(what: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{what}: tests/run says how to install it"
+    );
+    #[expect(clippy::print_stderr, reason = "a test reports what it skips")]
+    {
+        eprintln!("skipped: {what}");
+    }
+    if let Some(path) = std::env::var_os("TESTS_SKIPPED") {
+        let mut file = std::fs::File::options().append(true).open(path).unwrap();
+        writeln!(file, "{what}").unwrap();
+    }
 }
 
 /// What promtool has to say to a body of metrics, which should be nothing. None where it is not installed.
