@@ -295,7 +295,8 @@ impl Reloader {
             }
         };
         self.telemetry.set_reload(outcome.is_ok(), self.clock.now());
-        self.publisher.touch();
+        self.publisher
+            .set_reload(outcome.as_ref().err().map(String::as_str));
         self.supervisor.ready(status);
         outcome
     }

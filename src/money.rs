@@ -144,6 +144,25 @@ impl Sum {
         Some(u8::try_from(share.clamp(0, 100)).expect("clamped to 0 to 100"))
     }
 
+    /// `self` as a share of `of` in whole percent, rounded down: 99.99 % is 99. 0 below zero, and of what is not above zero.
+    pub fn whole_percent_of(self, of: Self) -> u32 {
+        if self <= Self::default() || of <= Self::default() {
+            return 0;
+        }
+        let hundredfold = self.times(100);
+        // The largest share that is not above the sum, by halving the range: products are exact, quotients are not.
+        let (mut below, mut above) = (0, WHOLE_PERCENT_MAX + 1);
+        while above - below > 1 {
+            let middle = u32::midpoint(below, above);
+            if of.times(middle) <= hundredfold {
+                below = middle;
+            } else {
+                above = middle;
+            }
+        }
+        below
+    }
+
     /// Writes the sample: the shortest decimal that reads back as the float nearest to the sum.
     ///
     /// A decimal of up to 15 significant digits is that itself, as every double tells those apart; only longer ones go
@@ -170,6 +189,18 @@ impl Sum {
         if self.fraction >= UNIT {
             self.fraction -= UNIT;
             self.whole += 1;
+        }
+    }
+
+    fn times(self, factor: u32) -> Self {
+        let fraction = self.fraction * u128::from(factor);
+        let carried = i128::try_from(fraction / UNIT).expect("below the factor");
+        Self {
+            whole: self
+                .whole
+                .saturating_mul(factor.into())
+                .saturating_add(carried),
+            fraction: fraction % UNIT,
         }
     }
 
@@ -333,6 +364,9 @@ fn is_plain_number(text: &str) -> bool {
         None => digits(unsigned),
     }
 }
+
+/// Largest share that is told apart: more than any budget is overspent by, and products of it stay exact.
+const WHOLE_PERCENT_MAX: u32 = 999_999;
 
 /// Units of 10⁻²⁸ in one.
 const UNIT: u128 = 10_u128.pow(28);

@@ -34,7 +34,7 @@ use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use blocked_users::BlockedUsers;
-use budget::Payer;
+use budget::{BudgetSpend, Payer};
 use dialout::Dialout;
 use direct_routing::DirectRouting;
 use labels::{Kept, View};
@@ -116,6 +116,8 @@ pub struct Rendered {
     pub counts: Vec<Count>,
     /// The ten highest organizers of each currency, highest first; empty where users are not exported.
     pub top: Vec<Organizer>,
+    /// Budgets and their spend, in the order of the configuration.
+    pub budgets: Vec<BudgetSpend>,
     /// Rows that count: all but those that an overlap of pages repeated.
     pub rows: u64,
     /// Rows that were identical to another in all fields and so not counted again.

@@ -18,6 +18,7 @@ use tokio::time::{Duration, Instant};
 use crate::exposition::{Family, Format, Samples};
 use crate::gzip::Block;
 use crate::period::BillingPeriod;
+use crate::report::budget::BudgetSpend;
 use crate::report::{Count, Organizer, ReportKind, Spend};
 use crate::telemetry::Telemetry;
 
@@ -30,6 +31,7 @@ pub struct Snapshot {
     own: body::Own,
     prepared: body::Prepared,
     states: Arc<[State]>,
+    refused_reload: Option<Arc<str>>,
 }
 
 /// The newest snapshot, for readers; never waits for a poll.
@@ -40,6 +42,8 @@ pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 #[derive(Debug)]
 pub struct Publisher {
     slots: Mutex<BTreeMap<Key, Slot>>,
+    /// Why the last reload was refused.
+    refused_reload: Mutex<Option<Arc<str>>>,
     changed: Notify,
     telemetry: Arc<Telemetry>,
     sender: watch::Sender<Arc<Snapshot>>,
@@ -99,6 +103,8 @@ pub struct Summary {
     pub counts: Vec<Count>,
     /// The ten organizers with the highest charge in each currency, highest first; empty where users are not exported.
     pub top: Vec<Organizer>,
+    /// Budgets of the report and their spend, in the order of the configuration.
+    pub budgets: Vec<BudgetSpend>,
 }
 
 /// The newest samples under one key.
@@ -135,7 +141,13 @@ impl Snapshot {
             own,
             prepared,
             states: Arc::default(),
+            refused_reload: None,
         }
+    }
+
+    /// Why the last reload of the configuration was refused, for people; `None` after one that succeeded.
+    pub fn refused_reload(&self) -> Option<&str> {
+        self.refused_reload.as_deref()
     }
 
     /// Every report of every tenant, in the order of the tenants' names.
@@ -245,6 +257,7 @@ impl Publisher {
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
         let publisher = Self {
             slots: Mutex::default(),
+            refused_reload: Mutex::default(),
             changed: Notify::new(),
             telemetry,
             sender: watch::Sender::new(Arc::default()),
@@ -277,8 +290,9 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Publishes soon, for what has changed outside the reports.
-    pub(crate) fn touch(&self) {
+    /// Publishes the outcome of a reload soon: the error if the new configuration was refused.
+    pub(crate) fn set_reload(&self, refused: Option<&str>) {
+        *self.refused_reload() = refused.map(Arc::from);
         self.changed.notify_one();
     }
 
@@ -386,7 +400,13 @@ impl Publisher {
             own,
             prepared,
             states,
+            refused_reload: self.refused_reload().clone(),
         }));
+    }
+
+    fn refused_reload(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
+        let text = self.refused_reload.lock();
+        text.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Slot>> {

@@ -207,6 +207,40 @@ fn shares_by_table() {
     check("1", "-3", None);
 }
 
+#[test]
+fn whole_percents_by_table() {
+    for (part, of, percent) in [
+        ("1", "3", 33),
+        ("2", "3", 66),
+        ("99.9999999999999999", "100", 99),
+        ("100", "100", 100),
+        ("24768.02", "20000", 123),
+        (
+            "0.0000000000000000000000000001",
+            "0.0000000000000000000000000001",
+            100,
+        ),
+        (
+            "79228162514264337593543950335",
+            "79228162514264337593543950335",
+            100,
+        ),
+        ("79228162514264337593543950335", "0.01", WHOLE_PERCENT_MAX),
+        ("0.499", "1", 49),
+        ("0", "3", 0),
+        ("-1", "3", 0),
+        ("1", "0", 0),
+        ("1", "-3", 0),
+    ] {
+        let sum = |literal| Sum::from(Amount::from_json(literal).unwrap());
+        assert_eq!(
+            sum(part).whole_percent_of(sum(of)),
+            percent,
+            "{part} of {of}"
+        );
+    }
+}
+
 /// Any decimal: its literal and its mantissa at 28 places, the plainest way to say the same number.
 fn decimals() -> impl Strategy<Value = (String, i128)> {
     (-9_999_999_999_i64..9_999_999_999, 0_u32..=28).prop_map(|(mantissa, scale)| {

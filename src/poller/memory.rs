@@ -162,7 +162,9 @@ impl Memory {
     /// away, are gone all the same.
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
         let budgets = plan.budgets_of(self.report);
-        drop_others(&mut self.current, &mut self.budgets, &budgets);
+        let summary = self.summary.as_mut().map(Arc::make_mut);
+        let shown = summary.map(|summary| &mut summary.budgets);
+        drop_others(&mut self.current, shown, &mut self.budgets, &budgets);
         self.health.failures[failed.reason as usize] += 1;
         self.failure = Some(failed.failure);
     }
@@ -192,6 +194,7 @@ impl Memory {
             spend: rendered.spend,
             counts: rendered.counts,
             top: rendered.top,
+            budgets: rendered.budgets,
         }));
         self.current = rendered.samples;
         self.current

@@ -178,6 +178,7 @@ impl Totals {
                 })
                 .into(),
             top: Vec::new(),
+            budgets: Vec::new(),
             rows: events.len() as u64,
             overlapping: (received - events.len()) as u64,
             repeated: 0,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
+use serde::{Deserialize, Serialize};
 
 use super::labels::View;
 use crate::exposition::{Family, Samples, Sheet, write_label};
@@ -35,6 +36,22 @@ pub struct Payer {
     pub(crate) labels: [String; 3],
     /// User principal name and object id.
     pub(crate) names: [String; 2],
+}
+
+/// A budget with its spend in the current billing period, for people. Amounts are exact decimals as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetSpend {
+    /// Value of the label `budget`.
+    pub name: String,
+    /// ISO 4217, upper case.
+    pub currency: String,
+    /// Limit of a billing period.
+    pub amount: String,
+    /// Spend of the current billing period.
+    pub spent: String,
+    /// Spend in whole percent of the amount, rounded down, so that 99.9 % is not yet 100 %.
+    pub percent: u32,
 }
 
 static AMOUNT: Family = Family::gauge(
@@ -98,12 +115,20 @@ impl Budget {
     }
 }
 
-/// Takes the budgets out of `current` where they are others than those of `now`, under other names or by other selectors.
+/// Removes the budgets from `current` and from `shown` if they differ from those of `now` in a name or a selector.
 /// `theirs` is their fingerprint, afterwards that of those of now.
-pub(crate) fn drop_others(current: &mut Vec<Samples>, theirs: &mut String, now: &[Budget]) {
+pub(crate) fn drop_others(
+    current: &mut Vec<Samples>,
+    shown: Option<&mut Vec<BudgetSpend>>,
+    theirs: &mut String,
+    now: &[Budget],
+) {
     let now = fingerprint(now);
     if *theirs != now {
         current.retain(|samples| !FAMILIES.contains(&samples.family));
+        if let Some(shown) = shown {
+            shown.clear();
+        }
         *theirs = now;
     }
 }
@@ -133,6 +158,18 @@ pub(crate) fn samples(
         });
     }
     sheet.finish().filter(|samples| samples.count > 0)
+}
+
+/// Every budget of the view with its spend, in its order.
+pub(crate) fn for_people(view: &View<'_>, spent: impl Iterator<Item = Sum>) -> Vec<BudgetSpend> {
+    let shown = |(budget, spent): (&Budget, Sum)| BudgetSpend {
+        name: budget.name.clone(),
+        currency: budget.currency.clone(),
+        amount: budget.amount.to_string(),
+        spent: spent.to_string(),
+        percent: spent.whole_percent_of(budget.amount.into()),
+    };
+    view.budgets.iter().zip(spent).map(shown).collect()
 }
 
 /// The first of the words, made fit for a line.

@@ -233,6 +233,7 @@ impl Totals {
             spend: series::spend(&series, &groups),
             counts: Vec::new(),
             top,
+            budgets: budget::for_people(view, accounts.iter().map(|account| account.spent)),
             samples: series::samples(&series, &groups, &users, view)
                 .chain(budget::samples(
                     view,

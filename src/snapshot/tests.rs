@@ -209,7 +209,7 @@ async fn a_change_is_published_at_once_and_the_process_every_second() {
     assert_eq!(begun.elapsed(), REFRESH);
     assert!(Arc::ptr_eq(&reports, &subscriber.latest().reports));
 
-    publisher.touch();
+    publisher.set_reload(None);
     assert!(subscriber.changed().await);
     publisher.retain(|_| false);
     assert!(subscriber.changed().await);

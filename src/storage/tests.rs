@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exposition::{Format, Sheet, write_label};
+use crate::report::budget::{BudgetSpend, fingerprint};
 use crate::report::{Count, Organizer, Spend};
 
 static CHARGE: Family = Family::gauge("charge", "What it costs.");
@@ -69,9 +70,16 @@ fn saved(users: &[u32]) -> Saved {
                 charge: "12.83".to_owned(),
                 counts,
             }],
+            budgets: vec![BudgetSpend {
+                name: "all".to_owned(),
+                currency: "USD".to_owned(),
+                amount: "100".to_owned(),
+                spent: "12.83".to_owned(),
+                percent: 12,
+            }],
         }),
         current: samples(),
-        budgets: String::new(),
+        budgets: fingerprint(&[]),
         closing: Some((period, samples())),
         closed: Some(Closed {
             period: period.previous(),
@@ -119,6 +127,18 @@ fn shown(saved: &Saved) -> String {
         .map(|closed| (closed.period, text(&closed.samples), closed.fetched));
     let current = text(current);
     format!("{last_success:?} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
+}
+
+#[test]
+fn other_budgets_are_not_restored() {
+    for (of_file, restored) in [(fingerprint(&[]), 1), ("of others".to_owned(), 0)] {
+        let saved = Saved {
+            budgets: of_file,
+            ..saved(&[1])
+        };
+        let summary = read(&bytes(&saved)).unwrap().summary.unwrap();
+        assert_eq!(summary.budgets.len(), restored);
+    }
 }
 
 /// The texts, without what stands before them in a body.

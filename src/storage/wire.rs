@@ -8,7 +8,7 @@ use super::format::{Blobs, Malformed};
 use super::{Closed, Identity, Rejected, Saved};
 use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::{Budget, drop_others};
+use crate::report::budget::{Budget, BudgetSpend, drop_others};
 use crate::report::log::{Ledgers, SavedLedger};
 use crate::report::{Count, Organizer, Spend};
 use crate::snapshot::Summary;
@@ -41,6 +41,9 @@ struct WireSummary {
     spend: Vec<WireSpend>,
     counts: Vec<(String, i64)>,
     top: Vec<WireOrganizer>,
+    /// Absent from files of versions that did not show budgets on the page.
+    #[serde(default)]
+    budgets: Vec<BudgetSpend>,
 }
 
 /// The text of one family.
@@ -147,7 +150,9 @@ impl Header {
         };
         let mut current = texts(self.current)?;
         let mut of_current = self.budgets;
-        drop_others(&mut current, &mut of_current, budgets);
+        let mut summary = self.summary.map(WireSummary::restore).transpose()?;
+        let shown = summary.as_mut().map(|summary| &mut summary.budgets);
+        drop_others(&mut current, shown, &mut of_current, budgets);
         let mut of_period =
             |wire: WirePeriod| Ok::<_, Malformed>((period(&wire.start)?, texts(wire.families)?));
         let closing = self.closing.map(&mut of_period).transpose()?;
@@ -161,7 +166,7 @@ impl Header {
             last_success: self.last_success.as_deref().map(time).transpose()?,
             pages: self.pages,
             folded: self.folded,
-            summary: self.summary.map(WireSummary::restore).transpose()?,
+            summary,
             current,
             budgets: of_current,
             closing,
@@ -183,6 +188,7 @@ impl WireSummary {
             spend: summary.spend.iter().map(WireSpend::of).collect(),
             counts: pairs(&summary.counts),
             top: summary.top.iter().map(WireOrganizer::of).collect(),
+            budgets: summary.budgets.clone(),
         }
     }
 
@@ -193,6 +199,7 @@ impl WireSummary {
             spend: self.spend.into_iter().map(WireSpend::restore).collect(),
             counts: counts(self.counts),
             top: self.top.into_iter().map(WireOrganizer::restore).collect(),
+            budgets: self.budgets,
         })
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
         spend,
         counts: series.counts(&series.lines),
         top,
+        budgets: budget::for_people(view, totals.spent().iter().copied()),
         samples: series
             .samples(view)
             .chain(budget::samples(view, totals.spent().iter().copied()))

@@ -28,6 +28,7 @@ fn readiness_by_table() {
             spend: Vec::new(),
             counts: Vec::new(),
             top: Vec::new(),
+            budgets: Vec::new(),
         };
         State {
             summary: Some(Arc::new(summary)),
