@@ -210,6 +210,7 @@ fn page(shared: &Shared, turn: Turn) -> Answer {
         now: site.clock.now(),
         about: &site.about,
         unready: snapshot.ready().err().as_deref(),
+        refused_reload: snapshot.refused_reload(),
         complaint: complaint.as_deref(),
         telemetry_path: &site.telemetry_path.0,
     });

@@ -28,6 +28,7 @@ mod matrix;
 mod network;
 mod open_days;
 mod oracle;
+mod page;
 mod peers;
 mod privacy;
 mod program;

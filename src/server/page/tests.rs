@@ -1,8 +1,13 @@
 use std::sync::Arc;
 
+use chrono::TimeDelta;
+
+use super::format::Span;
 use super::*;
 use crate::period::{BillingPeriod, CycleDay};
-use crate::report::{Count, ReportKind};
+use crate::report::budget::BudgetSpend;
+use crate::report::{Count, Organizer, ReportKind, Spend};
+use crate::snapshot::{Failure, Summary};
 
 #[test]
 fn everything_is_escaped() {
@@ -11,7 +16,7 @@ fn everything_is_escaped() {
     state.failure = Some(Failure {
         reason: "forbidden",
         message: evil.to_owned(),
-        remedy: "mend it",
+        remedy: "fix it",
     });
     let summary = Arc::make_mut(state.summary.as_mut().unwrap());
     summary.top[0].user = evil.to_owned();
@@ -19,7 +24,18 @@ fn everything_is_escaped() {
     summary.spend[0].currency = evil.to_owned();
     summary.spend[0].total = evil.to_owned();
     summary.spend[0].contexts[0] = (evil.to_owned(), evil.to_owned(), Some(200));
-    let html = page(&[state, fine(None)], Some(evil), Some(evil));
+    summary.budgets = vec![BudgetSpend {
+        name: evil.to_owned(),
+        currency: evil.to_owned(),
+        amount: "1000".to_owned(),
+        spent: evil.to_owned(),
+        percent: 3,
+    }];
+    let html = rendered(&[state, fine(None)], |view| {
+        view.unready = Some(evil);
+        view.refused_reload = Some(evil);
+        view.complaint = Some(evil);
+    });
     assert!(!html.contains("<script") && !html.contains('\0'), "{html}");
     assert_eq!(
         html.matches("<bdi>").count(),
@@ -47,14 +63,14 @@ fn states_in_words() {
                 "12 minutes ago",
                 "in 48 minutes",
                 "2026-11-21 12:48:00 UTC",
-                "68 % over, 9 days left",
+                "68 % of the period elapsed, 9 days left",
             ][..],
         ),
         (
             failing,
             &[
                 "The report is failing.",
-                "the numbers are 12 minutes old",
+                "The figures are 12 minutes old.",
                 "403 of Graph",
                 "What to do:",
                 "CallRecord-PstnCalls.Read.All",
@@ -66,7 +82,7 @@ fn states_in_words() {
             &["not yet tried", "for the first time", "<dd>never</dd>"],
         ),
     ] {
-        let html = page(&[state], None, None);
+        let html = page(&[state]);
         for part in parts {
             assert!(html.contains(part), "{part} in {html}");
         }
@@ -81,16 +97,115 @@ fn a_thousand_tenants_are_bounded_and_the_failing_ones_on_top() {
     states[2999].failure = Some(Failure {
         reason: "auth",
         message: "no".to_owned(),
-        remedy: "mend it",
+        remedy: "fix it",
     });
-    let html = page(&states, None, None);
-    assert!(html.contains("1 of 3000 reports are failing."));
+    let html = page(&states);
+    assert!(html.contains("1 of 3,000 reports is failing."));
     assert!(html.find("tenant-2999").unwrap() < html.find("tenant-0<").unwrap());
     assert_eq!(
         html.matches("<section class=\"sheet\" id=").count(),
         FULL_MAX
     );
     assert!(html.len() < 1_000_000, "{}", html.len());
+}
+
+#[test]
+fn headlines_by_table() {
+    for (percents, class, sentences) in [
+        (&[][..], "ok", "All 2 reports are up to date."),
+        (&[0, 49, 79], "ok", "All 2 reports are up to date."),
+        (
+            &[10, 80],
+            "untried",
+            "1 of 2 budgets is at least 80 % spent. All 2 reports are up to date.",
+        ),
+        (
+            &[99],
+            "untried",
+            "The budget is at least 80 % spent. All 2 reports are up to date.",
+        ),
+        (
+            &[100],
+            "failing",
+            "The budget is fully spent. All 2 reports are up to date.",
+        ),
+        (
+            &[80, 124, 100],
+            "failing",
+            "2 of 3 budgets are fully spent. All 2 reports are up to date.",
+        ),
+    ] {
+        let states = [spent(percents), fine(Some("b"))];
+        let expected = |class, sentences: &str| {
+            format!("<p class=\"lead {class}\"><span>{sentences}</span></p>")
+        };
+        let html = page(&states);
+        assert!(html.contains(&expected(class, sentences)), "{html}");
+        let html = rendered(&states, |view| view.refused_reload = Some("no tenants"));
+        let (before, reports) = sentences.split_at(sentences.find("All").unwrap());
+        let refused = format!("{before}The new configuration was refused. {reports}");
+        assert!(html.contains(&expected("failing", &refused)), "{html}");
+    }
+}
+
+#[test]
+fn budgets_are_at_the_top_and_the_most_used_first() {
+    let html = page(&[fine(Some("a")), spent(&[7, 124, 50, 80])]);
+    let at = |text: &str| {
+        html.find(text)
+            .unwrap_or_else(|| panic!("{text} in {html}"))
+    };
+    let in_order = [
+        at("<h2>Budgets</h2>"),
+        at("<bdi>budget 1</bdi>"),
+        at("100 % reached"),
+        at(
+            "<span title=\"24800 USD\">24,800.00</span> of <span title=\"20000 USD\">20,000.00</span>",
+        ),
+        at("<b>124&nbsp;%</b>"),
+        at("<bdi>budget 3</bdi>"),
+        at("80 % reached"),
+        at("<bdi>budget 2</bdi>"),
+        at("50 % reached"),
+        at("<bdi>budget 0</bdi>"),
+        at("below 50 %"),
+        at("<th>Report</th>"),
+        at("<section class=\"sheet\" id="),
+    ];
+    assert!(in_order.is_sorted(), "{in_order:?} in {html}");
+}
+
+#[test]
+fn budgets_are_bounded() {
+    let many = [spent(&[50; 10_000])];
+    let html = page(&many);
+    assert!(html.contains("And 9,900 more, none of them used more."));
+    assert!(html.len() < 100_000, "{}", html.len());
+}
+
+#[test]
+fn a_refused_reload_is_shown_in_bounds() {
+    let html = rendered(&[fine(None)], |view| {
+        view.refused_reload = Some("line 3: tenants: expected a list");
+    });
+    assert!(html.contains("line 3: tenants: expected a list") && html.contains("What to do:"));
+    let long = "x".repeat(1_000_000);
+    let html = rendered(&[fine(None)], |view| view.refused_reload = Some(&long));
+    assert!(html.len() < 50_000 && html.contains("the log has all of it"));
+}
+
+#[test]
+fn each_currency_has_its_own_list_of_top_users() {
+    let html = page(&[fine(None)]);
+    let lists: Vec<&str> = html.split("<h3>Top users, <bdi>").skip(1).collect();
+    let [euros, dollars] = lists[..] else {
+        panic!("{html}")
+    };
+    assert!(euros.starts_with("EUR") && dollars.starts_with("USD"));
+    assert!(euros.contains("4,212.10") && !euros.contains("adele.vance"));
+    assert!(dollars.contains("adele.vance") && !dollars.contains("4,212.10"));
+    assert_eq!(html.matches("<h3>").count(), 2);
+    assert!(dollars.contains("<bdi>Calls</bdi></th>") && dollars.contains("Duration</th>"));
 }
 
 #[test]
@@ -126,26 +241,52 @@ fn samples() {
     let mut untried = fine(Some("wingtip"));
     (untried.last_success, untried.last_attempt, untried.summary) = (None, None, None);
     let several = [fine(Some("contoso")), failing, untried];
-    std::fs::write(directory.join("one.html"), page(&[fine(None)], None, None)).unwrap();
-    std::fs::write(
-        directory.join("several.html"),
-        page(&several, Some("wingtip has not been tried yet"), None),
-    )
-    .unwrap();
+    std::fs::write(directory.join("one.html"), page(&[fine(None)])).unwrap();
+    let html = rendered(&several, |view| {
+        view.unready = Some("wingtip has not been tried yet");
+    });
+    std::fs::write(directory.join("several.html"), html).unwrap();
+    let html = rendered(&[spent(&[7, 50, 80, 124]), fine(None)], |view| {
+        view.refused_reload =
+            Some("configuration.yml: line 3: tenants: expected a list; write one");
+    });
+    std::fs::write(directory.join("budgets.html"), html).unwrap();
 }
 
-fn page(states: &[State], unready: Option<&str>, complaint: Option<&str>) -> String {
-    render(&View {
+fn page(states: &[State]) -> String {
+    rendered(states, |_| ())
+}
+
+fn rendered<'a>(states: &'a [State], change: impl FnOnce(&mut View<'a>)) -> String {
+    let mut view = View {
         states,
         now: time("2026-11-21T13:00:00Z"),
         about: &About {
             version: "1.2.3",
             revision: "abcdef0",
         },
-        unready,
-        complaint,
+        unready: None,
+        refused_reload: None,
+        complaint: None,
         telemetry_path: "/metrics",
-    })
+    };
+    change(&mut view);
+    render(&view)
+}
+
+/// A report with budgets of 20,000 dollars of which these percentages are spent.
+fn spent(percents: &[u32]) -> State {
+    let mut state = fine(Some("a"));
+    let budget = |(index, percent): (usize, &u32)| BudgetSpend {
+        name: format!("budget {index}"),
+        currency: "USD".to_owned(),
+        amount: "20000".to_owned(),
+        spent: (percent * 200).to_string(),
+        percent: *percent,
+    };
+    let budgets = percents.iter().enumerate().map(budget).collect();
+    Arc::make_mut(state.summary.as_mut().unwrap()).budgets = budgets;
+    state
 }
 
 fn fine(tenant: Option<&str>) -> State {
@@ -161,9 +302,9 @@ fn fine(tenant: Option<&str>) -> State {
                 .collect(),
             counts: counts(calls, seconds),
         };
-    let organizer = |user: &str, charge: &str, calls, seconds| Organizer {
+    let organizer = |currency: &str, user: &str, charge: &str, calls, seconds| Organizer {
         user: user.to_owned(),
-        currency: "USD".to_owned(),
+        currency: currency.to_owned(),
         charge: charge.to_owned(),
         counts: counts(calls, seconds),
     };
@@ -195,10 +336,12 @@ fn fine(tenant: Option<&str>) -> State {
                 ),
             ],
             counts: Vec::new(),
+            budgets: Vec::new(),
             top: vec![
-                organizer("adele.vance@contoso.example", "412.10", 310, 91_200),
-                organizer("إدارة@contoso.example", "377.02", 201, 70_020),
-                organizer("megan.bowen@contoso.example", "120.55", 88, 20_500),
+                organizer("EUR", "joni.sherman@contoso.example", "4212.10", 31, 9_120),
+                organizer("USD", "adele.vance@contoso.example", "412.10", 310, 91_200),
+                organizer("USD", "إدارة@contoso.example", "377.02", 201, 70_020),
+                organizer("USD", "megan.bowen@contoso.example", "120.55", 88, 20_500),
             ],
         })),
     }

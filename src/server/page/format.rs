@@ -1,5 +1,6 @@
-//! How the page says things: texts that are escaped, times, spans, counts and bars, each as something that can be printed.
+//! `Display` helpers for the page: escaped texts, times, durations, counts and bars.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,7 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::report::{Count, SECONDS_COUNT};
 use crate::snapshot::State;
 
-/// A text from elsewhere, escaped, and set apart where it is written from right to left.
+pub(super) use super::amount::Number;
+
+/// A text from elsewhere, escaped, and isolated if it is written from right to left.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
 /// A text from elsewhere, for attributes and for places where it cannot disturb others.
@@ -19,7 +22,7 @@ pub(super) struct Title<'a>(pub(super) &'a State);
 /// A point in time.
 pub(super) struct Moment(pub(super) DateTime<Utc>);
 
-/// A point in time, as people say it.
+/// A point in time, relative to now.
 pub(super) enum Ago {
     Never,
     Unknown,
@@ -40,8 +43,30 @@ pub(super) struct Bar<'a>(pub(super) &'a [(&'static str, i64)]);
 /// Counts in a sentence; a number of seconds as hours and minutes.
 pub(super) struct Counts<'a>(pub(super) &'a [Count]);
 
-/// One count without what it is of.
+/// One count without its noun.
 pub(super) struct Figure<'a>(pub(super) &'a Count);
+
+/// The text up to a number of characters, with a mark if it is longer.
+pub(super) fn cut(text: &str, characters: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(characters) {
+        None => text.into(),
+        Some((end, _)) => format!("{}… (the log has all of it)", &text[..end]).into(),
+    }
+}
+
+/// The heading of a column of such counts.
+pub(super) struct Heading<'a>(pub(super) &'a Count);
+
+impl Display for Heading<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let what = &*self.0.what;
+        if what == SECONDS_COUNT {
+            return f.write_str("Duration");
+        }
+        let (first, rest) = what.split_at(what.chars().next().map_or(0, char::len_utf8));
+        write!(f, "{}", Text(&(first.to_uppercase() + rest)))
+    }
+}
 
 impl Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -112,7 +137,12 @@ impl Display for Span {
             3_600..172_800 => (seconds / 3_600, "hour"),
             _ => (seconds / 86_400, "day"),
         };
-        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
+        write!(
+            f,
+            "{} {unit}{}",
+            Number(count),
+            if count == 1 { "" } else { "s" }
+        )
     }
 }
 
@@ -121,7 +151,7 @@ impl Display for Talk {
         match self.0 {
             seconds @ ..60 => write!(f, "{seconds} s"),
             seconds @ 60..3_600 => write!(f, "{} min", seconds / 60),
-            seconds => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
+            seconds => write!(f, "{} h {} min", Number(seconds / 3_600), seconds / 60 % 60),
         }
     }
 }
@@ -161,7 +191,7 @@ impl Display for Figure<'_> {
         if what == SECONDS_COUNT {
             write!(f, "{}", Talk(*value))
         } else {
-            write!(f, "{value}")
+            write!(f, "{}", Number(value))
         }
     }
 }

@@ -1,0 +1,266 @@
+//! The reports on the page: one line for each, and the first of them in full.
+
+use std::fmt::{self, Write as _};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::amount::Money;
+use super::format::{
+    Ago, Bar, Counts, Escaped, Figure, Heading, Moment, Number, Span, Text, Title,
+};
+use super::{FULL_MAX, Health, View};
+use crate::report::{Organizer, Spend};
+use crate::snapshot::{Failure, State, Summary};
+
+pub(super) fn write_table(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt::Result {
+    writeln!(
+        html,
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Report</th><th>State</th><th class=\"figure\">Spend so far</th>\
+         <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>"
+    )?;
+    for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
+        let health = Health::of(state);
+        write!(html, "<tr><td class=\"name\">")?;
+        if index < FULL_MAX {
+            write!(html, "<a href=\"#r{index}\">{}</a>", Title(state))?;
+        } else {
+            write!(html, "{}", Title(state))?;
+        }
+        write!(
+            html,
+            "</td><td><span class=\"state {}\">{}</span></td><td class=\"figure\">",
+            health.class(),
+            health.words()
+        )?;
+        let spend = state.summary.iter().flat_map(|summary| &summary.spend);
+        for (position, spend) in spend.enumerate() {
+            let separator = if position == 0 { "" } else { "<br>" };
+            write!(
+                html,
+                "{separator}{} {}",
+                Text(&spend.currency),
+                Money::new(&spend.total, &spend.currency)
+            )?;
+        }
+        writeln!(
+            html,
+            "</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
+            state
+                .last_success
+                .map_or(Ago::Never, |at| Ago::of(at, view.now)),
+            due(state, view.now),
+        )?;
+    }
+    writeln!(html, "</tbody></table></div>")?;
+    if states.len() > ROWS_MAX {
+        writeln!(
+            html,
+            "<p class=\"soft\">And {} more, none of them in a worse state.</p>",
+            Number(states.len() - ROWS_MAX)
+        )?;
+    }
+    Ok(())
+}
+
+/// One report in full.
+pub(super) fn write_in_full(
+    html: &mut String,
+    view: &View<'_>,
+    index: usize,
+    state: &State,
+) -> fmt::Result {
+    let health = Health::of(state);
+    writeln!(
+        html,
+        "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {}\">{}</span></div>",
+        Title(state),
+        health.class(),
+        health.words()
+    )?;
+    if let Some(failure) = &state.failure {
+        write_failure(html, view, state, failure)?;
+    }
+    writeln!(html, "<dl class=\"facts\">")?;
+    if let Some(summary) = &state.summary {
+        write_period(html, view, summary)?;
+    }
+    let moments = [
+        ("Last success", state.last_success),
+        ("Last attempt", state.last_attempt),
+    ];
+    for (name, at) in moments {
+        match at {
+            Some(at) => writeln!(
+                html,
+                "<div><dt>{name}</dt><dd>{} {}</dd></div>",
+                Ago::of(at, view.now),
+                Moment(at)
+            )?,
+            None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,
+        }
+    }
+    if let Some(at) = state.next_poll {
+        let due = due(state, view.now);
+        writeln!(
+            html,
+            "<div><dt>Next poll</dt><dd>{due} {}</dd></div>",
+            Moment(at)
+        )?;
+    }
+    writeln!(html, "</dl>")?;
+    if state.expired {
+        writeln!(
+            html,
+            "<p class=\"facts soft\">The figures are older than poll.max_age and no longer exported.</p>"
+        )?;
+    }
+    if let Some(summary) = &state.summary {
+        write_summary(html, summary)?;
+    }
+    writeln!(html, "</section>")
+}
+
+fn write_failure(
+    html: &mut String,
+    view: &View<'_>,
+    state: &State,
+    failure: &Failure,
+) -> fmt::Result {
+    let since = match state.last_success {
+        Some(at) => format!(
+            "The last poll failed. The figures are {} old.",
+            Span(view.now - at)
+        ),
+        None => "No poll has succeeded yet.".to_owned(),
+    };
+    write!(
+        html,
+        "<div class=\"alarm\"><p><b>{since}</b></p><p><code>{}</code>: {}</p>",
+        Text(failure.reason),
+        Text(&failure.message)
+    )?;
+    let remedy = Text(failure.remedy);
+    writeln!(html, "<p><b>What to do:</b> {remedy}</p></div>")
+}
+
+fn write_period(html: &mut String, view: &View<'_>, summary: &Summary) -> fmt::Result {
+    let period = summary.period;
+    let whole = (period.end() - period.start()).num_seconds().max(1);
+    let elapsed = (view.now - period.start()).num_seconds().clamp(0, whole);
+    let percent = elapsed * 100 / whole;
+    let left = period.end() - view.now;
+    writeln!(
+        html,
+        "<div class=\"whole\"><dt>Billing period</dt><dd>{} {}<span class=\"soft\">{}</span></dd></div>",
+        Escaped(&period.to_string()),
+        Bar(&[("one", percent)]),
+        if left > TimeDelta::zero() {
+            format!("{percent} % of the period elapsed, {} left", Span(left))
+        } else {
+            "The period has ended. The first report of the new one is not here yet.".to_owned()
+        }
+    )
+}
+
+fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
+    if summary.spend.is_empty() {
+        let facts = if summary.counts.is_empty() {
+            "No charges in this billing period so far.".to_owned()
+        } else {
+            Counts(&summary.counts).to_string()
+        };
+        return writeln!(html, "<p class=\"facts soft\">{facts}</p>");
+    }
+    writeln!(html, "<div class=\"spends\">")?;
+    for spend in &summary.spend {
+        write_spend(html, spend)?;
+    }
+    writeln!(html, "</div>")?;
+    let by_currency = summary.top.chunk_by(|a, b| a.currency == b.currency);
+    for top in by_currency.take(TOP_LISTS_MAX) {
+        write_top(html, top)?;
+    }
+    Ok(())
+}
+
+/// The users who spent most in one currency.
+fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
+    write!(
+        html,
+        "<h3>Top users, {}</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>User</th><th class=\"figure\">Charge</th>",
+        Text(&top[0].currency)
+    )?;
+    for count in &top[0].counts {
+        write!(html, "<th class=\"figure wide\">{}</th>", Heading(count))?;
+    }
+    writeln!(html, "</tr></thead>\n<tbody>")?;
+    for organizer in top {
+        write!(
+            html,
+            "<tr><td class=\"name\">{}</td><td class=\"figure\">{}</td>",
+            Text(&organizer.user),
+            Money::new(&organizer.charge, &organizer.currency),
+        )?;
+        for count in &organizer.counts {
+            write!(html, "<td class=\"figure wide\">{}</td>", Figure(count))?;
+        }
+        writeln!(html, "</tr>")?;
+    }
+    writeln!(html, "</tbody></table></div>")
+}
+
+fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
+    let shares: Vec<_> = spend
+        .contexts
+        .iter()
+        .filter_map(|(context, _, share)| Some((shade(context), i64::from((*share)?))))
+        .collect();
+    writeln!(
+        html,
+        "<div><p class=\"total\">{} <small>{}</small></p>\n<p class=\"soft\">{}</p>\n{}\n<ul>",
+        Money::new(&spend.total, &spend.currency),
+        Text(&spend.currency),
+        Counts(&spend.counts),
+        Bar(&shares),
+    )?;
+    for (context, amount, share) in spend.contexts.iter().take(CONTEXTS_MAX) {
+        write!(
+            html,
+            "<li class=\"{}\"><span>{}</span><span class=\"figure\">{}",
+            shade(context),
+            Text(context),
+            Money::new(amount, &spend.currency)
+        )?;
+        if let Some(share) = share {
+            write!(html, " <span class=\"soft\">{share} %</span>")?;
+        }
+        writeln!(html, "</span></li>")?;
+    }
+    writeln!(html, "</ul></div>")
+}
+
+/// The shade of a context. International calls, which cause most of the cost, have the same shade everywhere.
+fn shade(context: &str) -> &'static str {
+    match context {
+        "International" => "one",
+        "Domestic" => "two",
+        _ => "three",
+    }
+}
+
+fn due(state: &State, now: DateTime<Utc>) -> Ago {
+    match state.next_poll {
+        None => Ago::Unknown,
+        Some(at) if at <= now => Ago::Now,
+        Some(at) => Ago::In(at - now),
+    }
+}
+
+/// Lines of the table. The failing reports are on top, so the ones left out are fine.
+const ROWS_MAX: usize = 1000;
+
+/// Lists of top users of one report: a handful of currencies.
+const TOP_LISTS_MAX: usize = 5;
+
+/// Destination contexts of one currency: Microsoft knows two.
+const CONTEXTS_MAX: usize = 10;
