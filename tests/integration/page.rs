@@ -3,8 +3,8 @@
 use std::fs;
 
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::simulator::faults::{Fault, When};
-use teams_pstn_exporter::simulator::world::{Table, World};
+use teams_pstn_simulator::faults::{Fault, When};
+use teams_pstn_simulator::world::{Table, World};
 
 use crate::daemon::row;
 use crate::harness::{CLIENT, Exporter, SECRET, Setup, TENANT, request};

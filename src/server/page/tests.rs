@@ -177,7 +177,7 @@ fn budgets_are_at_the_top_and_the_most_used_first() {
 
 #[test]
 fn budgets_are_bounded() {
-    let many = [spent(&[50; 10_000])];
+    let many = [spent(&vec![50; 10_000])];
     let html = page(&many);
     assert!(html.contains("And 9,900 more, none of them used more."));
     assert!(html.len() < 100_000, "{}", html.len());
