@@ -1,14 +1,19 @@
-//! Basic authentication: who is let in.
+//! Basic authentication.
 //!
-//! A wrong password and an unknown user cost the same one bcrypt, and only one is computed at a time, away from the
-//! threads that serve. What it said is remembered, so that scrapers, who say the same every time, cost none. The memory
-//! holds no passwords: its keys are HMACs under a key of this process, over parts whose lengths are written down, so
-//! that no two credentials look the same, and how long a comparison takes tells nothing.
+//! Results are remembered, so that scrapers, which send the same login with every request, cost one bcrypt in all. The
+//! memory holds no passwords: its keys are HMACs under a key of this process, over parts with their lengths, so that no
+//! two logins look the same and the time of a comparison tells nothing.
+//!
+//! An unknown login waits in a short queue. One computation runs at a time, away from the threads that serve, and it keeps
+//! its turn until it ends, even if its client has hung up. A login that is already known never waits.
+//!
+//! A wrong password and an unknown user cost the same work, whatever the costs of the other users.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +21,7 @@ use bcrypt::HashParts;
 use hyper::header::HeaderValue;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use super::web_config::Secret;
@@ -24,8 +29,8 @@ use super::web_config::Secret;
 /// Users and the bcrypt hashes of their passwords.
 pub(super) struct Users {
     hashes: HashMap<String, String>,
-    /// Stands in for the hash of an unknown user: as costly as the costliest of the others.
-    decoy: String,
+    /// The highest cost of them, which every wrong login costs.
+    cost_max: u32,
 }
 
 /// A user who cannot be let in.
@@ -48,23 +53,59 @@ pub enum UserError {
     },
 }
 
-/// Lets in, or does not, and remembers.
+/// Checks logins and remembers the results.
 pub(super) struct Gate {
     key: hmac::Key,
-    /// bcrypt is made to keep a core busy: one at a time leaves the others for serving.
-    turn: Semaphore,
-    admitted: Mutex<Memory>,
-    /// Apart from the admitted, so that guesses do not displace them.
-    refused: Mutex<Memory>,
+    /// bcrypt keeps a core busy: one computation at a time leaves the others for serving.
+    turn: Arc<Semaphore>,
+    logins: Arc<Mutex<Logins>>,
 }
 
-/// What was found out about credentials, newest last.
-struct Memory(VecDeque<[u8; 32]>);
+/// The result of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Admitted,
+    Refused,
+    /// The queue is full, so the login was not checked.
+    Busy,
+}
 
-/// A user and a password, as the client says.
-struct Credentials {
+/// User and password of a request.
+pub(super) struct Credentials {
     user: Zeroizing<Vec<u8>>,
     password: Zeroizing<Vec<u8>>,
+}
+
+/// Identifies a login without its password.
+type Tag = [u8; 32];
+
+/// Results, and the queue.
+#[derive(Default)]
+struct Logins {
+    admitted: Recent,
+    /// Apart from the admitted, so that guesses do not displace them.
+    refused: Recent,
+    /// Logins that wait or are being computed.
+    pending: HashMap<Tag, Pending>,
+}
+
+/// The newest logins with the same result, newest last.
+#[derive(Default)]
+struct Recent(VecDeque<Tag>);
+
+/// A login in the queue. Requests with the same login share it.
+struct Pending {
+    /// The client that sent it first.
+    client: IpAddr,
+    result: watch::Sender<Option<bool>>,
+}
+
+/// One check: a password, the hash to compare it with, and the costs that a wrong password still owes.
+struct Check {
+    password: Zeroizing<Vec<u8>>,
+    hash: String,
+    known: bool,
+    owed: std::ops::Range<u32>,
 }
 
 impl Users {
@@ -72,8 +113,8 @@ impl Users {
         let mut cost_max = COST_MIN;
         let mut hashes = HashMap::new();
         for (user, hash) in users {
-            let cost = match HashParts::from_str(hash.expose()) {
-                Ok(parts) if parts.get_cost() >= COST_MIN => parts.get_cost(),
+            let cost = match cost(hash.expose()) {
+                Some(cost) if cost >= COST_MIN => cost,
                 _ => return Err(UserError::Hash(user)),
             };
             if cost > COST_MAX {
@@ -82,17 +123,45 @@ impl Users {
             cost_max = cost_max.max(cost);
             hashes.insert(user, hash.expose().to_owned());
         }
-        Ok(Self {
-            hashes,
-            // Nobody knows a password for it, and nobody would be let in with it.
-            decoy: format!(
-                "$2b${cost_max:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62."
-            ),
-        })
+        Ok(Self { hashes, cost_max })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.hashes.is_empty()
+    }
+
+    fn check(&self, credentials: Credentials) -> Check {
+        let user = std::str::from_utf8(&credentials.user).ok();
+        let known = user.and_then(|user| self.hashes.get(user));
+        let hash = known.map_or_else(|| decoy(self.cost_max), Clone::clone);
+        let own_cost = cost(&hash).unwrap_or(self.cost_max);
+        Check {
+            password: credentials.password,
+            hash,
+            known: known.is_some(),
+            owed: own_cost..self.cost_max,
+        }
+    }
+}
+
+impl Check {
+    /// Whether the password is right. A wrong one always costs as much as the highest cost of any user: computations of
+    /// the costs from the user's own up to the highest, each twice the one before, add up to it.
+    fn run(&self) -> bool {
+        let matches = self.known && self.matches(&self.hash);
+        if !matches {
+            if !self.known {
+                self.matches(&self.hash);
+            }
+            for cost in self.owed.clone() {
+                self.matches(&decoy(cost));
+            }
+        }
+        matches
+    }
+
+    fn matches(&self, hash: &str) -> bool {
+        bcrypt::verify(&*self.password, hash).unwrap_or(false)
     }
 }
 
@@ -108,65 +177,54 @@ impl Gate {
             .expect("the system has random numbers");
         Self {
             key,
-            turn: Semaphore::new(1),
-            admitted: Mutex::new(Memory(VecDeque::new())),
-            refused: Mutex::new(Memory(VecDeque::new())),
+            turn: Arc::new(Semaphore::new(1)),
+            logins: Arc::default(),
         }
     }
 
-    /// Whether the bearer of this `Authorization` is one of the users.
-    pub(super) async fn admits(&self, users: &Users, authorization: Option<&HeaderValue>) -> bool {
+    /// Checks the login of a request from `client`. Waits only if the login is not known yet and the queue has room.
+    pub(super) async fn check(
+        &self,
+        users: &Users,
+        credentials: Option<Credentials>,
+        client: IpAddr,
+    ) -> Verdict {
         if users.is_empty() {
-            return true;
+            return Verdict::Admitted;
         }
-        let Some(credentials) = authorization.and_then(Credentials::parse) else {
-            return false;
+        let Some(credentials) = credentials else {
+            return Verdict::Refused;
         };
-        let known = std::str::from_utf8(&credentials.user)
-            .ok()
-            .and_then(|user| users.hashes.get(user));
-        let hash = known.unwrap_or(&users.decoy);
-        let tag = self.tag(&credentials, hash);
-        if let Some(verdict) = self.remembered(&tag) {
-            return verdict && known.is_some();
-        }
-        let _turn = self
-            .turn
-            .acquire()
-            .await
-            .expect("the semaphore of the gate is never closed");
-        // Another request may have asked the same in the meantime.
-        if let Some(verdict) = self.remembered(&tag) {
-            return verdict && known.is_some();
-        }
-        let (hash, password) = (hash.clone(), credentials.password);
-        let matches = tokio::task::spawn_blocking(move || bcrypt::verify(&*password, &hash))
-            .await
-            .expect("bcrypt does not panic")
-            .unwrap_or(false);
-        let verdict = matches && known.is_some();
-        let memory = if verdict {
-            &self.admitted
-        } else {
-            &self.refused
+        let user = credentials.user.clone();
+        let check = users.check(credentials);
+        let tag = self.tag(&user, &check);
+        let mut result = {
+            let mut logins = lock(&self.logins);
+            if let Some(verdict) = logins.known(&tag) {
+                return verdict;
+            }
+            let Some(result) = logins.join(&tag).or_else(|| {
+                let result = logins.enqueue(tag, client)?;
+                let (turn, logins) = (Arc::clone(&self.turn), Arc::clone(&self.logins));
+                tokio::spawn(compute(turn, logins, tag, result.clone(), check));
+                Some(result.subscribe())
+            }) else {
+                return Verdict::Busy;
+            };
+            result
         };
-        Memory::lock(memory).keep(tag);
-        verdict
-    }
-
-    fn remembered(&self, tag: &[u8; 32]) -> Option<bool> {
-        if Memory::lock(&self.admitted).0.contains(tag) {
-            Some(true)
-        } else if Memory::lock(&self.refused).0.contains(tag) {
-            Some(false)
-        } else {
-            None
+        let admitted = result.wait_for(Option::is_some).await;
+        match admitted.ok().and_then(|admitted| *admitted) {
+            Some(true) => Verdict::Admitted,
+            Some(false) => Verdict::Refused,
+            // The computation has been dropped, as at the end of the process.
+            None => Verdict::Busy,
         }
     }
 
-    fn tag(&self, credentials: &Credentials, hash: &str) -> [u8; 32] {
+    fn tag(&self, user: &[u8], check: &Check) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        for part in [&credentials.user, hash.as_bytes(), &credentials.password] {
+        for part in [user, check.hash.as_bytes(), &check.password] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
@@ -178,19 +236,112 @@ impl Gate {
     }
 }
 
+/// Waits for its turn and computes, unless all clients have hung up before. From then on the computation holds the turn
+/// itself, for it cannot be stopped: else those of clients that hang up would pile up.
+async fn compute(
+    turn: Arc<Semaphore>,
+    logins: Arc<Mutex<Logins>>,
+    tag: Tag,
+    result: watch::Sender<Option<bool>>,
+    check: Check,
+) {
+    let mut permit = None;
+    while permit.is_none() {
+        tokio::select! {
+            biased;
+            acquired = Arc::clone(&turn).acquire_owned() => permit = acquired.ok(),
+            () = result.closed() => {}
+        }
+        let mut logins = lock(&logins);
+        // Under the lock, for another request may have joined in the meantime.
+        if result.is_closed() {
+            logins.pending.remove(&tag);
+            return;
+        }
+    }
+    let computed = tokio::task::spawn_blocking(move || {
+        let matches = check.run();
+        drop(permit);
+        matches
+    });
+    let matches = computed.await.unwrap_or(false);
+    let mut logins = lock(&logins);
+    logins.pending.remove(&tag);
+    if matches {
+        logins.admitted.insert(tag);
+    } else {
+        logins.refused.insert(tag);
+    }
+    drop(logins);
+    result.send_replace(Some(matches));
+}
+
+impl Logins {
+    fn known(&self, tag: &Tag) -> Option<Verdict> {
+        if self.admitted.0.contains(tag) {
+            Some(Verdict::Admitted)
+        } else if self.refused.0.contains(tag) {
+            Some(Verdict::Refused)
+        } else {
+            None
+        }
+    }
+
+    /// Waits with the others for a login that is already in the queue.
+    fn join(&self, tag: &Tag) -> Option<watch::Receiver<Option<bool>>> {
+        let waiting: usize = self
+            .pending
+            .values()
+            .map(|pending| pending.result.receiver_count())
+            .sum();
+        let pending = self.pending.get(tag)?;
+        (waiting < WAITING_MAX).then(|| pending.result.subscribe())
+    }
+
+    /// A place in the queue for a login that is not in it, if there is one for this client.
+    fn enqueue(&mut self, tag: Tag, client: IpAddr) -> Option<watch::Sender<Option<bool>>> {
+        let of_client = |pending: &&Pending| pending.client == client;
+        let own = self.pending.values().filter(of_client).count();
+        if self.pending.len() >= QUEUE_MAX
+            || own >= QUEUE_OF_CLIENT_MAX
+            || self.pending.contains_key(&tag)
+        {
+            return None;
+        }
+        let result = watch::Sender::new(None);
+        let pending = Pending {
+            client,
+            result: result.clone(),
+        };
+        self.pending.insert(tag, pending);
+        Some(result)
+    }
+}
+
+fn lock(logins: &Mutex<Logins>) -> MutexGuard<'_, Logins> {
+    // A panic elsewhere leaves whole values.
+    logins.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cost(hash: &str) -> Option<u32> {
+    let parts = HashParts::from_str(hash).ok()?;
+    Some(parts.get_cost())
+}
+
+/// A hash that no password is known for.
+fn decoy(cost: u32) -> String {
+    format!("$2b${cost:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62.")
+}
+
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Gate")
     }
 }
 
-impl Memory {
-    fn lock(memory: &Mutex<Self>) -> std::sync::MutexGuard<'_, Self> {
-        memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&mut self, tag: [u8; 32]) {
-        if self.0.len() == MEMORY_MAX {
+impl Recent {
+    fn insert(&mut self, tag: Tag) {
+        if self.0.len() == RECENT_MAX {
             self.0.pop_front();
         }
         self.0.push_back(tag);
@@ -198,8 +349,8 @@ impl Memory {
 }
 
 impl Credentials {
-    /// RFC 7617; `None` where it is something else.
-    fn parse(authorization: &HeaderValue) -> Option<Self> {
+    /// As in RFC 7617; `None` if it is something else.
+    pub(super) fn parse(authorization: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Basic") {
             return None;
@@ -219,121 +370,18 @@ const COST_MIN: u32 = 4;
 /// The greatest cost that is let pass: a minute and a half of one core. 31, the greatest that bcrypt knows, is two days.
 const COST_MAX: u32 = 20;
 
-/// Verdicts that are remembered, of each kind: far more than a server has users, some 3 KiB.
-const MEMORY_MAX: usize = 100;
+/// Remembered logins of each result: far more than a server has users, some 3 KiB.
+const RECENT_MAX: usize = 100;
+
+/// Different logins in the queue: at the usual cost 10 the last one waits a second, which a scrape bears.
+const QUEUE_MAX: usize = 16;
+
+/// Of those, the ones from one address: a client that guesses leaves room for the first login of others.
+const QUEUE_OF_CLIENT_MAX: usize = 8;
+
+/// Requests that wait for a login in the queue: several scrapers of one user may start at the same time, and each of them
+/// holds a connection.
+const WAITING_MAX: usize = 64;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_decoy_is_a_hash_of_the_greatest_cost() {
-        let users = [("a", 4), ("b", 6), ("c", 5)]
-            .map(|(user, cost)| (user.to_owned(), hash("secret", cost)));
-        let users = Users::new(users.into()).unwrap();
-        let parts = HashParts::from_str(&users.decoy).unwrap();
-        assert_eq!(parts.get_cost(), 6);
-        assert!(!bcrypt::verify("secret", &users.decoy).unwrap());
-    }
-
-    #[test]
-    fn hashes_by_table() {
-        for (hash, good) in [
-            (
-                "$2y$04$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi",
-                true,
-            ),
-            (
-                "$2b$20$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi",
-                true,
-            ),
-            (
-                "$2b$21$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi",
-                false,
-            ),
-            (
-                "$2b$03$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi",
-                false,
-            ),
-            (
-                "$2b$04$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeS",
-                false,
-            ),
-            ("secret", false),
-            ("", false),
-        ] {
-            let users = BTreeMap::from([("a".to_owned(), secret(hash))]);
-            assert_eq!(Users::new(users).is_ok(), good, "{hash}");
-        }
-    }
-
-    #[test]
-    fn credentials_by_table() {
-        for (header, expected) in [
-            ("Basic YTpi", Some(("a", "b"))),
-            ("basic YTpi", Some(("a", "b"))),
-            ("Basic YTpiOmM=", Some(("a", "b:c"))),
-            ("Basic Og==", Some(("", ""))),
-            ("Basic YWI=", None),
-            ("Basic ", None),
-            ("Basic", None),
-            ("Basic ***", None),
-            ("Bearer YTpi", None),
-        ] {
-            let parsed = Credentials::parse(&HeaderValue::from_static(header));
-            let parsed = parsed.as_ref().map(|credentials| {
-                let text = |bytes| std::str::from_utf8(bytes).unwrap();
-                (text(&credentials.user), text(&credentials.password))
-            });
-            assert_eq!(parsed, expected, "{header}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_memory_tells_credentials_apart() {
-        let gate = Gate::new();
-        let users = Users::new([("a".to_owned(), hash("b:c", 4))].into()).unwrap();
-        for _ in 0..2 {
-            for (credentials, good) in [
-                ("a:b:c", true),
-                ("a:b", false),
-                ("a:b:cd", false),
-                ("b:c", false),
-                (":a:b:c", false),
-                ("a:", false),
-            ] {
-                let header = format!("Basic {}", STANDARD.encode(credentials));
-                let header = HeaderValue::from_str(&header).unwrap();
-                assert_eq!(
-                    gate.admits(&users, Some(&header)).await,
-                    good,
-                    "{credentials}"
-                );
-            }
-        }
-        assert!(!gate.admits(&users, None).await);
-        // Another hash, another verdict.
-        let users = Users::new([("a".to_owned(), hash("new", 4))].into()).unwrap();
-        let header = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode("a:b:c"))).unwrap();
-        assert!(!gate.admits(&users, Some(&header)).await);
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let mut memory = Memory(VecDeque::new());
-        for index in 0..300_u64 {
-            let mut tag = [0; 32];
-            tag[..8].copy_from_slice(&index.to_be_bytes());
-            memory.keep(tag);
-        }
-        assert_eq!(memory.0.len(), MEMORY_MAX);
-    }
-
-    fn hash(password: &str, cost: u32) -> Secret {
-        secret(&bcrypt::hash(password, cost).unwrap())
-    }
-
-    fn secret(text: &str) -> Secret {
-        serde_json::from_value(serde_json::Value::from(text)).unwrap()
-    }
-}
+mod tests;

@@ -35,6 +35,12 @@ impl ResponseBody {
         }
     }
 
+    /// Sends nothing.
+    pub(super) fn clear(&mut self) {
+        self.parts = Content::Whole(Bytes::new());
+        self.length = 0;
+    }
+
     pub(super) fn prepared(body: snapshot::Body, turn: Turn) -> Self {
         Self {
             length: body.length,

@@ -8,6 +8,7 @@
 //! hyper's own time-out for headers is not used: it counts the idle time between two scrapes too.
 
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -32,7 +33,10 @@ use super::tls::HTTP2;
 /// Serves the connection until one side ends it, the server is stopped and its last response is written, or its
 /// deadline is over.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
-    let pulse = Arc::new(Pulse::new(shared));
+    let client = stream
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip());
+    let pulse = Arc::new(Pulse::new(shared, client));
     let mut conversation = pin!(converse(stream, pulse.clone(), stopped));
     let mut timer = pin!(sleep_until(pulse.deadline()));
     std::future::poll_fn(|cx| {
@@ -155,6 +159,8 @@ fn log_end(ended: Result<(), hyper::Error>) {
 #[derive(Debug)]
 pub(super) struct Pulse {
     pub(super) shared: Arc<Shared>,
+    /// Address of the client, or of the proxy before it.
+    pub(super) client: IpAddr,
     /// Requests that are being answered.
     active: AtomicUsize,
     /// Of those, the ones whose last byte hyper has taken but perhaps not written.
@@ -186,9 +192,10 @@ pub(super) struct Turn {
 }
 
 impl Pulse {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, client: IpAddr) -> Self {
         let pulse = Self {
             shared,
+            client,
             active: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             scrapes: AtomicUsize::new(0),

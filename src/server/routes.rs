@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::auth::{Credentials, Verdict};
 use super::body::ResponseBody;
 use super::connection::{Pulse, Turn};
 use super::page;
@@ -32,7 +34,7 @@ pub(super) struct Router {
     pulse: Arc<Pulse>,
 }
 
-/// A path that there is.
+/// A path that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     Metrics,
@@ -40,6 +42,19 @@ enum Route {
     Healthy,
     Ready,
     Reload,
+}
+
+/// The part of a request that its answer depends on. Headers are dropped at once, for a request that waits must not hold
+/// more than this.
+struct Asked {
+    route: Option<Route>,
+    /// Whether the path can be requested with this method.
+    allowed: bool,
+    is_head: bool,
+    format: (Format, &'static str),
+    encoding: Encoding,
+    /// The requested families, all if there are none.
+    names: Vec<String>,
 }
 
 type Answer = Response<ResponseBody>;
@@ -62,24 +77,61 @@ impl hyper::service::Service<Request<Incoming>> for Router {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        // No request has a body that would be read.
+        // The body is dropped unread: no request has one.
         let (request, _) = request.into_parts();
         let turn = self.pulse.begin(patience(&request.headers));
         let shared = &self.pulse.shared;
-        let route = Route::of(request.uri.path(), shared);
+        let asked = Asked::new(&request, shared);
         if let Some(web_config) = shared.site.web_config.clone() {
-            let shared = shared.clone();
+            let credentials = request.headers.get(AUTHORIZATION);
+            let credentials = credentials.and_then(Credentials::parse);
+            drop(request);
+            let pulse = Arc::clone(&self.pulse);
             return Answering::Later(Box::pin(async move {
-                guarded(route, &request, &shared, &web_config, turn).await
+                let answer = guarded(&asked, credentials, &pulse, &web_config, turn).await;
+                asked.finish(answer)
             }));
         }
-        if route == Some(Route::Reload) {
+        if asked.route == Some(Route::Reload) {
             let shared = shared.clone();
             return Answering::Later(Box::pin(async move {
-                answer(route, &request, &shared, turn).await
+                let answer = answer(&asked, &shared, turn).await;
+                asked.finish(answer)
             }));
         }
-        Answering::Now(Some(answer_now(route, &request, shared, turn)))
+        Answering::Now(Some(asked.finish(answer_now(&asked, shared, turn))))
+    }
+}
+
+impl Asked {
+    fn new(request: &Parts, shared: &Shared) -> Self {
+        let headers = &request.headers;
+        let route = Route::of(request.uri.path(), shared);
+        let encoding = if negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING)) {
+            Encoding::Gzip
+        } else {
+            Encoding::Identity
+        };
+        Self {
+            route,
+            allowed: route.is_none_or(|route| route.allows(&request.method)),
+            is_head: request.method == Method::HEAD,
+            format: Format::negotiate(values(headers, ACCEPT)),
+            encoding,
+            names: request.uri.query().map_or_else(Vec::new, names),
+        }
+    }
+
+    /// The answer as it is sent. That to HEAD has the length that GET would have, and no body: hyper leaves the body out
+    /// over HTTP/1 only.
+    fn finish(&self, mut answer: Answer) -> Answer {
+        if let Some(length) = answer.body().size_hint().exact() {
+            answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        if self.is_head {
+            answer.body_mut().clear();
+        }
+        answer
     }
 }
 
@@ -119,30 +171,39 @@ impl Future for Answering {
 
 /// With the settings of the web configuration file.
 async fn guarded(
-    route: Option<Route>,
-    request: &Parts,
-    shared: &Shared,
+    asked: &Asked,
+    credentials: Option<Credentials>,
+    pulse: &Pulse,
     web_config: &WebConfig,
     turn: Turn,
 ) -> Answer {
+    let shared = &pulse.shared;
     let settings = web_config.current(shared.site.limits.web_config_age).await;
     // Probes have no password, and users of the toolkit have long asked for this.
-    let open = matches!(route, Some(Route::Healthy | Route::Ready));
+    let open = matches!(asked.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
-    let authorization = request.headers.get(AUTHORIZATION);
     let mut answer = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
         text(
             StatusCode::TOO_MANY_REQUESTS,
             "too many requests, see rate_limit in the web configuration\n",
             turn,
         )
-    } else if open || shared.gate.admits(&settings.users, authorization).await {
-        answer(route, request, shared, turn).await
+    } else if open {
+        answer(asked, shared, turn).await
     } else {
-        let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
-        let challenge = HeaderValue::from_static("Basic");
-        answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        answer
+        let login = shared
+            .gate
+            .check(&settings.users, credentials, pulse.client);
+        match login.await {
+            Verdict::Admitted => answer(asked, shared, turn).await,
+            Verdict::Refused => {
+                let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
+                let challenge = HeaderValue::from_static("Basic");
+                answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                answer
+            }
+            Verdict::Busy => busy("too many logins are being checked; try again later\n", turn),
+        }
     };
     for (name, value) in &settings.headers {
         answer.headers_mut().insert(name, value.clone());
@@ -150,19 +211,19 @@ async fn guarded(
     answer
 }
 
-async fn answer(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn) -> Answer {
-    match route {
-        Some(route @ Route::Reload) if route.allows(&request.method) => reload(shared, turn).await,
-        _ => answer_now(route, request, shared, turn),
+async fn answer(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
+    match asked.route {
+        Some(Route::Reload) if asked.allowed => reload(shared, turn).await,
+        _ => answer_now(asked, shared, turn),
     }
 }
 
 /// Everything that waits for nothing.
-fn answer_now(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn) -> Answer {
-    match route {
+fn answer_now(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
+    match asked.route {
         None => text(StatusCode::NOT_FOUND, "not found\n", turn),
-        Some(route) if !route.allows(&request.method) => refuse_method(route, turn),
-        Some(Route::Metrics) => metrics(request, shared, turn),
+        Some(route) if !asked.allowed => refuse_method(route, turn),
+        Some(Route::Metrics) => metrics(asked, shared, turn),
         Some(Route::Page) => page(shared, turn),
         Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", turn),
         Some(Route::Ready) => ready(shared, turn),
@@ -170,7 +231,7 @@ fn answer_now(route: Option<Route>, request: &Parts, shared: &Shared, turn: Turn
     }
 }
 
-fn metrics(request: &Parts, shared: &Shared, mut turn: Turn) -> Answer {
+fn metrics(asked: &Asked, shared: &Shared, mut turn: Turn) -> Answer {
     if !turn.scrape() {
         let message = format!(
             "{} scrapes are under way, which is the limit; try again later\n",
@@ -178,24 +239,13 @@ fn metrics(request: &Parts, shared: &Shared, mut turn: Turn) -> Answer {
         );
         return text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
     }
-    let headers = &request.headers;
-    let (format, content_type) = Format::negotiate(values(headers, ACCEPT));
-    let gzip = negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING));
-    let encoding = if gzip {
-        Encoding::Gzip
-    } else {
-        Encoding::Identity
-    };
-    let names: Vec<String> = request.uri.query().map_or_else(Vec::new, names);
-    let body = shared
-        .site
-        .subscriber
-        .latest()
-        .body(format, encoding, &names);
+    let (format, content_type) = asked.format;
+    let snapshot = shared.site.subscriber.latest();
+    let body = snapshot.body(format, asked.encoding, &asked.names);
     let mut answer = Response::new(ResponseBody::prepared(body, turn));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if gzip {
+    if asked.encoding == Encoding::Gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
@@ -274,6 +324,14 @@ fn refuse_method(route: Route, turn: Turn) -> Answer {
     answer
 }
 
+/// Refuses for now, because a queue is full.
+fn busy(message: &'static str, turn: Turn) -> Answer {
+    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, message, turn);
+    let headers = answer.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    answer
+}
+
 fn text(status: StatusCode, message: impl Into<Bytes>, turn: Turn) -> Answer {
     let mut answer = Response::new(ResponseBody::whole(message, turn));
     *answer.status_mut() = status;
@@ -312,6 +370,9 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
 
 /// The page has its style within, and nothing else from anywhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What `Retry-After` says: the queues are so short that they have room again within a second or two.
+const RETRY_SECONDS: &str = "1";
 
 /// Sent by Prometheus and VictoriaMetrics with every scrape.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");

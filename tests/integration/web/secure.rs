@@ -472,13 +472,7 @@ async fn http2_is_spoken_where_it_is_wanted() {
 async fn many_requests_are_answered_over_http2() {
     let files = Files::new(&format!("{TLS}basic_auth_users: {{a: {}}}\n", hash("b")));
     let (mut server, _) = files.start();
-    let mut config = client(&files.authority, None, rustls::DEFAULT_VERSIONS);
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(config)
-        .http2_prior_knowledge()
-        .build()
-        .unwrap();
+    let client = http_client(&files.authority, true);
     let url = |path: &str| format!("https://localhost:{}{path}", server.address.port());
     let (scrape, page, health) = (url("/metrics"), url("/"), url("/-/healthy"));
     for (url, password, status) in [
@@ -496,6 +490,42 @@ async fn many_requests_are_answered_over_http2() {
     }
     server.stop();
     assert_eq!(server.serving.await.unwrap(), 0, "no connection was cut");
+}
+
+/// hyper's client refuses an answer to HEAD that has a body over HTTP/2, and one whose body is cut over HTTP/1.
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body_over_every_protocol() {
+    let users = format!("basic_auth_users: {{a: {}}}\n", hash("b"));
+    let files = Files::new(&format!("{TLS}{users}"));
+    let (server, _) = files.start();
+    for http2 in [false, true] {
+        let client = http_client(&files.authority, http2);
+        for path in [
+            "/metrics",
+            "/metrics?name[]=up",
+            "/",
+            "/-/healthy",
+            "/-/ready",
+            "/nothing",
+        ] {
+            for (encoding, password) in [("identity", "b"), ("gzip", "b"), ("gzip", "wrong")] {
+                let ask = async |method| {
+                    let url = format!("https://localhost:{}{path}", server.address.port());
+                    let request = client.request(method, url).basic_auth("a", Some(password));
+                    let answer = request.header("accept-encoding", encoding).send().await;
+                    let answer = answer.unwrap();
+                    assert_eq!(answer.version() == reqwest::Version::HTTP_2, http2);
+                    let (status, mut headers) = (answer.status(), answer.headers().clone());
+                    headers.remove("date");
+                    (status, headers, answer.bytes().await.unwrap())
+                };
+                let head = ask(reqwest::Method::HEAD).await;
+                let get = ask(reqwest::Method::GET).await;
+                assert_eq!((head.0, head.1), (get.0, get.1), "{path} {encoding}");
+                assert!(head.2.is_empty(), "{path} {encoding}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -685,6 +715,19 @@ fn client(
             .unwrap(),
         None => builder.with_no_client_auth(),
     }
+}
+
+/// A client of HTTP/2, or else HTTP/1.1, over TLS.
+fn http_client(authority: &Authority, http2: bool) -> reqwest::Client {
+    let mut config = client(authority, None, rustls::DEFAULT_VERSIONS);
+    let builder = reqwest::Client::builder().no_gzip();
+    let builder = if http2 {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        builder.http2_prior_knowledge()
+    } else {
+        builder.http1_only()
+    };
+    builder.tls_backend_preconfigured(config).build().unwrap()
 }
 
 async fn handshake(server: &Server, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
