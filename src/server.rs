@@ -6,7 +6,7 @@
 //!
 //! - `routes` says what is answered, `page` what people see at `/`;
 //! - `listen` reads addresses and binds them;
-//! - `connection` drives one connection and watches its deadlines, `body` is what a response sends, `crowd` tells whether
+//! - `connection` drives one connection and watches its deadlines, `peer` is its client, `body` is what a response sends, `crowd` tells whether
 //!   there is a place for another;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` act upon it.
 //!
@@ -18,6 +18,7 @@ mod connection;
 mod crowd;
 mod listen;
 pub mod page;
+mod peer;
 mod routes;
 mod tls;
 pub mod web_config;

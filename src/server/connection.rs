@@ -27,6 +27,7 @@ use tracing::debug;
 #[expect(unused_imports, reason = "for the links of the documentation")]
 use super::Limits;
 use super::Shared;
+use super::peer::Peer;
 use super::routes::Router;
 use super::tls::HTTP2;
 
@@ -72,15 +73,23 @@ async fn converse(stream: TcpStream, pulse: Arc<Pulse>, stopped: watch::Receiver
         return speak_http1(stream, pulse, stopped).await;
     };
     let handshake = tokio::select! {
-        handshake = TlsAcceptor::from(tls).accept(stream) => handshake,
+        handshake = TlsAcceptor::from(tls.server.clone()).accept(stream) => handshake,
         () = end_wanted(&pulse, stopped.clone()) => return,
     };
-    match handshake {
-        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => {
-            speak_http2(stream, pulse, stopped).await;
+    let stream = match handshake {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(%error, "a TLS handshake failed");
+            return;
         }
-        Ok(stream) => speak_http1(stream, pulse, stopped).await,
-        Err(error) => debug!(%error, "a TLS handshake failed"),
+    };
+    let connection = stream.get_ref().1;
+    let is_http2 = connection.alpn_protocol() == Some(HTTP2);
+    pulse.peer.shook_hands(connection, tls);
+    if is_http2 {
+        speak_http2(stream, pulse, stopped).await;
+    } else {
+        speak_http1(stream, pulse, stopped).await;
     }
 }
 
@@ -123,6 +132,8 @@ async fn speak_http2(
         biased;
         ended = connection.as_mut() => return log_end(ended),
         () = end_wanted(&pulse, stopped) => {}
+        // HTTP/1 has a header for this.
+        () = pulse.peer.refused() => {}
     }
     connection.as_mut().graceful_shutdown();
     log_end(connection.await);
@@ -161,6 +172,7 @@ pub(super) struct Pulse {
     pub(super) shared: Arc<Shared>,
     /// Address of the client, or of the proxy before it.
     pub(super) client: IpAddr,
+    pub(super) peer: Peer,
     /// Requests that are being answered.
     active: AtomicUsize,
     /// Of those, the ones whose last byte hyper has taken but perhaps not written.
@@ -196,6 +208,7 @@ impl Pulse {
         let pulse = Self {
             shared,
             client,
+            peer: Peer::default(),
             active: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             scrapes: AtomicUsize::new(0),

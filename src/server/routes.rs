@@ -11,12 +11,12 @@ use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ use super::auth::{Credentials, Verdict};
 use super::body::ResponseBody;
 use super::connection::{Pulse, Turn};
 use super::page;
+use super::peer::Peer;
 use super::web_config::WebConfig;
 use crate::exposition::{Format, negotiate};
 use crate::snapshot::Encoding;
@@ -51,6 +52,7 @@ struct Asked {
     /// Whether the path can be requested with this method.
     allowed: bool,
     is_head: bool,
+    version: Version,
     format: (Format, &'static str),
     encoding: Encoding,
     /// The requested families, all if there are none.
@@ -116,6 +118,7 @@ impl Asked {
             route,
             allowed: route.is_none_or(|route| route.allows(&request.method)),
             is_head: request.method == Method::HEAD,
+            version: request.version,
             format: Format::negotiate(values(headers, ACCEPT)),
             encoding,
             names: request.uri.query().map_or_else(Vec::new, names),
@@ -177,8 +180,12 @@ async fn guarded(
     web_config: &WebConfig,
     turn: Turn,
 ) -> Answer {
-    let shared = &pulse.shared;
+    let (shared, peer) = (&*pulse.shared, &pulse.peer);
     let settings = web_config.current(shared.site.limits.web_config_age).await;
+    if !peer.certificate_is_allowed(settings.tls.as_ref(), &shared.site.clock) {
+        let message = "the client certificate is no longer allowed\n";
+        return last(asked, peer, text(StatusCode::FORBIDDEN, message, turn));
+    }
     // Probes have no password, and users of the toolkit have long asked for this.
     let open = matches!(asked.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
@@ -195,11 +202,17 @@ async fn guarded(
             .gate
             .check(&settings.users, credentials, pulse.client);
         match login.await {
-            Verdict::Admitted => answer(asked, shared, turn).await,
+            Verdict::Admitted => {
+                peer.is_user();
+                answer(asked, shared, turn).await
+            }
             Verdict::Refused => {
                 let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
                 let challenge = HeaderValue::from_static("Basic");
                 answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                if peer.was_user() {
+                    answer = last(asked, peer, answer);
+                }
                 answer
             }
             Verdict::Busy => busy("too many logins are being checked; try again later\n", turn),
@@ -208,6 +221,16 @@ async fn guarded(
     for (name, value) in &settings.headers {
         answer.headers_mut().insert(name, value.clone());
     }
+    answer
+}
+
+/// The answer as the last one of its connection.
+fn last(asked: &Asked, peer: &Peer, mut answer: Answer) -> Answer {
+    if asked.version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    peer.refuse();
     answer
 }
 

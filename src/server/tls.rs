@@ -10,10 +10,12 @@ mod client_auth;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
@@ -100,6 +102,14 @@ pub enum TlsError {
     SansEmpty,
 }
 
+/// TLS as the section configures it.
+#[derive(Debug)]
+pub(super) struct Tls {
+    pub(super) server: Arc<ServerConfig>,
+    /// The verifier of client certificates in `server`, which does not give it away.
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
 /// The section as it is written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,13 +129,31 @@ pub(super) struct Section {
     curve_preferences: Option<Vec<String>>,
 }
 
+impl Tls {
+    /// Returns if a handshake with these client certificates would succeed now. Empty: the client has shown none.
+    pub(super) fn allows(&self, certificates: &[CertificateDer<'_>], now: DateTime<Utc>) -> bool {
+        let verifier = &self.verifier;
+        match certificates {
+            _ if !verifier.offer_client_auth() => true,
+            [] => !verifier.client_auth_mandatory(),
+            [end_entity, intermediates @ ..] => {
+                let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+                let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+                verifier
+                    .verify_client_cert(end_entity, intermediates, now)
+                    .is_ok()
+            }
+        }
+    }
+}
+
 impl Section {
     /// `None` where the section says nothing: then there is no TLS.
     pub(super) fn server_config(
         &self,
         directory: &Path,
         http2: bool,
-    ) -> Result<Option<Arc<ServerConfig>>, TlsError> {
+    ) -> Result<Option<Arc<Tls>>, TlsError> {
         if !self.is_enabled() {
             return Ok(None);
         }
@@ -149,7 +177,7 @@ impl Section {
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions()?)
             .map_err(|error| TlsError::Rejected("the versions and cipher_suites", error))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(verifier.clone())
             .with_single_cert(
                 certificates("cert", &cert)?,
                 PrivateKeyDer::from_pem_slice(&key)
@@ -162,7 +190,10 @@ impl Section {
         } else {
             vec![HTTP1.to_vec()]
         };
-        Ok(Some(Arc::new(config)))
+        Ok(Some(Arc::new(Tls {
+            server: Arc::new(config),
+            verifier,
+        })))
     }
 
     /// The files that the section names.

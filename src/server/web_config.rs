@@ -22,14 +22,13 @@ use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
-use rustls::ServerConfig;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use zeroize::Zeroize as _;
 
 use super::auth::{UserError, Users};
-use super::tls::{self, TlsError};
+use super::tls::{self, Tls, TlsError};
 use crate::secret_file;
 
 /// A web configuration file, and what it said when it was last good.
@@ -87,7 +86,7 @@ pub enum WebConfigError {
 /// What a web configuration file says.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) users: Users,
     pub(super) rate: Option<Rate>,

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 mod plain;
+mod revoked;
 mod secure;
 
 /// A server that runs, on a port of its own.

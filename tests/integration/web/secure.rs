@@ -16,13 +16,13 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 
 /// An authority, and what it signs.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    pem: String,
+    pub(super) pem: String,
 }
 
-struct Leaf {
+pub(super) struct Leaf {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     pem: String,
@@ -30,7 +30,7 @@ struct Leaf {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,7 +42,7 @@ impl Authority {
         }
     }
 
-    fn sign(&self, sans: Vec<SanType>) -> Leaf {
+    pub(super) fn sign(&self, sans: Vec<SanType>) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = sans;
@@ -62,13 +62,13 @@ impl Authority {
 }
 
 /// A directory with a web configuration file, a certificate and a key, and the authority behind them.
-struct Files {
+pub(super) struct Files {
     directory: TempDir,
-    authority: Authority,
+    pub(super) authority: Authority,
 }
 
 impl Files {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let files = Self {
             directory: tempfile::tempdir().unwrap(),
             authority: Authority::new(),
@@ -79,7 +79,7 @@ impl Files {
         files
     }
 
-    fn certify(&self) -> Leaf {
+    pub(super) fn certify(&self) -> Leaf {
         let leaf = self.authority.localhost();
         self.write("cert.pem", &leaf.pem);
         self.write("key.pem", &leaf.key_pem);
@@ -87,7 +87,7 @@ impl Files {
     }
 
     /// As administrators' tools do: another file takes the place.
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         let new = self.path().join("new");
         fs::write(&new, text).unwrap();
         fs::rename(new, self.path().join(name)).unwrap();
@@ -109,7 +109,7 @@ impl Files {
         })
     }
 
-    fn start(&self) -> (Server, WebConfig) {
+    pub(super) fn start(&self) -> (Server, WebConfig) {
         let web_config = self.load().unwrap();
         let mut site = site();
         site.limits.web_config_age = Duration::ZERO;
@@ -118,7 +118,7 @@ impl Files {
     }
 }
 
-const TLS: &str = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
+pub(super) const TLS: &str = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
 
 #[test]
 fn files_by_table() {
@@ -697,7 +697,7 @@ async fn certificates_are_read_anew() {
     assert_eq!(shown().await, third.certificate);
 }
 
-fn client(
+pub(super) fn client(
     authority: &Authority,
     leaf: Option<Leaf>,
     versions: &[&'static SupportedProtocolVersion],
@@ -750,11 +750,11 @@ async fn get_over(server: &Server, config: ClientConfig) -> Option<Answer> {
 }
 
 /// At the least cost, for tests.
-fn hash(password: &str) -> String {
+pub(super) fn hash(password: &str) -> String {
     format!("'{}'", bcrypt::hash(password, 4).unwrap())
 }
 
-fn basic(credentials: &str) -> String {
+pub(super) fn basic(credentials: &str) -> String {
     let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
     format!("Authorization: Basic {encoded}\r\n")
 }

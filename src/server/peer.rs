@@ -1,0 +1,93 @@
+//! The client of one connection, and if it may still use the connection.
+//!
+//! A connection can outlive what allowed it: a certificate expires, a name leaves `client_allowed_sans`, an authority is
+//! replaced, a user is removed. So each request looks again, and the first one that is refused is the last one of its
+//! connection. What this module does not do: verify a certificate or a password; `tls` and `auth` do.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ServerConnection};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::tls::Tls;
+use crate::period::Clock;
+
+/// The client of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Empty without TLS.
+    handshake: OnceLock<Handshake>,
+    /// A request on this connection had the password of a user.
+    was_user: AtomicBool,
+    refused: Notify,
+}
+
+/// The certificates that the client has shown, and when they were last verified.
+#[derive(Debug)]
+struct Handshake {
+    certificates: Vec<CertificateDer<'static>>,
+    verified: Mutex<Option<(Arc<Tls>, Instant)>>,
+}
+
+impl Peer {
+    /// Keeps the client certificates of a handshake that has succeeded.
+    pub(super) fn shook_hands(&self, connection: &ServerConnection, tls: Arc<Tls>) {
+        // A resumed session brings the certificates of an earlier handshake, and rustls does not verify them again.
+        let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let certificates = connection.peer_certificates().unwrap_or_default();
+        let handshake = Handshake {
+            certificates: certificates.to_vec(),
+            verified: Mutex::new((!is_resumed).then(|| (tls, Instant::now()))),
+        };
+        let first = self.handshake.set(handshake);
+        debug_assert!(first.is_ok(), "a connection has one handshake");
+    }
+
+    /// Returns if the current TLS settings allow the client certificates of this connection.
+    pub(super) fn certificate_is_allowed(&self, tls: Option<&Arc<Tls>>, clock: &Clock) -> bool {
+        let (Some(handshake), Some(tls)) = (self.handshake.get(), tls) else {
+            return true;
+        };
+        let mut verified = handshake
+            .verified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_recent = verified.as_ref().is_some_and(|(verifier, time)| {
+            Arc::ptr_eq(verifier, tls) && time.elapsed() < VERIFIED_AGE_MAX
+        });
+        if is_recent {
+            return true;
+        }
+        let allowed = tls.allows(&handshake.certificates, clock.now());
+        *verified = allowed.then(|| (Arc::clone(tls), Instant::now()));
+        allowed
+    }
+
+    /// Notes that a request had the password of a user.
+    pub(super) fn is_user(&self) {
+        self.was_user.store(true, Relaxed);
+    }
+
+    /// Returns if an earlier request had the password of a user.
+    pub(super) fn was_user(&self) -> bool {
+        self.was_user.load(Relaxed)
+    }
+
+    /// Ends the connection after the responses that are being written.
+    pub(super) fn refuse(&self) {
+        self.refused.notify_one();
+    }
+
+    /// Waits for [`Self::refuse`].
+    pub(super) async fn refused(&self) {
+        self.refused.notified().await;
+    }
+}
+
+/// Certificates are verified again after this time, because they can expire: a scraper that comes every minute pays for
+/// one verification per scrape at the most.
+const VERIFIED_AGE_MAX: Duration = Duration::from_mins(1);
