@@ -12,6 +12,7 @@ mod answer;
 mod assertion;
 pub mod credential;
 pub(crate) mod decode;
+mod foreign;
 pub mod http;
 mod issuer;
 pub mod pages;
@@ -44,6 +45,7 @@ pub struct Graph {
     tokens: TokenCache,
     limits: Limits,
     retry: RetryPolicy,
+    hides_people: bool,
 }
 
 /// What to ask for: a function on call records, and its range of time.
@@ -132,7 +134,7 @@ pub enum Error {
         /// Graph's id of the request.
         request_id: String,
         /// What the answer claimed to be.
-        content_type: String,
+        content_type: &'static str,
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -168,6 +170,16 @@ impl Graph {
             tokens,
             limits,
             retry,
+            hides_people: false,
+        }
+    }
+
+    /// The same client. If `hides` is true, its errors do not have Graph's messages, which can name people.
+    #[must_use]
+    pub fn hiding_people(self, hides: bool) -> Self {
+        Self {
+            hides_people: hides,
+            ..self
         }
     }
 
@@ -278,12 +290,12 @@ impl Error {
         row: Option<u64>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        let request_id = about.request_id.as_deref().unwrap_or("none");
         Self::Malformed {
             page: about.page,
             row,
-            request_id: or_none(&about.request_id),
-            content_type: or_none(&about.content_type),
+            request_id: request_id.to_owned(),
+            content_type: about.content_type,
             source: source.into(),
         }
     }
@@ -311,7 +323,7 @@ impl fmt::Display for Chain<'_> {
             }
             source = error.source();
         }
-        f.write_str(&http::one_line(&text, &[]))
+        f.write_str(&http::one_line(&text))
     }
 }
 

@@ -56,7 +56,7 @@ impl Tenant {
         };
         Ok(Self {
             name: tenant.name.clone(),
-            graph: setup::graph(http, clock, tenant)?,
+            graph: setup::graph(http, clock, config, tenant)?,
             root: target(&setup::root(tenant)?.to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,

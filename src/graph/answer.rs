@@ -10,7 +10,8 @@ use reqwest::Response;
 use serde::Deserialize;
 
 use super::FailureReason;
-use super::http::{header, one_line};
+use super::foreign::{self, Secrets};
+use super::http::{content_type, header};
 
 /// An answer of Graph other than 200.
 #[derive(Debug)]
@@ -18,34 +19,46 @@ pub struct Answer {
     pub(crate) status: u16,
     code: Option<String>,
     message: Option<String>,
-    content_type: Option<String>,
+    content_type: &'static str,
     request_id: Option<String>,
     date: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl Answer {
-    /// Reads the body, in which `token` is blackened should the server have echoed it.
+    /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`].
     pub(crate) fn new(
         response: &Response,
         body: &[u8],
         retry_after: Option<Duration>,
-        token: &str,
+        secrets: &Secrets,
+        hides_people: bool,
     ) -> Self {
         let error = serde_json::from_slice::<Body>(body).ok();
         let error = error.map(|body| body.error).unwrap_or_default();
-        let line = |text: Option<String>| {
-            let line = one_line(&text?, &[token]);
-            (!line.is_empty()).then_some(line)
-        };
         let inner = error.inner_error.unwrap_or_default();
+        let request_id = |text: &str| secrets.request_id(text);
+        let in_header = |name| header(response, name);
         Self {
             status: response.status().as_u16(),
-            code: line(error.code),
-            message: line(error.message),
-            content_type: header(response, "content-type"),
-            request_id: header(response, "request-id").or_else(|| line(inner.request_id)),
-            date: header(response, "date").or_else(|| line(inner.date)),
+            code: error.code.and_then(|code| secrets.code(&code)),
+            message: error
+                .message
+                .and_then(|text| secrets.message(&text))
+                .map(|text| {
+                    if hides_people {
+                        HIDDEN.to_owned()
+                    } else {
+                        text
+                    }
+                }),
+            content_type: content_type(response),
+            request_id: in_header("request-id")
+                .and_then(request_id)
+                .or_else(|| inner.request_id.as_deref().and_then(request_id)),
+            date: in_header("date")
+                .and_then(foreign::date)
+                .or_else(|| inner.date.as_deref().and_then(foreign::date)),
             retry_after,
         }
     }
@@ -95,7 +108,7 @@ impl fmt::Display for Answer {
             (Some(code), None) => write!(f, " {code} without a message")?,
             (None, Some(message)) => write!(f, ": {message}")?,
             (None, None) => {
-                let content_type = self.content_type.as_deref().unwrap_or("no type");
+                let content_type = self.content_type;
                 write!(
                     f,
                     " without an error in JSON (Content-Type: {content_type})"
@@ -113,6 +126,9 @@ impl fmt::Display for Answer {
 }
 
 impl std::error::Error for Answer {}
+
+/// In place of a message if people must not be named, because no form of words tells a name from another word.
+const HIDDEN: &str = "[not shown, because labels.user hides names]";
 
 #[derive(Deserialize)]
 struct Body {

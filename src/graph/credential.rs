@@ -142,12 +142,10 @@ impl ManagedIdentityEndpoint {
         &self.url
     }
 
-    /// What an echo of the server must not show: the value of the header, where it is a secret.
-    pub(crate) fn secret(&self) -> &str {
-        match self.header {
-            ("metadata", _) => "",
-            (_, ref secret) => secret.expose_secret(),
-        }
+    /// The value of the header, if it is a secret.
+    pub(crate) fn secret(&self) -> Option<&SecretString> {
+        let (name, value) = &self.header;
+        (*name != "metadata").then_some(value)
     }
 
     /// The URL to get, `resource` being a scope without `/.default`, and the header to send with it.

@@ -15,7 +15,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
-use super::http::{BodyError, HttpClient, HttpOptions, header, read_body_into, wait_of};
+use super::foreign::Secrets;
+use super::http::{
+    BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, wait_of,
+};
 use super::refusal::Refusal;
 use super::token::{AccessToken, TokenError, TokenOptions};
 
@@ -78,6 +81,14 @@ impl Issuer {
         })
     }
 
+    /// The secret that goes with every request, if there is one.
+    pub(crate) fn secret(&self) -> Option<&SecretString> {
+        match self {
+            Self::Machine { endpoint, .. } => endpoint.secret(),
+            Self::Tenant { .. } => None,
+        }
+    }
+
     /// The request, and what it proves the identity with.
     pub(crate) async fn request(
         &self,
@@ -128,11 +139,11 @@ impl Issuer {
         }
     }
 
-    /// Sends a request and reads the token in its answer. `secret` is what an echo of the server must not show.
+    /// Sends a request and reads the token in its answer. `secrets` are what an echo of the server must not show.
     pub(crate) async fn send(
         &self,
         request: RequestBuilder,
-        secret: &str,
+        secrets: &Secrets,
         now: DateTime<Utc>,
     ) -> Result<AccessToken, TokenError> {
         let asked_at = Instant::now();
@@ -149,7 +160,7 @@ impl Issuer {
         tracing::debug!(
             host = self.host(),
             status = response.status().as_u16(),
-            request_id = header(&response, "x-ms-request-id"),
+            request_id = header(&response, "x-ms-request-id").and_then(|id| secrets.request_id(id)),
             duration_ms = asked_at.elapsed().as_millis(),
             "asked for a token"
         );
@@ -163,7 +174,7 @@ impl Issuer {
             }
         }
         if response.status() != StatusCode::OK {
-            let refusal = self.refused(&response, &body, secret, now);
+            let refusal = self.refused(&response, &body, secrets, now);
             return Err(Box::new(refusal).into());
         }
         let grant: Grant = serde_json::from_slice(&body).map_err(|error| {
@@ -210,19 +221,15 @@ impl Issuer {
         &self,
         response: &Response,
         body: &[u8],
-        secret: &str,
+        secrets: &Secrets,
         now: DateTime<Utc>,
     ) -> Refusal {
-        let secret = match self {
-            Self::Tenant { .. } => secret,
-            Self::Machine { endpoint, .. } => endpoint.secret(),
-        };
         let refusal = Refusal::new(
             response.status().as_u16(),
             body,
-            header(response, "content-type").as_deref(),
+            content_type(response),
             wait_of(response, now),
-            &[secret],
+            secrets,
         );
         match self {
             Self::Tenant { .. } => refusal,
@@ -283,10 +290,6 @@ fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
         .map_err(|_| TokenError::Options("IDENTITY_HEADER does not fit into a header"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn content_type(response: &Response) -> String {
-    header(response, "content-type").unwrap_or_else(|| "of no type".to_owned())
 }
 
 /// A token has a few KiB; with ten times as much there is no reason to go on.

@@ -55,7 +55,7 @@ pub enum DecodeError<E> {
 pub(crate) struct About {
     pub(crate) page: u64,
     pub(crate) request_id: Option<String>,
-    pub(crate) content_type: Option<String>,
+    pub(crate) content_type: &'static str,
     pub(crate) date: Option<String>,
 }
 
@@ -178,15 +178,23 @@ impl Page<'_, '_> {
     }
 }
 
-/// Serde quotes what it found, which may be a person's name; the log gets the rest.
+/// Serde quotes what it found, which may be a person's name or number; the log gets the rest.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let quoted = text
-        .split_once('"')
-        .and_then(|(before, rest)| Some((before, rest.rsplit_once('"')?.1)));
-    match quoted {
-        Some((before, after)) => format!("{before}…{after}"),
-        None => text,
+    let between = |text: &str, mark: char| {
+        let (before, rest) = text.split_once(mark)?;
+        let (quoted, after) = rest.rsplit_once(mark)?;
+        Some((before.to_owned(), quoted.to_owned(), after.to_owned()))
+    };
+    if let Some((before, _, after)) = between(&text, '"') {
+        return format!("{before}…{after}");
+    }
+    // Names of our own properties are in backticks too.
+    match between(&text, '`') {
+        Some((before, found, after)) if found.contains(|c: char| c.is_ascii_digit()) => {
+            format!("{before}…{after}")
+        }
+        _ => text,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::FailureReason;
+use super::foreign::Secrets;
 use super::http::one_line;
 use super::retry::Trouble;
 
@@ -24,16 +25,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Reads the body, in which `secrets` are blackened should the server have echoed them.
+    /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`](super::foreign).
     pub(crate) fn new(
         status: u16,
         body: &[u8],
-        content_type: Option<&str>,
+        content_type: &'static str,
         retry_after: Option<Duration>,
-        secrets: &[&str],
+        secrets: &Secrets,
     ) -> Self {
         let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
-            let content_type = content_type.unwrap_or("of no type");
             return Self {
                 status,
                 code: None,
@@ -42,15 +42,20 @@ impl Refusal {
                 of_machine: false,
             };
         };
-        let mut text = [answer.error, answer.error_description]
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join(": ");
+        let description = answer.error_description.unwrap_or_default();
+        let mut text = [
+            answer.error.and_then(|error| secrets.code(&error)),
+            secrets.message(&description),
+        ]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(": ");
         for (name, id) in [
             ("Trace ID", answer.trace_id),
             ("Correlation ID", answer.correlation_id),
         ] {
+            let id = id.and_then(|id| secrets.request_id(&id));
             if let Some(id) = id.filter(|id| !text.contains(id)) {
                 text = format!("{text} {name}: {id}");
             }
@@ -58,8 +63,8 @@ impl Refusal {
         let code = answer.error_codes.and_then(|codes| codes.first().copied());
         Self {
             status,
-            code: code.or_else(|| code_in(&text)),
-            text: one_line(&text, secrets),
+            code: code.or_else(|| code_in(&description)),
+            text: one_line(&text),
             retry_after,
             of_machine: false,
         }
@@ -266,7 +271,13 @@ mod tests {
             let with_codes = format!(r#"{{"error":"e","error_codes":[{code},5]}}"#);
             let without = format!(r#"{{"error":"e","error_description":"AADSTS{code}: no"}}"#);
             for body in [with_codes, without] {
-                let refusal = Refusal::new(status, body.as_bytes(), None, None, &[]);
+                let refusal = Refusal::new(
+                    status,
+                    body.as_bytes(),
+                    "of no type",
+                    None,
+                    &Secrets::default(),
+                );
                 assert_eq!(
                     refusal.trouble().retry_reason().is_some(),
                     retried,
@@ -290,11 +301,13 @@ mod tests {
             "trace_id": "255d1aef-8c98-452f-ac51-23d051240864",
             "correlation_id": "fb3d2015-bc17-4bb9-bb85-30c5cf1aaaa7"
         }"#;
-        let refusal = Refusal::new(400, body.as_bytes(), None, None, &["foo.microsoft.com"]);
+        let secrets = Secrets::default();
+        secrets.add(&"foo.microsoft.com".into());
+        let refusal = Refusal::new(400, body.as_bytes(), "of no type", None, &secrets);
         assert_eq!(
             refusal.to_string(),
             "the token endpoint answered 400: invalid_scope: AADSTS70011: The provided value for the input parameter \
-             'scope' is not valid. The scope https://[redacted]/.default is not valid. \
+             'scope' is not valid. The scope [redacted] is not valid. \
              Trace ID: 255d1aef-8c98-452f-ac51-23d051240864 Correlation ID: fb3d2015-bc17-4bb9-bb85-30c5cf1aaaa7 \
              Timestamp: 2016-01-09 02:02:12Z"
         );
@@ -302,7 +315,13 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_told_by_its_type() {
-        let refusal = Refusal::new(502, b"<html>secret</html>", Some("text/html"), None, &[]);
+        let refusal = Refusal::new(
+            502,
+            b"<html>secret</html>",
+            "text/html",
+            None,
+            &Secrets::default(),
+        );
         assert_eq!(
             refusal.to_string(),
             "the token endpoint answered 502: a body (text/html) that does not say why"

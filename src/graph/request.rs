@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::address::NextLink;
 use super::answer::Answer;
-use super::http::{BodyError, header, read_body, trouble, wait_of};
+use super::foreign;
+use super::http::{BodyError, content_type, header, read_body, trouble, wait_of};
 use super::pages::About;
 use super::retry::{RetryReason, Trouble, Verdict};
 use super::tally::Tally;
@@ -97,12 +98,13 @@ impl Graph {
         count.answered(status.as_u16());
         let about = About {
             page,
-            request_id: header(&response, "request-id"),
-            content_type: header(&response, "content-type"),
-            date: header(&response, "date"),
+            request_id: header(&response, "request-id").and_then(foreign::request_id),
+            content_type: content_type(&response),
+            date: header(&response, "date").and_then(foreign::date),
         };
         tracing::debug!(
-            path = link.url().path(),
+            // Later paths are the server's, which can be anything.
+            path = (page == 1).then(|| link.url().path()),
             page,
             status = status.as_u16(),
             request_id = about.request_id,
@@ -115,7 +117,13 @@ impl Graph {
                 .await
                 .unwrap_or_default();
             let wait = wait_of(&response, self.tokens.now());
-            let answer = Answer::new(&response, &body, wait, token.expose());
+            let answer = Answer::new(
+                &response,
+                &body,
+                wait,
+                self.tokens.secrets(),
+                self.hides_people,
+            );
             return Err(Error::Status(Box::new(answer)));
         }
         match read_body(&mut response, self.limits.body_bytes).await {

@@ -110,7 +110,7 @@ async fn bytes_are_counted_after_decompression() {
         let (mut stream, _) = listener.accept().await.unwrap();
         let _read = stream.read(&mut [0; 4096]).await.unwrap();
         let head = format!(
-            "HTTP/1.1 200 OK\r\nrequest-id: r-3\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nrequest-id: 8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
             bomb.len()
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -121,7 +121,7 @@ async fn bytes_are_counted_after_decompression() {
     let error = read(&graph, &Tally::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the report has more than 4096 bytes on page 1 (request-id r-3)"
+        "the report has more than 4096 bytes on page 1 (request-id 8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d)"
     );
 }
 
@@ -196,7 +196,10 @@ async fn the_servers_clock_and_the_id_of_the_request_are_told() {
     let server = graph(|_, _| {
         let headers = vec![
             ("date", "Sat, 21 Nov 2026 13:02:00 GMT".to_owned()),
-            ("request-id", "r-7".to_owned()),
+            (
+                "request-id",
+                "8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d".to_owned(),
+            ),
         ];
         Reply::Full(200, headers, page(&[], None))
     })
@@ -207,7 +210,10 @@ async fn the_servers_clock_and_the_id_of_the_request_are_told() {
     let first = pages.next().await.unwrap().unwrap();
     let expected = "2026-11-21T13:02:00Z".parse().unwrap();
     assert_eq!(first.server_date(), Some(expected));
-    assert_eq!(first.request_id(), Some("r-7"));
+    assert_eq!(
+        first.request_id(),
+        Some("8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d")
+    );
 }
 
 #[tokio::test]

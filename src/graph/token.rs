@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::address::AuthorityUrl;
 use super::credential::{Credential, CredentialError, IMDS_HOST, Proof};
+use super::foreign::Secrets;
 use super::http::{HttpClient, HttpError, connect_remedy, trouble};
 use super::issuer::Issuer;
 use super::refusal::Refusal;
@@ -30,6 +31,7 @@ pub struct TokenCache {
     retry: RetryPolicy,
     now: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
     state: Mutex<State>,
+    secrets: Secrets,
     /// Held by the one caller that asks for a new token.
     renewal: tokio::sync::Mutex<()>,
 }
@@ -108,8 +110,12 @@ impl TokenCache {
         retry: RetryPolicy,
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Result<Self, TokenError> {
+        let issuer = Issuer::new(http, options)?;
+        let secrets = Secrets::default();
+        issuer.secret().inspect(|secret| secrets.add(secret));
         Ok(Self {
-            issuer: Issuer::new(http, options)?,
+            issuer,
+            secrets,
             retry,
             now: Box::new(now),
             state: Mutex::new(State::default()),
@@ -180,6 +186,11 @@ impl TokenCache {
     /// When the certificate that was last used ends, UTC; `None` before its first use and for other credentials.
     pub fn credential_expiry(&self) -> Option<DateTime<Utc>> {
         self.lock().credential_expiry
+    }
+
+    /// The tokens and what they were asked for with, which no text of a server may repeat.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The wall clock.
@@ -256,8 +267,10 @@ impl TokenCache {
         if let Some(Proof::Assertion(_, Some(not_after))) = proof {
             self.lock().credential_expiry = Some(not_after);
         }
-        let secret = proof.as_ref().map_or("", |p| p.secret().expose_secret());
-        self.issuer.send(request, secret, now).await
+        proof.inspect(|proof| self.secrets.add(proof.secret()));
+        let token = self.issuer.send(request, &self.secrets, now).await?;
+        self.secrets.add(&token.secret);
+        Ok(token)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

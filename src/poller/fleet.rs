@@ -81,7 +81,7 @@ impl Fleet {
                     name: tenant.name.clone(),
                     settings,
                     plan: setup::plan(config, tenant, &naming),
-                    graph: setup::graph(&http, &self.shared.clock, tenant)?,
+                    graph: setup::graph(&http, &self.shared.clock, config, tenant)?,
                 });
             }
         }

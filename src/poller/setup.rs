@@ -103,13 +103,14 @@ pub(crate) fn validate(config: &Config) -> Result<(), FleetError> {
     config
         .tenants
         .iter()
-        .try_for_each(|tenant| graph(&http, &clock, tenant).map(drop))
+        .try_for_each(|tenant| graph(&http, &clock, config, tenant).map(drop))
 }
 
 /// Graph, as it is asked for a tenant.
 pub(crate) fn graph(
     http: &HttpClient,
     clock: &Clock,
+    config: &Config,
     tenant: &config::Tenant,
 ) -> Result<Graph, FleetError> {
     let root = root(tenant)?;
@@ -131,13 +132,9 @@ pub(crate) fn graph(
         tenant: name_or_id(tenant),
         source,
     })?;
-    Ok(Graph::new(
-        http.clone(),
-        root,
-        tokens,
-        Limits::default(),
-        RetryPolicy::default(),
-    ))
+    let (limits, retry) = (Limits::default(), RetryPolicy::default());
+    let names_people = matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName);
+    Ok(Graph::new(http.clone(), root, tokens, limits, retry).hiding_people(!names_people))
 }
 
 /// Where a tenant's Graph is.

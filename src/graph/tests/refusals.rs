@@ -19,7 +19,7 @@ async fn refusals_by_table() {
             "Expression\\r\\nexpected",
             Reason::Status,
             1,
-            "answered 400 BadRequest: Expression expected (request-id r-1, date 2026)",
+            "answered 400 BadRequest: Expression expected (request-id 8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d, date 2026-11-21T13:02:00Z)",
             "did not understand",
         ),
         (
@@ -37,7 +37,7 @@ async fn refusals_by_table() {
             "",
             Reason::Forbidden,
             1,
-            "403 Forbidden without a message (request-id r-1",
+            "403 Forbidden without a message (request-id 8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d",
             permission,
         ),
         (
@@ -72,7 +72,7 @@ async fn refusals_by_table() {
         (504, "", "", Reason::Status, 3, "504", "Microsoft"),
     ] {
         let body = format!(
-            r#"{{"error":{{"code":"{code}","message":"{message}","innerError":{{"date":"2026","request-id":"r-1"}}}}}}"#
+            r#"{{"error":{{"code":"{code}","message":"{message}","innerError":{{"date":"2026-11-21T13:02:00","request-id":"8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d"}}}}}}"#
         );
         let remedy_given = fails(
             move || Reply::json(status, body.clone()),
@@ -160,7 +160,7 @@ async fn bad_pages_by_table() {
             link("https://graph.example/x"),
             Malformed,
             1,
-            "https://graph.example, not to the Graph root",
+            "another host, not to the Graph root",
         ),
         (link("https://"), Malformed, 1, "not a URL"),
         (link("/same"), Malformed, 2, "page 2 is malformed"),

@@ -118,7 +118,7 @@ fn poller(folder: &TempDir) -> Poller {
     let telemetry = Arc::new(Telemetry::new());
     let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
     let http = setup::http(&config).unwrap();
-    let graph = setup::graph(&http, &clock, &config.tenants[0]).unwrap();
+    let graph = setup::graph(&http, &clock, &config, &config.tenants[0]).unwrap();
     let shared = Shared {
         publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
         telemetry,

@@ -1,0 +1,332 @@
+//! Text of a server, made fit for a log line or a page: only what has a known form, and no credential in any spelling.
+//!
+//! A server can send back what it was sent: the bearer token, the client secret, an assertion. It can encode it, cut it
+//! up, or put it into a field that has another purpose. Looking for every spelling cannot succeed, so the rule is the
+//! other way round: a word is shown only if it has a form that ordinary error messages are made of. What passes is
+//! compared with the credentials themselves, for a credential may consist of such words.
+
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::{Host, Url};
+use uuid::{Uuid, Variant};
+use zeroize::Zeroizing;
+
+use super::address::Cloud;
+
+/// The credentials that were sent or received last, which no text of a server may repeat.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets(Mutex<VecDeque<SecretString>>);
+
+impl Secrets {
+    /// Adds a credential. The oldest one leaves when there are too many.
+    pub(crate) fn add(&self, secret: &SecretString) {
+        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.retain(|known| known.expose_secret() != secret.expose_secret());
+        if secrets.len() == SECRETS_MAX {
+            secrets.pop_front();
+        }
+        secrets.push_back(secret.clone());
+    }
+
+    /// An error code: one word.
+    pub(crate) fn code(&self, text: &str) -> Option<String> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let is_code = is_identifier(text) && text.chars().all(is_part);
+        (is_code && self.repeated(text).is_empty()).then(|| text.to_owned())
+    }
+
+    /// An id of a request.
+    pub(crate) fn request_id(&self, text: &str) -> Option<String> {
+        request_id(text).filter(|id| self.repeated(id).is_empty())
+    }
+
+    /// A message: one bounded line in which every word that has no ordinary form is replaced by [`REDACTED`], as are
+    /// all mail addresses and telephone numbers. `None` if it is empty.
+    pub(crate) fn message(&self, text: &str) -> Option<String> {
+        let text: Cow<'_, str> = if text.len() > READ_MAX {
+            Cow::Owned(text.chars().take(READ_MAX).collect())
+        } else {
+            Cow::Borrowed(text)
+        };
+        let words: Vec<&str> = text
+            .split(|c: char| c.is_whitespace() || c.is_control())
+            .filter(|word| !word.is_empty())
+            .collect();
+        let mut shown = words.iter().map(|word| ordinary(word)).collect::<Vec<_>>();
+        redact_numbers(&mut shown);
+        let repeated = self.repeated(&line(&shown));
+        for word in &mut shown {
+            let repeats = |word: &str| {
+                let folded = fold(word);
+                repeated.iter().any(|part| folded.contains(part))
+            };
+            if word.as_deref().is_some_and(repeats) {
+                *word = None;
+            }
+        }
+        let line = line(&shown);
+        // A credential that was cut into words.
+        let line = if self.repeated(&line).is_empty() {
+            super::http::one_line(&line)
+        } else {
+            REDACTED.to_owned()
+        };
+        (!line.is_empty()).then_some(line)
+    }
+
+    /// The parts of credentials that `text` has, folded; a part has [`PART`] characters unless the credential is
+    /// shorter.
+    fn repeated(&self, text: &str) -> HashSet<String> {
+        let folded = fold(text);
+        let reversed: String = folded.chars().rev().collect();
+        let mut found = HashSet::new();
+        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for text in [&folded, &reversed] {
+            let short: HashSet<&[u8]> = text.as_bytes().windows(PART).collect();
+            let long: HashSet<&[u8]> = text.as_bytes().windows(2 * PART).collect();
+            for secret in secrets.iter() {
+                let secret = secret.expose_secret();
+                let plain = Zeroizing::new(fold(secret));
+                if (SHORTEST..PART).contains(&plain.len()) && text.contains(&**plain) {
+                    found.insert(plain.to_string());
+                }
+                for spelling in encoded(secret).iter().chain([&plain]) {
+                    let parts = spelling.as_bytes().windows(PART);
+                    found.extend(parts.filter(|part| short.contains(part)).map(as_text));
+                }
+                let parts = Zeroizing::new(hexadecimal(secret));
+                let parts = parts.as_bytes().windows(2 * PART);
+                found.extend(parts.filter(|part| long.contains(part)).map(as_text));
+            }
+        }
+        if !found.is_empty() {
+            // Those of reversed text, as they stand in the text.
+            let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
+            found.extend(turned);
+        }
+        found
+    }
+}
+
+/// An id of a request, if it is a UUID as Microsoft's are, and does not consist of the bytes of a text.
+pub(crate) fn request_id(text: &str) -> Option<String> {
+    let id = Uuid::try_parse(text).ok()?;
+    let is_random = id.get_variant() == Variant::RFC4122
+        && !id.as_bytes()[..PART].iter().all(u8::is_ascii_graphic);
+    is_random.then(|| id.to_string())
+}
+
+/// A date of a header, if it is one; written again, so that nothing else passes.
+pub(crate) fn date(text: &str) -> Option<String> {
+    httpdate::parse_http_date(text)
+        .map(httpdate::fmt_http_date)
+        .ok()
+        .or_else(|| {
+            let text = text.trim_end_matches('Z');
+            let date = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").ok()?;
+            Some(date.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        })
+}
+
+/// A content type, if it is one of those that services, proxies and portals send.
+pub(crate) fn content_type(text: &str) -> &'static str {
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    CONTENT_TYPES
+        .into_iter()
+        .find(|known| known.eq_ignore_ascii_case(essence))
+        .unwrap_or("of another type")
+}
+
+/// A foreign origin, if it is one of Microsoft's or an address; the name of any other host can be anything.
+pub(crate) fn origin(url: &Url) -> String {
+    let origin = url.origin().ascii_serialization();
+    let is_known = match url.host() {
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        Some(Host::Domain(name)) => {
+            name == "localhost" || Cloud::ALL.iter().any(|c| c.graph_root().host() == name)
+        }
+        None => false,
+    };
+    if is_known {
+        origin
+    } else {
+        "another host".to_owned()
+    }
+}
+
+/// The word as it can be shown; `None` if it has no form that is known.
+fn ordinary(word: &str) -> Option<String> {
+    let core = word.trim_matches(|c: char| PUNCTUATION.contains(c));
+    let is_mark = word.len() <= MARK_MAX && !has_letters_or_digits(word);
+    if is_mark || is_identifier(core) || is_fixed_form(core) {
+        return Some(word.to_owned());
+    }
+    let url = Url::parse(core).ok()?;
+    let name = url.domain()?;
+    let is_microsofts = |domain: &str| {
+        name.strip_suffix(domain)
+            .is_some_and(|start| start.is_empty() || start.ends_with('.'))
+    };
+    if url.scheme() != "https" || !MICROSOFTS.into_iter().any(is_microsofts) {
+        return None;
+    }
+    // The rest of a URL can be anything.
+    let is_short = name.split('.').all(is_identifier);
+    is_short.then(|| word.replace(core, &url.origin().ascii_serialization()))
+}
+
+/// A word of letters, or a short one of letters and digits.
+fn is_identifier(word: &str) -> bool {
+    let is_mark = |c: char| "._-/'".contains(c);
+    let is_part =
+        |c: char| is_mark(c) || c.is_ascii_alphabetic() || word.len() < PART && c.is_ascii_digit();
+    let marks = word.chars().filter(|&c| is_mark(c)).count();
+    word.len() <= WORD_MAX && 2 * marks < word.len() && word.chars().all(is_part)
+}
+
+fn has_letters_or_digits(word: &str) -> bool {
+    word.contains(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// An id, a code of the identity platform, a date or time, or the thumbprint of a certificate.
+fn is_fixed_form(word: &str) -> bool {
+    let is_code = |word: &str| {
+        let number = word.strip_prefix("AADSTS");
+        number.is_some_and(|n| n.len() <= 8 && n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let is_thumbprint =
+        |word: &str| [40, 64].contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
+    let time = word.trim_end_matches('Z');
+    word.len() == UUID_LENGTH && Uuid::try_parse(word).is_ok()
+        || is_code(word)
+        || is_thumbprint(word)
+        || NaiveDate::parse_from_str(word, "%Y-%m-%d").is_ok()
+        || NaiveTime::parse_from_str(time, "%H:%M:%S").is_ok()
+        || NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S").is_ok()
+}
+
+/// Redacts neighbouring words of digits that together can be a telephone number.
+fn redact_numbers(words: &mut [Option<String>]) {
+    let digits = |word: &Option<String>| {
+        let word = word.as_deref().unwrap_or_default();
+        let core = word.trim_matches(|c: char| PUNCTUATION.contains(c));
+        let is_number = core
+            .chars()
+            .all(|c| c.is_ascii_digit() || "-./".contains(c));
+        let count = core.bytes().filter(u8::is_ascii_digit).count();
+        if is_number && NaiveDate::parse_from_str(core, "%Y-%m-%d").is_err() {
+            count
+        } else {
+            0
+        }
+    };
+    let is_between = |word: &Option<String>| !word.as_deref().is_some_and(has_letters_or_digits);
+    let mut start = 0;
+    while start < words.len() {
+        let group = words[start..]
+            .iter()
+            .take_while(|word| digits(word) > 0 || is_between(word));
+        let end = start + group.count();
+        if words[start..end].iter().map(digits).sum::<usize>() >= TELEPHONE_DIGITS {
+            words[start..end].fill(None);
+        }
+        start = end.max(start + 1);
+    }
+}
+
+/// The words on a line, with one mark for neighbours that are redacted.
+fn line(words: &[Option<String>]) -> String {
+    let mut words: Vec<&str> = words
+        .iter()
+        .map(|word| word.as_deref().unwrap_or(REDACTED))
+        .collect();
+    words.dedup_by(|word, before| *word == REDACTED && *before == REDACTED);
+    words.join(" ")
+}
+
+/// Letters and digits only, in lower case: what stays the same however a text is cut up.
+fn fold(text: &str) -> String {
+    let marks = text.replace(REDACTED, "");
+    let folded = marks.chars().filter(char::is_ascii_alphanumeric);
+    folded.map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// A secret in base64 at each alignment to the bytes before it, folded, without the characters that depend on those.
+fn encoded(secret: &str) -> [Zeroizing<String>; 3] {
+    [0, 1, 2].map(|before| {
+        let bytes = Zeroizing::new([&b"\0\0"[..before], secret.as_bytes()].concat());
+        let text = Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(&*bytes));
+        let own = text.len().min([0, 2, 3][before])..text.len();
+        Zeroizing::new(fold(&text[own]))
+    })
+}
+
+fn hexadecimal(secret: &str) -> String {
+    let nibbles = secret.bytes().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = nibbles.map(|nibble| char::from_digit(nibble.into(), 16));
+    digits.map(|digit| digit.expect("four bits")).collect()
+}
+
+fn as_text(part: &[u8]) -> String {
+    String::from_utf8_lossy(part).into_owned()
+}
+
+/// In place of text that is not shown.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// Tokens of a day's renewals and the secret or assertion that each was asked for with.
+const SECRETS_MAX: usize = 16;
+
+/// Characters of a credential that count as a repetition of it: fewer come together by chance.
+const PART: usize = 8;
+
+/// A shorter credential would be found in any text; no service gives one out.
+const SHORTEST: usize = 4;
+
+/// Bytes of a message that are looked at: more than a line shows.
+const READ_MAX: usize = 2 << 10;
+
+/// The longest words of error messages are names of permissions and properties.
+const WORD_MAX: usize = 40;
+
+/// Digits from which a number can be one of a telephone; shorter ones are dialled within a site only.
+const TELEPHONE_DIGITS: usize = 7;
+
+/// Bytes of a word without letters and digits, such as a dash.
+const MARK_MAX: usize = 3;
+
+const UUID_LENGTH: usize = 36;
+
+/// Around words in English text.
+const PUNCTUATION: &str = ".,:;!?'\"()[]{}<>-–…`";
+
+/// The domains of Microsoft's that error messages refer to.
+const MICROSOFTS: [&str; 6] = [
+    "microsoft.com",
+    "microsoft.us",
+    "microsoftonline.com",
+    "microsoftonline.us",
+    "windows.net",
+    "aka.ms",
+];
+
+const CONTENT_TYPES: [&str; 9] = [
+    "application/json",
+    "application/problem+json",
+    "application/octet-stream",
+    "application/xml",
+    "application/xhtml+xml",
+    "text/html",
+    "text/plain",
+    "text/xml",
+    "multipart/mixed",
+];
+
+#[cfg(test)]
+mod tests;
