@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -349,6 +350,11 @@ impl Recent {
 }
 
 impl Credentials {
+    /// A number that differs for different logins, under keys of the caller's.
+    pub(super) fn hash(&self, keys: &RandomState) -> u64 {
+        keys.hash_one((&*self.user, &*self.password))
+    }
+
     /// As in RFC 7617; `None` if it is something else.
     pub(super) fn parse(authorization: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;

@@ -4,8 +4,8 @@
 //! replaced, a user is removed. So each request looks again, and the first one that is refused is the last one of its
 //! connection. What this module does not do: verify a certificate or a password; `tls` and `auth` do.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::hash::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -13,6 +13,7 @@ use rustls::{HandshakeKind, ServerConnection};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::auth::Credentials;
 use super::tls::Tls;
 use crate::period::Clock;
 
@@ -21,8 +22,10 @@ use crate::period::Clock;
 pub(super) struct Peer {
     /// Empty without TLS.
     handshake: OnceLock<Handshake>,
-    /// A request on this connection had the password of a user.
-    was_user: AtomicBool,
+    /// The login that was last admitted on this connection, hashed with `keys`: without its password, and comparable here
+    /// only.
+    admitted: Mutex<Option<u64>>,
+    keys: RandomState,
     refused: Notify,
 }
 
@@ -67,14 +70,23 @@ impl Peer {
         allowed
     }
 
-    /// Notes that a request had the password of a user.
-    pub(super) fn is_user(&self) {
-        self.was_user.store(true, Relaxed);
+    /// The login of a request, if it has one.
+    pub(super) fn login(&self, credentials: Option<&Credentials>) -> Option<u64> {
+        credentials.map(|credentials| credentials.hash(&self.keys))
     }
 
-    /// Returns if an earlier request had the password of a user.
-    pub(super) fn was_user(&self) -> bool {
-        self.was_user.load(Relaxed)
+    /// Notes that this login was admitted.
+    pub(super) fn admit(&self, login: Option<u64>) {
+        *self.lock_admitted() = login;
+    }
+
+    /// Returns if this login, which is refused now, was admitted earlier.
+    pub(super) fn was_admitted(&self, login: Option<u64>) -> bool {
+        login.is_some() && *self.lock_admitted() == login
+    }
+
+    fn lock_admitted(&self) -> MutexGuard<'_, Option<u64>> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the connection after the responses that are being written.

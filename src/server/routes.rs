@@ -198,19 +198,20 @@ async fn guarded(
     } else if open {
         answer(asked, shared, turn).await
     } else {
-        let login = shared
+        let login = peer.login(credentials.as_ref());
+        let verdict = shared
             .gate
             .check(&settings.users, credentials, pulse.client);
-        match login.await {
+        match verdict.await {
             Verdict::Admitted => {
-                peer.is_user();
+                peer.admit(login);
                 answer(asked, shared, turn).await
             }
             Verdict::Refused => {
                 let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
                 let challenge = HeaderValue::from_static("Basic");
                 answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-                if peer.was_user() {
+                if peer.was_admitted(login) {
                     answer = last(asked, peer, answer);
                 }
                 answer

@@ -79,7 +79,7 @@ async fn user_who_is_no_longer_allowed_ends_the_connection() {
         files.write("web.yml", &users(&["b"]));
         let second = port_of(&get(&client, &server, Some("a")).await.unwrap(), 401);
         assert_eq!(first, second, "{protocol}");
-        // One who was never allowed keeps the connection: browsers ask for the password on it.
+        // A login that was never admitted keeps the connection: a browser asks for the password and uses it again.
         let third = port_of(&get(&client, &server, Some("a")).await.unwrap(), 401);
         assert_ne!(second, third, "{protocol}");
         let fourth = port_of(&get(&client, &server, Some("b")).await.unwrap(), 200);
