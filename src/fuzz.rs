@@ -25,7 +25,7 @@ use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, Naming, View};
-use crate::report::log::{self, Fold, Lens, Log};
+use crate::report::log::{self, Fold, Lens, Log, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{Rendered, Report, ReportKind};
@@ -157,11 +157,13 @@ fn whole<R: Report>(text: &str) {
 
 fn by_day<L: Log>(text: &str) {
     let naming = Naming::Upn;
+    let period = period();
     let lens = Lens {
         naming: &naming,
         budgets: &BUDGETS,
+        period,
+        seen: &SeenRows::default(),
     };
-    let period = period();
     let window = period
         .windows(period.end(), log::DAY)
         .next()

@@ -26,6 +26,8 @@ pub(crate) struct Health {
     pub(crate) folded: u64,
     /// Of a log only.
     pub(crate) settled_windows: Option<u64>,
+    /// Of a log only.
+    pub(crate) unplaced: Option<u64>,
 }
 
 static UP: Family = Family::gauge(
@@ -67,6 +69,12 @@ static SETTLED_WINDOWS: Family = Family::gauge(
     "teams_pstn_report_settled_windows",
     "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
      logs.",
+);
+
+static UNPLACED_ROWS: Family = Family::gauge(
+    "teams_pstn_report_unplaced_rows",
+    "Rows of the newest complete report that are not counted, because their time is outside the billing period and far from \
+     the window that brought them; only of reports that are logs.",
 );
 
 static POLLS: Family = Family::counter(
@@ -132,6 +140,9 @@ impl Health {
         gauge(&FOLDED, &|out| write_count(self.folded, out));
         if let Some(days) = self.settled_windows {
             gauge(&SETTLED_WINDOWS, &|out| write_count(days, out));
+        }
+        if let Some(rows) = self.unplaced {
+            gauge(&UNPLACED_ROWS, &|out| write_count(rows, out));
         }
         gauge(&POLLS, &|out| write_count(self.polls, out));
         samples.extend(self.failures(tenant, report));

@@ -29,8 +29,8 @@ pub struct BillingPeriod {
 
 /// A span of time to ask Graph for: never empty, never longer than [`Window::MAX`].
 ///
-/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun, and by
-/// [`Window::last`].
+/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun, by
+/// [`BillingPeriod::windows_after`] and by [`Window::last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     from: DateTime<Utc>,
@@ -158,20 +158,20 @@ impl BillingPeriod {
     /// # Panics
     /// Where `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
     pub fn windows(self, now: DateTime<Utc>, width: TimeDelta) -> impl Iterator<Item = Window> {
-        assert!(
-            width >= TimeDelta::seconds(1) && width <= Window::MAX,
-            "a window is between 1 s and 90 days wide"
-        );
-        let until = self.end.min(whole_second(now) + TimeDelta::seconds(1));
-        let mut from = self.start;
-        std::iter::from_fn(move || {
-            let window = Window {
-                from,
-                to: until.min(from + width),
-            };
-            from = window.to;
-            (window.from < window.to).then_some(window)
-        })
+        tiles(self.start, self.end, now, width)
+    }
+
+    /// The same for the time after the period's end, no longer than `margin`. Empty until the period has ended.
+    ///
+    /// # Panics
+    /// As [`BillingPeriod::windows`] does.
+    pub fn windows_after(
+        self,
+        now: DateTime<Utc>,
+        width: TimeDelta,
+        margin: TimeDelta,
+    ) -> impl Iterator<Item = Window> {
+        tiles(self.end, self.end + margin, now, width)
     }
 }
 
@@ -242,6 +242,29 @@ impl Window {
             }
         }
     }
+}
+
+/// Windows that tile the time from `from` to the end of the second that `now` lies in, but not beyond `until`.
+fn tiles(
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+    width: TimeDelta,
+) -> impl Iterator<Item = Window> {
+    assert!(
+        width >= TimeDelta::seconds(1) && width <= Window::MAX,
+        "a window is between 1 s and 90 days wide"
+    );
+    let until = until.min(whole_second(now) + TimeDelta::seconds(1));
+    let mut from = from;
+    std::iter::from_fn(move || {
+        let window = Window {
+            from,
+            to: until.min(from + width),
+        };
+        from = window.to;
+        (window.from < window.to).then_some(window)
+    })
 }
 
 /// 00:00 UTC on the given day of the month that `time` lies in.

@@ -124,8 +124,8 @@ pub struct Rendered {
     pub overlapping: u64,
     /// Rows that shared person, location, context and currency with another but differed otherwise; both counted.
     pub repeated: u64,
-    /// Rows that were sent for a day that they are not of, and so left to that.
-    pub elsewhere: u64,
+    /// Rows whose time is of another period, and far from the window that brought them: they count nowhere.
+    pub unplaced: u64,
     /// Series folded into `__other__`.
     pub folded: u64,
     /// The series that were kept where some were folded, so that the next poll prefers them.

@@ -61,6 +61,7 @@ pub(crate) struct Saved {
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
     pub(crate) folded: u64,
+    pub(crate) unplaced: Option<u64>,
     pub(crate) summary: Option<Summary>,
     /// The current period's figures.
     pub(crate) current: Vec<Samples>,

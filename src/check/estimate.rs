@@ -13,7 +13,7 @@ use crate::report::budget::{Budget, Payer};
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
-use crate::report::log::{self, Fold, Lens, Log};
+use crate::report::log::{self, Fold, Lens, Log, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, add_page};
@@ -96,6 +96,8 @@ impl Asking<'_> {
         let lens = Lens {
             naming: &self.site.naming,
             budgets: &[],
+            period,
+            seen: &SeenRows::default(),
         };
         let tally = Tally::default();
         let query = log::query::<L>(window);

@@ -70,34 +70,35 @@ impl Poller {
             ..
         } = ask;
         let budgets = self.plan.budgets_of(L::KIND);
+        let questions = lock(memory).ledgers.of(period, &budgets).questions(now);
         let lens = Lens {
             naming: &self.plan.naming,
             budgets: &budgets,
+            period,
+            seen: &questions.seen,
         };
-        let mut waiting = lock(memory)
-            .ledgers
-            .of(period, &budgets)
-            .open(now)
-            .into_iter();
-        let mut under_way = FuturesUnordered::new();
         let mut open = Vec::new();
-        loop {
-            let places = DAYS_AT_ONCE - under_way.len();
-            under_way.extend(waiting.by_ref().take(places).map(|window| async move {
-                log::collect::<L>(&self.graph, window, now, lens, deadline, tally).await
-            }));
-            let Some(day) = under_way.next().await.transpose()? else {
-                break;
-            };
-            if day.settled {
-                let mut memory = lock(memory);
-                memory.ledgers.of(period, &budgets).settle(&day)?;
-                memory.file.unsaved = true;
-            } else {
-                open.push(day.totals);
+        // One after the other, so that a row that both bring is settled.
+        for windows in [questions.last_time, questions.open] {
+            let mut waiting = windows.into_iter();
+            let mut under_way = FuturesUnordered::new();
+            loop {
+                let places = DAYS_AT_ONCE - under_way.len();
+                under_way.extend(waiting.by_ref().take(places).map(|window| async move {
+                    log::collect::<L>(&self.graph, window, now, lens, deadline, tally).await
+                }));
+                let Some(day) = under_way.next().await.transpose()? else {
+                    break;
+                };
+                if day.settled {
+                    let mut memory = lock(memory);
+                    memory.ledgers.of(period, &budgets).settle(&day)?;
+                    memory.file.unsaved = true;
+                } else {
+                    open.push(day.totals);
+                }
             }
         }
-        drop(under_way);
         let settled = lock(memory).ledgers.of(period, &budgets).totals();
         Ok(self.rendering(L::KIND, ask, move |view| {
             let mut totals = Arc::unwrap_or_clone(settled);

@@ -106,6 +106,7 @@ impl Memory {
         let mut fresh = lock(&memory);
         fresh.health = Health {
             settled_windows: None,
+            unplaced: None,
             ..old.health.clone()
         };
         fresh.summary.clone_from(&old.summary);
@@ -186,6 +187,8 @@ impl Memory {
         self.health.pages = tally.pages();
         self.health.folded = rendered.folded;
         self.health.settled_windows = self.ledgers.settled(period);
+        let is_log = self.health.settled_windows.is_some();
+        self.health.unplaced = is_log.then_some(rendered.unplaced);
         self.kept = rendered.kept;
         self.failure = None;
         self.summary = Some(Arc::new(Summary {

@@ -78,12 +78,22 @@ pub(super) fn log_success(
         pages = tally.pages(),
         overlapping_rows = rendered.overlapping,
         repeated_rows = rendered.repeated,
-        rows_of_other_days = (rendered.elsewhere > 0).then_some(rendered.elsewhere),
+        unplaced_rows = (rendered.unplaced > 0).then_some(rendered.unplaced),
         folded_series = rendered.folded,
         duration_seconds = duration.as_secs_f64(),
         spend = (!spend.is_empty()).then(|| spend.join(", ")),
         "poll complete"
     );
+    if rendered.unplaced > 0 {
+        tracing::warn!(
+            tenant,
+            report = report.as_str(),
+            %period,
+            unplaced_rows = rendered.unplaced,
+            remedy = "compare the figures with the usage report of the Teams admin center; if graph_url is a proxy, let it pass fromDateTime and toDateTime on as they are",
+            "rows are not counted: their time is outside the billing period, and far from the window that brought them"
+        );
+    }
 }
 
 pub(super) fn log_failure(

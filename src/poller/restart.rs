@@ -225,6 +225,7 @@ impl Memory {
             last_success: self.health.last_success,
             pages: self.health.pages,
             folded: self.health.folded,
+            unplaced: self.health.unplaced,
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
             budgets: self.budgets.clone(),
@@ -239,6 +240,7 @@ impl Memory {
             last_success,
             pages,
             folded,
+            unplaced,
             summary,
             current,
             budgets,
@@ -251,6 +253,7 @@ impl Memory {
             rows: summary.as_ref().map_or(0, |summary| summary.rows),
             pages,
             folded,
+            unplaced,
             settled_windows: summary
                 .as_ref()
                 .and_then(|summary| ledgers.settled(summary.period)),

@@ -182,7 +182,7 @@ impl Totals {
             rows: events.len() as u64,
             overlapping: (received - events.len()) as u64,
             repeated: 0,
-            elsewhere: 0,
+            unplaced: 0,
             folded: 0,
             kept: view.kept.emptied(),
         }

@@ -243,7 +243,7 @@ impl Totals {
             rows: received - overlapping,
             overlapping,
             repeated,
-            elsewhere: 0,
+            unplaced: 0,
             folded,
             kept,
         }

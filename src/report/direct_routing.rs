@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::labels::UNKNOWN;
 use super::log::{Column, Figure, Log, Record};
-use super::row::{RowError, Text, count, person, text};
+use super::row::{RowError, Text, count, first_time, person, text};
 use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -35,6 +35,14 @@ pub struct Row<'a> {
     user_display_name: Option<Text<'a>>,
     #[serde(borrow)]
     user_country_code: Option<Text<'a>>,
+    #[serde(borrow)]
+    start_date_time: Option<Text<'a>>,
+    #[serde(borrow)]
+    invite_date_time: Option<Text<'a>>,
+    #[serde(borrow)]
+    failure_date_time: Option<Text<'a>>,
+    #[serde(borrow)]
+    end_date_time: Option<Text<'a>>,
     #[serde(borrow)]
     duration: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -98,9 +106,13 @@ impl Log for DirectRouting {
         )?;
         Ok(Record {
             id: text("id", row.id.as_ref())?,
-            // A call that nobody took has no start, and by which of its times the log is asked for is not documented. But
-            // a window does not contain its end, so no call is in two of them.
-            time: None,
+            // The log goes by the start of a call. A failed call has none: it goes by its invite or its failure.
+            time: first_time([
+                ("startDateTime", row.start_date_time.as_ref()),
+                ("inviteDateTime", row.invite_date_time.as_ref()),
+                ("failureDateTime", row.failure_date_time.as_ref()),
+                ("endDateTime", row.end_date_time.as_ref()),
+            ])?,
             person: person(
                 row.user_id.as_ref(),
                 row.user_principal_name.as_ref(),

@@ -1,11 +1,13 @@
 //! Logs: reports that have one row for each call or message instead of one for each sum.
 //!
 //! A month of them may be a million rows, so they are asked for day by day and folded into totals as the pages arrive:
-//! what is kept grows with the label sets, not with the rows. A day that has ended long enough ago does not change any
-//! more; its totals go into the ledger of the period, and it is not asked for again. So a poll costs the pages of the last days.
+//! totals grow with the label sets, not with the rows. A day that has ended long enough ago does not change any more; its
+//! totals go into the ledger of the period, and it is not asked for again. So a poll costs the pages of the last days.
 //!
-//! Where a row's time is what it is asked for by, it belongs to the day that it lies in, whatever the function thinks of the
-//! ends of a window: one that includes both sends a call at midnight twice, and it is counted in the day that it begins.
+//! A row counts once, in the billing period that its time lies in, whichever window brings it: some functions cut windows by
+//! the start of a call, some by its end, some include the end of a window, and some return more than the window. Rows are
+//! recognized by their id, of which 64 bits are kept for every row of the period. A call over the end of a period may arrive
+//! only after that, so the windows of the next two days are fetched for it too.
 //!
 //! What this module does not do: ask for several days side by side, remember anything, or know a log's columns.
 
@@ -13,10 +15,10 @@
 
 mod ledger;
 mod render;
+mod seen;
 mod totals;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
@@ -32,12 +34,14 @@ use crate::graph::pages::Page;
 use crate::graph::tally::Tally;
 use crate::graph::{Graph, Query, Version};
 use crate::money::Amount;
-use crate::period::{EndBound, Window};
+use crate::period::{BillingPeriod, EndBound, Window};
 
-use totals::{Id, NO_LABEL, Values};
+use seen::{Numbers, RowId};
+use totals::{NO_LABEL, Values};
 
 pub(crate) use ledger::{Ledgers, SavedLedger};
 pub(crate) use render::render;
+pub(crate) use seen::SeenRows;
 pub(crate) use totals::Totals;
 
 /// One of Graph's logs: where it is fetched, and what a row says.
@@ -63,8 +67,8 @@ pub trait Log {
 pub struct Record<'r> {
     /// Unique in the log; empty where the row has none.
     pub id: &'r str,
-    /// When it began, by which the log is asked for. None where it is not said by what time it is, or where a row may
-    /// have none: then it belongs to the window that it came with.
+    /// When it began, which decides what billing period it belongs to. None if the row has no time: then it belongs to
+    /// the period of the window that brings it first.
     pub time: Option<DateTime<Utc>>,
     /// User id, user principal name, display name; each may be empty.
     pub person: [&'r str; 3],
@@ -101,12 +105,18 @@ pub(crate) struct Lens<'a> {
     pub(crate) naming: &'a Naming,
     /// Those of this log.
     pub(crate) budgets: &'a [Budget],
+    /// The period that the totals are of.
+    pub(crate) period: BillingPeriod,
+    /// The rows that count already.
+    pub(crate) seen: &'a SeenRows,
 }
 
 /// The totals of one window.
 pub(crate) struct Day {
     pub(crate) window: Window,
     pub(crate) totals: Totals,
+    /// Of the rows that the window was the first to bring.
+    pub(crate) ids: Vec<RowId>,
     /// Whether they are final.
     pub(crate) settled: bool,
 }
@@ -132,12 +142,13 @@ pub(crate) async fn collect<L: Log>(
     Ok(Day {
         window,
         totals: fold.totals,
+        ids: fold.ids,
         settled: is_settled(window, asked),
     })
 }
 
 /// The question for one window. Its end is asked for as it is, also of a function that counts what lies exactly there:
-/// a row's own time decides where it belongs, and nothing is lost where a service cuts fractions of a second off.
+/// a row's own time and id decide where it counts, and nothing is lost if a service cuts fractions of a second off.
 pub(crate) fn query<L: Log>(window: Window) -> Query {
     Query {
         version: L::VERSION,
@@ -155,10 +166,20 @@ pub(crate) struct Fold<'a> {
     people: People,
     /// By person, the word of the label.
     users: Vec<u32>,
-    seen: HashSet<Id>,
+    numbers: Numbers,
+    ids: Vec<RowId>,
     pub(crate) totals: Totals,
     /// The rows as budgets see them, where somebody wants them: they are as many as the rows.
     pub(crate) payers: Option<Vec<Payer>>,
+}
+
+/// The billing period of a row, as seen from the one that is collected.
+enum Place {
+    Here,
+    /// The period before or after, which finds the row in windows of its own.
+    Neighbour,
+    /// Another, whose windows need not bring the row.
+    Unknown,
 }
 
 /// Where among a log's labels stands what a budget selects by.
@@ -178,7 +199,8 @@ impl<'a> Fold<'a> {
             places: Places::of::<L>(),
             people: People::default(),
             users: Vec::new(),
-            seen: HashSet::new(),
+            numbers: Numbers::default(),
+            ids: Vec::new(),
             totals: Totals::new(lens.budgets.len()),
             payers: None,
         }
@@ -193,19 +215,23 @@ impl<'a> Fold<'a> {
         })?)
     }
 
-    /// Counts a row, unless it belongs to another window or was counted already.
+    /// Counts a row, unless it belongs to another period or counts already.
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
-        let here = |time| self.window.from() <= time && time < self.window.to();
-        if !record.time.is_none_or(here) {
-            // Another window has it too, as it does what lies on the boundary of both; anything else is told.
-            self.totals.elsewhere += u64::from(record.time != Some(self.window.to()));
-            return Ok(());
+        if let Some(id) = self.numbers.id(record) {
+            // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
+            if !self.lens.seen.insert(id) {
+                self.totals.overlapping += 1;
+                return Ok(());
+            }
+            self.ids.push(id);
         }
-        let id = Id::of(record.id);
-        // Pages are cut out of a log that is still being written, so they may overlap.
-        if id.is_some_and(|id| !self.seen.insert(id)) {
-            self.totals.overlapping += 1;
-            return Ok(());
+        match self.place(record.time) {
+            Place::Here => {}
+            Place::Neighbour => return Ok(()),
+            Place::Unknown => {
+                self.totals.unplaced += 1;
+                return Ok(());
+            }
         }
         if let Some(payers) = &mut self.payers {
             payers.push(self.places.payer(record));
@@ -218,6 +244,20 @@ impl<'a> Fold<'a> {
         }
         let paying = self.paying(record);
         self.totals.add(labels, Values::of(record), &paying)
+    }
+
+    /// The period that a row of this time belongs to.
+    fn place(&self, time: Option<DateTime<Utc>>) -> Place {
+        let (period, window) = (self.lens.period, self.window);
+        let time = time.unwrap_or(window.from());
+        let near = window.from() - MARGIN..=window.to() + MARGIN;
+        if (period.start()..period.end()).contains(&time) {
+            Place::Here
+        } else if near.contains(&time) {
+            Place::Neighbour
+        } else {
+            Place::Unknown
+        }
     }
 
     /// The word of the label of a person.
@@ -286,6 +326,9 @@ pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 /// How long after a day its totals may still change: the source is up to 48 hours late, and a meeting, which may begin in
 /// the last second of the day, lasts up to 30.
 const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
+
+/// How far from its own time a row may be brought: a call of 30 hours ends two days after the day that it began in.
+pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
 /// Labels of a log beside `tenant` and `user`: what the one with the most has.
 pub const LABELS_MAX: usize = 6;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::log::{Column, Figure, Log, Record};
-use super::row::{RowError, Text, count, money, person, text, time};
+use super::row::{RowError, Text, count, first_time, money, person, text};
 use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -35,6 +35,8 @@ pub struct Row<'a> {
     user_display_name: Option<Text<'a>>,
     #[serde(borrow)]
     start_date_time: Option<Text<'a>>,
+    #[serde(borrow)]
+    end_date_time: Option<Text<'a>>,
     #[serde(borrow)]
     duration: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -127,7 +129,10 @@ impl Log for PstnCalls {
         let currency = text("currency", row.currency.as_ref())?;
         Ok(Record {
             id: text("id", row.id.as_ref())?,
-            time: time("startDateTime", row.start_date_time.as_ref())?,
+            time: first_time([
+                ("startDateTime", row.start_date_time.as_ref()),
+                ("endDateTime", row.end_date_time.as_ref()),
+            ])?,
             person: person(
                 row.user_id.as_ref(),
                 row.user_principal_name.as_ref(),

@@ -120,6 +120,21 @@ pub(crate) fn time(
     }
 }
 
+/// The first of a row's times that it has.
+///
+/// # Errors
+/// If one of those up to it is not a time with an offset.
+pub(crate) fn first_time<'a>(
+    fields: impl IntoIterator<Item = (&'static str, Option<&'a Text<'a>>)>,
+) -> Result<Option<DateTime<Utc>>, RowError> {
+    for (field, literal) in fields {
+        if let Some(time) = time(field, literal)? {
+            return Ok(Some(time));
+        }
+    }
+    Ok(None)
+}
+
 /// The names that a row has of a person: id, user principal name, display name; each may be empty.
 pub(crate) fn person<'a>(
     user_id: Option<&'a Text<'_>>,

@@ -54,6 +54,7 @@ fn saved(users: &[u32]) -> Saved {
         last_success: Some(at("2026-11-21T12:34:56.789Z")),
         pages: 3,
         folded: 1,
+        unplaced: Some(2),
         summary: Some(Summary {
             period,
             rows: users.len() as u64,
@@ -382,17 +383,19 @@ fn ledgers_are_read_again() {
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let mut with = saved(&[1]);
     let ledger = with.ledgers.of(period, &[]);
-    for window in ledger.open(now).into_iter().take(5) {
+    for window in ledger.questions(now).last_time.into_iter().take(5) {
         let day = Day {
             window,
             totals: Totals::new(0),
+            ids: Vec::new(),
             settled: true,
         };
         ledger.settle(&day).unwrap();
     }
     let mut read = read(&bytes(&with)).unwrap();
     assert_eq!(read.ledgers.settled(period), Some(5));
-    assert_eq!(read.ledgers.of(period, &[]).open(now).len(), 16);
+    let left = read.ledgers.of(period, &[]).questions(now);
+    assert_eq!((left.last_time.len(), left.open.len()), (12, 4));
     assert_eq!(
         Arc::unwrap_or_clone(read.ledgers.of(period, &[]).totals()).save(),
         Totals::new(0).save()

@@ -22,6 +22,7 @@ pub(super) struct Header {
     last_success: Option<String>,
     pages: u64,
     folded: u64,
+    unplaced: Option<u64>,
     summary: Option<WireSummary>,
     current: Vec<Block>,
     /// The fingerprint of the budgets that are among the current figures.
@@ -117,6 +118,7 @@ impl Header {
             last_success: saved.last_success.map(|at| at.to_rfc3339()),
             pages: saved.pages,
             folded: saved.folded,
+            unplaced: saved.unplaced,
             summary: saved.summary.as_ref().map(WireSummary::of),
             current,
             budgets: saved.budgets.clone(),
@@ -167,6 +169,7 @@ impl Header {
             pages: self.pages,
             folded: self.folded,
             summary,
+            unplaced: self.unplaced,
             current,
             budgets: of_current,
             closing,

@@ -93,6 +93,7 @@ const CONTRACT: &[Entry] = &[
     ("teams_pstn_report_pages", "gauge", &["report"], true),
     ("teams_pstn_report_folded_series", "gauge", &["report"], true),
     ("teams_pstn_report_settled_windows", "gauge", &["report"], true),
+    ("teams_pstn_report_unplaced_rows", "gauge", &["report"], true),
     ("teams_pstn_report_polls_total", "counter", &["report"], true),
     ("teams_pstn_report_failures_total", "counter", &["reason", "report"], true),
     ("teams_pstn_graph_requests_total", "counter", &["code"], false),

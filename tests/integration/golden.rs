@@ -280,6 +280,7 @@ const STEADY: &[&str] = &[
     "teams_pstn_report_pages",
     "teams_pstn_report_folded_series",
     "teams_pstn_report_settled_windows",
+    "teams_pstn_report_unplaced_rows",
     "teams_pstn_report_polls",
     "teams_pstn_report_failures",
     "teams_pstn_graph_",

@@ -15,7 +15,7 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::journal::Asked;
 use teams_pstn_simulator::log::Logs;
 
-use crate::harness::{Exporter, Metrics, NOW, Setup, TENANT, Time, config};
+use crate::harness::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
 use crate::logs::company;
 use crate::oracle::{Shape, assert_same, at, calm, expected, found, november};
 
@@ -326,4 +326,42 @@ async fn a_call_at_midnight_is_counted_once() {
     assert_eq!(rows, "41");
     let calls = metrics.samples("teams_pstn_calls");
     assert!(calls.len() == 41 && calls.iter().all(|call| call.value == "1"));
+}
+
+/// A service that answers every window with the same rows: each counts once, and those of other periods are reported.
+#[tokio::test(start_paused = true)]
+async fn row_that_every_window_brings_counts_once() {
+    const ROW: &str = r#"{"id":"00000000-0000-4000-8000-00000000000N","userId":"u1","startDateTime":START,"inviteDateTime":"2026-11-05T10:01:00Z","failureDateTime":"2026-11-05T10:01:20Z","duration":5,"callType":"ByotOut","successfulCall":true,"finalSipCode":0,"trunkFullyQualifiedDomainName":"sbc1.contoso.example","userCountryCode":"US"}"#;
+    let row = |number: &str, start: &str| ROW.replace('N', number).replace("START", start);
+    let site = Site::at(&[NOW, "2026-11-22T13:00:00Z"]).await;
+    site.change(|config| config.reports = vec![ReportKind::DirectRouting]);
+    site.logs.direct_routing.set_texts([
+        row("1", "\"2026-11-05T00:00:00Z\""),
+        // A failed call has no start.
+        row("2", "null"),
+        // No window is near this one.
+        row("3", "\"2019-11-05T00:00:00Z\""),
+    ]);
+    let log = Log::capture();
+    let mut exporter = site.exporter(false);
+    for now in [NOW, "2026-11-22T13:00:00Z"] {
+        let metrics = poll_at(&site, &mut exporter, now).await;
+        let of = |family: &str| -> Vec<String> {
+            let samples = metrics.samples(family).into_iter();
+            samples.map(|sample| sample.value).collect()
+        };
+        assert_eq!(of("teams_pstn_direct_routing_calls"), ["2"], "{now}");
+        assert_eq!(
+            of("teams_pstn_direct_routing_call_seconds"),
+            ["10"],
+            "{now}"
+        );
+        assert_eq!(of("teams_pstn_report_rows"), ["2"], "{now}");
+        assert_eq!(of("teams_pstn_report_unplaced_rows"), ["1"], "{now}");
+        let log = log.take();
+        assert!(
+            log.contains("level=warn") && log.contains("unplaced_rows=1"),
+            "{log}"
+        );
+    }
 }

@@ -31,6 +31,7 @@ const KEPT: &[&str] = &[
     "teams_pstn_report_last_success_",
     "teams_pstn_report_rows",
     "teams_pstn_report_settled_windows",
+    "teams_pstn_report_unplaced_rows",
 ];
 
 pub(crate) fn company() -> Setup {

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::seen::SettledRows;
 use super::totals::SavedTotals;
-use super::{DAY, Day, Totals};
+use super::{DAY, Day, MARGIN, SeenRows, Totals, is_settled};
 use crate::period::{BillingPeriod, Window};
 use crate::report::budget::{Budget, fingerprint};
 use crate::report::row::RowError;
@@ -21,6 +24,18 @@ pub(crate) struct Ledger {
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
+    /// The rows that are in the totals or belong to another period.
+    rows: Arc<SettledRows>,
+}
+
+/// What to ask for in one poll.
+pub(crate) struct Questions {
+    /// The windows that will be final. They come first, so that a row that two windows bring is settled with the one that
+    /// is not asked for again.
+    pub(crate) last_time: Vec<Window>,
+    /// The windows that will be asked for again.
+    pub(crate) open: Vec<Window>,
+    pub(crate) seen: SeenRows,
 }
 
 /// The ledgers of a log: of the current period and of the one before.
@@ -38,12 +53,7 @@ impl Ledgers {
         if let Some(index) = self.0.iter().position(kept) {
             return &mut self.0[index];
         }
-        self.0.push(Ledger {
-            period,
-            budgets: budgets.to_vec(),
-            days: BTreeSet::new(),
-            totals: Arc::new(Totals::new(budgets.len())),
-        });
+        self.0.push(Ledger::new(period, budgets.to_vec()));
         self.0.last_mut().expect("one was added")
     }
 }
@@ -71,6 +81,8 @@ pub(crate) struct SavedLedger {
     budgets: String,
     days: Vec<String>,
     totals: SavedTotals,
+    /// In base64.
+    rows: String,
 }
 
 impl Ledgers {
@@ -81,6 +93,7 @@ impl Ledgers {
             budgets: fingerprint(&ledger.budgets),
             days: ledger.days.iter().map(DateTime::to_rfc3339).collect(),
             totals: ledger.totals.save(),
+            rows: STANDARD_NO_PAD.encode(ledger.rows.to_bytes()),
         };
         self.0.iter().map(save).collect()
     }
@@ -93,16 +106,17 @@ impl Ledgers {
             let days: Option<BTreeSet<DateTime<Utc>>> =
                 saved.days.iter().map(|day| day.parse().ok()).collect();
             let days = days?;
-            let possible: BTreeSet<DateTime<Utc>> = period
-                .windows(period.end(), DAY)
+            let possible: BTreeSet<DateTime<Utc>> = windows(period, period.end() + MARGIN)
                 .map(Window::from)
                 .collect();
             days.is_subset(&possible).then_some(())?;
+            let rows = STANDARD_NO_PAD.decode(saved.rows).ok()?;
             Some(Ledger {
                 period,
                 budgets: budgets.to_vec(),
                 days,
                 totals: Arc::new(Totals::restore(saved.totals, budgets.len())?),
+                rows: Arc::new(SettledRows::from_bytes(&rows)?),
             })
         };
         saved
@@ -115,32 +129,58 @@ impl Ledgers {
 }
 
 impl Ledger {
-    /// The windows of the period up to now that are not settled, each a day or what has passed of it.
-    pub(crate) fn open(&self, now: DateTime<Utc>) -> Vec<Window> {
-        self.period
-            .windows(now, DAY)
+    fn new(period: BillingPeriod, budgets: Vec<Budget>) -> Self {
+        Self {
+            totals: Arc::new(Totals::new(budgets.len())),
+            period,
+            budgets,
+            days: BTreeSet::new(),
+            rows: Arc::default(),
+        }
+    }
+
+    /// What to ask for to know all of the period up to now.
+    pub(crate) fn questions(&self, now: DateTime<Utc>) -> Questions {
+        let (last_time, open) = windows(self.period, now)
             .filter(|window| !self.days.contains(&window.from()))
-            .collect()
+            .partition(|&window| is_settled(window, now));
+        Questions {
+            last_time,
+            open,
+            seen: SeenRows::new(Arc::clone(&self.rows)),
+        }
     }
 
     /// Enters the totals of a day that does not change any more.
     ///
     /// # Errors
-    /// Where there are too many label sets; the ledger is begun anew then.
+    /// If there are too many label sets or rows; the ledger starts over then.
     pub(crate) fn settle(&mut self, day: &Day) -> Result<(), RowError> {
         if !self.days.insert(day.window.from()) {
             return Ok(());
         }
-        let merged = Arc::make_mut(&mut self.totals).merge(&day.totals);
-        if merged.is_err() {
-            self.days.clear();
-            self.totals = Arc::new(Totals::new(self.budgets.len()));
+        let entered = Arc::make_mut(&mut self.totals)
+            .merge(&day.totals)
+            .and_then(|()| Arc::make_mut(&mut self.rows).add(&day.ids));
+        if entered.is_err() {
+            *self = Self::new(self.period, std::mem::take(&mut self.budgets));
+        } else if windows(self.period, self.period.end() + MARGIN).count() == self.days.len() {
+            // No window is asked for any more, so no row can come again.
+            self.rows = Arc::default();
         }
-        merged
+        entered
     }
 
     /// The sum of the days that are settled.
     pub(crate) fn totals(&self) -> Arc<Totals> {
         Arc::clone(&self.totals)
     }
+}
+
+/// The windows of a period up to `now`, each a day or what has passed of it; once the period has ended, also those in which
+/// its last rows may arrive.
+fn windows(period: BillingPeriod, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
+    period
+        .windows(now, DAY)
+        .chain(period.windows_after(now, DAY, MARGIN))
 }

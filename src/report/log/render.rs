@@ -50,7 +50,7 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
         rows: totals.rows(),
         overlapping: totals.overlapping,
         repeated: 0,
-        elsewhere: totals.elsewhere,
+        unplaced: totals.unplaced,
         folded,
         kept,
     }

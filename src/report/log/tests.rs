@@ -1,6 +1,9 @@
 //! Rows in, totals out, however the rows are divided into days and polls.
 
+mod windows;
+
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,6 +22,7 @@ use crate::report::pstn_calls::PstnCalls;
 struct Call {
     id: String,
     start: DateTime<Utc>,
+    end: DateTime<Utc>,
     known: DateTime<Utc>,
     user: &'static str,
     charge: i64,
@@ -30,30 +34,51 @@ impl Call {
         let Self {
             id,
             start,
+            end,
             user,
             charge,
             currency,
             ..
         } = self;
-        let start = start.format("%Y-%m-%dT%H:%M:%S%.9f");
-        let start = start.to_string();
         // Seven digits, as the service has them.
-        let start = &start[..start.len() - 2];
+        let [start, end] = [start, end].map(|time| {
+            let time = time.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
+            time[..time.len() - 2].to_owned()
+        });
         format!(
-            r#"{{"id":"{id}","userId":"{user}-id","userPrincipalName":"{user}","startDateTime":"{start}Z","duration":60,"charge":{}.{:04},"connectionCharge":0.25,"currency":"{currency}","callType":"user_out","usageCountryCode":"us","destinationName":"Germany","destinationContext":"International","licenseCapability":"MCOPSTN2"}}"#,
+            r#"{{"id":"{id}","userId":"{user}-id","userPrincipalName":"{user}","startDateTime":"{start}Z","endDateTime":"{end}Z","duration":60,"charge":{}.{:04},"connectionCharge":0.25,"currency":"{currency}","callType":"user_out","usageCountryCode":"us","destinationName":"Germany","destinationContext":"International","licenseCapability":"MCOPSTN2"}}"#,
             charge / 10_000,
             charge % 10_000
         )
     }
 }
 
-fn fold(window: Window, lens: Lens<'_>, rows: &[String]) -> Result<Totals, RowError> {
+/// A window and the rows that it brings, to a period that has seen no others.
+fn fold(window: Window, rows: &[String]) -> Result<Totals, RowError> {
+    let seen = SeenRows::default();
+    Ok(fold_beside(window, november(), &BUDGETS[..], &seen, rows)?.0)
+}
+
+/// The same with other windows beside it; also the ids of the rows.
+fn fold_beside(
+    window: Window,
+    period: BillingPeriod,
+    budgets: &[Budget],
+    seen: &SeenRows,
+    rows: &[String],
+) -> Result<(Totals, Vec<RowId>), RowError> {
+    let lens = Lens {
+        naming: &Naming::Upn,
+        budgets,
+        period,
+        seen,
+    };
     let mut fold = Fold::new::<PstnCalls>(window, lens);
     for row in rows {
         let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
         fold.add(&PstnCalls::record(&row)?)?;
     }
-    Ok(fold.totals)
+    Ok((fold.totals, fold.ids))
 }
 
 /// Polls as the poller does, but of a list: both ends of a window included, some rows sent twice.
@@ -74,13 +99,7 @@ fn poll_by_two_clocks(
     service: DateTime<Utc>,
     calls: &[Call],
 ) -> Totals {
-    let budgets = [budget(None), budget(Some("ANN@x"))];
-    let lens = Lens {
-        naming: &Naming::Upn,
-        budgets: &budgets,
-    };
-    let mut open = Vec::new();
-    for window in ledgers.of(period, &budgets).open(now) {
+    let rows = |window: Window| {
         let mut rows: Vec<String> = calls
             .iter()
             .filter(|call| call.known <= service)
@@ -88,24 +107,51 @@ fn poll_by_two_clocks(
             .map(Call::json)
             .collect();
         rows.extend(rows.first().cloned());
+        Some(rows)
+    };
+    poll_windows(ledgers, period, now.min(service), now, rows).expect("every window is answered")
+}
+
+/// Polls as the poller does; ends at the first window that brings no answer.
+fn poll_windows(
+    ledgers: &mut Ledgers,
+    period: BillingPeriod,
+    asked: DateTime<Utc>,
+    now: DateTime<Utc>,
+    mut answer: impl FnMut(Window) -> Option<Vec<String>>,
+) -> Option<Totals> {
+    let mut open = Vec::new();
+    let questions = ledgers.of(period, &BUDGETS[..]).questions(now);
+    for window in questions.last_time.into_iter().chain(questions.open) {
+        let (totals, ids) = fold_beside(
+            window,
+            period,
+            &BUDGETS[..],
+            &questions.seen,
+            &answer(window)?,
+        )
+        .expect("rows that count");
         let day = Day {
             window,
-            totals: fold(window, lens, &rows).expect("rows that count"),
-            settled: is_settled(window, now.min(service)),
+            totals,
+            ids,
+            settled: is_settled(window, asked),
         };
         if day.settled {
-            let ledger = ledgers.of(period, &budgets);
+            let ledger = ledgers.of(period, &BUDGETS[..]);
             ledger.settle(&day).expect("few label sets");
         } else {
             open.push(day.totals);
         }
     }
-    let mut totals = (*ledgers.of(period, &budgets).totals()).clone();
+    let mut totals = (*ledgers.of(period, &BUDGETS[..]).totals()).clone();
     for day in &open {
         totals.merge(day).expect("few label sets");
     }
-    totals
+    Some(totals)
 }
+
+static BUDGETS: LazyLock<[Budget; 2]> = LazyLock::new(|| [budget(None), budget(Some("ANN@x"))]);
 
 fn budget(user: Option<&str>) -> Budget {
     Budget {
@@ -119,7 +165,6 @@ fn budget(user: Option<&str>) -> Budget {
 }
 
 fn rendered(totals: Totals, series_max: usize) -> Rendered {
-    let budgets = [budget(None), budget(Some("ANN@x"))];
     render::<PstnCalls>(
         totals,
         &View {
@@ -127,7 +172,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
             period: november(),
             naming: &Naming::Upn,
             series_max,
-            budgets: &budgets,
+            budgets: &BUDGETS[..],
             kept: &Kept::default(),
         },
     )
@@ -155,6 +200,7 @@ fn call(id: &str, start: &str, charge: i64) -> Call {
     Call {
         id: id.to_owned(),
         start: at(start),
+        end: at(start) + TimeDelta::seconds(60),
         known: at(start),
         user: "ann@x",
         charge,
@@ -186,6 +232,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
                 Call {
                     id: format!("00000000-0000-4000-8000-{index:012x}"),
                     start,
+                    end: start,
                     known: start + TimeDelta::seconds(late),
                     user,
                     charge,
@@ -256,24 +303,33 @@ proptest! {
 }
 
 #[test]
-fn a_row_belongs_to_the_day_it_began_in() {
-    let check = |start: &str, counted: u64| {
+fn row_belongs_to_the_period_it_began_in() {
+    let check = |window: usize, start: &str, counted: u64, unplaced: u64| {
         let window = november()
-            .windows(at("2026-11-21T00:00:00Z"), DAY)
-            .nth(4)
-            .expect("the fifth");
+            .windows(at("2026-12-01T00:00:00Z"), DAY)
+            .chain(november().windows_after(at("2026-12-03T00:00:00Z"), DAY, MARGIN))
+            .nth(window - 1)
+            .expect("a day of November, or one of the two after");
         let rows = [call("a", start, 1).json()];
-        let lens = Lens {
-            naming: &Naming::Upn,
-            budgets: &[],
-        };
-        let totals = fold(window, lens, &rows).expect("a row that counts");
-        assert_eq!(totals.rows(), counted, "{start}");
+        let totals = fold(window, &rows).expect("a row that counts");
+        let found = (totals.rows(), totals.unplaced);
+        assert_eq!(found, (counted, unplaced), "{start} by {window:?}");
     };
-    check("2026-11-05T00:00:00Z", 1);
-    check("2026-11-05T23:59:59.9999999Z", 1);
-    check("2026-11-06T00:00:00Z", 0);
-    check("2026-11-04T23:59:59.9999999Z", 0);
+    for window in [1, 5, 30, 31, 32] {
+        check(window, "2026-11-01T00:00:00Z", 1, 0);
+        check(window, "2026-11-05T23:59:59.9999999Z", 1, 0);
+        check(window, "2026-11-30T23:59:59.9999999Z", 1, 0);
+    }
+    // Those before and after have windows of their own.
+    check(1, "2026-10-31T23:59:59.9999999Z", 0, 0);
+    check(1, "2026-10-30T00:00:00Z", 0, 0);
+    check(30, "2026-12-01T00:00:00Z", 0, 0);
+    check(32, "2026-12-02T12:00:00Z", 0, 0);
+    check(1, "2026-10-29T23:59:59Z", 0, 1);
+    check(5, "2026-10-31T23:59:59Z", 0, 1);
+    check(27, "2026-12-01T00:00:00Z", 0, 1);
+    check(30, "2026-12-03T00:00:01Z", 0, 1);
+    check(5, "2019-11-05T00:00:00Z", 0, 1);
 }
 
 #[test]
@@ -282,16 +338,10 @@ fn a_service_that_ignores_the_days_doubles_nothing() {
         call("a", "2026-11-01T10:00:00Z", 5).json(),
         call("b", "2026-11-02T10:00:00Z", 7).json(),
     ];
-    let budgets = [budget(None), budget(Some("ANN@x"))];
-    let lens = Lens {
-        naming: &Naming::Upn,
-        budgets: &budgets,
-    };
-    let mut totals = Totals::new(budgets.len());
-    for window in november().windows(at("2026-11-03T12:00:00Z"), DAY) {
-        let day = fold(window, lens, &rows).expect("rows that count");
-        totals.merge(&day).expect("few label sets");
-    }
+    let answer = |_| Some(rows.to_vec());
+    let now = at("2026-11-03T12:00:00Z");
+    let totals = poll_windows(&mut Ledgers::default(), november(), now, now, answer)
+        .expect("every window is answered");
     let rendered = rendered(totals, usize::MAX);
     assert_eq!(rendered.rows, 2);
     assert_eq!(rendered.spend[0].total, "0.0012");
@@ -305,28 +355,26 @@ fn rows_that_come_again_are_counted_once() {
         .windows(at("2026-11-01T12:00:00Z"), DAY)
         .next()
         .expect("the first");
-    let lens = Lens {
-        naming: &Naming::Upn,
-        budgets: &[],
-    };
     let row = call("a", "2026-11-01T10:00:00Z", 5).json();
-    let totals = fold(window, lens, &[row.clone(), row.clone()]).expect("rows that count");
+    let totals = fold(window, &[row.clone(), row.clone()]).expect("rows that count");
     assert_eq!((totals.rows(), totals.overlapping), (1, 1));
     // Without an id nothing tells a repetition from a call that is alike.
     let anonymous = row.replace(r#""id":"a","#, "");
-    let totals = fold(window, lens, &[anonymous.clone(), anonymous]).expect("rows that count");
+    let totals = fold(window, &[anonymous.clone(), anonymous]).expect("rows that count");
     assert_eq!((totals.rows(), totals.overlapping), (2, 0));
 }
 
 /// Whatever a day's first word is: a log that has fewer labels than another does not tell its days apart by the rest.
 #[test]
 fn days_of_a_log_with_few_labels_have_the_same_series() {
-    let budgets: [Budget; 2] = [budget(None), budget(Some("ANN@x"))];
+    let seen = SeenRows::default();
     let lens = Lens {
         naming: &Naming::Upn,
-        budgets: &budgets,
+        budgets: &BUDGETS[..],
+        period: november(),
+        seen: &seen,
     };
-    let mut totals = Totals::new(budgets.len());
+    let mut totals = Totals::new(BUDGETS.len());
     for (window, users) in november()
         .windows(at("2026-11-03T00:00:00Z"), DAY)
         .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
@@ -350,14 +398,19 @@ fn a_ledger_of_other_budgets_is_begun_anew() {
     let other = [budget(None)];
     let first = ledgers.of(november(), &[]);
     let day = Day {
-        window: first.open(now)[0],
+        window: first.questions(now).last_time[0],
         totals: Totals::new(0),
+        ids: Vec::new(),
         settled: true,
     };
     first.settle(&day).expect("no label sets");
-    assert_eq!(ledgers.of(november(), &[]).open(now).len(), 20);
-    assert_eq!(ledgers.of(november(), &other).open(now).len(), 21);
-    assert_eq!(ledgers.of(november(), &[]).open(now).len(), 21);
+    let mut asked = |budgets: &[Budget]| {
+        let questions = ledgers.of(november(), budgets).questions(now);
+        questions.last_time.len() + questions.open.len()
+    };
+    assert_eq!(asked(&[]), 20);
+    assert_eq!(asked(&other), 21);
+    assert_eq!(asked(&[]), 21);
 }
 
 const DAY_TICKS: i64 = 864_000_000_000;

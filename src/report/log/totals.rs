@@ -2,9 +2,7 @@
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use ring::digest;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
 use crate::money::Sum;
@@ -22,8 +20,8 @@ pub(crate) struct Totals {
     rows: u64,
     /// Rows that came again with the same id.
     pub(super) overlapping: u64,
-    /// Rows that were sent for a window that their time does not lie in.
-    pub(super) elsewhere: u64,
+    /// Rows whose time is of another period, and far from the window that brought them.
+    pub(super) unplaced: u64,
 }
 
 /// Words of the labels in the order of the log's, those that it does not have being [`NO_LABEL`]; the user's last.
@@ -35,10 +33,6 @@ pub(super) struct Values {
     pub(super) money: [Sum; MONEY_MAX],
     pub(super) counts: [i64; COUNTS_MAX],
 }
-
-/// A row's id, or 128 bits of the SHA-256 of one that is no GUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Id(u128);
 
 impl Totals {
     /// Of nothing, with so many budgets.
@@ -88,7 +82,7 @@ impl Totals {
             spent,
             rows,
             overlapping,
-            elsewhere,
+            unplaced,
         } = other;
         let mut translated = vec![None; words.count()];
         let mut translate = |labels: &Labels| {
@@ -111,7 +105,7 @@ impl Totals {
         // What was read from a file may be any number.
         self.rows = self.rows.saturating_add(*rows);
         self.overlapping = self.overlapping.saturating_add(*overlapping);
-        self.elsewhere = self.elsewhere.saturating_add(*elsewhere);
+        self.unplaced = self.unplaced.saturating_add(*unplaced);
         self.check_words()?;
         if self.series.len() > SERIES_MAX {
             return Err(TOO_MANY_SERIES);
@@ -148,7 +142,7 @@ pub(crate) struct SavedTotals {
     spent: Vec<SavedSum>,
     rows: u64,
     overlapping: u64,
-    elsewhere: u64,
+    unplaced: u64,
 }
 
 /// The parts of a sum.
@@ -170,7 +164,7 @@ impl Totals {
             spent: self.spent.iter().map(|sum| sum.parts()).collect(),
             rows: self.rows,
             overlapping: self.overlapping,
-            elsewhere: self.elsewhere,
+            unplaced: self.unplaced,
         }
     }
 
@@ -181,7 +175,7 @@ impl Totals {
         let mut totals = Self {
             rows: saved.rows,
             overlapping: saved.overlapping,
-            elsewhere: saved.elsewhere,
+            unplaced: saved.unplaced,
             ..Self::new(budgets)
         };
         for (number, word) in (0..).zip(&saved.words) {
@@ -220,23 +214,6 @@ impl Values {
         for (sum, more) in self.counts.iter_mut().zip(other.counts) {
             *sum = sum.saturating_add(more);
         }
-    }
-}
-
-impl Id {
-    pub(super) fn of(id: &str) -> Option<Self> {
-        if id.is_empty() {
-            return None;
-        }
-        if let Ok(id) = Uuid::try_parse(id) {
-            return Some(Self(id.as_u128()));
-        }
-        let hash = digest::digest(&digest::SHA256, id.as_bytes());
-        let (half, _) = hash
-            .as_ref()
-            .split_first_chunk()
-            .expect("SHA-256 has 32 bytes");
-        Some(Self(u128::from_be_bytes(*half)))
     }
 }
 

@@ -1,0 +1,146 @@
+//! Which rows count already, so that each counts once, whichever windows and pages bring it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashSet;
+use ring::digest;
+use uuid::Uuid;
+
+use super::Record;
+use crate::report::row::RowError;
+
+/// 64 bits of a row's identity: its id, or, if it has none, all that is known of it. Of a million rows, two have the same
+/// in one of 30 million billing periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RowId(u64);
+
+/// The rows of settled days.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SettledRows {
+    /// In order, each once.
+    ids: Vec<RowId>,
+}
+
+/// The rows that count already: those of settled days, and those that a window of this poll has brought.
+#[derive(Debug, Default)]
+pub(crate) struct SeenRows {
+    settled: Arc<SettledRows>,
+    /// Windows of one poll are read side by side.
+    brought: Mutex<HashSet<RowId>>,
+}
+
+/// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
+/// window.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(HashMap<u64, u64>);
+
+impl SeenRows {
+    pub(super) fn new(settled: Arc<SettledRows>) -> Self {
+        Self {
+            settled,
+            brought: Mutex::default(),
+        }
+    }
+
+    /// Returns whether the row is new.
+    pub(super) fn insert(&self, id: RowId) -> bool {
+        if self.settled.ids.binary_search(&id).is_ok() {
+            return false;
+        }
+        // Each change is one insertion, so a panic elsewhere leaves nothing half done.
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        brought.insert(id)
+    }
+}
+
+impl SettledRows {
+    /// Adds the rows of a day.
+    ///
+    /// # Errors
+    /// If there are more rows than a period may have.
+    pub(super) fn add(&mut self, ids: &[RowId]) -> Result<(), RowError> {
+        if self.ids.len() + ids.len() > ROWS_MAX {
+            return Err(RowError::TooMany { what: "rows" });
+        }
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        self.ids.append(&mut ids);
+        // A stable sort merges two runs in linear time.
+        self.ids.sort();
+        self.ids.dedup();
+        Ok(())
+    }
+
+    /// Eight bytes for each row.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let bytes = self.ids.iter().flat_map(|RowId(id)| id.to_le_bytes());
+        bytes.collect()
+    }
+
+    /// None if these are not the bytes of rows.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (ids, rest) = bytes.as_chunks();
+        let ids: Vec<RowId> = ids
+            .iter()
+            .map(|&id| RowId(u64::from_le_bytes(id)))
+            .collect();
+        let sorted = ids.is_sorted_by(|a, b| a < b);
+        (rest.is_empty() && sorted && ids.len() <= ROWS_MAX).then_some(Self { ids })
+    }
+}
+
+impl Numbers {
+    /// The identity of a row; none if neither id nor time tells it from others that are alike.
+    pub(super) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
+        if !record.id.is_empty() {
+            return Some(match Uuid::try_parse(record.id) {
+                Ok(id) => {
+                    let (high, low) = id.as_u64_pair();
+                    RowId(mix(mix(high) ^ low))
+                }
+                Err(_) => RowId(hash([record.id.as_bytes()])),
+            });
+        }
+        let contents = contents(record)?;
+        let number = self.0.entry(contents).or_default();
+        *number += 1;
+        Some(RowId(mix(contents ^ mix(*number))))
+    }
+}
+
+/// A hash of all that a row says; none if it does not say when it was.
+fn contents(record: &Record<'_>) -> Option<u64> {
+    let time = record.time?.to_rfc3339();
+    let figures = (record.money.map(|amount| amount.to_string()), record.counts);
+    let figures = format!("{} {} {:?}", figures.0[0], figures.0[1], figures.1);
+    let labels = record.labels.iter().map(|label| label.as_bytes());
+    let person = record.person.map(str::as_bytes);
+    let all = [time.as_bytes(), figures.as_bytes()];
+    Some(hash(all.into_iter().chain(person).chain(labels)))
+}
+
+/// The first 64 bits of the SHA-256 of some texts.
+fn hash<'t>(texts: impl IntoIterator<Item = &'t [u8]>) -> u64 {
+    let mut sum = digest::Context::new(&digest::SHA256);
+    for text in texts {
+        sum.update(&(text.len() as u64).to_le_bytes());
+        sum.update(text);
+    }
+    let sum = sum.finish();
+    let (first, _) = sum
+        .as_ref()
+        .split_first_chunk()
+        .expect("SHA-256 has 32 bytes");
+    u64::from_le_bytes(*first)
+}
+
+/// The finalizer of `SplitMix64`: a permutation after which ids that are counted up look random.
+const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+/// Rows of a billing period: ten times what the largest tenants have, and 80 MB.
+const ROWS_MAX: usize = 10_000_000;

@@ -1,0 +1,182 @@
+//! A row counts once, whichever way the service cuts its windows.
+
+use super::*;
+
+/// The rows that a service returns for a window.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// Those that began in it; whether also those that began at its end.
+    ByStart { with_end: bool },
+    /// Those that ended in it; whether also those that ended at its end.
+    ByEnd { with_end: bool },
+    /// Those that began in it or up to so long before and after.
+    Wider(TimeDelta),
+}
+
+impl Cut {
+    fn brings(self, window: Window, call: &Call) -> bool {
+        let within = |time, with_end| {
+            window.from() <= time && (time < window.to() || with_end && time == window.to())
+        };
+        match self {
+            Self::ByStart { with_end } => within(call.start, with_end),
+            Self::ByEnd { with_end } => within(call.end, with_end),
+            Self::Wider(by) => window.from() - by <= call.start && call.start < window.to() + by,
+        }
+    }
+}
+
+fn cuts() -> impl Strategy<Value = Cut> {
+    let hours = [1, 14, 49, 24 * 40];
+    prop_oneof![
+        any::<bool>().prop_map(|with_end| Cut::ByStart { with_end }),
+        any::<bool>().prop_map(|with_end| Cut::ByEnd { with_end }),
+        select(hours.to_vec()).prop_map(|hours| Cut::Wider(TimeDelta::hours(hours))),
+    ]
+}
+
+/// Calls of October's end to December's begin, many of them over midnight and some to the tick; some are alike and have no
+/// id.
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let start = prop_oneof![
+        2 => -40 * 3_600_i64..32 * 86_400,
+        1 => (-1_i64..33, select(vec![-3_600_i64, -60, 0, 60])).prop_map(|(day, off)| day * 86_400 + off),
+    ];
+    let seconds = prop_oneof![
+        select(vec![0_i64, 60, 3_600]),
+        0_i64..30 * 3_600,
+        Just(30 * 3_600)
+    ];
+    let late = prop_oneof![Just(0_i64), 0_i64..48 * 3_600, Just(48 * 3_600)];
+    let call = (start, seconds, late, 1_i64..100_000, 0_usize..8, 1_usize..3);
+    vec(call, 0..40).prop_map(|calls| {
+        let mut all = Vec::new();
+        for (index, (start, seconds, late, charge, nameless, alike)) in
+            calls.into_iter().enumerate()
+        {
+            let start = november().start() + TimeDelta::seconds(start);
+            let end = start + TimeDelta::seconds(seconds);
+            let id = format!("00000000-0000-4000-8000-{index:012x}");
+            let call = Call {
+                id: if nameless == 0 { String::new() } else { id },
+                start,
+                end,
+                known: end + TimeDelta::seconds(late),
+                user: "ann@x",
+                charge,
+                currency: "USD",
+            };
+            let times = if nameless == 0 { alike } else { 1 };
+            all.extend(std::iter::repeat_n(call, times));
+        }
+        all
+    })
+}
+
+/// What a poll sees.
+#[derive(Clone, Copy, Debug)]
+struct Poll {
+    seconds: i64,
+    /// The process has restarted since the last one.
+    restarted: bool,
+    /// So many windows are answered, then there is an error.
+    answered: usize,
+    /// Rows of a page that come again on the next one.
+    repeated: usize,
+}
+
+fn polls() -> impl Strategy<Value = Vec<Poll>> {
+    let seconds = prop_oneof![
+        0_i64..42 * 86_400,
+        (0_i64..42, -1_i64..=1).prop_map(|(day, off)| (day * 86_400 + off).max(0))
+    ];
+    let answered = prop_oneof![2 => Just(usize::MAX), 1 => 0_usize..33];
+    let poll = (seconds, any::<bool>(), answered, 0_usize..3);
+    vec(poll, 1..10).prop_map(|mut polls| {
+        polls.sort_unstable();
+        let poll = |(seconds, restarted, answered, repeated)| Poll {
+            seconds,
+            restarted,
+            answered,
+            repeated,
+        };
+        polls.into_iter().map(poll).collect()
+    })
+}
+
+/// The rows of a window, in pages that overlap as those of a growing log do.
+fn answer(
+    cut: Cut,
+    window: Window,
+    now: DateTime<Utc>,
+    calls: &[Call],
+    repeated: usize,
+) -> Vec<String> {
+    let calls = calls
+        .iter()
+        .filter(|call| call.known <= now && cut.brings(window, call));
+    let calls: Vec<&Call> = calls.collect();
+    let mut rows = Vec::new();
+    for (number, page) in calls.chunks(4).enumerate() {
+        // Only an id tells a repetition from another row that is alike.
+        let again = calls[..number * 4]
+            .iter()
+            .rev()
+            .take(repeated)
+            .filter(|call| !call.id.is_empty());
+        rows.extend(again.chain(page).map(|call| call.json()));
+    }
+    rows
+}
+
+fn restarted(ledgers: &Ledgers) -> Ledgers {
+    let saved = serde_json::to_string(&ledgers.save()).expect("JSON");
+    let saved = serde_json::from_str(&saved).expect("what was saved");
+    Ledgers::restore(saved, &BUDGETS[..]).expect("what was saved")
+}
+
+proptest! {
+    /// However the service cuts its windows, whenever polls are, fail or begin after a restart: after each that succeeds, each
+    /// of two periods has the rows that began in it and are known, each once.
+    #[test]
+    fn row_counts_once_whichever_window_brings_it(cut in cuts(), calls in calls(), polls in polls()) {
+        let december = BillingPeriod::containing(at("2026-12-01T00:00:00Z"), CycleDay::default());
+        let mut ledgers = Ledgers::default();
+        for poll in polls {
+            let now = november().start() + TimeDelta::seconds(poll.seconds);
+            if poll.restarted {
+                ledgers = restarted(&ledgers);
+            }
+            let current = BillingPeriod::containing(now, CycleDay::default());
+            // As the poller does: the current period, then the one before.
+            for period in [current, current.previous()] {
+                if ![november(), december].contains(&period) {
+                    continue;
+                }
+                let mut answered = 0;
+                let totals = poll_windows(&mut ledgers, period, now, now, |window| {
+                    answered += 1;
+                    (answered <= poll.answered)
+                        .then(|| answer(cut, window, now, &calls, poll.repeated))
+                });
+                let Some(totals) = totals else {
+                    continue;
+                };
+                let expected: Vec<i64> = calls
+                    .iter()
+                    .filter(|call| call.known <= now)
+                    .filter(|call| period.start() <= call.start && call.start < period.end())
+                    .map(|call| call.charge)
+                    .collect();
+                let found = rendered(totals, usize::MAX);
+                prop_assert_eq!(found.rows, expected.len() as u64, "{} at {}", period, now);
+                let spent = found.spend.first().map_or("0", |spend| &spend.total);
+                let spent = Amount::from_json(spent).expect("a sum");
+                let sum = rust_decimal::Decimal::new(expected.iter().sum(), 4);
+                prop_assert_eq!(spent, Amount::from(sum), "{} at {}", period, now);
+                let is_narrow = !matches!(cut, Cut::Wider(by) if by > MARGIN);
+                prop_assert!(found.unplaced == 0 || !is_narrow, "{} at {}", period, now);
+            }
+        }
+    }
+}
