@@ -176,10 +176,20 @@ struct Mistake {
 impl Config {
     /// Reads a configuration file.
     pub fn load(path: &Path) -> Result<Self, Mistakes> {
+        Self::load_over(path, None)
+    }
+
+    /// Reads a configuration file for the demo: the tenants are those of `base`, and so is what the file leaves out of
+    /// poll, billing, reports and budgets.
+    pub fn load_simulated(path: &Path, base: &Self) -> Result<Self, Mistakes> {
+        Self::load_over(path, Some(base))
+    }
+
+    fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, Mistakes> {
         let mut told = Mistakes::new(path.display().to_string());
         let config = text_of(path, &mut told).and_then(|text| {
             let folder = path.parent().unwrap_or(Path::new(""));
-            Self::parse(&text, folder, &mut told)
+            Self::parse(&text, folder, base, &mut told)
         });
         told.unless_none(config)
     }
@@ -250,11 +260,11 @@ impl Config {
     /// Reads the text of a configuration file whose relative paths start at a folder.
     pub(crate) fn understand(text: &str, folder: &Path) -> Result<Self, Mistakes> {
         let mut told = Mistakes::new("text".to_owned());
-        let config = Self::parse(text, folder, &mut told);
+        let config = Self::parse(text, folder, None, &mut told);
         told.unless_none(config)
     }
 
-    fn parse(text: &str, folder: &Path, told: &mut Mistakes) -> Option<Self> {
+    fn parse(text: &str, folder: &Path, base: Option<&Self>, told: &mut Mistakes) -> Option<Self> {
         let Some(root) = node::parse(text, told) else {
             if told.list.is_empty() {
                 told.tell(
@@ -265,7 +275,7 @@ impl Config {
             return None;
         };
         let file: sections::File = read::Read::read(root, "", told)?;
-        file.resolve(folder, told)
+        file.resolve(folder, base, told)
     }
 }
 

@@ -85,9 +85,9 @@ pub enum Failure {
     /// The simulator has no port.
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
-    /// The demo has a configuration of its own.
-    #[error("the demo has a configuration of its own; leave --config.file and --tenants.shard out")]
-    DemoConfig,
+    /// The demo has nothing to split.
+    #[error("the demo has one simulated tenant only; leave --tenants.shard out")]
+    DemoShard,
     /// More than one of the above.
     #[error("{0}\n{1}")]
     Both(Box<Self>, Box<Self>),
@@ -133,7 +133,7 @@ impl Failure {
             Self::Config(_)
             | Self::WebConfig(_)
             | Self::Fleet(_)
-            | Self::DemoConfig
+            | Self::DemoShard
             | Self::Both(..)
             | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
             _ => ExitCode::from(1),

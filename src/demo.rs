@@ -1,14 +1,18 @@
 //! `demo`: the same daemon against the built-in simulator, on loopback, with no account and nothing to ask.
 
+use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use secrecy::SecretString;
+use url::Url;
 
 use crate::config::{Budget, Config};
 use crate::daemon::Load;
-use crate::period::Clock;
+use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
 use teams_pstn_simulator::faults::Spontaneous;
 use teams_pstn_simulator::scenario::Scenario;
@@ -19,14 +23,16 @@ use teams_pstn_simulator::{Options, Simulator, Tenant};
 #[derive(Debug)]
 pub struct Demo {
     simulator: Simulator,
+    cycle_day: CycleDay,
 }
 
 impl Demo {
     /// Starts the simulator on a free port of loopback.
     ///
     /// # Errors
-    /// Where loopback cannot be listened on.
+    /// If loopback cannot be listened on.
     pub async fn start(clock: Clock) -> io::Result<Self> {
+        let cycle_day = cycle_day(clock.now());
         let world = World::company(Scenario::default());
         let simulator = Simulator::start(Options {
             tenants: vec![Tenant::new(TENANT, CLIENT, SECRET, world)],
@@ -38,49 +44,128 @@ impl Demo {
             ..Options::new(move || clock.now())
         })
         .await?;
-        Ok(Self { simulator })
-    }
-
-    /// The configuration by which the daemon asks the simulator.
-    pub fn load(&self) -> Load {
-        let url: url::Url = self
-            .simulator
-            .url()
-            .parse()
-            .expect("the simulator's own URL");
-        Box::new(move || {
-            let secret = SecretString::from(SECRET);
-            let mut config = Config::single(url.clone(), url.clone(), secret, INTERVAL);
-            config.reports = ReportKind::ALL.to_vec();
-            config.budgets = vec![
-                budget("dial-out", ReportKind::Dialout, 20_000),
-                budget("calls", ReportKind::PstnCalls, 2_000),
-            ];
-            Ok(config)
+        Ok(Self {
+            simulator,
+            cycle_day,
         })
     }
 
-    /// Prints what to look at, for who has just started it.
-    #[expect(clippy::print_stdout, reason = "this is what the subcommand prints")]
-    pub fn invite(&self, addresses: &[SocketAddr]) {
-        let base = addresses
-            .first()
-            .map_or_else(String::new, |address| format!("http://{address}"));
-        println!(
-            "\
-A simulated tenant is being polled every {} seconds; its calls cost more by the minute.
-All five reports are on; with a configuration of your own it is dialout, until you name others.
-
-  {base}/          what has been spent, by whom, and how the polls go
-  {base}/metrics   what Prometheus scrapes
-
-  curl -s {base}/metrics | grep -m 5 '^teams_pstn_dialout_charge'
-
-Now and then the simulator answers 429 or 401, as Microsoft Graph does: watch teams_pstn_graph_retries_total.
-Stop with Ctrl-C.",
-            INTERVAL.as_secs()
-        );
+    /// The configuration that leads to the simulator, with the settings of a file if there is one.
+    pub fn load(&self, file: Option<PathBuf>) -> Load {
+        let url = self.simulator.url().parse();
+        load(url.expect("the simulator's own URL"), self.cycle_day, file)
     }
+
+    /// Prints where to look.
+    #[expect(clippy::print_stdout, reason = "this is what the subcommand prints")]
+    pub fn invite(&self, invitation: &Invitation<'_>) {
+        println!("{invitation}");
+    }
+}
+
+/// Where the demo can be seen, for the person who has just started it.
+#[derive(Clone, Copy, Debug)]
+pub struct Invitation<'a> {
+    /// The addresses that are listened on.
+    pub addresses: &'a [SocketAddr],
+    /// Whether they are served over TLS.
+    pub tls: bool,
+    /// `--web.telemetry-path`.
+    pub telemetry_path: &'a str,
+    /// Whether there is a configuration file.
+    pub own_configuration: bool,
+}
+
+impl Display for Invitation<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (scheme, curl) = if self.tls {
+            ("https", "curl -sk")
+        } else {
+            ("http", "curl -s")
+        };
+        let path = self.telemetry_path;
+        writeln!(
+            f,
+            "A simulated tenant is polled every few seconds. Its calls cost more every minute."
+        )?;
+        if self.own_configuration {
+            writeln!(
+                f,
+                "Your configuration file is used for everything but the tenants."
+            )?;
+        } else {
+            writeln!(
+                f,
+                "All reports are on. Your own configuration polls only dialout unless it lists more."
+            )?;
+        }
+        writeln!(f)?;
+        for address in self.addresses {
+            let base = format!("{scheme}://{}", reachable(*address));
+            if path != "/" {
+                writeln!(
+                    f,
+                    "  {base}/  for people: budgets, spend, top users, state of the polls"
+                )?;
+            }
+            writeln!(f, "  {base}{path}  for Prometheus")?;
+        }
+        let first = self.addresses.first().copied().map(reachable);
+        writeln!(
+            f,
+            "
+  {curl} {scheme}://{}{path} | grep -m 5 '^teams_pstn_dialout_charge'
+
+Now and then the simulator answers 429 or 401, as Microsoft Graph does: see teams_pstn_graph_retries_total.
+Only warnings and errors are logged; --log.level=info logs every poll.
+Stop with Ctrl-C.",
+            first.unwrap_or_default()
+        )
+    }
+}
+
+/// The address as a browser on this machine can open it: that of all interfaces is none that can be opened.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}
+
+/// The configuration of a demo whose simulator does not run yet, to find mistakes in the file before anything starts.
+///
+/// # Panics
+/// Never: the URL is a constant.
+#[must_use]
+pub fn unconnected(file: Option<PathBuf>) -> Load {
+    let url = "http://127.0.0.1/".parse().expect("a URL");
+    load(url, CycleDay::default(), file)
+}
+
+fn load(url: Url, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
+    Box::new(move || {
+        let secret = SecretString::from(SECRET);
+        let mut config = Config::single(url.clone(), url.clone(), secret, INTERVAL);
+        config.billing.cycle_day = cycle_day;
+        config.reports = ReportKind::ALL.to_vec();
+        config.budgets = vec![
+            budget("dial-out", ReportKind::Dialout, DIALOUT_BUDGET),
+            budget("calls", ReportKind::PstnCalls, CALLS_BUDGET),
+        ];
+        match &file {
+            Some(path) => Config::load_simulated(path, &config),
+            None => Ok(config),
+        }
+    })
+}
+
+/// The day on which the billing period of the demo starts: one by which the current period ends in a few days, so that most
+/// of a budget is spent on any day of the month.
+fn cycle_day(now: DateTime<Utc>) -> CycleDay {
+    let end = now + LEFT;
+    // No period starts on the 29th or later: then the next month starts it.
+    CycleDay::try_from(u64::from(end.day())).unwrap_or_default()
 }
 
 /// A budget of US dollars for everyone.
@@ -103,3 +188,73 @@ const SECRET: &str = "not-a-secret";
 
 /// Short, so that there is something to see.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// From the start of the demo to the end of its billing period, or up to three days more.
+const LEFT: TimeDelta = TimeDelta::days(4);
+
+/// US dollars: a little more than the company spends on dial-out calls in such a period so far.
+const DIALOUT_BUDGET: u32 = 25_000;
+
+/// US dollars: about as much as it spends on its other calls, which vary more.
+const CALLS_BUDGET: u32 = 800;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::period::BillingPeriod;
+
+    #[test]
+    fn invitations_by_table() {
+        let all = |tls, telemetry_path, addresses: &[&str]| {
+            let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            Invitation {
+                addresses: &addresses,
+                tls,
+                telemetry_path,
+                own_configuration: false,
+            }
+            .to_string()
+        };
+        for (text, urls) in [
+            (
+                all(false, "/metrics", &["127.0.0.1:41234"]),
+                &[
+                    "http://127.0.0.1:41234/  ",
+                    "-s http://127.0.0.1:41234/metrics |",
+                ][..],
+            ),
+            (
+                all(true, "/m", &["[::]:10053", "[::1]:7", "0.0.0.0:8"]),
+                &[
+                    "https://localhost:10053/  ",
+                    "-sk https://localhost:10053/m |",
+                    "https://[::1]:7/m  ",
+                    "https://localhost:8/m  ",
+                ],
+            ),
+            (
+                all(false, "/", &["10.0.0.1:1"]),
+                &["http://10.0.0.1:1/  for Prom"],
+            ),
+        ] {
+            for url in urls {
+                assert!(text.contains(url), "{url} in {text}");
+            }
+            assert!(
+                !text.contains("for people") || !text.contains("10.0.0.1"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn most_of_the_period_has_elapsed_on_any_day() {
+        for day in 0..4 * 366 {
+            let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000 + day);
+            let period = BillingPeriod::containing(now, cycle_day(now));
+            let (elapsed, left) = (now - period.start(), period.end() - now);
+            assert!(elapsed >= TimeDelta::days(23), "{now}: {elapsed}");
+            assert!(left >= TimeDelta::days(3), "{now}: {left}");
+        }
+    }
+}

@@ -6,20 +6,20 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::config::args::{Args, Command};
 use teams_pstn_exporter::config::shard::Shard;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
-use teams_pstn_exporter::demo::Demo;
+use teams_pstn_exporter::demo::{Demo, Invitation};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::supervisor::Supervisor;
 use teams_pstn_exporter::{
-    allocator, check, cores, daemon, healthcheck, logging, pseudonym, signals,
+    allocator, check, cores, daemon, demo, healthcheck, logging, pseudonym, signals,
 };
 
 fn main() -> ExitCode {
     cores::forbid();
     allocator::fix_thresholds();
     let args = Args::from_command_line();
-    logging::start(args.log_level, args.log_format);
+    logging::start(args.log_level(), args.log_format);
     match run(&args) {
         Ok(code) => code,
         Err(failure) => failure.report(),
@@ -27,6 +27,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.command == Some(Command::Demo) && args.shard != Shard::WHOLE {
+        return Err(Failure::DemoShard);
+    }
     let load = source(args);
     match &args.command {
         _ if args.config_check => daemon::validate(&load, args.web_config_file.as_deref())?,
@@ -34,13 +37,13 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             load()?;
             serve(args, async || Ok((load, None)))?;
         }
-        Some(Command::Demo) if args.config_file.is_some() || args.shard != Shard::WHOLE => {
-            return Err(Failure::DemoConfig);
+        Some(Command::Demo) => {
+            load()?;
+            serve(args, async || {
+                let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
+                Ok((demo.load(args.config_file.clone()), Some(demo)))
+            })?;
         }
-        Some(Command::Demo) => serve(args, async || {
-            let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
-            Ok((demo.load(), Some(demo)))
-        })?,
         Some(Command::Check { format }) => return Ok(check::run_alone(&load, *format)?.exit_code()),
         Some(Command::Healthcheck) => {
             healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
@@ -52,8 +55,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the configuration comes from: the file, else the environment; and what of it is this exporter's.
+/// Where the configuration comes from: the file, else the environment; and what of it is this exporter's. That of the demo
+/// leads to no simulator yet.
 fn source(args: &Args) -> Load {
+    if args.command == Some(Command::Demo) {
+        return demo::unconnected(args.config_file.clone());
+    }
     let (file, shard) = (args.config_file.clone(), args.shard);
     Box::new(move || {
         let variable = |name: &str| std::env::var(name).ok();
@@ -101,9 +108,15 @@ fn serve(
             previous: true,
             supervisor,
         };
+        let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         let daemon = Daemon::start(bound, options, load)?;
         if let Some(demo) = &demo {
-            demo.invite(daemon.addresses());
+            demo.invite(&Invitation {
+                addresses: daemon.addresses(),
+                tls,
+                telemetry_path: args.telemetry_path.as_str(),
+                own_configuration: args.config_file.is_some(),
+            });
         }
         daemon.run(hangups, stop).await
     });

@@ -294,6 +294,13 @@ impl Default for TelemetryPath {
     }
 }
 
+impl TelemetryPath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for TelemetryPath {
     type Err = TelemetryPathError;
 

@@ -24,13 +24,13 @@ function __fish_teams_pstn_exporter_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'What may become a failure'
 error\t'Failures'"
@@ -44,13 +44,13 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users by the configured key'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'What may become a failure'
 error\t'Failures'"
@@ -61,13 +61,13 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l check.format -d 'Format of the findings' -r -f -a "text\t'A line each'
 json\t'One document'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'What may become a failure'
 error\t'Failures'"
@@ -76,13 +76,13 @@ json\t'One JSON object a line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'What may become a failure'
 error\t'Failures'"
@@ -91,13 +91,13 @@ json\t'One JSON object a line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant from the environment' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.level -d 'Least severe messages to log' -r -f -a "debug\t'Every request'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'What may become a failure'
 error\t'Failures'"

@@ -15,7 +15,7 @@ use clap::{Parser as _, Subcommand, ValueEnum};
 #[command(name = "teams-pstn-exporter", version = VERSION.as_str(), after_help = AFTER_HELP, disable_help_subcommand = true)]
 #[command(mut_subcommands = |one| one.defer(without_what_it_refuses))]
 pub struct Args {
-    /// Configuration file; without it, one tenant from the environment
+    /// Configuration file; without it, one tenant from the environment; for the demo, a file without tenants
     #[arg(long = "config.file", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 
@@ -62,15 +62,9 @@ pub struct Args {
     )]
     pub max_requests: NonZeroUsize,
 
-    /// Least severe messages to log
-    #[arg(
-        long = "log.level",
-        value_name = "LEVEL",
-        value_enum,
-        default_value_t = LogLevel::Info,
-        global = true
-    )]
-    pub log_level: LogLevel,
+    /// Lowest severity to log [default: info; demo: warn]
+    #[arg(long = "log.level", value_name = "LEVEL", value_enum, global = true)]
+    pub log_level: Option<LogLevel>,
 
     /// Format of the log
     #[arg(
@@ -172,6 +166,15 @@ impl LogLevel {
 }
 
 impl Args {
+    /// The log level; of the demo one that keeps its invitation on the screen.
+    #[must_use]
+    pub fn log_level(&self) -> LogLevel {
+        self.log_level.unwrap_or(match self.command {
+            Some(Command::Demo) => LogLevel::Warn,
+            _ => LogLevel::Info,
+        })
+    }
+
     /// Where to listen: on all interfaces, in the demo on loopback only, unless told otherwise.
     pub fn listen(&self) -> Listen {
         let default = match self.command {
@@ -193,7 +196,7 @@ impl Args {
 fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     let is_demo = subcommand.get_name() == "demo";
     subcommand.mut_args(|flag| {
-        let refused = is_demo && ["config_file", "shard"].contains(&flag.get_id().as_str());
+        let refused = is_demo && flag.get_id() == "shard";
         if refused { flag.hide(true) } else { flag }
     })
 }
@@ -232,7 +235,7 @@ mod tests {
         );
         assert_eq!(args.telemetry_path, TelemetryPath::default());
         assert_eq!(args.max_requests.get(), 40);
-        assert_eq!(args.log_level, LogLevel::Info);
+        assert_eq!(args.log_level(), LogLevel::Info);
         assert_eq!(args.log_format, LogFormat::Logfmt);
         assert_eq!(args.shard, Shard::WHOLE);
         assert!(!args.config_check && !args.systemd_socket);
@@ -275,7 +278,7 @@ mod tests {
             let args = Args::from_words(words).unwrap();
             assert_eq!(args.command, Some(Command::Demo));
             assert_eq!(args.listen_addresses.len(), 2);
-            assert_eq!(args.log_level, LogLevel::Debug);
+            assert_eq!(args.log_level(), LogLevel::Debug);
             assert_eq!(args.log_format, LogFormat::Json);
             assert_eq!(args.max_requests.get(), 7);
             assert_eq!(args.telemetry_path, "/m".parse().unwrap());

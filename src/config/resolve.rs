@@ -13,16 +13,39 @@ use crate::graph::credential::SecretSource;
 use crate::report::ReportKind;
 
 impl File {
-    /// What was meant, where nothing is wrong. Relative paths start at `folder`.
-    pub(super) fn resolve(self, folder: &Path, told: &mut Mistakes) -> Option<Config> {
+    /// The configuration, if nothing is wrong. Relative paths start at `folder`. The tenants are those of `base`, if there
+    /// is one, and so is what is left out of the sections that a demo has of its own.
+    pub(super) fn resolve(
+        self,
+        folder: &Path,
+        base: Option<&Config>,
+        told: &mut Mistakes,
+    ) -> Option<Config> {
         let files = Files::of(folder);
-        let poll = self.poll.value().unwrap_or_default().resolve(told);
-        let billing = self.billing.value().unwrap_or_default().resolve();
+        let default = base.map(|base| base.poll).unwrap_or_default();
+        let poll = self.poll.value().unwrap_or_default().resolve(default, told);
+        let default = base.map(|base| base.billing).unwrap_or_default();
+        let billing = self.billing.value().unwrap_or_default().resolve(default);
         let labels = self.labels.value().unwrap_or_default();
         let labels = labels.resolve(&files, told);
-        let reports = reports(self.reports, told);
-        let tenants = tenants(self.tenants, &files, told);
-        let budgets = budgets(self.budgets, reports.as_deref(), tenants.as_deref(), told);
+        let reports = match base {
+            Some(base) if self.reports.is_absent() => Some(base.reports.clone()),
+            _ => reports(self.reports, told),
+        };
+        let tenants = match base {
+            Some(base) => simulated(&self.tenants, &base.tenants, told),
+            None => tenants(self.tenants, &files, told),
+        };
+        let budgets = match (base, &reports) {
+            (Some(base), Some(reports)) if self.budgets.is_absent() => Some(
+                base.budgets
+                    .iter()
+                    .filter(|budget| reports.contains(&budget.report))
+                    .cloned()
+                    .collect(),
+            ),
+            _ => budgets(self.budgets, reports.as_deref(), tenants.as_deref(), told),
+        };
         let storage = storage(self.storage, folder, told);
         Some(Config {
             poll,
@@ -37,8 +60,7 @@ impl File {
 }
 
 impl Poll {
-    fn resolve(self, told: &mut Mistakes) -> super::Poll {
-        let default = super::Poll::default();
+    fn resolve(self, default: super::Poll, told: &mut Mistakes) -> super::Poll {
         let interval = self.interval.value().unwrap_or(default.interval);
         if let Field::Good(line, max_age) = self.max_age
             && max_age <= interval
@@ -57,9 +79,9 @@ impl Poll {
 }
 
 impl Billing {
-    fn resolve(self) -> super::Billing {
+    fn resolve(self, default: super::Billing) -> super::Billing {
         super::Billing {
-            cycle_day: self.cycle_day.value().unwrap_or_default(),
+            cycle_day: self.cycle_day.value().unwrap_or(default.cycle_day),
         }
     }
 }
@@ -233,6 +255,22 @@ fn reports(field: Field<Vec<Field<ReportKind>>>, told: &mut Mistakes) -> Option<
         reports.push(report);
     }
     Some(reports)
+}
+
+/// The tenants of the demo, which are never those of the file.
+fn simulated(
+    field: &Field<Vec<Field<Tenant>>>,
+    tenants: &[super::Tenant],
+    told: &mut Mistakes,
+) -> Option<Vec<super::Tenant>> {
+    if let Some(line) = field.line() {
+        told.tell(
+            line,
+            "tenants: the demo polls a simulated tenant only; remove the section, or start the exporter without `demo`",
+        );
+        return None;
+    }
+    Some(tenants.to_vec())
 }
 
 /// The tenants; none where one of them is wrong.

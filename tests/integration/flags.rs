@@ -139,10 +139,10 @@ async fn the_demo_does_not_offer_what_it_refuses() {
     for (words, offered) in [(&["demo", "--help"][..], false), (&["--help"], true)] {
         let (code, help) = Program::start(words, &[]).end().await;
         assert_eq!(code, Some(0), "{help}");
-        for flag in ["--config.file", "--tenants.shard"] {
-            assert_eq!(help.contains(flag), offered, "{flag} in {help}");
+        assert_eq!(help.contains("--tenants.shard"), offered, "{help}");
+        for flag in ["--config.file", "--web.listen-address"] {
+            assert!(help.contains(flag), "{flag} in {help}");
         }
-        assert!(help.contains("--web.listen-address"), "{help}");
     }
 }
 

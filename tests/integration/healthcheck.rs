@@ -39,9 +39,13 @@ async fn a_running_exporter_is_healthy_with_and_without_tls() {
         let folder = tempfile::tempdir().unwrap();
         let file = more.as_ref().map(|more| secured(folder.path(), more));
         let secured: Vec<&str> = file.iter().map(String::as_str).collect();
-        let words = [&["demo", ANY_PORT], &secured[..]].concat();
+        let words = [&["demo", "--log.level=info", ANY_PORT], &secured[..]].concat();
         let mut demo = Program::start(&words, &[]);
-        let port = demo.address().await.port();
+        let address = demo.address().await;
+        let scheme = if more.is_some() { "https" } else { "http" };
+        demo.printed(&format!("  {scheme}://{address}/metrics"))
+            .await;
+        let port = address.port();
         for address in [format!("127.0.0.1:{port}"), format!(":{port}")] {
             let address = format!("--web.listen-address={address}");
             let flags = [&[address.as_str()], &secured[..]].concat();

@@ -13,6 +13,7 @@ mod contract;
 mod credentials;
 mod daemon;
 mod decisions;
+mod demo;
 mod exporter;
 mod exposition;
 mod faults;

@@ -59,7 +59,7 @@ impl Program {
     }
 
     /// The next line on standard output that contains this.
-    async fn printed(&mut self, part: &str) -> String {
+    pub(crate) async fn printed(&mut self, part: &str) -> String {
         line(&mut self.out, &mut self.said, part).await
     }
 
@@ -163,7 +163,7 @@ async fn scrape_until(address: SocketAddr, such: impl Fn(&Metrics) -> bool) -> M
 
 #[tokio::test]
 async fn demo_needs_nothing_and_serves_what_promtool_likes() {
-    let mut demo = Program::start(&["demo", ANY_PORT], &[]);
+    let mut demo = Program::start(&["demo", "--log.level=info", ANY_PORT], &[]);
     let address = address(&demo.printed("/metrics").await);
     demo.logged("poll complete").await;
     let metrics = scrape_until(address, |metrics| {
@@ -193,6 +193,40 @@ async fn demo_needs_nothing_and_serves_what_promtool_likes() {
     let (code, said) = demo.end().await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("stopped"), "{said}");
+}
+
+/// A log of every poll would scroll the invitation off the screen.
+#[tokio::test]
+async fn the_demo_takes_a_configuration_and_ends_with_its_invitation() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("demo.yml");
+    fs::write(
+        &file,
+        "reports: [dialout]\nlabels: {user: none}\n\
+         budgets:\n- {name: travel, report: dialout, currency: USD, amount: 30000}\n",
+    )
+    .unwrap();
+    let option = format!("--config.file={}", file.display());
+    let mut demo = Program::start(&["demo", ANY_PORT, &option, "--web.telemetry-path=/m"], &[]);
+    let address = address(&demo.printed("  http://127.0.0.1:").await);
+    demo.printed(&format!("curl -s http://{address}/m |")).await;
+    let metrics = async || Metrics(request(address, "GET", "/m", &[]).await.body);
+    let mut polled = metrics().await;
+    while polled.samples("teams_pstn_budget_spent").is_empty() {
+        polled = metrics().await;
+    }
+    assert_eq!(
+        polled.value("teams_pstn_budget_amount{budget=\"travel\",currency=\"USD\"}"),
+        "30000"
+    );
+    assert_eq!(polled.samples("teams_pstn_report_up").len(), 1);
+    for sample in polled.samples("teams_pstn_dialout_charge") {
+        assert!(!sample.label_names().contains(&"user"), "{sample:?}");
+    }
+    demo.signal("TERM").await;
+    let (code, said) = demo.end().await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("poll complete"), "{said}");
 }
 
 #[tokio::test]
@@ -243,13 +277,13 @@ async fn exit_codes_by_table() {
             &["demo", &bad],
             none,
             2,
-            &["the demo has a configuration of its own"],
+            &["bad.yml:1: tenants: the demo polls", "bad.yml:2: "],
         ),
         (
             &["demo", "--tenants.shard=0/2"],
             none,
             2,
-            &["the demo has a configuration of its own"],
+            &["the demo has one simulated tenant only; leave --tenants.shard out"],
         ),
         (
             &[ANY_PORT],
@@ -276,6 +310,7 @@ async fn exit_codes_by_table() {
             &["web configuration", "bogus"],
         ),
         (&["--bogus"], none, 2, &["--bogus"]),
+        (&["demo", "--config.check"], none, 0, &[]),
         (&["--config.check", &bad], none, 2, &["bad.yml:1: tenants"]),
         (&["--config.check"], environment, 0, &[]),
         (&["--version"], none, 0, &["teams-pstn-exporter"]),

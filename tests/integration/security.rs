@@ -140,7 +140,7 @@ async fn no_core_is_ever_dumped() {
         let user = rustix::process::geteuid().as_raw();
         (Command::new(PROGRAM), user)
     };
-    let mut program = Program::start_by(program, &["demo", ANY_PORT], &[]);
+    let mut program = Program::start_by(program, &["demo", "--log.level=info", ANY_PORT], &[]);
     let address = program.address().await;
     let of = |file: &str| format!("/proc/{}/{file}", program.id());
     let status = fs::read_to_string(of("status")).unwrap();

@@ -78,7 +78,7 @@ async fn the_program_knows_its_share_and_refuses_what_cannot_be_shared() {
         (&["--tenants.shard=2/2"], "they are counted from 0"),
         (
             &["demo", "--tenants.shard=1/2"],
-            "leave --config.file and --tenants.shard out",
+            "leave --tenants.shard out",
         ),
     ] {
         let words = [words, &[ANY_PORT]].concat();
