@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
@@ -249,6 +250,7 @@ impl Daemon {
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
         // The sockets are bound: whoever connects now is answered.
         supervisor.ready("serving");
+        let mut requested = ReloadQueue::new();
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -261,12 +263,51 @@ impl Daemon {
                 ended = &mut publishing => {
                     return Err(Failure::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
                 }
-                Some(answer) = reloads.recv() => {
-                    // Who asked may have gone.
-                    let _ = answer.send(reloader.reload(&mut fleet));
-                }
-                () = hangups.next() => drop(reloader.reload(&mut fleet)),
+                Some(answer) = reloads.recv() => requested.push(Some(answer)),
+                () = hangups.next() => requested.push(None),
+                () = requested.due() => requested.answer(&reloader.reload(&mut fleet)),
             }
+        }
+    }
+}
+
+/// Requested reloads. They run at most once per second, for each reads files and may poll; requests that come in between
+/// are answered together.
+struct ReloadQueue {
+    answers: Vec<Reload>,
+    is_requested: bool,
+    not_before: Instant,
+}
+
+impl ReloadQueue {
+    fn new() -> Self {
+        Self {
+            answers: Vec::new(),
+            is_requested: false,
+            not_before: Instant::now(),
+        }
+    }
+
+    fn push(&mut self, answer: Option<Reload>) {
+        self.is_requested = true;
+        self.answers.extend(answer);
+    }
+
+    /// Waits until a requested reload may run.
+    async fn due(&self) {
+        if self.is_requested {
+            tokio::time::sleep_until(self.not_before).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn answer(&mut self, outcome: &Result<(), String>) {
+        self.is_requested = false;
+        self.not_before = Instant::now() + RELOAD_PAUSE;
+        for answer in self.answers.drain(..) {
+            // The client may have gone.
+            let _ = answer.send(outcome.clone());
         }
     }
 }
@@ -313,3 +354,6 @@ const POLLS_UNDER_WAY_MAX: usize = 100;
 /// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
 /// that reports are rendered on too.
 const WRITES_MAX: usize = 8;
+
+/// Between two reloads: an administrator notices no delay, and a client that floods them costs little.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);

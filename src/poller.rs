@@ -148,6 +148,8 @@ impl Poller {
     }
 
     async fn run_report(&self, memory: &SharedMemory, started: Instant) {
+        // Polls since the last tick.
+        let mut retries = 0;
         loop {
             let mut turn = pin!(self.take_turn(memory, started));
             let period = loop {
@@ -157,8 +159,8 @@ impl Poller {
                 }
             };
             tokio::select! {
-                () = self.sleep_until(memory, self.next_tick(started), period.end()) => {}
-                () = self.asked_again(memory) => {}
+                () = self.sleep_until(memory, self.next_tick(started), period.end()) => retries = 0,
+                () = self.asked_again(memory, retry_pause(retries)) => retries += 1,
             }
         }
     }
@@ -296,13 +298,15 @@ impl Poller {
         })
     }
 
-    /// Until somebody who may have mended it wants a report that failed to be tried again, with a token that is as new as
-    /// the mending may be.
-    async fn asked_again(&self, memory: &SharedMemory) {
+    /// Waits until a reload requests that a report that failed is polled again, and until its back-off is over. The poll
+    /// gets a new token, for permissions may have been granted.
+    async fn asked_again(&self, memory: &SharedMemory, pause: Duration) {
+        let not_before = Instant::now() + pause;
         let again = Arc::clone(&lock(memory).again);
         loop {
             again.notified().await;
             if lock(memory).failure.is_some() {
+                tokio::time::sleep_until(not_before).await;
                 return self.graph.tokens().forget();
             }
         }
@@ -332,6 +336,20 @@ impl Plan {
         self.budgets.iter().filter_map(spent_in).collect()
     }
 }
+
+/// Pause between the end of a failed poll and the next one that a reload requests, after this many of them since the
+/// last tick: the first comes soon for an administrator who has fixed the cause, and a flood of reloads cannot flood Graph.
+fn retry_pause(retries: u32) -> Duration {
+    RETRY_PAUSE_MIN
+        .saturating_mul(1 << retries.min(31))
+        .min(RETRY_PAUSE_MAX)
+}
+
+/// As long as the first pause of a request.
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// As often as a minute is short for an administrator, and sixty polls an hour are harmless to Graph.
+const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a poll counts against the number of parallel ones: most are over by then.
 const PERMIT_TIME: Duration = Duration::from_secs(2);

@@ -16,6 +16,7 @@ mod auth;
 mod body;
 mod connection;
 mod crowd;
+mod host;
 mod listen;
 pub mod page;
 mod peer;
@@ -61,6 +62,8 @@ pub struct Bound {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     crowd: Crowd,
+    /// Hosts of `--web.listen-address`.
+    names: Vec<String>,
 }
 
 /// What is served, and how.
@@ -147,10 +150,15 @@ impl Bound {
                     .map_err(|source| BindError::Socket { index, source })
             })
             .collect::<Result<_, _>>()?;
+        let names = match listen {
+            Listen::Addresses(addresses) => addresses.iter().map(ListenAddress::host).collect(),
+            Listen::Systemd => Vec::new(),
+        };
         Ok(Self {
             listeners,
             addresses,
             crowd: Crowd::default(),
+            names,
         })
     }
 
@@ -173,12 +181,21 @@ impl Bound {
         site: Site,
         shutdown: impl Future<Output = ()>,
     ) -> Result<usize, io::Error> {
-        let shared = Arc::new(Shared::new(site, self.crowd));
+        let shared = Arc::new(Shared::new(site, self.crowd, self.names));
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
-        for listener in self.listeners {
+        for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
+            // Only over plain HTTP: a certificate is for other names than those of a foreign page.
+            let tls = shared.site.web_config.as_ref();
+            let checks_host =
+                address.ip().to_canonical().is_loopback() && !tls.is_some_and(WebConfig::has_tls);
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            acceptors.spawn(accept(listener, shared.clone(), stopped.clone()));
+            acceptors.spawn(accept(
+                listener,
+                checks_host,
+                shared.clone(),
+                stopped.clone(),
+            ));
         }
         tokio::select! {
             () = shutdown => {}
@@ -198,6 +215,10 @@ struct Shared {
     site: Site,
     /// Permits for scrapes under way.
     scrapes: Semaphore,
+    /// Permits for requests that wait for a reload.
+    reloads: Semaphore,
+    /// Hosts of `--web.listen-address`, which requests may name.
+    names: Vec<String>,
     /// Permits for connections.
     connections: Arc<Semaphore>,
     /// Tells idle connections that others want their place.
@@ -211,9 +232,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(site: Site, crowd: Crowd) -> Self {
+    fn new(site: Site, crowd: Crowd, names: Vec<String>) -> Self {
         Self {
             scrapes: Semaphore::new(site.requests_max.min(Semaphore::MAX_PERMITS)),
+            reloads: Semaphore::new(RELOADS_WAITING_MAX),
+            names,
             connections: Arc::new(Semaphore::new(site.limits.connections)),
             crowded: Notify::new(),
             crowd,
@@ -227,6 +250,7 @@ impl Shared {
 /// Accepts until `stopped`, then drains; returns how many connections were cut.
 async fn accept(
     listener: tokio::net::TcpListener,
+    checks_host: bool,
     shared: Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) -> usize {
@@ -240,7 +264,8 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, permit)) => {
-                let serving = connection::serve(stream, shared.clone(), stopped.clone());
+                let serving =
+                    connection::serve(stream, checks_host, shared.clone(), stopped.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(permit);
@@ -343,6 +368,10 @@ fn with_remedy(
 
 /// How soon idle connections are asked again to yield: new clients notice no delay.
 const CROWDED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests that wait for a reload, which may wait for a disk: each holds a connection, and all waiting ones get the same
+/// outcome.
+const RELOADS_WAITING_MAX: usize = 16;
 
 /// After an error of `accept`, which is most likely a lack of file descriptors: others must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

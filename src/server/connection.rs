@@ -33,11 +33,16 @@ use super::tls::HTTP2;
 
 /// Serves the connection until one side ends it, the server is stopped and its last response is written, or its
 /// deadline is over.
-pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    checks_host: bool,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<bool>,
+) {
     let client = stream
         .peer_addr()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip());
-    let pulse = Arc::new(Pulse::new(shared, client));
+    let pulse = Arc::new(Pulse::new(shared, client, checks_host));
     let mut conversation = pin!(converse(stream, pulse.clone(), stopped));
     let mut timer = pin!(sleep_until(pulse.deadline()));
     std::future::poll_fn(|cx| {
@@ -173,6 +178,8 @@ pub(super) struct Pulse {
     /// Address of the client, or of the proxy before it.
     pub(super) client: IpAddr,
     pub(super) peer: Peer,
+    /// Whether the names that requests have for the server are checked, see `host`.
+    pub(super) checks_host: bool,
     /// Requests that are being answered.
     active: AtomicUsize,
     /// Of those, the ones whose last byte hyper has taken but perhaps not written.
@@ -204,11 +211,12 @@ pub(super) struct Turn {
 }
 
 impl Pulse {
-    fn new(shared: Arc<Shared>, client: IpAddr) -> Self {
+    fn new(shared: Arc<Shared>, client: IpAddr, checks_host: bool) -> Self {
         let pulse = Self {
             shared,
             client,
             peer: Peer::default(),
+            checks_host,
             active: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             scrapes: AtomicUsize::new(0),

@@ -72,6 +72,10 @@ impl ListenAddress {
         (hosts, self.port)
     }
 
+    pub(super) fn host(&self) -> String {
+        self.host.clone()
+    }
+
     pub(super) fn bind(&self) -> Result<TcpListener, BindError> {
         self.listen().map_err(|error| BindError::Address {
             address: self.to_string(),

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ORIGIN, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -24,6 +24,7 @@ use super::Shared;
 use super::auth::{Credentials, Verdict};
 use super::body::ResponseBody;
 use super::connection::{Pulse, Turn};
+use super::host;
 use super::page;
 use super::peer::Peer;
 use super::web_config::WebConfig;
@@ -53,6 +54,8 @@ struct Asked {
     allowed: bool,
     is_head: bool,
     version: Version,
+    /// Why it is refused whoever sends it.
+    forbidden: Option<&'static str>,
     format: (Format, &'static str),
     encoding: Encoding,
     /// The requested families, all if there are none.
@@ -83,7 +86,11 @@ impl hyper::service::Service<Request<Incoming>> for Router {
         let (request, _) = request.into_parts();
         let turn = self.pulse.begin(patience(&request.headers));
         let shared = &self.pulse.shared;
-        let asked = Asked::new(&request, shared);
+        let asked = Asked::new(&request, &self.pulse);
+        if let Some(message) = asked.forbidden {
+            let answer = text(StatusCode::FORBIDDEN, message, turn);
+            return Answering::Now(Some(asked.finish(answer)));
+        }
         if let Some(web_config) = shared.site.web_config.clone() {
             let credentials = request.headers.get(AUTHORIZATION);
             let credentials = credentials.and_then(Credentials::parse);
@@ -106,9 +113,9 @@ impl hyper::service::Service<Request<Incoming>> for Router {
 }
 
 impl Asked {
-    fn new(request: &Parts, shared: &Shared) -> Self {
+    fn new(request: &Parts, pulse: &Pulse) -> Self {
         let headers = &request.headers;
-        let route = Route::of(request.uri.path(), shared);
+        let route = Route::of(request.uri.path(), &pulse.shared);
         let encoding = if negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING)) {
             Encoding::Gzip
         } else {
@@ -119,6 +126,7 @@ impl Asked {
             allowed: route.is_none_or(|route| route.allows(&request.method)),
             is_head: request.method == Method::HEAD,
             version: request.version,
+            forbidden: forbidden(route, request, pulse),
             format: Format::negotiate(values(headers, ACCEPT)),
             encoding,
             names: request.uri.query().map_or_else(Vec::new, names),
@@ -314,6 +322,9 @@ fn ready(shared: &Shared, turn: Turn) -> Answer {
 }
 
 async fn reload(shared: &Shared, turn: Turn) -> Answer {
+    let Ok(_waiting) = shared.reloads.try_acquire() else {
+        return busy("many requests wait for a reload; try again later\n", turn);
+    };
     let outcome = async {
         let wishes = shared.site.reload.as_ref()?;
         let (answer, outcome) = oneshot::channel();
@@ -368,6 +379,20 @@ fn text(status: StatusCode, message: impl Into<Bytes>, turn: Turn) -> Answer {
     answer
 }
 
+/// Why a request is refused before anything else is looked at.
+fn forbidden(route: Option<Route>, request: &Parts, pulse: &Pulse) -> Option<&'static str> {
+    // A probe learns nothing and may use any name.
+    if pulse.checks_host
+        && route != Some(Route::Healthy)
+        && !host::is_trusted(request, &pulse.shared.names)
+    {
+        return Some(FOREIGN_HOST);
+    }
+    let is_of_browser = |name: &HeaderName| *name == ORIGIN || name.as_str().starts_with(SEC_FETCH);
+    (route == Some(Route::Reload) && request.headers.keys().any(is_of_browser))
+        .then_some(RELOAD_BY_BROWSER)
+}
+
 /// All values of a header that are text.
 fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
@@ -391,6 +416,15 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
         .ok()
         .filter(|patience| !patience.is_zero())
 }
+
+/// The answer to a request on loopback for a name that a foreign page could have.
+const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, and the Host of the request is a name of the internet; use localhost or an address, or have the proxy in between set Host to the address it connects to\n";
+
+/// The answer to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
+const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
+
+/// Begin of the names of headers that browsers alone send.
+const SEC_FETCH: &str = "sec-fetch-";
 
 /// The page has its style within, and nothing else from anywhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

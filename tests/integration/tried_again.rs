@@ -1,5 +1,7 @@
 //! A reload tries again what has failed, and disturbs nothing else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use teams_pstn_exporter::report::ReportKind;
@@ -71,4 +73,32 @@ async fn a_poll_under_way_goes_on_however_often_it_is_asked_for() {
         assert!(begun.elapsed() < timeout * 10, "it never ends");
     };
     assert!(reloads > 3 && ended < timeout * 3, "{reloads}, {ended:?}");
+}
+
+/// A flood of reloads costs one reload per second and one poll per back-off, which doubles up to a minute.
+#[tokio::test(start_paused = true)]
+async fn reloads_run_once_per_second_and_polls_once_per_back_off() {
+    let (simulator, time) = company().simulate().await;
+    simulator.push_fault(When::graph().always(), Fault::EmptyForbidden);
+    let mut config = config(&simulator);
+    config.poll.interval = Duration::from_hours(6);
+    let loads = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&loads);
+    let load = Box::new(move || {
+        counted.fetch_add(1, Relaxed);
+        Ok(config.clone())
+    });
+    let mut exporter = Exporter::start(load, &time);
+    let failed = exporter.first_poll().await;
+    exporter.reload().await;
+    let (begun, first) = (Instant::now(), loads.load(Relaxed));
+    while begun.elapsed() < Duration::from_mins(10) {
+        tokio::join!(exporter.reload(), exporter.reload(), exporter.reload());
+    }
+    let (loads, seconds) = (loads.load(Relaxed) - first, begun.elapsed().as_secs());
+    assert!(loads <= seconds + 1, "{loads} in {seconds} s");
+    let retries =
+        polls(&exporter.scrape().await, ReportKind::Dialout) - polls(&failed, ReportKind::Dialout);
+    // Six until the back-off is a minute, then one per minute.
+    assert!((8..=17).contains(&retries), "{retries}");
 }

@@ -97,6 +97,101 @@ async fn reload_tells_the_outcome() {
 }
 
 #[tokio::test]
+async fn reload_by_a_browser_is_refused() {
+    let server = Server::start(reloading(Ok(())));
+    for (header, status) in [
+        ("", 200),
+        ("Content-Type: text/plain\r\nContent-Length: 0\r\n", 200),
+        ("Origin: https://evil.example\r\n", 403),
+        ("Origin: http://127.0.0.1:10053\r\n", 403),
+        ("Origin: null\r\n", 403),
+        ("Sec-Fetch-Site: cross-site\r\n", 403),
+        ("Sec-Fetch-Site: same-origin\r\n", 403),
+        ("Sec-Fetch-Site: none\r\n", 403),
+        ("sec-fetch-mode: no-cors\r\n", 403),
+    ] {
+        let answer = server.ask("POST", "/-/reload", header).await;
+        assert_eq!(answer.status, status, "{header}");
+    }
+    // Everything else may be looked at in a browser.
+    for path in ["/", "/metrics"] {
+        let answer = server.ask("GET", path, "Sec-Fetch-Site: none\r\n").await;
+        assert_eq!(answer.status, 200, "{path}");
+    }
+}
+
+/// The bounds of what waits are tested with a reload that never ends.
+#[tokio::test]
+async fn waiting_reloads_are_bounded() {
+    let (requests, mut taken) = mpsc::channel::<Reload>(100);
+    let server = Server::start(Site {
+        reload: Some(requests),
+        ..site()
+    });
+    let mut waiting = Vec::new();
+    let mut reloads = Vec::new();
+    for _ in 0..16 {
+        let mut stream = server.connect().await;
+        let request = b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        reloads.push(taken.recv().await.unwrap());
+        waiting.push(stream);
+    }
+    let answer = server.ask("POST", "/-/reload", "").await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(server.get("/-/healthy").await.status, 200);
+}
+
+/// With DNS rebinding a page has a name of its own for this machine.
+#[tokio::test]
+async fn foreign_names_for_loopback_are_refused() {
+    let server = Server::start(reloading(Ok(())));
+    for (method, path, foreign) in [
+        ("GET", "/metrics", 403),
+        ("GET", "/", 403),
+        ("GET", "/-/ready", 403),
+        ("GET", "/nothing", 403),
+        ("POST", "/-/reload", 403),
+        ("GET", "/-/healthy", 200),
+    ] {
+        for (host, refused) in [
+            ("localhost", false),
+            ("127.0.0.1:10053", false),
+            ("[::1]:10053", false),
+            ("evil.example:10053", true),
+        ] {
+            let mut stream = server.connect().await;
+            let request =
+                format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let status = Answer::parse(&answer).status;
+            if refused {
+                assert_eq!(status, foreign, "{path} {host}");
+            } else {
+                assert_ne!(status, 403, "{path} {host}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_name_is_accepted_on_other_addresses_than_loopback() {
+    let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
+    let port = bound.addresses()[0].port();
+    let serving = tokio::spawn(bound.serve(site(), std::future::pending()));
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: exporter.example\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(Answer::parse(&answer).status, 200);
+    serving.abort();
+}
+
+#[tokio::test]
 async fn a_connection_serves_many_requests() {
     let server = Server::start(site());
     let mut stream = server.connect().await;

@@ -1,0 +1,95 @@
+//! The check of the `Host` header on loopback, against DNS rebinding.
+//!
+//! An exporter that listens on loopback only counts on being out of reach. A page in a browser on the same machine reaches
+//! it nevertheless, if the page's own name is made to resolve to 127.0.0.1: to the browser both are one site then. Such a
+//! request has that name as its `Host`.
+//!
+//! Names that nobody on the internet can own are accepted: addresses, `localhost`, and names without a dot, as on an
+//! internal network. So is the name in `--web.listen-address`.
+
+use std::net::IpAddr;
+
+use hyper::header::HOST;
+use hyper::http::request::Parts;
+
+/// Whether every name by which a request addresses the server is one that a foreign page cannot have.
+pub(super) fn is_trusted(request: &Parts, own: &[String]) -> bool {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let authority = request.uri.authority().is_none_or(|authority| {
+        let host = authority.as_str();
+        is_trusted_name(host, own)
+    });
+    authority
+        && hosts.all(|host| {
+            host.to_str()
+                .is_ok_and(|host| is_trusted_name(host.trim(), own))
+        })
+}
+
+fn is_trusted_name(host: &str, own: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+    !name.contains('.')
+        || name.parse::<IpAddr>().is_ok()
+        || name.ends_with(".localhost")
+        || own.iter().any(|own| own.eq_ignore_ascii_case(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_by_table() {
+        let own = ["Exporter.internal".to_owned()];
+        for (hosts, trusted) in [
+            (&[][..], true),
+            (&[""], true),
+            (&["localhost"], true),
+            (&["LOCALHOST:10053"], true),
+            (&["a.localhost:10053"], true),
+            (&["127.0.0.1:10053"], true),
+            (&["127.0.0.1"], true),
+            (&["192.0.2.1:10053"], true),
+            (&["[::1]:10053"], true),
+            (&["[::1]"], true),
+            (&["exporter:10053"], true),
+            (&["exporter.internal:10053"], true),
+            (&["EXPORTER.INTERNAL."], true),
+            (&["evil.example"], false),
+            (&["evil.example:10053"], false),
+            (&["evil.example."], false),
+            (&["localhost.evil.example"], false),
+            (&["127.0.0.1.evil.example:10053"], false),
+            (&["127.0.0.1.nip.io"], false),
+            (&["user@evil.example"], false),
+            (&["evillocalhost.example"], false),
+            (&["sub.exporter.internal"], false),
+            (&["localhost", "evil.example"], false),
+            (&["evil.example", "localhost"], false),
+        ] {
+            let mut request = hyper::Request::builder();
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let (request, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(is_trusted(&request, &own), trusted, "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_in_the_request_line_is_checked_too() {
+        for (uri, trusted) in [
+            ("/metrics", true),
+            ("http://localhost/metrics", true),
+            ("http://evil.example/metrics", false),
+        ] {
+            let request = hyper::Request::builder().uri(uri).header(HOST, "localhost");
+            let (request, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(is_trusted(&request, &[]), trusted, "{uri}");
+        }
+    }
+}
