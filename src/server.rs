@@ -6,21 +6,25 @@
 //!
 //! - `routes` says what is answered, `page` what people see at `/`;
 //! - `listen` reads addresses and binds them;
-//! - `connection` drives one connection and watches its deadlines, `peer` is its client, `body` is what a response sends, `crowd` tells whether
-//!   there is a place for another;
+//! - `connection` drives one connection, `activity` has its deadlines, `peer` is its client, `body` is what a response
+//!   sends;
+//! - `slots` limits connections and scrapes, `crowd` tells when all slots were taken;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` act upon it.
 //!
 //! What this module does not do: start polls, know what a report is, or render metrics.
 
+mod activity;
 mod auth;
 mod body;
 mod connection;
 mod crowd;
-mod host;
+mod foreign;
 mod listen;
 pub mod page;
 mod peer;
+mod rendered_page;
 mod routes;
+mod slots;
 mod tls;
 pub mod web_config;
 
@@ -30,12 +34,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::auth::Gate;
+use self::rendered_page::RenderedPage;
+use self::slots::{Scrapes, Slots};
 use self::web_config::WebConfig;
 use crate::period::Clock;
 use crate::snapshot::Subscriber;
@@ -103,10 +109,12 @@ pub struct About {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections at the same time: far more than scrapers need, far fewer than the file descriptors of a service
-    /// (1024). When they are all taken, new ones wait in the system's queue and those without a request are closed.
+    /// (1024). When they are all taken, the one with the weakest claim is closed for a new one. When three quarters are,
+    /// clients are asked to open another connection for their next request.
     pub connections: usize,
-    /// How long a connection may be without a request all the same, when they are all taken: a client that has just
-    /// connected must come to ask, and one that asks byte by byte must not keep others out.
+    /// How long a connection is safe from being closed for another after it began, became idle, began a response or made
+    /// progress: a client that has just connected must come to ask, and all connections together must not keep a new one
+    /// waiting for a second.
     pub courtesy: Duration,
     /// Bytes of a request's line and headers, beyond which it is answered with 431: four times what a browser with
     /// a long authorization sends.
@@ -116,8 +124,8 @@ pub struct Limits {
     /// How long a connection may wait for its next request: longer than the five minutes after which Prometheus closes
     /// it from its side, so that the two never meet half way.
     pub idle: Duration,
-    /// How long a client may read nothing of a response that is being sent: no network path is silent that long and
-    /// then works.
+    /// How long a client may read nothing of a response that is being sent, over HTTP/2 of each: no network path is silent
+    /// that long and then works.
     pub stall: Duration,
     /// From a request to the last byte of its response, where the scraper does not say
     /// (`X-Prometheus-Scrape-Timeout-Seconds`) that it leaves earlier: 80 MB at 3 Mbit/s.
@@ -213,18 +221,13 @@ impl Bound {
 #[derive(Debug)]
 struct Shared {
     site: Site,
-    /// Permits for scrapes under way.
-    scrapes: Semaphore,
+    scrapes: Scrapes,
+    slots: Slots,
+    page: RenderedPage,
     /// Permits for requests that wait for a reload.
     reloads: Semaphore,
     /// Hosts of `--web.listen-address`, which requests may name.
     names: Vec<String>,
-    /// Permits for connections.
-    connections: Arc<Semaphore>,
-    /// Tells idle connections that others want their place.
-    crowded: Notify,
-    /// Tells those who wait for an answer the same.
-    crowd: Crowd,
     /// Who is let in.
     gate: Gate,
     /// From where deadlines are counted.
@@ -234,12 +237,11 @@ struct Shared {
 impl Shared {
     fn new(site: Site, crowd: Crowd, names: Vec<String>) -> Self {
         Self {
-            scrapes: Semaphore::new(site.requests_max.min(Semaphore::MAX_PERMITS)),
+            scrapes: Scrapes::new(site.requests_max),
+            slots: Slots::new(site.limits.connections, crowd),
+            page: RenderedPage::default(),
             reloads: Semaphore::new(RELOADS_WAITING_MAX),
             names,
-            connections: Arc::new(Semaphore::new(site.limits.connections)),
-            crowded: Notify::new(),
-            crowd,
             gate: Gate::new(),
             epoch: Instant::now(),
             site,
@@ -273,6 +275,8 @@ async fn accept(
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
+                // Most likely for want of a file descriptor.
+                shared.slots.close_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -293,20 +297,7 @@ async fn accept_one(
     listener: &tokio::net::TcpListener,
     shared: &Shared,
 ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = loop {
-        let permit = shared.connections.clone().acquire_owned();
-        let patience = if shared.connections.available_permits() == 0 {
-            shared.crowd.note();
-            // Again and again, for those that are busy now may be idle the next time.
-            shared.crowded.notify_waiters();
-            CROWDED_PAUSE
-        } else {
-            Duration::MAX
-        };
-        if let Ok(permit) = tokio::time::timeout(patience, permit).await {
-            break permit.expect("the semaphore of the connections is never closed");
-        }
-    };
+    let permit = shared.slots.acquire().await;
     let (stream, _) = listener.accept().await?;
     // A response is one write, and what is left of it must not wait for the client's acknowledgement.
     stream.set_nodelay(true)?;
@@ -343,7 +334,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
-            courtesy: Duration::from_secs(1),
+            courtesy: Duration::from_millis(250),
             header_size: 32 * 1024,
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(330),
@@ -365,9 +356,6 @@ fn with_remedy(
         None => error,
     }
 }
-
-/// How soon idle connections are asked again to yield: new clients notice no delay.
-const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Requests that wait for a reload, which may wait for a disk: each holds a connection, and all waiting ones get the same
 /// outcome.

@@ -7,45 +7,61 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::connection::Turn;
+use super::activity::Turn;
 use crate::snapshot;
 
 /// The body of every response. Keeps its turn until hyper has taken all of it.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
-    parts: Content,
+    /// What is left of the part that is being sent.
+    part: Bytes,
+    /// The parts after it.
+    parts: Option<snapshot::Parts>,
     /// Bytes that are still to come.
     length: u64,
-    _turn: Turn,
-}
-
-#[derive(Debug)]
-enum Content {
-    Whole(Bytes),
-    Parts(snapshot::Parts),
+    turn: Turn,
 }
 
 impl ResponseBody {
     pub(super) fn whole(bytes: impl Into<Bytes>, turn: Turn) -> Self {
-        let bytes = bytes.into();
+        let part = bytes.into();
+        turn.step();
         Self {
-            length: bytes.len() as u64,
-            parts: Content::Whole(bytes),
-            _turn: turn,
+            length: part.len() as u64,
+            part,
+            parts: None,
+            turn,
+        }
+    }
+
+    pub(super) fn prepared(body: snapshot::Body, turn: Turn) -> Self {
+        turn.step();
+        Self {
+            length: body.length,
+            part: Bytes::new(),
+            parts: Some(body.parts),
+            turn,
         }
     }
 
     /// Sends nothing.
     pub(super) fn clear(&mut self) {
-        self.parts = Content::Whole(Bytes::new());
-        self.length = 0;
+        (self.part, self.parts, self.length) = (Bytes::new(), None, 0);
     }
 
-    pub(super) fn prepared(body: snapshot::Body, turn: Turn) -> Self {
-        Self {
-            length: body.length,
-            parts: Content::Parts(body.parts),
-            _turn: turn,
+    /// The size of the next frame of a part. Over HTTP/2 frames are small, so that each is a sign of progress. The last byte
+    /// is a frame of its own there: hyper sends a frame as soon as the client has room for a byte of it, so that a response
+    /// is over only when the client has room for all of it.
+    fn frame_size(&self) -> usize {
+        let size = self.part.len();
+        if !self.turn.is_http2() {
+            return size;
+        }
+        let size = size.min(FRAME_MAX);
+        if size > 1 && size as u64 == self.length {
+            size - 1
+        } else {
+            size
         }
     }
 }
@@ -58,14 +74,18 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let part = match &mut self.parts {
-            Content::Whole(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
-            Content::Parts(parts) => parts.find(|part| !part.is_empty()),
-        };
-        Poll::Ready(part.map(|part| {
-            self.length = self.length.saturating_sub(part.len() as u64);
-            Ok(Frame::data(part))
-        }))
+        self.turn.step();
+        if self.part.is_empty() {
+            let next = self.parts.as_mut();
+            match next.and_then(|parts| parts.find(|part| !part.is_empty())) {
+                Some(part) => self.part = part,
+                None => return Poll::Ready(None),
+            }
+        }
+        let size = self.frame_size();
+        let frame = self.part.split_to(size);
+        self.length = self.length.saturating_sub(size as u64);
+        Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -76,3 +96,6 @@ impl Body for ResponseBody {
         SizeHint::with_exact(self.length)
     }
 }
+
+/// Bytes of a frame over HTTP/2: what the protocol allows by default.
+const FRAME_MAX: usize = 16 * 1024;

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConnection};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::auth::Credentials;
@@ -26,7 +25,6 @@ pub(super) struct Peer {
     /// only.
     admitted: Mutex<Option<u64>>,
     keys: RandomState,
-    refused: Notify,
 }
 
 /// The certificates that the client has shown, and when they were last verified.
@@ -87,16 +85,6 @@ impl Peer {
 
     fn lock_admitted(&self) -> MutexGuard<'_, Option<u64>> {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the connection after the responses that are being written.
-    pub(super) fn refuse(&self) {
-        self.refused.notify_one();
-    }
-
-    /// Waits for [`Self::refuse`].
-    pub(super) async fn refused(&self) {
-        self.refused.notified().await;
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -21,19 +21,18 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
+use super::activity::{Activity, Turn};
 use super::auth::{Credentials, Verdict};
 use super::body::ResponseBody;
-use super::connection::{Pulse, Turn};
-use super::host;
+use super::foreign;
 use super::page;
-use super::peer::Peer;
 use super::web_config::WebConfig;
 use crate::exposition::{Format, negotiate};
 use crate::snapshot::Encoding;
 
 /// Answers the requests of one connection.
 pub(super) struct Router {
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 /// A path that exists.
@@ -65,14 +64,18 @@ struct Asked {
 type Answer = Response<ResponseBody>;
 
 /// An answer that is there, or one that has to wait.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request has one for a moment, and a box would cost each request an allocation"
+)]
 pub(super) enum Answering {
     Now(Option<Answer>),
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
 impl Router {
-    pub(super) const fn new(pulse: Arc<Pulse>) -> Self {
-        Self { pulse }
+    pub(super) const fn new(activity: Arc<Activity>) -> Self {
+        Self { activity }
     }
 }
 
@@ -84,38 +87,39 @@ impl hyper::service::Service<Request<Incoming>> for Router {
     fn call(&self, request: Request<Incoming>) -> Answering {
         // The body is dropped unread: no request has one.
         let (request, _) = request.into_parts();
-        let turn = self.pulse.begin(patience(&request.headers));
-        let shared = &self.pulse.shared;
-        let asked = Asked::new(&request, &self.pulse);
+        let turn = self.activity.begin(patience(&request.headers));
+        let shared = &self.activity.shared;
+        let asked = Asked::new(&request, &self.activity);
         if let Some(message) = asked.forbidden {
             let answer = text(StatusCode::FORBIDDEN, message, turn);
-            return Answering::Now(Some(asked.finish(answer)));
+            return Answering::Now(Some(asked.finish(answer, &self.activity)));
         }
         if let Some(web_config) = shared.site.web_config.clone() {
             let credentials = request.headers.get(AUTHORIZATION);
             let credentials = credentials.and_then(Credentials::parse);
             drop(request);
-            let pulse = Arc::clone(&self.pulse);
+            let activity = Arc::clone(&self.activity);
             return Answering::Later(Box::pin(async move {
-                let answer = guarded(&asked, credentials, &pulse, &web_config, turn).await;
-                asked.finish(answer)
+                let answer = guarded(&asked, credentials, &activity, &web_config, turn).await;
+                asked.finish(answer, &activity)
             }));
         }
         if asked.route == Some(Route::Reload) {
-            let shared = shared.clone();
+            let activity = Arc::clone(&self.activity);
             return Answering::Later(Box::pin(async move {
-                let answer = answer(&asked, &shared, turn).await;
-                asked.finish(answer)
+                let answer = answer(&asked, &activity.shared, turn).await;
+                asked.finish(answer, &activity)
             }));
         }
-        Answering::Now(Some(asked.finish(answer_now(&asked, shared, turn))))
+        let answer = answer_now(&asked, shared, turn);
+        Answering::Now(Some(asked.finish(answer, &self.activity)))
     }
 }
 
 impl Asked {
-    fn new(request: &Parts, pulse: &Pulse) -> Self {
+    fn new(request: &Parts, activity: &Activity) -> Self {
         let headers = &request.headers;
-        let route = Route::of(request.uri.path(), &pulse.shared);
+        let route = Route::of(request.uri.path(), &activity.shared);
         let encoding = if negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING)) {
             Encoding::Gzip
         } else {
@@ -126,7 +130,13 @@ impl Asked {
             allowed: route.is_none_or(|route| route.allows(&request.method)),
             is_head: request.method == Method::HEAD,
             version: request.version,
-            forbidden: forbidden(route, request, pulse),
+            forbidden: foreign::refusal(
+                request,
+                route == Some(Route::Reload),
+                // A probe learns nothing and may use any name.
+                activity.checks_host && route != Some(Route::Healthy),
+                &activity.shared.names,
+            ),
             format: Format::negotiate(values(headers, ACCEPT)),
             encoding,
             names: request.uri.query().map_or_else(Vec::new, names),
@@ -134,8 +144,11 @@ impl Asked {
     }
 
     /// The answer as it is sent. That to HEAD has the length that GET would have, and no body: hyper leaves the body out
-    /// over HTTP/1 only.
-    fn finish(&self, mut answer: Answer) -> Answer {
+    /// over HTTP/1 only. When slots are scarce, the client is asked not to keep its connection.
+    fn finish(&self, mut answer: Answer, activity: &Activity) -> Answer {
+        if activity.shared.slots.are_scarce() {
+            answer = leave(self, activity, answer);
+        }
         if let Some(length) = answer.body().size_hint().exact() {
             answer.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
@@ -184,15 +197,15 @@ impl Future for Answering {
 async fn guarded(
     asked: &Asked,
     credentials: Option<Credentials>,
-    pulse: &Pulse,
+    activity: &Activity,
     web_config: &WebConfig,
     turn: Turn,
 ) -> Answer {
-    let (shared, peer) = (&*pulse.shared, &pulse.peer);
+    let (shared, peer) = (&*activity.shared, &activity.peer);
     let settings = web_config.current(shared.site.limits.web_config_age).await;
     if !peer.certificate_is_allowed(settings.tls.as_ref(), &shared.site.clock) {
         let message = "the client certificate is no longer allowed\n";
-        return last(asked, peer, text(StatusCode::FORBIDDEN, message, turn));
+        return leave(asked, activity, text(StatusCode::FORBIDDEN, message, turn));
     }
     // Probes have no password, and users of the toolkit have long asked for this.
     let open = matches!(asked.route, Some(Route::Healthy | Route::Ready));
@@ -209,7 +222,7 @@ async fn guarded(
         let login = peer.login(credentials.as_ref());
         let verdict = shared
             .gate
-            .check(&settings.users, credentials, pulse.client);
+            .check(&settings.users, credentials, activity.client);
         match verdict.await {
             Verdict::Admitted => {
                 peer.admit(login);
@@ -220,7 +233,7 @@ async fn guarded(
                 let challenge = HeaderValue::from_static("Basic");
                 answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                 if peer.was_admitted(login) {
-                    answer = last(asked, peer, answer);
+                    answer = leave(asked, activity, answer);
                 }
                 answer
             }
@@ -234,12 +247,13 @@ async fn guarded(
 }
 
 /// The answer as the last one of its connection.
-fn last(asked: &Asked, peer: &Peer, mut answer: Answer) -> Answer {
+fn leave(asked: &Asked, activity: &Activity, mut answer: Answer) -> Answer {
     if asked.version < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
+    } else {
+        activity.leave();
     }
-    peer.refuse();
     answer
 }
 
@@ -263,7 +277,7 @@ fn answer_now(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
     }
 }
 
-fn metrics(asked: &Asked, shared: &Shared, mut turn: Turn) -> Answer {
+fn metrics(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
     if !turn.scrape() {
         let message = format!(
             "{} scrapes are under way, which is the limit; try again later\n",
@@ -287,14 +301,17 @@ fn page(shared: &Shared, turn: Turn) -> Answer {
     let Shared { site, .. } = shared;
     let snapshot = site.subscriber.latest();
     let complaint = site.web_config.as_ref().and_then(WebConfig::complaint);
-    let html = page::render(&page::View {
-        states: snapshot.states(),
-        now: site.clock.now(),
-        about: &site.about,
-        unready: snapshot.ready().err().as_deref(),
-        refused_reload: snapshot.refused_reload(),
-        complaint: complaint.as_deref(),
-        telemetry_path: &site.telemetry_path.0,
+    let now = site.clock.now();
+    let html = shared.page.get(&snapshot, now, complaint, |complaint| {
+        page::render(&page::View {
+            states: snapshot.states(),
+            now,
+            about: &site.about,
+            unready: snapshot.ready().err().as_deref(),
+            refused_reload: snapshot.refused_reload(),
+            complaint,
+            telemetry_path: &site.telemetry_path.0,
+        })
     });
     let mut answer = text(StatusCode::OK, html, turn);
     let headers = answer.headers_mut();
@@ -379,20 +396,6 @@ fn text(status: StatusCode, message: impl Into<Bytes>, turn: Turn) -> Answer {
     answer
 }
 
-/// Why a request is refused before anything else is looked at.
-fn forbidden(route: Option<Route>, request: &Parts, pulse: &Pulse) -> Option<&'static str> {
-    // A probe learns nothing and may use any name.
-    if pulse.checks_host
-        && route != Some(Route::Healthy)
-        && !host::is_trusted(request, &pulse.shared.names)
-    {
-        return Some(FOREIGN_HOST);
-    }
-    let is_of_browser = |name: &HeaderName| *name == ORIGIN || name.as_str().starts_with(SEC_FETCH);
-    (route == Some(Route::Reload) && request.headers.keys().any(is_of_browser))
-        .then_some(RELOAD_BY_BROWSER)
-}
-
 /// All values of a header that are text.
 fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
@@ -416,15 +419,6 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
         .ok()
         .filter(|patience| !patience.is_zero())
 }
-
-/// The answer to a request on loopback for a name that a foreign page could have.
-const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, and the Host of the request is a name of the internet; use localhost or an address, or have the proxy in between set Host to the address it connects to\n";
-
-/// The answer to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
-const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
-
-/// Begin of the names of headers that browsers alone send.
-const SEC_FETCH: &str = "sec-fetch-";
 
 /// The page has its style within, and nothing else from anywhere.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,12 +11,14 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::{
     About, Bound, Limits, Listen, ListenAddress, Reload, Site, TelemetryPath,
 };
-use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
+use teams_pstn_exporter::snapshot::{Publisher, Snapshot, Subscriber};
+use teams_pstn_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+mod http2;
 mod plain;
 mod revoked;
 mod secure;
@@ -126,6 +129,11 @@ fn site() -> Site {
             ..Limits::default()
         },
     }
+}
+
+/// The exporter's own metrics.
+fn with_figures() -> Subscriber {
+    Publisher::new(Arc::new(Telemetry::new())).subscribe()
 }
 
 fn time(text: &str) -> DateTime<Utc> {

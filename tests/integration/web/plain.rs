@@ -325,6 +325,53 @@ async fn idle_connections_yield_to_new_ones() {
     assert_eq!(server.get("/-/healthy").await.status, 200);
 }
 
+/// However the others hold their slots: silent, in the middle of a request, idle, or with responses that they do not read.
+#[tokio::test]
+async fn a_probe_always_gets_a_slot() {
+    let mut site = site();
+    site.limits.connections = 2;
+    site.limits.courtesy = Duration::from_millis(50);
+    let server = Server::start(site);
+    let unread = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+    let mut others = Vec::new();
+    for begin in [
+        "",
+        "GET /",
+        "GET / HTTP/1.1\r\nHost: x\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        unread.as_str(),
+    ] {
+        for _ in 0..3 {
+            let mut other = server.connect().await;
+            let begin = begin.to_owned();
+            others.push(tokio::spawn(async move {
+                // Until the server closes the connection for another.
+                let _ = other.write_all(begin.as_bytes()).await;
+                std::future::pending::<()>().await;
+            }));
+            assert_eq!(server.get("/-/healthy").await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_are_not_kept_when_three_quarters_of_the_slots_are_taken() {
+    let mut site = site();
+    site.limits.connections = 8;
+    let server = Server::start(site);
+    let mut kept = Vec::new();
+    for index in 0..7 {
+        let mut stream = server.connect().await;
+        let answer = exchange(&mut stream, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let closes = answer.header("connection") == Some("close");
+        assert_eq!(closes, index >= 5, "{index}");
+        if closes {
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+        kept.push(stream);
+    }
+}
+
 #[tokio::test]
 async fn connections_that_become_idle_yield_too() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);

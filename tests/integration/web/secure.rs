@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
@@ -97,7 +96,7 @@ impl Files {
         self.directory.path()
     }
 
-    fn load(&self) -> Result<WebConfig, String> {
+    pub(super) fn load(&self) -> Result<WebConfig, String> {
         WebConfig::load(&self.path().join("web.yml")).map_err(|error| {
             let mut told = error.to_string();
             let mut source = std::error::Error::source(&error);
@@ -730,7 +729,10 @@ fn http_client(authority: &Authority, http2: bool) -> reqwest::Client {
     builder.tls_backend_preconfigured(config).build().unwrap()
 }
 
-async fn handshake(server: &Server, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+pub(super) async fn handshake(
+    server: &Server,
+    config: ClientConfig,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from("localhost").unwrap();
     let stream = server.connect().await;
     TlsConnector::from(Arc::new(config))

@@ -1,19 +1,33 @@
-//! The check of the `Host` header on loopback, against DNS rebinding.
+//! Refuses requests that a foreign page in a browser has caused.
+//!
+//! A page can send a POST to any address, so a reload with a header that only browsers send is refused.
 //!
 //! An exporter that listens on loopback only counts on being out of reach. A page in a browser on the same machine reaches
-//! it nevertheless, if the page's own name is made to resolve to 127.0.0.1: to the browser both are one site then. Such a
-//! request has that name as its `Host`.
-//!
-//! Names that nobody on the internet can own are accepted: addresses, `localhost`, and names without a dot, as on an
+//! it nevertheless and reads its answers, if the page's own name is made to resolve to 127.0.0.1: to the browser both are one site then. Such a
+//! request has that name as its `Host` (DNS rebinding). Names that nobody on the internet can own are accepted: addresses, `localhost`, and names without a dot, as on an
 //! internal network. So is the name in `--web.listen-address`.
 
 use std::net::IpAddr;
 
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 
+/// Why a request is refused, whoever sends it. `own`: hosts of `--web.listen-address`.
+pub(super) fn refusal(
+    request: &Parts,
+    is_reload: bool,
+    checks_host: bool,
+    own: &[String],
+) -> Option<&'static str> {
+    if checks_host && !is_trusted(request, own) {
+        return Some(FOREIGN_HOST);
+    }
+    let is_of_browser = |name: &HeaderName| *name == ORIGIN || name.as_str().starts_with(SEC_FETCH);
+    (is_reload && request.headers.keys().any(is_of_browser)).then_some(RELOAD_BY_BROWSER)
+}
+
 /// Whether every name by which a request addresses the server is one that a foreign page cannot have.
-pub(super) fn is_trusted(request: &Parts, own: &[String]) -> bool {
+fn is_trusted(request: &Parts, own: &[String]) -> bool {
     let mut hosts = request.headers.get_all(HOST).iter();
     let authority = request.uri.authority().is_none_or(|authority| {
         let host = authority.as_str();
@@ -37,6 +51,15 @@ fn is_trusted_name(host: &str, own: &[String]) -> bool {
         || name.ends_with(".localhost")
         || own.iter().any(|own| own.eq_ignore_ascii_case(&name))
 }
+
+/// The answer to a request on loopback for a name that a foreign page could have.
+const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, and the Host of the request is a name of the internet; use localhost or an address, or have the proxy in between set Host to the address it connects to\n";
+
+/// The answer to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
+const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
+
+/// Begin of the names of headers that browsers alone send.
+const SEC_FETCH: &str = "sec-fetch-";
 
 #[cfg(test)]
 mod tests {

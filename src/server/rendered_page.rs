@@ -1,0 +1,131 @@
+//! The rendered page, shared by all requests for it.
+//!
+//! A page has some hundred KiB with many tenants, and a client may ask for it many times over one connection and read
+//! nothing. It is therefore rendered once for each snapshot and second, and responses share its bytes. Versions that slow
+//! clients still hold are bounded too: while they are, the newest one is served a little longer.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use crate::snapshot::Snapshot;
+
+/// The newest version of the page.
+#[derive(Debug, Default)]
+pub(super) struct RenderedPage {
+    newest: Mutex<Option<Version>>,
+    /// Bytes of all versions that are still held.
+    held: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Version {
+    /// Weak, so that the figures of an old snapshot are not kept for it.
+    snapshot: Weak<Snapshot>,
+    second: i64,
+    complaint: Option<String>,
+    html: Bytes,
+}
+
+/// Bytes that are counted as long as a response holds them.
+struct Counted {
+    html: String,
+    held: Arc<AtomicUsize>,
+}
+
+impl RenderedPage {
+    /// The page of a snapshot, rendered if nothing has been yet.
+    pub(super) fn get(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        now: DateTime<Utc>,
+        complaint: Option<String>,
+        render: impl FnOnce(Option<&str>) -> String,
+    ) -> Bytes {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(version) = &*newest {
+            let is_current = version.snapshot.as_ptr() == Arc::as_ptr(snapshot)
+                && version.second == now.timestamp()
+                && version.complaint == complaint;
+            if is_current || self.held.load(Relaxed) > HELD_MAX {
+                return version.html.clone();
+            }
+        }
+        let html = render(complaint.as_deref());
+        self.held.fetch_add(html.len(), Relaxed);
+        let html = Bytes::from_owner(Counted {
+            html,
+            held: Arc::clone(&self.held),
+        });
+        *newest = Some(Version {
+            snapshot: Arc::downgrade(snapshot),
+            second: now.timestamp(),
+            complaint,
+            html: html.clone(),
+        });
+        html
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        self.html.as_bytes()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.html.len(), Relaxed);
+    }
+}
+
+/// Bytes of versions that are held: dozens of them with fifty tenants, and a sixteenth of a small container's memory.
+const HELD_MAX: usize = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_rendered_once_for_each_snapshot_second_and_complaint() {
+        let page = RenderedPage::default();
+        let snapshots = [(); 2].map(|()| Arc::new(Snapshot::default()));
+        let mut rendered = 0;
+        for (snapshot, second, complaint, expected) in [
+            (0, 0, None, 1),
+            (0, 0, None, 1),
+            (1, 0, None, 2),
+            (1, 1, None, 3),
+            (1, 1, Some("no"), 4),
+            (1, 1, Some("no"), 4),
+        ] {
+            let now = DateTime::from_timestamp(second, 999_999_999).unwrap();
+            let complaint = complaint.map(str::to_owned);
+            let html = page.get(&snapshots[snapshot], now, complaint, |complaint| {
+                rendered += 1;
+                format!("{complaint:?}")
+            });
+            assert_eq!(rendered, expected);
+            assert!(!html.is_empty());
+        }
+    }
+
+    #[test]
+    fn versions_that_are_held_are_bounded() {
+        let page = RenderedPage::default();
+        let snapshot = Arc::new(Snapshot::default());
+        let size = HELD_MAX / 4;
+        let get = |second| {
+            let now = DateTime::from_timestamp(second, 0).unwrap();
+            page.get(&snapshot, now, None, |_| " ".repeat(size))
+        };
+        let held: Vec<Bytes> = (0..100).map(get).collect();
+        assert!(page.held.load(Relaxed) <= HELD_MAX + size);
+        drop(held);
+        assert_eq!(page.held.load(Relaxed), size, "the newest is kept");
+        let again = get(1000);
+        assert_eq!((again.len(), page.held.load(Relaxed)), (size, size));
+    }
+}
