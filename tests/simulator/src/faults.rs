@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::address::percent_decoded;
 
 pub use super::spontaneous::Spontaneous;
+pub use super::unreliable::Unreliable;
 
 /// Something that goes wrong with one request.
 ///
@@ -29,6 +30,9 @@ pub enum Fault {
         /// The text.
         json: String,
     },
+    /// An error by chance, and 429 while the tenant is throttled. Meant for [`When::always`]; a request that is spared
+    /// is answered as usual.
+    Unreliable(Unreliable),
     /// The connection is closed without an answer. For one that is refused, stop the simulator.
     RefuseConnection,
     /// Nothing is answered until the client or the simulator goes away.

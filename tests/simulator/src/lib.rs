@@ -24,6 +24,7 @@ mod service;
 mod spontaneous;
 pub mod sums;
 mod traffic;
+mod unreliable;
 pub mod world;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use faults::{Fault, Queue, Spontaneous, When};
 use journal::{Counts, Journal, Request};
 use log::Logs;
+use unreliable::Throttled;
 use world::World;
 
 /// A running simulator. It ends with [`Simulator::stop`], or when it is dropped.
@@ -126,6 +128,7 @@ struct Shared {
     now: Arc<Now>,
     tenants: RwLock<HashMap<String, Tenant>>,
     faults: Mutex<Queue>,
+    throttled: Mutex<Throttled>,
     spontaneous: Option<Spontaneous>,
     journal: Journal,
     /// Ids of assertions that were used, and when they expire.
@@ -302,6 +305,7 @@ impl Shared {
                     .collect(),
             ),
             faults: Mutex::default(),
+            throttled: Mutex::default(),
             spontaneous: options.spontaneous,
             journal: Journal::new(options.requests_kept),
             spent: Mutex::default(),
@@ -310,6 +314,12 @@ impl Shared {
 
     fn tenants(&self) -> RwLockReadGuard<'_, HashMap<String, Tenant>> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn throttled(&self) -> MutexGuard<'_, Throttled> {
+        self.throttled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn faults(&self) -> MutexGuard<'_, Queue> {

@@ -135,6 +135,11 @@ pub(super) async fn answer(
 /// The fault that befalls a request: one that waits for it, else one that comes by itself.
 fn fault(shared: &Shared, occasion: Occasion<'_>, graph_number: u64) -> Option<Fault> {
     let waiting = shared.faults().take(occasion);
+    if let Some(Fault::Unreliable(service)) = waiting {
+        let tenant = occasion.tenant.unwrap_or_default();
+        let now = (shared.now)();
+        return shared.throttled().fault(service, tenant, graph_number, now);
+    }
     waiting.or_else(|| {
         occasion
             .page
