@@ -23,6 +23,7 @@ pub mod retry;
 pub mod tally;
 #[cfg(test)]
 mod testing;
+mod throttle;
 pub mod token;
 
 use std::fmt;
@@ -35,6 +36,7 @@ use self::http::HttpClient;
 use self::pages::{About, Pages};
 use self::retry::{RetryPolicy, Trouble};
 use self::tally::Tally;
+use self::throttle::{Held, Throttle};
 use self::token::{TokenCache, TokenError};
 
 /// Graph, as one application in one tenant may see it.
@@ -46,6 +48,7 @@ pub struct Graph {
     limits: Limits,
     retry: RetryPolicy,
     hides_people: bool,
+    throttle: Throttle,
 }
 
 /// What to ask for: a function on call records, and its range of time.
@@ -111,6 +114,9 @@ pub enum Error {
     /// The deadline passed. For callers too, where a time-out of their own dropped the pages.
     #[error("the report was not complete at its deadline")]
     Timeout,
+    /// Graph throttles the application for longer than the report can wait.
+    #[error("Graph throttles the application")]
+    Throttled(#[from] Held),
     /// No whole answer.
     #[error("no whole answer from {host}{}", with_id(.request_id.as_deref()))]
     Transport {
@@ -170,6 +176,7 @@ impl Graph {
             tokens,
             limits,
             retry,
+            throttle: Throttle::default(),
             hides_people: false,
         }
     }
@@ -181,6 +188,12 @@ impl Graph {
             hides_people: hides,
             ..self
         }
+    }
+
+    /// The error of a report whose deadline has passed: throttling, if requests are held at this moment.
+    pub(crate) fn late(&self) -> Error {
+        let held = self.throttle.held();
+        held.map_or(Error::Timeout, Error::Throttled)
     }
 
     /// The tokens, for what metrics and the preflight tell about them.
@@ -268,6 +281,7 @@ impl Error {
         match self {
             Self::Token(error) => error.reason(),
             Self::Timeout => FailureReason::Timeout,
+            Self::Throttled(held) => answer::reason(held.status),
             Self::Transport { source, .. } => FailureReason::of(http::trouble(source)),
             Self::Status(answer) => answer.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
@@ -280,6 +294,7 @@ impl Error {
         match self {
             Self::Token(error) => error.remedy(),
             Self::Transport { source, .. } => http::connect_remedy(source),
+            Self::Throttled(held) => answer::remedy(held.status),
             Self::Status(answer) => answer.remedy(),
             _ => None,
         }

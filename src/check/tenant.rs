@@ -274,8 +274,8 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
             Check::Permission,
             format!("the token grants neither {} nor {}", ROLES[0], ROLES[1]),
             format!(
-                "give the application the application permission {} of Microsoft Graph and grant admin consent; a new grant may take some minutes",
-                ROLES[0]
+                "give the application the application permission {} of Microsoft Graph and grant admin consent; a new grant may take some minutes; if Graph still answers 403, add {}",
+                ROLES[0], ROLES[1]
             ),
         )
     } else {

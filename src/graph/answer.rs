@@ -64,39 +64,11 @@ impl Answer {
     }
 
     pub(crate) fn reason(&self) -> FailureReason {
-        match self.status {
-            401 => FailureReason::Auth,
-            403 => FailureReason::Forbidden,
-            429 => FailureReason::Throttled,
-            _ => FailureReason::Status,
-        }
+        reason(self.status)
     }
 
     pub(crate) fn remedy(&self) -> Option<&'static str> {
-        Some(match self.status {
-            300..=399 => {
-                "a redirect is never followed with a token; check the Graph URL and whether a proxy or portal stands in between"
-            }
-            400 => {
-                "Graph did not understand the request; check the Graph URL, and report it as a bug where that is Microsoft's"
-            }
-            401 => {
-                "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
-            }
-            403 => {
-                "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; where that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
-            }
-            404 => {
-                "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"
-            }
-            406 => "the time range is over the 90 days that Graph allows; report it as a bug",
-            407 => "the proxy wants credentials; put them into HTTPS_PROXY",
-            429 => "Graph throttles the application; poll less often, and see what else uses it",
-            500.. => {
-                "a failure at Microsoft's, which the next poll may not meet; see the service health page"
-            }
-            _ => return None,
-        })
+        remedy(self.status)
     }
 }
 
@@ -129,6 +101,44 @@ impl std::error::Error for Answer {}
 
 /// In place of a message if people must not be named, because no form of words tells a name from another word.
 const HIDDEN: &str = "[not shown, because labels.user hides names]";
+
+/// The kind of failure that a status is.
+pub(crate) fn reason(status: u16) -> FailureReason {
+    match status {
+        401 => FailureReason::Auth,
+        403 => FailureReason::Forbidden,
+        429 => FailureReason::Throttled,
+        _ => FailureReason::Status,
+    }
+}
+
+/// What the admin must do about a status.
+pub(crate) fn remedy(status: u16) -> Option<&'static str> {
+    Some(match status {
+        300..=399 => {
+            "a redirect is never followed with a token; check the Graph URL and whether a proxy or portal stands in between"
+        }
+        400 => {
+            "Graph did not understand the request; check the Graph URL, and report it as a bug where that is Microsoft's"
+        }
+        401 => {
+            "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
+        }
+        403 => {
+            "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; where that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
+        }
+        404 => {
+            "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"
+        }
+        406 => "the time range is over the 90 days that Graph allows; report it as a bug",
+        407 => "the proxy wants credentials; put them into HTTPS_PROXY",
+        429 => "Graph throttles the application; poll less often, and see what else uses it",
+        500.. => {
+            "a failure at Microsoft's, which the next poll may not meet; see the service health page"
+        }
+        _ => return None,
+    })
+}
 
 #[derive(Deserialize)]
 struct Body {

@@ -1,11 +1,12 @@
 //! What the application proves its identity with. Every file is read anew at each use, so that rotating one needs no
 //! restart.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
+use url::{Host, Url};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -81,6 +82,11 @@ pub enum CredentialError {
     /// `IDENTITY_ENDPOINT` is not usable.
     #[error("IDENTITY_ENDPOINT is not a URL")]
     Endpoint(#[from] url::ParseError),
+    /// `IDENTITY_ENDPOINT` that would take `IDENTITY_HEADER` over a network in the clear.
+    #[error(
+        "IDENTITY_ENDPOINT is neither https nor plain http to a loopback or link-local address; unset it, or correct it to the one that Azure gives this machine"
+    )]
+    EndpointPlain,
     /// `IDENTITY_ENDPOINT` without its companion.
     #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
     EndpointHeader,
@@ -117,8 +123,15 @@ impl ManagedIdentityEndpoint {
             ));
         };
         let secret = variable("IDENTITY_HEADER").ok_or(CredentialError::EndpointHeader)?;
+        let url = Url::parse(&endpoint)?;
+        // The header and the token must not cross a network that others can listen to.
+        let plain_is_safe =
+            url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
+        if url.scheme() != "https" && !plain_is_safe {
+            return Err(CredentialError::EndpointPlain);
+        }
         Ok(Self {
-            url: Url::parse(&endpoint)?,
+            url,
             api_version: "2019-08-01",
             header: ("x-identity-header", secret.into()),
         })
@@ -218,6 +231,20 @@ impl Proof {
                 ("client_assertion_type", ASSERTION_TYPE),
                 ("client_assertion", jwt.expose_secret()),
             ],
+        }
+    }
+}
+
+/// Whether a host is loopback or link-local, where Azure's endpoints of managed identities are.
+fn is_on_this_machine(host: &Host<&str>) -> bool {
+    let v4 = |address: Ipv4Addr| address.is_loopback() || address.is_link_local();
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => v4(*address),
+        Host::Ipv6(address) => {
+            address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(v4)
         }
     }
 }
@@ -400,6 +427,36 @@ mod tests {
             "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
         );
         check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
+        for (endpoint, accepted) in [
+            ("http://localhost:42356/msi/token", true),
+            ("http://LOCALHOST/msi/token", true),
+            ("http://127.8.9.10/msi/token", true),
+            ("http://[::1]:81/msi/token", true),
+            ("http://169.254.129.2:8081/msi/token", true),
+            ("http://[fe80::1]/msi/token", true),
+            ("http://[::ffff:127.0.0.1]/msi/token", true),
+            ("https://identity.example/msi/token", true),
+            ("http://192.0.2.1:8081/msi/token", false),
+            ("http://10.0.0.1/msi/token", false),
+            ("http://0.0.0.0/msi/token", false),
+            ("http://[2001:db8::1]/msi/token", false),
+            ("http://[fd00::1]/msi/token", false),
+            ("http://[::ffff:192.0.2.1]/msi/token", false),
+            ("http://identity.example/msi/token", false),
+            ("http://localhost.example/msi/token", false),
+            ("ftp://127.0.0.1/msi/token", false),
+            ("file:///msi/token", false),
+        ] {
+            let variable = |name: &str| match name {
+                "IDENTITY_ENDPOINT" => Some(endpoint.to_owned()),
+                _ => Some("h".to_owned()),
+            };
+            let parsed = ManagedIdentityEndpoint::from_environment(variable);
+            assert_eq!(parsed.is_ok(), accepted, "{endpoint}");
+            if let Err(error) = parsed {
+                assert!(matches!(error, CredentialError::EndpointPlain), "{error}");
+            }
+        }
         for (url, plain) in [("http://127.0.0.1", true), ("https://localhost", false)] {
             let endpoint = ManagedIdentityEndpoint::virtual_machine(url.parse().unwrap());
             assert_eq!(endpoint.is_plain(), plain, "{url}");

@@ -19,7 +19,8 @@ use super::foreign::Secrets;
 use super::http::{
     BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, wait_of,
 };
-use super::refusal::Refusal;
+use super::refusal::{Means, Refusal};
+use super::throttle::Held;
 use super::token::{AccessToken, TokenError, TokenOptions};
 
 /// Who is asked for tokens.
@@ -194,6 +195,12 @@ impl Issuer {
         TokenError::Timeout { host: self.host() }
     }
 
+    /// That no request may be sent yet.
+    pub(crate) fn throttled(&self, source: Held) -> TokenError {
+        let host = self.host();
+        TokenError::Throttled { host, source }
+    }
+
     fn token(
         &self,
         grant: Grant,
@@ -224,17 +231,21 @@ impl Issuer {
         secrets: &Secrets,
         now: DateTime<Utc>,
     ) -> Refusal {
-        let refusal = Refusal::new(
+        let means = match self {
+            Self::Tenant { credential, .. } => match **credential {
+                Credential::FederatedTokenFile(_) => Means::TokenFile,
+                _ => Means::Own,
+            },
+            Self::Machine { .. } => Means::Machine,
+        };
+        Refusal::new(
             response.status().as_u16(),
             body,
             content_type(response),
             wait_of(response, now),
             secrets,
-        );
-        match self {
-            Self::Tenant { .. } => refusal,
-            Self::Machine { .. } => refusal.of_machine(),
-        }
+            means,
+        )
     }
 
     fn malformed(&self, what: String) -> TokenError {

@@ -104,7 +104,7 @@ impl<'g> Pages<'g> {
         let asked = self.graph.ask(&link, page, self.deadline, self.tally);
         let Answered { body, about } = tokio::time::timeout_at(self.deadline, asked)
             .await
-            .unwrap_or(Err(Error::Timeout))?;
+            .unwrap_or_else(|_| Err(self.graph.late()))?;
         self.page_count = page;
         self.tally.count_page();
         let text = String::from_utf8(body)

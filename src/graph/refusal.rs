@@ -3,11 +3,14 @@
 //! Classified by the first of `error_codes`, because the HTTP status is 400 for nearly everything. See
 //! <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
+mod codes;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::codes::Known;
 use super::FailureReason;
 use super::foreign::Secrets;
 use super::http::one_line;
@@ -21,7 +24,20 @@ pub struct Refusal {
     /// `error`, description and the ids that support asks for; one line.
     text: String,
     pub(crate) retry_after: Option<Duration>,
-    of_machine: bool,
+    /// `error` is `temporarily_unavailable`: asking again helps whatever the code.
+    is_passing: bool,
+    means: Means,
+}
+
+/// What the token was asked for with. Remedies differ by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// A client secret, or a certificate and an assertion of our own.
+    Own,
+    /// A file with the token of another issuer.
+    TokenFile,
+    /// The endpoint of a managed identity, whose statuses mean other things.
+    Machine,
 }
 
 impl Refusal {
@@ -32,6 +48,7 @@ impl Refusal {
         content_type: &'static str,
         retry_after: Option<Duration>,
         secrets: &Secrets,
+        means: Means,
     ) -> Self {
         let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
             return Self {
@@ -39,9 +56,11 @@ impl Refusal {
                 code: None,
                 text: format!("a body ({content_type}) that does not say why"),
                 retry_after,
-                of_machine: false,
+                is_passing: false,
+                means,
             };
         };
+        let is_passing = answer.error.as_deref() == Some("temporarily_unavailable");
         let description = answer.error_description.unwrap_or_default();
         let mut text = [
             answer.error.and_then(|error| secrets.code(&error)),
@@ -66,45 +85,60 @@ impl Refusal {
             code: code.or_else(|| code_in(&description)),
             text: one_line(&text),
             retry_after,
-            of_machine: false,
-        }
-    }
-
-    /// The same from the endpoint of a managed identity, whose statuses mean other things.
-    pub(crate) fn of_machine(self) -> Self {
-        Self {
-            of_machine: true,
-            ..self
+            is_passing,
+            means,
         }
     }
 
     /// Whether asking again may help: as the code says, and by the status only where the code is not known.
     pub(crate) fn trouble(&self) -> Trouble {
-        match self.known() {
-            Some(Known { retry: true, .. }) => Trouble::Status(503),
-            Some(Known { retry: false, .. }) => Trouble::Status(400),
-            None => Trouble::Status(self.status),
+        if self.is_passing_of_machine() {
+            return Trouble::Connect;
         }
+        Trouble::Status(match self.is_retried() {
+            Some(true) if self.status != 429 => 503,
+            Some(false) => 400,
+            _ => self.status,
+        })
+    }
+
+    /// Whether a managed identity's endpoint is starting, updated or busy:
+    /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>.
+    pub(crate) fn is_passing_of_machine(&self) -> bool {
+        self.means == Means::Machine
+            && self.known().is_none()
+            && matches!(self.status, 404 | 410 | 429 | 500..)
     }
 
     pub(crate) fn reason(&self) -> FailureReason {
-        match (self.known(), self.status) {
-            (Some(Known { retry: true, .. }) | None, 429) => FailureReason::Throttled,
-            (Some(Known { retry: true, .. }), _) | (None, 300..=399 | 500..) => {
-                FailureReason::Status
-            }
+        if self.is_passing_of_machine() {
+            return FailureReason::Connect;
+        }
+        match (self.is_retried(), self.status) {
+            (Some(true) | None, 429) => FailureReason::Throttled,
+            (Some(true), _) | (None, 300..=399 | 500..) => FailureReason::Status,
             _ => FailureReason::Auth,
         }
     }
 
     pub(crate) fn remedy(&self) -> Option<&'static str> {
+        if self.is_passing {
+            return Some(codes::PASSING);
+        }
         if let Some(known) = self.known() {
-            return Some(known.remedy);
+            let other = known.token_file.filter(|_| self.means == Means::TokenFile);
+            return Some(other.unwrap_or(known.remedy));
+        }
+        if self.is_passing_of_machine() {
+            return Some(
+                "the endpoint of the managed identity is not ready, which passes within 70 s; if it stays, assign a managed identity to this machine and check that its Azure agent runs",
+            );
         }
         match self.status {
-            400 | 401 | 403 | 404 if self.of_machine => Some(
-                "assign a managed identity to this machine, and check the client id where it is a user-assigned one",
+            400 | 401 | 403 if self.means == Means::Machine => Some(
+                "assign a managed identity to this machine, and check the client id if it is a user-assigned one",
             ),
+            429 => Some(THROTTLED),
             300..=399 => Some(
                 "a redirect is never followed with a credential; check the authority URL and whether a proxy or portal stands in between",
             ),
@@ -114,8 +148,15 @@ impl Refusal {
     }
 
     fn known(&self) -> Option<&'static Known> {
-        let code = self.code?;
-        KNOWN.iter().find(|known| known.codes.contains(&code))
+        codes::known(self.code?)
+    }
+
+    /// Whether asking again may help, if the code or the error's name says so.
+    fn is_retried(&self) -> Option<bool> {
+        if self.is_passing {
+            return Some(true);
+        }
+        self.known().map(|known| known.retry)
     }
 }
 
@@ -149,125 +190,106 @@ fn code_in(text: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
-struct Known {
-    codes: &'static [u64],
-    retry: bool,
-    remedy: &'static str,
-}
-
-const fn known(codes: &'static [u64], remedy: &'static str) -> Known {
-    Known {
-        codes,
-        retry: false,
-        remedy,
-    }
-}
-
-const KNOWN: &[Known] = &[
-    known(
-        &[7_000_215],
-        "the client secret is wrong; often the secret's id was pasted instead of its value",
-    ),
-    known(
-        &[7_000_222],
-        "the client secret has expired; create a new one in the app registration under certificates & secrets",
-    ),
-    known(
-        &[700_016],
-        "no such application in this tenant; check the client id, the tenant id and whether an admin has consented",
-    ),
-    known(
-        &[700_027],
-        "the signature does not verify; upload this very certificate to the app registration and check that it has not expired",
-    ),
-    known(
-        &[90_002],
-        "no such tenant; check the tenant id and whether the cloud is the right one",
-    ),
-    known(
-        &[900_023],
-        "the tenant id is neither a GUID nor a domain name",
-    ),
-    known(
-        &[90_038, 900_382, 900_432],
-        "the tenant belongs to another national cloud; set its cloud",
-    ),
-    known(
-        &[70_011, 1_002_012],
-        "the scope must be the origin of the Graph root and /.default; check the cloud and the Graph URL",
-    ),
-    known(
-        &[70_001, 700_011, 7_000_112],
-        "the application is disabled or not in this directory; check the client id and the enterprise application",
-    ),
-    known(
-        &[7_000_229],
-        "the application is registered but not in this tenant; check the tenant id, and let an admin consent so that it becomes an enterprise application",
-    ),
-    known(
-        &[700_024],
-        "the assertion is not valid at this time; set this machine's clock, by NTP or chrony",
-    ),
-    known(
-        &[700_025],
-        "the application is a public client, which has no secret or certificate; register a confidential one",
-    ),
-    known(
-        &[53_003],
-        "Conditional Access blocks the application; exclude it or add this host to the locations that are allowed",
-    ),
-    known(
-        &[700_213],
-        "no federated credential of the application matches the token's subject; compare issuer, subject and audience",
-    ),
-    known(
-        &[50_196],
-        "too many identical requests; wait some minutes and run one exporter for the tenant",
-    ),
-    Known {
-        codes: &[90_006, 90_012, 90_024, 90_033, 90_055, 90_090],
-        retry: true,
-        remedy: "the identity platform has a passing failure; it needs no action unless it stays",
-    },
-];
+/// What to do about a token endpoint that throttles the application.
+pub(crate) const THROTTLED: &str = "the token endpoint throttles the application; run one exporter for the tenant, and see what else asks for tokens with this client id";
 
 #[cfg(test)]
 mod tests {
+    use super::super::FailureReason as Reason;
+
     use super::*;
+
+    /// Code, status, whether it is retried, reason, and a part of the remedy.
+    const CODES: &[(u64, u16, bool, Reason, &str)] = &[
+        (7_000_215, 401, false, Reason::Auth, "secret's id"),
+        (7_000_222, 401, false, Reason::Auth, "expired"),
+        (700_016, 400, false, Reason::Auth, "no such application"),
+        (700_027, 401, false, Reason::Auth, "certificate"),
+        (90_002, 400, false, Reason::Auth, "no such tenant"),
+        (900_023, 400, false, Reason::Auth, "neither a GUID"),
+        (90_038, 400, false, Reason::Auth, "national cloud"),
+        (900_382, 400, false, Reason::Auth, "national cloud"),
+        (900_432, 400, false, Reason::Auth, "national cloud"),
+        (70_011, 400, false, Reason::Auth, "/.default"),
+        (1_002_012, 400, false, Reason::Auth, "/.default"),
+        (70_001, 400, false, Reason::Auth, "disabled"),
+        (700_011, 400, false, Reason::Auth, "disabled"),
+        (7_000_112, 400, false, Reason::Auth, "disabled"),
+        (7_000_229, 401, false, Reason::Auth, "consent"),
+        (700_024, 401, false, Reason::Auth, "clock"),
+        (700_025, 400, false, Reason::Auth, "public client"),
+        (53_003, 400, false, Reason::Auth, "Conditional Access"),
+        (700_213, 400, false, Reason::Auth, "has the token's subject"),
+        (700_211, 401, false, Reason::Auth, "has the token's issuer"),
+        (700_212, 401, false, Reason::Auth, "AzureADTokenExchange"),
+        (
+            70_021,
+            401,
+            false,
+            Reason::Auth,
+            "issuer, subject and audience",
+        ),
+        (7_002_138, 401, false, Reason::Auth, "upper and lower case"),
+        (1_000_502, 401, false, Reason::Auth, "create a new one"),
+        (7_000_214, 401, false, Reason::Auth, "revoked"),
+        (
+            7_000_274,
+            401,
+            false,
+            Reason::Auth,
+            "upload this very certificate",
+        ),
+        (7_000_277, 401, false, Reason::Auth, "revoked"),
+        (
+            50_012,
+            401,
+            false,
+            Reason::Auth,
+            "upload this very certificate",
+        ),
+        (50_027, 400, false, Reason::Auth, "clock"),
+        (700_021, 401, false, Reason::Auth, "client_id"),
+        (700_023, 401, false, Reason::Auth, "authority_url"),
+        (900_384, 400, false, Reason::Auth, "set its cloud"),
+        (500_011, 400, false, Reason::Auth, "enterprise application"),
+        (50_001, 400, false, Reason::Auth, "graph_url"),
+        (500_021, 400, false, Reason::Auth, "proxy"),
+        (530_032, 400, false, Reason::Auth, "security policy"),
+        (530_035, 400, false, Reason::Auth, "security defaults"),
+        (50_059, 400, false, Reason::Auth, "names no tenant"),
+        (50_194, 400, false, Reason::Auth, "the one tenant"),
+        (9_001_023, 400, false, Reason::Auth, "the one tenant"),
+        (5_000_224, 400, false, Reason::Auth, "deleted"),
+        (
+            7_000_216,
+            400,
+            false,
+            Reason::Auth,
+            "without its credential",
+        ),
+        (
+            7_000_218,
+            401,
+            false,
+            Reason::Auth,
+            "without its credential",
+        ),
+        (70_002, 401, false, Reason::Auth, "secret is wrong"),
+        (1_002_016, 400, false, Reason::Auth, "TLS 1.0"),
+        // A known code wins over the status.
+        (50_196, 503, false, Reason::Auth, "too many identical"),
+        (90_006, 400, true, Reason::Status, "passing"),
+        (90_090, 400, true, Reason::Status, "passing"),
+        (1, 400, false, Reason::Auth, ""),
+        (1, 429, true, Reason::Throttled, "run one exporter"),
+        (1, 503, true, Reason::Status, ""),
+        (1, 302, false, Reason::Status, "redirect"),
+        (1, 404, false, Reason::Auth, "check the authority URL"),
+    ];
 
     #[test]
     fn codes_by_table() {
-        use FailureReason as Reason;
-        for (code, status, retried, reason, remedy) in [
-            (7_000_215, 401, false, Reason::Auth, "secret's id"),
-            (7_000_222, 401, false, Reason::Auth, "expired"),
-            (700_016, 400, false, Reason::Auth, "no such application"),
-            (700_027, 401, false, Reason::Auth, "certificate"),
-            (90_002, 400, false, Reason::Auth, "no such tenant"),
-            (900_023, 400, false, Reason::Auth, "neither a GUID"),
-            (90_038, 400, false, Reason::Auth, "national cloud"),
-            (900_382, 400, false, Reason::Auth, "national cloud"),
-            (900_432, 400, false, Reason::Auth, "national cloud"),
-            (70_011, 400, false, Reason::Auth, "/.default"),
-            (1_002_012, 400, false, Reason::Auth, "/.default"),
-            (70_001, 400, false, Reason::Auth, "disabled"),
-            (700_011, 400, false, Reason::Auth, "disabled"),
-            (7_000_112, 400, false, Reason::Auth, "disabled"),
-            (7_000_229, 401, false, Reason::Auth, "consent"),
-            (700_024, 401, false, Reason::Auth, "clock"),
-            (700_025, 400, false, Reason::Auth, "public client"),
-            (53_003, 400, false, Reason::Auth, "Conditional Access"),
-            (700_213, 400, false, Reason::Auth, "federated credential"),
-            // A known code wins over the status.
-            (50_196, 503, false, Reason::Auth, "too many identical"),
-            (90_006, 400, true, Reason::Status, "passing"),
-            (90_090, 400, true, Reason::Status, "passing"),
-            (1, 400, false, Reason::Auth, ""),
-            (1, 429, true, Reason::Throttled, ""),
-            (1, 503, true, Reason::Status, ""),
-            (1, 302, false, Reason::Status, "redirect"),
-            (1, 404, false, Reason::Auth, "check the authority URL"),
-        ] {
+        for &(code, status, retried, reason, remedy) in CODES {
             let with_codes = format!(r#"{{"error":"e","error_codes":[{code},5]}}"#);
             let without = format!(r#"{{"error":"e","error_description":"AADSTS{code}: no"}}"#);
             for body in [with_codes, without] {
@@ -277,6 +299,7 @@ mod tests {
                     "of no type",
                     None,
                     &Secrets::default(),
+                    Means::Own,
                 );
                 assert_eq!(
                     refusal.trouble().retry_reason().is_some(),
@@ -292,6 +315,60 @@ mod tests {
     }
 
     #[test]
+    fn remedies_depend_on_the_credential() {
+        for (code, own, token_file) in [
+            (700_024, "clock, by NTP", "projected service account token"),
+            (500_133, "clock, by NTP", "projected service account token"),
+            (700_027, "upload this very certificate", "jwks_uri"),
+            (50_012, "upload this very certificate", "jwks_uri"),
+            (50_027, "clock", "one whole JWT"),
+            (700_021, "check client_id", "external issuer"),
+            (700_023, "authority_url", "api://AzureADTokenExchange"),
+            (7_000_215, "secret's id", "secret's id"),
+        ] {
+            let body = format!(r#"{{"error":"e","error_codes":[{code}]}}"#);
+            for (means, expected) in [(Means::Own, own), (Means::TokenFile, token_file)] {
+                let refusal = Refusal::new(
+                    401,
+                    body.as_bytes(),
+                    "of no type",
+                    None,
+                    &Secrets::default(),
+                    means,
+                );
+                let remedy = refusal.remedy().unwrap();
+                assert!(remedy.contains(expected), "{code}, {means:?}: {remedy}");
+            }
+        }
+    }
+
+    #[test]
+    fn temporarily_unavailable_is_retried_whatever_the_code_and_status() {
+        for (codes, status, reason) in [
+            ("[90033]", 503, FailureReason::Status),
+            ("[7000215]", 401, FailureReason::Status),
+            ("[50196]", 400, FailureReason::Status),
+            ("[1]", 400, FailureReason::Status),
+            ("[]", 200, FailureReason::Status),
+            ("[1]", 429, FailureReason::Throttled),
+            ("null", 404, FailureReason::Status),
+        ] {
+            let body = format!(r#"{{"error":"temporarily_unavailable","error_codes":{codes}}}"#);
+            let refusal = Refusal::new(
+                status,
+                body.as_bytes(),
+                "of no type",
+                None,
+                &Secrets::default(),
+                Means::Own,
+            );
+            assert!(refusal.trouble().retry_reason().is_some(), "{codes}");
+            assert_eq!(refusal.reason(), reason, "{codes}");
+            assert!(refusal.remedy().unwrap().contains("passing"), "{codes}");
+        }
+    }
+
+    #[test]
     fn the_documented_example_fits_on_a_line() {
         let body = r#"{
             "error": "invalid_scope",
@@ -303,7 +380,14 @@ mod tests {
         }"#;
         let secrets = Secrets::default();
         secrets.add(&"foo.microsoft.com".into());
-        let refusal = Refusal::new(400, body.as_bytes(), "of no type", None, &secrets);
+        let refusal = Refusal::new(
+            400,
+            body.as_bytes(),
+            "of no type",
+            None,
+            &secrets,
+            Means::Own,
+        );
         assert_eq!(
             refusal.to_string(),
             "the token endpoint answered 400: invalid_scope: AADSTS70011: The provided value for the input parameter \
@@ -321,6 +405,7 @@ mod tests {
             "text/html",
             None,
             &Secrets::default(),
+            Means::Own,
         );
         assert_eq!(
             refusal.to_string(),

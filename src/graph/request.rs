@@ -32,9 +32,13 @@ impl Graph {
         let mut attempt = 0;
         let mut renewed = false;
         loop {
+            let pass = self.throttle.enter(deadline).await?;
             let token = self.tokens.token(deadline).await?;
             let error = match self.ask_once(link, page, &token, tally).await {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => {
+                    pass.answered();
+                    return Ok(answered);
+                }
                 Err(error) => error,
             };
             if matches!(&error, Error::Status(answer) if answer.status == 401) {
@@ -46,17 +50,12 @@ impl Graph {
                 tally.count_retry(RetryReason::Auth);
                 continue;
             }
-            attempt += 1;
             let (trouble, retry_after) = match &error {
                 Error::Transport { source, .. } => (trouble(source), None),
                 Error::Status(answer) => (Trouble::Status(answer.status), answer.retry_after),
                 _ => return Err(error),
             };
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            let random = fastrand::f64();
-            let verdict = self
-                .retry
-                .verdict(attempt, trouble, retry_after, remaining, random);
+            let verdict = pass.failed(&self.retry, &mut attempt, trouble, retry_after, deadline);
             let (Verdict::Retry { after }, Some(reason)) = (verdict, trouble.retry_reason()) else {
                 return Err(error);
             };

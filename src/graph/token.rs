@@ -23,12 +23,14 @@ use super::http::{HttpClient, HttpError, connect_remedy, trouble};
 use super::issuer::Issuer;
 use super::refusal::Refusal;
 use super::retry::{RetryPolicy, Trouble, Verdict};
-use super::{Chain, FailureReason};
+use super::throttle::{Held, Throttle};
+use super::{Chain, FailureReason, answer, refusal};
 
 /// The tokens of one application in one tenant.
 pub struct TokenCache {
     issuer: Issuer,
     retry: RetryPolicy,
+    throttle: Throttle,
     now: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
     state: Mutex<State>,
     secrets: Secrets,
@@ -85,6 +87,14 @@ pub enum TokenError {
         /// Host of the token endpoint.
         host: String,
     },
+    /// The endpoint throttles the application for longer than the poll can wait.
+    #[error("{host} throttles the application")]
+    Throttled {
+        /// Host of the token endpoint.
+        host: String,
+        /// The wait that is left.
+        source: Held,
+    },
     /// The endpoint said no.
     #[error(transparent)]
     Refused(#[from] Box<Refusal>),
@@ -117,6 +127,7 @@ impl TokenCache {
             issuer,
             secrets,
             retry,
+            throttle: Throttle::default(),
             now: Box::new(now),
             state: Mutex::new(State::default()),
             renewal: tokio::sync::Mutex::new(()),
@@ -232,12 +243,15 @@ impl TokenCache {
         deadline: Instant,
         retry: RetryPolicy,
     ) -> Result<Arc<AccessToken>, TokenError> {
+        let patience = deadline.min(Instant::now() + MACHINE_PATIENCE);
         let mut attempt = 0;
         loop {
-            attempt += 1;
+            let pass = self.throttle.enter(deadline).await;
+            let pass = pass.map_err(|held| self.issuer.throttled(held))?;
             let asked = tokio::time::timeout_at(deadline, self.ask()).await;
             let error = match asked.map_err(|_| self.issuer.timeout())? {
                 Ok(token) => {
+                    pass.answered();
                     let token = Arc::new(token);
                     let mut state = self.lock();
                     state.renew_at = Some(token.renew_at);
@@ -249,9 +263,12 @@ impl TokenCache {
             let Some((trouble, retry_after)) = error.trouble() else {
                 return Err(error);
             };
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            let random = fastrand::f64();
-            match retry.verdict(attempt, trouble, retry_after, remaining, random) {
+            let (policy, until) = if error.is_passing_of_machine() {
+                (retry.by_time(), patience)
+            } else {
+                (retry, deadline)
+            };
+            match pass.failed(&policy, &mut attempt, trouble, retry_after, until) {
                 Verdict::GiveUp => return Err(error),
                 Verdict::Retry { after } => {
                     tracing::debug!(error = %Chain(&error), ?after, "asking for a token again");
@@ -345,6 +362,7 @@ impl TokenError {
             Self::Client(_) => FailureReason::Connect,
             Self::Transport { source, .. } => FailureReason::of(trouble(source)),
             Self::Timeout { .. } => FailureReason::Timeout,
+            Self::Throttled { source, .. } => answer::reason(source.status),
             Self::Refused(refusal) => refusal.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
         }
@@ -354,12 +372,18 @@ impl TokenError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => refusal.remedy(),
+            Self::Throttled { .. } => Some(refusal::THROTTLED),
             Self::Transport { host, .. } if host == IMDS_HOST => Some(
                 "no managed identity is to be had here: this machine is not in Azure, or may not speak to 169.254.169.254",
             ),
             Self::Transport { source, .. } => connect_remedy(source),
             _ => None,
         }
+    }
+
+    /// Whether it is an answer of a managed identity's endpoint that is not ready yet.
+    fn is_passing_of_machine(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_passing_of_machine())
     }
 
     fn trouble(&self) -> Option<(Trouble, Option<Duration>)> {
@@ -391,6 +415,10 @@ const RENEWAL_LEAD: Duration = Duration::from_mins(5);
 
 /// The longest that a poll waits for a new token while the old one would do.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
+
+/// An update of a managed identity's endpoint takes up to 70 s, as Microsoft says, and the last try comes at most one
+/// delay of ten seconds before the end of this time.
+const MACHINE_PATIENCE: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(1);

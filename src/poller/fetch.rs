@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use super::Poller;
 use super::memory::{SharedMemory, lock};
 use super::outcome::Failed;
-use crate::graph;
 use crate::graph::tally::Tally;
 use crate::period::BillingPeriod;
 use crate::report::blocked_users::BlockedUsers;
@@ -46,7 +45,7 @@ impl Poller {
         };
         let fetched = tokio::time::timeout_at(deadline, fetching)
             .await
-            .unwrap_or_else(|_| Err(CollectError::Graph(graph::Error::Timeout)))?;
+            .unwrap_or_else(|_| Err(CollectError::Graph(self.graph.late())))?;
         // What has arrived is rendered, however long that takes.
         Ok(fetched.await.expect("rendering does not panic")?)
     }

@@ -74,7 +74,7 @@ fn remedy_of(error: &graph::Error) -> &'static str {
     match error.reason() {
         FailureReason::Auth => "check tenant_id, client_id and the credential",
         FailureReason::Forbidden => {
-            "grant the application permission CallRecord-PstnCalls.Read.All"
+            "grant the application permission CallRecord-PstnCalls.Read.All and admin consent; if Graph still refuses, add CallRecords.Read.All"
         }
         FailureReason::Throttled => "poll less often, and see what else uses this application",
         FailureReason::Timeout => {

@@ -23,9 +23,9 @@ struct Case {
     change: fn(&mut Config),
     /// The label `reason` of the failure; none where the poll succeeds all the same.
     reason: Option<&'static str>,
-    /// What is added to `teams_pstn_graph_requests_total`, by code.
+    /// What is added to `teams_pstn_graph_requests_total`, by code; any count for `*`.
     requests: &'static str,
-    /// What is added to `teams_pstn_graph_retries_total`, by reason.
+    /// What is added to `teams_pstn_graph_retries_total`, by reason; any count for `*`.
     retries: &'static str,
     /// Seconds that the poll takes at least and at most.
     takes: (f64, f64),
@@ -157,15 +157,17 @@ fn cases() -> Vec<Case> {
         heals("pages overlap", When::page(2), Fault::RepeatRows(1), "200=2", "")
             .says(&["overlapping_rows=1", "repeated_rows=0", "rows=3"]),
         // Asking again does not help.
-        fails("429 for a day", always(), Fault::throttle("86400"), "throttled", "429=1", "",
-            &["429 TooManyRequests", "86400 s", "poll less often", "request-id"]),
-        fails("429 always", always(), Fault::throttle("1"), "throttled", "429=5", "throttled=4", &["poll less often"]).takes(4.0, 9.0),
-        fails("500 always", always(), Fault::status(500), "status", "500=5", "status=4", &["500 UnknownError", "service health"]).takes(7.0, 30.0),
-        fails("503 on the last page", When::page(2).always(), Fault::status(503), "status", "200=1 503=5", "status=4",
-            &["503 ServiceUnavailable", "request-id"]).takes(7.0, 30.0),
-        fails("no answer always", always(), Fault::RefuseConnection, "connect", "none=5", "connect=4", &["no whole answer from 127.0.0.1"]).takes(7.0, 30.0),
-        fails("cut always", always(), Fault::CutBody, "connect", "200=5", "body=4", &["no whole answer from 127.0.0.1"]).takes(7.0, 30.0),
-        fails("silence always", always(), Fault::StallHead, "timeout", "none=5", "timeout=4", &["no whole answer from 127.0.0.1"]).takes(150.0, 200.0),
+        fails("429 always", always(), Fault::throttle("1"), "throttled", "429=*", "throttled=*", &["poll less often"])
+            .within(|config| config.poll.timeout = Duration::from_secs(40)).takes(15.0, 40.0),
+        fails("503 always, seconds", always(), Fault::Status { status: 503, body: ErrorBody::Json, retry_after: Some("3".to_owned()) },
+            "status", "503=*", "status=*", &["service health"])
+            .within(|config| config.poll.timeout = Duration::from_secs(40)).takes(15.0, 40.0),
+        fails("500 always", always(), Fault::status(500), "status", "500=12", "status=11", &["500 UnknownError", "service health"]).takes(40.0, 90.0),
+        fails("503 on the last page", When::page(2).always(), Fault::status(503), "status", "200=1 503=12", "status=11",
+            &["503 ServiceUnavailable", "request-id"]).takes(40.0, 90.0),
+        fails("no answer always", always(), Fault::RefuseConnection, "connect", "none=12", "connect=11", &["no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
+        fails("cut always", always(), Fault::CutBody, "connect", "200=12", "body=11", &["no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
+        fails("silence always", always(), Fault::StallHead, "timeout", "none=*", "timeout=*", &["deadline"]).takes(300.0, 302.0),
         fails("silence to the deadline", always(), Fault::StallHead, "timeout", "none=1", "", &["deadline"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),
         fails("silence within to the deadline", When::page(2).always(), Fault::StallBody, "timeout", "200=2", "", &["deadline"])
@@ -229,14 +231,14 @@ fn cases() -> Vec<Case> {
         cases.push(fails("token error", token(), Fault::TokenError(code), reason, "", "", log.to_vec().leak()).with_a_new_token());
     }
     cases.extend([
-        fails("token, passing failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "passing failure"]).takes(7.0, 30.0),
-        fails("token, 429 always", token(), plain(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(7.0, 30.0),
+        fails("token, passing failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "passing failure"]).takes(40.0, 90.0),
+        fails("token, 429 always", token(), plain(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
         fails("token, web page", token(), Fault::Html, "malformed", "", "", &["what is not a token", "text/html"]),
         fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never followed with a credential"]),
         fails("token, huge", token(), Fault::HugePage(1 << 20), "malformed", "", "", &["more than 65536 bytes"]),
         fails("token, silence", token(), Fault::StallHead, "timeout", "", "", &["no answer from 127.0.0.1 within the time of the poll"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),
-        fails("token, no answer always", token(), Fault::RefuseConnection, "connect", "", "", &["cannot get a token", "no whole answer from 127.0.0.1"]).takes(7.0, 30.0),
+        fails("token, no answer always", token(), Fault::RefuseConnection, "connect", "", "", &["cannot get a token", "no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
     ].map(Case::with_a_new_token));
     cases
 }
@@ -302,7 +304,11 @@ async fn check(case: &Case) {
         during.growth(&before, "teams_pstn_report_failures_total", "reason"),
     ));
     for (expected, grown) in &grown {
-        assert_eq!(grown, expected, "{name}\n{logged}");
+        let same = match expected.strip_suffix('*') {
+            Some(begin) => grown.starts_with(begin),
+            None => grown == expected,
+        };
+        assert!(same, "{name}: {grown} is not {expected}\n{logged}");
     }
     let up = if case.reason.is_none() { "1" } else { "0" };
     assert_eq!(during.report("up"), up, "{name}");

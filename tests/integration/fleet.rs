@@ -23,7 +23,7 @@ fn faults() -> Vec<(When, Fault, &'static str)> {
         (When::token(), Fault::TokenError(7_000_215), "auth"),
         (When::graph(), Fault::ExpireToken, "auth"),
         (When::graph(), Fault::EmptyForbidden, "forbidden"),
-        (When::graph(), Fault::throttle("86400"), "throttled"),
+        (When::graph(), Fault::throttle("5"), "throttled"),
         (When::token(), Fault::StallHead, "timeout"),
         (When::graph(), Fault::StallBody, "timeout"),
         (When::graph(), Fault::RefuseConnection, "connect"),

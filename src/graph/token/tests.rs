@@ -374,7 +374,7 @@ async fn a_managed_identity_is_asked_by_get() {
         if number == 0 {
             let echo =
                 r#"{"error":"invalid_request","error_description":"identity-header is bad"}"#;
-            return Reply::json(404, echo);
+            return Reply::json(400, echo);
         }
         let end = wall_clock().timestamp() + 1800;
         let body = format!(r#"{{"access_token":"t","expires_on":"{end}","token_type":"Bearer"}}"#);
@@ -404,6 +404,84 @@ async fn a_managed_identity_is_asked_by_get() {
         request.path,
         "/msi/token?api-version=2019-08-01&resource=https%3A%2F%2Fgraph.microsoft.com&client_id=client"
     );
+}
+
+/// Each reply starts the endpoint's minute; after it, the failure is one of the connection.
+#[tokio::test(start_paused = true)]
+async fn a_managed_identity_that_is_not_ready_is_asked_for_70_seconds() {
+    for status in [404, 410, 429, 500, 502, 503, 504, 599] {
+        for ready_after in [Some(70), None] {
+            let begun = Instant::now();
+            let server = Server::start(move |_, _| {
+                let ready = ready_after.is_some_and(|seconds| begun.elapsed().as_secs() >= seconds);
+                if ready {
+                    Reply::token("t", 3599)
+                } else {
+                    Reply::json(status, r#"{"error":"gone"}"#)
+                }
+            })
+            .await;
+            let endpoint = ManagedIdentityEndpoint::virtual_machine(server.url.parse().unwrap());
+            let options = options(&server, Credential::ManagedIdentity(endpoint));
+            let cache = TokenCache::new(http(), options, RetryPolicy::default(), wall_clock);
+            let deadline = begun + Duration::from_mins(5);
+            let token = cache.unwrap().token(deadline).await;
+            let seconds = begun.elapsed().as_secs();
+            assert!((70..=80).contains(&seconds), "{status}: {seconds} s");
+            assert!((8..20).contains(&server.received().len()), "{status}");
+            match (token, ready_after) {
+                (Ok(_), Some(_)) => {}
+                (Err(error), None) => {
+                    assert_eq!(error.reason(), FailureReason::Connect, "{error}");
+                    let remedy = error.remedy().unwrap();
+                    assert!(remedy.contains("not ready"), "{remedy}");
+                }
+                (token, _) => panic!("{status}, {ready_after:?}: {token:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_managed_identity_that_is_not_ready_is_given_up_at_the_deadline() {
+    let server = Server::start(|_, _| Reply::json(410, "")).await;
+    let endpoint = ManagedIdentityEndpoint::virtual_machine(server.url.parse().unwrap());
+    let cache = cache(&server, Credential::ManagedIdentity(endpoint));
+    let begun = Instant::now();
+    let error = cache
+        .token(begun + Duration::from_secs(5))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), FailureReason::Connect);
+    assert!(begun.elapsed() <= Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_token_endpoint_is_left_alone_until_its_time() {
+    let server = Server::start(|number, _| match number {
+        0..20 => Reply::Full(429, vec![("retry-after", "5".to_owned())], String::new()),
+        20 => Reply::Full(503, vec![("retry-after", "900".to_owned())], String::new()),
+        _ => Reply::token("t", 3599),
+    })
+    .await;
+    let cache = cache(&server, secret());
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_mins(5);
+    let error = cache.token(deadline).await.unwrap_err();
+    assert_eq!(error.reason(), FailureReason::Status, "{error}");
+    assert!(
+        begun.elapsed() >= Duration::from_secs(100),
+        "20 waits of 5 s"
+    );
+    let error = cache.token(Instant::now() + Duration::from_mins(5)).await;
+    let error = Chain(&error.unwrap_err()).to_string();
+    assert!(
+        error.contains("answered 503 and all must wait for another"),
+        "{error}"
+    );
+    assert_eq!(server.received().len(), 21, "none before its time");
+    token_by(&cache, Duration::from_mins(20)).await;
+    assert_eq!(server.received().len(), 22);
 }
 
 #[test]
@@ -438,6 +516,10 @@ async fn options_that_make_no_request_are_refused() {
         options.client_id = client.map(str::to_owned);
         assert!(TokenCache::new(http(), options, RetryPolicy::default(), wall_clock).is_err());
     }
+}
+
+async fn token_by(cache: &TokenCache, patience: Duration) -> Arc<AccessToken> {
+    cache.token(Instant::now() + patience).await.unwrap()
 }
 
 fn cache(server: &Server, credential: Credential) -> TokenCache {

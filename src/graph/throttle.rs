@@ -1,0 +1,393 @@
+//! Throttling: while the service asks for patience, no request of one application in one tenant goes out.
+//!
+//! Microsoft throttles an application in a tenant as a whole and counts requests that come too early:
+//! <https://learn.microsoft.com/graph/throttling>. So all requests share one hold. When it ends, one request goes first;
+//! good answers then allow more and more at a time.
+//!
+//! What this module does not do: decide how long a hold lasts, which is [`RetryPolicy::hold`].
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::retry::{RetryPolicy, Trouble, Verdict};
+
+/// The hold that all requests of one application share.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle {
+    state: Mutex<State>,
+    /// Requests wait here in the order in which they came.
+    line: tokio::sync::Mutex<()>,
+    changed: Notify,
+}
+
+/// The service asks for patience until a time that the caller cannot wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Status of the answer that asked for it.
+    pub(crate) status: u16,
+    /// Time that is left.
+    pub(crate) wait: Duration,
+}
+
+/// Leave for one request. Dropping it lets the next one go.
+#[derive(Debug)]
+pub(crate) struct Pass<'t> {
+    throttle: &'t Throttle,
+    round: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Status of the last throttled answer and the end of its hold.
+    hold: Option<(u16, Instant)>,
+    /// Number of holds so far. Requests of an earlier round say nothing about the current one.
+    round: u64,
+    /// Requests of this round that are under way.
+    under_way: usize,
+    /// Requests that may be under way at a time.
+    allowed: usize,
+    /// Answers since `allowed` changed.
+    answered: usize,
+    /// Throttled answers without another answer in between.
+    throttled_in_a_row: u32,
+}
+
+/// Decision about one request.
+enum Entry {
+    Go { round: u64 },
+    WaitUntil(u16, Instant),
+    WaitForChange,
+}
+
+impl Throttle {
+    /// Waits until a request may be sent.
+    ///
+    /// # Errors
+    /// At once, if the hold lasts to the deadline or longer.
+    pub(crate) async fn enter(&self, deadline: Instant) -> Result<Pass<'_>, Held> {
+        let _first_in_line = self.line.lock().await;
+        loop {
+            let entry = self.lock().enter(Instant::now());
+            match entry {
+                Entry::Go { round } => {
+                    return Ok(Pass {
+                        throttle: self,
+                        round,
+                    });
+                }
+                Entry::WaitUntil(status, until) if until >= deadline => {
+                    let wait = until - Instant::now();
+                    return Err(Held { status, wait });
+                }
+                // A hold that grows meanwhile is found by the next turn.
+                Entry::WaitUntil(_, until) => tokio::time::sleep_until(until).await,
+                Entry::WaitForChange => self.changed.notified().await,
+            }
+        }
+    }
+
+    /// The hold that is in effect now.
+    pub(crate) fn held(&self) -> Option<Held> {
+        let (status, until) = self.lock().hold?;
+        let wait = until.checked_duration_since(Instant::now())?;
+        (!wait.is_zero()).then_some(Held { status, wait })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// Takes note of an answer that is not a throttled one.
+    pub(crate) fn answered(self) {
+        self.throttle.lock().answered(self.round);
+    }
+
+    /// Decides about a request that failed, and holds all others if it was throttled.
+    ///
+    /// The caller repeats it after the time in the verdict; a hold is waited for in [`Throttle::enter`]. A wait that the
+    /// service asked for does not count as an attempt, so only the deadline bounds the number of those.
+    pub(crate) fn failed(
+        self,
+        policy: &RetryPolicy,
+        attempt: &mut u32,
+        trouble: Trouble,
+        retry_after: Option<Duration>,
+        deadline: Instant,
+    ) -> Verdict {
+        let now = Instant::now();
+        let random = fastrand::f64();
+        let Some(status) = trouble.throttling(retry_after) else {
+            *attempt += 1;
+            if matches!(trouble, Trouble::Status(_)) {
+                self.throttle.lock().answered(self.round);
+            }
+            let remaining = deadline.saturating_duration_since(now);
+            return policy.verdict(*attempt, trouble, retry_after, remaining, random);
+        };
+        if retry_after.is_none() {
+            *attempt += 1;
+        }
+        let hold = |in_a_row| now + policy.hold(in_a_row, retry_after, random);
+        let until = self.throttle.lock().throttled(self.round, status, hold);
+        tracing::debug!(
+            status,
+            wait_seconds = (until - now).as_secs_f64(),
+            "throttled: all requests of this application wait"
+        );
+        if until < deadline && policy.attempts > 1 && *attempt < policy.attempts {
+            let after = Duration::ZERO;
+            Verdict::Retry { after }
+        } else {
+            Verdict::GiveUp
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        let mut state = self.throttle.lock();
+        if state.round == self.round {
+            state.under_way -= 1;
+        }
+        self.throttle.changed.notify_one();
+    }
+}
+
+impl State {
+    fn enter(&mut self, now: Instant) -> Entry {
+        match self.hold {
+            Some((status, until)) if now < until => Entry::WaitUntil(status, until),
+            _ if self.under_way >= self.allowed => Entry::WaitForChange,
+            _ => {
+                self.under_way += 1;
+                Entry::Go { round: self.round }
+            }
+        }
+    }
+
+    fn answered(&mut self, round: u64) {
+        if round != self.round {
+            return;
+        }
+        self.throttled_in_a_row = 0;
+        self.answered += 1;
+        if self.answered >= ANSWERS_PER_STEP {
+            self.answered = 0;
+            self.allowed = self.allowed.saturating_add(1);
+        }
+    }
+
+    /// Begins a hold, or prolongs the one that has begun since the request was sent. Returns its end.
+    fn throttled(&mut self, round: u64, status: u16, hold: impl Fn(u32) -> Instant) -> Instant {
+        if round == self.round {
+            self.round += 1;
+            self.throttled_in_a_row = self.throttled_in_a_row.saturating_add(1);
+            self.under_way = 0;
+            self.allowed = 1;
+            self.answered = 0;
+        }
+        let until = hold(self.throttled_in_a_row.max(1));
+        match self.hold {
+            Some((_, later)) if later >= until => later,
+            _ => {
+                self.hold = Some((status, until));
+                until
+            }
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            hold: None,
+            round: 0,
+            under_way: 0,
+            allowed: usize::MAX,
+            answered: 0,
+            throttled_in_a_row: 0,
+        }
+    }
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Rounded up: "0 s" would read as no wait at all.
+        let seconds = self.wait.as_millis().div_ceil(1_000);
+        write!(
+            f,
+            "no request was sent: an earlier one was answered {} and all must wait for another {seconds} s",
+            self.status
+        )
+    }
+}
+
+impl std::error::Error for Held {}
+
+/// Answers after a hold until one more request may be under way. Fewer waste requests when the next hold comes; more make
+/// a report of many days slow.
+const ANSWERS_PER_STEP: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        attempts: 3,
+        delay_base: Duration::from_secs(1),
+        delay_max: Duration::from_secs(10),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_stops_all_and_one_goes_first() {
+        let throttle = Throttle::default();
+        let begun = Instant::now();
+        let deadline = begun + Duration::from_mins(5);
+        let mut passes = Vec::new();
+        for _ in 0..20 {
+            passes.push(throttle.enter(deadline).await.unwrap());
+        }
+        let mut attempt = 0;
+        for pass in passes {
+            let verdict = throttled(pass, Some(10), &mut attempt, deadline);
+            assert_eq!(verdict, AT_ONCE);
+        }
+        assert_eq!(attempt, 0, "waiting is no attempt");
+        let first = throttle.enter(deadline).await.unwrap();
+        assert!((10..=11).contains(&begun.elapsed().as_secs()));
+        // The second waits for the answer to the first.
+        let second = tokio::time::timeout_at(deadline, throttle.enter(deadline));
+        let answer = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            first.answered();
+        };
+        let (second, ()) = tokio::join!(second, answer);
+        assert!(begun.elapsed() >= Duration::from_secs(30));
+        second.unwrap().unwrap().answered();
+        // Later ones side by side again.
+        let mut answers = 2;
+        while throttle.lock().allowed < 3 {
+            throttle.enter(deadline).await.unwrap().answered();
+            answers += 1;
+        }
+        assert_eq!(answers, 2 * ANSWERS_PER_STEP);
+        let _three = [(); 3].map(|()| throttle.enter(deadline));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_wait_is_refused_at_once() {
+        let throttle = Throttle::default();
+        let begun = Instant::now();
+        let soon = begun + Duration::from_mins(5);
+        let pass = throttle.enter(soon).await.unwrap();
+        let verdict = throttled(pass, Some(86_400), &mut 0, soon);
+        assert_eq!(verdict, Verdict::GiveUp);
+        let held = throttle.enter(soon).await.unwrap_err();
+        assert_eq!(
+            held.to_string(),
+            "no request was sent: an earlier one was answered 429 and all must wait for another 3600 s"
+        );
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(throttle.held(), Some(held));
+        // A day is not believed, an hour is.
+        let later = begun + Duration::from_hours(2);
+        throttle.enter(later).await.unwrap().answered();
+        assert_eq!(begun.elapsed(), Duration::from_hours(1));
+        assert_eq!(throttle.held(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_that_are_named_end_with_the_deadline_and_others_with_the_attempts() {
+        for (retry_after, least, most) in [
+            (Some(5), 20, 60),
+            // Not without a pause, however often zero is named.
+            (Some(0), 25, 70),
+            (None, 3, 3),
+        ] {
+            let throttle = Throttle::default();
+            let deadline = Instant::now() + Duration::from_mins(5);
+            let mut attempt = 0;
+            let mut requests = 0;
+            loop {
+                let pass = throttle.enter(deadline).await.unwrap();
+                requests += 1;
+                let verdict = throttled(pass, retry_after, &mut attempt, deadline);
+                if verdict == Verdict::GiveUp {
+                    break;
+                }
+            }
+            assert!(
+                (least..=most).contains(&requests),
+                "{retry_after:?}: {requests}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_failures_hold_others_by_table() {
+        let wait = Some(Duration::from_secs(7));
+        for (trouble, retry_after, holds) in [
+            (Trouble::Status(429), wait, true),
+            (Trouble::Status(429), None, true),
+            (Trouble::Status(503), wait, true),
+            (Trouble::Status(503), None, false),
+            (Trouble::Status(500), wait, false),
+            (Trouble::Status(504), wait, false),
+            (Trouble::Connect, None, false),
+            (Trouble::Timeout, None, false),
+        ] {
+            let throttle = Throttle::default();
+            let deadline = Instant::now() + Duration::from_mins(5);
+            let pass = throttle.enter(deadline).await.unwrap();
+            pass.failed(&POLICY, &mut 0, trouble, retry_after, deadline);
+            assert_eq!(
+                throttle.held().is_some(),
+                holds,
+                "{trouble:?} {retry_after:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_dropped_lets_the_next_one_go() {
+        let throttle = Throttle::default();
+        let deadline = Instant::now() + Duration::from_mins(5);
+        let pass = throttle.enter(deadline).await.unwrap();
+        throttled(pass, Some(1), &mut 0, deadline);
+        for _ in 0..3 {
+            drop(throttle.enter(deadline).await.unwrap());
+        }
+        // As is one that still waits in line.
+        let first = throttle.enter(deadline).await.unwrap();
+        let waiting = tokio::time::timeout(Duration::from_secs(1), throttle.enter(deadline));
+        assert!(waiting.await.is_err());
+        drop(first);
+        drop(throttle.enter(deadline).await.unwrap());
+        assert_eq!(throttle.lock().under_way, 0);
+    }
+
+    const AT_ONCE: Verdict = Verdict::Retry {
+        after: Duration::ZERO,
+    };
+
+    fn throttled(
+        pass: Pass<'_>,
+        retry_after: Option<u64>,
+        attempt: &mut u32,
+        deadline: Instant,
+    ) -> Verdict {
+        let retry_after = retry_after.map(Duration::from_secs);
+        pass.failed(
+            &POLICY,
+            attempt,
+            Trouble::Status(429),
+            retry_after,
+            deadline,
+        )
+    }
+}
