@@ -31,6 +31,7 @@ mod resolve;
 mod scalar;
 mod sections;
 pub mod shard;
+mod written;
 
 pub(crate) use readable::PSEUDONYM_KEY_BYTES_MAX;
 

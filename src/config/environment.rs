@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::read::Scalar;
-use super::readable::readable;
+use super::readable::usable;
 use super::scalar::{CHINA, Guid, Root, TenantId};
 use super::{Credential, Mistakes, Tenant};
 use crate::graph::address::Cloud;
@@ -99,8 +99,7 @@ fn credential(
         return Some(Credential::Secret(SecretSource::Inline(value)));
     }
     let path = PathBuf::from(value.expose_secret());
-    let base = path.is_relative().then_some("the working directory");
-    if let Err(what) = readable(&path, base) {
+    if let Err(what) = usable(&path, &path, "the working directory") {
         told.tell(None, format!("{name}: {what}"));
     }
     Some(if name == CERTIFICATE {

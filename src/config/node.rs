@@ -129,7 +129,7 @@ impl<'input> Builder<'input, '_> {
         let value = match event {
             Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => Value::List(self.list()?),
-            Event::MappingStart(..) => Value::Map(self.map()?),
+            Event::MappingStart(..) => self.map()?.map_or(Value::Refused, Value::Map),
             _ => Value::Refused,
         };
         Ok(Node {
@@ -164,8 +164,10 @@ impl<'input> Builder<'input, '_> {
         Ok(list)
     }
 
-    fn map(&mut self) -> Result<Vec<Entry>, ScanError> {
+    /// The entries; none if another mapping is merged into this one, because then keys seem to be missing that are not.
+    fn map(&mut self) -> Result<Option<Vec<Entry>>, ScanError> {
         let mut map = Vec::new();
+        let mut merges = false;
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::MappingEnd) {
                 break;
@@ -178,6 +180,12 @@ impl<'input> Builder<'input, '_> {
             let Some((event, span)) = self.next()? else {
                 break;
             };
+            if key.as_deref() == Some("<<") {
+                merges = true;
+                self.told.tell(place.line, MERGE);
+                self.skip(event)?;
+                continue;
+            }
             let node = self.node(event, span)?;
             match key {
                 Some(key) => map.push(Entry {
@@ -190,13 +198,35 @@ impl<'input> Builder<'input, '_> {
                     .tell(place.line, "a key must be a word; remove it"),
             }
         }
-        Ok(map)
+        Ok((!merges).then_some(map))
+    }
+
+    /// Passes over a value about which nothing is told.
+    fn skip(&mut self, event: Event<'input>) -> Result<(), ScanError> {
+        let mut depth = 0_usize;
+        let mut event = event;
+        loop {
+            match event {
+                Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+                Event::SequenceEnd | Event::MappingEnd => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+            match self.next()? {
+                Some((next, _)) => event = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     fn next(&mut self) -> Result<Option<(Event<'input>, Span)>, ScanError> {
         self.events.next_event().transpose()
     }
 }
+
+const MERGE: &str = "`<<` is not supported; write the keys of the other mapping out here, in each place that needs them";
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {
     let kind = match text {

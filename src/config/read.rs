@@ -119,13 +119,25 @@ pub(super) fn entries(node: Node, at: &str, told: &mut Mistakes) -> Option<Vec<E
 
 /// Tells of a key that is not known here.
 pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], told: &mut Mistakes) {
+    // An anchor or an alias there has been told, and the key is only its place.
+    if matches!(entry.node.value, Value::Refused) {
+        return;
+    }
+    let secret = SECRETS.contains(&&*entry.key) && known.contains(&SECRET_FILE);
     let remedy = match nearest(&entry.key, known) {
+        _ if secret => format!(
+            "a secret has no place in this file; write it into a file that only the exporter's user can read, and give the path of that as {SECRET_FILE}"
+        ),
         Some(known) => format!("did you mean {known}?"),
         None => format!("known here: {}", known.join(", ")),
     };
     told.tell(
         entry.line,
-        format!("{}: unknown key; {remedy}", place(at, &entry.key)),
+        if secret {
+            format!("{}: {remedy}", place(at, &entry.key))
+        } else {
+            format!("{}: unknown key; {remedy}", place(at, &entry.key))
+        },
     );
 }
 
@@ -259,8 +271,13 @@ impl<T: Scalar> Read for T {
                 wrong_type(&node, at, "text", "put it in quotes", told);
                 return None;
             }
-            _ => {
-                wrong_type(&node, at, T::WHAT, T::REMEDY, told);
+            value => {
+                match in_braces(value).map(|text| T::parse(&text)) {
+                    Some(Err(Wrong::Because(what))) => {
+                        told.tell(node.line, format!("{at}: {what}"));
+                    }
+                    _ => wrong_type(&node, at, T::WHAT, T::REMEDY, told),
+                }
                 return None;
             }
         };
@@ -287,6 +304,19 @@ impl Wrong {
             Self::Kind => format!("the value is not {}; {}", T::WHAT, T::REMEDY),
             Self::Because(what) => what,
         }
+    }
+}
+
+/// What was meant to be text in braces, which YAML reads as a mapping with one key.
+fn in_braces(value: &Value) -> Option<String> {
+    match value {
+        Value::Map(entries) => match entries.as_slice() {
+            [entry] if matches!(entry.node.value, Value::Null) => {
+                Some(format!("{{{}}}", entry.key))
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -321,6 +351,10 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known)
 }
+
+/// Keys under which people look for the secret itself, and the one that there is.
+const SECRETS: [&str; 4] = ["client_secret", "client_secret_value", "secret", "password"];
+const SECRET_FILE: &str = "client_secret_file";
 
 /// A message is one line of a terminal, not a copy of the file.
 const REPEATED_MAX: usize = 60;

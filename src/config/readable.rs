@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::Mistakes;
 use super::read::Field;
+use super::{Mistakes, written};
+use crate::graph::credential::around;
 
 /// The files that the configuration names.
 pub(super) struct Files<'a> {
@@ -27,12 +28,31 @@ impl<'a> Files<'a> {
         at: &str,
         told: &mut Mistakes,
     ) -> Option<PathBuf> {
-        let (line, path) = field.good()?;
-        let is_relative = path.is_relative();
-        let path = self.folder.join(path);
-        let base = is_relative.then_some("the folder of the configuration file");
-        if let Err(what) = readable(&path, base) {
+        let (line, written) = field.good()?;
+        let path = self.folder.join(&written);
+        if let Err(what) = usable(&written, &path, "the folder of the configuration file") {
             told.tell(line, format!("{at}: {what}"));
+        }
+        Some(path)
+    }
+
+    /// The same for a secret or a token, which must be all that is in its file.
+    pub(super) fn secret(
+        &self,
+        field: Field<PathBuf>,
+        at: &str,
+        told: &mut Mistakes,
+    ) -> Option<PathBuf> {
+        let line = field.line()?;
+        let count = told.len();
+        let path = self.readable(field, at, told)?;
+        // A file that cannot be read has been told, or will be when it is used.
+        if told.len() == count
+            && let Ok(Some(bytes)) = first_bytes(&path, SECRET_BYTES_MAX)
+            && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(around)
+        {
+            let shown = written::shown(&path);
+            told.tell(line, format!("{at}: {shown}the file {what}"));
         }
         Some(path)
     }
@@ -69,9 +89,22 @@ fn mistake_of_length(key: &[u8]) -> Option<String> {
         .then(|| format!("the key has {length} bytes, at least {KEY_BYTES_MIN} are needed"))
 }
 
+/// Whether the file at `path`, as it was `written`, can be read; what is wrong and what to do if not. A relative path
+/// starts at `base`.
+pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), String> {
+    let base = written.is_relative().then_some(base);
+    readable(path, base).map_err(|what| {
+        let no_path = written.to_str().and_then(written::no_path);
+        match no_path.filter(|_| !path.exists()) {
+            Some(no_path) => no_path.to_owned(),
+            None => format!("{}{what}", written::shown(path)),
+        }
+    })
+}
+
 /// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
 /// is sometimes pasted where the name of its file belongs. `base` tells where a path that is relative starts.
-pub(super) fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
+fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
     match first_bytes(path, 1) {
         Ok(Some(bytes)) if bytes.is_empty() => {
             Err("the file is empty; write into it what it is for".to_owned())
@@ -117,6 +150,9 @@ fn first_bytes(path: &Path, count: usize) -> io::Result<Option<Zeroizing<Vec<u8>
 
 /// Where systemd puts the files that it hands over, by `LoadCredential=`.
 const CREDENTIALS: &str = "/run/credentials";
+
+/// More than any secret or token has.
+const SECRET_BYTES_MAX: usize = 64 << 10;
 
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;

@@ -138,7 +138,10 @@ impl Tenant {
         let file = |field: Field<PathBuf>, key: &str, told: &mut Mistakes| {
             files.readable(field, &format!("{at}.{key}"), told)
         };
-        let secret = file(self.client_secret_file, "client_secret_file", told);
+        let text = |field: Field<PathBuf>, key: &str, told: &mut Mistakes| {
+            files.secret(field, &format!("{at}.{key}"), told)
+        };
+        let secret = text(self.client_secret_file, "client_secret_file", told);
         let certificate = file(
             self.client_certificate_file,
             "client_certificate_file",
@@ -149,7 +152,7 @@ impl Tenant {
             "client_certificate_key_file",
             told,
         );
-        let federated = file(self.federated_token_file, "federated_token_file", told);
+        let federated = text(self.federated_token_file, "federated_token_file", told);
         let credential = secret
             .map(|path| Credential::Secret(SecretSource::File(path)))
             .or(certificate.map(|certificate| Credential::Certificate { certificate, key }))

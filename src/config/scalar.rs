@@ -10,9 +10,9 @@ use rust_decimal::Decimal;
 use schemars::{Schema, json_schema};
 use url::{Host, Url};
 
-use super::UserLabel;
 use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, repeated};
+use super::{UserLabel, written};
 use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
@@ -73,7 +73,7 @@ impl Scalar for Guid {
     const REPEATED: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        guid(text).map(Self).ok_or(Wrong::Kind)
+        guid(text).map(Self).ok_or_else(|| no_guid(text))
     }
 
     fn schema() -> Schema {
@@ -95,7 +95,7 @@ impl Scalar for TenantId {
         guid(text)
             .or_else(|| domain(text))
             .map(Self)
-            .ok_or(Wrong::Kind)
+            .ok_or_else(|| no_guid(text))
     }
 
     fn schema() -> Schema {
@@ -233,7 +233,17 @@ impl Scalar for Cloud {
         if text == "china" {
             return Err(Wrong::Because(format!("{CHINA}; remove this tenant")));
         }
-        one_of(text, &clouds())
+        let name = text.to_ascii_lowercase().replace(['-', '_', ' '], "");
+        let known = Cloud::ALL.iter().find(|cloud| cloud.as_str() == text);
+        let other = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+        let what = match (known, other) {
+            (Some(cloud), _) => return Ok(*cloud),
+            (None, Some((_, what))) => *what,
+            (None, None) if name.contains("gov") => US_GOVERNMENT,
+            (None, None) => return one_of(text, &clouds()),
+        };
+        let what = format!("unknown value {}; {what}", repeated(text));
+        Err(Wrong::Because(what))
     }
 
     fn schema() -> Schema {
@@ -355,6 +365,11 @@ fn guid(text: &str) -> Option<String> {
     Some(id.to_string())
 }
 
+/// What is wrong with a text that is not a GUID.
+fn no_guid(text: &str) -> Wrong {
+    written::no_guid(text).map_or(Wrong::Kind, |what| Wrong::Because(what.to_owned()))
+}
+
 fn domain(text: &str) -> Option<String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -410,6 +425,22 @@ const USER_LABELS: &[(&str, UserLabel)] = &[
 fn clouds() -> Vec<(&'static str, Cloud)> {
     Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()
 }
+
+/// What other programs and people call the clouds, without hyphens, and what to write.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("gcc", "write global, to which GCC belongs"),
+    ("gcch", "write us-gov-l4 for GCC High"),
+    ("gcchigh", "write us-gov-l4 for GCC High"),
+    ("dod", "write us-gov-l5 for the Department of Defense"),
+    ("public", "write global"),
+    ("commercial", "write global"),
+    ("worldwide", "write global"),
+    ("azurecloud", "write global"),
+    ("azurepubliccloud", "write global"),
+];
+
+const US_GOVERNMENT: &str =
+    "write us-gov-l4 for GCC High or us-gov-l5 for the Department of Defense";
 
 /// Why the cloud operated by 21Vianet is refused.
 pub(super) const CHINA: &str =

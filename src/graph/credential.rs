@@ -275,6 +275,8 @@ pub(crate) fn around(text: &str) -> Option<&'static str> {
         Some("has a blank or a line break at its beginning or end; remove it")
     } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
         Some("has a quote at its beginning or end; remove it")
+    } else if text.contains(['\n', '\r']) {
+        Some("has several lines; keep nothing in it but the value of one secret or token")
     } else {
         None
     }
@@ -313,6 +315,8 @@ mod tests {
             (&b"s3cret"[..], Ok("s3cret")),
             (b"s3cret\n", Ok("s3cret")),
             (b"s3cret\r\n", Ok("s3cret")),
+            (b"s3cret\ns3cret\n", Err("has several lines")),
+            (b"s3cret\rs3cret", Err("has several lines")),
             (b"s3 \"c'ret\n\r\n", Ok("s3 \"c'ret")),
             (b"\xef\xbb\xbfs3cret", Err("begins with a byte order mark")),
             (b"\"s3cret\"\n", Err("has a quote at its beginning or end")),

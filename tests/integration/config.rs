@@ -36,6 +36,7 @@ impl Folder {
         write("short", b"0123456789abcde\n\n");
         write("long", "k".repeat(64 * 1024 + 1).as_bytes());
         write("empty", b"");
+        write("lines", b"s3cret\nand another\n");
         write("c.yml", config.as_ref());
         fs::create_dir(folder.path().join("folder")).expect("a folder");
         Self(folder)
@@ -50,7 +51,7 @@ impl Folder {
     }
 }
 
-/// The mistakes in a configuration, its path cut down to its name.
+/// The mistakes in a configuration, every path cut down to its name.
 fn mistakes_of(config: impl AsRef<[u8]>) -> Vec<String> {
     let folder = Folder::with(config);
     let mistakes = folder.load().expect_err("a mistake in it");
@@ -61,7 +62,7 @@ fn mistakes_of(config: impl AsRef<[u8]>) -> Vec<String> {
         .map(|line| {
             line.strip_prefix(&prefix)
                 .expect("the path first")
-                .to_owned()
+                .replace(&prefix, "")
         })
         .collect();
     assert_eq!(lines.len(), mistakes.len());
@@ -464,6 +465,8 @@ const GOOD: [(&str, &str); 3] = [
 
 fn check_environment(variables: &[(&str, &str)], expected: &[&str]) {
     let told = from_environment(variables).unwrap_err().to_string();
+    let here = format!("{}/", std::env::current_dir().unwrap().display());
+    let told = told.replace(&here, "");
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines, expected);
 }
@@ -515,7 +518,7 @@ fn mistakes_in_the_environment() {
             ("AZURE_CLIENT_CERTIFICATE_PATH", "nowhere/s3cret"),
         ],
         &[
-            "environment: AZURE_CLIENT_CERTIFICATE_PATH: there is no such file; mind that a relative path starts at the working directory",
+            "environment: AZURE_CLIENT_CERTIFICATE_PATH: nowhere/s3cret: there is no such file; mind that a relative path starts at the working directory",
         ],
     );
     check(
@@ -525,7 +528,7 @@ fn mistakes_in_the_environment() {
             ("AZURE_CLIENT_CERTIFICATE_PATH", "/nowhere/s3cret"),
         ],
         &[
-            "environment: AZURE_CLIENT_CERTIFICATE_PATH: there is no such file; write it, or correct the path",
+            "environment: AZURE_CLIENT_CERTIFICATE_PATH: /nowhere/s3cret: there is no such file; write it, or correct the path",
         ],
     );
     check(
@@ -897,7 +900,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: nowhere\n@one",
-        "c.yml:3: labels.pseudonym_key_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:3: labels.pseudonym_key_file: nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: short\n@one",
@@ -909,7 +912,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: empty\n@one",
-        "c.yml:3: labels.pseudonym_key_file: the file is empty; write into it what it is for",
+        "c.yml:3: labels.pseudonym_key_file: empty: the file is empty; write into it what it is for",
     ),
     (
         "labels:\n  max_series: 0\n@one",
@@ -1009,7 +1012,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "tenants:\n  - @ids\n    client_secret: abc\n    managed_identity: true\n",
-        "c.yml:4: tenants[0].client_secret: unknown key; did you mean client_secret_file?",
+        "c.yml:4: tenants[0].client_secret: a secret has no place in this file; write it into a file that only the exporter's user can read, and give the path of that as client_secret_file",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: secret\n    federated_token_file: secret\n",
@@ -1020,28 +1023,68 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:5: tenants[0].client_certificate_file: a second credential beside managed_identity; keep one of them",
     ),
     (
+        "tenants:\n  - @ids\n    client_secret_file: secret\n    cloud: usgov\n",
+        "c.yml:5: tenants[0].cloud: unknown value \"usgov\"; write us-gov-l4 for GCC High or us-gov-l5 for the Department of Defense",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: secret\n    cloud: GCC-High\n",
+        "c.yml:5: tenants[0].cloud: unknown value \"GCC-High\"; write us-gov-l4 for GCC High",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: ~/secret\n",
+        "c.yml:4: tenants[0].client_secret_file: `~` is not expanded; write the path out, beginning with `/`",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: abc8Q~aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456\n",
+        "c.yml:4: tenants[0].client_secret_file: this looks like a secret or its id, not like the path of a file; write the value of the secret into a file and give the path of that",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: lines\n",
+        "c.yml:4: tenants[0].client_secret_file: lines: the file has several lines; keep nothing in it but the value of one secret or token",
+    ),
+    (
+        "tenants:\n  - tenant_id: {11111111-2222-3333-4444-555555555555}\n    client_id: 66666666-7777-8888-9999-000000000000\n    client_secret_file: secret\n",
+        "c.yml:2: tenants[0].tenant_id: a GUID stands alone; remove the braces, quotes or blanks around it",
+    ),
+    (
+        "tenants:\n  - tenant_id: 11111111-2222-3333-4444-555555555555\n    client_id: \"{66666666-7777-8888-9999-000000000000}\"\n    client_secret_file: secret\n",
+        "c.yml:3: tenants[0].client_id: a GUID stands alone; remove the braces, quotes or blanks around it",
+    ),
+    (
+        "tenants:\n  - @ids\n    client_secret_file: secret\n    client_secret: abc\n",
+        "c.yml:5: tenants[0].client_secret: a secret has no place in this file; write it into a file that only the exporter's user can read, and give the path of that as client_secret_file",
+    ),
+    (
+        "tenants:\n  - <<: {name: contoso, tags: [a, {b: c}]}\n    tenant_id: 11111111-2222-3333-4444-555555555555\n",
+        "c.yml:2: `<<` is not supported; write the keys of the other mapping out here, in each place that needs them",
+    ),
+    (
+        "x-app: &app {name: contoso}\n@one",
+        "c.yml:1: an anchor is not supported; remove the word that begins with `&`",
+    ),
+    (
         "tenants:\n  - @ids\n    client_secret_file: nowhere\n",
-        "c.yml:4: tenants[0].client_secret_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:4: tenants[0].client_secret_file: nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: /nowhere/secret\n",
-        "c.yml:4: tenants[0].client_secret_file: there is no such file; write it, or correct the path",
+        "c.yml:4: tenants[0].client_secret_file: /nowhere/secret: there is no such file; write it, or correct the path",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: /run/credentials/no.service/secret\n",
-        "c.yml:4: tenants[0].client_secret_file: there is no such file; systemd makes it for as long as the service runs: check while it does, as root",
+        "c.yml:4: tenants[0].client_secret_file: /run/credentials/no.service/secret: there is no such file; systemd makes it for as long as the service runs: check while it does, as root",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: secret/nowhere\n",
-        "c.yml:4: tenants[0].client_secret_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:4: tenants[0].client_secret_file: secret/nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: folder\n",
-        "c.yml:4: tenants[0].client_secret_file: a folder is not a file; name a file in it",
+        "c.yml:4: tenants[0].client_secret_file: folder: a folder is not a file; name a file in it",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: empty\n",
-        "c.yml:4: tenants[0].client_secret_file: the file is empty; write into it what it is for",
+        "c.yml:4: tenants[0].client_secret_file: empty: the file is empty; write into it what it is for",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: \"\"\n",
@@ -1049,11 +1092,11 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "tenants:\n  - @ids\n    client_certificate_file: nowhere\n",
-        "c.yml:4: tenants[0].client_certificate_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:4: tenants[0].client_certificate_file: nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "tenants:\n  - @ids\n    client_certificate_file: secret\n    client_certificate_key_file: nowhere\n",
-        "c.yml:5: tenants[0].client_certificate_key_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:5: tenants[0].client_certificate_key_file: nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "tenants:\n  - @ids\n    client_secret_file: secret\n    client_certificate_key_file: secret\n",
@@ -1061,7 +1104,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "tenants:\n  - @ids\n    federated_token_file: nowhere\n",
-        "c.yml:4: tenants[0].federated_token_file: there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "c.yml:4: tenants[0].federated_token_file: nowhere: there is no such file; mind that a relative path starts at the folder of the configuration file",
     ),
     (
         "tenants:\n  - @ids\n    federated_token_file: secret\n    client_secret_expires: 2027-01-31\n",
@@ -1089,7 +1132,7 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "tenants:\n  - @ids\n    managed_identity: true\n    cloud: us-gov-l3\n",
-        "c.yml:5: tenants[0].cloud: unknown value \"us-gov-l3\"; did you mean us-gov-l5?",
+        "c.yml:5: tenants[0].cloud: unknown value \"us-gov-l3\"; write us-gov-l4 for GCC High or us-gov-l5 for the Department of Defense",
     ),
     (
         "tenants:\n  - @ids\n    managed_identity: true\n    cloud: azure\n",

@@ -1,0 +1,159 @@
+//! What was written in place of a path or an id: a secret itself, a form that a shell would expand, braces.
+//!
+//! A message names a path only if it cannot be a secret that was pasted where the path of its file belongs.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+/// What is wrong with a text that is no path of a file, and what to do; none if it can be a path.
+pub(super) fn no_path(written: &str) -> Option<&'static str> {
+    let forms = [
+        (
+            "~",
+            "`~` is not expanded; write the path out, beginning with `/`",
+        ),
+        (
+            "$",
+            "variables are not expanded; write the path out, beginning with `/`",
+        ),
+        (
+            "%d",
+            "`%d` is expanded in unit files of systemd only; write /run/credentials/UNIT/NAME",
+        ),
+        ("file:", "this is a URL; write the path without `file://`"),
+    ];
+    let form = forms.iter().find(|(start, _)| written.starts_with(start));
+    match form {
+        Some((_, what)) if written.contains('/') => Some(what),
+        _ if looks_like_secret(written) => Some(
+            "this looks like a secret or its id, not like the path of a file; write the value of the secret into a file and give the path of that",
+        ),
+        _ => None,
+    }
+}
+
+/// The path for a message, with a colon and a blank, from the root on; empty if it may be a secret.
+pub(super) fn shown(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match path.to_str() {
+        Some(text) if !looks_like_secret(text) => format!("{text}: "),
+        _ => String::new(),
+    }
+}
+
+/// Whether a text may be a secret, a token, a key or an id instead of a path.
+fn looks_like_secret(text: &str) -> bool {
+    text.split('/').any(|part| {
+        let is_ordinary = |c: char| c.is_alphanumeric() || "._-@:, ()".contains(c);
+        !part.chars().all(is_ordinary) || has_random_part(part)
+    }) || Uuid::try_parse(text).is_ok()
+}
+
+/// Whether there is a run of letters and digits that reads like a random one.
+fn has_random_part(text: &str) -> bool {
+    let runs = text.split(|c: char| !c.is_ascii_alphanumeric());
+    runs.into_iter().any(|run| {
+        let has = |kind: fn(&u8) -> bool| run.bytes().any(|byte| kind(&byte));
+        let digits = has(u8::is_ascii_digit);
+        let (lower, upper) = (has(u8::is_ascii_lowercase), has(u8::is_ascii_uppercase));
+        run.len() >= RANDOM_MIN && digits && lower && upper
+            || run.len() >= RANDOM_HEX_MIN && (digits || lower && upper)
+    })
+}
+
+/// What stands around a GUID, or is missing in it, and what to do; none if it is something else.
+pub(super) fn no_guid(written: &str) -> Option<&'static str> {
+    if written.starts_with(['$', '%']) || written.contains("{{") {
+        return Some("variables are not expanded in this file; write the GUID out");
+    }
+    let is_edge = |c: char| c.is_whitespace() || "{}()[]\"'<>".contains(c);
+    let inner = written.trim_matches(is_edge);
+    let inner = inner.strip_prefix("urn:uuid:").unwrap_or(inner);
+    if Uuid::try_parse(inner).is_err() {
+        None
+    } else if inner.len() != written.len() {
+        Some("a GUID stands alone; remove the braces, quotes or blanks around it")
+    } else {
+        Some("a GUID has hyphens; write it as 8-4-4-4-12 digits, as the portal shows it")
+    }
+}
+
+/// Characters from which a run with digits and both cases is not a word: the name of a file such as `Contoso2026` is
+/// shorter.
+const RANDOM_MIN: usize = 12;
+
+/// Characters from which a run with digits, or with both cases, is not a word: keys in hexadecimal digits are longer.
+const RANDOM_HEX_MIN: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_by_table() {
+        for (written, told) in [
+            ("secret", None),
+            ("/etc/teams-pstn-exporter/client_secret.txt", None),
+            ("../11111111-2222-3333-4444-555555555555/cert.pem", None),
+            ("/var/run/secrets/azure/tokens/azure-identity-token", None),
+            ("/run/..2026_11_29_08_30_00.123456789/key", None),
+            ("/etc/größe (alt)/secret", None),
+            ("~/secret", Some("`~` is not expanded")),
+            ("~exporter/secret", Some("`~` is not expanded")),
+            ("$HOME/secret", Some("variables are not")),
+            ("${CREDENTIALS_DIRECTORY}/secret", Some("variables are not")),
+            ("%d/secret", Some("unit files")),
+            ("file:///etc/secret", Some("without `file://`")),
+            (
+                "abc8Q~aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567",
+                Some("looks like a secret"),
+            ),
+            ("~bc8Q", Some("looks like a secret")),
+            ("11111111-2222-3333-4444-555555555555", Some("its id")),
+            (
+                "eyJ0eXAiOiJKV1QiLCJub25jZSI6IkF.eyJhdWQiOiJodHRw.x",
+                Some("looks like"),
+            ),
+            (
+                "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822c",
+                Some("looks like"),
+            ),
+            ("-----BEGIN CERTIFICATE-----\nMIID", Some("looks like")),
+            ("p4ss+word=", Some("looks like")),
+        ] {
+            let what = no_path(written);
+            assert_eq!(what.is_some(), told.is_some(), "{written}: {what:?}");
+            assert!(
+                what.unwrap_or_default().contains(told.unwrap_or_default()),
+                "{written}: {what:?}"
+            );
+        }
+        assert_eq!(shown(Path::new("/etc/secret")), "/etc/secret: ");
+        assert!(shown(Path::new("secret")).ends_with("/secret: "));
+        assert_eq!(shown(Path::new("/etc/abc8Q~aBcDeFgH")), "");
+    }
+
+    #[test]
+    fn guids_by_table() {
+        let id = "1111aaaa-2222-3333-4444-555555555555";
+        for (written, told) in [
+            (format!("{{{id}}}"), Some("stands alone")),
+            (format!("({id})"), Some("stands alone")),
+            (format!("\"{id}\""), Some("stands alone")),
+            (format!(" {id}"), Some("stands alone")),
+            (format!("urn:uuid:{id}"), Some("stands alone")),
+            (id.replace('-', ""), Some("has hyphens")),
+            ("${TENANT_ID}".to_owned(), Some("variables")),
+            ("{{ tenant }}".to_owned(), Some("variables")),
+            ("contoso".to_owned(), None),
+        ] {
+            let what = no_guid(&written);
+            assert_eq!(what.is_some(), told.is_some(), "{written}: {what:?}");
+            assert!(
+                what.unwrap_or_default().contains(told.unwrap_or_default()),
+                "{written}"
+            );
+        }
+    }
+}
