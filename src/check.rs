@@ -1,14 +1,16 @@
 //! `check`: the preflight. Does everything once that the daemon does, says of each step whether it went well, and where
 //! it did not, what to do.
 //!
-//! It reads and asks, and changes nothing. Tenants are looked at side by side, each within a bounded time; findings come
+//! It reads and asks, and leaves everything as it was. Tenants are looked at side by side, each within a bounded time; findings come
 //! in the order of the configuration. What this module does not do: print a secret, a token, or who is in a row.
 
 mod estimate;
 mod finding;
+mod storage;
 mod tenant;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use crate::graph::http::HttpClient;
 use crate::period::Clock;
 use crate::poller::{FleetError, setup};
 use crate::report::labels::Naming;
+use crate::server::web_config::WebConfig;
 
 use self::estimate::Size;
 use self::finding::{Check, Finding, Findings};
@@ -63,13 +66,17 @@ impl Outcome {
 ///
 /// # Errors
 /// Where there is no runtime, or the findings cannot be written.
-pub fn run_alone(load: &Load, format: CheckFormat) -> io::Result<Outcome> {
+pub fn run_alone(
+    load: &Load,
+    web_config: Option<&Path>,
+    format: CheckFormat,
+) -> io::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let mut out = io::stdout();
-    let outcome = runtime.block_on(run(load, format, Clock::system(), &mut out));
+    let outcome = runtime.block_on(run(load, web_config, format, Clock::system(), &mut out));
     // A name server that does not answer holds a thread, for which nobody waits any more.
     runtime.shutdown_background();
     outcome
@@ -81,17 +88,20 @@ pub fn run_alone(load: &Load, format: CheckFormat) -> io::Result<Outcome> {
 /// Where the findings cannot be written.
 pub async fn run(
     load: &Load,
+    web_config: Option<&Path>,
     format: CheckFormat,
     clock: Clock,
     out: &mut impl Write,
 ) -> io::Result<Outcome> {
     let mut findings = Findings::new(format, out);
+    let web = web_config.map(check_web_config);
     let config = match load() {
         Ok(config) => config,
         Err(mistakes) => {
             for mistake in mistakes.to_string().lines() {
                 findings.tell(Finding::failure(Check::Configuration, mistake, None))?;
             }
+            web.map_or(Ok(()), |finding| findings.tell(finding))?;
             return findings.finish(Outcome::BadConfiguration);
         }
     };
@@ -116,6 +126,8 @@ pub async fn run(
         Err(error) => return findings.finish_misconfigured(&error),
     };
     findings.tell(Finding::ok(Check::Configuration, described(&config)))?;
+    let is_web_bad = web.as_ref().is_some_and(Finding::is_failure);
+    web.map_or(Ok(()), |finding| findings.tell(finding))?;
     let patience = config.poll.timeout.min(PATIENCE);
     let site = Arc::new(Site {
         clock,
@@ -124,12 +136,42 @@ pub async fn run(
         naming,
         patience,
     });
+    for finding in storage::check(&site).await {
+        findings.tell(finding)?;
+    }
     let total = tell_tenants(&site, tenants, &mut findings).await?;
     if let Some(finding) = total.finding() {
         findings.tell(finding)?;
     }
-    let outcome = findings.outcome();
+    // As the daemon ends that is started so.
+    let outcome = if is_web_bad {
+        Outcome::BadConfiguration
+    } else {
+        findings.outcome()
+    };
     findings.finish(outcome)
+}
+
+/// Says that a configuration is good, after [`crate::daemon::validate`].
+///
+/// # Errors
+/// If it cannot be written.
+pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
+    finding::read_or_not(writeln!(
+        out,
+        "the configuration is good: {}",
+        described(config)
+    ))
+}
+
+/// Reads the web configuration and all that it names, as the daemon does.
+fn check_web_config(path: &Path) -> Finding {
+    match WebConfig::load(path) {
+        Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
+        Ok(_) => Finding::ok(Check::WebConfiguration, "can be used, without TLS"),
+        Err(error) => Finding::failure(Check::WebConfiguration, Chain(&error), None),
+    }
+    .about(path.display())
 }
 
 /// Checks tenants side by side and tells what was found in their order; what all their reports come to.

@@ -103,21 +103,22 @@ pub enum Failure {
     Task(String),
 }
 
-/// Reads everything that is configured, to the last certificate, and runs nothing.
+/// Reads everything that is configured, to the last certificate, and runs nothing. Returns the configuration.
 ///
 /// # Errors
 /// Every mistake, those of the web configuration after those of the configuration.
-pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<(), Failure> {
-    let config = load()
-        .map_err(Failure::from)
-        .and_then(|config| Ok(setup::validate(&config)?));
+pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failure> {
+    let config = load().map_err(Failure::from).and_then(|config| {
+        setup::validate(&config)?;
+        Ok(config)
+    });
     let web = web_config
         .map(WebConfig::load)
         .transpose()
         .map_err(Failure::from);
     match (config, web) {
         (Err(config), Err(web)) => Err(Failure::Both(Box::new(config), Box::new(web))),
-        (config, web) => config.and(web.map(drop)),
+        (config, web) => web.and(config),
     }
 }
 

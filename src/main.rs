@@ -32,7 +32,10 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let load = source(args);
     match &args.command {
-        _ if args.config_check => daemon::validate(&load, args.web_config_file.as_deref())?,
+        _ if args.config_check => {
+            let config = daemon::validate(&load, args.web_config_file.as_deref())?;
+            check::confirm(&config, &mut std::io::stdout())?;
+        }
         None => {
             load()?;
             serve(args, async || Ok((load, None)))?;
@@ -44,7 +47,10 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
                 Ok((demo.load(args.config_file.clone()), Some(demo)))
             })?;
         }
-        Some(Command::Check { format }) => return Ok(check::run_alone(&load, *format)?.exit_code()),
+        Some(Command::Check { format }) => {
+            let outcome = check::run_alone(&load, args.web_config_file.as_deref(), *format)?;
+            return Ok(outcome.exit_code());
+        }
         Some(Command::Healthcheck) => {
             healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
         }

@@ -169,6 +169,26 @@ impl Place {
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
     ) -> Result<Option<Saved>, StorageError> {
+        self.load(family, budgets, |bytes| self.set_aside(bytes))
+    }
+
+    /// The same, with the file left where it is.
+    pub(crate) fn look(
+        &self,
+        family: impl Fn(&str) -> Option<&'static Family>,
+        budgets: &[Budget],
+    ) -> Result<Option<Saved>, StorageError> {
+        self.load(family, budgets, |_| {
+            "is out of the way after the next start".to_owned()
+        })
+    }
+
+    fn load(
+        &self,
+        family: impl Fn(&str) -> Option<&'static Family>,
+        budgets: &[Budget],
+        reject: impl FnOnce(&[u8]) -> String,
+    ) -> Result<Option<Saved>, StorageError> {
         let failed = |source| StorageError::Read {
             path: self.path.clone(),
             source,
@@ -186,7 +206,7 @@ impl Place {
         };
         decoded.map(Some).map_err(|source| StorageError::Rejected {
             path: self.path.clone(),
-            fate: self.set_aside(&bytes),
+            fate: reject(&bytes),
             source,
         })
     }
@@ -236,6 +256,29 @@ impl Drop for Beside {
     fn drop(&mut self) {
         // Where it has got its place, there is none.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Whether a folder is there in which files can be made; false if it can be made itself. Leaves nothing behind.
+pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
+    let is_there = |folder: &&Path| {
+        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        !fs::symlink_metadata(folder).is_err_and(|error| missing(&error))
+    };
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let found = absolute.ancestors().find(is_there).unwrap_or(&absolute);
+    let probe = Beside(found.join(format!(".check.{:016x}", fastrand::u64(..))));
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(OWNER_ONLY)
+        .open(&probe.0);
+    match made {
+        Ok(_) => Ok(found == absolute),
+        Err(source) => Err(StorageError::Write {
+            path: found.to_owned(),
+            source,
+        }),
     }
 }
 

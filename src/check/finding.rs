@@ -15,6 +15,8 @@ use crate::poller::FleetError;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Check {
     Configuration,
+    WebConfiguration,
+    Storage,
     Client,
     Name,
     Connection,
@@ -51,11 +53,20 @@ pub(super) struct Finding {
     value: Option<f64>,
 }
 
+/// How many findings there are of each level.
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    warnings: usize,
+    failures: usize,
+}
+
 /// Findings on their way to whoever reads them.
 pub(super) struct Findings<'a, W> {
     format: CheckFormat,
     out: &'a mut W,
     worst: Level,
+    counts: Counts,
     /// Of a JSON document, which is written as a whole.
     kept: Vec<Finding>,
 }
@@ -64,6 +75,8 @@ impl Check {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
+            Self::WebConfiguration => "web configuration",
+            Self::Storage => "storage",
             Self::Client => "client",
             Self::Name => "name",
             Self::Connection => "connection",
@@ -119,6 +132,10 @@ impl Finding {
         }
     }
 
+    pub(super) fn is_failure(&self) -> bool {
+        self.level == Level::Failure
+    }
+
     pub(super) fn about(self, subject: impl Display) -> Self {
         Self {
             subject: Some(subject.to_string()),
@@ -157,12 +174,44 @@ impl Finding {
     }
 }
 
+impl Counts {
+    fn add(&mut self, level: Level) {
+        self.all += 1;
+        match level {
+            Level::Ok => {}
+            Level::Warning => self.warnings += 1,
+            Level::Failure => self.failures += 1,
+        }
+    }
+
+    fn verdict(&self) -> String {
+        let Self {
+            all,
+            warnings,
+            failures,
+        } = self;
+        let warned = match warnings {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            _ => format!(", {warnings} warnings"),
+        };
+        if *failures > 0 {
+            format!(
+                "failed, {failures} of {all} checks{warned}; begin with the first, which others can follow from"
+            )
+        } else {
+            format!("passed, {all} checks{warned}")
+        }
+    }
+}
+
 impl<'a, W: Write> Findings<'a, W> {
     pub(super) fn new(format: CheckFormat, out: &'a mut W) -> Self {
         Self {
             format,
             out,
             worst: Level::Ok,
+            counts: Counts::default(),
             kept: Vec::new(),
         }
     }
@@ -170,6 +219,7 @@ impl<'a, W: Write> Findings<'a, W> {
     /// Writes a finding at once, so that somebody who waits sees it; JSON at the end.
     pub(super) fn tell(&mut self, finding: Finding) -> io::Result<()> {
         self.worst = self.worst.max(finding.level);
+        self.counts.add(finding.level);
         match self.format {
             CheckFormat::Text => read_or_not(writeln!(self.out, "{}", finding.line())),
             CheckFormat::Json => {
@@ -203,7 +253,9 @@ impl<'a, W: Write> Findings<'a, W> {
             result: Level,
             checks: Vec<Finding>,
         }
-        if self.format == CheckFormat::Json {
+        if self.format == CheckFormat::Text {
+            read_or_not(writeln!(self.out, "verdict: {}", self.counts.verdict()))?;
+        } else {
             let document = Document {
                 version: crate::VERSION,
                 result: self.worst,
@@ -218,7 +270,7 @@ impl<'a, W: Write> Findings<'a, W> {
 }
 
 /// Somebody who reads no further, as `head` does, is no error: what was found is in the exit code all the same.
-fn read_or_not(written: io::Result<()>) -> io::Result<()> {
+pub(super) fn read_or_not(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(error),

@@ -9,6 +9,7 @@ use super::Site;
 use super::estimate::{self, Size};
 use super::finding::{Check, Finding};
 use crate::config::{self, Config};
+use crate::graph::credential::SecretSource;
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
@@ -193,7 +194,7 @@ impl Told<'_> {
             Finding::ok(Check::Token, message)
                 .measured(f64::from(u32::try_from(valid).unwrap_or(u32::MAX))),
         );
-        self.credential(self.tenant.credential_expiry.or(tokens.credential_expiry()));
+        self.credential(tokens.credential_expiry());
         self.tell(permission(token.roles()));
         true
     }
@@ -214,18 +215,35 @@ impl Told<'_> {
         }
     }
 
-    fn credential(&mut self, expiry: Option<DateTime<Utc>>) {
-        let Some(expiry) = expiry else { return };
+    /// When the credential ends: as the configuration states it, else as the certificate does.
+    fn credential(&mut self, of_certificate: Option<DateTime<Utc>>) {
+        let stated = self.tenant.credential_expiry;
+        let Some(expiry) = stated.or(of_certificate) else {
+            return;
+        };
         let left = expiry - self.site.clock.now();
-        let message = format!("ends on {}", expiry.format("%Y-%m-%d %H:%M UTC"));
-        self.tell(if left < TimeDelta::days(30) {
+        let date = expiry.format("%Y-%m-%d %H:%M UTC");
+        self.tell(if stated.is_some() && left <= TimeDelta::zero() {
             Finding::warning(
                 Check::Credential,
-                message,
-                "add a new secret or certificate to the app registration and replace the file; no restart is needed but of a service of systemd, which has copies",
+                format!("client_secret_expires says {date}, but there is a token for the secret"),
+                "the date is the fault; write the one that the app registration shows under certificates & secrets",
+            )
+        } else if left < TimeDelta::days(30) {
+            let file = match &self.tenant.credential {
+                config::Credential::Secret(SecretSource::File(path)) => path.display().to_string(),
+                config::Credential::Certificate { certificate, .. } => {
+                    certificate.display().to_string()
+                }
+                _ => "the variable".to_owned(),
+            };
+            Finding::warning(
+                Check::Credential,
+                format!("ends on {date}"),
+                format!("add a new secret or certificate to the app registration and replace {file}; only a service of systemd, which has copies, needs a restart"),
             )
         } else {
-            Finding::ok(Check::Credential, message)
+            Finding::ok(Check::Credential, format!("ends on {date}"))
         });
     }
 

@@ -189,7 +189,7 @@ impl Storage {
 
 impl Plan {
     /// Where a report is kept, where any is.
-    fn place(&self, report: ReportKind) -> Option<Place> {
+    pub(super) fn place(&self, report: ReportKind) -> Option<Place> {
         let storage = self.storage.as_ref()?;
         let name = format!("{}.{report}", storage.name);
         Some(Place::new(&storage.folder, &name, storage.identity.clone()))

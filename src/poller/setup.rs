@@ -10,12 +10,13 @@ use crate::graph::http::{HttpClient, HttpError, HttpOptions};
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
+use crate::health::family;
 use crate::period::Clock;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
 use crate::secret_file;
-use crate::storage::Identity;
+use crate::storage::{Identity, Saved, StorageError};
 
 /// Why a tenant cannot be polled; told before anything is changed.
 #[derive(Debug, thiserror::Error)]
@@ -255,6 +256,21 @@ pub(super) fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) ->
         }),
         storage: storage(config, tenant, naming),
     }
+}
+
+/// What the state files of a tenant's reports have, as a start would restore it; nothing is moved or removed.
+pub(crate) fn stored(
+    config: &Config,
+    tenant: &config::Tenant,
+    naming: &Naming,
+) -> Vec<(ReportKind, Result<Option<Saved>, StorageError>)> {
+    let plan = plan(config, tenant, naming);
+    let look = |&report: &ReportKind| {
+        let place = plan.place(report)?;
+        let saved = place.look(|name| family(report, name), &plan.budgets_of(report));
+        Some((report, saved))
+    };
+    config.reports.iter().filter_map(look).collect()
 }
 
 /// The budgets that select the tenant, or no tenant in particular.

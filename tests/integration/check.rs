@@ -44,10 +44,91 @@ async fn all_is_well() {
             "ok      first page dialout: 3 rows",
             "ok      series dialout: 3 of the 20000 that labels.max_series allows",
             "ok      exposition: 9 series in 2 KiB",
+            "verdict: passed, 8 checks",
         ],
     );
     assert!(
         lines[3].starts_with("ok      token: valid for 359"),
+        "{said}"
+    );
+}
+
+/// The files that the daemon starts with, beside the configuration: part of the output, and the exit code.
+#[tokio::test]
+async fn files_of_the_daemon_by_table() {
+    let simulator = simulator(vec![tenant()]).await;
+    let url = simulator.url();
+    let folder = folder(url, "");
+    let path = |name: &str| folder.path(name).display().to_string();
+    let web = |text: &str| {
+        std::fs::write(folder.path("web.yml"), text).unwrap();
+        format!("--web.config.file={}", path("web.yml"))
+    };
+    let configure = |more: &str| {
+        std::fs::write(folder.path("c.yml"), config(url, CREDENTIAL, more)).unwrap();
+    };
+    let check = async |flags: &[&str], code: i32, part: &str, verdict: &str| {
+        let file = format!("--config.file={}", path("c.yml"));
+        let words = ["check", &file].into_iter().chain(flags.iter().copied());
+        let (ended, said) = said(&output(&mut program(words)).await);
+        assert_eq!(ended, code, "{said}");
+        assert!(said.contains(part), "no {part:?} in {said}");
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with(verdict), "{said}");
+    };
+    let good = web("basic_auth_users: {}\n");
+    let found = format!(
+        "ok      web configuration {}: can be used, without TLS\n",
+        path("web.yml")
+    );
+    check(&[&good], 0, &found, "verdict: passed, 9 checks").await;
+    let bad = web("tls_server_config: {cert_file: nowhere.pem, key_file: nowhere.pem}\n");
+    let found = format!("failure web configuration {}: ", path("web.yml"));
+    check(&[&bad], 2, &found, "verdict: failed, 1 of 9 checks; ").await;
+
+    configure("storage: {path: state}");
+    let missing = format!("ok      storage {}: is not there yet", path("state"));
+    check(&[], 0, &missing, "verdict: passed, 9 checks").await;
+    assert!(!folder.path("state").exists());
+    std::fs::create_dir(folder.path("state")).unwrap();
+    let state = folder.path(&format!("state/{TENANT}.{CLIENT}.dialout.state"));
+    std::fs::write(&state, "torn").unwrap();
+    let torn = "dialout.state is not used, and is out of the way after the next start";
+    check(&[], 0, torn, "verdict: passed, 10 checks, 1 warning").await;
+    assert_eq!(std::fs::read(&state).unwrap(), b"torn");
+    std::fs::remove_file(&state).unwrap();
+    let found = format!(
+        "ok      storage {}: can be written; state files to restore: 0",
+        path("state")
+    );
+    check(&[], 0, &found, "verdict: passed, 9 checks").await;
+    assert_eq!(std::fs::read_dir(folder.path("state")).unwrap().count(), 0);
+    configure("storage: {path: secret/state}");
+    let file = format!(
+        "failure storage {}: cannot write {}",
+        path("secret/state"),
+        path("secret")
+    );
+    check(&[], 1, &file, "verdict: failed, 1 of 9 checks; ").await;
+}
+
+#[tokio::test]
+async fn a_date_that_is_over_although_the_secret_works_is_the_fault() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "");
+    let credential = format!("{CREDENTIAL}\n    client_secret_expires: 2020-01-31");
+    std::fs::write(
+        folder.path("c.yml"),
+        config(simulator.url(), &credential, ""),
+    )
+    .unwrap();
+    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains(
+            "warning credential: client_secret_expires says 2020-01-31 00:00 UTC, but there is a token for the secret; \
+             remedy: the date is the fault"
+        ),
         "{said}"
     );
 }
@@ -441,19 +522,22 @@ async fn a_bad_configuration_is_told_in_the_format_that_was_asked_for() {
     let text = output(&mut program(["check", &file])).await;
     let (code, text) = said(&text);
     assert_eq!(code, 2, "{text}");
-    assert!(text.lines().count() >= 2, "{text}");
+    let (mistakes, verdict) = text.trim_end().rsplit_once('\n').unwrap();
+    assert!(mistakes.lines().count() >= 2, "{text}");
     assert!(
-        text.lines()
+        mistakes
+            .lines()
             .all(|line| line.starts_with("failure configuration: ")),
         "{text}"
     );
+    assert!(verdict.starts_with("verdict: failed, "), "{text}");
     let json = output(&mut program(["check", "--check.format=json", &file])).await;
     assert_eq!(json.status.code(), Some(2));
     let document: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document["result"], "failure");
     assert_eq!(
         document["checks"].as_array().unwrap().len(),
-        text.lines().count()
+        mistakes.lines().count()
     );
     let (code, text) = said(&output(&mut program(["check"])).await);
     assert_eq!(code, 2, "{text}");
@@ -534,7 +618,9 @@ async fn tenants_come_in_the_order_of_the_configuration() {
     }
     assert_eq!(pages.len(), 40);
     assert!(
-        said.ends_with("ok      exposition: at least 351 series in 50 KiB\n"),
+        said.contains(
+            "\nok      exposition: at least 351 series in 50 KiB\nverdict: failed, 1 of "
+        ),
         "{said}"
     );
 }

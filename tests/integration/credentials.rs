@@ -341,13 +341,14 @@ async fn what_is_around_a_secret_is_named() {
             " \r\n",
             "has a blank or a line break at its beginning or end",
         ),
+        ("", "\nand another\n", "has several lines"),
     ] {
         folder.write("around", format!("{before}{SECRET}{after}"));
         for key in ["client_secret_file", "federated_token_file"] {
             let yaml = config(simulator.url(), &format!("{key}: around"), "");
             let (code, said) = check(&folder.write("c.yml", yaml), &[]).await;
-            assert_eq!(code, 1, "{said}");
-            let told = format!("/around {told}; remove it; remedy: give a file");
+            assert_eq!(code, 2, "{said}");
+            let told = format!("/around: the file {told}; ");
             assert!(said.contains(&told), "{told}: {said}");
             assert!(!said.contains(SECRET), "{said}");
         }

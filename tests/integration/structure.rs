@@ -12,7 +12,9 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     (
         "check",
-        &["config", "daemon", "graph", "period", "poller", "report"],
+        &[
+            "config", "daemon", "graph", "period", "poller", "report", "server", "storage",
+        ],
     ),
     ("config", &["graph", "period", "report", "server"]),
     ("cores", &[]),

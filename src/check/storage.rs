@@ -1,0 +1,73 @@
+//! The folder of the state files: whether the daemon can write there, and which of its files it would restore.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Site;
+use super::finding::{Check, Finding};
+use crate::graph::Chain;
+use crate::poller::setup;
+use crate::storage::{StorageError, try_folder};
+
+/// Looks at the folder and the files of all tenants. A disk that does not answer is a failure after the site's patience.
+pub(super) async fn check(site: &Arc<Site>) -> Vec<Finding> {
+    let Some(folder) = site.config.storage.clone() else {
+        return Vec::new();
+    };
+    let (looker, place) = (Arc::clone(site), folder.clone());
+    let looking = tokio::task::spawn_blocking(move || look(&looker, &place));
+    let found = match tokio::time::timeout(site.patience, looking).await {
+        Ok(found) => found.expect("looking does not panic"),
+        Err(_) => vec![Finding::failure(
+            Check::Storage,
+            format!("no answer in {} s", site.patience.as_secs()),
+            Some("see whether the file system is one that hangs, or choose another storage.path"),
+        )],
+    };
+    let about = |finding: Finding| finding.about(folder.display());
+    found.into_iter().map(about).collect()
+}
+
+fn look(site: &Site, folder: &Path) -> Vec<Finding> {
+    let failure = |error: StorageError| {
+        Finding::failure(
+            Check::Storage,
+            Chain(&error),
+            Some("let the exporter's user write there, or correct storage.path"),
+        )
+    };
+    match try_folder(folder) {
+        Err(error) => return vec![failure(error)],
+        Ok(false) => {
+            let message = "is not there yet; the exporter makes it";
+            return vec![Finding::ok(Check::Storage, message)];
+        }
+        Ok(true) => {}
+    }
+    let mut findings = Vec::new();
+    let mut restored = 0_u32;
+    for tenant in &site.config.tenants {
+        for (report, saved) in setup::stored(&site.config, tenant, &site.naming) {
+            let name = tenant.name.as_deref();
+            match saved {
+                Ok(None) => {}
+                Ok(Some(_)) => restored += 1,
+                Err(error @ StorageError::Rejected { .. }) => findings.push(
+                    Finding::warning(
+                        Check::Storage,
+                        format!("{report}: {}", Chain(&error)),
+                        "nothing, the report is fetched again; to see what it was, keep a copy",
+                    )
+                    .of(name),
+                ),
+                Err(error) => findings.push(failure(error).of(name)),
+            }
+        }
+    }
+    let message = format!("can be written; state files to restore: {restored}");
+    findings.insert(
+        0,
+        Finding::ok(Check::Storage, message).measured(f64::from(restored)),
+    );
+    findings
+}
