@@ -71,7 +71,7 @@ def dashboard(uid, title, description, rows, variables=(), time_from="now-30d", 
 
 def datasource():
     return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "regex": "", "hide": 0,
-            "multi": False, "includeAll": False, "refresh": 1, "current": {}, "options": [], "skipUrlSync": False}  # fmt: skip
+            "multi": False, "includeAll": False, "refresh": 1, "options": [], "skipUrlSync": False}  # fmt: skip
 
 
 def variable(name, label, query, all_value=".*", description="", **more):
@@ -206,8 +206,7 @@ def table(title, description, columns, targets, size, *, sort=None, hide=(), no_
     excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide) if name not in columns}
     return panel(
         "table", title, description, "none", targets, size,
-        options={"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "fields": ""},
-                 "sortBy": sort or []},
+        options={"showHeader": True, "cellHeight": "sm", "sortBy": sort or []},
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
         color={"mode": "fixed", "fixedColor": "text"},
         overrides=[
@@ -260,7 +259,7 @@ def spend_overview():
             and on (job, instance, tenant)
             ({start}{{{DIALOUT}}} - {start}{{{DIALOUT}}} offset {days}d == {days * 86400})"""
 
-    # Whichever length the period before had: the moment is as far from its start as now is from ours.
+    # Whatever the length of the previous period: the moment is as far from its start as now is from ours.
     at_same_day = " or ".join(same_day(days) for days in (31, 30, 29, 28))
     name = "{{tenant}} {{currency}}"
     period = [
@@ -332,17 +331,17 @@ def spend_overview():
     ]  # fmt: skip
     previous = "currency:teams_pstn_dialout_previous_charge:sum"
     before = [
-        table("Against the period before", "Now, and the period before: at the same day of it where Prometheus remembers (it keeps 15 days unless told otherwise), as the share of its final figure that falls to the time gone by, and in the end. All usage locations.",
-              LABELS | {"Value #A": ("Now", MONEY, DECIMALS), "Value #B": ("At the same day", MONEY, DECIMALS), "Value #C": ("Its share of the time", MONEY, DECIMALS),
-                        "Value #D": ("In the end", MONEY, DECIMALS), "Value #E": ("Now against its share", "percentunit", {"id": "decimals", "value": 0})},
+        table("Against the previous period", "The current and the previous period: its charges at the same day (if Prometheus keeps them that long; the default is 15 days), pro rata for the time elapsed, and final. All usage locations.",
+              LABELS | {"Value #A": ("Now", MONEY, DECIMALS), "Value #B": ("Same day, previous", MONEY, DECIMALS), "Value #C": ("Previous, pro rata", MONEY, DECIMALS),
+                        "Value #D": ("Previous, final", MONEY, DECIMALS), "Value #E": ("Vs. previous (pro rata)", "percentunit", {"id": "decimals", "value": 0})},
               [target(f"max by ({BY}) ({expression})", table=True) for expression in (
                   f"{recorded}:sum{{{CURRENCY}}}",
                   at_same_day,
                   f"{previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share}",
                   f"{previous}{{{CURRENCY}}}",
                   f"{recorded}:sum{{{CURRENCY}}} / on ({BY}) ({previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share} > 0)")],
-              (12, 8), no_value="No figures of the period before"),
-        lines("This period and the one before", "Charges so far, and those of the period before at the same day of it. The second needs a Prometheus that keeps more than 31 days. All usage locations.", MONEY,
+              (12, 8), no_value="No figures of the previous period"),
+        lines("This period and the previous one", "Charges so far, and those of the previous period at its same day. The latter needs a Prometheus that keeps more than 31 days. All usage locations.", MONEY,
               [target(f"max by ({BY}) ({recorded}:sum{{{CURRENCY}}})", f"{name} this period"),
                target(f"max by ({BY}) ({at_same_day})", f"{name} the one before")], (12, 8), decimals=2,
               overrides=[{"matcher": {"id": "byRegexp", "options": "/before$/"}, "properties": [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}]}]),
@@ -351,13 +350,13 @@ def spend_overview():
         "teams-pstn-spend-overview", "Teams telephony: spend overview",
         "What dialling out of Microsoft Teams meetings has cost in this billing period, and whether it will last. The same calls are in the log of all calls too: never add the two.",
         [("Now", *period), ("Budgets", *budgets), ("Forecast and days", *forecast),
-         ("Domestic and international", *contexts), ("Countries", *places), ("The period before", *before)],
+         ("Domestic and international", *contexts), ("Countries", *places), ("Previous period", *before)],
     )  # fmt: skip
 
 
 def organizers():
     charge, calls, seconds = (f"teams_pstn_dialout_{what}" for what in ("charge", "calls", "call_seconds"))
-    hidden = "Users are not exported (labels.user: none), or nobody has spent anything"
+    hidden = "Users are not exported (labels.user: none), or no user has spent anything"
     people = LOCATION + ', user!="", user!="__other__"'
     by = f"{BY}, user"
 
@@ -374,7 +373,7 @@ def organizers():
         (6, 4), no_value="No charges yet",
         mappings=[{"type": "value", "options": {"0": {"text": "Users are not exported", "color": ORANGE, "index": 0}}}],
     )  # fmt: skip
-    share = bars("Share of the top ten", "What the ten dearest organizers cause of the spend in each currency.", "percentunit",
+    share = bars("Share of the top ten", "Share of the ten organizers with the highest charges in the spend of each currency.", "percentunit",
                  [target(f"sum by ({BY}) ({top()}) / on ({BY}) (sum by ({BY}) ({charge}{{{LOCATION}}}) > 0)", "{{tenant}} {{currency}}", instant=True)],
                  (12, 4), min=0, max=1, decimals=0, no_value=hidden)  # fmt: skip
     folded = stat("Folded series", "Series beyond labels.max_series, the smallest charges, are folded into one user; no sum changes.", "none",
@@ -398,7 +397,7 @@ def organizers():
             target(f"{person(charge, select)} / ({person(calls, select)} > 0) and on ({by}) {chosen}", table=True),
         ]
 
-    top_ten = table("Top ten organizers", "The ten dearest organizers in each currency. Charges are booked on the organizer of the meeting, whoever dialled. Minutes are those charged and those within the licence.",
+    top_ten = table("Top ten organizers", "The ten organizers with the highest charges in each currency. Charges are booked on the organizer of the meeting, whoever dialled. Minutes are those charged and those within the licence.",
                     ranking, [*ranked(people), target(f"(({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0)) and on ({by}) {top()}", table=True)],
                     (24, 14), sort=order, no_value=hidden)  # fmt: skip
     top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
@@ -417,8 +416,10 @@ def organizers():
     ]  # fmt: skip
     user = variable(
         "user", "Organizer", f'label_values({charge}{{{people}}}, user)', description="Whose history is shown.",
-        multi=False, includeAll=False, allValue=None, current={},
+        multi=False, includeAll=False, allValue=None,
     )  # fmt: skip
+    # Chosen when the dashboard is opened: the first user.
+    del user["current"]
     return dashboard(
         "teams-pstn-organizers", "Teams telephony: organizers",
         "Whose meetings cost what. Names are as labels.user of the exporter's configuration says, or none.",
@@ -450,7 +451,7 @@ def calls():
              (8, 5), no_value="none yet"),
     ]  # fmt: skip
     figures = {"Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Connection charge", MONEY, DECIMALS), "Value #C": ("Calls", "locale", whole), "Value #D": ("Minutes", "locale", minutes)}
-    dearest = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
+    by_charge = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
 
     def four(*labels, only=""):
         return [target(f"sum by ({by(*labels)}) ({metric}{{{CALLS}}}){per}{only}", table=True)
@@ -458,7 +459,7 @@ def calls():
 
     period = [
         table("Calls of this period", f"Charges and connection charges stand apart, because Microsoft does not say whether one contains the other. {overlap}",
-              LABELS | figures | {"Value #E": ("Period before", MONEY, DECIMALS), "Value #F": ("Its connection charge", MONEY, DECIMALS), "Value #G": ("Its calls", "locale", whole)},
+              LABELS | figures | {"Value #E": ("Previous period", MONEY, DECIMALS), "Value #F": ("Its connection charge", MONEY, DECIMALS), "Value #G": ("Its calls", "locale", whole)},
               [*four(), *(target(f"sum by ({BY}) (teams_pstn_previous_{what}{{{CALLS}}})", table=True) for what in ("call_charge", "call_connection_charge", "calls"))],
               (24, 6), no_value=off),
         lines("Charge per day", f"What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. {LATE} All usage locations and call types.", MONEY,
@@ -469,15 +470,15 @@ def calls():
     ]  # fmt: skip
     chosen = f"topk by ({BY}) (10, sum by ({by('destination')}) ({charge}{{{CALLS}}}))"
     destinations = [
-        table("Top ten destinations", "The ten dearest countries or regions in each currency, as the source names them.",
+        table("Top ten destinations", "The ten countries or regions with the highest charges in each currency, as the source names them.",
               {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None)} | figures
               | {"Value #E": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
               [target(chosen, table=True), *four("destination", only=f" and on ({by('destination')}) {chosen}")[1:],
                target(f"{chosen} / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", table=True)],
-              (14, 11), sort=dearest, no_value=off),
-        table("Newly dear destinations", "The five countries of which the last 24 hours brought the highest charges, beside their dearest 24 hours of the week before. All usage locations and call types.",
+              (14, 11), sort=by_charge, no_value=off),
+        table("Destinations with rising cost", "The five countries with the highest charges in the last 24 hours, and their most expensive 24 hours of the week before. All usage locations and call types.",
               {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None),
-               "Value #A": ("Last 24 hours", MONEY, DECIMALS), "Value #B": ("Dearest before", MONEY, DECIMALS)},
+               "Value #A": ("Last 24 hours", MONEY, DECIMALS), "Value #B": ("Highest before", MONEY, DECIMALS)},
               [target(f"topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True),
                target(f"max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:max7d_increase1d{{{CURRENCY}}})"
                       f" and on ({by('destination')}) topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True)],
@@ -485,7 +486,7 @@ def calls():
         bars("Domestic and international calls", "Each destination context's share of the charges in its currency; what comes in mostly has none (unknown).", "percentunit",
              [target(f"sum by ({by('destination_context')}) ({charge}{{{CALLS}}}) / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", f"{name} {{{{destination_context}}}}", instant=True)],
              (8, 9), min=0, max=1, decimals=0, overrides=[colour("/International/", ORANGE)], no_value=off),
-        lines("Charge by destination", "The five destinations that are dearest at the end of the graph.", MONEY,
+        lines("Charge by destination", "The five destinations with the highest charges at the end of the graph.", MONEY,
               [target(f"sum by ({by('destination')}) ({charge}{{{CALLS}}}) and on ({by('destination')}) topk by ({BY}) (5, sum by ({by('destination')}) ({charge}{{{CALLS}}} @ end()))",
                       f"{name} {{{{destination}}}}")], (16, 9), decimals=2, no_value=off),
     ]  # fmt: skip
@@ -493,10 +494,10 @@ def calls():
     kinds = [
         table("By call type", f"user: people; conf: conferences; ucap: bots, queues and attendants. {overlap}",
               {"tenant": ("Tenant", None), "call_type": ("Call type", None), "currency": ("Currency", None)} | figures,
-              four("call_type"), (12, 9), sort=dearest, no_value=off),
+              four("call_type"), (12, 9), sort=by_charge, no_value=off),
         table("By licence", "Which licence paid: MCOPSTNPP are Communications Credits, MCOPSTN1 and others calling plans, MCOMEETADD audio conferencing.",
               {"tenant": ("Tenant", None), "license_capability": ("Licence", None), "currency": ("Currency", None)} | figures,
-              four("license_capability"), (12, 9), sort=dearest, no_value=off),
+              four("license_capability"), (12, 9), sort=by_charge, no_value=off),
         lines("Charge by call type", "So far in the billing period.", MONEY,
               [target(f"sum by ({by('call_type')}) ({charge}{{{CALLS}}})", f"{name} {{{{call_type}}}}")], (12, 9), decimals=2, no_value=off),
         lines("Charge by licence", "So far in the billing period.", MONEY,
@@ -522,7 +523,7 @@ def calls():
               {"tenant": ("Tenant", None), "user": ("User", None), "currency": ("Currency", None)} | figures,
               [target(ten, table=True), *(target(f"{person(metric)}{per} and on ({by('user')}) {ten}", table=True)
                                           for metric, per in ((connection, ""), (number, ""), (seconds, " / 60")))],
-              (24, 12), sort=dearest, no_value="Users are not exported (labels.user: none), or nobody has spent anything"),
+              (24, 12), sort=by_charge, no_value="Users are not exported (labels.user: none), or no user has spent anything"),
     ]  # fmt: skip
     trunk = "job, instance, tenant, trunk"
     told = 'success=~"true|false"'
@@ -542,7 +543,7 @@ def calls():
               [target(f"sum by (job, instance, tenant, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}})", "{{tenant}} {{sip_code_class}}")], (12, 9), no_value="No call has failed, or direct_routing is not among the reports"),
         table("Direct routing by trunk and call type", "Calls and minutes of this billing period, and the calls of the one before. There are no charges: the carrier bills them.",
               {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "call_type": ("Call type", None),
-               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes), "Value #C": ("Calls of the period before", "locale", whole)},
+               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes), "Value #C": ("Calls, previous period", "locale", whole)},
               [target(f"sum by ({trunk}, call_type) ({metric}{{{PLACE}}}){per}", table=True) for metric, per in ((routed, ""), (routed_seconds, " / 60"), ("teams_pstn_direct_routing_previous_calls", ""))],
               (24, 8), sort=[{"displayName": "Calls", "desc": True}], no_value=unused),
     ]  # fmt: skip
@@ -550,7 +551,7 @@ def calls():
     messages = [
         table("SMS", "Messages, the units that they were split into, and what they cost.",
               {"tenant": ("Tenant", None), "direction": ("Direction", None), "currency": ("Currency", None),
-               "Value #A": ("Messages", "locale", whole), "Value #B": ("Units", "locale", whole), "Value #C": ("Charge", MONEY, DECIMALS), "Value #D": ("Charge of the period before", MONEY, DECIMALS)},
+               "Value #A": ("Messages", "locale", whole), "Value #B": ("Units", "locale", whole), "Value #C": ("Charge", MONEY, DECIMALS), "Value #D": ("Charge, previous period", MONEY, DECIMALS)},
               [target(f"sum by ({by('direction')}) (teams_pstn_sms_{what}{{{LOCATION}}})", table=True) for what in ("messages", "units", "charge", "previous_charge")],
               (12, 8), no_value=silent),
         lines("SMS over time", "Messages so far in the billing period, by direction.", "none",
@@ -631,10 +632,10 @@ def exporter_health():
     reports = [
         lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts anew with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts at zero with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
-        lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB unless told otherwise.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
+        lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB by default.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
         lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",
               [target(f"max by (job, instance, tenant) (teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}) - time()", "{{tenant}} {{instance}}")], (8, 7)),
     ]  # fmt: skip

@@ -11,7 +11,15 @@ NAME = re.compile(r"\b(?:[a-z0-9_]+:)?(?:teams_pstn|process)_[a-z0-9_]+(?::[a-z0
 CALLS = re.compile(r"teams_pstn_(?:(?:previous_)?(?:calls|call_(?:charge|connection_charge|seconds))\b|sms_)")
 # The units of Grafana that are used here; a unit that is misspelt is a suffix without any meaning.
 UNITS = {"none", "locale", "percentunit", "s", "m", "d", "bytes", "dateTimeFromNow", "dateTimeAsIso", "bool_yes_no"}
-KINDS = {"stat", "bargauge", "timeseries", "table"}
+# The options of each kind of panel in Grafana's current schema (public/app/plugins/panel/*/panelcfg.cue, version 12). Older
+# versions had more, such as the footer of tables, which newer ones drop or convert.
+OPTIONS = {
+    "stat": {"reduceOptions", "text", "orientation", "graphMode", "colorMode", "justifyMode", "textMode", "wideLayout", "showPercentChange", "percentChangeColorMode"},
+    "bargauge": {"reduceOptions", "text", "orientation", "legend", "displayMode", "valueMode", "namePlacement", "showUnfilled", "sizing", "minVizWidth", "minVizHeight", "maxVizHeight"},
+    "timeseries": {"legend", "tooltip", "timezone", "orientation"},
+    "table": {"frameIndex", "showHeader", "showTypeIcons", "sortBy", "cellHeight", "enablePagination"},
+}
+KINDS = set(OPTIONS)
 
 
 def panels(dashboard):
@@ -40,6 +48,9 @@ def lint(dashboard):
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     rule(list(variables)[: len(VARIABLES)] == VARIABLES, "variables", f"{list(variables)}")
     rule((variables["datasource"]["query"], variables["datasource"]["label"]) == ("prometheus", "Data source"), "datasource", "not templated as usual")
+    for name, variable in variables.items():
+        current = variable.get("current")
+        rule(current is None or (current.get("text") and current.get("value")), name, "current without a value")
     for name, variable in list(variables.items())[1:]:
         rule(variable["refresh"] == 2, name, "does not follow the time range")
         rule(variable["datasource"]["uid"] == "${datasource}", name, "datasource")
@@ -55,6 +66,8 @@ def lint(dashboard):
     for panel in panels(dashboard):
         title = panel["title"]
         rule(panel["type"] in KINDS, title, panel["type"])
+        unknown = sorted(set(panel["options"]) - OPTIONS.get(panel["type"], set()))
+        rule(not unknown, title, f"not in Grafana's schema: options {unknown}")
         rule(title and panel["description"].endswith("."), title, "no title or description")
         units = {panel["fieldConfig"]["defaults"]["unit"]} | {
             change["value"] for override in panel["fieldConfig"]["overrides"] for change in override["properties"] if change["id"] == "unit"
