@@ -28,7 +28,7 @@ pub fn add_page<R: Report>(page: Vec<u8>, totals: &mut R::Totals) -> u64 {
 /// Where the page is not one.
 pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t str, mut add: impl FnMut(Row)) -> u64 {
     let mut rows = 0;
-    let decoded = decode(page, 0, u64::MAX, &mut rows, |_, row| {
+    let decoded = decode(page.as_bytes(), 0, u64::MAX, &mut rows, |_, row| {
         add(row);
         Ok::<(), ()>(())
     });

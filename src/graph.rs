@@ -12,6 +12,7 @@ mod answer;
 mod assertion;
 pub mod credential;
 pub(crate) mod decode;
+mod error_body;
 mod foreign;
 pub mod http;
 mod issuer;
@@ -84,6 +85,23 @@ pub struct Limits {
     pub rows: u64,
 }
 
+/// The cause for which a page is malformed. Each has its own remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Something else than JSON, such as the page of a proxy.
+    NotJson,
+    /// JSON that ends too early or breaks in the middle.
+    BrokenOff,
+    /// Whole JSON that is not what is documented.
+    Changed,
+    /// An error in a page with status 200.
+    PageError,
+    /// A link to another origin.
+    ForeignLink,
+    /// A link to a page that was read already.
+    Repeated,
+}
+
 /// The kind of a failure: the label `reason` of `teams_pstn_report_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureReason {
@@ -135,6 +153,8 @@ pub enum Error {
     Malformed {
         /// Number of the page, from 1.
         page: u64,
+        /// The cause.
+        flaw: Flaw,
         /// Number of the row, from 1 over all pages, where it is one row's fault.
         row: Option<u64>,
         /// Graph's id of the request.
@@ -296,18 +316,21 @@ impl Error {
             Self::Transport { source, .. } => http::connect_remedy(source),
             Self::Throttled(held) => answer::remedy(held.status),
             Self::Status(answer) => answer.remedy(),
+            Self::Malformed { flaw, .. } => Some(flaw.remedy()),
             _ => None,
         }
     }
 
     pub(crate) fn malformed(
         about: &About,
+        flaw: Flaw,
         row: Option<u64>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         let request_id = about.request_id.as_deref().unwrap_or("none");
         Self::Malformed {
             page: about.page,
+            flaw,
             row,
             request_id: request_id.to_owned(),
             content_type: about.content_type,
@@ -322,6 +345,32 @@ impl Error {
             what,
             max,
             request_id,
+        }
+    }
+}
+
+impl Flaw {
+    /// The thing to do about it.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::NotJson => {
+                "a proxy, filter or login page answers in Graph's place; let the exporter reach graph_url without it, or name the proxy in HTTPS_PROXY"
+            }
+            Self::BrokenOff => {
+                "the body breaks off in spite of retries; check what limits size or time of answers between the exporter and Graph, and see the service health page of Microsoft 365"
+            }
+            Self::Changed => {
+                "the answer is not what Microsoft documents; check graph_url, install the newest exporter, and if it says the same, report it with this line"
+            }
+            Self::PageError => {
+                "a failure at Microsoft's, which the next poll may not meet; if it stays, see the service health page, or give Microsoft's support the code and the request-id"
+            }
+            Self::ForeignLink => {
+                "graph_url leads to a proxy that does not rewrite links; let it replace Graph's address by its own in response bodies (@odata.nextLink), or set graph_url to Graph itself and name a forward proxy in HTTPS_PROXY"
+            }
+            Self::Repeated => {
+                "the server ignores the link's query; if graph_url leads to a proxy, let it forward the whole query, else see the service health page of Microsoft 365"
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::exposition::{Family, Samples};
-use crate::graph::pages::Page;
+use crate::graph::pages::{Page, Read};
 use crate::graph::tally::Tally;
 use crate::graph::{Graph, Query, Version};
 use crate::money::Sum;
@@ -94,6 +94,12 @@ pub trait Report {
 
     /// Adds one row.
     fn add(totals: &mut Self::Totals, row: Self::Row<'_>) -> Result<(), RowError>;
+
+    /// The number of rows that were added.
+    fn rows(totals: &Self::Totals) -> usize;
+
+    /// Takes out the rows that were added last, so that `rows` of them stay.
+    fn truncate(totals: &mut Self::Totals, rows: usize);
 
     /// Its rows as budgets see them; none of a report that knows no money.
     fn payers(_totals: &Self::Totals) -> Vec<Payer> {
@@ -247,13 +253,18 @@ pub(crate) async fn collect<R: Report>(
     Ok(totals)
 }
 
-/// Adds the rows of one page.
+/// Adds the rows of one page, or none of them if it is not whole.
 pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
-) -> Result<(), CollectError> {
+) -> Result<Read, CollectError> {
     let rows = Rows::of(page);
-    Ok(page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row)))?)
+    let before = R::rows(totals);
+    let read = page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row)))?;
+    if read == Read::Broken {
+        R::truncate(totals, before);
+    }
+    Ok(read)
 }
 
 /// Adds the spend by context up for people: highest first, with the share of the total.

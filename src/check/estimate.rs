@@ -5,8 +5,9 @@ use tokio::time::Instant;
 
 use super::Site;
 use super::finding::{Check, Finding};
-use crate::graph::Graph;
+use crate::graph::pages::Read;
 use crate::graph::tally::Tally;
+use crate::graph::{Flaw, Graph};
 use crate::period::{BillingPeriod, Window};
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::{Budget, Payer};
@@ -26,6 +27,8 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// The rows as budgets see them.
     payers: Vec<Payer>,
+    /// The origin that the page names as its server's, if that is not the one of `graph_url`.
+    foreign_context: Option<String>,
 }
 
 /// How much would be exposed.
@@ -78,13 +81,15 @@ impl Asking<'_> {
         let tally = Tally::default();
         let mut pages = self.graph.pages(&query, self.deadline, &tally);
         let mut totals = R::Totals::default();
-        // Without a page there is none to fail, and nothing to count.
-        if let Some(mut page) = pages.next().await? {
-            add_page::<R>(&mut page, &mut totals)?;
+        while let Some(mut page) = pages.next().await? {
+            if add_page::<R>(&mut page, &mut totals)? == Read::Whole {
+                break;
+            }
         }
         let exact = pages.is_last() && windows.len() == 1;
+        let context = pages.foreign_context().map(str::to_owned);
         let payers = R::payers(&totals);
-        Ok(self.first_page(exact, payers, |view| R::render(totals, view)))
+        Ok(self.first_page(exact, context, payers, |view| R::render(totals, view)))
     }
 
     /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
@@ -104,12 +109,17 @@ impl Asking<'_> {
         let mut pages = self.graph.pages(&query, self.deadline, &tally);
         let mut fold = Fold::new::<L>(window, lens);
         fold.payers = Some(Vec::new());
-        if let Some(mut page) = pages.next().await? {
-            fold.add_page::<L>(&mut page)?;
+        while let Some(mut page) = pages.next().await? {
+            if fold.add_page::<L>(&mut page)? == Read::Whole {
+                break;
+            }
         }
         let exact = pages.is_last() && windows.len() == 1;
+        let context = pages.foreign_context().map(str::to_owned);
         let payers = fold.payers.unwrap_or_default();
-        Ok(self.first_page(exact, payers, |view| log::render::<L>(fold.totals, view)))
+        Ok(self.first_page(exact, context, payers, |view| {
+            log::render::<L>(fold.totals, view)
+        }))
     }
 
     fn period(&self) -> (DateTime<Utc>, BillingPeriod) {
@@ -121,6 +131,7 @@ impl Asking<'_> {
     fn first_page(
         &self,
         exact: bool,
+        foreign_context: Option<String>,
         payers: Vec<Payer>,
         render: impl FnOnce(&View<'_>) -> Rendered,
     ) -> FirstPage {
@@ -148,6 +159,7 @@ impl Asking<'_> {
                 exact,
             },
             payers,
+            foreign_context,
         }
     }
 }
@@ -183,6 +195,16 @@ impl FirstPage {
                 .measured(float(self.rows)),
             series.about(report).measured(float(self.series)),
         ]
+    }
+
+    /// A warning if the links of further pages would lead past `graph_url`, as they do behind a reverse proxy that does not
+    /// rewrite them. A report of one page has no such link yet.
+    pub(super) fn links(&self, report: ReportKind) -> Option<Finding> {
+        let origin = self.foreign_context.as_deref()?;
+        let message = format!(
+            "the page names {origin} as its server, so the link to a second page probably leads there, and is refused"
+        );
+        Some(Finding::warning(Check::FirstPage, message, Flaw::ForeignLink.remedy()).about(report))
     }
 
     /// A warning for each budget of the report that matches no row.

@@ -259,6 +259,7 @@ impl Told<'_> {
                     total.add(page.size);
                     let series_max = config.labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
+                    self.findings.extend(page.links(report));
                     let mismatches = page.mismatches(report, &self.tenant.budgets);
                     self.findings.extend(mismatches);
                 }

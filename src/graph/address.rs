@@ -67,6 +67,12 @@ impl GraphRoot {
         format!("{}/.default", self.0.origin().ascii_serialization())
     }
 
+    /// The origin of a URL that is not at this root's origin.
+    pub(crate) fn foreign_origin(&self, url: &str) -> Option<String> {
+        let url = self.0.join(url).ok()?;
+        (url.origin() != self.0.origin()).then(|| foreign::origin(&url))
+    }
+
     /// The host, as errors name it.
     pub(crate) fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()

@@ -7,9 +7,9 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::Response;
-use serde::Deserialize;
 
 use super::FailureReason;
+use super::error_body::ErrorBody;
 use super::foreign::{self, Secrets};
 use super::http::{content_type, header};
 
@@ -34,31 +34,18 @@ impl Answer {
         secrets: &Secrets,
         hides_people: bool,
     ) -> Self {
-        let error = serde_json::from_slice::<Body>(body).ok();
-        let error = error.map(|body| body.error).unwrap_or_default();
-        let inner = error.inner_error.unwrap_or_default();
-        let request_id = |text: &str| secrets.request_id(text);
+        let error = ErrorBody::parse(body).unwrap_or_default();
+        let error = error.shown(secrets, hides_people);
         let in_header = |name| header(response, name);
         Self {
             status: response.status().as_u16(),
-            code: error.code.and_then(|code| secrets.code(&code)),
-            message: error
-                .message
-                .and_then(|text| secrets.message(&text))
-                .map(|text| {
-                    if hides_people {
-                        HIDDEN.to_owned()
-                    } else {
-                        text
-                    }
-                }),
+            code: error.code,
+            message: error.message,
             content_type: content_type(response),
             request_id: in_header("request-id")
-                .and_then(request_id)
-                .or_else(|| inner.request_id.as_deref().and_then(request_id)),
-            date: in_header("date")
-                .and_then(foreign::date)
-                .or_else(|| inner.date.as_deref().and_then(foreign::date)),
+                .and_then(|text| secrets.request_id(text))
+                .or(error.request_id),
+            date: in_header("date").and_then(foreign::date).or(error.date),
             retry_after,
         }
     }
@@ -99,9 +86,6 @@ impl fmt::Display for Answer {
 
 impl std::error::Error for Answer {}
 
-/// In place of a message if people must not be named, because no form of words tells a name from another word.
-const HIDDEN: &str = "[not shown, because labels.user hides names]";
-
 /// The kind of failure that a status is.
 pub(crate) fn reason(status: u16) -> FailureReason {
     match status {
@@ -138,25 +122,4 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
         }
         _ => return None,
     })
-}
-
-#[derive(Deserialize)]
-struct Body {
-    error: GraphError,
-}
-
-#[derive(Default, Deserialize)]
-struct GraphError {
-    code: Option<String>,
-    message: Option<String>,
-    // The documentation's table says `innererror`, its examples say otherwise.
-    #[serde(rename = "innerError", alias = "innererror")]
-    inner_error: Option<InnerError>,
-}
-
-#[derive(Default, Deserialize)]
-struct InnerError {
-    #[serde(rename = "request-id")]
-    request_id: Option<String>,
-    date: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! Reads the envelope of a page and hands its rows on, one by one, without ever holding two of them.
 //!
+//! A page is good only if it has one `value`, no `error`, and is JSON to its end.
+//!
 //! What this module does not do: look into a row. See
 //! <https://learn.microsoft.com/graph/paging> and <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnonlinemeetingdialoutreport>.
 
@@ -10,11 +12,17 @@ use serde::Deserialize;
 use serde::de::{
     self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
 };
+use serde_json::value::RawValue;
+
+use super::error_body::{ErrorBody, is_error, last_segment, without_bom};
 
 /// What a page holds besides its rows.
 #[derive(Debug)]
 pub(crate) struct Envelope {
+    /// Link to the next page. A link that is empty is none.
     pub(crate) next: Option<String>,
+    /// `@odata.context`, a URL on the server that wrote the page.
+    pub(crate) context: Option<String>,
 }
 
 /// Why the reading ended before the end of the page.
@@ -25,16 +33,18 @@ pub(crate) enum Stop<E> {
         row: Option<u64>,
         source: serde_json::Error,
     },
+    /// The page has an error beside its rows or in their place.
+    Error(ErrorBody),
     /// The callback's own error.
     Callback(E),
     /// One row more than allowed.
     RowLimit,
 }
 
-/// Reads `text` and calls `add` with each row's number, counted on from `rows_before`, and the row. Stops before row
+/// Reads `page` and calls `add` with each row's number, counted on from `rows_before`, and the row. Stops before row
 /// number `rows_max + 1`. On failure too, `rows` says how many rows were handed on.
 pub(crate) fn decode<'t, R, E, F>(
-    text: &'t str,
+    page: &'t [u8],
     rows_before: u64,
     rows_max: u64,
     rows: &mut u64,
@@ -50,19 +60,19 @@ where
         in_rows: false,
         stop: None,
     };
-    let mut json = serde_json::Deserializer::from_str(text);
+    let mut json = serde_json::Deserializer::from_slice(without_bom(page));
     let page = PageVisitor {
         progress: &mut progress,
         add,
         row: PhantomData,
     };
-    let next = json
+    let envelope = json
         .deserialize_map(page)
-        .and_then(|next| json.end().map(|()| next));
+        .and_then(|envelope| json.end().map(|()| envelope));
     *rows = progress.number - rows_before;
-    match (progress.stop, next) {
+    match (progress.stop, envelope) {
         (Some(stop), _) => Err(stop),
-        (None, Ok(next)) => Ok(Envelope { next }),
+        (None, Ok(envelope)) => Ok(envelope),
         (None, Err(source)) => Err(Stop::Json {
             row: progress.in_rows.then_some(progress.number + 1),
             source,
@@ -89,15 +99,16 @@ where
     R: Deserialize<'t>,
     F: FnMut(u64, R) -> Result<(), E>,
 {
-    type Value = Option<String>;
+    type Value = Envelope;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a page, which is an object with `value`")
     }
 
-    fn visit_map<A: MapAccess<'t>>(mut self, mut map: A) -> Result<Option<String>, A::Error> {
+    fn visit_map<A: MapAccess<'t>>(mut self, mut map: A) -> Result<Envelope, A::Error> {
         let mut seen_value = false;
         let mut next: Option<String> = None;
+        let mut context = None;
         while let Some(key) = map.next_key()? {
             match key {
                 Key::Value if seen_value => return Err(A::Error::duplicate_field("value")),
@@ -109,20 +120,37 @@ where
                         row: PhantomData,
                     })?;
                 }
-                Key::NextLink => match (&next, map.next_value::<Option<String>>()?) {
-                    (Some(one), Some(other)) if *one != other => {
-                        return Err(A::Error::custom("two different nextLinks"));
+                Key::ValueInAnotherCase => {
+                    return Err(A::Error::custom("`value` is not in lower case"));
+                }
+                Key::Error => {
+                    if let Some(error) = ErrorBody::member(map.next_value()?) {
+                        self.progress.stop = Some(Stop::Error(error));
+                        return Err(A::Error::custom("stopped"));
                     }
-                    (_, Some(link)) => next = Some(link),
-                    (_, None) => {}
-                },
+                }
+                Key::NextLink => {
+                    let link = map.next_value::<Option<String>>()?.unwrap_or_default();
+                    match next {
+                        _ if link.trim().is_empty() => {}
+                        Some(other) if other != link => {
+                            return Err(A::Error::custom("two different nextLinks"));
+                        }
+                        _ => next = Some(link),
+                    }
+                }
+                Key::Context => {
+                    // Only a hint, so anything else than text is ignored.
+                    let raw: &RawValue = map.next_value()?;
+                    context = serde_json::from_str(raw.get()).ok();
+                }
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
         if seen_value {
-            Ok(next)
+            Ok(Envelope { next, context })
         } else {
             Err(A::Error::missing_field("value"))
         }
@@ -180,7 +208,10 @@ where
 
 enum Key {
     Value,
+    ValueInAnotherCase,
+    Error,
     NextLink,
+    Context,
     Other,
 }
 
@@ -198,8 +229,11 @@ impl<'t> Deserialize<'t> for Key {
             fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
                 Ok(match key {
                     "value" => Key::Value,
-                    // The second spelling is that of older documentation.
-                    "@odata.nextLink" | "@odata.NextLink" => Key::NextLink,
+                    _ if key.eq_ignore_ascii_case("value") => Key::ValueInAnotherCase,
+                    _ if is_error(key) => Key::Error,
+                    "@odata.context" => Key::Context,
+                    // Older documentation spells it `NextLink`, and OData 4.01 leaves out the prefix.
+                    _ if last_segment(key).eq_ignore_ascii_case("nextLink") => Key::NextLink,
                     _ => Key::Other,
                 })
             }
@@ -223,27 +257,73 @@ mod tests {
         id: Cow<'t, str>,
     }
 
+    fn check(text: &str, expected: Result<(&str, Option<&str>), &str>) {
+        let mut ids = String::new();
+        let mut rows = 0;
+        let add = |number: u64, row: Row<'_>| {
+            ids.extend([&number.to_string(), &*row.id, " "]);
+            (row.id != "bad").then_some(()).ok_or("bad row")
+        };
+        match (decode(text.as_bytes(), 10, 13, &mut rows, add), expected) {
+            (Ok(page), Ok((expected, next))) => {
+                assert_eq!((ids.as_str(), page.next.as_deref()), (expected, next));
+                assert_eq!(rows, ids.split_whitespace().count() as u64);
+            }
+            (Err(stop), Err(expected)) => {
+                let stop = format!("{stop:?}");
+                assert!(stop.contains(expected), "{text}: {stop}");
+            }
+            (page, _) => panic!("{text}: {page:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_by_table() {
+        let one = r#""value":[{"id":"a","x":{"value":[1]}}]"#;
+        for link in ["\"\"", "\" \"", "null"] {
+            let page = format!(r#"{{"@odata.nextLink":{link},{one}}}"#);
+            check(&page, Ok(("11a ", None)));
+            let other = format!(r#"{{"@odata.nextLink":"n",{one},"@nextLink":{link}}}"#);
+            check(&other, Ok(("11a ", Some("n"))));
+        }
+        for key in ["@odata.nextlink", "odata.nextLink", "@nextLink", "nextLink"] {
+            let page = format!(r#"{{{one},"{key}":"n"}}"#);
+            check(&page, Ok(("11a ", Some("n"))));
+        }
+        check(&format!(r#"{{"error":null,{one}}}"#), Ok(("11a ", None)));
+        check(
+            &format!(r#"{{"errors":1,"x.errors":2,{one}}}"#),
+            Ok(("11a ", None)),
+        );
+        for key in [
+            "error",
+            "Error",
+            "@odata.error",
+            "odata.error",
+            "m:error",
+            r"err\u006fr",
+        ] {
+            for error in [r#"{"code":"c\u002d1"}"#, r#"{"Code":"c-1"}"#, r#""c-1""#] {
+                for page in [
+                    format!(r#"{{"value":[],"{key}":{error}}}"#),
+                    format!(r#"{{"{key}":{error},{one}}}"#),
+                    format!(r#"{{{one},"{key}":{error}"#),
+                    format!(r#"{{"{key}":{error}}}"#),
+                ] {
+                    check(&page, Err("c-1"));
+                }
+            }
+        }
+        for error in ["{}", "[]", "0", "false", "\"\"", "[{\"code\":\"c\"}]"] {
+            check(&format!(r#"{{{one},"error":{error}}}"#), Err("Error("));
+        }
+        check(r#"{"value":[],"Value":[{"id":"a"}]}"#, Err("lower case"));
+        check(r#"{"VALUE":[]}"#, Err("lower case"));
+        check(r#"{"value":[],"\u0076alue":[]}"#, Err("duplicate field"));
+    }
+
     #[test]
     fn pages_by_table() {
-        let check = |text: &str, expected: Result<(&str, Option<&str>), &str>| {
-            let mut ids = String::new();
-            let mut rows = 0;
-            let add = |number: u64, row: Row<'_>| {
-                ids.extend([&number.to_string(), &*row.id, " "]);
-                (row.id != "bad").then_some(()).ok_or("bad row")
-            };
-            match (decode(text, 10, 13, &mut rows, add), expected) {
-                (Ok(page), Ok((expected, next))) => {
-                    assert_eq!((ids.as_str(), page.next.as_deref()), (expected, next));
-                    assert_eq!(rows, ids.split_whitespace().count() as u64);
-                }
-                (Err(stop), Err(expected)) => {
-                    let stop = format!("{stop:?}");
-                    assert!(stop.contains(expected), "{text}: {stop}");
-                }
-                (page, _) => panic!("{text}: {page:?}"),
-            }
-        };
         let one = r#""value":[{"id":"a","x":{"value":[1]}}]"#;
         check(&format!("{{{one}}}"), Ok(("11a ", None)));
         check(
@@ -271,6 +351,7 @@ mod tests {
             Ok(("11a ", None)),
         );
         check(r#" {"value":[]} "#, Ok(("", None)));
+        check("\u{feff}{\"value\":[]}", Ok(("", None)));
         check(
             r#"{"value":[{"id":"a"},{"id":"\u00e4"},{"id":"c"}]}"#,
             Ok(("11a 12ä 13c ", None)),
@@ -314,8 +395,8 @@ mod tests {
             "value": [ { "userId": "03de33bb-51df-40de-889a-61949faae24f", "totalCallCharge": 12.83 } ]
         }"#;
         let mut rows = 0;
-        let page =
-            decode::<IgnoredAny, (), _>(text, 0, 9, &mut rows, |_, _| Ok(())).expect("a page");
+        let page = decode::<IgnoredAny, (), _>(text.as_bytes(), 0, 9, &mut rows, |_, _| Ok(()))
+            .expect("a page");
         assert_eq!(rows, 1);
         assert!(page.next.is_some_and(|link| link.ends_with("?$skip=1000")));
     }
@@ -331,7 +412,7 @@ mod tests {
         ) {
             let mut rows = 0;
             let mut seen = 0;
-            let page = decode(&text, 0, 5, &mut rows, |number, _: Row<'_>| {
+            let page = decode(text.as_bytes(), 0, 5, &mut rows, |number, _: Row<'_>| {
                 seen = number;
                 if number == 4 { Err(()) } else { Ok(()) }
             });
@@ -345,7 +426,7 @@ mod tests {
             let text = r#"{"@odata.nextLink":"https://a/b","value":[{"id":"a"},{"id":"b"}],"@odata.count":2}  "#;
             let text = &text[..cut.min(text.trim_end().len() - 1)];
             let mut rows = 0;
-            let page = decode::<Row<'_>, (), _>(text, 0, 5, &mut rows, |_, _| Ok(()));
+            let page = decode::<Row<'_>, (), _>(text.as_bytes(), 0, 5, &mut rows, |_, _| Ok(()));
             prop_assert!(page.is_err());
         }
     }

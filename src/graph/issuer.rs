@@ -15,6 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
+use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::{
     BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, wait_of,
@@ -178,7 +179,7 @@ impl Issuer {
             let refusal = self.refused(&response, &body, secrets, now);
             return Err(Box::new(refusal).into());
         }
-        let grant: Grant = serde_json::from_slice(&body).map_err(|error| {
+        let grant: Grant = serde_json::from_slice(without_bom(&body)).map_err(|error| {
             // Serde's own message may quote what it found.
             self.malformed(match error.classify() {
                 serde_json::error::Category::Data => {

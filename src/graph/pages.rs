@@ -3,16 +3,19 @@
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::address::NextLink;
+use super::address::{LinkError, NextLink};
 use super::decode::{Envelope, Stop, decode};
+use super::error_body::{ErrorBody, without_bom};
 use super::request::Answered;
+use super::retry::{RetryPolicy, RetryReason, Trouble, Verdict};
 use super::tally::Tally;
-use super::{Error, Graph};
+use super::{Chain, Error, Flaw, Graph};
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
@@ -24,10 +27,16 @@ pub struct Pages<'g> {
     state: State,
     page_count: u64,
     row_count: u64,
+    /// Times that the page asked for last was not whole.
+    broken: u32,
+    /// When to ask for it again.
+    wait: Option<Duration>,
     /// Fingerprints instead of the links, whose length is the server's choice. That two of ten thousand links collide
     /// by chance has a probability of 10⁻¹², and would fail one poll.
     visited: HashSet<u64>,
     fingerprint: RandomState,
+    /// The origin in `@odata.context` of the last page, if it is not that of the root.
+    foreign_context: Option<String>,
 }
 
 /// One page, whole and in memory.
@@ -35,8 +44,19 @@ pub struct Pages<'g> {
 #[must_use = "a page that is not decoded breaks off the report"]
 pub struct Page<'p, 'g> {
     pages: &'p mut Pages<'g>,
-    text: String,
+    link: NextLink,
+    body: Vec<u8>,
     about: About,
+}
+
+/// The result of reading a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// All rows of the page were handed on.
+    Whole,
+    /// The page broke off or has an error. The rows that were handed on must be dropped, because the next call of
+    /// [`Pages::next`] asks for the same page again.
+    Broken,
 }
 
 /// Why a page was not read to its end: Graph's fault or the caller's decision.
@@ -73,14 +93,17 @@ impl<'g> Pages<'g> {
             state: State::Undecoded,
             page_count: 0,
             row_count: 0,
+            broken: 0,
+            wait: None,
             visited: HashSet::new(),
             fingerprint: RandomState::new(),
+            foreign_context: None,
         };
         pages.visit(first);
         pages
     }
 
-    /// Asks for the next page: `None` after the last one.
+    /// Asks for the next page, or again for one that was not whole: `None` after the last one.
     ///
     /// # Errors
     /// Where no whole page arrives before the deadline in spite of retries, where Graph says no, or where there are
@@ -101,17 +124,17 @@ impl<'g> Pages<'g> {
         if page > self.graph.limits.pages {
             return Err(Error::limit(page, "pages", self.graph.limits.pages, None));
         }
+        if let Some(wait) = self.wait.take() {
+            tokio::time::sleep(wait).await;
+        }
         let asked = self.graph.ask(&link, page, self.deadline, self.tally);
         let Answered { body, about } = tokio::time::timeout_at(self.deadline, asked)
             .await
             .unwrap_or_else(|_| Err(self.graph.late()))?;
-        self.page_count = page;
-        self.tally.count_page();
-        let text = String::from_utf8(body)
-            .map_err(|error| Error::malformed(&about, None, error.utf8_error()))?;
         Ok(Some(Page {
             pages: self,
-            text,
+            link,
+            body,
             about,
         }))
     }
@@ -119,6 +142,69 @@ impl<'g> Pages<'g> {
     /// Whether the page that was decoded last is the last one.
     pub fn is_last(&self) -> bool {
         matches!(self.state, State::End)
+    }
+
+    /// The other origin that the page decoded last calls its own: that of a server behind a proxy that does not rewrite
+    /// links.
+    pub fn foreign_context(&self) -> Option<&str> {
+        self.foreign_context.as_deref()
+    }
+
+    /// Takes the page's link to the next one, if there is one.
+    fn follow(&mut self, envelope: Envelope, about: &About) -> Result<(), Error> {
+        let root = &self.graph.root;
+        if let Some(context) = envelope.context {
+            self.foreign_context = root.foreign_origin(&context);
+        }
+        let Some(link) = envelope.next else {
+            self.state = State::End;
+            return Ok(());
+        };
+        let link = NextLink::resolve(root, &link).map_err(|error| {
+            let flaw = match error {
+                LinkError::Foreign(_) => Flaw::ForeignLink,
+                _ => Flaw::Changed,
+            };
+            Error::malformed(about, flaw, None, error)
+        })?;
+        if self.visit(link) {
+            Ok(())
+        } else {
+            self.state = State::Undecoded;
+            Err(Error::malformed(about, Flaw::Repeated, None, Repeated))
+        }
+    }
+
+    /// An error that Graph wrote into a page.
+    fn page_error(&self, about: &About, error: &ErrorBody) -> Error {
+        let shown = error.shown(self.graph.tokens.secrets(), self.graph.hides_people);
+        let mut about = about.clone();
+        about.request_id = about.request_id.or(shown.request_id);
+        let source = PageError {
+            code: shown.code.unwrap_or_else(|| "no code".to_owned()),
+            message: shown.message.unwrap_or_else(|| "no message".to_owned()),
+        };
+        Error::malformed(&about, Flaw::PageError, None, source)
+    }
+
+    /// Asks once more for a page that was not whole, as after a body that the connection cut, or gives up with `error`.
+    fn ask_again(&mut self, link: &NextLink, error: Error) -> Result<Read, Error> {
+        self.broken += 1;
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        let random = fastrand::f64();
+        let policy = RetryPolicy {
+            attempts: self.graph.retry.attempts.min(BROKEN_MAX),
+            ..self.graph.retry
+        };
+        let verdict = policy.verdict(self.broken, Trouble::Body, None, remaining, random);
+        let Verdict::Retry { after } = verdict else {
+            return Err(error);
+        };
+        tracing::debug!(error = %Chain(&error), attempt = self.broken, ?after, "asking Graph again");
+        self.tally.count_retry(RetryReason::Body);
+        self.wait = Some(after);
+        self.state = State::Ask(link.clone());
+        Ok(Read::Broken)
     }
 
     /// Makes `link` the next to ask for; `false` where that has been done before.
@@ -133,37 +219,58 @@ impl Page<'_, '_> {
     /// Reads the page and calls `add` with each row and its number, counted from 1 over the whole report. A row may
     /// borrow from the page.
     ///
-    /// On any error the report is over: the rows that `add` has seen are not the whole of it.
+    /// On any error the report is over: the rows that `add` has seen are not the whole of it. If the page is not whole,
+    /// and there is time for another attempt, it returns [`Read::Broken`].
     pub fn decode<'t, R, E>(
         &'t mut self,
         add: impl FnMut(u64, R) -> Result<(), E>,
-    ) -> Result<(), DecodeError<E>>
+    ) -> Result<Read, DecodeError<E>>
     where
         R: Deserialize<'t>,
     {
-        let Self { pages, text, about } = self;
+        let Self {
+            pages,
+            link,
+            body,
+            about,
+        } = self;
         let mut rows = 0;
         let rows_max = pages.graph.limits.rows;
-        let decoded = decode(text, pages.row_count, rows_max, &mut rows, add);
-        pages.row_count += rows;
-        pages.tally.count_rows(rows);
-        let Envelope { next } = decoded.map_err(|stop| match stop {
-            Stop::Callback(error) => DecodeError::Row(error),
-            Stop::RowLimit => Error::limit(about.page, "rows", rows_max, Some(about)).into(),
-            Stop::Json { row, source } => Error::malformed(about, row, unquoted(&source)).into(),
-        })?;
-        let Some(link) = next else {
-            pages.state = State::End;
-            return Ok(());
+        let decoded = decode(body, pages.row_count, rows_max, &mut rows, add);
+        let envelope = match decoded {
+            Ok(envelope) => envelope,
+            Err(Stop::Callback(error)) => {
+                pages.tally.count_rows(rows);
+                return Err(DecodeError::Row(error));
+            }
+            Err(Stop::RowLimit) => {
+                return Err(Error::limit(about.page, "rows", rows_max, Some(about)).into());
+            }
+            Err(Stop::Error(error)) => {
+                let error = pages.page_error(about, &error);
+                return Ok(pages.ask_again(link, error)?);
+            }
+            Err(Stop::Json { row, source }) => {
+                let flaw = flaw_of(body, &source);
+                let in_stream = ErrorBody::in_broken_page(body).filter(|_| !source.is_data());
+                if let Some(error) = in_stream {
+                    let error = pages.page_error(about, &error);
+                    return Ok(pages.ask_again(link, error)?);
+                }
+                let error = Error::malformed(about, flaw, row, unquoted(&source));
+                if flaw == Flaw::BrokenOff {
+                    return Ok(pages.ask_again(link, error)?);
+                }
+                return Err(error.into());
+            }
         };
-        let link = NextLink::resolve(&pages.graph.root, &link)
-            .map_err(|error| Error::malformed(about, None, error))?;
-        if pages.visit(link) {
-            Ok(())
-        } else {
-            pages.state = State::Undecoded;
-            Err(Error::malformed(about, None, Repeated).into())
-        }
+        pages.page_count = about.page;
+        pages.row_count += rows;
+        pages.broken = 0;
+        pages.tally.count_page();
+        pages.tally.count_rows(rows);
+        pages.follow(envelope, about)?;
+        Ok(Read::Whole)
     }
 
     /// What Microsoft's support asks for.
@@ -175,6 +282,17 @@ impl Page<'_, '_> {
     pub fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
         Some(date.into())
+    }
+}
+
+/// The kind of a page that cannot be read. A value that is not JSON, in a page that has its end, is a property that changed.
+fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
+    let body = without_bom(body).trim_ascii();
+    match (source.is_data(), body.first(), body.last()) {
+        (true, ..) => Flaw::Changed,
+        (false, Some(b'{'), Some(b'}')) if !source.is_eof() => Flaw::Changed,
+        (false, None | Some(b'{'), _) => Flaw::BrokenOff,
+        (false, ..) => Flaw::NotJson,
     }
 }
 
@@ -198,10 +316,22 @@ fn unquoted(error: &serde_json::Error) -> String {
     }
 }
 
+/// An error in a page, whose status was 200.
+#[derive(Debug, thiserror::Error)]
+#[error("the page has an error: {code}: {message}")]
+struct PageError {
+    code: String,
+    message: String,
+}
+
 /// The link to the next page was followed before.
 #[derive(Debug, thiserror::Error)]
 #[error("nextLink leads back to a page that was read already")]
 struct Repeated;
+
+/// Times that a page that is not whole is requested: one that breaks off by chance is whole then, and the failure of one that
+/// always does is reported within 15 s.
+const BROKEN_MAX: u32 = 5;
 
 #[derive(Debug)]
 enum State {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use self::codes::Known;
 use super::FailureReason;
+use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::one_line;
 use super::retry::Trouble;
@@ -50,7 +51,7 @@ impl Refusal {
         secrets: &Secrets,
         means: Means,
     ) -> Self {
-        let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
+        let Ok(answer) = serde_json::from_slice::<Answer>(without_bom(body)) else {
             return Self {
                 status,
                 code: None,

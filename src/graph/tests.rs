@@ -1,5 +1,6 @@
 //! The client against a server on loopback that answers by script.
 
+mod flaws;
 mod refusals;
 mod told;
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 
 use super::credential::{Credential, SecretSource};
 use super::http::HttpOptions;
-use super::pages::DecodeError;
+use super::pages::{DecodeError, Read};
 use super::tally::RequestCode;
 use super::testing::{Received, Reply, Server};
 use super::token::TokenOptions;
@@ -295,13 +296,18 @@ async fn read(graph: &Graph, tally: &Tally) -> Result<String, Error> {
     let mut rows = String::new();
     let mut pages = graph.pages(&query(), soon(), tally);
     while let Some(mut page) = pages.next().await? {
-        page.decode(|number, row: Row<'_>| {
-            rows.extend([&number.to_string(), &*row.id, " "]);
-            Ok::<_, Error>(())
-        })
-        .map_err(|error| match error {
-            DecodeError::Graph(error) | DecodeError::Row(error) => error,
-        })?;
+        let before = rows.len();
+        let read = page
+            .decode(|number, row: Row<'_>| {
+                rows.extend([&number.to_string(), &*row.id, " "]);
+                Ok::<_, Error>(())
+            })
+            .map_err(|error| match error {
+                DecodeError::Graph(error) | DecodeError::Row(error) => error,
+            })?;
+        if read == Read::Broken {
+            rows.truncate(before);
+        }
     }
     Ok(rows)
 }

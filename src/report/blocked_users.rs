@@ -98,6 +98,14 @@ impl Report for BlockedUsers {
         totals.add(&row)
     }
 
+    fn rows(totals: &Totals) -> usize {
+        totals.events.len()
+    }
+
+    fn truncate(totals: &mut Totals, rows: usize) {
+        totals.events.truncate(rows);
+    }
+
     fn render(totals: Totals, view: &View<'_>) -> Rendered {
         totals.render(view)
     }

@@ -135,6 +135,14 @@ impl Report for Dialout {
         totals.add(&row)
     }
 
+    fn rows(totals: &Totals) -> usize {
+        totals.rows.len()
+    }
+
+    fn truncate(totals: &mut Totals, rows: usize) {
+        totals.rows.truncate(rows);
+    }
+
     fn payers(totals: &Totals) -> Vec<Payer> {
         totals.rows.iter().map(|row| totals.payer(row)).collect()
     }

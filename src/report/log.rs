@@ -30,14 +30,14 @@ use super::people::People;
 use super::row::RowError;
 use super::{CollectError, ReportKind, Rows};
 use crate::exposition::Family;
-use crate::graph::pages::Page;
+use crate::graph::pages::{Page, Read};
 use crate::graph::tally::Tally;
 use crate::graph::{Graph, Query, Version};
 use crate::money::Amount;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use seen::{Numbers, RowId};
-use totals::{NO_LABEL, Values};
+use totals::{Labels, NO_LABEL, Values};
 
 pub(crate) use ledger::{Ledgers, SavedLedger};
 pub(crate) use render::render;
@@ -168,6 +168,8 @@ pub(crate) struct Fold<'a> {
     users: Vec<u32>,
     numbers: Numbers,
     ids: Vec<RowId>,
+    /// The rows of the page that is being read.
+    page: PageRows,
     pub(crate) totals: Totals,
     /// The rows as budgets see them, where somebody wants them: they are as many as the rows.
     pub(crate) payers: Option<Vec<Payer>>,
@@ -180,6 +182,23 @@ enum Place {
     Neighbour,
     /// Another, whose windows need not bring the row.
     Unknown,
+}
+
+/// The rows of a page that is not known to be whole, and the state before it.
+#[derive(Default)]
+struct PageRows {
+    rows: Vec<PageRow>,
+    numbers: Numbers,
+    ids: usize,
+    payers: usize,
+    overlapping: u64,
+    unplaced: u64,
+}
+
+struct PageRow {
+    labels: Labels,
+    values: Values,
+    paying: Vec<usize>,
 }
 
 /// Where among a log's labels stands what a budget selects by.
@@ -201,36 +220,78 @@ impl<'a> Fold<'a> {
             users: Vec::new(),
             numbers: Numbers::default(),
             ids: Vec::new(),
+            page: PageRows::default(),
             totals: Totals::new(lens.budgets.len()),
             payers: None,
         }
     }
 
-    /// Counts the rows of one page.
-    pub(crate) fn add_page<L: Log>(&mut self, page: &mut Page<'_, '_>) -> Result<(), CollectError> {
+    /// Counts the rows of one page, or none of them if it is not whole.
+    pub(crate) fn add_page<L: Log>(
+        &mut self,
+        page: &mut Page<'_, '_>,
+    ) -> Result<Read, CollectError> {
         let rows = Rows::of(page);
-        Ok(page.decode(|number, row: L::Row<'_>| {
+        self.page = PageRows {
+            numbers: self.numbers.clone(),
+            ids: self.ids.len(),
+            payers: self.payers.as_ref().map_or(0, Vec::len),
+            overlapping: self.totals.overlapping,
+            unplaced: self.totals.unplaced,
+            ..PageRows::default()
+        };
+        let read = page.decode(|number, row: L::Row<'_>| {
             let record = L::record(&row);
-            rows.told(number, record.and_then(|record| self.add(&record)))
-        })?)
+            rows.told(number, record.map(|record| self.stage(&record)))
+        })?;
+        match read {
+            Read::Whole => self.commit()?,
+            Read::Broken => self.roll_back(),
+        }
+        Ok(read)
     }
 
     /// Counts a row, unless it belongs to another period or counts already.
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
+        self.stage(record);
+        self.commit()
+    }
+
+    /// Adds up the rows of the page.
+    fn commit(&mut self) -> Result<(), RowError> {
+        let totals = &mut self.totals;
+        let mut rows = self.page.rows.drain(..);
+        rows.try_for_each(|row| totals.add(row.labels, row.values, &row.paying))
+    }
+
+    /// Forgets the rows of the page, which will be sent again.
+    fn roll_back(&mut self) {
+        let page = std::mem::take(&mut self.page);
+        self.lens.seen.remove(self.ids.drain(page.ids..));
+        self.numbers = page.numbers;
+        if let Some(payers) = &mut self.payers {
+            payers.truncate(page.payers);
+        }
+        self.totals.overlapping = page.overlapping;
+        self.totals.unplaced = page.unplaced;
+    }
+
+    /// Counts a row as soon as its page is known to be whole.
+    fn stage(&mut self, record: &Record<'_>) {
         if let Some(id) = self.numbers.id(record) {
             // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
             if !self.lens.seen.insert(id) {
                 self.totals.overlapping += 1;
-                return Ok(());
+                return;
             }
             self.ids.push(id);
         }
         match self.place(record.time) {
             Place::Here => {}
-            Place::Neighbour => return Ok(()),
+            Place::Neighbour => return,
             Place::Unknown => {
                 self.totals.unplaced += 1;
-                return Ok(());
+                return;
             }
         }
         if let Some(payers) = &mut self.payers {
@@ -243,7 +304,11 @@ impl<'a> Fold<'a> {
             *place = self.totals.words.intern(label);
         }
         let paying = self.paying(record);
-        self.totals.add(labels, Values::of(record), &paying)
+        self.page.rows.push(PageRow {
+            labels,
+            values: Values::of(record),
+            paying,
+        });
     }
 
     /// The period that a row of this time belongs to.

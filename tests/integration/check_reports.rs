@@ -111,3 +111,35 @@ async fn a_report_that_is_refused_is_told_apart() {
         }
     }
 }
+
+/// A reverse proxy that does not rewrite links is found by its first page, which need not have a link to a second one.
+#[tokio::test]
+async fn proxy_that_does_not_rewrite_links_is_found() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = folder(simulator.url(), "reports: [dialout]");
+    let context = r#""@odata.context":"https://graph.microsoft.com/beta/$metadata#x""#;
+    let link = r#""@odata.nextLink":"https://graph.microsoft.com/beta/x?$skip=1""#;
+    for (body, code, begin) in [
+        (
+            format!(r#"{{{context},"value":[]}}"#),
+            0,
+            "warning first page dialout: the page names https://graph.microsoft.com",
+        ),
+        (
+            format!(r#"{{{link},"value":[]}}"#),
+            1,
+            "failure first page dialout: ",
+        ),
+    ] {
+        let fault = Fault::Literal {
+            status: 200,
+            json: body,
+        };
+        simulator.push_fault(When::graph().always(), fault);
+        let (ended, said) = check(&folder.path("c.yml"), &[]).await;
+        simulator.clear_faults();
+        assert_eq!(ended, code, "{said}");
+        let told = |line: &str| line.starts_with(begin) && line.contains("rewrite links");
+        assert!(said.lines().any(told), "{begin}{said}");
+    }
+}

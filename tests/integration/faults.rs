@@ -103,6 +103,13 @@ fn plain(status: u16, body: ErrorBody) -> Fault {
     }
 }
 
+fn literal(json: &str) -> Fault {
+    Fault::Literal {
+        status: 200,
+        json: json.to_owned(),
+    }
+}
+
 fn bad_row(json: &str) -> Fault {
     Fault::BadRow {
         at: 1,
@@ -191,10 +198,17 @@ fn cases() -> Vec<Case> {
             &["page 1 is malformed"]),
         fails("looping nextLink", always(), Fault::LoopingNextLink, "malformed", "200=2", "", &["page 2 is malformed", "request-id"]),
         fails("looping nextLink on the last page", When::page(2).always(), Fault::LoopingNextLink, "malformed", "200=2", "", &["page 2 is malformed"]),
+        heals("broken JSON", When::page(2), literal(r#"{"value":[{"userId":"x","totalCalls":1,"totalCallSeconds":1,"totalCallCharge":1}{"error":{"code":"TooManyRequests"}}"#), "200=3", "body=1")
+            .says(&["TooManyRequests", "rows=3"]),
+        heals("error beside rows", graph(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable"}}"#), "200=3", "body=1"),
+        fails("error beside rows always", always(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable","message":"partition 3"}}"#), "malformed", "200=5", "body=4",
+            &["ServiceUnavailable: partition 3", "the next poll may not meet"]).takes(7.0, 30.0),
+        fails("broken JSON always", always(), literal(r#"{"value":[{"userId":"x""#), "malformed", "200=5", "body=4", &["EOF", "breaks off"]).takes(7.0, 30.0),
+        heals("empty nextLink", When::page(2).always(), Fault::ForeignNextLink(String::new()), "200=2", ""),
         fails("web page", always(), Fault::Html, "malformed", "200=1", "", &["page 1 is malformed", "text/html", "request-id"]),
         fails("no JSON", always(), Fault::NotJson, "malformed", "200=1", "", &["page 1 is malformed"]),
         fails("deep nesting", always(), Fault::DeepNesting(200_000), "malformed", "200=1", "", &["row 1 of the report cannot be counted"]),
-        fails("invalid UTF-8", always(), Fault::InvalidUtf8, "malformed", "200=1", "", &["page 1 is malformed", "utf-8"]),
+        fails("invalid UTF-8", always(), Fault::InvalidUtf8, "malformed", "200=1", "", &["page 1, row 1 is malformed", "unicode"]),
         fails("charge twice", always(), Fault::DuplicateKeys, "malformed", "200=1", "", &["page 1, row 1 is malformed", "duplicate field"]),
         fails("row without charge", When::page(2).always(), bad_row(r#"{"userId":"x","totalCalls":1,"totalCallSeconds":1}"#), "malformed", "200=2", "",
             &["row 4 of the report cannot be counted", "totalCallCharge is missing"]),

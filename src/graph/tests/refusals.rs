@@ -155,7 +155,7 @@ async fn bad_pages_by_table() {
             1,
             "invalid type: string …, expected an array of rows",
         ),
-        (String::new(), Malformed, 1, "EOF"),
+        (String::new(), Malformed, 3, "EOF"),
         (
             link("https://graph.example/x"),
             Malformed,

@@ -32,7 +32,7 @@ pub(crate) struct SeenRows {
 
 /// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
 /// window.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Numbers(HashMap<u64, u64>);
 
 impl SeenRows {
@@ -51,6 +51,14 @@ impl SeenRows {
         // Each change is one insertion, so a panic elsewhere leaves nothing half done.
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         brought.insert(id)
+    }
+
+    /// Makes rows new again, because the page that brought them is not whole.
+    pub(super) fn remove(&self, ids: impl Iterator<Item = RowId>) {
+        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            brought.remove(&id);
+        }
     }
 }
 

@@ -232,6 +232,10 @@ pub(super) fn rows() -> Vec<Row> {
         answer("100 MB page", Always, Fault::HugePage(100 << 20), fails("limit", ""), fails("malformed", "")),
         answer("deep nesting", Always, Fault::DeepNesting(200_000), fails("malformed", ""), fails("malformed", "")),
         answer("duplicate keys", Always, Fault::DuplicateKeys, fails("malformed", ""), NOTHING),
+        answer("error in the middle of the rows, once", Once, Fault::BadRow { at: 1, json: r#"{"error":{"code":"c"}"#.to_owned() }, heals("body=1"), NOTHING),
+        answer("error beside the rows, once", Once, literal(r#"{"value":[],"error":{"code":"c"}}"#), heals("body=1"), NOTHING),
+        answer("error beside the rows", Always, literal(r#"{"value":[],"error":{"code":"c"}}"#), fails("malformed", "body=4"), NOTHING),
+        answer("JSON that breaks off", Always, literal(r#"{"value":["#), fails("malformed", "body=4"), NOTHING),
         answer("invalid UTF-8", Always, Fault::InvalidUtf8, fails("malformed", ""), NOTHING),
         // The link to the next page.
         answer("nextLink to elsewhere", Always, Fault::ForeignNextLink(elsewhere()), fails("malformed", ""), NOTHING),
