@@ -5,8 +5,7 @@
 //! until they are used, so that they can be rotated; here it is only made sure that the files are there.
 
 use std::fmt;
-use std::fs;
-use std::io::Read as _;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use crate::graph::address::Cloud;
 use crate::graph::credential::SecretSource;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
+use crate::secret_file;
 
 pub mod args;
 mod environment;
@@ -33,7 +33,7 @@ mod sections;
 pub mod shard;
 mod written;
 
-pub(crate) use readable::PSEUDONYM_KEY_BYTES_MAX;
+pub(crate) use readable::pseudonym_key;
 
 /// What is measured, and how often.
 #[derive(Clone, Debug)]
@@ -350,24 +350,26 @@ impl std::error::Error for Mistakes {}
 
 /// The text of the configuration file.
 fn text_of(path: &Path, told: &mut Mistakes) -> Option<String> {
-    let mut bytes = Vec::new();
-    let read =
-        fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        told.tell(
-            None,
-            format!("cannot be read: {error}; give the path of a file that the exporter may read"),
-        );
-        return None;
-    }
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        told.tell(
-            None,
-            "larger than 1 MiB; split the tenants over several exporters",
-        );
-        return None;
-    }
-    String::from_utf8(bytes)
+    let bytes = match secret_file::read(path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            told.tell(
+                None,
+                "larger than 1 MiB; split the tenants over several exporters",
+            );
+            return None;
+        }
+        Err(error) => {
+            told.tell(
+                None,
+                format!(
+                    "cannot be read: {error}; give the path of a file that the exporter may read"
+                ),
+            );
+            return None;
+        }
+    };
+    String::from_utf8(bytes.to_vec())
         .map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + String::from_utf8_lossy(good).matches('\n').count();
@@ -377,4 +379,4 @@ fn text_of(path: &Path, told: &mut Mistakes) -> Option<String> {
 }
 
 /// Room for some thousands of tenants; more than that is not a configuration file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: usize = 1 << 20;

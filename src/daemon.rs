@@ -9,17 +9,21 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
 use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
 use crate::healthcheck::{self, HealthcheckError};
+use crate::logging;
 use crate::period::Clock;
 use crate::poller::setup;
 use crate::poller::{Fleet, FleetError, Shared};
 use crate::pseudonym::PseudonymError;
+use crate::report::labels::Naming;
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
 use crate::signals::Hangups;
@@ -61,7 +65,7 @@ struct Reloader {
     publisher: Arc<Publisher>,
     telemetry: Arc<Telemetry>,
     clock: Clock,
-    load: Load,
+    load: Arc<Load>,
     supervisor: Supervisor,
 }
 
@@ -80,6 +84,12 @@ pub enum Failure {
     /// No address to listen on.
     #[error("cannot start")]
     Bind(#[from] BindError),
+    /// No part of the exporter works with such a clock: certificates, tokens and billing periods.
+    #[error("the clock shows {0}, which is before 1970; set it, for example by NTP")]
+    Clock(DateTime<Utc>),
+    /// Standard streams, sockets and timers take nearly all of them.
+    #[error("the limit of open files is {0}; raise it to 64 or more, by ulimit -n or LimitNOFILE=")]
+    Descriptors(u64),
     /// The system refuses what every process gets.
     #[error("cannot start")]
     System(#[from] io::Error),
@@ -103,6 +113,22 @@ pub enum Failure {
     Task(String),
 }
 
+/// Refuses a clock before 1970, at which TLS would panic, and a limit of open files at which nothing works.
+///
+/// # Errors
+/// The time that the clock shows, or the limit.
+pub fn check_machine(clock: &Clock) -> Result<(), Failure> {
+    let now = clock.now();
+    if now < DateTime::UNIX_EPOCH {
+        return Err(Failure::Clock(now));
+    }
+    let limit = getrlimit(Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < DESCRIPTORS_MIN => Err(Failure::Descriptors(limit)),
+        _ => Ok(()),
+    }
+}
+
 /// Reads everything that is configured, to the last certificate, and runs nothing. Returns the configuration.
 ///
 /// # Errors
@@ -124,12 +150,9 @@ pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failur
 
 impl Failure {
     /// Says why, and with which code the process ends: 2 for a bad configuration, else 1.
-    #[expect(
-        clippy::print_stderr,
-        reason = "the last words of the process, and several lines of them"
-    )]
     pub fn report(&self) -> ExitCode {
-        eprintln!("teams-pstn-exporter: {}", self.in_full());
+        // The last words of the process, and several lines of them.
+        logging::write(&format!("teams-pstn-exporter: {}\n", self.in_full()));
         match self {
             Self::Fleet(FleetError::Http(_)) => ExitCode::from(1),
             Self::Config(_)
@@ -174,7 +197,7 @@ impl Daemon {
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
-        fleet.apply(&config)?;
+        fleet.apply(&config, &setup::naming(&config)?)?;
         telemetry.set_reload(true, options.clock.now());
         // Before anyone can ask: else the first scrape might find no counter to count from.
         publisher.publish();
@@ -201,7 +224,7 @@ impl Daemon {
                 publisher,
                 telemetry,
                 clock: options.clock,
-                load,
+                load: Arc::new(load),
                 supervisor: options.supervisor,
             },
         })
@@ -252,6 +275,7 @@ impl Daemon {
         // The sockets are bound: whoever connects now is answered.
         supervisor.ready("serving");
         let mut requested = ReloadQueue::new();
+        let mut loading: Option<Loading> = None;
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -266,7 +290,17 @@ impl Daemon {
                 }
                 Some(answer) = reloads.recv() => requested.push(Some(answer)),
                 () = hangups.next() => requested.push(None),
-                () = requested.due() => requested.answer(&reloader.reload(&mut fleet)),
+                () = requested.due(), if loading.is_none() => {
+                    loading = Some(reloader.load(requested.take()));
+                }
+                loaded = loaded(&mut loading) => {
+                    let (config, answers) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
+                    let outcome = reloader.apply(&mut fleet, config);
+                    for answer in answers {
+                        // The client may have gone.
+                        let _ = answer.send(outcome.clone());
+                    }
+                }
             }
         }
     }
@@ -303,24 +337,55 @@ impl ReloadQueue {
         }
     }
 
-    fn answer(&mut self, outcome: &Result<(), String>) {
+    /// The requests that a reload answers if it begins now.
+    fn take(&mut self) -> Vec<Reload> {
         self.is_requested = false;
         self.not_before = Instant::now() + RELOAD_PAUSE;
-        for answer in self.answers.drain(..) {
-            // The client may have gone.
-            let _ = answer.send(outcome.clone());
-        }
+        std::mem::take(&mut self.answers)
     }
 }
 
+/// A configuration that is being read, and the requests that wait for the outcome.
+struct Loading {
+    reading: JoinHandle<Result<(Config, Naming), String>>,
+    answers: Vec<Reload>,
+}
+
+type Loaded = (Result<(Config, Naming), String>, Vec<Reload>);
+
+/// Waits until the configuration is read; for ever if none is being read.
+async fn loaded(loading: &mut Option<Loading>) -> Result<Loaded, JoinError> {
+    let Some(Loading { reading, answers }) = loading else {
+        return std::future::pending().await;
+    };
+    let config = reading.await?;
+    let answers = std::mem::take(answers);
+    *loading = None;
+    Ok((config, answers))
+}
+
 impl Reloader {
-    /// Makes the fleet that of the configuration as it is now, or says why that cannot be.
-    fn reload(&self, fleet: &mut Fleet) -> Result<(), String> {
+    /// Begins to read the configuration, on a thread of its own: files may hang, and the shutdown must not wait for them.
+    fn load(&self, answers: Vec<Reload>) -> Loading {
         self.supervisor.reloading();
-        let outcome = (self.load)().map_err(|mistakes| mistakes.to_string());
-        let outcome = outcome.and_then(|config| {
+        let load = Arc::clone(&self.load);
+        let reading = tokio::task::spawn_blocking(move || {
+            let config = load().map_err(|mistakes| mistakes.to_string())?;
+            let naming = setup::naming(&config).map_err(|error| Chain(&error).to_string())?;
+            Ok((config, naming))
+        });
+        Loading { reading, answers }
+    }
+
+    /// Makes the fleet that of this configuration, or says why that cannot be.
+    fn apply(
+        &self,
+        fleet: &mut Fleet,
+        loaded: Result<(Config, Naming), String>,
+    ) -> Result<(), String> {
+        let outcome = loaded.and_then(|(config, naming)| {
             fleet
-                .apply(&config)
+                .apply(&config, &naming)
                 .map_err(|error| Chain(&error).to_string())
         });
         let status = match &outcome {
@@ -351,6 +416,10 @@ const POLLS_MAX: usize = 8;
 /// Polls under way, those that stall included: each has some 300 bytes a row of a report, and where a proxy does not let
 /// HTTP/2 pass, up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
+
+/// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
+/// listens, and one each for a connection to Graph and from a scraper.
+const DESCRIPTORS_MIN: u64 = 12;
 
 /// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
 /// that reports are rendered on too.

@@ -1,4 +1,15 @@
-//! The log: logfmt or JSON, a line an event, on standard error.
+//! The log: logfmt or JSON, a line per event, on standard error.
+//!
+//! A thread of its own writes the lines. So nothing else waits if standard error is a pipe that is full and not read:
+//! polls, scrapes and the shutdown go on, and the lines that find no place in the queue are counted and reported as soon
+//! as lines can be written again.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -7,14 +18,22 @@ use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::args::{LogFormat, LogLevel};
 
-/// Starts to log, for the rest of the process.
+/// Starts to log, for the rest of the process. To be called once.
 ///
-/// Only the exporter's own events: what its libraries have to say at these levels includes headers, and those include
-/// tokens.
+/// Only the exporter's own events: the libraries' events at these levels include headers, and these include tokens.
+///
+/// # Errors
+/// If the system has no thread for it.
 ///
 /// # Panics
-/// Where something logs already.
-pub fn start(level: LogLevel, format: LogFormat) {
+/// If something logs already.
+pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
+    let (queue, lines) = Queue::new(LINES_MAX);
+    let lost = Arc::clone(&queue.lost);
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || write_all(&lines, io::stderr(), &lost))?;
+    let queue = QUEUE.get_or_init(|| queue);
     let level = match level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info => LevelFilter::INFO,
@@ -23,19 +42,184 @@ pub fn start(level: LogLevel, format: LogFormat) {
     };
     let own = tracing_subscriber::filter::Targets::new().with_target("teams_pstn_exporter", level);
     let registry = tracing_subscriber::registry();
+    let writer = move || queue;
     match format {
         LogFormat::Logfmt => {
-            let layer = tracing_logfmt::builder()
-                .layer()
-                .with_writer(std::io::stderr);
+            let layer = tracing_logfmt::builder().layer().with_writer(writer);
             registry.with(layer.with_filter(own)).init();
         }
         LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(std::io::stderr);
+            let layer = fmt::layer().json().flatten_event(true).with_writer(writer);
             registry.with(layer.with_filter(own)).init();
         }
+    }
+    // The message of a panic is a line of the log too: its thread must not wait either.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "a part of the exporter has failed; please report this defect");
+    }));
+    Ok(())
+}
+
+/// Writes a text to standard error, after the lines that were logged before it.
+pub fn write(text: &str) {
+    match QUEUE.get() {
+        Some(mut queue) => {
+            let _ = queue.write_all(text.as_bytes());
+        }
+        None => {
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+}
+
+/// Waits until all that was logged is written, for [`FLUSH_TIME_MAX`] at the most.
+pub fn flush() {
+    let Some(queue) = QUEUE.get() else { return };
+    let (done, written) = mpsc::sync_channel(1);
+    if queue.put(Entry::Flush(done)) {
+        let _ = written.recv_timeout(FLUSH_TIME_MAX);
+    }
+}
+
+/// The way to the thread that writes. A static, because so is the subscriber of `tracing`.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// Lines that wait to be written.
+#[derive(Debug)]
+struct Queue {
+    sender: SyncSender<Entry>,
+    /// Lines that found no place, or could not be written, since that was last reported.
+    lost: Arc<AtomicU64>,
+}
+
+enum Entry {
+    Line(Vec<u8>),
+    /// Answered when all earlier lines are written.
+    Flush(SyncSender<()>),
+}
+
+impl Queue {
+    fn new(lines_max: usize) -> (Self, Receiver<Entry>) {
+        let (sender, lines) = mpsc::sync_channel(lines_max);
+        let lost = Arc::default();
+        (Self { sender, lost }, lines)
+    }
+
+    /// Returns if there was a place for it.
+    fn put(&self, entry: Entry) -> bool {
+        self.sender.try_send(entry).is_ok()
+    }
+}
+
+/// A line per call, as the layers of `tracing` write.
+impl io::Write for &Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.put(Entry::Line(line.to_vec())) {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what comes until the queue is closed.
+fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64) {
+    for entry in lines {
+        match entry {
+            Entry::Flush(done) => {
+                let _ = done.send(());
+            }
+            Entry::Line(line) => {
+                if out.write_all(&line).and_then(|()| out.flush()).is_err() {
+                    lost.fetch_add(1, Relaxed);
+                    continue;
+                }
+                let lines = lost.swap(0, Relaxed);
+                if lines > 0 {
+                    // It goes the way of all events. If the queue is full again, it is one of the lost ones.
+                    tracing::error!(
+                        lines,
+                        "log lines are lost: standard error was full or closed; see if the log collector reads it"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Lines that wait to be written: those of two polls of a hundred tenants with all reports, in about half a megabyte.
+const LINES_MAX: usize = 2_000;
+
+/// For the last lines at the end of the process: a terminal, a file or a pipe that is read takes milliseconds.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails or takes what is written.
+    struct Sink<'a> {
+        out: &'a mut Vec<u8>,
+        /// How many of the next writes fail.
+        failures: usize,
+    }
+
+    impl io::Write for Sink<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.failures > 0 {
+                self.failures -= 1;
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.out.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn full_queue_loses_and_counts_the_newest_lines() {
+        let (queue, lines) = Queue::new(2);
+        let lost = Arc::clone(&queue.lost);
+        for line in ["a\n", "b\n", "c\n", "d\n"] {
+            (&queue).write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(lost.load(Relaxed), 2);
+        let (done, _flushed) = mpsc::sync_channel(1);
+        assert!(!queue.put(Entry::Flush(done)), "there is no place");
+        drop(queue);
+        let mut out = Vec::new();
+        let sink = Sink {
+            out: &mut out,
+            failures: 0,
+        };
+        write_all(&lines, sink, &lost);
+        assert_eq!(out, b"a\nb\n");
+        assert_eq!(lost.load(Relaxed), 0, "the loss is reported");
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_until_one_can() {
+        let (queue, lines) = Queue::new(10);
+        let lost = Arc::clone(&queue.lost);
+        (&queue).write_all(b"a\n").unwrap();
+        (&queue).write_all(b"b\n").unwrap();
+        let mut out = Vec::new();
+        let (done, flushed) = mpsc::sync_channel(1);
+        assert!(queue.put(Entry::Flush(done)));
+        drop(queue);
+        let sink = Sink {
+            out: &mut out,
+            failures: 2,
+        };
+        write_all(&lines, sink, &lost);
+        flushed.try_recv().unwrap();
+        assert_eq!(lost.load(Relaxed), 2);
+        assert!(out.is_empty());
     }
 }

@@ -19,11 +19,18 @@ fn main() -> ExitCode {
     cores::forbid();
     allocator::fix_thresholds();
     let args = Args::from_command_line();
-    logging::start(args.log_level(), args.log_format);
-    match run(&args) {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
-    }
+    let code = begin(&args)
+        .and_then(|()| run(&args))
+        .unwrap_or_else(|failure| failure.report());
+    logging::flush();
+    code
+}
+
+/// The parts of the process that every command needs.
+fn begin(args: &Args) -> Result<(), Failure> {
+    daemon::check_machine(&Clock::system())?;
+    signals::survive_file_size_limit()?;
+    Ok(logging::start(args.log_level(), args.log_format)?)
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -95,7 +102,7 @@ fn serve(
         .as_deref()
         .map(WebConfig::load)
         .transpose()?;
-    // Before there are threads: sockets that systemd hands over are taken out of the environment.
+    // Before there are threads that use the environment: sockets that systemd hands over are taken out of it.
     let bound = Bound::bind(&args.listen())?;
     let supervisor =
         Supervisor::from_environment(|name| std::env::var_os(name), std::process::id());

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use chrono::{
     DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc,
@@ -61,7 +62,7 @@ impl Clock {
         reason = "the one place that reads the wall clock"
     )]
     pub fn system() -> Self {
-        Self(Arc::new(Utc::now))
+        Self(Arc::new(|| SystemTime::now().into()))
     }
 
     /// A clock of the caller's own making.

@@ -1,26 +1,74 @@
-//! What the process is told by signals.
+//! The signals of the process.
+//!
+//! SIGTERM and SIGINT end it in a limited time, whatever hangs: a disk, a client, a pipe that nothing reads.
 
 use std::future::Future;
 use std::io;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
-/// The first SIGTERM or SIGINT, and every SIGHUP. A second SIGTERM or SIGINT ends the process at once.
+/// The first SIGTERM or SIGINT, and every SIGHUP. A second SIGTERM or SIGINT ends the process at once, and so does
+/// [`STOP_TIME_MAX`] after the first.
+///
+/// To be called in a runtime with several threads, of which one may block.
 ///
 /// # Errors
-/// Where the system does not let the process listen.
+/// If the system does not let the process listen.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangups = Hangups(Some(signal(SignalKind::hangup())?));
-    let stop = async move {
+    let (stop, stopped) = oneshot::channel();
+    // A task of its own, because whoever waits for the signal may be busy, and a thread for the time, because the threads
+    // of the runtime may all hang.
+    tokio::spawn(async move {
         either(&mut terminate, &mut interrupt).await;
-        tokio::spawn(async move {
-            either(&mut terminate, &mut interrupt).await;
-            std::process::exit(0);
-        });
+        let _ = stop.send(());
+        let limit = thread::Builder::new().name("stop-limit".to_owned());
+        if let Err(error) = limit.spawn(end_in_time) {
+            tracing::warn!(%error, "the time of the shutdown is not limited");
+        }
+        either(&mut terminate, &mut interrupt).await;
+        std::process::exit(0);
+    });
+    let stop = async move {
+        if stopped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     };
     Ok((stop, hangups))
+}
+
+/// Turns the signal for a file that exceeds the limit of its size (`ulimit -f`) into an error of the write, which has a
+/// message. Unlike SIGPIPE, Rust leaves it as it is, and it ends the process.
+///
+/// # Errors
+/// If the system does not let the process listen.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let _context = runtime.enter();
+    // The first call of `signal` panics if there are no descriptors for a pair like this.
+    UnixStream::pair()?;
+    // Nothing waits for it. It stays caught when the runtime ends.
+    signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
+}
+
+/// Ends the process if nothing else does.
+fn end_in_time() {
+    thread::sleep(STOP_TIME_MAX);
+    tracing::error!(
+        seconds = STOP_TIME_MAX.as_secs(),
+        "the shutdown hangs: a disk or a network mount may not answer; the process ends without it"
+    );
+    crate::logging::flush();
+    std::process::exit(1);
 }
 
 /// SIGHUPs as they come.
@@ -28,7 +76,7 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
 pub struct Hangups(Option<Signal>);
 
 impl Hangups {
-    /// None ever comes: for a daemon inside another process, whose signals are not its own.
+    /// None ever comes: for a daemon inside another process, and the signals are the other's.
     pub const fn never() -> Self {
         Self(None)
     }
@@ -51,3 +99,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = interrupt.recv() => {}
     }
 }
+
+/// From SIGTERM to the end of the process: more than the five seconds in which responses may end, less than the ten
+/// after which container runtimes kill.
+const STOP_TIME_MAX: Duration = Duration::from_secs(8);

@@ -1,7 +1,6 @@
 //! The files that a configuration names: they must be there, and this process must be able to read them.
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -9,6 +8,7 @@ use zeroize::Zeroizing;
 use super::read::Field;
 use super::{Mistakes, written};
 use crate::graph::credential::around;
+use crate::secret_file;
 
 /// The files that the configuration names.
 pub(super) struct Files<'a> {
@@ -48,7 +48,7 @@ impl<'a> Files<'a> {
         let path = self.readable(field, at, told)?;
         // A file that cannot be read has been told, or will be when it is used.
         if told.len() == count
-            && let Ok(Some(bytes)) = first_bytes(&path, SECRET_BYTES_MAX)
+            && let Ok(bytes) = secret_file::read(&path, FILE_BYTES_MAX)
             && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(around)
         {
             let shown = written::shown(&path);
@@ -57,36 +57,44 @@ impl<'a> Files<'a> {
         Some(path)
     }
 
-    /// The same for the key of the pseudonyms, which must have a length that a key may have.
+    /// The same for the key of the pseudonyms, which must be one that can be used.
     pub(super) fn key(&self, field: Field<PathBuf>, told: &mut Mistakes) -> Option<PathBuf> {
         let at = "labels.pseudonym_key_file";
         let line = field.line()?;
+        let mistakes = told.len();
         let path = self.readable(field, at, told)?;
-        // What could not be read, and what is empty, has been told.
-        if let Ok(Some(key)) = first_bytes(&path, PSEUDONYM_KEY_BYTES_MAX + 1)
-            && !key.is_empty()
-            && let Some(what) = mistake_of_length(&key)
+        if told.len() == mistakes
+            && let Err(error) = pseudonym_key(&path)
         {
-            told.tell(
-                line,
-                format!("{at}: {what}; make one with `openssl rand -hex 32`"),
-            );
+            let shown = written::shown(&path);
+            told.tell(line, format!("{at}: {shown}{error}"));
         }
         Some(path)
     }
 }
 
-/// What is wrong with the length of a key.
-fn mistake_of_length(key: &[u8]) -> Option<String> {
-    if key.len() > PSEUDONYM_KEY_BYTES_MAX {
-        let max = PSEUDONYM_KEY_BYTES_MAX;
-        return Some(format!(
-            "the file is longer than {max} bytes, which no key is"
-        ));
-    }
+/// The HMAC key of the pseudonyms in a file. Nothing else makes one: with an empty or guessed key, anyone can compute the
+/// pseudonym of a known name.
+///
+/// As with secrets, a line break at the end is no part of it: a file that an editor wrote has the same key as one that
+/// Kubernetes mounts.
+///
+/// # Errors
+/// If the file cannot be read, or its content is no key.
+pub(crate) fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
+    let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
+    key.truncate(end.map_or(0, |end| end + 1));
     let length = key.trim_ascii_end().len();
-    (length < KEY_BYTES_MIN)
-        .then(|| format!("the key has {length} bytes, at least {KEY_BYTES_MIN} are needed"))
+    let what = if length < KEY_BYTES_MIN {
+        format!("the key has {length} bytes, at least {KEY_BYTES_MIN} are needed")
+    } else if key.iter().all(|byte| *byte == key[0]) {
+        "all bytes of the key are the same".to_owned()
+    } else {
+        return Ok(key);
+    };
+    let message = format!("{what}; make a key with `openssl rand -hex 32`");
+    Err(io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
 /// Whether the file at `path`, as it was `written`, can be read; what is wrong and what to do if not. A relative path
@@ -95,18 +103,24 @@ pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), Stri
     let base = written.is_relative().then_some(base);
     readable(path, base).map_err(|what| {
         let no_path = written.to_str().and_then(written::no_path);
-        match no_path.filter(|_| !path.exists()) {
+        match no_path.filter(|_| !exists(path)) {
             Some(no_path) => no_path.to_owned(),
             None => format!("{}{what}", written::shown(path)),
         }
     })
 }
 
+/// Whether there is something at this path, as far as its disk says.
+fn exists(path: &Path) -> bool {
+    let owned = path.to_owned();
+    secret_file::in_time(path, move || Ok(owned.exists())).unwrap_or(true)
+}
+
 /// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
 /// is sometimes pasted where the name of its file belongs. `base` tells where a path that is relative starts.
 fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
-    match first_bytes(path, 1) {
-        Ok(Some(bytes)) if bytes.is_empty() => {
+    match secret_file::read(path, FILE_BYTES_MAX) {
+        Ok(bytes) if bytes.is_empty() => {
             Err("the file is empty; write into it what it is for".to_owned())
         }
         Ok(_) => Ok(()),
@@ -126,36 +140,20 @@ fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
                     .to_owned()
             }
             io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),
+            // They say themselves what to do.
+            io::ErrorKind::InvalidInput
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::TimedOut => format!("the file cannot be read: {error}"),
             _ => format!("the file cannot be read: {error}; name another one"),
         }),
     }
 }
 
-/// The beginning of a file; none of what is not a plain file, because what is read from a pipe is gone.
-fn first_bytes(path: &Path, count: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let kind = fs::metadata(path)?.file_type();
-    if kind.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !kind.is_file() {
-        return Ok(None);
-    }
-    // Room for all of it from the start: most of these files hold a secret, and growing would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(count));
-    fs::File::open(path)?
-        .take(count as u64)
-        .read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
 /// Where systemd puts the files that it hands over, by `LoadCredential=`.
 const CREDENTIALS: &str = "/run/credentials";
-
-/// More than any secret or token has.
-const SECRET_BYTES_MAX: usize = 64 << 10;
 
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// More than any key has. What is longer is another file, of which a part must not become the key.
-pub(crate) const PSEUDONYM_KEY_BYTES_MAX: usize = 64 << 10;
+/// Ten certificates with a key fit. A longer file is another one, of which a part must not become a secret or a key.
+const FILE_BYTES_MAX: usize = 64 << 10;

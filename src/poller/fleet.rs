@@ -11,6 +11,7 @@ use super::{Plan, Poller, Shared, Storage};
 use crate::config::Config;
 use crate::graph::Graph;
 use crate::graph::http::HttpClient;
+use crate::report::labels::Naming;
 
 /// One poll task per tenant of the configuration in force.
 ///
@@ -66,12 +67,11 @@ impl Fleet {
     ///
     /// # Errors
     /// Where a tenant cannot be set up; nothing has changed then.
-    pub fn apply(&mut self, config: &Config) -> Result<(), FleetError> {
-        let naming = setup::naming(config)?;
+    pub(crate) fn apply(&mut self, config: &Config, naming: &Naming) -> Result<(), FleetError> {
         let http = self.http_for(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
-            let settings = Settings::of(config, tenant, &naming);
+            let settings = Settings::of(config, tenant, naming);
             if self
                 .running
                 .get(&tenant.name)
@@ -80,7 +80,7 @@ impl Fleet {
                 changed.push(Change {
                     name: tenant.name.clone(),
                     settings,
-                    plan: setup::plan(config, tenant, &naming),
+                    plan: setup::plan(config, tenant, naming),
                     graph: setup::graph(&http, &self.shared.clock, config, tenant)?,
                 });
             }

@@ -15,7 +15,6 @@ use crate::period::Clock;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
-use crate::secret_file;
 use crate::storage::{Identity, Saved, StorageError};
 
 /// Why a tenant cannot be polled; told before anything is changed.
@@ -330,12 +329,9 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
                 .pseudonym_key_file
                 .clone()
                 .expect("required with pseudonyms");
-            let key = secret_file::read(&path, config::PSEUDONYM_KEY_BYTES_MAX)
+            let key = config::pseudonym_key(&path)
                 .map_err(|source| FleetError::PseudonymKey { path, source })?;
-            // As with secrets, a newline at the end is not part of it: a file made by an editor holds the same key as one
-            // made by Kubernetes.
-            let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
-            Naming::Pseudonym(Pseudonyms::new(&key[..end.map_or(0, |end| end + 1)]))
+            Naming::Pseudonym(Pseudonyms::new(&key))
         }
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -37,6 +38,13 @@ impl Folder {
         write("long", "k".repeat(64 * 1024 + 1).as_bytes());
         write("empty", b"");
         write("lines", b"s3cret\nand another\n");
+        write("zeros", &[0; 32]);
+        write("blank", &[b'\n'; 32]);
+        std::os::unix::fs::symlink("/dev/null", folder.path().join("linked")).expect("a link");
+        let pipe = Command::new("mkfifo")
+            .arg(folder.path().join("pipe"))
+            .status();
+        assert!(pipe.expect("mkfifo").success());
         write("c.yml", config.as_ref());
         fs::create_dir(folder.path().join("folder")).expect("a folder");
         Self(folder)
@@ -904,11 +912,31 @@ const TABLE: &[(&str, &str)] = &[
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: short\n@one",
-        "c.yml:3: labels.pseudonym_key_file: the key has 15 bytes, at least 16 are needed; make one with `openssl rand -hex 32`",
+        "c.yml:3: labels.pseudonym_key_file: short: the key has 15 bytes, at least 16 are needed; make a key with `openssl rand -hex 32`",
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: long\n@one",
-        "c.yml:3: labels.pseudonym_key_file: the file is longer than 65536 bytes, which no key is; make one with `openssl rand -hex 32`",
+        "c.yml:3: labels.pseudonym_key_file: long: the file cannot be read: longer than 65536 bytes; name the file that is meant",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: zeros\n@one",
+        "c.yml:3: labels.pseudonym_key_file: zeros: all bytes of the key are the same; make a key with `openssl rand -hex 32`",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: blank\n@one",
+        "c.yml:3: labels.pseudonym_key_file: blank: the key has 0 bytes, at least 16 are needed; make a key with `openssl rand -hex 32`",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: /dev/null\n@one",
+        "c.yml:3: labels.pseudonym_key_file: /dev/null: the file cannot be read: a device, not a regular file; write the content into a file",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: linked\n@one",
+        "c.yml:3: labels.pseudonym_key_file: linked: the file cannot be read: a device, not a regular file; write the content into a file",
+    ),
+    (
+        "labels:\n  user: pseudonym\n  pseudonym_key_file: pipe\n@one",
+        "c.yml:3: labels.pseudonym_key_file: pipe: the file cannot be read: a pipe, not a regular file; write the content into a file",
     ),
     (
         "labels:\n  user: pseudonym\n  pseudonym_key_file: empty\n@one",

@@ -42,6 +42,7 @@ mod stories;
 mod structure;
 mod suite;
 mod supervised;
+mod surroundings;
 mod throttling;
 mod tools;
 mod tried_again;

@@ -144,14 +144,14 @@ const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
 
 pub(crate) const ANY_PORT: &str = "--web.listen-address=127.0.0.1:0";
 
-async fn scrape(address: SocketAddr) -> Metrics {
+pub(crate) async fn scrape(address: SocketAddr) -> Metrics {
     let answer = request(address, "GET", "/metrics", &[]).await;
     assert_eq!(answer.status, 200);
     Metrics(answer.body)
 }
 
 /// What a process publishes right after it has logged it: nobody tells when, so it is asked for until it is there.
-async fn scrape_until(address: SocketAddr, such: impl Fn(&Metrics) -> bool) -> Metrics {
+pub(crate) async fn scrape_until(address: SocketAddr, such: impl Fn(&Metrics) -> bool) -> Metrics {
     for _ in 0..50_000 {
         let metrics = scrape(address).await;
         if such(&metrics) {

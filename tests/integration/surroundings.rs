@@ -1,0 +1,178 @@
+//! Faults around the process: files that hang, a log that is not read, limits of the system, a wrong clock.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::pipe::fcntl_getpipe_size;
+use teams_pstn_exporter::daemon::check_machine;
+use teams_pstn_exporter::period::Clock;
+use teams_pstn_simulator::world::World;
+use tokio::process::Command;
+
+use crate::harness::Setup;
+use crate::program::{ANY_PORT, PROGRAM, Program, configure, scrape, scrape_until};
+
+const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
+
+#[tokio::test]
+async fn file_that_is_no_regular_one_stops_neither_scrapes_nor_the_end() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    for (name, replacement, part) in [
+        ("config.yml", "pipe", "a pipe, not a regular file"),
+        ("config.yml", "/dev/zero", "a device, not a regular file"),
+        ("secret", "pipe", "a pipe, not a regular file"),
+        ("secret", "/dev/null", "a device, not a regular file"),
+        ("key", "pipe", "a pipe, not a regular file"),
+        ("key", "/dev/null", "a device, not a regular file"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("key"), "0123456789abcdef").unwrap();
+        let labels = "labels: {user: pseudonym, pseudonym_key_file: key}\n";
+        let file = configure(folder.path(), &simulator, labels);
+        let option = format!("--config.file={file}");
+        let mut program = Program::start(&[ANY_PORT, &option], &[]);
+        let address = program.address().await;
+        program.logged("poll complete").await;
+        replace(&folder.path().join(name), replacement);
+        program.signal("HUP").await;
+        let line = program.logged("configuration not reloaded").await;
+        assert!(line.contains(part), "{name} {replacement}: {line}");
+        scrape_until(address, |metrics| metrics.value(SUCCESSFUL) == "0").await;
+        program.signal("TERM").await;
+        let (code, said) = program.end().await;
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+/// Puts a pipe, or a link to a device, in the place of a file.
+fn replace(path: &Path, replacement: &str) {
+    fs::remove_file(path).unwrap();
+    if replacement == "pipe" {
+        let status = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(status.unwrap().success());
+    } else {
+        std::os::unix::fs::symlink(replacement, path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn log_that_is_not_read_stops_neither_polls_nor_scrapes_nor_the_end() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    for format in ["logfmt", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        let option = format!("--config.file={}", configure(folder.path(), &simulator, ""));
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let size = fcntl_getpipe_size(&writer).unwrap();
+        writer.write_all(&vec![b'\n'; size]).unwrap();
+        // The address cannot be read from the log.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut child = Command::new(PROGRAM)
+            .args(["--web.systemd-socket", &option, "--log.level=debug"])
+            .arg(format!("--log.format={format}"))
+            .env_clear()
+            .envs([("LISTEN_FDS", "1"), ("LISTEN_FDS_FIRST_FD", "0")])
+            .stdin(OwnedFd::from(listener))
+            .stdout(Stdio::null())
+            .stderr(writer)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        scrape_until(address, |metrics| {
+            let polls = metrics.samples("teams_pstn_report_polls_total");
+            polls
+                .iter()
+                .any(|sample| sample.value.parse::<f64>().unwrap() >= 3.0)
+        })
+        .await;
+        signal(child.id().unwrap(), "TERM").await;
+        let status = tokio::time::timeout(Duration::from_mins(1), child.wait()).await;
+        assert_eq!(
+            status.expect("it ends").unwrap().code(),
+            Some(0),
+            "{format}"
+        );
+        drop(reader);
+    }
+}
+
+async fn signal(id: u32, name: &str) {
+    let id = id.to_string();
+    let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+    assert!(sent.unwrap().success());
+}
+
+#[tokio::test]
+async fn state_file_over_the_limit_of_file_sizes_is_an_error_and_no_signal() {
+    let (simulator, _) = Setup::of(World::Rows { count: 500 }).simulate().await;
+    let folder = tempfile::tempdir().unwrap();
+    let storage = format!("storage: {{path: {}/state}}\n", folder.path().display());
+    let option = format!(
+        "--config.file={}",
+        configure(folder.path(), &simulator, &storage)
+    );
+    // In blocks of 512 bytes.
+    let mut program = limited("ulimit -f 1", &[ANY_PORT, &option]);
+    let address: SocketAddr = program.address().await;
+    scrape_until(address, |metrics| {
+        let failed = metrics.get("teams_pstn_storage_files_total{outcome=\"write_failed\"}");
+        failed.is_some_and(|count| count != "0")
+    })
+    .await;
+    scrape(address).await;
+    program.signal("TERM").await;
+    let (code, said) = program.end().await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn limits_that_are_too_low_are_errors_with_a_remedy() {
+    for (limit, part) in [
+        ("ulimit -n 8", "the limit of open files is 8; raise it"),
+        ("ulimit -n 11", "the limit of open files is 11; raise it"),
+    ] {
+        for words in [&[ANY_PORT, "demo"][..], &["--config.check"], &["check"]] {
+            let (code, said) = limited(limit, words).end().await;
+            assert_eq!(code, Some(1), "{limit} {words:?} {said}");
+            assert!(said.contains(part) && said.lines().count() == 1, "{said}");
+        }
+    }
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    let folder = tempfile::tempdir().unwrap();
+    let option = format!("--config.file={}", configure(folder.path(), &simulator, ""));
+    let mut program = limited("ulimit -n 12", &[ANY_PORT, &option]);
+    let address = program.address().await;
+    program.logged("poll complete").await;
+    scrape(address).await;
+}
+
+/// The program under a limit of the shell's.
+fn limited(limit: &str, words: &[&str]) -> Program {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]);
+    Program::start_by(shell, words, &[])
+}
+
+#[test]
+fn clock_before_1970_is_an_error_with_a_remedy() {
+    for (time, good) in [
+        ("1901-01-01T00:00:00Z", false),
+        ("1969-12-31T23:59:59Z", false),
+        ("1970-01-01T00:00:00Z", true),
+        ("2026-11-29T00:00:00Z", true),
+    ] {
+        let clock = Clock::new(move || time.parse().unwrap());
+        let outcome = check_machine(&clock).map_err(|error| error.to_string());
+        assert_eq!(outcome.is_ok(), good, "{outcome:?}");
+        assert!(
+            outcome
+                .err()
+                .is_none_or(|error| error.contains("set it, for example by NTP"))
+        );
+    }
+}
