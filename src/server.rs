@@ -230,6 +230,8 @@ struct Shared {
     names: Vec<String>,
     /// Who is let in.
     gate: Gate,
+    /// TLS handshakes that failed.
+    failures: tls::Failures,
     /// From where deadlines are counted.
     epoch: Instant,
 }
@@ -243,6 +245,7 @@ impl Shared {
             reloads: Semaphore::new(RELOADS_WAITING_MAX),
             names,
             gate: Gate::new(),
+            failures: tls::Failures::default(),
             epoch: Instant::now(),
             site,
         }

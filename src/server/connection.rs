@@ -82,7 +82,7 @@ async fn converse(stream: TcpStream, activity: Arc<Activity>, mut stopped: watch
     let stream = match handshake {
         Ok(stream) => stream,
         Err(error) => {
-            debug!(%error, "a TLS handshake failed");
+            activity.shared.failures.log(&error, activity.client);
             return;
         }
     };

@@ -3,9 +3,10 @@
 //! What the exporter-toolkit offers and rustls does not is refused with a message that names the alternative: TLS 1.0
 //! and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is refused, where
 //! Go would take the certificate authorities of the whole world. Client certificates are verified by webpki, which wants
-//! X.509 v3 and does not take a certificate of an authority as a client's.
+//! X.509 v3 and does not take a certificate of an authority as a client's, unless `client_ca` has this very certificate.
 
 mod client_auth;
+mod failures;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ use super::web_config::{FILE_BYTES_MAX, Secret};
 use super::with_remedy;
 use crate::secret_file;
 use client_auth::{ClientAuth, Verifier};
+
+pub(super) use failures::Failures;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,11 @@ pub enum TlsError {
         "cipher_suites: {0:?} is not available here; those with GCM or CHACHA20_POLY1305 are, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
     )]
     CipherSuite(String),
+    /// HTTP/2 forbids nearly all others of TLS 1.2, so a client could not connect at all.
+    #[error(
+        "cipher_suites: HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add one of them, or set min_version to TLS13 or http2 to false"
+    )]
+    Http2CipherSuite,
     /// A curve that there is not.
     #[error("curve_preferences: {0:?} is not available here; X25519, CurveP256 and CurveP384 are")]
     Curve(String),
@@ -90,11 +98,11 @@ pub enum TlsError {
         "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
     )]
     ClientCaMissing(&'static str),
-    /// Names that a client could evade by showing no certificate.
+    /// Names of certificates that are optional or not verified.
     #[error(
-        "client_allowed_sans needs client_auth_type RequireAnyClientCert or RequireAndVerifyClientCert"
+        "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
     )]
-    SansOptional,
+    SansUnverified,
     /// An empty list of names.
     #[error(
         "client_allowed_sans is empty, so that nobody could connect; leave it out to allow every client"
@@ -168,14 +176,17 @@ impl Section {
             self.client_ca_file.as_deref(),
         )?;
 
+        let versions = self.versions()?;
+        let cipher_suites = cipher_suites(self.cipher_suites.as_deref())?;
+        self.check_http2(http2 && versions.contains(&&TLS12))?;
         let provider = Arc::new(CryptoProvider {
-            cipher_suites: cipher_suites(self.cipher_suites.as_deref())?,
+            cipher_suites,
             kx_groups: curves(self.curve_preferences.as_deref())?,
             ..ring::default_provider()
         });
         let verifier = self.verifier(client_ca.as_deref().map(Vec::as_slice), &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&self.versions()?)
+            .with_protocol_versions(&versions)
             .map_err(|error| TlsError::Rejected("the versions and cipher_suites", error))?
             .with_client_cert_verifier(verifier.clone())
             .with_single_cert(
@@ -260,6 +271,18 @@ impl Section {
             .collect())
     }
 
+    /// As in Go: RFC 9113, section 9.2.2, demands a suite of TLS 1.2.
+    fn check_http2(&self, over_tls12: bool) -> Result<(), TlsError> {
+        let names = self.cipher_suites.as_deref().unwrap_or_default();
+        let has_one = names
+            .iter()
+            .any(|name| HTTP2_CIPHER_SUITES.contains(&&**name));
+        if over_tls12 && !names.is_empty() && !has_one {
+            return Err(TlsError::Http2CipherSuite);
+        }
+        Ok(())
+    }
+
     fn verifier(
         &self,
         client_ca: Option<&[u8]>,
@@ -270,30 +293,33 @@ impl Section {
             return Err(TlsError::ClientCaUnused);
         }
         if let Some(sans) = &self.client_allowed_sans {
-            if !auth.is_mandatory() {
-                return Err(TlsError::SansOptional);
+            if auth != ClientAuth::RequireAndVerify {
+                return Err(TlsError::SansUnverified);
             }
             if sans.is_empty() {
                 return Err(TlsError::SansEmpty);
             }
         }
-        let authority = match auth {
+        let (authority, anchors) = match auth {
             ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
-            ClientAuth::Request | ClientAuth::RequireAny => None,
+            ClientAuth::Request | ClientAuth::RequireAny => (None, Vec::new()),
             ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
                 let pem = client_ca.ok_or(TlsError::ClientCaMissing(auth.as_str()))?;
+                let anchors = certificates("client_ca", pem)?;
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates("client_ca", pem)? {
+                for certificate in &anchors {
                     roots
-                        .add(certificate)
+                        .add(certificate.clone())
                         .map_err(|error| TlsError::Rejected("client_ca", error))?;
                 }
                 let roots = Arc::new(roots);
-                Some(WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build()?)
+                let builder = WebPkiClientVerifier::builder_with_provider(roots, provider.clone());
+                (Some(builder.build()?), anchors)
             }
         };
         Ok(Arc::new(Verifier {
             authority,
+            anchors,
             mandatory: auth.is_mandatory(),
             allowed_sans: self.client_allowed_sans.clone(),
             algorithms: provider.signature_verification_algorithms,
@@ -398,6 +424,12 @@ fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>
         })
         .collect()
 }
+
+/// One of them is in the list of `cipher_suites` if TLS 1.2 carries HTTP/2.
+const HTTP2_CIPHER_SUITES: [&str; 2] = [
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+];
 
 /// The names of the protocols in the handshake.
 pub(super) const HTTP2: &[u8] = b"h2";

@@ -1,7 +1,7 @@
 //! The file of `--web.config.file`, in the format of Prometheus' exporter-toolkit: TLS, client certificates, basic
 //! authentication, response headers, rate limit.
 //!
-//! The file, the certificates and the key are read anew when they change, without a restart: requests and connections
+//! The file, the certificates and the key are re-read when they change, without a restart: requests and connections
 //! look, at most once a second, whether they did. Unlike the toolkit, which refuses every request then, a new file that
 //! cannot be used changes nothing: the last good one stays in force, and the error is logged once and shown on the page.
 //! What protects cannot be switched off that way, for a file that is just being written looks like one without users:
@@ -98,8 +98,8 @@ pub(super) struct Settings {
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// How far the requests may be ahead of their intervals.
-    ahead_max: Duration,
+    /// How far the requests may be ahead of their intervals; none if there may be no request.
+    ahead_max: Option<Duration>,
     /// When the next request would come if all came at the intervals.
     next: Mutex<Option<Instant>>,
 }
@@ -111,7 +111,7 @@ impl WebConfig {
         Ok(Self(Arc::new(Watched {
             path: path.to_owned(),
             known: Mutex::new(Known {
-                seen: settings.stamps(path),
+                seen: settings.stamps(path)?,
                 settings: Arc::new(settings),
                 checked: Instant::now(),
                 checking: false,
@@ -135,8 +135,8 @@ impl WebConfig {
         self.0.lock().complaint.clone()
     }
 
-    /// What is in force. Looks for a newer file where the last look was `age_max` ago; whoever comes while that is under
-    /// way gets what was in force before.
+    /// The current settings. Looks for a newer file if the last look was `age_max` ago. A request that comes while that
+    /// is under way gets the previous settings, and so does the one that looks if it takes longer than [`PATIENCE`].
     pub(super) async fn current(&self, age_max: Duration) -> Arc<Settings> {
         {
             let mut known = self.0.lock();
@@ -146,9 +146,11 @@ impl WebConfig {
             known.checking = true;
         }
         let watched = self.0.clone();
-        tokio::task::spawn_blocking(move || watched.check())
-            .await
-            .expect("reading a file does not panic")
+        let check = tokio::task::spawn_blocking(move || watched.check());
+        match tokio::time::timeout(PATIENCE, check).await {
+            Ok(settings) => settings.expect("reading a file does not panic"),
+            Err(_) => self.0.lock().settings.clone(),
+        }
     }
 }
 
@@ -161,12 +163,15 @@ struct Watched {
 struct Known {
     settings: Arc<Settings>,
     /// What the files looked like when they were read.
-    seen: Vec<Option<Stamp>>,
+    seen: Stamps,
     checked: Instant,
     /// Somebody is looking at the files.
     checking: bool,
     complaint: Option<String>,
 }
+
+/// The stamps of the web configuration file and the files that it names; none for one that is not there.
+type Stamps = Vec<Option<Stamp>>;
 
 /// What changes when a file does, without reading it.
 #[derive(Debug, PartialEq, Eq)]
@@ -184,39 +189,17 @@ impl Watched {
     }
 
     fn check(&self) -> Arc<Settings> {
-        let old = self.lock().settings.clone();
-        let stamps = old.stamps(&self.path);
-        // One that could not be used may have named files that are not watched, so it is tried again each time.
-        let changed = {
-            let known = self.lock();
-            known.complaint.is_some() || known.seen != stamps
-        };
-        let outcome = changed.then(|| {
-            Settings::read(&self.path).and_then(|new| {
-                if new.tls.is_some() != old.tls.is_some() {
-                    Err(WebConfigError::TlsSwitched)
-                } else if new.users.is_empty() && !old.users.is_empty() {
-                    Err(WebConfigError::UsersGone)
-                } else {
-                    Ok(new)
-                }
-            })
-        });
+        let newer = self.newer();
         let mut known = self.lock();
-        match outcome {
-            None => {}
-            Some(Ok(new)) => {
-                // The stamps of the files that it names: those from before reading, where they were watched.
-                known.seen = if new.files == old.files {
-                    stamps
-                } else {
-                    new.stamps(&self.path)
-                };
-                known.settings = Arc::new(new);
+        match newer {
+            Ok(None) => {}
+            Ok(Some((settings, seen))) => {
+                known.seen = seen;
+                known.settings = Arc::new(settings);
                 known.complaint = None;
-                info!(path = %self.path.display(), "the web configuration is read anew");
+                info!(path = %self.path.display(), "web configuration re-read");
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 let complaint = chain(&error);
                 if known.complaint.as_ref() != Some(&complaint) {
                     warn!(
@@ -231,6 +214,33 @@ impl Watched {
         known.checked = Instant::now();
         known.checking = false;
         known.settings.clone()
+    }
+
+    /// The settings of files that have changed, and the stamps of these files; none if they have not.
+    fn newer(&self) -> Result<Option<(Settings, Stamps)>, WebConfigError> {
+        let old = self.lock().settings.clone();
+        let stamps = old.stamps(&self.path)?;
+        {
+            let known = self.lock();
+            // One that could not be used may have named files that are not watched, so it is tried again each time.
+            if known.complaint.is_none() && known.seen == stamps {
+                return Ok(None);
+            }
+        }
+        let new = Settings::read(&self.path)?;
+        if new.tls.is_some() != old.tls.is_some() {
+            return Err(WebConfigError::TlsSwitched);
+        }
+        if new.users.is_empty() && !old.users.is_empty() {
+            return Err(WebConfigError::UsersGone);
+        }
+        // The stamps of the files that it names: those from before reading, if they were watched.
+        let stamps = if new.files == old.files {
+            stamps
+        } else {
+            new.stamps(&self.path)?
+        };
+        Ok(Some((new, stamps)))
     }
 }
 
@@ -275,11 +285,14 @@ impl Settings {
         })
     }
 
-    fn stamps(&self, path: &Path) -> Vec<Option<Stamp>> {
-        std::iter::once(path)
-            .chain(self.files.iter().map(PathBuf::as_path))
-            .map(Stamp::of)
-            .collect()
+    fn stamps(&self, path: &Path) -> Result<Stamps, WebConfigError> {
+        let mut files = vec![path.to_owned()];
+        files.extend_from_slice(&self.files);
+        let stamps = move || Ok(files.iter().map(|file| Stamp::of(file)).collect());
+        secret_file::in_time(path, stamps).map_err(|source| WebConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })
     }
 }
 
@@ -308,18 +321,16 @@ impl Rate {
         if interval.is_zero() {
             return Ok(None);
         }
-        let burst = section.burst.unwrap_or(0);
-        if burst == 0 {
-            return Err(error(
-                "with a burst of 0 no request is ever answered".into(),
-            ));
-        }
+        // As in the toolkit, a burst of 0 lets no request through.
+        let ahead_max = section.burst.unwrap_or(0).checked_sub(1).map(|ahead| {
+            interval
+                .checked_mul(ahead)
+                .filter(|ahead| *ahead < RATE_AHEAD_MAX)
+                .ok_or_else(|| error("interval times burst is above a year".into()))
+        });
         Ok(Some(Self {
             interval,
-            ahead_max: interval
-                .checked_mul(burst - 1)
-                .filter(|ahead| *ahead < RATE_AHEAD_MAX)
-                .ok_or_else(|| error("interval times burst is above a year".into()))?,
+            ahead_max: ahead_max.transpose()?,
             next: Mutex::new(None),
         }))
     }
@@ -327,7 +338,7 @@ impl Rate {
     pub(super) fn allows(&self, now: Instant) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = next.unwrap_or(now).max(now);
-        let allowed = expected - now <= self.ahead_max;
+        let allowed = self.ahead_max.is_some_and(|max| expected - now <= max);
         if allowed {
             *next = Some(expected + self.interval);
         }
@@ -418,6 +429,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Beyond this a rate limit is a slip of the pen, and sums of times could overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// How long a request waits for newer settings: local files take milliseconds, and Prometheus waits ten seconds for a
+/// scrape.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Bytes of the file, and of each that it names: more than any has, and not all that a device gives.
 pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

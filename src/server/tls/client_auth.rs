@@ -8,8 +8,9 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme, crypto};
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use super::TlsError;
 
@@ -57,6 +58,8 @@ impl ClientAuth {
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) authority: Option<Arc<dyn ClientCertVerifier>>,
+    /// The certificates of `client_ca`.
+    pub(super) anchors: Vec<CertificateDer<'static>>,
     pub(super) mandatory: bool,
     pub(super) allowed_sans: Option<Vec<String>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
@@ -79,8 +82,11 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        if let Some(authority) = &self.authority {
-            authority.verify_client_cert(end_entity, intermediates, now)?;
+        if let Some(authority) = &self.authority
+            && let Err(error) = authority.verify_client_cert(end_entity, intermediates, now)
+            && !self.is_own_authority(end_entity, now)
+        {
+            return Err(error);
         }
         match &self.allowed_sans {
             Some(allowed) if !has_san(end_entity, allowed) => {
@@ -112,6 +118,49 @@ impl ClientCertVerifier for Verifier {
         self.algorithms.supported_schemes()
     }
 }
+
+impl Verifier {
+    /// Returns if the certificate is itself in `client_ca`, is an authority's, and is valid for a client now.
+    ///
+    /// `openssl req -x509` makes such certificates. webpki takes no authority as a client, Go does if the certificate is
+    /// one of the roots. It is no weaker: the holder of its key could issue a client certificate.
+    fn is_own_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+        if !self.anchors.iter().any(|anchor| anchor == certificate) {
+            return false;
+        }
+        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+            return false;
+        };
+        let Ok(seconds) = i64::try_from(now.as_secs()) else {
+            return false;
+        };
+        let valid = |time| certificate.validity().is_valid_at(time);
+        let for_clients = match certificate.extended_key_usage() {
+            Ok(None) => true,
+            Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
+            Err(_) => false,
+        };
+        // Of these, webpki verifies or ignores what concerns a certificate without a chain.
+        let understood = certificate.extensions().iter().all(|extension| {
+            !extension.critical
+                || matches!(
+                    extension.parsed_extension(),
+                    ParsedExtension::BasicConstraints(_)
+                        | ParsedExtension::KeyUsage(_)
+                        | ParsedExtension::ExtendedKeyUsage(_)
+                        | ParsedExtension::SubjectAlternativeName(_)
+                        | ParsedExtension::NameConstraints(_)
+                )
+        });
+        certificate.is_ca()
+            && for_clients
+            && understood
+            && ASN1Time::from_timestamp(seconds).is_ok_and(valid)
+    }
+}
+
+/// webpki's name of the error for a client certificate that is an authority's. rustls passes it on as it is.
+pub(super) const AUTHORITY_AS_CLIENT: &str = "CaUsedAsEndEntity";
 
 /// Whether one of the certificate's alternative names is exactly one of those that are allowed.
 fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {

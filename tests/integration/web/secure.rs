@@ -22,10 +22,21 @@ pub(super) struct Authority {
 }
 
 pub(super) struct Leaf {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-    pem: String,
-    key_pem: String,
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) pem: String,
+    pub(super) key_pem: String,
+}
+
+impl Leaf {
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            certificate: self.certificate.clone(),
+            key: self.key.clone_key(),
+            pem: self.pem.clone(),
+            key_pem: self.key_pem.clone(),
+        }
+    }
 }
 
 impl Authority {
@@ -92,7 +103,7 @@ impl Files {
         fs::rename(new, self.path().join(name)).unwrap();
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -202,9 +213,24 @@ fn ciphers_and_curves_by_table() {
         Ok(()),
     );
     check_tls(
-        "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256]\n  prefer_server_cipher_suites: false\n",
+        "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]\n  prefer_server_cipher_suites: false\n",
         Ok(()),
     );
+    let http1 = "http_server_config: {http2: false}\n";
+    for suite in [
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_AES_128_GCM_SHA256",
+    ] {
+        let list = format!("  cipher_suites: [{suite}]\n");
+        check_tls(&list, Err("HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128"));
+        check_tls(
+            &format!("{list}  max_version: TLS12\n"),
+            Err("set min_version to TLS13 or http2 to false"),
+        );
+        check_tls(&format!("{list}  min_version: TLS13\n"), Ok(()));
+        check_tls(&format!("{list}{http1}"), Ok(()));
+    }
     check_tls(
         "  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA]\n",
         Err("those with GCM"),
@@ -256,18 +282,26 @@ fn client_auth_types_by_table() {
         "  client_ca_file: ca.pem\n",
         Err("does not ask for certificates"),
     );
-    check_tls(
-        "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [a]\n",
-        Ok(()),
-    );
-    check_tls(
-        "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: []\n",
-        Err("is empty"),
-    );
-    check_tls(
-        "  client_auth_type: RequestClientCert\n  client_allowed_sans: [a]\n",
-        Err("needs client_auth_type"),
-    );
+    for (auth, sans, expected) in [
+        ("RequireAndVerifyClientCert", "[a]", Ok(())),
+        ("RequireAndVerifyClientCert", "[]", Err("is empty")),
+        ("VerifyClientCertIfGiven", "[a]", Err("present none")),
+        ("RequireAnyClientCert", "[a]", Err("anyone can make")),
+        ("RequireClientCert", "[a]", Err("anyone can make")),
+        ("RequireAnyClientCert", "[]", Err("anyone can make")),
+        ("RequestClientCert", "[a]", Err("needs client_auth_type")),
+        ("NoClientCert", "[a]", Err("needs client_auth_type")),
+    ] {
+        let ca = if auth.contains("Verify") {
+            "  client_ca_file: ca.pem\n"
+        } else {
+            ""
+        };
+        check_tls(
+            &format!("  client_auth_type: {auth}\n{ca}  client_allowed_sans: {sans}\n"),
+            expected,
+        );
+    }
     check_tls(
         "  client_allowed_sans: [a]\n",
         Err("needs client_auth_type"),
@@ -300,7 +334,12 @@ fn headers_and_rates_by_table() {
 
     check("rate_limit: {interval: 1s, burst: 20}\n", Ok(()));
     check("rate_limit: {interval: 0, burst: 0}\n", Ok(()));
-    check("rate_limit: {interval: 1s}\n", Err("burst of 0"));
+    check("rate_limit: {interval: 1s}\n", Ok(()));
+    check("rate_limit: {interval: 1s, burst: 0}\n", Ok(()));
+    check(
+        "rate_limit: {interval: 1h, burst: 10000}\n",
+        Err("above a year"),
+    );
     check("rate_limit: {interval: soon, burst: 1}\n", Err("interval"));
     check(
         "rate_limit: {interval: 1s, burst: -1}\n",
@@ -619,16 +658,17 @@ async fn headers_are_on_every_answer() {
 
 #[tokio::test]
 async fn the_rate_is_limited() {
-    let files = Files::new("rate_limit: {interval: 1h, burst: 2}\n");
-    let (server, _) = files.start();
-    for (path, status) in [
-        ("/metrics", 200),
-        ("/-/healthy", 200),
-        ("/", 200),
-        ("/metrics", 429),
-        ("/-/ready", 200),
+    for (burst, statuses) in [
+        ("burst: 2", [200, 200, 200, 429, 200]),
+        ("burst: 1", [200, 200, 429, 429, 200]),
+        ("burst: 0", [429, 200, 429, 429, 200]),
     ] {
-        assert_eq!(server.get(path).await.status, status, "{path}");
+        let files = Files::new(&format!("rate_limit: {{interval: 1h, {burst}}}\n"));
+        let (server, _) = files.start();
+        let paths = ["/metrics", "/-/healthy", "/", "/metrics", "/-/ready"];
+        for (path, status) in paths.into_iter().zip(statuses) {
+            assert_eq!(server.get(path).await.status, status, "{burst} {path}");
+        }
     }
 }
 
@@ -742,7 +782,7 @@ pub(super) async fn handshake(
 
 /// The answer, or `None` where the server broke the connection off: with TLS 1.3 the client learns only afterwards that
 /// its certificate was refused.
-async fn get_over(server: &Server, config: ClientConfig) -> Option<Answer> {
+pub(super) async fn get_over(server: &Server, config: ClientConfig) -> Option<Answer> {
     let mut stream = handshake(server, config).await.ok()?;
     let request = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.ok()?;

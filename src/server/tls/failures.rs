@@ -1,0 +1,95 @@
+//! TLS handshakes that fail because of a certificate: which side refused which certificate, and what to do.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::{AlertDescription, CertificateError, Error};
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::client_auth::AUTHORITY_AS_CLIENT;
+
+/// Failed handshakes, logged at a limited rate: a scraper with an old certificate comes every few seconds.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Failures(Mutex<Since>);
+
+/// What has happened since the last line of the log.
+#[derive(Debug, Default)]
+struct Since {
+    line: Option<Instant>,
+    failures: u64,
+}
+
+impl Failures {
+    /// Logs a handshake that has failed: at info if it is about a certificate.
+    pub(in crate::server) fn log(&self, error: &io::Error, client: IpAddr) {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref());
+        let own_probe = client.is_loopback() && tls == Some(&Error::NoCertificatesPresented);
+        let Some(remedy) = tls.and_then(remedy).filter(|_| !own_probe) else {
+            debug!(%error, %client, "a TLS handshake failed");
+            return;
+        };
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.failures += 1;
+        if since
+            .line
+            .is_some_and(|line| line.elapsed() < LINE_INTERVAL)
+        {
+            return;
+        }
+        let failures = std::mem::take(&mut since.failures);
+        since.line = Some(Instant::now());
+        drop(since);
+        info!(%error, %client, failures, remedy, "TLS handshake failed because of a certificate");
+    }
+}
+
+/// What to do about a certificate that the exporter or the client refuses; none if the handshake failed for another reason.
+fn remedy(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::NoCertificatesPresented => {
+            "let the client present a certificate, or change client_auth_type"
+        }
+        Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "renew the client certificate, and see if the clocks are right"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "see if the clocks of the client and of this machine are right"
+            }
+            // A signature is bad if another authority has the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "let an authority in client_ca issue the client certificate, or add its authority to client_ca"
+            }
+            CertificateError::ApplicationVerificationFailure => {
+                "let the client certificate have a name of client_allowed_sans, or add one of its names there"
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                "issue the client certificate with the extended key usage clientAuth"
+            }
+            error if format!("{error:?}").contains(AUTHORITY_AS_CLIENT) => {
+                "issue a client certificate with CA:FALSE, or put this certificate itself into client_ca"
+            }
+            _ => {
+                "issue the client certificate again, in X.509 version 3 with a supported algorithm"
+            }
+        },
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate,
+        ) => {
+            "the client does not accept the certificate of this server: see if it trusts the issuer, uses a name that is in the certificate, and if the certificate is valid"
+        }
+        _ => return None,
+    })
+}
+
+/// Between two lines of the log.
+const LINE_INTERVAL: Duration = Duration::from_mins(1);
