@@ -4,7 +4,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use ring::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, RsaParameters, UnparsedPublicKey,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use x509_parser::parse_x509_certificate;
@@ -23,9 +26,12 @@ pub(super) type Refusal = (u32, String);
 #[derive(Deserialize)]
 struct Header {
     alg: String,
-    typ: String,
+    typ: Option<String>,
     #[serde(rename = "x5t#S256")]
-    thumbprint: String,
+    sha256: Option<String>,
+    /// The SHA-1 that Microsoft's own libraries name.
+    #[serde(rename = "x5t")]
+    sha1: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -34,11 +40,13 @@ struct Claims {
     iss: String,
     sub: String,
     jti: String,
-    nbf: i64,
+    nbf: Option<i64>,
+    iat: Option<i64>,
     exp: i64,
 }
 
-/// Strict where the documentation is: a client that only Entra's leniency accepts is not accepted here.
+/// Strict as the documentation is, which asks for PS256 and `x5t#S256`. Microsoft's own libraries write RS256, `x5t` and no
+/// `nbf`, so that is accepted too, as Entra does.
 pub(super) fn verify(
     assertion: &str,
     audience: &str,
@@ -52,26 +60,28 @@ pub(super) fn verify(
     let header: Header = decoded(header).ok_or_else(malformed)?;
     let claims: Claims = decoded(claims).ok_or_else(malformed)?;
     let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed())?;
-    if header.alg != "PS256" || header.typ != "JWT" {
+    let Some(parameters) = header.parameters() else {
         return Err(refusal(
             700_027,
-            "Client assertion failed signature validation: the algorithm is not PS256 or the type is not JWT.",
+            "Client assertion failed signature validation: the algorithm is not PS256 or RS256 or the type is not JWT.",
         ));
+    };
+    if header.sha256.is_none() && header.sha1.is_none() {
+        return Err(malformed());
     }
-    let certificate = certificates
-        .iter()
-        .find(|der| header.thumbprint == thumbprint(der))
-        .ok_or_else(|| {
-            refusal(
-                700_027,
-                &format!(
-                    "Client assertion contains an invalid signature. [Reason - The key was not found., Thumbprint of \
-                     key used by client: '{}']",
-                    header.thumbprint
-                ),
-            )
-        })?;
-    if !is_signature_of(&signature, signed, certificate) {
+    let certificate = certificates.iter().find(|der| header.names(der));
+    let certificate = certificate.ok_or_else(|| {
+        let thumbprint = header.sha256.as_ref().or(header.sha1.as_ref());
+        let thumbprint = thumbprint.map_or("", String::as_str);
+        refusal(
+            700_027,
+            &format!(
+                "Client assertion contains an invalid signature. [Reason - The key was not found., Thumbprint of \
+                 key used by client: '{thumbprint}']"
+            ),
+        )
+    })?;
+    if !is_signature_of(parameters, &signature, signed, certificate) {
         return Err(refusal(
             700_027,
             "Client assertion contains an invalid signature. [Reason - The key was found, but the signature is not its.]",
@@ -90,10 +100,11 @@ pub(super) fn verify(
         ));
     }
     let now = now.timestamp();
-    if claims.nbf > now + CLOCK_SKEW
+    let begin = claims.nbf.or(claims.iat).unwrap_or(now);
+    if begin > now + CLOCK_SKEW
         || claims.exp <= now - CLOCK_SKEW
-        || claims.exp <= claims.nbf
-        || claims.exp - claims.nbf > LIFETIME_MAX
+        || claims.exp <= begin
+        || claims.exp - begin > LIFETIME_MAX
     {
         return Err(refusal(
             700_024,
@@ -109,6 +120,33 @@ pub(super) fn verify(
     })
 }
 
+impl Header {
+    /// How its algorithm verifies a signature.
+    fn parameters(&self) -> Option<&'static RsaParameters> {
+        if self.typ.as_ref().is_some_and(|typ| typ != "JWT") {
+            return None;
+        }
+        match self.alg.as_str() {
+            "PS256" => Some(&RSA_PSS_2048_8192_SHA256),
+            "RS256" => Some(&RSA_PKCS1_2048_8192_SHA256),
+            _ => None,
+        }
+    }
+
+    /// Whether each thumbprint that it has is this certificate's.
+    fn names(&self, der: &[u8]) -> bool {
+        [
+            (&self.sha256, &SHA256),
+            (&self.sha1, &SHA1_FOR_LEGACY_USE_ONLY),
+        ]
+        .into_iter()
+        .all(|(named, hash)| {
+            let named = named.as_ref();
+            named.is_none_or(|named| *named == thumbprint(hash, der))
+        })
+    }
+}
+
 fn refusal(code: u32, text: &str) -> Refusal {
     (code, text.to_owned())
 }
@@ -117,14 +155,19 @@ fn decoded<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
-fn thumbprint(der: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, der))
+fn thumbprint(hash: &'static ring::digest::Algorithm, der: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(ring::digest::digest(hash, der))
 }
 
-fn is_signature_of(signature: &[u8], signed: &str, certificate: &[u8]) -> bool {
+fn is_signature_of(
+    parameters: &'static RsaParameters,
+    signature: &[u8],
+    signed: &str,
+    certificate: &[u8],
+) -> bool {
     parse_x509_certificate(certificate).is_ok_and(|(_, certificate)| {
         let key = &certificate.public_key().subject_public_key.data;
-        UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key)
+        UnparsedPublicKey::new(parameters, key)
             .verify(signed.as_bytes(), signature)
             .is_ok()
     })
@@ -140,7 +183,7 @@ const LIFETIME_MAX: i64 = 600;
 mod unit_tests {
     use base64::engine::general_purpose::STANDARD;
 
-    use super::vectors::{ASSERTION, CERTIFICATE, LONG_LIVED};
+    use super::vectors::{ASSERTION, CERTIFICATE, LONG_LIVED, RS256_ASSERTION, RS256_CERTIFICATE};
     use super::*;
 
     #[test]
@@ -177,9 +220,41 @@ mod unit_tests {
             format!("{header}.{claims}.{signature}")
         };
         check(&with_header("PS256", "RS256"), right, 700_027);
-        check(&with_header("x5t#S256", "x5t"), right, 50_027);
+        check(&with_header("x5t#S256", "x5t"), right, 700_027);
+        check(&with_header("x5t#S256", "kid"), right, 50_027);
+        check(&with_header("PS256", "HS256"), right, 700_027);
         check(&with_header("JWT", "jwt"), right, 700_027);
         check(&with_header("\"}", "x\"}"), right, 700_027);
+    }
+
+    #[test]
+    fn the_assertions_of_microsofts_libraries_are_verified_too() {
+        let certificates = [CERTIFICATE, RS256_CERTIFICATE].map(|it| STANDARD.decode(it).unwrap());
+        let check = |assertion: &str, now: i64, code: u32| {
+            let now = DateTime::from_timestamp(now, 0).unwrap();
+            let verified = verify(assertion, AUDIENCE, "app", &certificates, now);
+            assert_eq!(verified.map_or_else(|(code, _)| code, |_| 0), code);
+        };
+        check(RS256_ASSERTION, NOT_BEFORE + 60, 0);
+        check(RS256_ASSERTION, NOT_BEFORE - 301, 700_024);
+        check(RS256_ASSERTION, NOT_BEFORE + 901, 700_024);
+        let (signed, signature) = RS256_ASSERTION.rsplit_once('.').unwrap();
+        let (header, claims) = signed.split_once('.').unwrap();
+        let (_, other_signature) = ASSERTION.rsplit_once('.').unwrap();
+        let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+        for (from, to) in [
+            ("RS256", "PS256"),
+            ("RS256", "none"),
+            ("\"x5t\":\"", "\"x5t\":\"x"),
+        ] {
+            let header = URL_SAFE_NO_PAD.encode(header.replace(from, to));
+            check(
+                &format!("{header}.{claims}.{signature}"),
+                NOT_BEFORE,
+                700_027,
+            );
+        }
+        check(&format!("{signed}.{other_signature}"), NOT_BEFORE, 700_027);
     }
 
     #[test]
@@ -188,7 +263,7 @@ mod unit_tests {
         let (code, text) = verify(ASSERTION, AUDIENCE, "app", &[], now).unwrap_err();
         assert_eq!(code, 700_027);
         let certificate = STANDARD.decode(CERTIFICATE).unwrap();
-        assert!(text.contains(&thumbprint(&certificate)), "{text}");
+        assert!(text.contains(&thumbprint(&SHA256, &certificate)), "{text}");
     }
 
     const AUDIENCE: &str = "https://login.example/contoso.com/oauth2/v2.0/token";
@@ -228,4 +303,26 @@ pub(super) mod vectors {
         fZQjDVA0TRaudrAxqx6-8CbD5it4Y03chQ4R9-ctaD3iR3hJGrNjVw_-kLxCR1eGV-TLdJOUIXppvo81A_VgZ0UX0YZxk784w0Gq\
         hXBnFngzh1SYLArZRd4naqb6sD5Pts-kr611dUdzjlTdB72iNNb8mDmJTxwHQjqwGE-yrxigfRFr1-qj4zw-IenBtRnql045S9Nb\
         UJZcQlBQhBMARvKo529s1QAtHgP4t034nEnojH2IDf2GKs8FpwXIvQ";
+
+    /// Of the assertion below; its key was thrown away too.
+    pub(crate) const RS256_CERTIFICATE: &str = "MIIDFTCCAf2gAwIBAgIUf6U+8IJZto+R/PCwbHTg5rxTEugwDQYJKoZIhvcNAQELBQAwGTEXMBUGA1UEAwwOc2ltdWxhdG9yIHRl\
+        c3QwIBcNMjYxMTI5MDkwMzUzWhgPMjEyNjExMDUwOTAzNTNaMBkxFzAVBgNVBAMMDnNpbXVsYXRvciB0ZXN0MIIBIjANBgkqhkiG\
+        9w0BAQEFAAOCAQ8AMIIBCgKCAQEAuF4/RUzWt2Q9oYqo/yw1bh5mnEs9A+opjNeRK4co138MdI2ZyfURouvfg0m+Hwr0vf3Mhhrt\
+        yp4ZRBd0qrbJOUojNC4dcnb8jsp5HbS8E6LzRRLGzx6lEzpGIqs1cnOgYI4aP0+tZTLFlMTfM9TpkKARsg21gKkUB+u8tHMsr/Y2\
+        0S5N7IZN6eS+ShUO4TM+M8oZcCT3rzRiElGwqyOzadV//XFX2I6TUqhk+/ervvE5gEx+PySCMUt1oxC371cjVGnsqGjRUYRiuprF\
+        4ulmeaAz1jWwBzLCZjdPzAhiUZHOAD1T54CkPhU4bULgZaAOTnf0yj0gM/KWYuL+bg4cyQIDAQABo1MwUTAdBgNVHQ4EFgQUDRXH\
+        qGlPjTjIxQuahYvsl9HhwqswHwYDVR0jBBgwFoAUDRXHqGlPjTjIxQuahYvsl9HhwqswDwYDVR0TAQH/BAUwAwEB/zANBgkqhkiG\
+        9w0BAQsFAAOCAQEAFrzNzZv4hDG8oaP49L3oyTG8yfOb1I4PVSyhAuhHMJoMoGltHA0Pyq0CWWlBnDPIieN63X67yu1opzgq07hk\
+        gHDgOCdOUlxtw9YskDEOpjQotCnP5/IRcx12nDceVcmEYeqDlYa5ZIYXJH9yzfmGwdyrcH2hNCtW256KBV/i0xa0lBmiPKoLOGeX\
+        NoAJUB5NW/9EVzuhZ8EnUKJ2Hm0zzP7MfEFTdS22ow8qSeOw3fvz/nS70p4ovdOk/DCCyaPpzgjRnGyn+2Tm1tt3Xyiolf8D1Vju\
+        +S71qPFQvxw4BHWnUgbINEKApMQeNT65adbuB4jXR7I6Ga29/pLagYg18Q==";
+
+    /// The same as Microsoft's own libraries write it: RS256, `x5t` and no `nbf`.
+    pub(crate) const RS256_ASSERTION: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsIng1dCI6ImNxcUxaeU91VWprV0h3T2x2cWQ4M0tQLWZsNCJ9.eyJhdWQiOiJodHR\
+        wczovL2xvZ2luLmV4YW1wbGUvY29udG9zby5jb20vb2F1dGgyL3YyLjAvdG9rZW4iLCJleHAiOjE3MDAwMDA2MDAsImlzcyI6ImF\
+        wcCIsInN1YiI6ImFwcCIsImp0aSI6InRocmVlIiwiaWF0IjoxNzAwMDAwMDAwfQ.gl0SA4cyLnmb_RHJjFrIIuyCcuucZxMxViBw\
+        Nn1d4FLPfQcGYG5qBaFNt0AwYb9XTxb0D3VVqB74Y1L7Bk7znVpHDLNHpgr1TJf3w6sUFnQwSu69Ag2_Poonr11iiP4v4XYM6hCb\
+        IPkwQOF0AYTrgYhfbdXAMqQha-y9ImBCoT8pbtBOjJPPSws0wABrVQP3dD2yWsGv0cAvKfRYJOLdkUMXeUQ6VaYHYUSMdM2XlUUo\
+        HhtVmRu57L5gun57eddTZaw9ixfgAZx84Yu-JeaqRLkRBorn9tJRebj6CEy7hwE5ZlWGKfk04AsssfVhZQW3u8bdY2HseWiH9PRB\
+        gxg-Lw";
 }
