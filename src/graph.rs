@@ -10,6 +10,7 @@
 pub mod address;
 mod answer;
 mod assertion;
+mod conversion;
 pub mod credential;
 pub(crate) mod decode;
 mod error_body;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::assertion;
+use super::conversion::{self, Conversion, Role};
 use crate::secret_file;
 
 /// What a token is asked for with.
@@ -68,6 +69,19 @@ pub enum CredentialError {
     /// There is something around it that is not part of it.
     #[error("{0} {1}")]
     Edges(String, &'static str),
+    /// The file of the certificate or the key has another format.
+    #[error(
+        "cannot sign with {}: it is {format}; convert it into unencrypted PEM by `{command}` and name the new file",
+        .path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        format: &'static str,
+        /// How it is converted.
+        command: String,
+    },
     /// The certificate or its key does not serve.
     #[error("cannot sign with {}", .certificate.display())]
     Sign {
@@ -203,8 +217,10 @@ impl Proof {
                 read_text(path).map(|token| Self::Assertion(token, None))
             }
             Credential::Certificate { certificate, key } => {
-                let pem = read(certificate)?;
-                let key = key.as_deref().map(read).transpose()?;
+                let role = key.as_ref().map_or(Role::Both, |_| Role::Certificate);
+                let pem = read_pem(certificate, role)?;
+                let key = key.as_deref().map(|key| read_pem(key, Role::Key));
+                let key = key.transpose()?;
                 let key = key.as_ref().unwrap_or(&pem);
                 assertion::sign(&pem, key, client_id, audience, now)
                     .map(|signed| Self::Assertion(signed.jwt, Some(signed.not_after)))
@@ -279,6 +295,19 @@ pub(crate) fn around(text: &str) -> Option<&'static str> {
         Some("has several lines; keep nothing in it but the value of one secret or token")
     } else {
         None
+    }
+}
+
+/// Reads a file that has to be PEM, and explains if it is something else.
+fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    let bytes = read(path)?;
+    match conversion::needed(path, &bytes, role) {
+        None => Ok(bytes),
+        Some(Conversion { format, command }) => Err(CredentialError::Format {
+            path: path.to_owned(),
+            format,
+            command,
+        }),
     }
 }
 
