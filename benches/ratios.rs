@@ -1,6 +1,6 @@
 //! The gates of the target table that need no second process, as ratios: both sides in turn, round by round, medians.
 //!
-//! `cargo bench --bench ratios`; without `--bench`, as in `cargo test --all-targets`, one small round. Time is CPU time of
+//! `cargo bench --profile dist --bench ratios`; without `--bench`, as in `cargo test --all-targets`, one small round. Time is CPU time of
 //! the thread, so that other work on the machine moves it little.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
