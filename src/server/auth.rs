@@ -379,11 +379,12 @@ const COST_MAX: u32 = 20;
 /// Remembered logins of each result: far more than a server has users, some 3 KiB.
 const RECENT_MAX: usize = 100;
 
-/// Different logins in the queue: at the usual cost 10 the last one waits a second, which a scrape bears.
-const QUEUE_MAX: usize = 16;
+/// Different logins in the queue: at cost 12, a quarter of a second each, the last one waits two seconds, which a scrape
+/// can do.
+const QUEUE_MAX: usize = 8;
 
 /// Of those, the ones from one address: a client that guesses leaves room for the first login of others.
-const QUEUE_OF_CLIENT_MAX: usize = 8;
+const QUEUE_OF_CLIENT_MAX: usize = 4;
 
 /// Requests that wait for a login in the queue: several scrapers of one user may start at the same time, and each of them
 /// holds a connection.
