@@ -1,8 +1,8 @@
 //! The HTTP server: `Listen → Bound → serve(Site, shutdown)`.
 //!
 //! Binding and serving are two steps, so that a taken port is an error at the start, and tests bind port 0 and learn the
-//! address. A scrape does no I/O but its own connection's, takes no lock but the newest snapshot's, and never waits for
-//! a poll. A client that sends nothing or reads nothing cannot hold the server: everything has a limit, see [`Limits`].
+//! address. A scrape does no I/O but its own connection's, takes no lock that a poll or a slow client can hold, and never waits
+//! for a poll. A client that sends nothing or reads nothing cannot hold the server: everything has a limit, see [`Limits`].
 //!
 //! - `routes` says what is answered, `page` what people see at `/`;
 //! - `listen` reads addresses and binds them;

@@ -107,11 +107,11 @@ impl hyper::service::Service<Request<Incoming>> for Router {
         if asked.route == Some(Route::Reload) {
             let activity = Arc::clone(&self.activity);
             return Answering::Later(Box::pin(async move {
-                let answer = answer(&asked, &activity.shared, turn).await;
+                let answer = answer(&asked, &activity, turn).await;
                 asked.finish(answer, &activity)
             }));
         }
-        let answer = answer_now(&asked, shared, turn);
+        let answer = answer_now(&asked, &self.activity, turn);
         Answering::Now(Some(asked.finish(answer, &self.activity)))
     }
 }
@@ -217,7 +217,7 @@ async fn guarded(
             turn,
         )
     } else if open {
-        answer(asked, shared, turn).await
+        answer(asked, activity, turn).await
     } else {
         let login = peer.login(credentials.as_ref());
         let verdict = shared
@@ -226,7 +226,7 @@ async fn guarded(
         match verdict.await {
             Verdict::Admitted => {
                 peer.admit(login);
-                answer(asked, shared, turn).await
+                answer(asked, activity, turn).await
             }
             Verdict::Refused => {
                 let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
@@ -257,19 +257,20 @@ fn leave(asked: &Asked, activity: &Activity, mut answer: Answer) -> Answer {
     answer
 }
 
-async fn answer(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
+async fn answer(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
     match asked.route {
-        Some(Route::Reload) if asked.allowed => reload(shared, turn).await,
-        _ => answer_now(asked, shared, turn),
+        Some(Route::Reload) if asked.allowed => reload(&activity.shared, turn).await,
+        _ => answer_now(asked, activity, turn),
     }
 }
 
 /// Everything that waits for nothing.
-fn answer_now(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
+fn answer_now(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
+    let shared = &activity.shared;
     match asked.route {
         None => text(StatusCode::NOT_FOUND, "not found\n", turn),
         Some(route) if !asked.allowed => refuse_method(route, turn),
-        Some(Route::Metrics) => metrics(asked, shared, turn),
+        Some(Route::Metrics) => metrics(asked, activity, turn),
         Some(Route::Page) => page(shared, turn),
         Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", turn),
         Some(Route::Ready) => ready(shared, turn),
@@ -277,13 +278,16 @@ fn answer_now(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
     }
 }
 
-fn metrics(asked: &Asked, shared: &Shared, turn: Turn) -> Answer {
+fn metrics(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
+    let shared = &activity.shared;
     if !turn.scrape() {
         let message = format!(
             "{} scrapes are under way, which is the limit; try again later\n",
             shared.site.requests_max
         );
-        return text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
+        let answer = text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
+        // Else a client could try again many times in one packet, and leave others no chance.
+        return leave(asked, activity, answer);
     }
     let (format, content_type) = asked.format;
     let snapshot = shared.site.subscriber.latest();

@@ -139,4 +139,4 @@ const CROWDED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Without progress for this long, a scrape yields to another when there are too many: a scraper on any working network
 /// reads more often.
-const STALLED_SCRAPE: Duration = Duration::from_millis(250);
+const STALLED_SCRAPE: Duration = Duration::from_millis(100);

@@ -214,6 +214,10 @@ async fn too_many_scrapes_are_refused() {
         "0 scrapes are under way, which is the limit; try again later\n"
     );
     assert_eq!(server.get("/-/healthy").await.status, 200);
+    // Nor is it asked again on the same connection.
+    let mut stream = server.connect().await;
+    let answer = exchange(&mut stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(answer.header("connection"), Some("close"));
 }
 
 #[tokio::test]
