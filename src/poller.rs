@@ -159,7 +159,7 @@ impl Poller {
                 }
             };
             tokio::select! {
-                () = self.sleep_until(memory, self.next_tick(started), period.end()) => retries = 0,
+                () = self.sleep_until(memory, self.next_tick(started), period) => retries = 0,
                 () = self.asked_again(memory, retry_pause(retries)) => retries += 1,
             }
         }
@@ -312,15 +312,15 @@ impl Poller {
         }
     }
 
-    /// Until the tick or the end of the period, whichever comes first by its own clock.
-    async fn sleep_until(&self, memory: &SharedMemory, tick: Instant, period_end: DateTime<Utc>) {
+    /// Until the tick, or until the clock says that it is no longer this period.
+    async fn sleep_until(&self, memory: &SharedMemory, tick: Instant, period: BillingPeriod) {
         loop {
             self.expire(memory);
             let now = Instant::now();
-            let boundary = (period_end - self.shared.clock.now())
-                .to_std()
-                .unwrap_or_default();
-            if now >= tick || boundary.is_zero() {
+            let time = self.shared.clock.now();
+            let boundary = (period.end() - time).to_std().unwrap_or_default();
+            let is_set_back = time < period.start();
+            if now >= tick || boundary.is_zero() || is_set_back {
                 return;
             }
             tokio::time::sleep_until(tick.min(now + boundary).min(now + CLOCK_CHECK)).await;

@@ -150,6 +150,29 @@ impl Memory {
         }
     }
 
+    /// Drops the figures of a billing period that has not begun, which a clock that was ahead has brought. Returns whether
+    /// there were any. The settled days stay: they are settled by the service's clock too.
+    pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
+        let is_future = |summary: &Arc<Summary>| summary.period.start() > now;
+        if !self.summary.as_ref().is_some_and(is_future) {
+            return false;
+        }
+        self.summary = None;
+        self.current.clear();
+        self.budgets.clear();
+        self.expired = false;
+        self.previous.drop_future(now);
+        self.health = Health {
+            up: self.health.up,
+            polls: self.health.polls,
+            failures: self.health.failures,
+            last_attempt: self.health.last_attempt,
+            duration_seconds: self.health.duration_seconds,
+            ..Health::default()
+        };
+        true
+    }
+
     /// Of what is known, after a poll that failed.
     pub(super) fn what_stays(&self) -> &'static str {
         match (&self.summary, self.expired) {

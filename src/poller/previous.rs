@@ -72,6 +72,12 @@ impl Previous {
         }
     }
 
+    /// Drops what a clock that was ahead has brought: figures of periods that have not begun or not ended.
+    pub(super) fn drop_future(&mut self, now: DateTime<Utc>) {
+        self.closing.take_if(|(period, _)| period.start() > now);
+        self.closed.take_if(|closed| closed.period.end() > now);
+    }
+
     /// Whether the closed period is to be fetched: not yet since its end, or some hours ago and still changing.
     pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
         // A time ahead of now is that of a clock that was wrong.

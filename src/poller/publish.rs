@@ -66,10 +66,19 @@ impl Poller {
         );
     }
 
-    /// Serves what is young enough, and nothing else.
+    /// Serves what is young enough and of a billing period that has begun, and nothing else.
     pub(super) fn expire(&self, memory: &SharedMemory) {
         let now = self.shared.clock.now();
         let mut memory = lock(memory);
+        if memory.drop_future(now) {
+            tracing::warn!(
+                tenant = self.plan.tenant.as_deref(),
+                report = memory.report.as_str(),
+                remedy = "nothing need be done if the clock is right now; else set it",
+                "figures are no longer served: their billing period has not begun, so the clock has been set back"
+            );
+            self.publish(&memory);
+        }
         // A time ahead is one of a clock that was wrong: as far off as one that is behind.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;

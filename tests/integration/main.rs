@@ -8,6 +8,7 @@
 mod certificates;
 mod check;
 mod check_reports;
+mod clock;
 mod config;
 mod contract;
 mod credentials;
