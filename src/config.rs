@@ -98,6 +98,29 @@ pub enum UserLabel {
     None,
 }
 
+impl UserLabel {
+    /// Every user label.
+    pub const ALL: [Self; 5] = [
+        Self::Upn,
+        Self::Id,
+        Self::DisplayName,
+        Self::Pseudonym,
+        Self::None,
+    ];
+
+    /// Its name in the configuration and in state files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Upn => "upn",
+            Self::Id => "id",
+            Self::DisplayName => "display_name",
+            Self::Pseudonym => "pseudonym",
+            Self::None => "none",
+        }
+    }
+}
+
 /// A Microsoft 365 tenant.
 #[derive(Clone, Debug)]
 pub struct Tenant {

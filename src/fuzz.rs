@@ -101,11 +101,12 @@ pub fn headers(bytes: &[u8]) {
 /// A state file of the dial-out report after its first line, with the checksum that it should have: what is believed of it
 /// comes out of the program as it went in, and can be exposed. Returns whether it was believed.
 pub fn state(bytes: &[u8]) -> bool {
-    let file = summed([b"teams-pstn-exporter state 1\n", bytes].concat());
+    let file = summed([b"teams-pstn-exporter state 2\n", bytes].concat());
     let identity = Identity {
         naming: "naming".to_owned(),
         outright: true,
         numbers: "numbers".to_owned(),
+        columns: Vec::new(),
     };
     let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &BUDGETS);
     // As it stands, it has another checksum, or is of another kind.

@@ -146,7 +146,14 @@ impl Block {
             read(&text).then_some(())?;
             sum.update(&text);
         }
-        (inflater.total_out() == length && sum.clone().finalize() == checksum).then_some(
+        // Between two blocks only an empty last one ends the stream. Inside one, the parts that follow would be read as it.
+        let at_end = (inflater.total_in(), inflater.total_out());
+        text.clear();
+        let ended = inflater.decompress_vec(END_OF_STREAM, &mut text, FlushDecompress::None);
+        let is_between = ended.is_ok_and(|status| status == Status::StreamEnd)
+            && inflater.total_in() == at_end.0 + END_OF_STREAM.len() as u64
+            && inflater.total_out() == at_end.1;
+        (is_between && at_end.1 == length && sum.clone().finalize() == checksum).then_some(
             Self::Long {
                 deflated: bytes,
                 checksum: Hasher::new_with_initial_len(checksum, length),

@@ -33,7 +33,7 @@
 //! # Who may know whom
 //!
 //! `money`, `period`, `gzip` and `secret_file` know no sibling; `graph` knows `secret_file` only. `report` knows
-//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `snapshot`, `storage` and
+//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `secret_file`, `snapshot`, `storage` and
 //! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
 //! is used under `graph` only, hyper in `server`, clap in `config`, the `prometheus` crate in `telemetry` and
 //! where its families are written.

@@ -90,6 +90,14 @@ impl Default for CycleDay {
     }
 }
 
+impl CycleDay {
+    /// The day of the month.
+    #[must_use]
+    pub const fn day(self) -> u8 {
+        self.0
+    }
+}
+
 impl TryFrom<u64> for CycleDay {
     type Error = CycleDayError;
 

@@ -38,7 +38,7 @@ use budget::{BudgetSpend, Payer};
 use dialout::Dialout;
 use direct_routing::DirectRouting;
 use labels::{Kept, View};
-use log::Log;
+use log::{Figure, Log};
 use pstn_calls::PstnCalls;
 use row::RowError;
 use sms::Sms;
@@ -229,6 +229,33 @@ impl ReportKind {
     }
 }
 
+impl ReportKind {
+    /// The names of what its figures are kept by: of a log, its labels and which figure each column is, in their order; of
+    /// another report, its families.
+    pub(crate) fn columns(self) -> Vec<String> {
+        fn of_log<L: Log>() -> Vec<String> {
+            let labels = L::LABELS.iter().map(|label| format!("label {label}"));
+            let columns = L::COLUMNS.iter().map(|column| {
+                let (kind, index) = match column.figure {
+                    Figure::Money(index) => ("money", index),
+                    Figure::Count(index, _) => ("count", index),
+                };
+                format!("{kind} {index} {}", column.current.name)
+            });
+            labels.chain(columns).collect()
+        }
+        match self {
+            Self::PstnCalls => of_log::<PstnCalls>(),
+            Self::DirectRouting => of_log::<DirectRouting>(),
+            Self::Sms => of_log::<Sms>(),
+            Self::Dialout | Self::BlockedUsers => {
+                let families = self.families().into_iter();
+                families.map(|family| family.name.to_owned()).collect()
+            }
+        }
+    }
+}
+
 impl fmt::Display for ReportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -330,6 +357,28 @@ mod tests {
         assert_eq!(ReportKind::ALL, every);
         let names: HashSet<&str> = every.iter().map(|report| report.as_str()).collect();
         assert_eq!(names.len(), every.len());
+    }
+
+    /// A file of other columns is rejected: its figures would be read as those of other labels.
+    #[test]
+    fn columns_are_kept_by_name_and_place() {
+        assert_eq!(
+            ReportKind::Sms.columns(),
+            [
+                "label currency",
+                "label destination_context",
+                "label direction",
+                "label usage_location",
+                "money 0 teams_pstn_sms_charge",
+                "count 0 teams_pstn_sms_messages",
+                "count 1 teams_pstn_sms_units",
+            ]
+        );
+        for &report in ReportKind::ALL {
+            let columns: HashSet<String> = report.columns().into_iter().collect();
+            assert_eq!(columns.len(), report.columns().len(), "{report}");
+            assert!(!columns.is_empty(), "{report}");
+        }
     }
 
     #[test]

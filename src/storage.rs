@@ -12,17 +12,17 @@
 //!
 //! What this module does not do: decide what is remembered, or when.
 
+mod file;
 mod format;
 mod sweep;
 mod wire;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::exposition::{Family, Samples};
@@ -34,7 +34,8 @@ use crate::snapshot::Summary;
 pub(crate) use format::{Rejected, decode, encode};
 pub(crate) use sweep::{Owner, forget, sweep};
 
-use format::may_lie_beside;
+use file::Found;
+use format::{check_version, may_lie_beside};
 
 /// Where one report of one tenant is kept, and what a file must say to be its own.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub(crate) struct Identity {
     pub(crate) outright: bool,
     /// Whose numbers, of which periods, under which name.
     pub(crate) numbers: String,
+    /// The names of the labels and columns of a report, in the order in which its figures are kept.
+    pub(crate) columns: Vec<String>,
 }
 
 /// What is kept of one report of one tenant.
@@ -148,6 +151,11 @@ impl Place {
         Ok(true)
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// That nothing is known of a write after so long, or, where nothing was `waited`, of the one before.
     pub(crate) fn hangs(&self, waited: Option<Duration>) -> StorageError {
         let what = match waited {
@@ -169,7 +177,7 @@ impl Place {
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
     ) -> Result<Option<Saved>, StorageError> {
-        self.load(family, budgets, |bytes| self.set_aside(bytes))
+        self.load(family, budgets, |found| self.set_aside(found))
     }
 
     /// The same, with the file left where it is.
@@ -187,35 +195,52 @@ impl Place {
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-        reject: impl FnOnce(&[u8]) -> String,
+        reject: impl FnOnce(Option<&Found>) -> String,
     ) -> Result<Option<Saved>, StorageError> {
         let failed = |source| StorageError::Read {
             path: self.path.clone(),
             source,
         };
-        let file = match File::open(&self.path) {
-            Ok(file) => file,
+        let found = match Found::open(&self.path) {
+            Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let bytes = read_bounded(file).map_err(failed)?;
-        let decoded = if bytes.len() as u64 > BYTES_MAX {
-            Err(Rejected::TooLong)
-        } else {
-            decode(&bytes, &self.identity, family, budgets)
+        let (found, decoded) = match found {
+            Ok(found) => {
+                let decoded = self.decode(&found, family, budgets).map_err(failed)?;
+                (Some(found), decoded)
+            }
+            Err(rejected) => (None, Err(rejected)),
         };
         decoded.map(Some).map_err(|source| StorageError::Rejected {
             path: self.path.clone(),
-            fate: reject(&bytes),
+            fate: reject(found.as_ref()),
             source,
         })
     }
 
+    /// Reads a file piece by piece first: no memory is taken for one that is damaged.
+    fn decode(
+        &self,
+        found: &Found,
+        family: impl Fn(&str) -> Option<&'static Family>,
+        budgets: &[Budget],
+    ) -> io::Result<Result<Saved, Rejected>> {
+        if let Err(rejected) = check_version(&found.head) {
+            return Ok(Err(rejected));
+        }
+        if !found.is_whole()? {
+            return Ok(Err(Rejected::Torn));
+        }
+        Ok(decode(&found.read()?, &self.identity, family, budgets))
+    }
+
     /// Puts a file that is not believed out of the way: beside, for people to look at, unless it may name people who are
     /// not to be named. Tells what became of it.
-    fn set_aside(&self, bytes: &[u8]) -> String {
+    fn set_aside(&self, found: Option<&Found>) -> String {
         let aside = self.path.with_extension("state.rejected");
-        let done = if may_lie_beside(bytes, &self.identity) {
+        let done = if Found::may_lie_beside(found, &self.identity) {
             fs::rename(&self.path, &aside)
                 .map(|()| format!("has been set aside as {}", aside.display()))
         } else {
@@ -232,11 +257,13 @@ impl Place {
     }
 }
 
-/// All of a file, or more of it than any has.
-fn read_bounded(file: File) -> io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes.into())
+impl Found {
+    /// Whether a file may be kept beside. Of one that is not found, as it cannot be read, nothing is known.
+    fn may_lie_beside(found: Option<&Self>, identity: &Identity) -> bool {
+        let head = found.map_or(&[][..], |found| &found.head);
+        let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
+        may_lie_beside(head, is_whole, identity)
+    }
 }
 
 impl Saved {

@@ -204,11 +204,11 @@ impl Scalar for UserLabel {
     const REMEDY: &'static str = "choose from upn, id, display_name, pseudonym, none";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        one_of(text, USER_LABELS)
+        one_of(text, &user_labels())
     }
 
     fn schema() -> Schema {
-        choice(USER_LABELS)
+        choice(&user_labels())
     }
 }
 
@@ -414,13 +414,9 @@ fn choice<T>(choices: &[(&str, T)]) -> Schema {
     json_schema!({ "type": "string", "enum": names })
 }
 
-const USER_LABELS: &[(&str, UserLabel)] = &[
-    ("upn", UserLabel::Upn),
-    ("id", UserLabel::Id),
-    ("display_name", UserLabel::DisplayName),
-    ("pseudonym", UserLabel::Pseudonym),
-    ("none", UserLabel::None),
-];
+fn user_labels() -> Vec<(&'static str, UserLabel)> {
+    UserLabel::ALL.map(|label| (label.as_str(), label)).to_vec()
+}
 
 fn clouds() -> Vec<(&'static str, Cloud)> {
     Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()

@@ -85,6 +85,38 @@ fn only_what_was_stored_is_restored() {
     assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None, |_| true).is_none());
 }
 
+/// A part whose last block goes on would read the parts that follow as its own text.
+#[test]
+fn part_that_ends_inside_a_block_is_refused() {
+    let text = text(CHUNK, 2);
+    let whole = block(&text);
+    let (bytes, _) = whole.stored();
+    let restored = |end: &[u8], more: &[u8]| {
+        let mut sum = Hasher::new();
+        sum.update(&text);
+        sum.update(more);
+        let deflated = Some((sum.finalize(), (text.len() + more.len()) as u64));
+        Block::restored([bytes, end].concat().into(), deflated, |_| true).is_some()
+    };
+    let stored = |length: u16| {
+        let [low, high] = length.to_le_bytes();
+        [0, low, high, !low, !high]
+    };
+    let more = [b'a', b'b', 0, 0, 0xFF, 0xFF];
+    assert!(restored(&[], &[]), "as it was");
+    for length in [7, 32, u16::MAX] {
+        // The last bytes look like the end of a part, and are text.
+        assert!(
+            !restored(&[&stored(length)[..], &more].concat(), &more),
+            "{length}"
+        );
+    }
+    let whole = [&stored(6)[..], &more, SYNC_MARK].concat();
+    assert!(!restored(&whole, &more), "no block begins with this");
+    let whole = [&stored(6)[..], &more, &stored(0)].concat();
+    assert!(restored(&whole, &more), "a whole block and an empty one");
+}
+
 #[test]
 fn text_is_kept_up_to_its_limit() {
     for (length, kept) in [

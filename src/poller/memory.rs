@@ -1,6 +1,7 @@
 //! What is remembered of a report from poll to poll.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
@@ -142,11 +143,24 @@ impl Memory {
         }
     }
 
-    /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end.
+    /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end. A
+    /// disk that does not answer is not waited for any longer; the next start removes what it should not have.
     pub(crate) fn wait_for_files(memories: &[SharedMemory]) {
+        let mut tries = PLACING_TRIES;
         for memory in memories {
             let placing = Arc::clone(&lock(memory).file.placing);
-            drop(placing.lock());
+            while let Err(TryLockError::WouldBlock) = placing.try_lock() {
+                tries -= 1;
+                if tries == 0 {
+                    tracing::warn!(
+                        report = lock(memory).report.as_str(),
+                        remedy = "see whether the disk of storage.path answers, and restart",
+                        "a state file is still being written; it may name people as labels.user said before"
+                    );
+                    return;
+                }
+                std::thread::sleep(PLACING_PAUSE);
+            }
         }
     }
 
@@ -233,3 +247,9 @@ impl Memory {
 pub(super) fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Looks at whether files have got their place, which takes a rename and a sync of the folder: a reload waits ten seconds.
+const PLACING_TRIES: u32 = 1_000;
+
+/// Between two looks at it: a mutex cannot be waited for with a limit.
+const PLACING_PAUSE: Duration = Duration::from_millis(10);

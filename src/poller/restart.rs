@@ -1,6 +1,7 @@
 //! What a poller keeps for the next process, and takes over from the one before.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,13 +14,14 @@ use super::{Plan, Poller, Storage};
 use crate::graph::Chain;
 use crate::health::{Health, family};
 use crate::report::ReportKind;
-use crate::storage::{self, Owner, Place, Saved, StorageError};
+use crate::secret_file::in_time;
+use crate::storage::{self, Identity, Owner, Place, Saved, StorageError};
 use crate::telemetry::{StorageOutcome, Telemetry};
 
 impl Poller {
     /// What was kept of a report, where anything was and it is to be believed; else nothing.
     ///
-    /// It is read in place: at the start because the first scrape must see it, and at a reload on the thread that waits for
+    /// It is waited for: at the start because the first scrape must see it, and at a reload on the thread that waits for
     /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
     /// 256 MiB are read of a file, and no more than 2 GiB come of that when its lines are looked through.
     pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
@@ -28,7 +30,11 @@ impl Poller {
             return memory;
         };
         let budgets = self.plan.budgets_of(report);
-        match place.read(|name| family(report, name), &budgets) {
+        let path = place.path().to_owned();
+        let read = in_time(&path.clone(), move || {
+            Ok(place.read(|name| family(report, name), &budgets))
+        });
+        match read.unwrap_or_else(|source| Err(StorageError::Read { path, source })) {
             Ok(None) => {}
             Ok(Some(saved)) => {
                 self.shared
@@ -151,40 +157,59 @@ impl Book {
 impl Storage {
     /// Removes all that is kept of the tenant, for it names people otherwise than is wanted now.
     pub(super) fn forget(&self, tenant: Option<&str>) {
-        if let Err(error) = storage::forget(&self.folder, &self.name) {
+        let (folder, name) = (self.folder.clone(), self.name.clone());
+        let forgotten = in_time(&self.folder.join(&self.name), move || {
+            Ok(storage::forget(&folder, &name))
+        });
+        if let Err(error) = removed(&self.folder, forgotten) {
             tracing::warn!(
                 tenant,
                 error = %Chain(&error),
                 remedy = "remove the tenant's files by hand; people are named in them as labels.user said before",
-                "state files"
+                "state files of other names of people cannot be removed"
             );
         }
     }
 
     /// Removes what the processes before did not write to its end, and what names people otherwise than is wanted now.
     pub(super) fn sweep<'a>(plans: impl Iterator<Item = &'a Plan>) {
-        let mut folders: BTreeMap<&Path, BTreeMap<&str, Owner<'_>>> = BTreeMap::new();
+        let mut folders: BTreeMap<&Path, BTreeMap<String, Owner>> = BTreeMap::new();
         for plan in plans {
             let Some(storage) = &plan.storage else {
                 continue;
             };
             let owner = Owner {
-                identity: &storage.identity,
-                reports: &plan.reports,
+                identity: storage.identity.clone(),
+                reports: plan.reports.clone(),
             };
             let owners = folders.entry(&storage.folder).or_default();
-            owners.insert(&storage.name, owner);
+            owners.insert(storage.name.clone(), owner);
         }
         for (folder, owners) in folders {
-            if let Err(error) = storage::sweep(folder, &owners) {
+            let path = folder.to_owned();
+            let swept = in_time(&folder.join("state"), move || {
+                Ok(storage::sweep(&path, &owners))
+            });
+            if let Err(error) = removed(folder, swept) {
                 tracing::warn!(
                     error = %Chain(&error),
                     remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; people may be named in them as labels.user said before",
-                    "state files"
+                    "old state files cannot be removed"
                 );
             }
         }
     }
+}
+
+/// The outcome of a removal that may not have been waited for to its end.
+fn removed(
+    folder: &Path,
+    outcome: io::Result<Result<(), StorageError>>,
+) -> Result<(), StorageError> {
+    outcome.unwrap_or_else(|source| {
+        let path = folder.to_owned();
+        Err(StorageError::Remove { path, source })
+    })
 }
 
 impl Plan {
@@ -192,7 +217,11 @@ impl Plan {
     pub(super) fn place(&self, report: ReportKind) -> Option<Place> {
         let storage = self.storage.as_ref()?;
         let name = format!("{}.{report}", storage.name);
-        Some(Place::new(&storage.folder, &name, storage.identity.clone()))
+        let identity = Identity {
+            columns: report.columns(),
+            ..storage.identity.clone()
+        };
+        Some(Place::new(&storage.folder, &name, identity))
     }
 }
 

@@ -190,7 +190,7 @@ impl Settings {
 }
 
 fn whose(tenant: &config::Tenant) -> String {
-    format!("{} {:?}", tenant.tenant_id, tenant.cloud)
+    format!("{} {}", tenant.tenant_id, tenant.cloud.as_str())
 }
 
 /// What the numbers are of, and under which names.
@@ -204,7 +204,7 @@ fn names(config: &Config, naming: &Naming) -> String {
         Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
         _ => String::new(),
     };
-    format!("{:?} {key}", config.labels.user)
+    format!("{} {key}", config.labels.user.as_str())
 }
 
 /// Where a tenant's reports are kept. Two applications of one tenant have files of their own.
@@ -217,9 +217,21 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         identity: Identity {
             naming: names(config, naming),
             outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
-            numbers: format!("{} {:?} {:?}", service(tenant), tenant.name, config.billing),
+            numbers: identity_of_numbers(config, tenant),
+            columns: Vec::new(),
         },
     })
+}
+
+/// As it is written into state files, so nothing of it is spelled by `Debug`. The name comes last: it may be any text.
+fn identity_of_numbers(config: &Config, tenant: &config::Tenant) -> String {
+    let mut identity = service(tenant);
+    let cycle_day = config.billing.cycle_day.day().to_string();
+    identity.extend([" cycle_day ", &cycle_day]);
+    if let Some(name) = &tenant.name {
+        identity.extend([" name ", name]);
+    }
+    identity
 }
 
 /// Whose numbers they are, and who tells them, where that is not Microsoft: a simulator with a tenant's ids is not the
@@ -352,4 +364,39 @@ fn credential(credential: &config::Credential) -> Result<Credential, CredentialE
             })?)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::SecretString;
+
+    use super::*;
+
+    /// A state file is rejected if it is spelled otherwise, so it must stay as it is.
+    #[test]
+    fn identity_in_state_files_is_spelled_by_names() {
+        let url: url::Url = "http://127.0.0.1:1/".parse().expect("a URL");
+        let secret = SecretString::from("not-a-secret");
+        let mut config = Config::single(url.clone(), url, secret, Duration::from_mins(1));
+        config.storage = Some("/state".into());
+        config.tenants[0].tenant_id = "contoso.com".to_owned();
+        config.tenants[0].name = Some("Contoso EU".into());
+        for (user, naming, spelled) in [
+            (UserLabel::Upn, Naming::Upn, "upn "),
+            (UserLabel::Id, Naming::Id, "id "),
+            (UserLabel::DisplayName, Naming::DisplayName, "display_name "),
+            (UserLabel::None, Naming::Nobody, "none "),
+        ] {
+            config.labels.user = user;
+            let storage = storage(&config, &config.tenants[0], &naming).expect("a folder");
+            assert_eq!(storage.identity.naming, spelled);
+            assert_eq!(
+                storage.identity.numbers,
+                "contoso.com global graph http://127.0.0.1:1/ authority http://127.0.0.1:1/ \
+                 cycle_day 1 name Contoso EU"
+            );
+        }
+    }
 }

@@ -133,9 +133,21 @@ pub(crate) fn drop_others(
     }
 }
 
-/// The same for the same budgets in the same order, and else another; tells nothing of what they select.
+/// The same for the same budgets in the same order, and else another. It is written into state files, so nothing of it is
+/// spelled by `Debug`.
 pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
-    let hash = digest::digest(&digest::SHA256, format!("{budgets:?}").as_bytes());
+    let spell = |budget: &Budget| {
+        serde_json::json!([
+            budget.name,
+            budget.currency,
+            budget.amount.to_string(),
+            budget.user,
+            budget.usage_location,
+            budget.destination_context,
+        ])
+    };
+    let spelled: serde_json::Value = budgets.iter().map(spell).collect();
+    let hash = digest::digest(&digest::SHA256, spelled.to_string().as_bytes());
     URL_SAFE_NO_PAD.encode(hash)
 }
 

@@ -1,7 +1,7 @@
 //! The format of a file: a line with the version, a line of JSON, texts as they are served, and the SHA-256 of it all.
 //!
 //! ```text
-//! teams-pstn-exporter state 1
+//! teams-pstn-exporter state 2
 //! {"naming":"…","numbers":"…",…}
 //! <the texts of the families, compressed as they are, one after another>
 //! <32 bytes>
@@ -37,8 +37,18 @@ pub(crate) enum Rejected {
         "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
     )]
     OtherConfiguration,
+    #[error("its labels or columns are not those of this version of the program")]
+    OtherColumns,
     #[error("it is longer than any that this program writes")]
     TooLong,
+    #[error("it is not a regular file")]
+    NoFile,
+    #[error("it belongs to user {owner}, and this program runs as user {user}")]
+    OtherOwner { owner: u32, user: u32 },
+    #[error("other users may write to it")]
+    Writable,
+    #[error("it was written by an older version of this program")]
+    Older,
     #[error("its content does not fit together")]
     Malformed(#[source] Malformed),
 }
@@ -97,22 +107,12 @@ pub(crate) fn decode(
     family: impl Fn(&str) -> Option<&'static Family>,
     budgets: &[Budget],
 ) -> Result<Saved, Rejected> {
-    let rest = bytes
-        .strip_prefix(MAGIC.as_bytes())
-        .ok_or(Rejected::Foreign)?;
-    let end = rest.iter().position(|&byte| byte == b'\n');
-    let version: u32 = end
-        .and_then(|end| std::str::from_utf8(&rest[..end]).ok()?.parse().ok())
-        .ok_or(Rejected::Torn)?;
-    if version > VERSION {
-        return Err(Rejected::Newer);
-    }
-    if version == 0 || !is_whole(bytes) {
+    let start = check_version(bytes)?;
+    if !is_whole(bytes) {
         return Err(Rejected::Torn);
     }
     let content = bytes.len() - SUM;
     let summed = &bytes[..content];
-    let start = bytes.len() - rest.len() + end.unwrap_or_default() + 1;
     let line = summed
         .get(start..)
         .and_then(|rest| rest.split(|&byte| byte == b'\n').next())
@@ -130,13 +130,38 @@ pub(crate) fn decode(
         .map_err(Rejected::Malformed)
 }
 
+/// The place after the first line of a file, of which `head` is the beginning.
+///
+/// # Errors
+/// If the file is not of this version.
+pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
+    let rest = head
+        .strip_prefix(MAGIC.as_bytes())
+        .ok_or(Rejected::Foreign)?;
+    let end = rest.iter().position(|&byte| byte == b'\n');
+    let version: Option<(usize, u32)> = end.and_then(|end| {
+        let version = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+        Some((end, version))
+    });
+    match version {
+        None | Some((_, 0)) => Err(Rejected::Torn),
+        Some((_, version)) if version > VERSION => Err(Rejected::Newer),
+        Some((_, version)) if version < VERSION => Err(Rejected::Older),
+        Some((end, _)) => Ok(MAGIC.len() + end + 1),
+    }
+}
+
 /// Whether a file that is not believed may be kept all the same, for people to look at: where what is in it is known to be
 /// under the present names, or where nothing is known of it and people are named outright anyway. A naming is known where
 /// the checksum is right; a file that only says so itself may be half of one and half of another.
-pub(super) fn may_lie_beside(bytes: &[u8], identity: &Identity) -> bool {
-    match naming(bytes) {
+pub(super) fn may_lie_beside(
+    head: &[u8],
+    is_whole: impl FnOnce() -> bool,
+    identity: &Identity,
+) -> bool {
+    match naming(head) {
         Some(naming) if naming != identity.naming => false,
-        Some(_) => identity.outright || is_whole(bytes),
+        Some(_) => identity.outright || is_whole(),
         None => identity.outright,
     }
 }
@@ -240,12 +265,12 @@ const MAGIC: &str = "teams-pstn-exporter state ";
 /// How the line of JSON begins.
 const NAMING: &[u8] = b"{\"naming\":";
 
-/// The version of the format. What is older than the oldest that is understood is torn; what is newer is set aside, where
-/// the version that wrote it does not look, so that going back to an older version and forth again loses a file's worth.
-const VERSION: u32 = 1;
+/// The version of the format. A file of another version is set aside, where the version that wrote it does not look, so
+/// going back to an older version and forth again loses what the file had.
+const VERSION: u32 = 2;
 
 /// Bytes of the checksum.
-const SUM: usize = 32;
+pub(super) const SUM: usize = 32;
 
 /// Bytes of text in a file, inflated: eight times what a report of 600,000 series has, and a few seconds' work. A hostile
 /// file of 256 MiB could have a thousand times as many.

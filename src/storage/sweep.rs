@@ -1,12 +1,12 @@
 //! What is removed from the folder besides files that are read and not believed. Files of strangers stay.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::format::may_lie_beside;
-use super::{Identity, StorageError, read_bounded};
+use super::file;
+use super::{Identity, StorageError};
 use crate::report::ReportKind;
 
 /// Removes all that is kept of a tenant, of every report, and everything beside it: it names people as they are not to be
@@ -19,11 +19,11 @@ pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
 }
 
 /// A tenant that nobody writes files of there yet.
-#[derive(Clone, Copy)]
-pub(crate) struct Owner<'a> {
-    pub(crate) identity: &'a Identity,
+#[derive(Clone)]
+pub(crate) struct Owner {
+    pub(crate) identity: Identity,
     /// Those whose files are about to be read, which is when it turns out what they are.
-    pub(crate) reports: &'a [ReportKind],
+    pub(crate) reports: Vec<ReportKind>,
 }
 
 /// Removes what the processes before did not write to its end, and what may be under other names than those of now, of the
@@ -31,7 +31,7 @@ pub(crate) struct Owner<'a> {
 ///
 /// # Errors
 /// Where a file stays.
-pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<&str, Owner<'_>>) -> Result<(), StorageError> {
+pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<String, Owner>) -> Result<(), StorageError> {
     remove(folder, |found| {
         let Some(owner) = owners.get(found.owner) else {
             return false;
@@ -45,8 +45,9 @@ pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<&str, Owner<'_>>) -> Result
             State::Kept if is_read => false,
             State::Kept | State::Aside => {
                 // What cannot be read cannot be known.
-                let file = File::open(folder.join(found.name)).and_then(read_bounded);
-                !may_lie_beside(&file.unwrap_or_default(), owner.identity)
+                let file = file::Found::open(&folder.join(found.name));
+                let file = file.ok().and_then(Result::ok);
+                !file::Found::may_lie_beside(file.as_ref(), &owner.identity)
             }
         }
     })

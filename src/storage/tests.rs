@@ -1,5 +1,6 @@
 //! What is written is read again as it was, and nothing else is believed.
 
+mod files;
 mod hostile;
 mod names;
 
@@ -29,6 +30,7 @@ fn identity() -> Identity {
         naming: "Upn".to_owned(),
         outright: true,
         numbers: "contoso Global 1".to_owned(),
+        columns: vec!["label a".to_owned(), "money 0 charge".to_owned()],
     }
 }
 
@@ -175,7 +177,7 @@ proptest! {
 
     #[test]
     fn garbage_is_an_error_and_never_a_panic(garbage in vec(any::<u8>(), 0..200), summed in any::<bool>()) {
-        let mut file = b"teams-pstn-exporter state 1\n".to_vec();
+        let mut file = b"teams-pstn-exporter state 2\n".to_vec();
         file.extend(garbage);
         if summed {
             file.extend(ring::digest::digest(&ring::digest::SHA256, &file.clone()).as_ref());
@@ -199,7 +201,7 @@ fn what_is_not_its_own_is_told_apart() {
         "it is not a state file of this program",
     );
     check(
-        b"teams-pstn-exporter state 2\n{}",
+        b"teams-pstn-exporter state 3\n{}",
         &own,
         "it was written by a newer version of this program",
     );
@@ -215,6 +217,20 @@ fn what_is_not_its_own_is_told_apart() {
         numbers: "fabrikam".to_owned(),
         ..identity()
     };
+    // As a version has it that has inserted a label.
+    let inserted = Identity {
+        columns: vec![
+            "label 0".to_owned(),
+            "label a".to_owned(),
+            "money 0 charge".to_owned(),
+        ],
+        ..identity()
+    };
+    check(
+        &whole,
+        &inserted,
+        "its labels or columns are not those of this version of the program",
+    );
     check(
         &whole,
         &names,

@@ -19,6 +19,7 @@ use crate::snapshot::Summary;
 pub(super) struct Header {
     naming: String,
     numbers: String,
+    columns: Vec<String>,
     last_success: Option<String>,
     pages: u64,
     folded: u64,
@@ -115,6 +116,7 @@ impl Header {
         let header = Self {
             naming: identity.naming.clone(),
             numbers: identity.numbers.clone(),
+            columns: identity.columns.clone(),
             last_success: saved.last_success.map(|at| at.to_rfc3339()),
             pages: saved.pages,
             folded: saved.folded,
@@ -135,6 +137,8 @@ impl Header {
             Err(Rejected::OtherNames)
         } else if self.numbers != identity.numbers {
             Err(Rejected::OtherConfiguration)
+        } else if self.columns != identity.columns {
+            Err(Rejected::OtherColumns)
         } else {
             Ok(())
         }

@@ -74,6 +74,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "health",
             "period",
             "report",
+            "secret_file",
             "snapshot",
             "storage",
             "telemetry",

@@ -132,6 +132,7 @@ fn poller(folder: &TempDir) -> Poller {
         naming: "Nobody".to_owned(),
         outright: false,
         numbers: "contoso".to_owned(),
+        columns: Vec::new(),
     };
     let plan = Plan {
         tenant: None,

@@ -17,6 +17,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
             naming: naming.to_owned(),
             numbers: numbers.to_owned(),
             outright: false,
+            columns: Vec::new(),
         };
         let mut file = Vec::new();
         encode(&saved(&[1]), &identity, &mut file).unwrap();
@@ -51,10 +52,10 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
             fs::write(folder.path().join("a.sms.state"), &file).unwrap();
             fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
             let owner = Owner {
-                identity: &identity,
-                reports: &[ReportKind::Dialout],
+                identity: identity.clone(),
+                reports: vec![ReportKind::Dialout],
             };
-            sweep(folder.path(), &BTreeMap::from([("a", owner)])).unwrap();
+            sweep(folder.path(), &BTreeMap::from([("a".to_owned(), owner)])).unwrap();
             let place = Place::new(folder.path(), "a.dialout", identity);
             place.read(family, &[]).unwrap_err();
             let expected: &[_] = if stays {
@@ -120,10 +121,12 @@ fn what_is_removed_by_table() {
     check(&|folder| forget(folder, "a").unwrap(), &[]);
     let identity = identity();
     let owner = Owner {
-        identity: &identity,
-        reports: &[ReportKind::Dialout],
+        identity: identity.clone(),
+        reports: vec![ReportKind::Dialout],
     };
-    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    let both: BTreeMap<_, _> = ["a.b", "x"]
+        .map(|name| (name.to_owned(), owner.clone()))
+        .into();
     // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
     check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
     let hidden = Identity {
@@ -131,9 +134,11 @@ fn what_is_removed_by_table() {
         ..identity.clone()
     };
     let owner = Owner {
-        identity: &hidden,
+        identity: hidden.clone(),
         ..owner
     };
-    let both = BTreeMap::from([("a.b", owner), ("x", owner)]);
+    let both: BTreeMap<_, _> = ["a.b", "x"]
+        .map(|name| (name.to_owned(), owner.clone()))
+        .into();
     check(&|folder| sweep(folder, &both).unwrap(), &[1, 2, 3]);
 }

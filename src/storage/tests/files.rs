@@ -1,0 +1,84 @@
+//! What may stand in the place of a state file.
+
+use std::os::unix::fs::{chown, symlink};
+use std::process::Command;
+
+use super::*;
+
+#[test]
+fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
+    let check = |what: &str, message: &str, make: &dyn Fn(&Path)| {
+        let folder = TempDir::new().unwrap();
+        let place = Place::new(folder.path(), "a", identity());
+        make(place.path());
+        let error = place.read(family, &[]).unwrap_err();
+        let StorageError::Rejected { source, .. } = error else {
+            panic!("{what}: {error:?}");
+        };
+        assert_eq!(source.to_string(), message, "{what}");
+        assert_eq!(listed(folder.path()), ["a.state.rejected"], "{what}");
+        // The next start finds nothing, and what lies aside is not in the way of what is written.
+        assert!(place.read(family, &[]).unwrap().is_none(), "{what}");
+        assert!(write(&place, &saved(&[1])).unwrap(), "{what}");
+        place.read(family, &[]).unwrap().unwrap();
+    };
+    let write_good = |path: &Path| fs::write(path, bytes(&saved(&[1]))).unwrap();
+    let with_mode = |mode: u32| {
+        move |path: &Path| {
+            write_good(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    let no_file = "it is not a regular file";
+    check("a pipe", no_file, &|path| {
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    });
+    check("a folder", no_file, &|path| fs::create_dir(path).unwrap());
+    check("a link to a device", no_file, &|path| {
+        symlink("/dev/zero", path).unwrap();
+    });
+    check("a link to itself", no_file, &|path| {
+        symlink(path, path).unwrap();
+    });
+    let writable = "other users may write to it";
+    check("of a group", writable, &with_mode(0o620));
+    check("of everyone", writable, &with_mode(0o602));
+    let too_long = "it is longer than any that this program writes";
+    check("too long", too_long, &|path| {
+        File::create(path).unwrap().set_len(BYTES_MAX + 1).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    });
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        let of_another = "it belongs to user 65534, and this program runs as user 0";
+        check("of another user", of_another, &|path| {
+            write_good(path);
+            chown(path, Some(65_534), None).unwrap();
+        });
+    }
+}
+
+/// As another version or a damaged disk leaves it: it is rejected by its beginning or its checksum.
+#[test]
+fn what_is_damaged_is_rejected() {
+    let good = bytes(&saved(&[1]));
+    let mut old = good.clone();
+    let digit = old.iter().position(|&byte| byte == b'\n').unwrap() - 1;
+    old[digit] = b'1';
+    let check = |content: &[u8], message: &str| {
+        let folder = TempDir::new().unwrap();
+        let place = Place::new(folder.path(), "a", identity());
+        fs::write(place.path(), content).unwrap();
+        let Err(StorageError::Rejected { source, .. }) = place.read(family, &[]) else {
+            panic!("{message}: it is believed");
+        };
+        assert_eq!(source.to_string(), message);
+    };
+    let torn = "it is damaged: its checksum is not that of its content";
+    check(b"", "it is not a state file of this program");
+    check(&[0; 4_000], "it is not a state file of this program");
+    check(&old, "it was written by an older version of this program");
+    check(&good[..good.len() - 1], torn);
+    check(&good[..30], torn);
+}
