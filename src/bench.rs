@@ -9,6 +9,7 @@ use crate::exposition::{self, Samples};
 use crate::graph::decode::decode;
 use crate::gzip::{Block, BlockWriter, Member};
 use crate::report::Report;
+use crate::report::row::Notes;
 use crate::snapshot::Snapshot;
 
 /// Reads the bytes of a page and adds its rows, as a poll does. Returns how many rows it has.
@@ -18,7 +19,7 @@ use crate::snapshot::Snapshot;
 pub fn add_page<R: Report>(page: Vec<u8>, totals: &mut R::Totals) -> u64 {
     let page = String::from_utf8(page).expect("a bench makes UTF-8");
     each_row(&page, |row: R::Row<'_>| {
-        R::add(totals, row).expect("a bench makes rows that count");
+        R::add(totals, row, &mut Notes::default()).expect("a bench makes rows that count");
     })
 }
 

@@ -40,7 +40,7 @@ use direct_routing::DirectRouting;
 use labels::{Kept, View};
 use log::{Figure, Log};
 use pstn_calls::PstnCalls;
-use row::RowError;
+use row::{Notes, RowError};
 use sms::Sms;
 
 pub(crate) use error::CollectError;
@@ -93,7 +93,11 @@ pub trait Report {
     }
 
     /// Adds one row.
-    fn add(totals: &mut Self::Totals, row: Self::Row<'_>) -> Result<(), RowError>;
+    fn add(
+        totals: &mut Self::Totals,
+        row: Self::Row<'_>,
+        notes: &mut Notes,
+    ) -> Result<(), RowError>;
 
     /// The number of rows that were added.
     fn rows(totals: &Self::Totals) -> usize;
@@ -287,9 +291,13 @@ pub(crate) fn add_page<R: Report>(
 ) -> Result<Read, CollectError> {
     let rows = Rows::of(page);
     let before = R::rows(totals);
-    let read = page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row)))?;
-    if read == Read::Broken {
-        R::truncate(totals, before);
+    let mut notes = Notes::default();
+    let tally = page.tally();
+    let read =
+        page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row, &mut notes)))?;
+    match read {
+        Read::Whole => notes.count(tally),
+        Read::Broken => R::truncate(totals, before),
     }
     Ok(read)
 }

@@ -215,7 +215,7 @@ impl<'g> Pages<'g> {
     }
 }
 
-impl Page<'_, '_> {
+impl<'g> Page<'_, 'g> {
     /// Reads the page and calls `add` with each row and its number, counted from 1 over the whole report. A row may
     /// borrow from the page.
     ///
@@ -271,6 +271,11 @@ impl Page<'_, '_> {
         pages.tally.count_rows(rows);
         pages.follow(envelope, about)?;
         Ok(Read::Whole)
+    }
+
+    /// The counts of the report.
+    pub fn tally(&self) -> &'g Tally {
+        self.pages.tally
     }
 
     /// What Microsoft's support asks for.

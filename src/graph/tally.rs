@@ -11,6 +11,22 @@ pub struct Tally {
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
     rows: AtomicU64,
+    oddities: [AtomicU64; Oddity::ALL.len()],
+}
+
+/// A value of a row that is odd, and counts all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// Text that was cut.
+    Cut,
+    /// Text in which something was replaced.
+    Replaced,
+    /// A null that was read as 0.
+    Null,
+}
+
+impl Oddity {
+    const ALL: [Self; 3] = [Self::Cut, Self::Replaced, Self::Null];
 }
 
 /// How Graph answered a request: the label `code` of `teams_pstn_graph_requests_total`, a closed set.
@@ -36,6 +52,15 @@ impl Tally {
     /// Rows that were read, those of a page that broke further on included.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Odd values of whole pages.
+    pub fn oddities(&self, oddity: Oddity) -> u64 {
+        self.oddities[oddity as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_oddities(&self, oddity: Oddity, count: u64) {
+        self.oddities[oddity as usize].fetch_add(count, Ordering::Relaxed);
     }
 
     /// `None` where there was no answer.

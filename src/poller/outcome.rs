@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::graph::tally::Tally;
+use crate::graph::tally::{Oddity, Tally};
 use crate::graph::{Chain, FailureReason};
 use crate::period::BillingPeriod;
 use crate::report::{CollectError, Rendered, ReportKind};
@@ -70,6 +70,7 @@ pub(super) fn log_success(
         .iter()
         .map(|spend| format!("{} {}", spend.total, spend.currency))
         .collect();
+    let odd = |oddity| Some(tally.oddities(oddity)).filter(|&count| count > 0);
     tracing::info!(
         tenant,
         report = report.as_str(),
@@ -80,6 +81,9 @@ pub(super) fn log_success(
         repeated_rows = rendered.repeated,
         unplaced_rows = (rendered.unplaced > 0).then_some(rendered.unplaced),
         folded_series = rendered.folded,
+        cut_names = odd(Oddity::Cut),
+        replaced_names = odd(Oddity::Replaced),
+        null_values = odd(Oddity::Null),
         duration_seconds = duration.as_secs_f64(),
         spend = (!spend.is_empty()).then(|| spend.join(", ")),
         "poll complete"

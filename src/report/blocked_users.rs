@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::labels::{UNKNOWN, View};
-use super::row::{RowError, Text, text, time};
+use super::row::{Notes, RowError, Shown, Text, shown, text, time};
 use super::words::{Words, label};
 use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, Samples, Sheet, write_label};
@@ -31,15 +31,15 @@ pub struct Row<'a> {
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
     #[serde(borrow)]
-    user_principal_name: Option<Text<'a>>,
+    user_principal_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_telephone_number: Option<Text<'a>>,
+    user_telephone_number: Option<Shown<'a>>,
     #[serde(borrow)]
     block_date_time: Option<Text<'a>>,
     #[serde(borrow)]
-    user_block_mode: Option<Text<'a>>,
+    user_block_mode: Option<Shown<'a>>,
     #[serde(borrow)]
-    block_reason: Option<Text<'a>>,
+    block_reason: Option<Shown<'a>>,
     #[serde(borrow)]
     remediation_id: Option<Text<'a>>,
 }
@@ -94,8 +94,8 @@ impl Report for BlockedUsers {
         vec![Window::last(now, LOOKBACK)]
     }
 
-    fn add(totals: &mut Totals, row: Row<'_>) -> Result<(), RowError> {
-        totals.add(&row)
+    fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
+        totals.add(&row, notes)
     }
 
     fn rows(totals: &Totals) -> usize {
@@ -112,18 +112,18 @@ impl Report for BlockedUsers {
 }
 
 impl Totals {
-    fn add(&mut self, row: &Row<'_>) -> Result<(), RowError> {
+    fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         let field = "blockDateTime";
         let time = time(field, row.block_date_time.as_ref())?;
         let names = [
             text("userId", row.user_id.as_ref())?,
-            text("userPrincipalName", row.user_principal_name.as_ref())?,
-            text("userTelephoneNumber", row.user_telephone_number.as_ref())?,
+            shown(row.user_principal_name.as_ref(), notes),
+            shown(row.user_telephone_number.as_ref(), notes),
         ];
         let user = names.into_iter().find(|name| !name.is_empty());
         // Else all of them would be taken for one.
         let user = user.ok_or(RowError::Missing { field: "userId" })?;
-        let mode = text("userBlockMode", row.user_block_mode.as_ref())?;
+        let mode = shown(row.user_block_mode.as_ref(), notes);
         let event = Event {
             user: self.words.intern(&user.to_lowercase()),
             time: time.ok_or(RowError::Missing { field })?,
@@ -135,7 +135,7 @@ impl Totals {
             },
             reason: self
                 .words
-                .intern(label(text("blockReason", row.block_reason.as_ref())?)),
+                .intern(label(shown(row.block_reason.as_ref(), notes))),
             remediation: self
                 .words
                 .intern(text("remediationId", row.remediation_id.as_ref())?),
@@ -251,7 +251,7 @@ mod tests {
                 let json = format!(
                     r#"{{"userId":"1","blockDateTime":"2026-11-21T12:00:0{second}Z","userBlockMode":"{mode}"}}"#
                 );
-                totals.add(&row(&json)).unwrap();
+                totals.add(&row(&json), &mut Notes::default()).unwrap();
             }
             let now = "2026-11-21T13:00:00Z".parse().unwrap();
             let rendered = totals.render(&View {
@@ -282,7 +282,8 @@ mod tests {
             let json = format!(
                 r#"{{{user}"blockDateTime":"2026-11-21T12:00:00Z","userBlockMode":"blocked"}}"#
             );
-            assert_eq!(Totals::default().add(&row(&json)), added, "{user}");
+            let notes = &mut Notes::default();
+            assert_eq!(Totals::default().add(&row(&json), notes), added, "{user}");
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::budget::Payer;
 use super::labels::{Users, View};
 use super::people::{People, Person};
-use super::row::{RowError, Text, amount, count, person, text};
+use super::row::{Notes, RowError, Shown, Text, amount, count, person, shown, text};
 use super::words::Words;
 use super::{Rendered, Report, ReportKind, budget};
 use crate::exposition::Family;
@@ -34,13 +34,13 @@ pub struct Row<'a> {
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
     #[serde(borrow)]
-    user_principal_name: Option<Text<'a>>,
+    user_principal_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_display_name: Option<Text<'a>>,
+    user_display_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    usage_location: Option<Text<'a>>,
+    usage_location: Option<Shown<'a>>,
     #[serde(borrow)]
-    destination_context: Option<Text<'a>>,
+    destination_context: Option<Shown<'a>>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
     #[serde(borrow)]
@@ -131,8 +131,8 @@ impl Report for Dialout {
     type Row<'a> = Row<'a>;
     type Totals = Totals;
 
-    fn add(totals: &mut Totals, row: Row<'_>) -> Result<(), RowError> {
-        totals.add(&row)
+    fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
+        totals.add(&row, notes)
     }
 
     fn rows(totals: &Totals) -> usize {
@@ -153,7 +153,7 @@ impl Report for Dialout {
 }
 
 impl Totals {
-    fn add(&mut self, row: &Row<'_>) -> Result<(), RowError> {
+    fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         let charge = amount("totalCallCharge", row.total_call_charge)?;
         let calls = count("totalCalls", row.total_calls)?;
         let seconds = count("totalCallSeconds", row.total_call_seconds)?;
@@ -161,15 +161,15 @@ impl Totals {
             row.user_id.as_ref(),
             row.user_principal_name.as_ref(),
             row.user_display_name.as_ref(),
+            notes,
         )?;
         let person = self.people.intern(id, principal_name, display_name);
         let location = self
             .locations
-            .intern(text("usageLocation", row.usage_location.as_ref())?);
-        let context = self.contexts.intern(text(
-            "destinationContext",
-            row.destination_context.as_ref(),
-        )?);
+            .intern(shown(row.usage_location.as_ref(), notes));
+        let context = self
+            .contexts
+            .intern(shown(row.destination_context.as_ref(), notes));
         let currency = self
             .currencies
             .intern(text("currency", row.currency.as_ref())?);

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::labels::UNKNOWN;
 use super::log::{Column, Figure, Log, Record};
-use super::row::{RowError, Text, count, first_time, person, text};
+use super::row::{Literal, Notes, RowError, Shown, Text, count, first_time, person, shown, text};
 use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -30,11 +30,11 @@ pub struct Row<'a> {
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
     #[serde(borrow)]
-    user_principal_name: Option<Text<'a>>,
+    user_principal_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_display_name: Option<Text<'a>>,
+    user_display_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_country_code: Option<Text<'a>>,
+    user_country_code: Option<Shown<'a>>,
     #[serde(borrow)]
     start_date_time: Option<Text<'a>>,
     #[serde(borrow)]
@@ -43,15 +43,15 @@ pub struct Row<'a> {
     failure_date_time: Option<Text<'a>>,
     #[serde(borrow)]
     end_date_time: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    duration: Literal<'a>,
     #[serde(borrow)]
-    duration: Option<&'a RawValue>,
-    #[serde(borrow)]
-    call_type: Option<Text<'a>>,
+    call_type: Option<Shown<'a>>,
     successful_call: Option<bool>,
     #[serde(borrow)]
     final_sip_code: Option<&'a RawValue>,
     #[serde(borrow)]
-    trunk_fully_qualified_domain_name: Option<Text<'a>>,
+    trunk_fully_qualified_domain_name: Option<Shown<'a>>,
 }
 
 static COLUMNS: [Column; 2] = [
@@ -94,16 +94,13 @@ impl Log for DirectRouting {
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
-    fn record<'r>(row: &'r Row<'_>) -> Result<Record<'r>, RowError> {
+    fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         let success = match row.successful_call {
             Some(true) => "true",
             Some(false) => "false",
             None => UNKNOWN,
         };
-        let trunk = text(
-            "trunkFullyQualifiedDomainName",
-            row.trunk_fully_qualified_domain_name.as_ref(),
-        )?;
+        let trunk = shown(row.trunk_fully_qualified_domain_name.as_ref(), notes);
         Ok(Record {
             id: text("id", row.id.as_ref())?,
             // The log goes by the start of a call. A failed call has none: it goes by its invite or its failure.
@@ -117,17 +114,25 @@ impl Log for DirectRouting {
                 row.user_id.as_ref(),
                 row.user_principal_name.as_ref(),
                 row.user_display_name.as_ref(),
+                notes,
             )?,
             labels: [
-                label(text("callType", row.call_type.as_ref())?).into(),
+                label(shown(row.call_type.as_ref(), notes)).into(),
                 sip_code_class(row.final_sip_code)?.into(),
                 success.into(),
                 label(trunk).into(),
-                code(text("userCountryCode", row.user_country_code.as_ref())?),
+                code(shown(row.user_country_code.as_ref(), notes)),
                 "".into(),
             ],
             money: [Amount::default(); 2],
-            counts: [1, count("duration", row.duration)?],
+            counts: [
+                1,
+                // A call that nobody took has no duration.
+                row.duration
+                    .or_zero(row.successful_call == Some(false), notes, |literal| {
+                        count("duration", literal)
+                    })?,
+            ],
         })
     }
 }

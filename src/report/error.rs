@@ -45,7 +45,7 @@ impl CollectError {
                 "set labels.user to none, or see graph_url: this is more than a tenant ever has"
             }
             Self::Row { .. } | Self::Sum(_) => {
-                "Graph sent a figure that cannot be counted exactly; if the next poll says so too, report it with this line"
+                "a property of the row is not what Microsoft documents; if the next poll says so too, install the newest exporter, and report it with this line"
             }
         }
     }

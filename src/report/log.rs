@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::budget::{Budget, Payer};
 use super::labels::Naming;
 use super::people::People;
-use super::row::RowError;
+use super::row::{Notes, RowError};
 use super::{CollectError, ReportKind, Rows};
 use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
@@ -60,7 +60,7 @@ pub trait Log {
     type Row<'a>: Deserialize<'a>;
 
     /// What a row says, or why it cannot be counted.
-    fn record<'r>(row: &'r Self::Row<'_>) -> Result<Record<'r>, RowError>;
+    fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
 /// A row, reduced to what is counted.
@@ -240,12 +240,17 @@ impl<'a> Fold<'a> {
             unplaced: self.totals.unplaced,
             ..PageRows::default()
         };
+        let mut notes = Notes::default();
+        let tally = page.tally();
         let read = page.decode(|number, row: L::Row<'_>| {
-            let record = L::record(&row);
+            let record = L::record(&row, &mut notes);
             rows.told(number, record.map(|record| self.stage(&record)))
         })?;
         match read {
-            Read::Whole => self.commit()?,
+            Read::Whole => {
+                notes.count(tally);
+                self.commit()?;
+            }
             Read::Broken => self.roll_back(),
         }
         Ok(read)

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::log::{Column, Figure, Log, Record};
-use super::row::{RowError, Text, count, first_time, money, person, text};
+use super::row::{
+    Literal, Notes, RowError, Shown, Text, count, first_time, money, person, shown, text,
+};
 use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -30,9 +32,9 @@ pub struct Row<'a> {
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
     #[serde(borrow)]
-    user_principal_name: Option<Text<'a>>,
+    user_principal_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_display_name: Option<Text<'a>>,
+    user_display_name: Option<Shown<'a>>,
     #[serde(borrow)]
     start_date_time: Option<Text<'a>>,
     #[serde(borrow)]
@@ -41,20 +43,20 @@ pub struct Row<'a> {
     duration: Option<&'a RawValue>,
     #[serde(borrow)]
     charge: Option<&'a RawValue>,
-    #[serde(borrow)]
-    connection_charge: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    connection_charge: Literal<'a>,
     #[serde(borrow)]
     currency: Option<Text<'a>>,
     #[serde(borrow)]
-    call_type: Option<Text<'a>>,
+    call_type: Option<Shown<'a>>,
     #[serde(borrow)]
-    usage_country_code: Option<Text<'a>>,
+    usage_country_code: Option<Shown<'a>>,
     #[serde(borrow)]
-    destination_context: Option<Text<'a>>,
+    destination_context: Option<Shown<'a>>,
     #[serde(borrow)]
-    destination_name: Option<Text<'a>>,
+    destination_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    license_capability: Option<Text<'a>>,
+    license_capability: Option<Shown<'a>>,
 }
 
 static COLUMNS: [Column; 4] = [
@@ -125,7 +127,7 @@ impl Log for PstnCalls {
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
-    fn record<'r>(row: &'r Row<'_>) -> Result<Record<'r>, RowError> {
+    fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         let currency = text("currency", row.currency.as_ref())?;
         Ok(Record {
             id: text("id", row.id.as_ref())?,
@@ -137,22 +139,21 @@ impl Log for PstnCalls {
                 row.user_id.as_ref(),
                 row.user_principal_name.as_ref(),
                 row.user_display_name.as_ref(),
+                notes,
             )?,
             labels: [
-                label(text("callType", row.call_type.as_ref())?).into(),
+                label(shown(row.call_type.as_ref(), notes)).into(),
                 code(currency),
-                label(text("destinationName", row.destination_name.as_ref())?).into(),
-                label(text(
-                    "destinationContext",
-                    row.destination_context.as_ref(),
-                )?)
-                .into(),
-                label(text("licenseCapability", row.license_capability.as_ref())?).into(),
-                code(text("usageCountryCode", row.usage_country_code.as_ref())?),
+                label(shown(row.destination_name.as_ref(), notes)).into(),
+                label(shown(row.destination_context.as_ref(), notes)).into(),
+                label(shown(row.license_capability.as_ref(), notes)).into(),
+                code(shown(row.usage_country_code.as_ref(), notes)),
             ],
             money: [
-                money("charge", row.charge, currency)?,
-                money("connectionCharge", row.connection_charge, currency)?,
+                money("charge", row.charge, currency, notes)?,
+                row.connection_charge.or_zero(true, notes, |literal| {
+                    money("connectionCharge", literal, currency, &mut Notes::default())
+                })?,
             ],
             counts: [1, count("duration", row.duration)?],
         })

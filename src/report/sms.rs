@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::ReportKind;
 use super::log::{Column, Figure, Log, Record};
-use super::row::{RowError, Text, count, money, person, text, time};
+use super::row::{Notes, RowError, Shown, Text, count, money, person, shown, text, time};
 use super::words::{code, label};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -28,11 +28,11 @@ pub struct Row<'a> {
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
     #[serde(borrow)]
-    user_principal_name: Option<Text<'a>>,
+    user_principal_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_display_name: Option<Text<'a>>,
+    user_display_name: Option<Shown<'a>>,
     #[serde(borrow)]
-    user_country_code: Option<Text<'a>>,
+    user_country_code: Option<Shown<'a>>,
     #[serde(borrow)]
     sent_date_time: Option<Text<'a>>,
     #[serde(borrow)]
@@ -40,11 +40,11 @@ pub struct Row<'a> {
     #[serde(borrow)]
     currency: Option<Text<'a>>,
     #[serde(borrow)]
-    sms_type: Option<Text<'a>>,
+    sms_type: Option<Shown<'a>>,
     #[serde(borrow)]
     sms_units: Option<&'a RawValue>,
     #[serde(borrow)]
-    destination_context: Option<Text<'a>>,
+    destination_context: Option<Shown<'a>>,
 }
 
 static COLUMNS: [Column; 3] = [
@@ -99,7 +99,7 @@ impl Log for Sms {
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
-    fn record<'r>(row: &'r Row<'_>) -> Result<Record<'r>, RowError> {
+    fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         let currency = text("currency", row.currency.as_ref())?;
         Ok(Record {
             // smsId is not unique, and no other property could take its place.
@@ -109,21 +109,18 @@ impl Log for Sms {
                 row.user_id.as_ref(),
                 row.user_principal_name.as_ref(),
                 row.user_display_name.as_ref(),
+                notes,
             )?,
             labels: [
                 code(currency),
-                label(text(
-                    "destinationContext",
-                    row.destination_context.as_ref(),
-                )?)
-                .into(),
-                direction(text("smsType", row.sms_type.as_ref())?).into(),
-                code(text("userCountryCode", row.user_country_code.as_ref())?),
+                label(shown(row.destination_context.as_ref(), notes)).into(),
+                direction(shown(row.sms_type.as_ref(), notes)).into(),
+                code(shown(row.user_country_code.as_ref(), notes)),
                 "".into(),
                 "".into(),
             ],
             money: [
-                money("callCharge", row.call_charge, currency)?,
+                money("callCharge", row.call_charge, currency, notes)?,
                 Amount::default(),
             ],
             counts: [1, count("smsUnits", row.sms_units)?],

@@ -208,7 +208,6 @@ fn cases() -> Vec<Case> {
         fails("web page", always(), Fault::Html, "malformed", "200=1", "", &["page 1 is malformed", "text/html", "request-id"]),
         fails("no JSON", always(), Fault::NotJson, "malformed", "200=1", "", &["page 1 is malformed"]),
         fails("deep nesting", always(), Fault::DeepNesting(200_000), "malformed", "200=1", "", &["row 1 of the report cannot be counted"]),
-        fails("invalid UTF-8", always(), Fault::InvalidUtf8, "malformed", "200=1", "", &["page 1, row 1 is malformed", "unicode"]),
         fails("charge twice", always(), Fault::DuplicateKeys, "malformed", "200=1", "", &["page 1, row 1 is malformed", "duplicate field"]),
         fails("row without charge", When::page(2).always(), bad_row(r#"{"userId":"x","totalCalls":1,"totalCallSeconds":1}"#), "malformed", "200=2", "",
             &["row 4 of the report cannot be counted", "totalCallCharge is missing"]),

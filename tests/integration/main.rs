@@ -28,6 +28,7 @@ mod left_behind;
 mod logs;
 mod matrix;
 mod network;
+mod odd_values;
 mod open_days;
 mod oracle;
 mod page;

@@ -419,7 +419,7 @@ fn bytes(samples: &[Samples]) -> String {
 fn totals(rows: &[&str]) -> Result<Totals, RowError> {
     let mut totals = Totals::default();
     for row in rows {
-        totals.add(&serde_json::from_str(row).unwrap())?;
+        totals.add(&serde_json::from_str(row).unwrap(), &mut Notes::default())?;
     }
     Ok(totals)
 }

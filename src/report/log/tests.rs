@@ -76,7 +76,7 @@ fn fold_beside(
     let mut fold = Fold::new::<PstnCalls>(window, lens);
     for row in rows {
         let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
-        fold.add(&PstnCalls::record(&row)?)?;
+        fold.add(&PstnCalls::record(&row, &mut Notes::default())?)?;
     }
     Ok((fold.totals, fold.ids))
 }
@@ -383,7 +383,7 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
         for user in users {
             let row = format!(r#"{{"userPrincipalName":"{user}","duration":60}}"#);
             let row = serde_json::from_str(&row).expect("a row");
-            let record = DirectRouting::record(&row).expect("a record");
+            let record = DirectRouting::record(&row, &mut Notes::default()).expect("a record");
             fold.add(&record).expect("a row that counts");
         }
         totals.merge(&fold.totals).expect("few label sets");

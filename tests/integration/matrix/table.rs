@@ -236,7 +236,7 @@ pub(super) fn rows() -> Vec<Row> {
         answer("error beside the rows, once", Once, literal(r#"{"value":[],"error":{"code":"c"}}"#), heals("body=1"), NOTHING),
         answer("error beside the rows", Always, literal(r#"{"value":[],"error":{"code":"c"}}"#), fails("malformed", "body=4"), NOTHING),
         answer("JSON that breaks off", Always, literal(r#"{"value":["#), fails("malformed", "body=4"), NOTHING),
-        answer("invalid UTF-8", Always, Fault::InvalidUtf8, fails("malformed", ""), NOTHING),
+        answer("invalid UTF-8", Always, Fault::InvalidUtf8, heals(""), NOTHING),
         // The link to the next page.
         answer("nextLink to elsewhere", Always, Fault::ForeignNextLink(elsewhere()), fails("malformed", ""), NOTHING),
         answer("nextLink to itself", Always, Fault::LoopingNextLink, fails("malformed", ""), NOTHING),
