@@ -17,6 +17,7 @@ mod error_body;
 mod foreign;
 pub mod http;
 mod issuer;
+pub mod managed_identity;
 pub mod pages;
 pub mod reach;
 mod refusal;

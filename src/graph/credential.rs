@@ -1,17 +1,16 @@
 //! What the application proves its identity with. Every file is read anew at each use, so that rotating one needs no
 //! restart.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use url::{Host, Url};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::assertion;
 use super::conversion::{self, Conversion, Role};
+use super::managed_identity::{EndpointError, ManagedIdentityEndpoint};
 use crate::secret_file;
 
 /// What a token is asked for with.
@@ -39,17 +38,6 @@ pub enum SecretSource {
     File(PathBuf),
     /// At hand, from the environment.
     Inline(SecretString),
-}
-
-/// Where a machine in Azure asks for tokens of its own identity.
-///
-/// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
-/// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
-#[derive(Clone, Debug)]
-pub struct ManagedIdentityEndpoint {
-    url: Url,
-    api_version: &'static str,
-    header: (&'static str, SecretString),
 }
 
 /// Why a credential cannot be used. No message holds any part of it.
@@ -93,17 +81,9 @@ pub enum CredentialError {
     /// The read of an earlier request has not come back.
     #[error("the credential's file is still being read, since an earlier request")]
     Busy,
-    /// `IDENTITY_ENDPOINT` is not usable.
-    #[error("IDENTITY_ENDPOINT is not a URL")]
-    Endpoint(#[from] url::ParseError),
-    /// `IDENTITY_ENDPOINT` that would take `IDENTITY_HEADER` over a network in the clear.
-    #[error(
-        "IDENTITY_ENDPOINT is neither https nor plain http to a loopback or link-local address; unset it, or correct it to the one that Azure gives this machine"
-    )]
-    EndpointPlain,
-    /// `IDENTITY_ENDPOINT` without its companion.
-    #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
-    EndpointHeader,
+    /// The endpoint of the machine's identity cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
 }
 
 impl SecretSource {
@@ -118,75 +98,6 @@ impl SecretSource {
             let secret = secret.expose_secret();
             secret.len() == GUID_LENGTH && Uuid::try_parse(secret).is_ok()
         })
-    }
-}
-
-impl ManagedIdentityEndpoint {
-    /// The endpoint that the environment names, as App Service and Container Apps do by `IDENTITY_ENDPOINT` and
-    /// `IDENTITY_HEADER`; else that of virtual machines.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the text is ours, and a test parses it"
-    )]
-    pub fn from_environment(
-        variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, CredentialError> {
-        let Some(endpoint) = variable("IDENTITY_ENDPOINT") else {
-            return Ok(Self::virtual_machine(
-                Url::parse(IMDS).expect("a URL that a test parses"),
-            ));
-        };
-        let secret = variable("IDENTITY_HEADER").ok_or(CredentialError::EndpointHeader)?;
-        let url = Url::parse(&endpoint)?;
-        // The header and the token must not cross a network that others can listen to.
-        let plain_is_safe =
-            url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
-        if url.scheme() != "https" && !plain_is_safe {
-            return Err(CredentialError::EndpointPlain);
-        }
-        Ok(Self {
-            url,
-            api_version: "2019-08-01",
-            header: ("x-identity-header", secret.into()),
-        })
-    }
-
-    /// An endpoint that speaks as the one of virtual machines does, at another address: for tests.
-    pub fn virtual_machine(url: Url) -> Self {
-        Self {
-            url,
-            api_version: "2018-02-01",
-            header: ("metadata", "true".to_owned().into()),
-        }
-    }
-
-    /// Whether it is plain http, as Azure's are.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.url.scheme() == "http"
-    }
-
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
-    }
-
-    /// The value of the header, if it is a secret.
-    pub(crate) fn secret(&self) -> Option<&SecretString> {
-        let (name, value) = &self.header;
-        (*name != "metadata").then_some(value)
-    }
-
-    /// The URL to get, `resource` being a scope without `/.default`, and the header to send with it.
-    pub(crate) fn request(
-        &self,
-        resource: &str,
-        client_id: Option<&str>,
-    ) -> (Url, &'static str, &SecretString) {
-        let mut url = self.url.clone();
-        url.query_pairs_mut()
-            .append_pair("api-version", self.api_version)
-            .append_pair("resource", resource)
-            .extend_pairs(client_id.map(|id| ("client_id", id)));
-        (url, self.header.0, &self.header.1)
     }
 }
 
@@ -251,20 +162,6 @@ impl Proof {
     }
 }
 
-/// Whether a host is loopback or link-local, where Azure's endpoints of managed identities are.
-fn is_on_this_machine(host: &Host<&str>) -> bool {
-    let v4 = |address: Ipv4Addr| address.is_loopback() || address.is_link_local();
-    match host {
-        Host::Domain(name) => *name == "localhost",
-        Host::Ipv4(address) => v4(*address),
-        Host::Ipv6(address) => {
-            address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.to_ipv4_mapped().is_some_and(v4)
-        }
-    }
-}
-
 fn read_text(path: &Path) -> Result<SecretString, CredentialError> {
     text(&read(path)?, &path.display().to_string())
 }
@@ -324,9 +221,6 @@ const GUID_LENGTH: usize = 36;
 /// Ten certificates with a key fit; what is longer is another kind of file.
 const FILE_MAX: usize = 64 << 10;
 
-/// The link-local address that Azure gives to every virtual machine's endpoint.
-pub(crate) const IMDS_HOST: &str = "169.254.169.254";
-const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 #[cfg(test)]
@@ -421,79 +315,14 @@ mod tests {
     fn nothing_secret_is_in_debug_output() {
         let secret = || SecretString::from("hunter2");
         let credential = Credential::Secret(SecretSource::Inline(secret()));
-        let mut endpoint = ManagedIdentityEndpoint::from_environment(|_| None).unwrap();
-        endpoint.header.1 = secret();
+        let variable = |name: &str| match name {
+            "IDENTITY_ENDPOINT" => Some("http://127.0.0.1/".to_owned()),
+            _ => Some("hunter2".to_owned()),
+        };
+        let endpoint = ManagedIdentityEndpoint::from_environment(variable).unwrap();
+        assert!(endpoint.secret().is_some());
         let printed = format!("{credential:?} {:?}", Credential::ManagedIdentity(endpoint));
         assert!(!printed.contains("hunter2"), "{printed}");
-    }
-
-    #[test]
-    fn managed_identity_endpoints_by_table() {
-        let check = |endpoint: Option<&str>, header: Option<&str>, expected: &str| {
-            let variable = |name: &str| match name {
-                "IDENTITY_ENDPOINT" => endpoint.map(str::to_owned),
-                "IDENTITY_HEADER" => header.map(str::to_owned),
-                _ => None,
-            };
-            let text = match ManagedIdentityEndpoint::from_environment(variable) {
-                Ok(endpoint) => {
-                    let (url, name, value) = endpoint.request("https://g", Some("id"));
-                    format!("{url} {name}: {}", value.expose_secret())
-                }
-                Err(error) => error.to_string(),
-            };
-            assert_eq!(text, expected);
-        };
-        check(
-            None,
-            None,
-            "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fg&client_id=id metadata: true",
-        );
-        check(
-            Some("http://127.0.0.1:41/msi/token?a=b"),
-            Some("h"),
-            "http://127.0.0.1:41/msi/token?a=b&api-version=2019-08-01&resource=https%3A%2F%2Fg&client_id=id x-identity-header: h",
-        );
-        check(
-            Some("http://127.0.0.1:41/"),
-            None,
-            "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
-        );
-        check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
-        for (endpoint, accepted) in [
-            ("http://localhost:42356/msi/token", true),
-            ("http://LOCALHOST/msi/token", true),
-            ("http://127.8.9.10/msi/token", true),
-            ("http://[::1]:81/msi/token", true),
-            ("http://169.254.129.2:8081/msi/token", true),
-            ("http://[fe80::1]/msi/token", true),
-            ("http://[::ffff:127.0.0.1]/msi/token", true),
-            ("https://identity.example/msi/token", true),
-            ("http://192.0.2.1:8081/msi/token", false),
-            ("http://10.0.0.1/msi/token", false),
-            ("http://0.0.0.0/msi/token", false),
-            ("http://[2001:db8::1]/msi/token", false),
-            ("http://[fd00::1]/msi/token", false),
-            ("http://[::ffff:192.0.2.1]/msi/token", false),
-            ("http://identity.example/msi/token", false),
-            ("http://localhost.example/msi/token", false),
-            ("ftp://127.0.0.1/msi/token", false),
-            ("file:///msi/token", false),
-        ] {
-            let variable = |name: &str| match name {
-                "IDENTITY_ENDPOINT" => Some(endpoint.to_owned()),
-                _ => Some("h".to_owned()),
-            };
-            let parsed = ManagedIdentityEndpoint::from_environment(variable);
-            assert_eq!(parsed.is_ok(), accepted, "{endpoint}");
-            if let Err(error) = parsed {
-                assert!(matches!(error, CredentialError::EndpointPlain), "{error}");
-            }
-        }
-        for (url, plain) in [("http://127.0.0.1", true), ("https://localhost", false)] {
-            let endpoint = ManagedIdentityEndpoint::virtual_machine(url.parse().unwrap());
-            assert_eq!(endpoint.is_plain(), plain, "{url}");
-        }
     }
 
     fn prove(credential: &Credential) -> Result<Proof, CredentialError> {

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::credential::{Credential, ManagedIdentityEndpoint, Proof};
+use super::credential::{Credential, Proof};
 use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::{
     BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, wait_of,
 };
+use super::managed_identity::ManagedIdentityEndpoint;
 use super::refusal::{Means, Refusal};
 use super::throttle::Held;
 use super::token::{AccessToken, TokenError, TokenOptions};

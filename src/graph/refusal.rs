@@ -1,6 +1,6 @@
 //! What the token endpoint says when it gives no token, and what the admin must do about it.
 //!
-//! Classified by the first of `error_codes`, because the HTTP status is 400 for nearly everything. See
+//! Classified by the first of `error_codes` that is known, because the HTTP status is 400 for nearly everything. See
 //! <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
 mod codes;
@@ -80,7 +80,10 @@ impl Refusal {
                 text = format!("{text} {name}: {id}");
             }
         }
-        let code = answer.error_codes.and_then(|codes| codes.first().copied());
+        let codes = answer.error_codes.unwrap_or_default();
+        let codes: Vec<u64> = codes.iter().filter_map(serde_json::Value::as_u64).collect();
+        let known = codes.iter().find(|&&code| codes::known(code).is_some());
+        let code = known.or(codes.first()).copied();
         Self {
             status,
             code: code.or_else(|| code_in(&description)),
@@ -177,7 +180,8 @@ impl std::error::Error for Refusal {}
 struct Answer {
     error: Option<String>,
     error_description: Option<String>,
-    error_codes: Option<Vec<u64>>,
+    /// Numbers. Anything else among them is ignored, because the description has the code too.
+    error_codes: Option<Vec<serde_json::Value>>,
     trace_id: Option<String>,
     correlation_id: Option<String>,
 }
@@ -340,6 +344,26 @@ mod tests {
                 let remedy = refusal.remedy().unwrap();
                 assert!(remedy.contains(expected), "{code}, {means:?}: {remedy}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_known_code_decides() {
+        for (codes, remedy) in [
+            ("[7000222]", "expired"),
+            ("[50000, 7000222]", "expired"),
+            ("[7000222, 90002]", "expired"),
+            (r#"["a", 7000222]"#, "expired"),
+            (r#"["a", null, 18446744073709551616]"#, "no such tenant"),
+            ("null", "no such tenant"),
+        ] {
+            let body = format!(
+                r#"{{"error":"e","error_description":"AADSTS90002: no","error_codes":{codes}}}"#
+            );
+            let secrets = Secrets::default();
+            let body = body.as_bytes();
+            let refusal = Refusal::new(400, body, "of no type", None, &secrets, Means::Own);
+            assert!(refusal.remedy().unwrap().contains(remedy), "{codes}");
         }
     }
 

@@ -17,10 +17,11 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::address::AuthorityUrl;
-use super::credential::{Credential, CredentialError, IMDS_HOST, Proof};
+use super::credential::{Credential, CredentialError, Proof};
 use super::foreign::Secrets;
 use super::http::{HttpClient, HttpError, connect_remedy, trouble};
 use super::issuer::Issuer;
+use super::managed_identity::IMDS_HOST;
 use super::refusal::Refusal;
 use super::retry::{RetryPolicy, Trouble, Verdict};
 use super::throttle::{Held, Throttle};

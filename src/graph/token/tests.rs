@@ -1,7 +1,8 @@
 //! The cache against a token endpoint on loopback that answers by script.
 
-use super::super::credential::{ManagedIdentityEndpoint, SecretSource};
+use super::super::credential::SecretSource;
 use super::super::http::HttpOptions;
+use super::super::managed_identity::ManagedIdentityEndpoint;
 use super::super::testing::{Received, Reply, Server};
 use super::*;
 

@@ -1,0 +1,196 @@
+//! The endpoint at which a machine in Azure gets tokens of its own identity.
+
+use std::net::Ipv4Addr;
+
+use secrecy::SecretString;
+use url::{Host, Url};
+
+/// Where a machine in Azure asks for tokens of its own identity.
+///
+/// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
+/// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
+#[derive(Clone, Debug)]
+pub struct ManagedIdentityEndpoint {
+    url: Url,
+    api_version: &'static str,
+    header: (&'static str, SecretString),
+}
+
+/// Why the endpoint that the environment names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// `IDENTITY_ENDPOINT` is not a URL.
+    #[error("IDENTITY_ENDPOINT is not a URL")]
+    NotUrl(#[from] url::ParseError),
+    /// `IDENTITY_ENDPOINT` that would take `IDENTITY_HEADER` over a network in the clear.
+    #[error(
+        "IDENTITY_ENDPOINT is neither https nor plain http to a loopback or link-local address; unset it, or correct it to the one that Azure gives this machine"
+    )]
+    Plain,
+    /// `IDENTITY_ENDPOINT` without its companion.
+    #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
+    NoHeader,
+}
+
+impl ManagedIdentityEndpoint {
+    /// The endpoint that the environment names, as App Service and Container Apps do by `IDENTITY_ENDPOINT` and
+    /// `IDENTITY_HEADER`; else that of virtual machines.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the text is ours, and a test parses it"
+    )]
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, EndpointError> {
+        let Some(endpoint) = variable("IDENTITY_ENDPOINT") else {
+            return Ok(Self::virtual_machine(
+                Url::parse(IMDS).expect("a URL that a test parses"),
+            ));
+        };
+        let secret = variable("IDENTITY_HEADER").ok_or(EndpointError::NoHeader)?;
+        let url = Url::parse(&endpoint)?;
+        // The header and the token must not cross a network that others can listen to.
+        let plain_is_safe =
+            url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
+        if url.scheme() != "https" && !plain_is_safe {
+            return Err(EndpointError::Plain);
+        }
+        Ok(Self {
+            url,
+            api_version: "2019-08-01",
+            header: ("x-identity-header", secret.into()),
+        })
+    }
+
+    /// An endpoint that speaks as the one of virtual machines does, at another address: for tests.
+    pub fn virtual_machine(url: Url) -> Self {
+        Self {
+            url,
+            api_version: "2018-02-01",
+            header: ("metadata", "true".to_owned().into()),
+        }
+    }
+
+    /// Whether it is plain http, as Azure's are.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.url.scheme() == "http"
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The value of the header, if it is a secret.
+    pub(crate) fn secret(&self) -> Option<&SecretString> {
+        let (name, value) = &self.header;
+        (*name != "metadata").then_some(value)
+    }
+
+    /// The URL to get, `resource` being a scope without `/.default`, and the header to send with it.
+    pub(crate) fn request(
+        &self,
+        resource: &str,
+        client_id: Option<&str>,
+    ) -> (Url, &'static str, &SecretString) {
+        let mut url = self.url.clone();
+        url.query_pairs_mut()
+            .append_pair("api-version", self.api_version)
+            .append_pair("resource", resource)
+            .extend_pairs(client_id.map(|id| ("client_id", id)));
+        (url, self.header.0, &self.header.1)
+    }
+}
+
+/// Whether a host is loopback or link-local, where Azure's endpoints of managed identities are.
+fn is_on_this_machine(host: &Host<&str>) -> bool {
+    let v4 = |address: Ipv4Addr| address.is_loopback() || address.is_link_local();
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => v4(*address),
+        Host::Ipv6(address) => {
+            address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(v4)
+        }
+    }
+}
+
+/// The link-local address that Azure gives to every virtual machine's endpoint.
+pub(crate) const IMDS_HOST: &str = "169.254.169.254";
+const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn managed_identity_endpoints_by_table() {
+        let check = |endpoint: Option<&str>, header: Option<&str>, expected: &str| {
+            let variable = |name: &str| match name {
+                "IDENTITY_ENDPOINT" => endpoint.map(str::to_owned),
+                "IDENTITY_HEADER" => header.map(str::to_owned),
+                _ => None,
+            };
+            let text = match ManagedIdentityEndpoint::from_environment(variable) {
+                Ok(endpoint) => {
+                    let (url, name, value) = endpoint.request("https://g", Some("id"));
+                    format!("{url} {name}: {}", value.expose_secret())
+                }
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(text, expected);
+        };
+        check(
+            None,
+            None,
+            "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fg&client_id=id metadata: true",
+        );
+        check(
+            Some("http://127.0.0.1:41/msi/token?a=b"),
+            Some("h"),
+            "http://127.0.0.1:41/msi/token?a=b&api-version=2019-08-01&resource=https%3A%2F%2Fg&client_id=id x-identity-header: h",
+        );
+        check(
+            Some("http://127.0.0.1:41/"),
+            None,
+            "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
+        );
+        check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
+        for (endpoint, accepted) in [
+            ("http://localhost:42356/msi/token", true),
+            ("http://LOCALHOST/msi/token", true),
+            ("http://127.8.9.10/msi/token", true),
+            ("http://[::1]:81/msi/token", true),
+            ("http://169.254.129.2:8081/msi/token", true),
+            ("http://[fe80::1]/msi/token", true),
+            ("http://[::ffff:127.0.0.1]/msi/token", true),
+            ("https://identity.example/msi/token", true),
+            ("http://192.0.2.1:8081/msi/token", false),
+            ("http://10.0.0.1/msi/token", false),
+            ("http://0.0.0.0/msi/token", false),
+            ("http://[2001:db8::1]/msi/token", false),
+            ("http://[fd00::1]/msi/token", false),
+            ("http://[::ffff:192.0.2.1]/msi/token", false),
+            ("http://identity.example/msi/token", false),
+            ("http://localhost.example/msi/token", false),
+            ("ftp://127.0.0.1/msi/token", false),
+            ("file:///msi/token", false),
+        ] {
+            let variable = |name: &str| match name {
+                "IDENTITY_ENDPOINT" => Some(endpoint.to_owned()),
+                _ => Some("h".to_owned()),
+            };
+            let parsed = ManagedIdentityEndpoint::from_environment(variable);
+            assert_eq!(parsed.is_ok(), accepted, "{endpoint}");
+            if let Err(error) = parsed {
+                assert!(matches!(error, EndpointError::Plain), "{error}");
+            }
+        }
+        for (url, plain) in [("http://127.0.0.1", true), ("https://localhost", false)] {
+            let endpoint = ManagedIdentityEndpoint::virtual_machine(url.parse().unwrap());
+            assert_eq!(endpoint.is_plain(), plain, "{url}");
+        }
+    }
+}
