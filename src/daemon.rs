@@ -113,15 +113,20 @@ pub enum Failure {
     Task(String),
 }
 
+fn check_clock(clock: &Clock) -> Result<(), Failure> {
+    let now = clock.now();
+    if now < DateTime::UNIX_EPOCH {
+        return Err(Failure::Clock(now));
+    }
+    Ok(())
+}
+
 /// Refuses a clock before 1970, at which TLS would panic, and a limit of open files at which nothing works.
 ///
 /// # Errors
 /// The time that the clock shows, or the limit.
 pub fn check_machine(clock: &Clock) -> Result<(), Failure> {
-    let now = clock.now();
-    if now < DateTime::UNIX_EPOCH {
-        return Err(Failure::Clock(now));
-    }
+    check_clock(clock)?;
     let limit = getrlimit(Resource::Nofile).current;
     match limit {
         Some(limit) if limit < DESCRIPTORS_MIN => Err(Failure::Descriptors(limit)),
@@ -276,6 +281,7 @@ impl Daemon {
         supervisor.ready("serving");
         let mut requested = ReloadQueue::new();
         let mut loading: Option<Loading> = None;
+        let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
         loop {
             tokio::select! {
                 served = &mut serving => {
@@ -288,6 +294,7 @@ impl Daemon {
                 ended = &mut publishing => {
                     return Err(Failure::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
                 }
+                _ = clock_checks.tick() => check_clock(&reloader.clock)?,
                 Some(answer) = reloads.recv() => requested.push(Some(answer)),
                 () = hangups.next() => requested.push(None),
                 () = requested.due(), if loading.is_none() => {
@@ -418,12 +425,15 @@ const POLLS_MAX: usize = 8;
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
 /// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
-/// listens, and one each for a connection to Graph and from a scraper.
-const DESCRIPTORS_MIN: u64 = 12;
+/// listens, and a few each for Graph, files and scrapers.
+const DESCRIPTORS_MIN: u64 = 16;
 
 /// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
 /// that reports are rendered on too.
 const WRITES_MAX: usize = 8;
+
+/// Between two looks at the clock, which can be set back at any time: soon, and no cost.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two reloads: an administrator notices no delay, and a client that floods them costs little.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! The HTTP client, and what every answer needs: a bounded body, its headers, and lines that fit into a log.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -8,6 +10,7 @@ use reqwest::{Client, NoProxy, Proxy, Response, redirect, tls};
 
 use super::foreign;
 use super::retry::{Trouble, retry_after};
+use crate::secret_file;
 
 /// How to connect. [`HttpOptions::default`] is right for Microsoft's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,9 @@ pub enum HttpError {
         /// What the client says.
         source: reqwest::Error,
     },
+    /// `SSL_CERT_FILE` names a pipe, a device, or a file on a disk that does not answer.
+    #[error("cannot read SSL_CERT_FILE {0}")]
+    CertificateFile(String, #[source] io::Error),
     /// The proxy of the environment is none.
     #[error("{variable} is not the URL of a proxy; write http://HOST:PORT")]
     Proxy {
@@ -91,6 +97,8 @@ impl HttpClient {
         }
         if options.plain_only {
             builder = builder.tls_certs_only([]);
+        } else {
+            check_certificate_file(std::env::var("SSL_CERT_FILE").ok())?;
         }
         builder.build().map(Self).map_err(|source| HttpError::Tls {
             ssl_cert_file: std::env::var("SSL_CERT_FILE").ok(),
@@ -100,6 +108,24 @@ impl HttpClient {
 
     pub(crate) fn inner(&self) -> &Client {
         &self.0
+    }
+}
+
+/// Refuses a file of CA certificates for which the client would wait without end. Of other errors it has messages itself.
+fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
+    let Some(path) = named.filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    match secret_file::read(Path::new(&path), CERTIFICATES_BYTES_MAX) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::TimedOut | io::ErrorKind::FileTooLarge
+            ) =>
+        {
+            Err(HttpError::CertificateFile(path, error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -229,6 +255,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Notices a peer that went away without a word before the next poll does.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// A file of CA certificates: ten times what systems have.
+const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of foreign text in one message: an AADSTS description with its ids fits.
 const LINE_MAX: usize = 600;

@@ -272,6 +272,11 @@ impl Exporter {
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        (&mut self.running).await.expect("it does not panic")
+    }
+
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let ended = (&mut self.running).await.expect("it does not panic");

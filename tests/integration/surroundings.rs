@@ -14,7 +14,7 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_simulator::world::World;
 use tokio::process::Command;
 
-use crate::harness::Setup;
+use crate::harness::{CLIENT, SECRET, Setup, TENANT};
 use crate::program::{ANY_PORT, PROGRAM, Program, configure, scrape, scrape_until};
 
 const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
@@ -134,7 +134,7 @@ async fn state_file_over_the_limit_of_file_sizes_is_an_error_and_no_signal() {
 async fn limits_that_are_too_low_are_errors_with_a_remedy() {
     for (limit, part) in [
         ("ulimit -n 8", "the limit of open files is 8; raise it"),
-        ("ulimit -n 11", "the limit of open files is 11; raise it"),
+        ("ulimit -n 15", "the limit of open files is 15; raise it"),
     ] {
         for words in [&[ANY_PORT, "demo"][..], &["--config.check"], &["check"]] {
             let (code, said) = limited(limit, words).end().await;
@@ -142,13 +142,6 @@ async fn limits_that_are_too_low_are_errors_with_a_remedy() {
             assert!(said.contains(part) && said.lines().count() == 1, "{said}");
         }
     }
-    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
-    let folder = tempfile::tempdir().unwrap();
-    let option = format!("--config.file={}", configure(folder.path(), &simulator, ""));
-    let mut program = limited("ulimit -n 12", &[ANY_PORT, &option]);
-    let address = program.address().await;
-    program.logged("poll complete").await;
-    scrape(address).await;
 }
 
 /// The program under a limit of the shell's.
@@ -156,6 +149,37 @@ fn limited(limit: &str, words: &[&str]) -> Program {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{limit}; exec \"$0\" \"$@\""), PROGRAM]);
     Program::start_by(shell, words, &[])
+}
+
+#[tokio::test]
+async fn certificate_file_that_would_hang_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    fs::write(&pipe, "").unwrap();
+    replace(&pipe, "pipe");
+    for (path, part) in [
+        (pipe.to_str().unwrap(), "a pipe, not a regular file"),
+        ("/dev/zero", "a device, not a regular file"),
+    ] {
+        let variables = [
+            ("AZURE_TENANT_ID", TENANT),
+            ("AZURE_CLIENT_ID", CLIENT),
+            ("AZURE_CLIENT_SECRET", SECRET),
+            ("SSL_CERT_FILE", path),
+        ];
+        let (code, said) = Program::start(&["--config.check"], &variables).end().await;
+        assert_eq!(code, Some(1), "{said}");
+        let expected = format!("cannot read SSL_CERT_FILE {path}: {part}");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn clock_that_is_set_back_before_1970_ends_the_exporter_with_a_message() {
+    let (_simulator, exporter, time) = Setup::of(World::Rows { count: 3 }).start().await;
+    time.set("1969-12-31T23:59:59Z");
+    let error = exporter.end().await.unwrap_err().to_string();
+    assert!(error.starts_with("the clock shows 1969-12-31"), "{error}");
 }
 
 #[test]
