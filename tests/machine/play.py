@@ -71,7 +71,7 @@ def configured(stack, simulator):
     for name, secret in (("contoso", "not-a-secret\n"), ("key", "0123456789abcdef0123456789abcdef")):
         (secrets / name).touch(0o600)
         (secrets / name).write_text(secret)
-    path = stack.config("config", simulator.url, [("contoso", CONTOSO)], f"{LABELS}\n{BUDGETS}", interval="5s", timeout="30s")
+    path = stack.config("config", simulator.url, [("contoso", CONTOSO)], f"{LABELS}\n{BUDGETS}", interval="5s", timeout="10s")
     text = path.read_text().replace("client_secret_file: secret", f"client_secret_file: {CREDENTIALS}/secret_contoso")
     CONFIG.write_text(text)
     ctl("restart", UNIT)
