@@ -187,7 +187,7 @@ impl Daemon {
     /// The first step that fails; nothing runs then.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
-        let telemetry = Arc::new(Telemetry::new());
+        let telemetry = Arc::new(Telemetry::new(options.clock.now()));
         let publisher = Arc::new(Publisher::new(Arc::clone(&telemetry)));
         let mut fleet = Fleet::new(Shared {
             publisher: Arc::clone(&publisher),

@@ -1,8 +1,7 @@
 //! The text formats of Prometheus: the only place that knows them.
 //!
-//! Text 0.0.4 and OpenMetrics 1.0.0 differ in what stands before and after the samples, not in the samples, since every
-//! report family is a gauge. So samples are written once, by a [`Sheet`], and the headers per
-//! format. The exporter's own metrics come from a registry of the `prometheus` crate and leave through
+//! Text 0.0.4 and OpenMetrics 1.0.0 differ in what stands before and after the samples. The samples of gauges are the same,
+//! so they are written once, by a [`Sheet`], and the headers per format. Counters have their start time in OpenMetrics. The exporter's own metrics come from a registry of the `prometheus` crate and leave through
 //! [`write_registry_family`]. What this module does not do: sort, compress by itself, or know what a family means.
 //!
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
@@ -40,6 +39,13 @@ pub struct Family {
 pub struct Sheet {
     columns: Vec<(&'static Family, BlockWriter)>,
     rows: u64,
+    started: Option<Started>,
+}
+
+/// The same columns as OpenMetrics has them, where the start of a counter follows its sample.
+struct Started {
+    at: f64,
+    columns: Vec<BlockWriter>,
 }
 
 /// A family's samples, finished.
@@ -47,6 +53,8 @@ pub struct Sheet {
 pub struct Samples {
     pub(crate) family: &'static Family,
     pub(crate) block: Block,
+    /// Of counters with a known start, what stands in OpenMetrics instead.
+    pub(crate) open_metrics: Option<Block>,
     /// How many.
     pub(crate) count: u64,
 }
@@ -99,7 +107,20 @@ impl Sheet {
             .iter()
             .map(|&family| (family, BlockWriter::new()))
             .collect();
-        Self { columns, rows: 0 }
+        Self {
+            columns,
+            rows: 0,
+            started: None,
+        }
+    }
+
+    /// An empty sheet for counters that all started `at` this Unix time.
+    pub(crate) fn counters(families: &[&'static Family], at: f64) -> Self {
+        let columns = families.iter().map(|_| BlockWriter::new()).collect();
+        Self {
+            started: Some(Started { at, columns }),
+            ..Self::new(families)
+        }
     }
 
     /// One sample of each family, all with `labels`, as made by [`write_label`]. `value` writes the value of the family
@@ -111,6 +132,14 @@ impl Sheet {
             value(index, out);
             out.push(b'\n');
             column.settle();
+            if let Some(Started { at, columns }) = &mut self.started {
+                let out = columns[index].buffer();
+                write_series(family.name, labels, out);
+                value(index, out);
+                out.push(b'\n');
+                write_created(family.name, labels, *at, out);
+                columns[index].settle();
+            }
         }
         self.rows += 1;
     }
@@ -118,11 +147,16 @@ impl Sheet {
     /// The columns as finished samples.
     pub fn finish(self) -> impl Iterator<Item = Samples> {
         let count = self.rows;
+        let mut started = self.started.map(|started| started.columns.into_iter());
         self.columns
             .into_iter()
             .map(move |(family, column)| Samples {
                 family,
                 block: column.finish(),
+                open_metrics: started
+                    .as_mut()
+                    .and_then(Iterator::next)
+                    .map(BlockWriter::finish),
                 count,
             })
     }
@@ -132,7 +166,15 @@ impl Samples {
     /// The family with its header in a format, as it stands in a body.
     pub fn write(&self, format: Format, out: &mut Vec<u8>) {
         self.family.write_header(format, out);
-        self.block.write(out);
+        self.block(format).write(out);
+    }
+
+    /// The samples as they stand in a format.
+    pub(crate) fn block(&self, format: Format) -> &Block {
+        match (format, &self.open_metrics) {
+            (Format::OpenMetrics, Some(block)) => block,
+            _ => &self.block,
+        }
     }
 }
 
@@ -147,8 +189,14 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
     labels.push(b'"');
 }
 
-/// Writes a family from a registry, header and samples.
-pub fn write_registry_family(family: &MetricFamily, format: Format, out: &mut Vec<u8>) {
+/// Writes a family from a registry, header and samples. In OpenMetrics, counters have the Unix time at which they
+/// `started`, if that is given.
+pub fn write_registry_family(
+    family: &MetricFamily,
+    format: Format,
+    started: Option<f64>,
+    out: &mut Vec<u8>,
+) {
     let name = family.name();
     let kind = match family.get_field_type() {
         MetricType::COUNTER => "counter",
@@ -160,17 +208,29 @@ pub fn write_registry_family(family: &MetricFamily, format: Format, out: &mut Ve
     };
     write_header(name, family.help(), kind, format, out);
     for metric in family.get_metric() {
-        write_metric(name, family.get_field_type(), metric, format, out);
+        let mut labels = Vec::new();
+        for pair in metric.get_label() {
+            write_label(pair.name(), pair.value(), &mut labels);
+        }
+        write_metric(name, family.get_field_type(), metric, &labels, format, out);
+        if let (MetricType::COUNTER, Format::OpenMetrics, Some(at)) =
+            (family.get_field_type(), format, started)
+        {
+            write_created(name, &labels, at, out);
+        }
     }
 }
 
-fn write_metric(name: &str, kind: MetricType, metric: &Metric, format: Format, out: &mut Vec<u8>) {
-    let mut labels = Vec::new();
-    for pair in metric.get_label() {
-        write_label(pair.name(), pair.value(), &mut labels);
-    }
+fn write_metric(
+    name: &str,
+    kind: MetricType,
+    metric: &Metric,
+    labels: &[u8],
+    format: Format,
+    out: &mut Vec<u8>,
+) {
     let mut sample = |suffix: &str, extra: Option<(&str, &str)>, value: f64| {
-        let mut all = labels.clone();
+        let mut all = labels.to_vec();
         if let Some((name, value)) = extra {
             write_label(name, value, &mut all);
         }
@@ -227,6 +287,15 @@ pub(crate) fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
         out.push(b'}');
     }
     out.push(b' ');
+}
+
+/// When a counter started, which OpenMetrics has beside its value; see
+/// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#counter-1>.
+fn write_created(name: &str, labels: &[u8], at: f64, out: &mut Vec<u8>) {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    write_series(&format!("{name}_created"), labels, out);
+    write_float(at, out);
+    out.push(b'\n');
 }
 
 fn write_header(name: &str, help: &str, kind: &str, format: Format, out: &mut Vec<u8>) {
@@ -383,6 +452,44 @@ mod tests {
                 format!("call_seconds 1\ncall_seconds{labelled}\n"),
             ]
         );
+    }
+
+    #[test]
+    fn counters_have_their_start_in_open_metrics_only() {
+        let mut sheet = Sheet::counters(&[&POLLS], 1_796_000_000.5);
+        let mut labels = Vec::new();
+        write_label("report", "sms", &mut labels);
+        sheet.row(&labels, |_, out| out.push(b'7'));
+        sheet.row(b"", |_, out| out.push(b'8'));
+        let samples: Vec<Samples> = sheet.finish().collect();
+        let registry = prometheus::Registry::new();
+        let counter = prometheus::IntCounter::new("polls_total", "Polls.").unwrap();
+        counter.inc_by(8);
+        registry.register(Box::new(counter)).unwrap();
+        for (format, expected) in [
+            (
+                Format::Text,
+                "# HELP polls_total Polls.\n# TYPE polls_total counter\npolls_total{report=\"sms\"} 7\npolls_total 8\n",
+            ),
+            (
+                Format::OpenMetrics,
+                "# TYPE polls counter\n# HELP polls Polls.\npolls_total{report=\"sms\"} 7\npolls_created{report=\"sms\"} 1796000000.5\n\
+                 polls_total 8\npolls_created 1796000000.5\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            samples[0].write(format, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let mut out = Vec::new();
+            write_registry_family(
+                &registry.gather()[0],
+                format,
+                Some(1_796_000_000.5),
+                &mut out,
+            );
+            let expected = expected.lines().filter(|line| !line.contains("sms"));
+            assert!(String::from_utf8(out).unwrap().lines().eq(expected));
+        }
     }
 
     #[test]

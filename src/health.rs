@@ -9,10 +9,13 @@ use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
 use crate::report::{ReportKind, budget};
+use crate::telemetry::unix_seconds;
 
-/// Counts and times of the polls of one report of one tenant, since the start of the process.
+/// Counts and times of the polls of one report of one tenant, since the process or, after a reload, the tenant started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
+    /// When the counters started.
+    pub(crate) started: DateTime<Utc>,
     pub(crate) up: bool,
     pub(crate) polls: u64,
     pub(crate) failures: [u64; FailureReason::ALL.len()],
@@ -144,13 +147,21 @@ impl Health {
         if let Some(rows) = self.unplaced {
             gauge(&UNPLACED_ROWS, &|out| write_count(rows, out));
         }
-        gauge(&POLLS, &|out| write_count(self.polls, out));
-        samples.extend(self.failures(tenant, report));
+        let started = unix_seconds(self.started);
+        let mut polls = Sheet::counters(&[&POLLS], started);
+        polls.row(&labels, |_, out| write_count(self.polls, out));
+        samples.extend(polls.finish());
+        samples.extend(self.failures(tenant, report, started));
         samples
     }
 
-    fn failures(&self, tenant: Option<&str>, report: ReportKind) -> impl Iterator<Item = Samples> {
-        let mut sheet = Sheet::new(&[&FAILURES]);
+    fn failures(
+        &self,
+        tenant: Option<&str>,
+        report: ReportKind,
+        started: f64,
+    ) -> impl Iterator<Item = Samples> {
+        let mut sheet = Sheet::counters(&[&FAILURES], started);
         for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
             let mut labels = Vec::new();
             // In the order of their names, as everywhere.

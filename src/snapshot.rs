@@ -131,7 +131,7 @@ impl Snapshot {
     pub(crate) fn of(samples: &[Samples]) -> Self {
         let families = samples
             .iter()
-            .map(|samples| (samples.family, vec![samples.block.clone()]))
+            .map(|samples| (samples.family, vec![samples.clone()]))
             .collect();
         let reports = Arc::new(body::Reports::new(families));
         let own = body::Own::default();
@@ -356,7 +356,7 @@ impl Publisher {
                 samples.block = block.without_text();
             }
         }
-        let mut families: BTreeMap<&'static str, (&'static Family, Vec<Block>)> = BTreeMap::new();
+        let mut families: BTreeMap<&'static str, (&'static Family, Vec<Samples>)> = BTreeMap::new();
         for samples in slots
             .values()
             .flat_map(|slot| slot.report.iter().chain(&slot.health))
@@ -365,7 +365,7 @@ impl Publisher {
             let entry = families
                 .entry(samples.family.name)
                 .or_insert((samples.family, Vec::new()));
-            entry.1.push(samples.block.clone());
+            entry.1.push(samples.clone());
         }
         let states = slots
             .values()
@@ -393,7 +393,7 @@ impl Publisher {
     }
 
     fn send(&self, reports: Arc<body::Reports>, states: Arc<[State]>) {
-        let own = body::Own::new(&self.telemetry.gather());
+        let own = body::Own::new(&self.telemetry.gather(), self.telemetry.started());
         let prepared = body::Prepared::new(&reports, &own);
         self.sender.send_replace(Arc::new(Snapshot {
             reports,

@@ -15,6 +15,7 @@ use crate::graph::tally::{RequestCode, Tally};
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
+    started: f64,
     requests: IntCounterVec,
     retries: IntCounterVec,
     storage: IntCounterVec,
@@ -57,12 +58,12 @@ impl StorageOutcome {
 }
 
 impl Telemetry {
-    /// A new registry, every label value that can occur present.
+    /// A new registry, every label value that can occur present. Its counters start `now`.
     ///
     /// # Panics
     /// Never: the names are valid and distinct.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(now: DateTime<Utc>) -> Self {
         let requests = counters(
             "teams_pstn_graph_requests_total",
             "Requests to Microsoft Graph by status code of the answer; none where there was no answer.",
@@ -122,6 +123,7 @@ impl Telemetry {
         register(Box::new(ProcessCollector::for_self()));
         Self {
             registry,
+            started: unix_seconds(now),
             requests,
             retries,
             storage,
@@ -152,14 +154,10 @@ impl Telemetry {
     }
 
     /// The configuration was read anew, or refused.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds of Unix time stay below 2⁵³"
-    )]
     pub(crate) fn set_reload(&self, successful: bool, now: DateTime<Utc>) {
         self.reload_successful.set(successful.into());
         if successful {
-            self.reload_time.set(now.timestamp_millis() as f64 / 1e3);
+            self.reload_time.set(unix_seconds(now));
         }
     }
 
@@ -171,15 +169,14 @@ impl Telemetry {
             .set(i64::try_from(series).unwrap_or(i64::MAX));
     }
 
+    /// When the counters in the registry started, as Unix time.
+    pub(crate) fn started(&self) -> f64 {
+        self.started
+    }
+
     /// Everything in the registry, sorted by name. Reads `/proc`.
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
-    }
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -193,6 +190,15 @@ fn counters(name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterV
 
 fn gauge(name: &str, help: &str) -> IntGauge {
     IntGauge::new(name, help).expect(VALID)
+}
+
+/// Unix time with its milliseconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of Unix time stay below 2⁵³"
+)]
+pub(crate) fn unix_seconds(time: DateTime<Utc>) -> f64 {
+    time.timestamp_millis() as f64 / 1e3
 }
 
 const VALID: &str = "the names of these metrics are valid and distinct";

@@ -60,8 +60,13 @@ pub(super) struct StateFile {
 pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
 
 impl Memory {
-    pub(super) fn new(report: ReportKind) -> SharedMemory {
-        let (health, kept) = (Health::default(), Kept::default());
+    /// A report of which nothing is known; its counters start at `started`.
+    pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedMemory {
+        let kept = Kept::default();
+        let health = Health {
+            started,
+            ..Health::default()
+        };
         Arc::new(Mutex::new(Self {
             report,
             health,
@@ -90,8 +95,9 @@ impl Memory {
     /// of a report that is forgotten is forgotten too.
     pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
         let old = lock(memory);
-        let fresh = Self::new(old.report);
+        let fresh = Self::new(old.report, old.health.started);
         lock(&fresh).health = Health {
+            started: old.health.started,
             polls: old.health.polls,
             failures: old.health.failures,
             ..Health::default()
@@ -103,7 +109,7 @@ impl Memory {
     /// on it, and the period before is to be asked for again.
     pub(crate) fn of_another_service(memory: &SharedMemory) -> SharedMemory {
         let old = lock(memory);
-        let memory = Self::new(old.report);
+        let memory = Self::new(old.report, old.health.started);
         let mut fresh = lock(&memory);
         fresh.health = Health {
             settled_windows: None,

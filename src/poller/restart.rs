@@ -25,7 +25,7 @@ impl Poller {
     /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
     /// 256 MiB are read of a file, and no more than 2 GiB come of that when its lines are looked through.
     pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
-        let memory = Memory::new(report);
+        let memory = Memory::new(report, self.shared.clock.now());
         let Some(place) = self.plan.place(report) else {
             return memory;
         };
@@ -278,6 +278,7 @@ impl Memory {
             ledgers,
         } = saved;
         self.health = Health {
+            started: self.health.started,
             last_success,
             rows: summary.as_ref().map_or(0, |summary| summary.rows),
             pages,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prometheus::proto::MetricFamily;
 
-use crate::exposition::{Family, Format, write_registry_family};
+use crate::exposition::{Family, Format, Samples, write_registry_family};
 use crate::gzip::{Block, Inflation, Member};
 
 /// How a body is encoded on the wire.
@@ -35,10 +35,10 @@ pub struct Parts {
     inflation: Option<Inflation>,
 }
 
-/// Families in the order of their names, each with its blocks in the order of the tenants.
+/// Families in the order of their names, each with its samples in the order of the tenants.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    families: Vec<(&'static Family, Vec<Block>)>,
+    families: Vec<(&'static Family, Vec<Samples>)>,
     text: Half,
     open_metrics: Half,
 }
@@ -85,11 +85,11 @@ enum Part {
 }
 
 impl Reports {
-    pub(super) fn new(families: Vec<(&'static Family, Vec<Block>)>) -> Self {
+    pub(super) fn new(families: Vec<(&'static Family, Vec<Samples>)>) -> Self {
         let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
             let mut half = Half::default();
-            for (family, blocks) in &families {
-                half.family(family, blocks, format);
+            for (family, samples) in &families {
+                half.family(family, samples, format);
             }
             half.gzip.close_run();
             half.identity.close_run();
@@ -111,10 +111,20 @@ impl Reports {
 }
 
 impl Own {
-    pub(super) fn new(families: &[MetricFamily]) -> Self {
+    /// The families, of which those of the process started with it and all others at the Unix time `started`.
+    pub(super) fn new(families: &[MetricFamily], started: f64) -> Self {
+        let of_process = families
+            .iter()
+            .find(|family| family.name() == "process_start_time_seconds")
+            .and_then(|family| Some(family.get_metric().first()?.get_gauge().get_value()));
         let render = |family: &MetricFamily, format| {
+            let started = if family.name().starts_with("process_") {
+                of_process
+            } else {
+                Some(started)
+            };
             let mut text = Vec::new();
-            write_registry_family(family, format, &mut text);
+            write_registry_family(family, format, started, &mut text);
             Bytes::from(text)
         };
         let families = families
@@ -181,12 +191,12 @@ pub(super) fn filtered(
 ) -> Body {
     let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
     let mut half = Half::default();
-    for (family, blocks) in reports
+    for (family, samples) in reports
         .families
         .iter()
         .filter(|(family, _)| wanted(family.name))
     {
-        half.family(family, blocks, format);
+        half.family(family, samples, format);
     }
     for (_, text) in own.texts(format).filter(|(name, _)| wanted(name)) {
         half.text(text);
@@ -199,11 +209,11 @@ pub(super) fn filtered(
 }
 
 impl Half {
-    fn family(&mut self, family: &Family, blocks: &[Block], format: Format) {
+    fn family(&mut self, family: &Family, samples: &[Samples], format: Format) {
         let mut header = Vec::new();
         family.write_header(format, &mut header);
         self.text(&header);
-        for block in blocks {
+        for block in samples.iter().map(|samples| samples.block(format)) {
             self.gzip.block(block);
             self.identity.block(block);
         }

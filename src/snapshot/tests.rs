@@ -251,7 +251,7 @@ fn the_own_metrics_are_there_before_any_report() {
 }
 
 fn publisher() -> Publisher {
-    Publisher::new(Arc::new(Telemetry::new()))
+    Publisher::new(Arc::new(Telemetry::new(DateTime::default())))
 }
 
 fn key(tenant: &str) -> Key {

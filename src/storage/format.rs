@@ -215,6 +215,7 @@ impl Blobs {
         Ok(Samples {
             family,
             block: block_text,
+            open_metrics: None,
             count: block.count,
         })
     }

@@ -134,7 +134,7 @@ fn site() -> Site {
 
 /// The exporter's own metrics.
 fn with_figures() -> Subscriber {
-    Publisher::new(Arc::new(Telemetry::new())).subscribe()
+    Publisher::new(Arc::new(Telemetry::new(chrono::DateTime::default()))).subscribe()
 }
 
 fn time(text: &str) -> DateTime<Utc> {

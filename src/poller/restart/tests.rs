@@ -97,7 +97,7 @@ async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
 
 #[test]
 fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
-    let memory = Memory::new(ReportKind::Dialout);
+    let memory = Memory::new(ReportKind::Dialout, DateTime::default());
     let placing = Arc::clone(&lock(&memory).file.placing);
     let wanted = Memory::is_wanted(&memory, &placing);
     assert!(wanted.is_some());
@@ -115,8 +115,8 @@ fn poller(folder: &TempDir) -> Poller {
     let interval = Duration::from_mins(1);
     let secret = SecretString::from("not-a-secret");
     let config = Config::single(nowhere.clone(), nowhere, secret, interval);
-    let telemetry = Arc::new(Telemetry::new());
     let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
+    let telemetry = Arc::new(Telemetry::new(clock.now()));
     let http = setup::http(&config).unwrap();
     let graph = setup::graph(&http, &clock, &config, &config.tenants[0]).unwrap();
     let shared = Shared {
@@ -172,7 +172,7 @@ async fn all_written(poller: &Poller) {
 fn counted(poller: &Poller) -> [u64; 2] {
     let mut text = Vec::new();
     for family in poller.shared.telemetry.gather() {
-        write_registry_family(&family, Format::Text, &mut text);
+        write_registry_family(&family, Format::Text, None, &mut text);
     }
     let text = String::from_utf8(text).unwrap();
     ["written", "write_failed"].map(|outcome| {
