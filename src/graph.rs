@@ -30,6 +30,7 @@ mod throttle;
 pub mod token;
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -391,6 +392,11 @@ impl fmt::Display for Chain<'_> {
         }
         f.write_str(&http::one_line(&text))
     }
+}
+
+/// A duration for the log: seconds with three decimals.
+pub(crate) fn log_seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 
 fn with_id(request_id: Option<&str>) -> String {

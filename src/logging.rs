@@ -43,13 +43,22 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let own = tracing_subscriber::filter::Targets::new().with_target("teams_pstn_exporter", level);
     let registry = tracing_subscriber::registry();
     let writer = move || queue;
+    // The module is for those who read the code.
+    let has_target = level == LevelFilter::DEBUG;
     match format {
         LogFormat::Logfmt => {
-            let layer = tracing_logfmt::builder().layer().with_writer(writer);
+            let layer = tracing_logfmt::builder()
+                .with_target(has_target)
+                .layer()
+                .with_writer(writer);
             registry.with(layer.with_filter(own)).init();
         }
         LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_writer(writer);
+            let layer = fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_target(has_target)
+                .with_writer(writer);
             registry.with(layer.with_filter(own)).init();
         }
     }

@@ -15,7 +15,7 @@ use super::error_body::{ErrorBody, without_bom};
 use super::request::Answered;
 use super::retry::{RetryPolicy, RetryReason, Trouble, Verdict};
 use super::tally::Tally;
-use super::{Chain, Error, Flaw, Graph};
+use super::{Chain, Error, Flaw, Graph, log_seconds};
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
@@ -200,7 +200,7 @@ impl<'g> Pages<'g> {
         let Verdict::Retry { after } = verdict else {
             return Err(error);
         };
-        tracing::debug!(error = %Chain(&error), attempt = self.broken, ?after, "asking Graph again");
+        tracing::debug!(error = %Chain(&error), attempt = self.broken, after_seconds = log_seconds(after), "asking Graph again");
         self.tally.count_retry(RetryReason::Body);
         self.wait = Some(after);
         self.state = State::Ask(link.clone());

@@ -12,7 +12,7 @@ use super::pages::About;
 use super::retry::{RetryReason, Trouble, Verdict};
 use super::tally::Tally;
 use super::token::AccessToken;
-use super::{Chain, Error, Graph};
+use super::{Chain, Error, Graph, log_seconds};
 
 /// A page as it arrived.
 pub(crate) struct Answered {
@@ -59,7 +59,7 @@ impl Graph {
             let (Verdict::Retry { after }, Some(reason)) = (verdict, trouble.retry_reason()) else {
                 return Err(error);
             };
-            tracing::debug!(error = %Chain(&error), page, attempt, ?after, "asking Graph again");
+            tracing::debug!(error = %Chain(&error), page, attempt, after_seconds = log_seconds(after), "asking Graph again");
             tally.count_retry(reason);
             tokio::time::sleep(after).await;
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::log_seconds;
 use super::retry::{RetryPolicy, Trouble, Verdict};
 
 /// The hold that all requests of one application share.
@@ -136,7 +137,7 @@ impl Pass<'_> {
         let until = self.throttle.lock().throttled(self.round, status, hold);
         tracing::debug!(
             status,
-            wait_seconds = (until - now).as_secs_f64(),
+            wait_seconds = log_seconds(until - now),
             "throttled: all requests of this application wait"
         );
         if until < deadline && policy.attempts > 1 && *attempt < policy.attempts {

@@ -25,7 +25,7 @@ use super::managed_identity::IMDS_HOST;
 use super::refusal::Refusal;
 use super::retry::{RetryPolicy, Trouble, Verdict};
 use super::throttle::{Held, Throttle};
-use super::{Chain, FailureReason, answer, refusal};
+use super::{Chain, FailureReason, answer, log_seconds, refusal};
 
 /// The tokens of one application in one tenant.
 pub struct TokenCache {
@@ -272,7 +272,7 @@ impl TokenCache {
             match pass.failed(&policy, &mut attempt, trouble, retry_after, until) {
                 Verdict::GiveUp => return Err(error),
                 Verdict::Retry { after } => {
-                    tracing::debug!(error = %Chain(&error), ?after, "asking for a token again");
+                    tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "asking for a token again");
                     tokio::time::sleep(after).await;
                 }
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::graph::tally::{Oddity, Tally};
-use crate::graph::{Chain, FailureReason};
+use crate::graph::{Chain, FailureReason, log_seconds};
 use crate::period::BillingPeriod;
 use crate::report::{CollectError, Rendered, ReportKind};
 use crate::snapshot::Failure;
@@ -84,7 +84,7 @@ pub(super) fn log_success(
         cut_names = odd(Oddity::Cut),
         replaced_names = odd(Oddity::Replaced),
         null_values = odd(Oddity::Null),
-        duration_seconds = duration.as_secs_f64(),
+        duration_seconds = log_seconds(duration),
         spend = (!spend.is_empty()).then(|| spend.join(", ")),
         "poll complete"
     );
@@ -120,7 +120,7 @@ pub(super) fn log_failure(
         reason,
         error = message,
         remedy,
-        duration_seconds = duration.as_secs_f64(),
+        duration_seconds = log_seconds(duration),
         "poll failed; {what_stays}"
     );
 }

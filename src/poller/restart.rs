@@ -129,18 +129,26 @@ impl Book {
     }
 
     fn tell(&self, error: &StorageError) {
-        let (outcome, remedy) = match error {
+        let (outcome, what, remedy) = match error {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
+                "cannot write the state file",
                 "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with what was written before",
             ),
-            StorageError::Read { .. } | StorageError::Remove { .. } => (
+            StorageError::Read { .. } => (
                 StorageOutcome::Rejected,
-                "let the exporter read there; the report is fetched anew",
+                "cannot read the state file",
+                "let the exporter read there; the report is fetched again",
+            ),
+            StorageError::Remove { .. } => (
+                StorageOutcome::Rejected,
+                "cannot remove old state files",
+                "let the exporter write there, or remove them; names that are no longer wanted are in them",
             ),
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,
-                "nothing need be done; the report is fetched anew",
+                "the state file is rejected",
+                "nothing, the report is fetched again",
             ),
         };
         self.telemetry.count_storage(outcome);
@@ -149,7 +157,7 @@ impl Book {
             report = self.report.as_str(),
             error = %Chain(error),
             remedy,
-            "state file"
+            "{what}"
         );
     }
 }

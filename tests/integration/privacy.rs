@@ -100,6 +100,33 @@ async fn in_json() {
     check_run("json").await;
 }
 
+/// The module that logs is named at debug only, and a duration has no more than three decimals.
+#[tokio::test]
+async fn lines_of_the_log_by_level() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), &simulator, "");
+    let option = format!("--config.file={file}");
+    for (level, is_named) in [("debug", true), ("info", false)] {
+        for (format, target, duration) in [
+            ("logfmt", "target=", "duration_seconds="),
+            ("json", "\"target\":", "\"duration_seconds\":"),
+        ] {
+            let level = format!("--log.level={level}");
+            let format = format!("--log.format={format}");
+            let mut program = Program::start(&[ANY_PORT, &option, &level, &format], &[]);
+            program.logged("poll complete").await;
+            program.signal("TERM").await;
+            let (_, said) = program.end().await;
+            assert_eq!(said.contains(target), is_named, "{said}");
+            let (_, number) = said.split_once(duration).unwrap();
+            let end = number.find([' ', ',', '\n']).unwrap();
+            let (_, decimals) = number[..end].split_once('.').unwrap();
+            assert!((1..=3).contains(&decimals.len()), "{}", &number[..end]);
+        }
+    }
+}
+
 /// Without a file: the authority of the environment is the simulator, which knows no such Graph.
 #[tokio::test]
 async fn from_the_environment() {

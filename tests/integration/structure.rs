@@ -59,7 +59,14 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("gzip", &[]),
     (
         "health",
-        &["exposition", "graph", "money", "period", "report"],
+        &[
+            "exposition",
+            "graph",
+            "money",
+            "period",
+            "report",
+            "telemetry",
+        ],
     ),
     ("healthcheck", &["server"]),
     ("logging", &["config"]),
