@@ -233,7 +233,7 @@ async fn failures_by_table() {
         When::graph(),
         Fault::Html,
         page,
-        "; remedy: check graph_url, and whether a proxy or portal",
+        "; remedy: a proxy, filter or login page answers in Graph's place",
     )
     .await;
     check(

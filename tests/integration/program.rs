@@ -313,7 +313,12 @@ async fn exit_codes_by_table() {
             &["web configuration", "bogus"],
         ),
         (&["--bogus"], none, 2, &["--bogus"]),
-        (&["demo", "--config.check"], none, 0, &[GOOD]),
+        (
+            &["demo", "--config.check"],
+            none,
+            0,
+            &["the configuration is good: tenants: 1; reports: dialout, pstn_calls"],
+        ),
         (&["--config.check", &bad], none, 2, &["bad.yml:1: tenants"]),
         (&["--config.check"], environment, 0, &[GOOD]),
         (&["--version"], none, 0, &["teams-pstn-exporter"]),

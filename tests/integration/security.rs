@@ -217,7 +217,7 @@ fn secrets_are_wiped_by_their_type() {
     for (file, holds) in [
         ("src/graph/credential.rs", "Inline(SecretString)"),
         (
-            "src/graph/credential.rs",
+            "src/graph/managed_identity.rs",
             "header: (&'static str, SecretString)",
         ),
         ("src/graph/credential.rs", "Secret(SecretString)"),
