@@ -75,7 +75,9 @@ impl Program {
 
     pub(crate) async fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+        // The shell's own `kill`: a minimal Debian has no program of that name.
+        let kill = format!("kill -s {name} {id}");
+        let sent = Command::new("sh").args(["-c", &kill]).status().await;
         assert!(sent.unwrap().success());
     }
 

@@ -103,7 +103,9 @@ async fn log_that_is_not_read_stops_neither_polls_nor_scrapes_nor_the_end() {
 
 async fn signal(id: u32, name: &str) {
     let id = id.to_string();
-    let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+    // The shell's own `kill`: a minimal Debian has no program of that name.
+    let kill = format!("kill -s {name} {id}");
+    let sent = Command::new("sh").args(["-c", &kill]).status().await;
     assert!(sent.unwrap().success());
 }
 
