@@ -303,6 +303,9 @@ impl Daemon {
                 loaded = loaded(&mut loading) => {
                     let (config, answers) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
                     let outcome = reloader.apply(&mut fleet, config);
+                    if outcome.is_ok() && answers.iter().any(|answer| answer.refetch) {
+                        fleet.refetch();
+                    }
                     for answer in answers {
                         // The client may have gone.
                         let _ = answer.send(outcome.clone());

@@ -189,7 +189,8 @@ impl Poller {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let tally = Counted::new(&self.shared.telemetry);
         let (report, kept) = {
-            let memory = lock(memory);
+            let mut memory = lock(memory);
+            memory.begin_refetch();
             (memory.report, memory.kept.clone())
         };
         let ask = Ask {
@@ -302,10 +303,14 @@ impl Poller {
     /// gets a new token, for permissions may have been granted.
     async fn asked_again(&self, memory: &SharedMemory, pause: Duration) {
         let not_before = Instant::now() + pause;
-        let again = Arc::clone(&lock(memory).again);
+        let again = Arc::clone(&lock(memory).wish.again);
         loop {
             again.notified().await;
-            if lock(memory).failure.is_some() {
+            let is_wanted = {
+                let memory = lock(memory);
+                memory.failure.is_some() || memory.wish.refetch
+            };
+            if is_wanted {
                 tokio::time::sleep_until(not_before).await;
                 return self.graph.tokens().forget();
             }

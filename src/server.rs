@@ -93,8 +93,23 @@ pub struct Site {
     pub limits: Limits,
 }
 
-/// A wish to reload the configuration; whoever takes it says how that went.
-pub type Reload = oneshot::Sender<Result<(), String>>;
+/// A request to reload the configuration; whoever takes it reports the outcome.
+#[derive(Debug)]
+pub struct Reload {
+    /// Whether settled days of logs are to be fetched again.
+    pub refetch: bool,
+    answer: oneshot::Sender<Result<(), String>>,
+}
+
+impl Reload {
+    /// Reports the outcome.
+    ///
+    /// # Errors
+    /// The outcome, if the client has gone.
+    pub fn send(self, outcome: Result<(), String>) -> Result<(), Result<(), String>> {
+        self.answer.send(outcome)
+    }
+}
 
 /// What the page tells of the program.
 #[derive(Clone, Debug)]

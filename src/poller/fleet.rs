@@ -125,6 +125,13 @@ impl Fleet {
         Ok(())
     }
 
+    /// Fetches the settled days of all logs, and the period before, again; what is served stays until that is complete.
+    pub fn refetch(&self) {
+        for running in self.running.values() {
+            running.memories.iter().for_each(Memory::refetch);
+        }
+    }
+
     /// Waits for a task that ends, which none does by itself: whatever comes out is a defect. Pending for ever where
     /// there is no task.
     pub async fn broken(&mut self) -> String {

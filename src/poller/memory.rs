@@ -39,10 +39,18 @@ pub(crate) struct Memory {
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
-    /// Wakes who waits for the next poll.
-    pub(super) again: Arc<Notify>,
+    pub(super) wish: Wish,
     /// The configuration has changed so that nothing of this may be published any more.
     pub(super) retired: bool,
+}
+
+/// A poll that is requested before its time.
+#[derive(Default)]
+pub(super) struct Wish {
+    /// Wakes who waits for the next poll.
+    pub(super) again: Arc<Notify>,
+    /// The poll forgets the settled days first.
+    pub(super) refetch: bool,
 }
 
 /// What has become of it on the disk.
@@ -81,7 +89,7 @@ impl Memory {
             elsewhere: false,
             expired: false,
             next_poll: None,
-            again: Arc::default(),
+            wish: Wish::default(),
             retired: false,
         }))
     }
@@ -132,7 +140,24 @@ impl Memory {
     pub(crate) fn try_again(memory: &SharedMemory) {
         let memory = lock(memory);
         if memory.failure.is_some() {
-            memory.again.notify_one();
+            memory.wish.again.notify_one();
+        }
+    }
+
+    /// The next poll fetches everything again. It comes at once, or after the one that is under way, which goes on with the
+    /// settled days that it knows.
+    pub(crate) fn refetch(memory: &SharedMemory) {
+        let mut memory = lock(memory);
+        memory.wish.refetch = true;
+        memory.wish.again.notify_one();
+    }
+
+    /// Forgets the settled days and when the period before was fetched, if that is requested. What is published stays.
+    pub(super) fn begin_refetch(&mut self) {
+        if std::mem::take(&mut self.wish.refetch) {
+            self.ledgers = Ledgers::default();
+            self.previous.refetch();
+            self.file.unsaved |= self.health.last_success.is_some();
         }
     }
 

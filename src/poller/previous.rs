@@ -72,6 +72,14 @@ impl Previous {
         }
     }
 
+    /// The closed period is due, as if it had not been fetched; its figures stay until then.
+    pub(super) fn refetch(&mut self) {
+        self.failed = None;
+        if let Some(closed) = &mut self.closed {
+            closed.fetched = None;
+        }
+    }
+
     /// Drops what a clock that was ahead has brought: figures of periods that have not begun or not ended.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) {
         self.closing.take_if(|(period, _)| period.start() > now);

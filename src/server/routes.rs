@@ -59,6 +59,8 @@ struct Asked {
     encoding: Encoding,
     /// The requested families, all if there are none.
     names: Vec<String>,
+    /// Whether a reload is to fetch settled days again.
+    refetch: bool,
 }
 
 type Answer = Response<ResponseBody>;
@@ -140,6 +142,7 @@ impl Asked {
             format: Format::negotiate(values(headers, ACCEPT)),
             encoding,
             names: request.uri.query().map_or_else(Vec::new, names),
+            refetch: request.uri.query().is_some_and(has_refetch),
         }
     }
 
@@ -259,7 +262,7 @@ fn leave(asked: &Asked, activity: &Activity, mut answer: Answer) -> Answer {
 
 async fn answer(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
     match asked.route {
-        Some(Route::Reload) if asked.allowed => reload(&activity.shared, turn).await,
+        Some(Route::Reload) if asked.allowed => reload(&activity.shared, asked.refetch, turn).await,
         _ => answer_now(asked, activity, turn),
     }
 }
@@ -342,14 +345,20 @@ fn ready(shared: &Shared, turn: Turn) -> Answer {
     }
 }
 
-async fn reload(shared: &Shared, turn: Turn) -> Answer {
+fn has_refetch(query: &str) -> bool {
+    query
+        .split('&')
+        .any(|parameter| parameter == "refetch=true")
+}
+
+async fn reload(shared: &Shared, refetch: bool, turn: Turn) -> Answer {
     let Ok(_waiting) = shared.reloads.try_acquire() else {
         return busy("many requests wait for a reload; try again later\n", turn);
     };
     let outcome = async {
         let wishes = shared.site.reload.as_ref()?;
         let (answer, outcome) = oneshot::channel();
-        wishes.send(answer).await.ok()?;
+        wishes.send(super::Reload { refetch, answer }).await.ok()?;
         outcome.await.ok()
     };
     match outcome.await {

@@ -40,7 +40,7 @@ pub(crate) const FAMILIES: &[&str] = &[
 pub(crate) struct Site {
     pub(crate) simulator: Simulator,
     pub(crate) time: Time,
-    logs: Logs,
+    pub(crate) logs: Logs,
     config: Arc<Mutex<Config>>,
 }
 

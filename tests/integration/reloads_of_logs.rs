@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_simulator::address::Function;
+use teams_pstn_simulator::faults::{Fault, When};
 
-use crate::harness::NOW;
+use crate::harness::{Metrics, NOW, request};
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
 
@@ -117,4 +118,49 @@ async fn reports_come_and_go_with_the_configuration() {
     assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
     assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
     assert_eq!(asked.get(&Function::DirectRouting), None);
+}
+
+/// What was corrected in a settled day is seen once that is requested, and until the fetch has succeeded what is served
+/// stays.
+#[tokio::test(start_paused = true)]
+async fn settled_days_are_fetched_again_on_request() {
+    let site = Site::at(&[NOW]).await;
+    site.change(|config| config.reports = vec![ReportKind::DirectRouting]);
+    let row = |seconds: u32| {
+        format!(
+            r#"{{"id":"00000000-0000-4000-8000-000000000001","userId":"u1","startDateTime":"2026-11-05T10:00:00Z","duration":{seconds},"callType":"ByotOut"}}"#
+        )
+    };
+    let duration = |metrics: &Metrics| {
+        let samples = metrics.samples("teams_pstn_direct_routing_call_seconds");
+        samples[0].value.clone()
+    };
+    site.logs.direct_routing.set_texts([row(5)]);
+    let mut exporter = site.exporter(false);
+    let first = polled_since(&mut exporter, at(NOW)).await;
+    assert_eq!(duration(&first), "5");
+    site.logs.direct_routing.set_texts([row(7)]);
+    // A reload alone fetches no settled day.
+    exporter.reload().await;
+    let now = site.a_little_later().await;
+    let polled = polled_since(&mut exporter, now).await;
+    assert_eq!(duration(&polled), "5");
+    site.simulator
+        .push_fault(When::graph().always(), Fault::EmptyForbidden);
+    let answer = request(exporter.address, "POST", "/-/reload?refetch=true", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let failed = exporter
+        .scrape_when(|metrics| {
+            metrics.value("teams_pstn_report_up{report=\"direct_routing\"}") == "0"
+        })
+        .await;
+    assert_eq!(duration(&failed), "5", "what is served stays");
+    site.simulator.clear_faults();
+    let corrected = exporter
+        .scrape_when(|metrics| duration(metrics) == "7")
+        .await;
+    assert_eq!(
+        corrected.value("teams_pstn_report_rows{report=\"direct_routing\"}"),
+        "1"
+    );
 }
