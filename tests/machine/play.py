@@ -217,7 +217,7 @@ def purged(stack):
     check("nor a process", not subprocess.run(["pgrep", "--exact", NAME[:15]], capture_output=True, text=True).stdout)
     # systemd forgets a unit without a file when it is asked again.
     run("systemctl", "daemon-reload")
-    units = run("systemctl", "list-unit-files", "--no-legend", f"{NAME}*") + run("systemctl", "list-units", "--all", "--no-legend", f"{NAME}*")
+    units = run("systemctl", "list-units", "--all", "--no-legend", f"{NAME}*")
     check("nor a unit", not units, units)
 
 
