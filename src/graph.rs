@@ -407,8 +407,9 @@ fn in_row(number: Option<u64>) -> String {
     number.map_or_else(String::new, |number| format!(", row {number}"))
 }
 
-/// A page has 1000 rows of some 300 bytes; a hundred times that is not a page.
-const BODY_BYTES_MAX: usize = 32 << 20;
+/// A page has 1000 rows of some 300 bytes, or up to 1 KiB in a log; eight times that is not a page, and four are read side by
+/// side.
+const BODY_BYTES_MAX: usize = 8 << 20;
 
 /// Ten million rows at Graph's page size: more than any tenant has users, so a server that never ends.
 const PAGES_MAX: u64 = 10_000;

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::labels::{UNKNOWN, View};
-use super::row::{Notes, RowError, Shown, Text, shown, text, time};
+use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, shown, text, time, within};
 use super::words::{Words, label};
 use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, Samples, Sheet, write_label};
@@ -141,7 +141,8 @@ impl Totals {
                 .intern(text("remediationId", row.remediation_id.as_ref())?),
         };
         self.events.push(event);
-        Ok(())
+        let events = self.events.len() * size_of::<Event>();
+        within(self.words.bytes() + events, RETAINED_MAX)
     }
 
     fn render(self, view: &View<'_>) -> Rendered {

@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 use super::budget::Payer;
 use super::labels::{Users, View};
 use super::people::{People, Person};
-use super::row::{Notes, RowError, Shown, Text, amount, count, person, shown, text};
+use super::row::{
+    Notes, RETAINED_MAX, RowError, Shown, Text, amount, count, person, shown, text, within,
+};
 use super::words::Words;
 use super::{Rendered, Report, ReportKind, budget};
 use crate::exposition::Family;
@@ -185,7 +187,10 @@ impl Totals {
             u32::try_from(self.rows.len()).is_ok(),
             "a report has fewer than 2³² rows"
         );
-        Ok(())
+        let words = [&self.locations, &self.contexts, &self.currencies];
+        let words: usize = words.into_iter().map(Words::bytes).sum();
+        let rows = self.rows.len() * size_of::<Entry>();
+        within(self.people.bytes() + words + rows, RETAINED_MAX)
     }
 
     fn payer(&self, row: &Entry) -> Payer {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::budget::{Budget, Payer};
 use super::labels::Naming;
 use super::people::People;
-use super::row::{Notes, RowError};
+use super::row::{Notes, RETAINED_MAX, RowError, within};
 use super::{CollectError, ReportKind, Rows};
 use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
@@ -244,7 +244,11 @@ impl<'a> Fold<'a> {
         let tally = page.tally();
         let read = page.decode(|number, row: L::Row<'_>| {
             let record = L::record(&row, &mut notes);
-            rows.told(number, record.map(|record| self.stage(&record)))
+            let staged = record.and_then(|record| {
+                self.stage(&record);
+                within(self.bytes(), DAY_RETAINED_MAX)
+            });
+            rows.told(number, staged)
         })?;
         match read {
             Read::Whole => {
@@ -260,6 +264,12 @@ impl<'a> Fold<'a> {
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
         self.stage(record);
         self.commit()
+    }
+
+    /// Bytes of memory that the window takes.
+    fn bytes(&self) -> usize {
+        let rows = self.page.rows.len() * size_of::<PageRow>();
+        self.people.bytes() + self.totals.words.bytes() + rows
     }
 
     /// Adds up the rows of the page.
@@ -389,6 +399,9 @@ impl Places {
 fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.to() + LATENESS
 }
+
+/// Bytes that the rows of one window may take: as windows are read side by side, each has its share.
+const DAY_RETAINED_MAX: usize = RETAINED_MAX / 8;
 
 /// Width of a window of a log.
 pub(crate) const DAY: TimeDelta = TimeDelta::days(1);

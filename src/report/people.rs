@@ -55,6 +55,11 @@ impl People {
         person
     }
 
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len() + self.spans.len() * (size_of::<Span>() + size_of::<(Hash, Person)>())
+    }
+
     /// How many there are; a person is an index below it.
     pub(crate) fn count(&self) -> u32 {
         Person::try_from(self.spans.len()).expect("fewer people than rows")

@@ -241,6 +241,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
+/// Holds the memory that a report keeps until it is rendered against its budget.
+///
+/// # Errors
+/// If it is more than `max` bytes.
+pub(crate) fn within(bytes: usize, max: usize) -> Result<(), RowError> {
+    if bytes > max {
+        return Err(RowError::TooMany {
+            what: "different names and places",
+        });
+    }
+    Ok(())
+}
+
 impl Notes {
     /// Adds them to the counts of a poll.
     pub(crate) fn count(self, tally: &Tally) {
@@ -372,6 +385,10 @@ fn excerpt(literal: &str) -> String {
 /// Calls and seconds of one row: far above the `Int32` that the documentation gives them, and low enough that the sum of
 /// all rows that a report may have stays below 2⁶³.
 const COUNT_MAX: u64 = 1 << 40;
+
+/// Bytes that a report may keep until it is rendered: 200,000 rows of different people take 34 MB, and a process with 128 MiB
+/// of memory has room for that, a page, and what is rendered.
+pub(crate) const RETAINED_MAX: usize = 48 << 20;
 
 /// Bytes of a text: the 256 characters that a directory allows are not more, and labels must be bounded.
 const TEXT_MAX: usize = 1024;

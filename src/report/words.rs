@@ -41,9 +41,9 @@ impl Words {
         index
     }
 
-    /// Their length in all.
+    /// Bytes of memory that they take: each word is there twice, in two places that point to it.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        2 * (self.bytes + self.distinct.len() * size_of::<(Box<str>, u32)>())
     }
 
     /// How many there are; a word is an index below it.

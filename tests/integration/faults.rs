@@ -224,8 +224,8 @@ fn cases() -> Vec<Case> {
         fails("row that is none", always(), bad_row("[1]"), "malformed", "200=1", "", &["page 1, row 2 is malformed"]),
         fails("row that is no JSON", always(), bad_row("}"), "malformed", "200=1", "", &["page 1", "is malformed"]),
         // Too much.
-        fails("huge page", always(), Fault::HugePage(33 << 20), "limit", "200=1", "", &["more than 33554432 bytes on page 1"]),
-        fails("gzip bomb", always(), Fault::GzipBomb(1 << 40), "limit", "200=1", "", &["more than 33554432 bytes on page 1"]),
+        fails("huge page", always(), Fault::HugePage(33 << 20), "limit", "200=1", "", &["more than 8388608 bytes on page 1"]),
+        fails("gzip bomb", always(), Fault::GzipBomb(1 << 40), "limit", "200=1", "", &["more than 8388608 bytes on page 1"]),
     ];
     // No new token.
     for (code, reason, log) in [

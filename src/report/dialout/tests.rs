@@ -94,6 +94,25 @@ fn a_row_that_cannot_be_counted_fails_the_report() {
 }
 
 #[test]
+fn long_names_of_many_users_end_at_a_limit() {
+    let mut totals = Totals::default();
+    let long = "x".repeat(1000);
+    let mut add = |number: usize| {
+        let row = ROW
+            .replace("ruwini.perera@contoso.com", &format!("{number}{long}"))
+            .replace("Ruwini Perera", &format!("{number}{long}"));
+        totals.add(&serde_json::from_str(&row).unwrap(), &mut Notes::default())
+    };
+    let added = (0..RETAINED_MAX / 1000).position(|number| add(number).is_err());
+    // Each takes two long names.
+    let most = RETAINED_MAX / 2000;
+    assert!(
+        added.is_some_and(|added| (most * 9 / 10..most).contains(&added)),
+        "{added:?}"
+    );
+}
+
+#[test]
 fn overlaps_count_once_and_repetitions_add_up() {
     let again = ROW.replace("12.83", "0.17");
     let totals = totals(&[ROW, ROW, &again, ROW, &again]).unwrap();

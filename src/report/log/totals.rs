@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
 use crate::money::Sum;
-use crate::report::row::RowError;
+use crate::report::row::{RETAINED_MAX, RowError, within};
 use crate::report::words::Words;
 
 /// What rows add up to, whatever their order and however they are divided into windows.
@@ -114,12 +114,7 @@ impl Totals {
     }
 
     fn check_words(&self) -> Result<(), RowError> {
-        if self.words.bytes() > WORDS_MAX {
-            return Err(RowError::TooMany {
-                what: "different names and places",
-            });
-        }
-        Ok(())
+        within(self.words.bytes(), WORDS_MAX)
     }
 
     /// Rows that were counted.
@@ -225,5 +220,5 @@ const TOO_MANY_SERIES: RowError = RowError::TooMany { what: "label sets" };
 /// Label sets of a log: ten times what a telemetry system takes from one exporter, and some 150 MB.
 const SERIES_MAX: usize = 1_000_000;
 
-/// Bytes of all distinct words: a hundred times what a large company's names and places take.
-const WORDS_MAX: usize = 64 << 20;
+/// Bytes of all distinct words: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
+const WORDS_MAX: usize = RETAINED_MAX / 3;
