@@ -28,7 +28,7 @@ use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
 use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
-use crate::supervisor::Supervisor;
+use crate::systemd::Systemd;
 use crate::telemetry::Telemetry;
 
 /// How the process runs.
@@ -42,10 +42,10 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The time of day.
     pub clock: Clock,
-    /// Whether the period before is fetched too; who counts requests may do without.
+    /// Fetch the previous billing period too. Tests that count requests turn it off.
     pub previous: bool,
-    /// Who is told how it goes.
-    pub supervisor: Supervisor,
+    /// systemd notifications and watchdog.
+    pub systemd: Systemd,
 }
 
 /// Reads the configuration: at the start, and again at every reload.
@@ -66,7 +66,7 @@ struct Reloader {
     telemetry: Arc<Telemetry>,
     clock: Clock,
     load: Arc<Load>,
-    supervisor: Supervisor,
+    systemd: Systemd,
 }
 
 /// Why the daemon cannot start, or ended without being asked to.
@@ -230,7 +230,7 @@ impl Daemon {
                 telemetry,
                 clock: options.clock,
                 load: Arc::new(load),
-                supervisor: options.supervisor,
+                systemd: options.systemd,
             },
         })
     }
@@ -261,15 +261,15 @@ impl Daemon {
             mut reloads,
             reloader,
         } = self;
-        let supervisor = reloader.supervisor.clone();
+        let systemd = reloader.systemd.clone();
         // Dropped with everything else, so that nothing of it outlives the daemon.
         let mut watching = JoinSet::new();
         let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
         // One socket stands for all, since the daemon ends with each.
         let (address, crowd) = (bound.addresses()[0], bound.crowd());
         let probe = move || healthcheck::probe_own(address, tls, crowd.clone());
-        let watch = watching.spawn(supervisor.clone().watch(probe));
-        let stopping = supervisor.clone();
+        let watch = watching.spawn(systemd.clone().watch(probe));
+        let stopping = systemd.clone();
         let shutdown = async move {
             shutdown.await;
             watch.abort();
@@ -278,7 +278,7 @@ impl Daemon {
         let mut publishing = tokio::spawn(Arc::clone(&reloader.publisher).run());
         let mut serving = tokio::spawn(bound.serve(site, shutdown));
         // The sockets are bound: whoever connects now is answered.
-        supervisor.ready("serving");
+        systemd.ready("serving");
         let mut requested = ReloadQueue::new();
         let mut loading: Option<Loading> = None;
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
@@ -377,7 +377,7 @@ async fn loaded(loading: &mut Option<Loading>) -> Result<Loaded, JoinError> {
 impl Reloader {
     /// Begins to read the configuration, on a thread of its own: files may hang, and the shutdown must not wait for them.
     fn load(&self, answers: Vec<Reload>) -> Loading {
-        self.supervisor.reloading();
+        self.systemd.reloading();
         let load = Arc::clone(&self.load);
         let reading = tokio::task::spawn_blocking(move || {
             let config = load().map_err(|mistakes| mistakes.to_string())?;
@@ -414,7 +414,7 @@ impl Reloader {
         self.telemetry.set_reload(outcome.is_ok(), self.clock.now());
         self.publisher
             .set_reload(outcome.as_ref().err().map(String::as_str));
-        self.supervisor.ready(status);
+        self.systemd.ready(status);
         outcome
     }
 }

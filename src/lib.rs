@@ -67,7 +67,7 @@ pub mod allocator;
 pub mod cores;
 pub mod logging;
 pub mod signals;
-pub mod supervisor;
+pub mod systemd;
 
 #[doc(hidden)]
 pub mod bench;

@@ -10,7 +10,7 @@ use teams_pstn_exporter::demo::{Demo, Invitation};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
-use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
     allocator, check, cores, daemon, demo, healthcheck, logging, pseudonym, signals,
 };
@@ -104,8 +104,7 @@ fn serve(
         .transpose()?;
     // Before there are threads that use the environment: sockets that systemd hands over are taken out of it.
     let bound = Bound::bind(&args.listen())?;
-    let supervisor =
-        Supervisor::from_environment(|name| std::env::var_os(name), std::process::id());
+    let systemd = Systemd::from_environment(|name| std::env::var_os(name), std::process::id());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
@@ -119,7 +118,7 @@ fn serve(
             web_config,
             clock: Clock::system(),
             previous: true,
-            supervisor,
+            systemd,
         };
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         let daemon = Daemon::start(bound, options, load)?;

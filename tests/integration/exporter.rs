@@ -13,7 +13,7 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals;
 use teams_pstn_exporter::snapshot::{Snapshot, State, Subscriber};
-use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_simulator::world::{Table, World};
 use teams_pstn_simulator::{self as simulator, Simulator};
 use tempfile::TempDir;
@@ -163,7 +163,7 @@ impl Running {
             web_config: None,
             clock: Clock::system(),
             previous: false,
-            supervisor: Supervisor::default(),
+            systemd: Systemd::default(),
         };
         let daemon =
             Daemon::start(bound, options, load).unwrap_or_else(|error| panic!("{error:?}"));

@@ -19,7 +19,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
-use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{self as simulator, Simulator, Tenant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -185,7 +185,7 @@ impl Exporter {
             web_config: None,
             clock: time.clock(),
             previous,
-            supervisor: Supervisor::default(),
+            systemd: Systemd::default(),
         };
         let daemon = Daemon::start(bound, options, load).expect("a good configuration");
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());

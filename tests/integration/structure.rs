@@ -35,7 +35,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "server",
             "signals",
             "snapshot",
-            "supervisor",
+            "systemd",
             "telemetry",
         ],
     ),
@@ -103,7 +103,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "storage",
         &["exposition", "gzip", "period", "report", "snapshot"],
     ),
-    ("supervisor", &[]),
+    ("systemd", &[]),
     ("telemetry", &["graph"]),
 ];
 

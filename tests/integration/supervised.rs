@@ -76,10 +76,11 @@ async fn ready_alive_reloading_ready_again_and_stopping() {
 }
 
 #[tokio::test]
-async fn a_socket_where_nobody_listens_changes_nothing() {
+async fn an_unreachable_socket_changes_nothing() {
     let environment = [("NOTIFY_SOCKET", "/nowhere/notify")];
     let mut demo = Program::start(&["demo", "--log.level=info", ANY_PORT], &environment);
-    demo.logged("cannot tell systemd").await;
+    demo.logged("cannot reach the socket in NOTIFY_SOCKET")
+        .await;
     demo.logged("poll complete").await;
     demo.signal("TERM").await;
     let (code, said) = demo.end().await;

@@ -23,7 +23,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::snapshot::Subscriber;
-use teams_pstn_exporter::supervisor::Supervisor;
+use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::Logs;
 use teams_pstn_simulator::world::{Charge, Table, World};
@@ -105,7 +105,7 @@ fn daemon(simulator: &Simulator, clock: &Clock) -> Result<(Daemon, Subscriber), 
         web_config: None,
         clock: clock.clone(),
         previous: true,
-        supervisor: Supervisor::default(),
+        systemd: Systemd::default(),
     };
     let daemon = Daemon::start(bound, options, Box::new(move || Ok(config.clone())))?;
     let subscriber = daemon.subscribe();

@@ -1,9 +1,9 @@
-//! What systemd is told, by the protocol of `sd_notify(3)`: ready, reloading, stopping, and at intervals that the
-//! exporter still works. Without `NOTIFY_SOCKET` in the environment, nobody is told anything.
+//! Notifications to systemd (`sd_notify(3)`): ready, reloading, stopping, and the watchdog. Without `NOTIFY_SOCKET` in the
+//! environment, the exporter sends none.
 //!
-//! The watchdog is fed only where the exporter's own server has just answered, so that a process that is alive and serves
-//! nobody is started anew. What this module does not do: remove the variables from the environment, which is unsafe and
-//! would matter to child processes only.
+//! A watchdog notification follows each successful request to the exporter's own server. So systemd also restarts a process
+//! that is alive but does not serve. What this module does not do: remove the variables from the environment. That is
+//! unsafe, and would matter to child processes only.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -17,18 +17,20 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-/// Whoever started the process, where they want to be told.
+/// The connection to systemd, if systemd started the process and wants notifications.
 #[derive(Clone, Debug, Default)]
-pub struct Supervisor {
+pub struct Systemd {
     socket: Option<Arc<UnixDatagram>>,
-    /// How long the process may be silent, where that is limited.
+    /// Longest time between two watchdog notifications, if the watchdog is on.
     watchdog: Option<Duration>,
 }
 
-impl Supervisor {
-    /// The one that the variables name. `pid`: this process, since the watchdog's may be meant for another.
+impl Systemd {
+    /// Connects to the socket that the environment names. `pid` is this process: the watchdog variables may be meant for
+    /// another one.
     ///
-    /// One that cannot be reached is logged and nothing more: a container may have inherited the variable alone.
+    /// If the socket cannot be reached, a warning is logged and the exporter runs without it: a container may have
+    /// inherited the variable, but not the socket.
     pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>, pid: u32) -> Self {
         let Some(address) = variable("NOTIFY_SOCKET").filter(|address| !address.is_empty()) else {
             return Self::default();
@@ -36,7 +38,7 @@ impl Supervisor {
         let socket = match connect(&address) {
             Ok(socket) => socket,
             Err(error) => {
-                warn!(%error, socket = ?address, "cannot tell systemd, whose socket NOTIFY_SOCKET names");
+                warn!(%error, socket = ?address, "cannot reach the socket in NOTIFY_SOCKET, so systemd gets no notifications");
                 return Self::default();
             }
         };
@@ -49,56 +51,56 @@ impl Supervisor {
         }
     }
 
-    /// It serves, after the start or a reload.
+    /// Reports that the exporter serves, after the start or a reload.
     pub(crate) fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// It reads its configuration again; [`Self::ready`] is the end of that.
+    /// Reports that the exporter re-reads its configuration. [`Self::ready`] ends the reload.
     pub(crate) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let usec = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
     }
 
-    /// It lets the requests under way end.
+    /// Reports that the exporter shuts down and lets open requests end.
     pub(crate) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping");
+        self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Feeds the watchdog at half its patience, as `sd_watchdog_enabled(3)` recommends, each time after `probe` has found
-    /// that everything works. Pending for ever where there is none.
+    /// Sends a watchdog notification after each successful `probe`, at half the watchdog's interval, as
+    /// `sd_watchdog_enabled(3)` recommends. If the watchdog is off, the future never completes.
     pub(crate) async fn watch<P, E: Display>(self, probe: impl Fn() -> P)
     where
         P: Future<Output = Result<(), E>>,
     {
-        let Some(patience) = self.watchdog else {
+        let Some(interval) = self.watchdog else {
             return std::future::pending().await;
         };
-        let mut ticks = tokio::time::interval(patience / 2);
+        let mut ticks = tokio::time::interval(interval / 2);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             match probe().await {
-                Ok(()) => self.tell("WATCHDOG=1"),
+                Ok(()) => self.send("WATCHDOG=1"),
                 Err(error) => {
-                    warn!(%error, "it does not answer itself, so the watchdog is not fed");
+                    warn!(%error, "self-check failed, so the watchdog notification is not sent");
                 }
             }
         }
     }
 
-    fn tell(&self, message: &str) {
+    fn send(&self, message: &str) {
         let Some(socket) = &self.socket else {
             return;
         };
         if let Err(error) = socket.send(message.as_bytes()) {
-            warn!(%error, message, "cannot tell systemd");
+            warn!(%error, message, "cannot notify systemd");
         }
     }
 }
 
-/// A path, or a name without a file, which begins with `@`.
+/// Connects to the address, which is a path or, if it begins with `@`, an abstract socket name.
 fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     let address = match address.as_bytes() {
@@ -110,34 +112,34 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// For a message to be taken: systemd reads at once, and a thread that serves must not hang where it does not.
+/// Limit for sending one notification: systemd reads at once, and if it does not, a thread that serves must not hang.
 const SEND_TIME: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A supervisor, and the socket where it hears.
-    fn supervised(usec: &str, meant: &str) -> (Supervisor, UnixDatagram) {
+    /// Returns a connection and the socket that receives its notifications.
+    fn connected(usec: &str, meant: &str) -> (Systemd, UnixDatagram) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let supervisor = of(path.as_os_str(), usec, meant);
-        (supervisor, socket)
+        let systemd = at(path.as_os_str(), usec, meant);
+        (systemd, socket)
     }
 
-    fn of(address: &OsStr, usec: &str, meant: &str) -> Supervisor {
+    fn at(address: &OsStr, usec: &str, meant: &str) -> Systemd {
         let variable = |name: &str| match name {
             "NOTIFY_SOCKET" => Some(address.to_owned()),
             "WATCHDOG_USEC" => Some(usec.into()),
             "WATCHDOG_PID" => Some(meant.into()),
             _ => None,
         };
-        Supervisor::from_environment(variable, 7)
+        Systemd::from_environment(variable, 7)
     }
 
-    /// All that was heard and not yet read.
-    fn heard(socket: &UnixDatagram) -> Vec<String> {
+    /// Returns the notifications that have not been read yet.
+    fn received(socket: &UnixDatagram) -> Vec<String> {
         socket.set_nonblocking(true).unwrap();
         let mut messages = Vec::new();
         let mut buffer = [0; 1024];
@@ -148,41 +150,41 @@ mod tests {
     }
 
     #[test]
-    fn states_in_the_words_of_the_protocol() {
-        let (supervisor, socket) = supervised("0", "7");
-        supervisor.ready("tenants: 3");
-        supervisor.reloading();
-        supervisor.stopping();
-        let messages = heard(&socket);
+    fn states_are_sent_as_the_protocol_demands() {
+        let (systemd, socket) = connected("0", "7");
+        systemd.ready("tenants: 3");
+        systemd.reloading();
+        systemd.stopping();
+        let messages = received(&socket);
         assert_eq!(messages[0], "READY=1\nSTATUS=tenants: 3");
         assert_eq!(messages[2], "STOPPING=1\nSTATUS=stopping");
         let now = clock_gettime(ClockId::Monotonic);
-        let told = messages[1].strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
-        let told: i64 = told.unwrap().parse().unwrap();
-        let seconds = told / 1_000_000;
-        assert!(seconds <= now.tv_sec && now.tv_sec - seconds < 60, "{told}");
+        let usec = messages[1].strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        let usec: i64 = usec.unwrap().parse().unwrap();
+        let seconds = usec / 1_000_000;
+        assert!(seconds <= now.tv_sec && now.tv_sec - seconds < 60, "{usec}");
         assert_eq!(messages.len(), 3);
     }
 
     #[test]
-    fn a_name_without_a_file() {
+    fn abstract_socket_names_are_supported() {
         let name = format!("teams-pstn-exporter-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
-        let supervisor = of(OsStr::new(&format!("@{name}")), "0", "7");
-        supervisor.ready("");
-        assert_eq!(heard(&socket), ["READY=1\nSTATUS="]);
+        let systemd = at(OsStr::new(&format!("@{name}")), "0", "7");
+        systemd.ready("");
+        assert_eq!(received(&socket), ["READY=1\nSTATUS="]);
     }
 
     #[test]
-    fn nobody_to_tell() {
-        let none = Supervisor::from_environment(|_| None, 7);
+    fn without_a_reachable_socket_nothing_is_sent() {
+        let none = Systemd::from_environment(|_| None, 7);
         assert!(none.socket.is_none() && none.watchdog.is_none());
-        none.ready("nobody hears it");
+        none.ready("not sent");
         for unreachable in ["", "/nowhere/notify", "vsock:2:1"] {
-            let nobody = of(OsStr::new(unreachable), "1", "7");
+            let none = at(OsStr::new(unreachable), "1", "7");
             assert!(
-                nobody.socket.is_none() && nobody.watchdog.is_none(),
+                none.socket.is_none() && none.watchdog.is_none(),
                 "{unreachable}"
             );
         }
@@ -198,21 +200,21 @@ mod tests {
             ("", "7", None),
             ("soon", "7", None),
         ] {
-            let (supervisor, _) = supervised(usec, meant);
+            let (systemd, _) = connected(usec, meant);
             let expected = seconds.map(Duration::from_secs);
-            assert_eq!(supervisor.watchdog, expected, "{usec} {meant}");
+            assert_eq!(systemd.watchdog, expected, "{usec} {meant}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watchdog_is_fed_at_half_its_patience_while_the_probe_succeeds() {
-        for (well, fed) in [(true, 5), (false, 0)] {
-            let (supervisor, socket) = supervised("10000000", "7");
-            let probe = || async move { if well { Ok(()) } else { Err("silence") } };
-            let watching = supervisor.watch(probe);
+    async fn the_watchdog_is_notified_at_half_its_interval_while_the_probe_succeeds() {
+        for (works, count) in [(true, 5), (false, 0)] {
+            let (systemd, socket) = connected("10000000", "7");
+            let probe = || async move { if works { Ok(()) } else { Err("silence") } };
+            let watching = systemd.watch(probe);
             let time = Duration::from_secs(24);
             assert!(tokio::time::timeout(time, watching).await.is_err());
-            assert_eq!(heard(&socket), vec!["WATCHDOG=1"; fed]);
+            assert_eq!(received(&socket), vec!["WATCHDOG=1"; count]);
         }
     }
 }
