@@ -8,26 +8,26 @@
 //! It depends on no other module of the crate.
 
 pub mod address;
-mod answer;
 mod assertion;
 mod conversion;
 pub mod credential;
 pub(crate) mod decode;
 mod error_body;
+mod errors;
 mod foreign;
 pub mod http;
-mod issuer;
 pub mod managed_identity;
 pub mod pages;
 pub mod reach;
-mod refusal;
 mod request;
 pub mod retry;
-pub mod tally;
+pub mod stats;
 #[cfg(test)]
 mod testing;
 mod throttle;
 pub mod token;
+mod token_endpoint;
+mod token_endpoint_error;
 
 use std::fmt;
 use std::time::Duration;
@@ -35,11 +35,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::address::GraphRoot;
-use self::answer::Answer;
+use self::errors::GraphError;
 use self::http::HttpClient;
 use self::pages::{About, Pages};
-use self::retry::{RetryPolicy, Trouble};
-use self::tally::Tally;
+use self::retry::{FailureKind, RetryPolicy};
+use self::stats::RequestStats;
 use self::throttle::{Held, Throttle};
 use self::token::{TokenCache, TokenError};
 
@@ -150,7 +150,7 @@ pub enum Error {
     },
     /// Another status than 200.
     #[error(transparent)]
-    Status(Box<Answer>),
+    Status(Box<GraphError>),
     /// Not a page, or a link that is not followed.
     #[error("page {page}{} is malformed (request-id {request_id}, Content-Type {content_type})", in_row(*.row))]
     Malformed {
@@ -224,22 +224,27 @@ impl Graph {
         &self.tokens
     }
 
-    /// The pages of a report, all of which must have arrived at `deadline`. What it cost is counted in `tally`, also
+    /// The pages of a report, all of which must have arrived at `deadline`. What it cost is counted in `stats`, also
     /// where the future is dropped.
     ///
     /// ```ignore
-    /// let mut pages = graph.pages(&query, deadline, &tally);
+    /// let mut pages = graph.pages(&query, deadline, &stats);
     /// while let Some(mut page) = pages.next().await? {
     ///     page.decode(|number, row: Row<'_>| totals.add(number, row))?;
     /// }
     /// ```
-    pub fn pages<'g>(&'g self, query: &Query, deadline: Instant, tally: &'g Tally) -> Pages<'g> {
+    pub fn pages<'g>(
+        &'g self,
+        query: &Query,
+        deadline: Instant,
+        stats: &'g RequestStats,
+    ) -> Pages<'g> {
         let call = format!(
             "{}(fromDateTime={},toDateTime={})",
             query.function, query.from, query.to
         );
         let first = self.root.report(query.version.as_str(), &call);
-        Pages::new(self, first, deadline, tally)
+        Pages::new(self, first, deadline, stats)
     }
 }
 
@@ -289,11 +294,11 @@ impl FailureReason {
         }
     }
 
-    const fn of(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Timeout => Self::Timeout,
-            Trouble::Connect | Trouble::Body => Self::Connect,
-            Trouble::Status(_) => Self::Status,
+    const fn of(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Timeout => Self::Timeout,
+            FailureKind::Connect | FailureKind::Body => Self::Connect,
+            FailureKind::Status(_) => Self::Status,
         }
     }
 }
@@ -304,8 +309,8 @@ impl Error {
         match self {
             Self::Token(error) => error.reason(),
             Self::Timeout => FailureReason::Timeout,
-            Self::Throttled(held) => answer::reason(held.status),
-            Self::Transport { source, .. } => FailureReason::of(http::trouble(source)),
+            Self::Throttled(held) => errors::reason(held.status),
+            Self::Transport { source, .. } => FailureReason::of(http::classify(source)),
             Self::Status(answer) => answer.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
             Self::Limit { .. } => FailureReason::Limit,
@@ -317,7 +322,7 @@ impl Error {
         match self {
             Self::Token(error) => error.remedy(),
             Self::Transport { source, .. } => http::connect_remedy(source),
-            Self::Throttled(held) => answer::remedy(held.status),
+            Self::Throttled(held) => errors::remedy(held.status),
             Self::Status(answer) => answer.remedy(),
             Self::Malformed { flaw, .. } => Some(flaw.remedy()),
             _ => None,

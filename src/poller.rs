@@ -187,7 +187,7 @@ impl Poller {
     /// One poll of one report, whatever becomes of it.
     async fn poll(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
-        let tally = Counted::new(&self.shared.telemetry);
+        let stats = Counted::new(&self.shared.telemetry);
         let (report, kept) = {
             let mut memory = lock(memory);
             memory.begin_refetch();
@@ -199,13 +199,13 @@ impl Poller {
             now: begun,
             deadline: start + self.plan.timeout,
             kept,
-            tally: &tally,
+            stats: &stats,
         };
         let outcome = self.fetch(report, ask).await;
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
-            Ok(rendered) => log_success(tenant, report, period, rendered, &tally, duration),
+            Ok(rendered) => log_success(tenant, report, period, rendered, &stats, duration),
             Err(failed) => {
                 let what_stays = lock(memory).what_stays();
                 log_failure(tenant, report, period, failed, duration, what_stays);
@@ -219,11 +219,11 @@ impl Poller {
             memory.health.duration_seconds = duration.as_secs_f64();
             memory.health.up = succeeded;
             match outcome {
-                Ok(rendered) => memory.succeed(rendered, period, begun, &tally, &self.plan),
+                Ok(rendered) => memory.succeed(rendered, period, begun, &stats, &self.plan),
                 Err(failed) => memory.fail(failed, &self.plan),
             }
             // Counted first, so that what is published with the numbers counts their requests too.
-            drop(tally);
+            drop(stats);
             memory.next_poll = Some(self.due(tick, period));
             self.publish(&memory);
             let time_left = tick > Instant::now();
@@ -246,14 +246,14 @@ impl Poller {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let report = lock(memory).report;
         let period = current.previous();
-        let tally = Counted::new(&self.shared.telemetry);
+        let stats = Counted::new(&self.shared.telemetry);
         let ask = Ask {
             memory,
             period,
             now: begun,
             deadline: tick.min(start + self.plan.timeout),
             kept: Kept::default(),
-            tally: &tally,
+            stats: &stats,
         };
         let outcome = self.fetch(report, ask).await;
         let tenant = self.plan.tenant.as_deref();
@@ -261,7 +261,7 @@ impl Poller {
         memory.health.polls += 1;
         match outcome {
             Ok(rendered) => {
-                log_success(tenant, report, period, &rendered, &tally, start.elapsed());
+                log_success(tenant, report, period, &rendered, &stats, start.elapsed());
                 memory.previous.replace(period, rendered.closing, begun);
                 memory.file.unsaved = true;
             }
@@ -272,7 +272,7 @@ impl Poller {
                 memory.health.failures[failed.reason as usize] += 1;
             }
         }
-        drop(tally);
+        drop(stats);
         memory.next_poll = Some(self.due(tick, current));
         self.publish(&memory);
     }
@@ -312,7 +312,7 @@ impl Poller {
             };
             if is_wanted {
                 tokio::time::sleep_until(not_before).await;
-                return self.graph.tokens().forget();
+                return self.graph.tokens().clear();
             }
         }
     }

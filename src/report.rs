@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::exposition::{Family, Samples};
 use crate::graph::pages::{Page, Read};
-use crate::graph::tally::Tally;
+use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query, Version};
 use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
@@ -271,12 +271,12 @@ pub(crate) async fn collect<R: Report>(
     graph: &Graph,
     windows: impl Iterator<Item = Window>,
     deadline: Instant,
-    tally: &Tally,
+    stats: &RequestStats,
 ) -> Result<R::Totals, CollectError> {
     let mut totals = R::Totals::default();
     for window in windows {
         let query = R::query(window);
-        let mut pages = graph.pages(&query, deadline, tally);
+        let mut pages = graph.pages(&query, deadline, stats);
         while let Some(mut page) = pages.next().await? {
             add_page::<R>(&mut page, &mut totals)?;
         }
@@ -292,11 +292,11 @@ pub(crate) fn add_page<R: Report>(
     let rows = Rows::of(page);
     let before = R::rows(totals);
     let mut notes = Notes::default();
-    let tally = page.tally();
+    let stats = page.stats();
     let read =
         page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row, &mut notes)))?;
     match read {
-        Read::Whole => notes.count(tally),
+        Read::Whole => notes.count(stats),
         Read::Broken => R::truncate(totals, before),
     }
     Ok(read)

@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::graph::retry::RetryReason;
-use crate::graph::tally::{RequestCode, Tally};
+use crate::graph::stats::{RequestCode, RequestStats};
 
 /// The registry and what is in it.
 #[derive(Debug)]
@@ -140,16 +140,16 @@ impl Telemetry {
     }
 
     /// Adds what one poll has asked of Graph.
-    pub(crate) fn add(&self, tally: &Tally) {
+    pub(crate) fn add(&self, stats: &RequestStats) {
         for code in RequestCode::ALL {
             self.requests
                 .with_label_values(&[code.as_str()])
-                .inc_by(tally.requests(code));
+                .inc_by(stats.requests(code));
         }
         for reason in RetryReason::ALL {
             self.retries
                 .with_label_values(&[reason.as_str()])
-                .inc_by(tally.retries(reason));
+                .inc_by(stats.retries(reason));
         }
     }
 

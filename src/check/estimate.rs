@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::Site;
 use super::finding::{Check, Finding};
 use crate::graph::pages::Read;
-use crate::graph::tally::Tally;
+use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
 use crate::period::{BillingPeriod, Window};
 use crate::report::blocked_users::BlockedUsers;
@@ -78,8 +78,8 @@ impl Asking<'_> {
         let (now, period) = self.period();
         let windows = R::windows(period, now);
         let query = R::query(windows[0]);
-        let tally = Tally::default();
-        let mut pages = self.graph.pages(&query, self.deadline, &tally);
+        let stats = RequestStats::default();
+        let mut pages = self.graph.pages(&query, self.deadline, &stats);
         let mut totals = R::Totals::default();
         while let Some(mut page) = pages.next().await? {
             if add_page::<R>(&mut page, &mut totals)? == Read::Whole {
@@ -104,9 +104,9 @@ impl Asking<'_> {
             period,
             seen: &SeenRows::default(),
         };
-        let tally = Tally::default();
+        let stats = RequestStats::default();
         let query = log::query::<L>(window);
-        let mut pages = self.graph.pages(&query, self.deadline, &tally);
+        let mut pages = self.graph.pages(&query, self.deadline, &stats);
         let mut fold = Fold::new::<L>(window, lens);
         fold.payers = Some(Vec::new());
         while let Some(mut page) = pages.next().await? {

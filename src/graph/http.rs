@@ -9,7 +9,7 @@ use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, NoProxy, Proxy, Response, redirect, tls};
 
 use super::foreign;
-use super::retry::{Trouble, retry_after};
+use super::retry::{FailureKind, retry_after};
 use crate::secret_file;
 
 /// How to connect. [`HttpOptions::default`] is right for Microsoft's services.
@@ -106,7 +106,7 @@ impl HttpClient {
         })
     }
 
-    pub(crate) fn inner(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.0
     }
 }
@@ -184,13 +184,13 @@ pub(crate) async fn read_body_into(
 }
 
 /// What kind of failure an error of the transport is.
-pub(crate) fn trouble(error: &reqwest::Error) -> Trouble {
+pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
     if error.is_timeout() {
-        Trouble::Timeout
+        FailureKind::Timeout
     } else if error.is_body() || error.is_decode() {
-        Trouble::Body
+        FailureKind::Body
     } else {
-        Trouble::Connect
+        FailureKind::Connect
     }
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn content_type(response: &Response) -> &'static str {
 
 /// The wait that `Retry-After` names. A date in it counts from the server's own clock where the answer tells it, else
 /// from `now`, so that a clock that is wrong on either side does no harm.
-pub(crate) fn wait_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name: HeaderName| response.headers().get(name)?.to_str().ok();
     let date = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
     retry_after(text(RETRY_AFTER)?, date.map_or(now, DateTime::from))
@@ -290,7 +290,7 @@ mod tests {
         let server = Server::start(|_, _| Reply::json(200, "0123456789")).await;
         let client = HttpClient::new(&HttpOptions::default()).unwrap();
         for (max, expected) in [(10, Some("0123456789")), (9, None)] {
-            let mut response = client.inner().get(&server.url).send().await.unwrap();
+            let mut response = client.client().get(&server.url).send().await.unwrap();
             let body = read_body(&mut response, max).await;
             assert_eq!(body.ok().as_deref(), expected.map(str::as_bytes), "{max}");
         }
@@ -351,10 +351,10 @@ mod tests {
             "localhost"
         };
         let url = format!("https://{host}:{port}/");
-        let answer = client.unwrap().inner().get(url).send().await;
+        let answer = client.unwrap().client().get(url).send().await;
         match case {
             "trusted" | "proxied" => assert_eq!(answer.unwrap().status(), 200),
-            "plain" => assert_eq!(trouble(&answer.unwrap_err()), Trouble::Connect),
+            "plain" => assert_eq!(classify(&answer.unwrap_err()), FailureKind::Connect),
             _ => panic!("no such case: {case}"),
         }
     }

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::address::{LinkError, NextLink};
 use super::decode::{Envelope, Stop, decode};
 use super::error_body::{ErrorBody, without_bom};
-use super::request::Answered;
-use super::retry::{RetryPolicy, RetryReason, Trouble, Verdict};
-use super::tally::Tally;
+use super::request::PageResponse;
+use super::retry::{FailureKind, RetryPolicy, RetryReason, Verdict};
+use super::stats::RequestStats;
 use super::{Chain, Error, Flaw, Graph, log_seconds};
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
@@ -23,7 +23,7 @@ use super::{Chain, Error, Flaw, Graph, log_seconds};
 pub struct Pages<'g> {
     graph: &'g Graph,
     deadline: Instant,
-    tally: &'g Tally,
+    stats: &'g RequestStats,
     state: State,
     page_count: u64,
     row_count: u64,
@@ -84,12 +84,12 @@ impl<'g> Pages<'g> {
         graph: &'g Graph,
         first: NextLink,
         deadline: Instant,
-        tally: &'g Tally,
+        stats: &'g RequestStats,
     ) -> Self {
         let mut pages = Self {
             graph,
             deadline,
-            tally,
+            stats,
             state: State::Undecoded,
             page_count: 0,
             row_count: 0,
@@ -127,8 +127,8 @@ impl<'g> Pages<'g> {
         if let Some(wait) = self.wait.take() {
             tokio::time::sleep(wait).await;
         }
-        let asked = self.graph.ask(&link, page, self.deadline, self.tally);
-        let Answered { body, about } = tokio::time::timeout_at(self.deadline, asked)
+        let asked = self.graph.ask(&link, page, self.deadline, self.stats);
+        let PageResponse { body, about } = tokio::time::timeout_at(self.deadline, asked)
             .await
             .unwrap_or_else(|_| Err(self.graph.late()))?;
         Ok(Some(Page {
@@ -196,12 +196,12 @@ impl<'g> Pages<'g> {
             attempts: self.graph.retry.attempts.min(BROKEN_MAX),
             ..self.graph.retry
         };
-        let verdict = policy.verdict(self.broken, Trouble::Body, None, remaining, random);
+        let verdict = policy.verdict(self.broken, FailureKind::Body, None, remaining, random);
         let Verdict::Retry { after } = verdict else {
             return Err(error);
         };
         tracing::debug!(error = %Chain(&error), attempt = self.broken, after_seconds = log_seconds(after), "asking Graph again");
-        self.tally.count_retry(RetryReason::Body);
+        self.stats.count_retry(RetryReason::Body);
         self.wait = Some(after);
         self.state = State::Ask(link.clone());
         Ok(Read::Broken)
@@ -240,7 +240,7 @@ impl<'g> Page<'_, 'g> {
         let envelope = match decoded {
             Ok(envelope) => envelope,
             Err(Stop::Callback(error)) => {
-                pages.tally.count_rows(rows);
+                pages.stats.count_rows(rows);
                 return Err(DecodeError::Row(error));
             }
             Err(Stop::RowLimit) => {
@@ -267,15 +267,15 @@ impl<'g> Page<'_, 'g> {
         pages.page_count = about.page;
         pages.row_count += rows;
         pages.broken = 0;
-        pages.tally.count_page();
-        pages.tally.count_rows(rows);
+        pages.stats.count_page();
+        pages.stats.count_rows(rows);
         pages.follow(envelope, about)?;
         Ok(Read::Whole)
     }
 
     /// The counts of the report.
-    pub fn tally(&self) -> &'g Tally {
-        self.pages.tally
+    pub fn stats(&self) -> &'g RequestStats {
+        self.pages.stats
     }
 
     /// What Microsoft's support asks for.

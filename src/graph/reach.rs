@@ -132,7 +132,7 @@ impl Target {
         http: &HttpClient,
         deadline: Instant,
     ) -> Result<Reached, ReachError> {
-        let asked = http.inner().get(self.url.clone()).send();
+        let asked = http.client().get(self.url.clone()).send();
         match tokio::time::timeout_at(deadline, asked).await {
             Err(_) => Err(ReachError::Timeout { host: self.host() }),
             Ok(Err(source)) => Err(ReachError::Connection {

@@ -5,17 +5,17 @@ use reqwest::header::{ACCEPT, AUTHORIZATION};
 use tokio::time::Instant;
 
 use super::address::NextLink;
-use super::answer::Answer;
+use super::errors::GraphError;
 use super::foreign;
-use super::http::{BodyError, content_type, header, read_body, trouble, wait_of};
+use super::http::{BodyError, classify, content_type, header, read_body, retry_after_of};
 use super::pages::About;
-use super::retry::{RetryReason, Trouble, Verdict};
-use super::tally::Tally;
+use super::retry::{FailureKind, RetryReason, Verdict};
+use super::stats::RequestStats;
 use super::token::AccessToken;
 use super::{Chain, Error, Graph, log_seconds};
 
 /// A page as it arrived.
-pub(crate) struct Answered {
+pub(crate) struct PageResponse {
     pub(crate) body: Vec<u8>,
     pub(crate) about: About,
 }
@@ -27,14 +27,14 @@ impl Graph {
         link: &NextLink,
         page: u64,
         deadline: Instant,
-        tally: &Tally,
-    ) -> Result<Answered, Error> {
+        stats: &RequestStats,
+    ) -> Result<PageResponse, Error> {
         let mut attempt = 0;
         let mut renewed = false;
         loop {
             let pass = self.throttle.enter(deadline).await?;
             let token = self.tokens.token(deadline).await?;
-            let error = match self.ask_once(link, page, &token, tally).await {
+            let error = match self.ask_once(link, page, &token, stats).await {
                 Ok(answered) => {
                     pass.answered();
                     return Ok(answered);
@@ -47,20 +47,20 @@ impl Graph {
                     return Err(error);
                 }
                 renewed = true;
-                tally.count_retry(RetryReason::Auth);
+                stats.count_retry(RetryReason::Auth);
                 continue;
             }
-            let (trouble, retry_after) = match &error {
-                Error::Transport { source, .. } => (trouble(source), None),
-                Error::Status(answer) => (Trouble::Status(answer.status), answer.retry_after),
+            let (kind, retry_after) = match &error {
+                Error::Transport { source, .. } => (classify(source), None),
+                Error::Status(answer) => (FailureKind::Status(answer.status), answer.retry_after),
                 _ => return Err(error),
             };
-            let verdict = pass.failed(&self.retry, &mut attempt, trouble, retry_after, deadline);
-            let (Verdict::Retry { after }, Some(reason)) = (verdict, trouble.retry_reason()) else {
+            let verdict = pass.failed(&self.retry, &mut attempt, kind, retry_after, deadline);
+            let (Verdict::Retry { after }, Some(reason)) = (verdict, kind.retry_reason()) else {
                 return Err(error);
             };
             tracing::debug!(error = %Chain(&error), page, attempt, after_seconds = log_seconds(after), "asking Graph again");
-            tally.count_retry(reason);
+            stats.count_retry(reason);
             tokio::time::sleep(after).await;
         }
     }
@@ -70,12 +70,12 @@ impl Graph {
         link: &NextLink,
         page: u64,
         token: &AccessToken,
-        tally: &Tally,
-    ) -> Result<Answered, Error> {
+        stats: &RequestStats,
+    ) -> Result<PageResponse, Error> {
         let asked_at = Instant::now();
         // Counted as unanswered until an answer comes, so that a request counts too whose future is dropped.
         let count = CountOnDrop {
-            tally,
+            stats,
             status: None,
         };
         let transport = |source: reqwest::Error, request_id: Option<&String>| Error::Transport {
@@ -85,7 +85,7 @@ impl Graph {
         };
         let sent = self
             .http
-            .inner()
+            .client()
             .get(link.url().clone())
             .header(AUTHORIZATION, token.authorization())
             .header(ACCEPT, "application/json")
@@ -115,8 +115,8 @@ impl Graph {
             let body = read_body(&mut response, ERROR_BODY_MAX)
                 .await
                 .unwrap_or_default();
-            let wait = wait_of(&response, self.tokens.now());
-            let answer = Answer::new(
+            let wait = retry_after_of(&response, self.tokens.now());
+            let answer = GraphError::new(
                 &response,
                 &body,
                 wait,
@@ -126,7 +126,7 @@ impl Graph {
             return Err(Error::Status(Box::new(answer)));
         }
         match read_body(&mut response, self.limits.body_bytes).await {
-            Ok(body) => Ok(Answered { body, about }),
+            Ok(body) => Ok(PageResponse { body, about }),
             Err(BodyError::Transport(error)) => Err(transport(error, about.request_id.as_ref())),
             Err(BodyError::TooLong) => Err(Error::limit(
                 page,
@@ -139,7 +139,7 @@ impl Graph {
 }
 
 struct CountOnDrop<'a> {
-    tally: &'a Tally,
+    stats: &'a RequestStats,
     status: Option<u16>,
 }
 
@@ -151,7 +151,7 @@ impl CountOnDrop<'_> {
 
 impl Drop for CountOnDrop<'_> {
     fn drop(&mut self) {
-        self.tally.count_request(self.status);
+        self.stats.count_request(self.status);
     }
 }
 

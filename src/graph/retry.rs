@@ -37,7 +37,7 @@ pub enum RetryReason {
 
 /// What became of one try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum FailureKind {
     Connect,
     Timeout,
     Body,
@@ -77,12 +77,12 @@ impl RetryPolicy {
     pub(crate) fn verdict(
         &self,
         attempt: u32,
-        trouble: Trouble,
+        kind: FailureKind,
         retry_after: Option<Duration>,
         remaining: Duration,
         random: f64,
     ) -> Verdict {
-        if trouble.retry_reason().is_none() || attempt >= self.attempts {
+        if kind.retry_reason().is_none() || attempt >= self.attempts {
             return Verdict::GiveUp;
         }
         let after = match retry_after {
@@ -150,7 +150,7 @@ impl RetryReason {
     }
 }
 
-impl Trouble {
+impl FailureKind {
     /// The status, if the service asks all requests of the application to wait: 429, or 503 with a `Retry-After`.
     pub(crate) const fn throttling(self, retry_after: Option<Duration>) -> Option<u16> {
         match self {
@@ -215,32 +215,39 @@ mod tests {
 
     #[test]
     fn verdicts_by_table() {
-        let check = |attempt, trouble, retry_after: Option<u64>, remaining, random, expected| {
+        let check = |attempt, kind, retry_after: Option<u64>, remaining, random, expected| {
             let verdict = POLICY.verdict(
                 attempt,
-                trouble,
+                kind,
                 retry_after.map(Duration::from_secs),
                 Duration::from_millis(remaining),
                 random,
             );
-            assert_eq!(verdict, expected, "attempt {attempt}, {trouble:?}");
+            assert_eq!(verdict, expected, "attempt {attempt}, {kind:?}");
         };
         let retry = |millis| Verdict::Retry {
             after: Duration::from_millis(millis),
         };
         let minute = 60_000;
-        check(1, Trouble::Connect, None, minute, 0.0, retry(500));
-        check(1, Trouble::Connect, None, minute, 1.0, retry(1000));
-        check(2, Trouble::Timeout, None, minute, 0.5, retry(1500));
-        check(3, Trouble::Body, None, minute, 0.0, retry(1500));
-        check(4, Trouble::Body, None, minute, 0.0, Verdict::GiveUp);
+        check(1, FailureKind::Connect, None, minute, 0.0, retry(500));
+        check(1, FailureKind::Connect, None, minute, 1.0, retry(1000));
+        check(2, FailureKind::Timeout, None, minute, 0.5, retry(1500));
+        check(3, FailureKind::Body, None, minute, 0.0, retry(1500));
+        check(4, FailureKind::Body, None, minute, 0.0, Verdict::GiveUp);
         for status in [429, 500, 502, 503, 504] {
-            check(1, Trouble::Status(status), None, minute, 0.0, retry(500));
+            check(
+                1,
+                FailureKind::Status(status),
+                None,
+                minute,
+                0.0,
+                retry(500),
+            );
         }
         for status in [200, 302, 400, 401, 403, 404, 406, 418, 501, 509] {
             check(
                 1,
-                Trouble::Status(status),
+                FailureKind::Status(status),
                 Some(1),
                 minute,
                 0.0,
@@ -248,7 +255,7 @@ mod tests {
             );
         }
         // Retry-After wins in both directions, and the deadline over it.
-        let throttled = Trouble::Status(429);
+        let throttled = FailureKind::Status(429);
         check(1, throttled, Some(0), minute, 0.9, retry(0));
         check(1, throttled, Some(10), minute, 0.0, retry(10_000));
         check(1, throttled, Some(10), minute, 1.0, retry(11_000));
@@ -303,7 +310,7 @@ mod tests {
             delay_base: Duration::MAX,
             delay_max: Duration::from_secs(7),
         };
-        let verdict = policy.verdict(u32::MAX - 1, Trouble::Connect, None, Duration::MAX, 2.0);
+        let verdict = policy.verdict(u32::MAX - 1, FailureKind::Connect, None, Duration::MAX, 2.0);
         assert_eq!(
             verdict,
             Verdict::Retry {

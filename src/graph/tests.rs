@@ -1,8 +1,8 @@
 //! The client against a server on loopback that answers by script.
 
+mod error_messages;
+mod failures;
 mod flaws;
-mod refusals;
-mod told;
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::credential::{Credential, SecretSource};
 use super::http::HttpOptions;
 use super::pages::{DecodeError, Read};
-use super::tally::RequestCode;
+use super::stats::RequestCode;
 use super::testing::{Received, Reply, Server};
 use super::token::TokenOptions;
 use super::*;
@@ -37,11 +37,11 @@ async fn pages_are_followed_to_the_last() {
         _ => Reply::json(200, page(&["c"], None)),
     })
     .await;
-    let tally = Tally::default();
-    let rows = read(&client(&server), &tally).await.unwrap();
+    let stats = RequestStats::default();
+    let rows = read(&client(&server), &stats).await.unwrap();
     assert_eq!(rows, "1a 2b 3c ");
     assert_eq!(
-        (tally.pages(), tally.rows(), requests(&tally, "200")),
+        (stats.pages(), stats.rows(), requests(&stats, "200")),
         (3, 3, 3)
     );
 
@@ -77,7 +77,9 @@ async fn the_token_never_leaves_the_origin() {
             Reply::Full(status, headers, page(&["a"], Some(&url)))
         })
         .await;
-        let error = read(&client(&server), &Tally::default()).await.unwrap_err();
+        let error = read(&client(&server), &RequestStats::default())
+            .await
+            .unwrap_err();
         if status != 200 {
             assert_eq!(error.reason(), FailureReason::Status);
             assert!(error.remedy().unwrap().contains("redirect"));
@@ -89,13 +91,13 @@ async fn the_token_never_leaves_the_origin() {
 #[tokio::test]
 async fn endless_pages_end() {
     let server = graph(|number, _| Reply::json(200, page(&[], Some(&format!("/{number}"))))).await;
-    let tally = Tally::default();
-    let error = read(&client(&server), &tally).await.unwrap_err();
+    let stats = RequestStats::default();
+    let error = read(&client(&server), &stats).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the report has more than 7 pages on page 8"
     );
-    assert_eq!(tally.pages(), 7);
+    assert_eq!(stats.pages(), 7);
 }
 
 #[tokio::test]
@@ -119,7 +121,7 @@ async fn bytes_are_counted_after_decompression() {
     });
     let tokens = graph(|_, _| Reply::Hangup).await;
     let graph = client_of(&url, &tokens.url, PATIENCE);
-    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    let error = read(&graph, &RequestStats::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "the report has more than 4096 bytes on page 1 (request-id 8a3c5b1e-0f7d-4c2b-9e6a-1d2f3a4b5c6d)"
@@ -139,8 +141,8 @@ async fn a_stall_ends_with_the_deadline_and_is_counted() {
     })
     .await;
     let graph = client(&server);
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query(), soon(), &tally);
+    let stats = RequestStats::default();
+    let mut pages = graph.pages(&query(), soon(), &stats);
     let mut first = pages.next().await.unwrap().unwrap();
     first.decode(|_, _: Row<'_>| Ok::<_, Error>(())).unwrap();
     let pass = async {
@@ -151,8 +153,8 @@ async fn a_stall_ends_with_the_deadline_and_is_counted() {
     let (next, ()) = tokio::join!(pages.next(), pass);
     let error = next.unwrap_err();
     assert!(matches!(error, Error::Timeout), "{error:?}");
-    assert_eq!((tally.pages(), tally.rows()), (1, 1));
-    assert_eq!((requests(&tally, "200"), requests(&tally, "none")), (1, 1));
+    assert_eq!((stats.pages(), stats.rows()), (1, 1));
+    assert_eq!((requests(&stats, "200"), requests(&stats, "none")), (1, 1));
 }
 
 #[tokio::test]
@@ -163,15 +165,15 @@ async fn the_callers_error_arrives_as_it_was() {
 
     let server = graph(|_, _| Reply::json(200, page(&["a", "b", "c"], None))).await;
     let graph = client(&server);
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query(), soon(), &tally);
+    let stats = RequestStats::default();
+    let mut pages = graph.pages(&query(), soon(), &stats);
     let mut first = pages.next().await.unwrap().unwrap();
     let failed = first.decode(|number, row: Row<'_>| match &*row.id {
         "b" => Err(Mine(number)),
         _ => Ok(()),
     });
     assert!(matches!(failed, Err(DecodeError::Row(Mine(2)))));
-    assert_eq!(tally.rows(), 2);
+    assert_eq!(stats.rows(), 2);
 }
 
 #[tokio::test]
@@ -182,8 +184,8 @@ async fn the_last_page_is_known_once_it_was_read() {
     })
     .await;
     let graph = client(&server);
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query(), soon(), &tally);
+    let stats = RequestStats::default();
+    let mut pages = graph.pages(&query(), soon(), &stats);
     for is_last in [false, true] {
         assert!(!pages.is_last());
         let mut page = pages.next().await.unwrap().unwrap();
@@ -206,8 +208,8 @@ async fn the_servers_clock_and_the_id_of_the_request_are_told() {
     })
     .await;
     let graph = client(&server);
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query(), soon(), &tally);
+    let stats = RequestStats::default();
+    let mut pages = graph.pages(&query(), soon(), &stats);
     let first = pages.next().await.unwrap().unwrap();
     let expected = "2026-11-21T13:02:00Z".parse().unwrap();
     assert_eq!(first.server_date(), Some(expected));
@@ -222,8 +224,8 @@ async fn the_servers_clock_and_the_id_of_the_request_are_told() {
 async fn a_page_cannot_be_skipped() {
     let server = graph(|_, _| Reply::json(200, page(&["a"], None))).await;
     let graph = client(&server);
-    let tally = Tally::default();
-    let mut pages = graph.pages(&query(), soon(), &tally);
+    let stats = RequestStats::default();
+    let mut pages = graph.pages(&query(), soon(), &stats);
     drop(pages.next().await.unwrap());
     let _panics = pages.next().await;
 }
@@ -231,9 +233,9 @@ async fn a_page_cannot_be_skipped() {
 #[test]
 fn pages_can_be_read_in_a_task() {
     fn sendable<T: Send>(_: T) {}
-    let make = |graph: &'static Graph, tally: &'static Tally| {
+    let make = |graph: &'static Graph, stats: &'static RequestStats| {
         sendable(async move {
-            let mut pages = graph.pages(&query(), soon(), tally);
+            let mut pages = graph.pages(&query(), soon(), stats);
             while let Some(mut page) = pages.next().await? {
                 page.decode(|_, _: Row<'_>| Ok::<_, Error>(()))?;
             }
@@ -241,7 +243,7 @@ fn pages_can_be_read_in_a_task() {
         });
     };
     // That it compiles is the test.
-    let _: fn(&'static Graph, &'static Tally) = make;
+    let _: fn(&'static Graph, &'static RequestStats) = make;
 }
 
 /// A token endpoint and, by `script`, Graph, whose requests alone count.
@@ -292,9 +294,9 @@ fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
     Graph::new(http, root, tokens, limits, retry)
 }
 
-async fn read(graph: &Graph, tally: &Tally) -> Result<String, Error> {
+async fn read(graph: &Graph, stats: &RequestStats) -> Result<String, Error> {
     let mut rows = String::new();
-    let mut pages = graph.pages(&query(), soon(), tally);
+    let mut pages = graph.pages(&query(), soon(), stats);
     while let Some(mut page) = pages.next().await? {
         let before = rows.len();
         let read = page
@@ -335,11 +337,11 @@ fn reports(server: &Server) -> Vec<Received> {
     received
 }
 
-fn requests(tally: &Tally, code: &str) -> u64 {
+fn requests(stats: &RequestStats, code: &str) -> u64 {
     let code = RequestCode::ALL
         .into_iter()
         .find(|known| known.as_str() == code);
-    tally.requests(code.unwrap())
+    stats.requests(code.unwrap())
 }
 
 fn soon() -> Instant {

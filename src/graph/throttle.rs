@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::log_seconds;
-use super::retry::{RetryPolicy, Trouble, Verdict};
+use super::retry::{FailureKind, RetryPolicy, Verdict};
 
 /// The hold that all requests of one application share.
 #[derive(Debug, Default)]
@@ -116,19 +116,19 @@ impl Pass<'_> {
         self,
         policy: &RetryPolicy,
         attempt: &mut u32,
-        trouble: Trouble,
+        kind: FailureKind,
         retry_after: Option<Duration>,
         deadline: Instant,
     ) -> Verdict {
         let now = Instant::now();
         let random = fastrand::f64();
-        let Some(status) = trouble.throttling(retry_after) else {
+        let Some(status) = kind.throttling(retry_after) else {
             *attempt += 1;
-            if matches!(trouble, Trouble::Status(_)) {
+            if matches!(kind, FailureKind::Status(_)) {
                 self.throttle.lock().answered(self.round);
             }
             let remaining = deadline.saturating_duration_since(now);
-            return policy.verdict(*attempt, trouble, retry_after, remaining, random);
+            return policy.verdict(*attempt, kind, retry_after, remaining, random);
         };
         if retry_after.is_none() {
             *attempt += 1;
@@ -332,25 +332,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn which_failures_hold_others_by_table() {
         let wait = Some(Duration::from_secs(7));
-        for (trouble, retry_after, holds) in [
-            (Trouble::Status(429), wait, true),
-            (Trouble::Status(429), None, true),
-            (Trouble::Status(503), wait, true),
-            (Trouble::Status(503), None, false),
-            (Trouble::Status(500), wait, false),
-            (Trouble::Status(504), wait, false),
-            (Trouble::Connect, None, false),
-            (Trouble::Timeout, None, false),
+        for (kind, retry_after, holds) in [
+            (FailureKind::Status(429), wait, true),
+            (FailureKind::Status(429), None, true),
+            (FailureKind::Status(503), wait, true),
+            (FailureKind::Status(503), None, false),
+            (FailureKind::Status(500), wait, false),
+            (FailureKind::Status(504), wait, false),
+            (FailureKind::Connect, None, false),
+            (FailureKind::Timeout, None, false),
         ] {
             let throttle = Throttle::default();
             let deadline = Instant::now() + Duration::from_mins(5);
             let pass = throttle.enter(deadline).await.unwrap();
-            pass.failed(&POLICY, &mut 0, trouble, retry_after, deadline);
-            assert_eq!(
-                throttle.held().is_some(),
-                holds,
-                "{trouble:?} {retry_after:?}"
-            );
+            pass.failed(&POLICY, &mut 0, kind, retry_after, deadline);
+            assert_eq!(throttle.held().is_some(), holds, "{kind:?} {retry_after:?}");
         }
     }
 
@@ -386,7 +382,7 @@ mod tests {
         pass.failed(
             &POLICY,
             attempt,
-            Trouble::Status(429),
+            FailureKind::Status(429),
             retry_after,
             deadline,
         )

@@ -19,17 +19,17 @@ use zeroize::Zeroizing;
 use super::address::AuthorityUrl;
 use super::credential::{Credential, CredentialError, Proof};
 use super::foreign::Secrets;
-use super::http::{HttpClient, HttpError, connect_remedy, trouble};
-use super::issuer::Issuer;
+use super::http::{HttpClient, HttpError, classify, connect_remedy};
 use super::managed_identity::IMDS_HOST;
-use super::refusal::Refusal;
-use super::retry::{RetryPolicy, Trouble, Verdict};
+use super::retry::{FailureKind, RetryPolicy, Verdict};
 use super::throttle::{Held, Throttle};
-use super::{Chain, FailureReason, answer, log_seconds, refusal};
+use super::token_endpoint::TokenEndpoint;
+use super::token_endpoint_error::TokenEndpointError;
+use super::{Chain, FailureReason, errors, log_seconds, token_endpoint_error};
 
 /// The tokens of one application in one tenant.
 pub struct TokenCache {
-    issuer: Issuer,
+    endpoint: TokenEndpoint,
     retry: RetryPolicy,
     throttle: Throttle,
     now: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
@@ -98,7 +98,7 @@ pub enum TokenError {
     },
     /// The endpoint said no.
     #[error(transparent)]
-    Refused(#[from] Box<Refusal>),
+    Refused(#[from] Box<TokenEndpointError>),
     /// The endpoint said something else.
     #[error("{host} answered with what is not a token: {what}")]
     Malformed {
@@ -121,11 +121,11 @@ impl TokenCache {
         retry: RetryPolicy,
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Result<Self, TokenError> {
-        let issuer = Issuer::new(http, options)?;
+        let endpoint = TokenEndpoint::new(http, options)?;
         let secrets = Secrets::default();
-        issuer.secret().inspect(|secret| secrets.add(secret));
+        endpoint.secret().inspect(|secret| secrets.add(secret));
         Ok(Self {
-            issuer,
+            endpoint,
             secrets,
             retry,
             throttle: Throttle::default(),
@@ -140,27 +140,27 @@ impl TokenCache {
     /// A token is renewed some minutes before it expires. Where that fails while it is still valid, the failure is
     /// logged as a warning and the old token serves on. Of several callers one asks, the others wait for it.
     pub async fn token(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
-        if let Some(token) = self.at_hand(|state| state.renew_at) {
+        if let Some(token) = self.cached(|state| state.renew_at) {
             return Ok(token);
         }
         let usable = State::expires_at;
         let renewal = match self.renewal.try_lock() {
             Ok(renewal) => renewal,
-            Err(_) => match self.at_hand(usable) {
+            Err(_) => match self.cached(usable) {
                 Some(token) => return Ok(token),
                 None => tokio::time::timeout_at(deadline, self.renewal.lock())
                     .await
-                    .map_err(|_| self.issuer.timeout())?,
+                    .map_err(|_| self.endpoint.timeout())?,
             },
         };
-        if let Some(token) = self.at_hand(|state| state.renew_at) {
+        if let Some(token) = self.cached(|state| state.renew_at) {
             return Ok(token);
         }
-        if let Some(old) = self.at_hand(usable) {
+        if let Some(old) = self.cached(usable) {
             match self.renew_early(deadline.min(old.expires_at)).await {
                 Ok(token) => return Ok(token),
                 Err(error) if Instant::now() < old.expires_at => {
-                    self.put_off(&old, &error);
+                    self.defer_renewal(&old, &error);
                     return Ok(old);
                 }
                 // The old token expired while a new one was awaited.
@@ -185,7 +185,7 @@ impl TokenCache {
     }
 
     /// Drops the token, so that the next one has what an admin has granted since.
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.lock().token = None;
     }
 
@@ -211,7 +211,7 @@ impl TokenCache {
     }
 
     /// The token at hand, where the time that `until` names has not come.
-    fn at_hand(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
+    fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
         let state = self.lock();
         let token = state.token.as_ref()?;
         (Instant::now() < until(&state)?).then(|| Arc::clone(token))
@@ -228,7 +228,7 @@ impl TokenCache {
     }
 
     /// Lets the old token serve on for a while.
-    fn put_off(&self, old: &AccessToken, error: &TokenError) {
+    fn defer_renewal(&self, old: &AccessToken, error: &TokenError) {
         let now = Instant::now();
         tracing::warn!(
             error = %Chain(error),
@@ -244,13 +244,13 @@ impl TokenCache {
         deadline: Instant,
         retry: RetryPolicy,
     ) -> Result<Arc<AccessToken>, TokenError> {
-        let patience = deadline.min(Instant::now() + MACHINE_PATIENCE);
+        let patience = deadline.min(Instant::now() + IDENTITY_RETRY_TIME);
         let mut attempt = 0;
         loop {
             let pass = self.throttle.enter(deadline).await;
-            let pass = pass.map_err(|held| self.issuer.throttled(held))?;
+            let pass = pass.map_err(|held| self.endpoint.throttled(held))?;
             let asked = tokio::time::timeout_at(deadline, self.ask()).await;
-            let error = match asked.map_err(|_| self.issuer.timeout())? {
+            let error = match asked.map_err(|_| self.endpoint.timeout())? {
                 Ok(token) => {
                     pass.answered();
                     let token = Arc::new(token);
@@ -261,15 +261,15 @@ impl TokenCache {
                 }
                 Err(error) => error,
             };
-            let Some((trouble, retry_after)) = error.trouble() else {
+            let Some((kind, retry_after)) = error.failure_kind() else {
                 return Err(error);
             };
-            let (policy, until) = if error.is_passing_of_machine() {
+            let (policy, until) = if error.is_identity_not_ready() {
                 (retry.by_time(), patience)
             } else {
                 (retry, deadline)
             };
-            match pass.failed(&policy, &mut attempt, trouble, retry_after, until) {
+            match pass.failed(&policy, &mut attempt, kind, retry_after, until) {
                 Verdict::GiveUp => return Err(error),
                 Verdict::Retry { after } => {
                     tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "asking for a token again");
@@ -281,12 +281,12 @@ impl TokenCache {
 
     async fn ask(&self) -> Result<AccessToken, TokenError> {
         let now = self.now();
-        let (request, proof) = self.issuer.request(now).await?;
+        let (request, proof) = self.endpoint.request(now).await?;
         if let Some(Proof::Assertion(_, Some(not_after))) = proof {
             self.lock().credential_expiry = Some(not_after);
         }
         proof.inspect(|proof| self.secrets.add(proof.secret()));
-        let token = self.issuer.send(request, &self.secrets, now).await?;
+        let token = self.endpoint.send(request, &self.secrets, now).await?;
         self.secrets.add(&token.secret);
         Ok(token)
     }
@@ -300,7 +300,7 @@ impl TokenCache {
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache")
-            .field("issuer", &self.issuer)
+            .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -361,9 +361,9 @@ impl TokenError {
         match self {
             Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
             Self::Client(_) => FailureReason::Connect,
-            Self::Transport { source, .. } => FailureReason::of(trouble(source)),
+            Self::Transport { source, .. } => FailureReason::of(classify(source)),
             Self::Timeout { .. } => FailureReason::Timeout,
-            Self::Throttled { source, .. } => answer::reason(source.status),
+            Self::Throttled { source, .. } => errors::reason(source.status),
             Self::Refused(refusal) => refusal.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
         }
@@ -373,7 +373,7 @@ impl TokenError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => refusal.remedy(),
-            Self::Throttled { .. } => Some(refusal::THROTTLED),
+            Self::Throttled { .. } => Some(token_endpoint_error::THROTTLED),
             Self::Transport { host, .. } if host == IMDS_HOST => Some(
                 "no managed identity is to be had here: this machine is not in Azure, or may not speak to 169.254.169.254",
             ),
@@ -383,14 +383,14 @@ impl TokenError {
     }
 
     /// Whether it is an answer of a managed identity's endpoint that is not ready yet.
-    fn is_passing_of_machine(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.is_passing_of_machine())
+    fn is_identity_not_ready(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_identity_not_ready())
     }
 
-    fn trouble(&self) -> Option<(Trouble, Option<Duration>)> {
+    fn failure_kind(&self) -> Option<(FailureKind, Option<Duration>)> {
         match self {
-            Self::Transport { source, .. } => Some((trouble(source), None)),
-            Self::Refused(refusal) => Some((refusal.trouble(), refusal.retry_after)),
+            Self::Transport { source, .. } => Some((classify(source), None)),
+            Self::Refused(refusal) => Some((refusal.failure_kind(), refusal.retry_after)),
             _ => None,
         }
     }
@@ -419,7 +419,7 @@ const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An update of a managed identity's endpoint takes up to 70 s, as Microsoft says, and the last try comes at most one
 /// delay of ten seconds before the end of this time.
-const MACHINE_PATIENCE: Duration = Duration::from_secs(80);
+const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(1);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Poller;
 use super::memory::{SharedMemory, lock};
 use super::outcome::Failed;
-use crate::graph::tally::Tally;
+use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
@@ -27,7 +27,7 @@ pub(super) struct Ask<'a> {
     pub(super) now: DateTime<Utc>,
     pub(super) deadline: Instant,
     pub(super) kept: Kept,
-    pub(super) tally: &'a Tally,
+    pub(super) stats: &'a RequestStats,
 }
 
 impl Poller {
@@ -53,7 +53,7 @@ impl Poller {
     /// A report that is asked for whole at every poll.
     async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
         let windows = R::windows(ask.period, ask.now).into_iter();
-        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.tally).await?;
+        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.stats).await?;
         Ok(self.rendering(R::KIND, ask, |view| Ok(R::render(totals, view))))
     }
 
@@ -65,7 +65,7 @@ impl Poller {
             period,
             now,
             deadline,
-            tally,
+            stats,
             ..
         } = ask;
         let budgets = self.plan.budgets_of(L::KIND);
@@ -84,7 +84,7 @@ impl Poller {
             loop {
                 let places = DAYS_AT_ONCE - under_way.len();
                 under_way.extend(waiting.by_ref().take(places).map(|window| async move {
-                    log::collect::<L>(&self.graph, window, now, lens, deadline, tally).await
+                    log::collect::<L>(&self.graph, window, now, lens, deadline, stats).await
                 }));
                 let Some(day) = under_way.next().await.transpose()? else {
                     break;

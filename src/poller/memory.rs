@@ -10,7 +10,7 @@ use super::Plan;
 use super::outcome::Failed;
 use super::previous::Previous;
 use crate::exposition::Samples;
-use crate::graph::tally::Tally;
+use crate::graph::stats::RequestStats;
 use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
 use crate::report::budget::{drop_others, fingerprint};
@@ -244,7 +244,7 @@ impl Memory {
         rendered: Rendered,
         period: BillingPeriod,
         begun: DateTime<Utc>,
-        tally: &Tally,
+        stats: &RequestStats,
         plan: &Plan,
     ) {
         self.health.last_success = Some(begun);
@@ -252,7 +252,7 @@ impl Memory {
         self.elsewhere = false;
         self.expired = false;
         self.health.rows = rendered.rows;
-        self.health.pages = tally.pages();
+        self.health.pages = stats.pages();
         self.health.folded = rendered.folded;
         self.health.settled_windows = self.ledgers.settled(period);
         let is_log = self.health.settled_windows.is_some();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::graph::tally::{Oddity, Tally};
+use crate::graph::stats::{Oddity, RequestStats};
 use crate::graph::{Chain, FailureReason, log_seconds};
 use crate::period::BillingPeriod;
 use crate::report::{CollectError, Rendered, ReportKind};
@@ -11,7 +11,7 @@ use crate::telemetry::Telemetry;
 
 /// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
 pub(super) struct Counted<'a> {
-    tally: Tally,
+    stats: RequestStats,
     telemetry: &'a Telemetry,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Failed {
 impl<'a> Counted<'a> {
     pub(super) fn new(telemetry: &'a Telemetry) -> Self {
         Self {
-            tally: Tally::default(),
+            stats: RequestStats::default(),
             telemetry,
         }
     }
@@ -33,15 +33,15 @@ impl<'a> Counted<'a> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.telemetry.add(&self.tally);
+        self.telemetry.add(&self.stats);
     }
 }
 
 impl std::ops::Deref for Counted<'_> {
-    type Target = Tally;
+    type Target = RequestStats;
 
-    fn deref(&self) -> &Tally {
-        &self.tally
+    fn deref(&self) -> &RequestStats {
+        &self.stats
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn log_success(
     report: ReportKind,
     period: BillingPeriod,
     rendered: &Rendered,
-    tally: &Tally,
+    stats: &RequestStats,
     duration: Duration,
 ) {
     let spend: Vec<String> = rendered
@@ -70,13 +70,13 @@ pub(super) fn log_success(
         .iter()
         .map(|spend| format!("{} {}", spend.total, spend.currency))
         .collect();
-    let odd = |oddity| Some(tally.oddities(oddity)).filter(|&count| count > 0);
+    let odd = |oddity| Some(stats.oddities(oddity)).filter(|&count| count > 0);
     tracing::info!(
         tenant,
         report = report.as_str(),
         %period,
         rows = rendered.rows,
-        pages = tally.pages(),
+        pages = stats.pages(),
         overlapping_rows = rendered.overlapping,
         repeated_rows = rendered.repeated,
         unplaced_rows = (rendered.unplaced > 0).then_some(rendered.unplaced),

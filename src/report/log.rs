@@ -31,7 +31,7 @@ use super::row::{Notes, RETAINED_MAX, RowError, within};
 use super::{CollectError, ReportKind, Rows};
 use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
-use crate::graph::tally::Tally;
+use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query, Version};
 use crate::money::Amount;
 use crate::period::{BillingPeriod, EndBound, Window};
@@ -128,11 +128,11 @@ pub(crate) async fn collect<L: Log>(
     now: DateTime<Utc>,
     lens: Lens<'_>,
     deadline: Instant,
-    tally: &Tally,
+    stats: &RequestStats,
 ) -> Result<Day, CollectError> {
     let query = query::<L>(window);
     let mut fold = Fold::new::<L>(window, lens);
-    let mut pages = graph.pages(&query, deadline, tally);
+    let mut pages = graph.pages(&query, deadline, stats);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
         // Of two clocks the slower: one that is ahead would keep a day that is still being written.
@@ -241,7 +241,7 @@ impl<'a> Fold<'a> {
             ..PageRows::default()
         };
         let mut notes = Notes::default();
-        let tally = page.tally();
+        let stats = page.stats();
         let read = page.decode(|number, row: L::Row<'_>| {
             let record = L::record(&row, &mut notes);
             let staged = record.and_then(|record| {
@@ -252,7 +252,7 @@ impl<'a> Fold<'a> {
         })?;
         match read {
             Read::Whole => {
-                notes.count(tally);
+                notes.count(stats);
                 self.commit()?;
             }
             Read::Broken => self.roll_back(),

@@ -12,7 +12,7 @@ use ring::digest;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::value::RawValue;
 
-use crate::graph::tally::{Oddity, Tally};
+use crate::graph::stats::{Oddity, RequestStats};
 use crate::money::{Amount, AmountError};
 
 /// Why a row cannot be counted. The report fails, for a silently smaller bill is worse than an old one.
@@ -256,10 +256,10 @@ pub(crate) fn within(bytes: usize, max: usize) -> Result<(), RowError> {
 
 impl Notes {
     /// Adds them to the counts of a poll.
-    pub(crate) fn count(self, tally: &Tally) {
-        tally.count_oddities(Oddity::Cut, self.cut);
-        tally.count_oddities(Oddity::Replaced, self.replaced);
-        tally.count_oddities(Oddity::Null, self.nulls);
+    pub(crate) fn count(self, stats: &RequestStats) {
+        stats.count_oddities(Oddity::Cut, self.cut);
+        stats.count_oddities(Oddity::Replaced, self.replaced);
+        stats.count_oddities(Oddity::Null, self.nulls);
     }
 }
 

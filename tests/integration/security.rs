@@ -227,7 +227,7 @@ fn secrets_are_wiped_by_their_type() {
             ") -> Result<Zeroizing<Vec<u8>>, CredentialError>",
         ),
         ("src/graph/assertion.rs", "jwt: SecretString"),
-        ("src/graph/issuer.rs", "access_token: SecretString"),
+        ("src/graph/token_endpoint.rs", "access_token: SecretString"),
         ("src/server/auth.rs", "password: Zeroizing<Vec<u8>>"),
         (
             "src/server/tls.rs",
@@ -245,7 +245,7 @@ fn secrets_are_wiped_by_their_type() {
         ),
         // With room for all that is read into them: growing leaves copies behind.
         (
-            "src/graph/issuer.rs",
+            "src/graph/token_endpoint.rs",
             "Zeroizing::new(Vec::with_capacity(BODY_MAX))",
         ),
         (

@@ -1,6 +1,6 @@
 //! Pages that are not good: when one is asked for again, and what is said of it.
 
-use super::super::tally::Tally;
+use super::super::stats::RequestStats;
 use super::super::testing::Reply;
 use super::super::{Chain, FailureReason, retry::RetryReason};
 use super::{TOKEN, client, graph, page, read};
@@ -32,12 +32,12 @@ async fn page_that_is_not_whole_is_requested_again_and_counts_once() {
                 _ => Reply::json(200, page(&["c"], None)),
             })
             .await;
-            let tally = Tally::default();
+            let stats = RequestStats::default();
             // The first page is broken, or the second one.
-            let rows = read(&client(&server), &tally).await.unwrap();
+            let rows = read(&client(&server), &stats).await.unwrap();
             assert_eq!(rows, "1a 2b 3c ", "{body}");
-            assert_eq!((tally.pages(), tally.rows()), (2, 3), "{body}");
-            assert_eq!(tally.retries(RetryReason::Body), 1, "{body}");
+            assert_eq!((stats.pages(), stats.rows()), (2, 3), "{body}");
+            assert_eq!(stats.retries(RetryReason::Body), 1, "{body}");
         }
     }
 }
@@ -126,7 +126,9 @@ async fn each_flaw_has_its_remedy() {
             Reply::Full(200, headers, reply.clone())
         })
         .await;
-        let error = read(&client(&server), &Tally::default()).await.unwrap_err();
+        let error = read(&client(&server), &RequestStats::default())
+            .await
+            .unwrap_err();
         let text = Chain(&error).to_string();
         assert_eq!(error.reason(), FailureReason::Malformed, "{body}: {text}");
         assert!(
@@ -145,7 +147,9 @@ async fn each_flaw_has_its_remedy() {
 async fn error_in_a_page_names_its_own_request_id() {
     let body = r#"{"value":[],"error":{"code":"c","innerError":{"request-id":"0a9c2c2e-6a39-4a5c-9f0e-7d2f4a1b8c3d"}}}"#;
     let server = graph(move |_, _| Reply::json(200, body)).await;
-    let error = read(&client(&server), &Tally::default()).await.unwrap_err();
+    let error = read(&client(&server), &RequestStats::default())
+        .await
+        .unwrap_err();
     assert!(
         Chain(&error)
             .to_string()

@@ -180,7 +180,7 @@ async fn only_the_token_at_hand_is_invalidated_and_any_forgotten() {
     assert_eq!(second.expose(), "t1");
     cache.invalidate(&first);
     assert_eq!(token(&cache).await.expose(), "t1");
-    cache.forget();
+    cache.clear();
     assert_eq!(token(&cache).await.expose(), "t2");
 }
 
@@ -205,7 +205,7 @@ async fn what_passes_is_retried_and_a_secret_never_shown() {
     assert!(error.to_string().ends_with("400: e: [redacted] is wrong"));
     assert!(!format!("{error:?} {cache:?} {granted:?}").contains(SECRET));
     assert_eq!(format!("{granted:?}"), "AccessToken([redacted])");
-    assert!(format!("{cache:?}").starts_with("TokenCache { issuer: "));
+    assert!(format!("{cache:?}").starts_with("TokenCache { endpoint: "));
     assert!(granted.authorization().is_sensitive());
 }
 
@@ -219,7 +219,7 @@ async fn where_nobody_answers_the_remedy_is_of_the_way_there() {
     ] {
         let error = TokenError::Transport {
             host: host.to_owned(),
-            source: http().inner().get(&gone).send().await.unwrap_err(),
+            source: http().client().get(&gone).send().await.unwrap_err(),
         };
         assert!(error.remedy().unwrap().starts_with(remedy), "{error:?}");
         assert_eq!(error.reason(), FailureReason::Connect);
@@ -227,7 +227,7 @@ async fn where_nobody_answers_the_remedy_is_of_the_way_there() {
     let broken = Server::start(|_, _| Reply::Hangup).await;
     let error = TokenError::Transport {
         host: "login.microsoftonline.com".to_owned(),
-        source: http().inner().get(&broken.url).send().await.unwrap_err(),
+        source: http().client().get(&broken.url).send().await.unwrap_err(),
     };
     assert_eq!(error.remedy(), None);
 }

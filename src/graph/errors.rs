@@ -15,7 +15,7 @@ use super::http::{content_type, header};
 
 /// An answer of Graph other than 200.
 #[derive(Debug)]
-pub struct Answer {
+pub struct GraphError {
     pub(crate) status: u16,
     code: Option<String>,
     message: Option<String>,
@@ -25,7 +25,7 @@ pub struct Answer {
     pub(crate) retry_after: Option<Duration>,
 }
 
-impl Answer {
+impl GraphError {
     /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`].
     pub(crate) fn new(
         response: &Response,
@@ -59,7 +59,7 @@ impl Answer {
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for GraphError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Graph answered {}", self.status)?;
         match (&self.code, &self.message) {
@@ -84,7 +84,7 @@ impl fmt::Display for Answer {
     }
 }
 
-impl std::error::Error for Answer {}
+impl std::error::Error for GraphError {}
 
 /// The kind of failure that a status is.
 pub(crate) fn reason(status: u16) -> FailureReason {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 
 use super::super::testing::{Reply, Server};
-use super::super::{Chain, FailureReason, Tally};
+use super::super::{Chain, FailureReason, RequestStats};
 use super::{PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read};
 
 /// Where a server puts what it was sent: a status, headers and a body.
@@ -140,7 +140,9 @@ async fn no_log_line_at_any_level_has_what_a_server_sends_back() {
                 Reply::Full(status, headers, body)
             })
             .await;
-            let error = read(&client(&server), &Tally::default()).await.unwrap_err();
+            let error = read(&client(&server), &RequestStats::default())
+                .await
+                .unwrap_err();
             tracing::warn!(error = %Chain(&error), debug = ?error, "failed");
             log.check(name, &spelling(TOKEN));
         }
@@ -151,7 +153,9 @@ async fn no_log_line_at_any_level_has_what_a_server_sends_back() {
                 Reply::Full(status, headers, body)
             })
             .await;
-            let error = read(&client(&server), &Tally::default()).await.unwrap_err();
+            let error = read(&client(&server), &RequestStats::default())
+                .await
+                .unwrap_err();
             tracing::warn!(error = %Chain(&error), debug = ?error, "failed");
             log.check(name, &spelling(SECRET));
         }
@@ -174,7 +178,7 @@ async fn an_earlier_token_is_not_shown_either() {
     })
     .await;
     let graph = client_of(&server.url, &tokens.url, PATIENCE);
-    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    let error = read(&graph, &RequestStats::default()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "Graph answered 403 c: before it was Bearer [redacted] here (request-id unknown, date unknown)"
@@ -194,7 +198,7 @@ async fn messages_of_graph_name_people_only_if_labels_do() {
         })
         .await;
         let graph = client(&server).hiding_people(hides);
-        let error = read(&graph, &Tally::default()).await.unwrap_err();
+        let error = read(&graph, &RequestStats::default()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("Graph answered 404 c: {shown} (request-id unknown, date unknown)")

@@ -36,7 +36,7 @@ const fn assertion(codes: &'static [u64], remedy: &'static str, token_file: &'st
 }
 
 /// Remedy for a failure that passes by itself.
-pub(super) const PASSING: &str =
+pub(super) const TRANSIENT: &str =
     "the identity platform has a passing failure; it needs no action unless it stays";
 
 const ISSUER_KEYS: &str = "Entra cannot verify the signature of the federated token; check that its issuer publishes the signing key at its jwks_uri, and that the token is the issuer's newest";
@@ -200,7 +200,7 @@ const KNOWN: &[Known] = &[
     ),
     Known {
         retry: true,
-        ..error(&[90_006, 90_012, 90_024, 90_033, 90_055, 90_090], PASSING)
+        ..error(&[90_006, 90_012, 90_024, 90_033, 90_055, 90_090], TRANSIENT)
     },
 ];
 

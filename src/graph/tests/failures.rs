@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::retry::RetryReason;
-use super::super::tally::RequestCode;
+use super::super::stats::RequestCode;
 use super::super::testing::{Reply, Server};
-use super::super::{Chain, Error, FailureReason, Tally};
+use super::super::{Chain, Error, FailureReason, RequestStats};
 use super::{FIRST, PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read, reports};
 
 #[tokio::test]
@@ -194,18 +194,18 @@ async fn fails_within(
     shown: &str,
 ) -> Option<&'static str> {
     let server = graph(move |_, _| reply()).await;
-    let tally = Tally::default();
+    let stats = RequestStats::default();
     let graph = client_of(&server.url, &server.url, read_timeout);
-    let error = read(&graph, &tally).await.unwrap_err();
+    let error = read(&graph, &stats).await.unwrap_err();
     let text = Chain(&error).to_string();
     assert_eq!(error.reason(), reason, "{text}");
     assert_eq!(reports(&server).len() as u64, asked, "{text}");
     assert!(text.contains(shown), "{text}");
     assert!(!text.contains(TOKEN) && !text.contains(SECRET), "{text}");
-    let requests = RequestCode::ALL.map(|code| tally.requests(code));
+    let requests = RequestCode::ALL.map(|code| stats.requests(code));
     assert_eq!(requests.iter().sum::<u64>(), asked, "{text}");
-    let retries = RetryReason::ALL.map(|reason| tally.retries(reason));
-    let further_pages = tally.pages().saturating_sub(1);
+    let retries = RetryReason::ALL.map(|reason| stats.retries(reason));
+    let further_pages = stats.pages().saturating_sub(1);
     assert_eq!(
         retries.iter().sum::<u64>() + further_pages + 1,
         asked,
@@ -224,14 +224,14 @@ async fn what_passes_is_retried() {
         _ => Reply::json(200, page(&["b"], None)),
     })
     .await;
-    let tally = Tally::default();
-    assert_eq!(read(&client(&server), &tally).await.unwrap(), "1a 2b ");
+    let stats = RequestStats::default();
+    assert_eq!(read(&client(&server), &stats).await.unwrap(), "1a 2b ");
     for (reason, count) in [
         (RetryReason::Throttled, 1),
         (RetryReason::Body, 1),
         (RetryReason::Auth, 2),
     ] {
-        assert_eq!(tally.retries(reason), count, "{reason:?}");
+        assert_eq!(stats.retries(reason), count, "{reason:?}");
     }
     assert_eq!(
         server.received().len() - reports(&server).len(),
@@ -244,7 +244,7 @@ async fn what_passes_is_retried() {
 async fn a_refused_token_brings_its_own_remedy() {
     let server = Server::start(|_, _| Reply::json(404, "{}")).await;
     let graph = client_of(&server.url, &server.url, PATIENCE);
-    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    let error = read(&graph, &RequestStats::default()).await.unwrap_err();
     assert!(matches!(error, Error::Token(_)), "{error}");
     assert!(
         error
@@ -260,7 +260,7 @@ async fn where_no_graph_answers_the_remedy_is_of_the_way_there() {
     // The same port of an address where nobody listens.
     let gone = server.url.replace("127.0.0.1", "127.0.0.9");
     let graph = client_of(&gone, &server.url, PATIENCE);
-    let error = read(&graph, &Tally::default()).await.unwrap_err();
+    let error = read(&graph, &RequestStats::default()).await.unwrap_err();
     assert_eq!(error.reason(), FailureReason::Connect);
     assert!(error.remedy().unwrap().starts_with("check name resolution"));
 }

@@ -18,16 +18,16 @@ use super::credential::{Credential, Proof};
 use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::{
-    BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, wait_of,
+    BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, retry_after_of,
 };
 use super::managed_identity::ManagedIdentityEndpoint;
-use super::refusal::{Means, Refusal};
 use super::throttle::Held;
 use super::token::{AccessToken, TokenError, TokenOptions};
+use super::token_endpoint_error::{CredentialKind, TokenEndpointError};
 
 /// Who is asked for tokens.
 #[derive(Debug)]
-pub(crate) enum Issuer {
+pub(crate) enum TokenEndpoint {
     /// The tenant's token endpoint.
     Tenant {
         http: HttpClient,
@@ -39,7 +39,7 @@ pub(crate) enum Issuer {
         reading: Arc<Semaphore>,
     },
     /// The machine's own endpoint.
-    Machine {
+    ManagedIdentity {
         http: HttpClient,
         endpoint: ManagedIdentityEndpoint,
         client_id: Option<String>,
@@ -47,18 +47,18 @@ pub(crate) enum Issuer {
     },
 }
 
-impl Issuer {
+impl TokenEndpoint {
     pub(crate) fn new(http: HttpClient, options: TokenOptions) -> Result<Self, TokenError> {
         if let Credential::ManagedIdentity(endpoint) = options.credential {
             // Not the common client: a proxy cannot reach this machine's endpoint, and must not see its answers.
             let http = HttpClient::new(&HttpOptions {
-                connect_timeout: MACHINE_CONNECT_TIMEOUT,
+                connect_timeout: IDENTITY_CONNECT_TIMEOUT,
                 proxies: false,
                 plain_only: endpoint.is_plain(),
                 ..HttpOptions::default()
             })?;
             let resource = options.scope.trim_end_matches("/.default").to_owned();
-            return Ok(Self::Machine {
+            return Ok(Self::ManagedIdentity {
                 http,
                 endpoint,
                 client_id: options.client_id,
@@ -87,7 +87,7 @@ impl Issuer {
     /// The secret that goes with every request, if there is one.
     pub(crate) fn secret(&self) -> Option<&SecretString> {
         match self {
-            Self::Machine { endpoint, .. } => endpoint.secret(),
+            Self::ManagedIdentity { endpoint, .. } => endpoint.secret(),
             Self::Tenant { .. } => None,
         }
     }
@@ -98,14 +98,14 @@ impl Issuer {
         now: DateTime<Utc>,
     ) -> Result<(RequestBuilder, Option<Proof>), TokenError> {
         match self {
-            Self::Machine {
+            Self::ManagedIdentity {
                 http,
                 endpoint,
                 client_id,
                 resource,
             } => {
                 let (url, name, value) = endpoint.request(resource, client_id.as_deref());
-                let request = http.inner().get(url);
+                let request = http.client().get(url);
                 Ok((request.header(name, sensitive(value)?), None))
             }
             Self::Tenant {
@@ -136,7 +136,7 @@ impl Issuer {
                     ("scope", scope.as_str()),
                 ];
                 form.extend(proof.fields());
-                let request = http.inner().post(url.clone()).form(&form);
+                let request = http.client().post(url.clone()).form(&form);
                 Ok((request, Some(proof)))
             }
         }
@@ -232,21 +232,21 @@ impl Issuer {
         body: &[u8],
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> Refusal {
-        let means = match self {
+    ) -> TokenEndpointError {
+        let kind = match self {
             Self::Tenant { credential, .. } => match **credential {
-                Credential::FederatedTokenFile(_) => Means::TokenFile,
-                _ => Means::Own,
+                Credential::FederatedTokenFile(_) => CredentialKind::TokenFile,
+                _ => CredentialKind::Own,
             },
-            Self::Machine { .. } => Means::Machine,
+            Self::ManagedIdentity { .. } => CredentialKind::ManagedIdentity,
         };
-        Refusal::new(
+        TokenEndpointError::new(
             response.status().as_u16(),
             body,
             content_type(response),
-            wait_of(response, now),
+            retry_after_of(response, now),
             secrets,
-            means,
+            kind,
         )
     }
 
@@ -260,7 +260,7 @@ impl Issuer {
     fn host(&self) -> String {
         let url = match self {
             Self::Tenant { url, .. } => url,
-            Self::Machine { endpoint, .. } => endpoint.url(),
+            Self::ManagedIdentity { endpoint, .. } => endpoint.url(),
         };
         url.host_str().unwrap_or_default().to_owned()
     }
@@ -309,4 +309,4 @@ fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
 const BODY_MAX: usize = 64 << 10;
 
 /// The machine's endpoint is one hop away; where there is none, the address leads nowhere and says nothing.
-const MACHINE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const IDENTITY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use super::retry::RetryReason;
 
 /// Counts of one report of one tenant. Shared by reference with the pages, read by whoever owns it.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct RequestStats {
     requests: [AtomicU64; RequestCode::ALL.len()],
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
@@ -33,7 +33,7 @@ impl Oddity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestCode(usize);
 
-impl Tally {
+impl RequestStats {
     /// Requests to Graph that were answered so; requests for tokens are not among them.
     pub fn requests(&self, code: RequestCode) -> u64 {
         self.requests[code.0].load(Ordering::Relaxed)
@@ -140,20 +140,20 @@ mod tests {
 
     #[test]
     fn counts_land_where_they_are_read() {
-        let tally = Tally::default();
-        tally.count_request(Some(429));
-        tally.count_request(None);
+        let stats = RequestStats::default();
+        stats.count_request(Some(429));
+        stats.count_request(None);
         for reason in RetryReason::ALL {
-            tally.count_retry(reason);
+            stats.count_retry(reason);
         }
         let sum = |code: &str| {
             RequestCode::ALL
                 .into_iter()
                 .filter(|known| known.as_str() == code)
-                .map(|code| tally.requests(code))
+                .map(|code| stats.requests(code))
                 .sum::<u64>()
         };
         assert_eq!((sum("429"), sum("none"), sum("200")), (1, 1, 0));
-        assert!(RetryReason::ALL.into_iter().all(|r| tally.retries(r) == 1));
+        assert!(RetryReason::ALL.into_iter().all(|r| stats.retries(r) == 1));
     }
 }

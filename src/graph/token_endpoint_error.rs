@@ -15,33 +15,33 @@ use super::FailureReason;
 use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::one_line;
-use super::retry::Trouble;
+use super::retry::FailureKind;
 
 /// An answer of the token endpoint other than a token.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct TokenEndpointError {
     status: u16,
     code: Option<u64>,
     /// `error`, description and the ids that support asks for; one line.
     text: String,
     pub(crate) retry_after: Option<Duration>,
     /// `error` is `temporarily_unavailable`: asking again helps whatever the code.
-    is_passing: bool,
-    means: Means,
+    is_transient: bool,
+    credential: CredentialKind,
 }
 
 /// What the token was asked for with. Remedies differ by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Means {
+pub(crate) enum CredentialKind {
     /// A client secret, or a certificate and an assertion of our own.
     Own,
     /// A file with the token of another issuer.
     TokenFile,
     /// The endpoint of a managed identity, whose statuses mean other things.
-    Machine,
+    ManagedIdentity,
 }
 
-impl Refusal {
+impl TokenEndpointError {
     /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`](super::foreign).
     pub(crate) fn new(
         status: u16,
@@ -49,19 +49,19 @@ impl Refusal {
         content_type: &'static str,
         retry_after: Option<Duration>,
         secrets: &Secrets,
-        means: Means,
+        credential: CredentialKind,
     ) -> Self {
-        let Ok(answer) = serde_json::from_slice::<Answer>(without_bom(body)) else {
+        let Ok(answer) = serde_json::from_slice::<ErrorResponse>(without_bom(body)) else {
             return Self {
                 status,
                 code: None,
                 text: format!("a body ({content_type}) that does not say why"),
                 retry_after,
-                is_passing: false,
-                means,
+                is_transient: false,
+                credential,
             };
         };
-        let is_passing = answer.error.as_deref() == Some("temporarily_unavailable");
+        let is_transient = answer.error.as_deref() == Some("temporarily_unavailable");
         let description = answer.error_description.unwrap_or_default();
         let mut text = [
             answer.error.and_then(|error| secrets.code(&error)),
@@ -89,17 +89,17 @@ impl Refusal {
             code: code.or_else(|| code_in(&description)),
             text: one_line(&text),
             retry_after,
-            is_passing,
-            means,
+            is_transient,
+            credential,
         }
     }
 
     /// Whether asking again may help: as the code says, and by the status only where the code is not known.
-    pub(crate) fn trouble(&self) -> Trouble {
-        if self.is_passing_of_machine() {
-            return Trouble::Connect;
+    pub(crate) fn failure_kind(&self) -> FailureKind {
+        if self.is_identity_not_ready() {
+            return FailureKind::Connect;
         }
-        Trouble::Status(match self.is_retried() {
+        FailureKind::Status(match self.is_retried() {
             Some(true) if self.status != 429 => 503,
             Some(false) => 400,
             _ => self.status,
@@ -108,14 +108,14 @@ impl Refusal {
 
     /// Whether a managed identity's endpoint is starting, updated or busy:
     /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>.
-    pub(crate) fn is_passing_of_machine(&self) -> bool {
-        self.means == Means::Machine
+    pub(crate) fn is_identity_not_ready(&self) -> bool {
+        self.credential == CredentialKind::ManagedIdentity
             && self.known().is_none()
             && matches!(self.status, 404 | 410 | 429 | 500..)
     }
 
     pub(crate) fn reason(&self) -> FailureReason {
-        if self.is_passing_of_machine() {
+        if self.is_identity_not_ready() {
             return FailureReason::Connect;
         }
         match (self.is_retried(), self.status) {
@@ -126,20 +126,22 @@ impl Refusal {
     }
 
     pub(crate) fn remedy(&self) -> Option<&'static str> {
-        if self.is_passing {
-            return Some(codes::PASSING);
+        if self.is_transient {
+            return Some(codes::TRANSIENT);
         }
         if let Some(known) = self.known() {
-            let other = known.token_file.filter(|_| self.means == Means::TokenFile);
+            let other = known
+                .token_file
+                .filter(|_| self.credential == CredentialKind::TokenFile);
             return Some(other.unwrap_or(known.remedy));
         }
-        if self.is_passing_of_machine() {
+        if self.is_identity_not_ready() {
             return Some(
                 "the endpoint of the managed identity is not ready, which passes within 70 s; if it stays, assign a managed identity to this machine and check that its Azure agent runs",
             );
         }
         match self.status {
-            400 | 401 | 403 if self.means == Means::Machine => Some(
+            400 | 401 | 403 if self.credential == CredentialKind::ManagedIdentity => Some(
                 "assign a managed identity to this machine, and check the client id if it is a user-assigned one",
             ),
             429 => Some(THROTTLED),
@@ -157,14 +159,14 @@ impl Refusal {
 
     /// Whether asking again may help, if the code or the error's name says so.
     fn is_retried(&self) -> Option<bool> {
-        if self.is_passing {
+        if self.is_transient {
             return Some(true);
         }
         self.known().map(|known| known.retry)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -174,10 +176,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for TokenEndpointError {}
 
 #[derive(Deserialize)]
-struct Answer {
+struct ErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
     /// Numbers. Anything else among them is ignored, because the description has the code too.
@@ -298,16 +300,16 @@ mod tests {
             let with_codes = format!(r#"{{"error":"e","error_codes":[{code},5]}}"#);
             let without = format!(r#"{{"error":"e","error_description":"AADSTS{code}: no"}}"#);
             for body in [with_codes, without] {
-                let refusal = Refusal::new(
+                let refusal = TokenEndpointError::new(
                     status,
                     body.as_bytes(),
                     "of no type",
                     None,
                     &Secrets::default(),
-                    Means::Own,
+                    CredentialKind::Own,
                 );
                 assert_eq!(
-                    refusal.trouble().retry_reason().is_some(),
+                    refusal.failure_kind().retry_reason().is_some(),
                     retried,
                     "{code}"
                 );
@@ -332,17 +334,23 @@ mod tests {
             (7_000_215, "secret's id", "secret's id"),
         ] {
             let body = format!(r#"{{"error":"e","error_codes":[{code}]}}"#);
-            for (means, expected) in [(Means::Own, own), (Means::TokenFile, token_file)] {
-                let refusal = Refusal::new(
+            for (credential, expected) in [
+                (CredentialKind::Own, own),
+                (CredentialKind::TokenFile, token_file),
+            ] {
+                let refusal = TokenEndpointError::new(
                     401,
                     body.as_bytes(),
                     "of no type",
                     None,
                     &Secrets::default(),
-                    means,
+                    credential,
                 );
                 let remedy = refusal.remedy().unwrap();
-                assert!(remedy.contains(expected), "{code}, {means:?}: {remedy}");
+                assert!(
+                    remedy.contains(expected),
+                    "{code}, {credential:?}: {remedy}"
+                );
             }
         }
     }
@@ -362,7 +370,14 @@ mod tests {
             );
             let secrets = Secrets::default();
             let body = body.as_bytes();
-            let refusal = Refusal::new(400, body, "of no type", None, &secrets, Means::Own);
+            let refusal = TokenEndpointError::new(
+                400,
+                body,
+                "of no type",
+                None,
+                &secrets,
+                CredentialKind::Own,
+            );
             assert!(refusal.remedy().unwrap().contains(remedy), "{codes}");
         }
     }
@@ -379,15 +394,15 @@ mod tests {
             ("null", 404, FailureReason::Status),
         ] {
             let body = format!(r#"{{"error":"temporarily_unavailable","error_codes":{codes}}}"#);
-            let refusal = Refusal::new(
+            let refusal = TokenEndpointError::new(
                 status,
                 body.as_bytes(),
                 "of no type",
                 None,
                 &Secrets::default(),
-                Means::Own,
+                CredentialKind::Own,
             );
-            assert!(refusal.trouble().retry_reason().is_some(), "{codes}");
+            assert!(refusal.failure_kind().retry_reason().is_some(), "{codes}");
             assert_eq!(refusal.reason(), reason, "{codes}");
             assert!(refusal.remedy().unwrap().contains("passing"), "{codes}");
         }
@@ -405,13 +420,13 @@ mod tests {
         }"#;
         let secrets = Secrets::default();
         secrets.add(&"foo.microsoft.com".into());
-        let refusal = Refusal::new(
+        let refusal = TokenEndpointError::new(
             400,
             body.as_bytes(),
             "of no type",
             None,
             &secrets,
-            Means::Own,
+            CredentialKind::Own,
         );
         assert_eq!(
             refusal.to_string(),
@@ -424,13 +439,13 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_told_by_its_type() {
-        let refusal = Refusal::new(
+        let refusal = TokenEndpointError::new(
             502,
             b"<html>secret</html>",
             "text/html",
             None,
             &Secrets::default(),
-            Means::Own,
+            CredentialKind::Own,
         );
         assert_eq!(
             refusal.to_string(),
