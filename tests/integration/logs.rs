@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use chrono::TimeDelta;
-use rust_decimal::Decimal;
+use rust_decimal::{Decimal, RoundingStrategy};
 use teams_pstn_exporter::config::{Budget, Config, UserLabel};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::labels::Pseudonyms;
@@ -301,12 +301,16 @@ async fn the_page_shows_each_report() {
     let calls = logs.calls.expected(november(), at(NOW));
     for (labels, sum) in calls.by(&["currency"]) {
         let total = Decimal::from_i128_with_scale(sum.charge, 4).normalize();
-        let shown = format!(
-            "<p class=\"total\"><bdi>{total}</bdi> <small><bdi>{}</bdi></small></p>",
-            labels[0]
-        );
+        let currency = &labels[0];
+        let rounded = total.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero);
+        let amount = if total.scale() == 2 {
+            total.to_string()
+        } else {
+            format!("<span title=\"{total} {currency}\">{rounded:.2}</span>")
+        };
+        let shown = format!("<p class=\"total\">{amount} <small><bdi>{currency}</bdi></small></p>");
         assert!(page.contains(&shown), "{shown} in {page}");
-        let count = format!("<p class=\"soft\">{} calls, ", sum.rows);
+        let count = format!("<p class=\"soft\">{} calls, ", with_commas(sum.rows));
         assert!(page.contains(&count), "{count} in {page}");
     }
     let routed = logs.direct_routing.expected(november(), at(NOW)).total();
@@ -318,16 +322,28 @@ async fn the_page_shows_each_report() {
         .expected(november(), at(NOW))
         .by(&["currency"]);
     for facts in [
-        format!("<p class=\"facts soft\">{} calls, ", routed.rows),
+        format!(
+            "<p class=\"facts soft\">{} calls, ",
+            with_commas(routed.rows)
+        ),
         format!("<p class=\"facts soft\">{blocked} blocked users, {events} block events</p>"),
     ]
     .into_iter()
     .chain(messages.values().map(|sum| {
         format!(
             "<p class=\"soft\">{} messages, {} units</p>",
-            sum.rows, sum.units
+            with_commas(sum.rows),
+            with_commas(sum.units)
         )
     })) {
         assert!(page.contains(&facts), "{facts} in {page}");
+    }
+}
+
+/// A count below a million, as the page shows it.
+fn with_commas(count: u64) -> String {
+    match (count / 1_000, count % 1_000) {
+        (0, rest) => rest.to_string(),
+        (thousands, rest) => format!("{thousands},{rest:03}"),
     }
 }
