@@ -630,7 +630,9 @@ def exporter_health():
               [target(f"sum by (job, instance, reason) (increase(teams_pstn_graph_retries_total{{{TARGET}}}[$__rate_interval]))", "{{reason}}")], style="bars", stack=True, decimals=1),
     ]  # fmt: skip
     reports = [
-        lines("Rows", "Rows of the newest complete report.", "none", [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Rows", "Rows of the newest complete report. Rows that are not counted are apart: their time is outside the period and far from the window that they came with.", "none",
+              [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant),
+               target(f"max by ({by}) (teams_pstn_report_unplaced_rows{{{TENANT}}})", tenant + " not counted")], (6, 7), step=True),
         lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts at zero with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (6, 7), step=True),
