@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::BYTES_MAX;
 use super::format::{Rejected, SUM};
 
-/// A regular file that only this user can write, and that is not too long.
+/// A regular file that only this user and its groups can write, and that is not too long.
 #[derive(Debug)]
 pub(super) struct Found {
     file: File,
@@ -45,7 +45,7 @@ impl Found {
                 owner: found.uid(),
                 user,
             })
-        } else if found.mode() & WRITABLE_BY_OTHERS != 0 {
+        } else if is_writable_by_others(found.mode(), found.gid(), &own_groups()?) {
             Some(Rejected::Writable)
         } else if found.len() > BYTES_MAX {
             Some(Rejected::TooLong)
@@ -102,8 +102,65 @@ fn is_no_file(error: &io::Error) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
+/// Returns whether a user outside the process's own groups can write a file of this mode and group.
+///
+/// Kubernetes gives every file of a volume to the pod's `fsGroup` and makes it writable for that group, which is a group
+/// of the exporter's process.
+fn is_writable_by_others(mode: u32, group: u32, own_groups: &[u32]) -> bool {
+    mode & WRITABLE_BY_EVERYONE != 0
+        || mode & WRITABLE_BY_GROUP != 0 && !own_groups.contains(&group)
+}
+
+/// The effective and the supplementary groups of the process.
+fn own_groups() -> io::Result<Vec<u32>> {
+    let mut groups = rustix::process::getgroups()?;
+    groups.push(rustix::process::getegid());
+    Ok(groups
+        .into_iter()
+        .map(rustix::process::Gid::as_raw)
+        .collect())
+}
+
 /// Bytes that are enough to tell version and naming.
 const HEAD: u64 = 64 << 10;
 
-/// Write permission of the group and of everyone: the exporter creates its files without.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Write permission of the file's group: the exporter creates its files without.
+const WRITABLE_BY_GROUP: u32 = 0o020;
+
+/// Write permission of everyone: the exporter creates its files without.
+const WRITABLE_BY_EVERYONE: u32 = 0o002;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn group_write_is_accepted_only_for_a_group_of_the_process() {
+        let own_groups = [1_000, 65_534];
+        for (mode, group, rejected) in [
+            (0o600, 1, false),
+            (0o640, 1, false),
+            (0o644, 1, false),
+            (0o620, 1, true),
+            (0o660, 0, true),
+            (0o620, 1_000, false),
+            (0o660, 65_534, false),
+            // As the kubelet leaves a file of a volume, with the set-group-ID bit of a folder too.
+            (0o2660, 65_534, false),
+            (0o2660, 1, true),
+            (0o602, 65_534, true),
+            (0o662, 65_534, true),
+            (0o666, 1_000, true),
+        ] {
+            let found = is_writable_by_others(mode, group, &own_groups);
+            assert_eq!(found, rejected, "{mode:o} of group {group}");
+        }
+        assert!(is_writable_by_others(0o620, 1_000, &[]));
+    }
+
+    #[test]
+    fn the_effective_group_is_an_own_group() {
+        let effective = rustix::process::getegid().as_raw();
+        assert!(own_groups().unwrap().contains(&effective));
+    }
+}

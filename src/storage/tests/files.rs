@@ -42,7 +42,6 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
         symlink(path, path).unwrap();
     });
     let writable = "other users may write to it";
-    check("of a group", writable, &with_mode(0o620));
     check("of everyone", writable, &with_mode(0o602));
     let too_long = "it is longer than any that this program writes";
     check("too long", too_long, &|path| {
@@ -51,6 +50,10 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
     });
     // Only root can give a file away.
     if rustix::process::geteuid().is_root() {
+        check("of another group", writable, &|path| {
+            with_mode(0o620)(path);
+            chown(path, None, Some(OTHER_GROUP)).unwrap();
+        });
         let of_another = "it belongs to user 65534, and this program runs as user 0";
         check("of another user", of_another, &|path| {
             write_good(path);
@@ -58,6 +61,24 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
         });
     }
 }
+
+/// The kubelet makes each file of a volume writable for the `fsGroup` of the pod, which is a group of the exporter.
+#[test]
+fn files_that_the_own_group_can_write_are_restored() {
+    for mode in [0o620, 0o660, 0o2660] {
+        let folder = TempDir::new().unwrap();
+        let place = Place::new(folder.path(), "a", identity());
+        write(&place, &saved(&[1])).unwrap();
+        let group = rustix::process::getegid().as_raw();
+        chown(place.path(), None, Some(group)).unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(place.read(family, &[]).unwrap().is_some(), "{mode:o}");
+        assert_eq!(listed(folder.path()), ["a.state"], "{mode:o}");
+    }
+}
+
+/// A group that no process of a test has.
+const OTHER_GROUP: u32 = 65_533;
 
 /// As another version or a damaged disk leaves it: it is rejected by its beginning or its checksum.
 #[test]
