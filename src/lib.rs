@@ -71,6 +71,7 @@ pub mod systemd;
 
 #[doc(hidden)]
 pub mod bench;
+#[cfg(feature = "demo")]
 pub mod demo;
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,18 +1,20 @@
 //! The program: read what is asked for, resolve it, bind, then run until a signal.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::config::args::{Args, Command};
 use teams_pstn_exporter::config::shard::Shard;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
-use teams_pstn_exporter::demo::{Demo, Invitation};
+#[cfg(feature = "demo")]
+use teams_pstn_exporter::demo::{self, Demo, Invitation};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
-    allocator, check, cores, daemon, demo, healthcheck, logging, pseudonym, signals,
+    allocator, check, cores, daemon, healthcheck, logging, pseudonym, signals,
 };
 
 fn main() -> ExitCode {
@@ -34,7 +36,7 @@ fn begin(args: &Args) -> Result<(), Failure> {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
-    if args.command == Some(Command::Demo) && args.shard != Shard::WHOLE {
+    if args.is_demo() && args.shard != Shard::WHOLE {
         return Err(Failure::DemoShard);
     }
     let load = source(args);
@@ -45,14 +47,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         None => {
             load()?;
-            serve(args, async || Ok((load, None)))?;
+            serve(args, async || Ok((load, ())), |(), _, _| {})?;
         }
+        #[cfg(feature = "demo")]
         Some(Command::Demo) => {
             load()?;
-            serve(args, async || {
-                let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
-                Ok((demo.load(args.config_file.clone()), Some(demo)))
-            })?;
+            serve_demo(args)?;
         }
         Some(Command::Check { format }) => {
             let outcome = check::run_alone(&load, args.web_config_file.as_deref(), *format)?;
@@ -71,7 +71,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
 /// Where the configuration comes from: the file, else the environment; and what of it is this exporter's. That of the demo
 /// leads to no simulator yet.
 fn source(args: &Args) -> Load {
-    if args.command == Some(Command::Demo) {
+    #[cfg(feature = "demo")]
+    if args.is_demo() {
         return demo::unconnected(args.config_file.clone());
     }
     let (file, shard) = (args.config_file.clone(), args.shard);
@@ -92,10 +93,28 @@ fn source(args: &Args) -> Load {
     })
 }
 
-/// Runs the daemon until a signal. `prepare` says where its configuration comes from, and may hold a simulator.
-fn serve(
+#[cfg(feature = "demo")]
+fn serve_demo(args: &Args) -> Result<(), Failure> {
+    let prepare = async || {
+        let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
+        Ok((demo.load(args.config_file.clone()), demo))
+    };
+    serve(args, prepare, |demo, addresses, tls| {
+        demo.invite(&Invitation {
+            addresses,
+            tls,
+            telemetry_path: args.telemetry_path.as_str(),
+            own_configuration: args.config_file.is_some(),
+        });
+    })
+}
+
+/// Runs the daemon until a signal. `prepare` returns the source of the configuration and a value that lives as long as the
+/// daemon. `started` is called with that value, the addresses that the daemon listens on, and true if they serve TLS.
+fn serve<T>(
     args: &Args,
-    prepare: impl AsyncFnOnce() -> Result<(Load, Option<Demo>), Failure>,
+    prepare: impl AsyncFnOnce() -> Result<(Load, T), Failure>,
+    started: impl FnOnce(&T, &[SocketAddr], bool),
 ) -> Result<(), Failure> {
     let web_config = args
         .web_config_file
@@ -111,7 +130,7 @@ fn serve(
         .build()?;
     let outcome = runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
-        let (load, demo) = prepare().await?;
+        let (load, companion) = prepare().await?;
         let options = Options {
             telemetry_path: args.telemetry_path.clone(),
             requests_max: args.max_requests.get(),
@@ -122,14 +141,7 @@ fn serve(
         };
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         let daemon = Daemon::start(bound, options, load)?;
-        if let Some(demo) = &demo {
-            demo.invite(&Invitation {
-                addresses: daemon.addresses(),
-                tls,
-                telemetry_path: args.telemetry_path.as_str(),
-                own_configuration: args.config_file.is_some(),
-            });
-        }
+        started(&companion, daemon.addresses(), tls);
         daemon.run(hangups, stop).await
     });
     // A file or a name server that does not answer holds a thread, which nobody waits for any more.

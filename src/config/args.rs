@@ -85,6 +85,7 @@ pub struct Args {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run against a built-in simulator of Microsoft Graph; needs no account
+    #[cfg(feature = "demo")]
     Demo,
     /// Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets
     Check {
@@ -166,22 +167,32 @@ impl LogLevel {
 }
 
 impl Args {
-    /// The log level; of the demo one that keeps its invitation on the screen.
+    /// Returns true for the subcommand `demo`, which only a build with the feature `demo` has.
+    #[must_use]
+    pub fn is_demo(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return self.command == Some(Command::Demo);
+        #[cfg(not(feature = "demo"))]
+        return false;
+    }
+
+    /// The log level. The demo logs warnings only, so that its first lines stay on the screen.
     #[must_use]
     pub fn log_level(&self) -> LogLevel {
-        self.log_level.unwrap_or(match self.command {
-            Some(Command::Demo) => LogLevel::Warn,
-            _ => LogLevel::Info,
-        })
+        let default = if self.is_demo() {
+            LogLevel::Warn
+        } else {
+            LogLevel::Info
+        };
+        self.log_level.unwrap_or(default)
     }
 
     /// Where to listen: on all interfaces, in the demo on loopback only, unless told otherwise.
     pub fn listen(&self) -> Listen {
-        let default = match self.command {
-            _ if self.systemd_socket => return Listen::Systemd,
-            Some(Command::Demo) => "127.0.0.1",
-            _ => "",
-        };
+        if self.systemd_socket {
+            return Listen::Systemd;
+        }
+        let default = if self.is_demo() { "127.0.0.1" } else { "" };
         match &self.listen_addresses[..] {
             [] => Listen::Addresses(vec![
                 format!("{default}:{PORT}").parse().expect("an address"),
@@ -242,6 +253,7 @@ mod tests {
         assert!(args.command.is_none() && args.config_file.is_none());
     }
 
+    #[cfg(feature = "demo")]
     #[test]
     fn the_demo_stays_on_loopback_unless_told_otherwise() {
         let listen = |words: &[&str]| Args::from_words(words).unwrap().listen();
@@ -257,6 +269,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "demo")]
     #[test]
     fn flags_before_and_after_the_subcommand() {
         let flags = [

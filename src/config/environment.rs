@@ -27,7 +27,11 @@ pub(super) fn tenant(
     if tenant_id.is_none() && client_id.is_none() && credential.is_none() {
         told.tell(
             None,
-            "no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account",
+            if cfg!(feature = "demo") {
+                "no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account"
+            } else {
+                "no tenant to ask; set the variables above, or give --config.file=PATH"
+            },
         );
     }
     Some(Tenant {
