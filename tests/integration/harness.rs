@@ -239,7 +239,8 @@ impl Exporter {
     pub(crate) async fn next_success(&mut self) -> Metrics {
         let last_success = |snapshot: &Snapshot| snapshot.states()[0].last_success;
         let before = last_success(&self.subscriber.latest());
-        self.until(|snapshot| last_success(snapshot) != before)
+        // None: the figures were dropped, as their billing period has not begun.
+        self.until(|snapshot| ![before, None].contains(&last_success(snapshot)))
             .await;
         self.scrape().await
     }

@@ -45,12 +45,12 @@ impl Cell<'_> {
             // Before the next poll may have begun.
             let logged = log.take();
             self.check(before.as_ref(), &exporter.scrape().await, &logged);
+            if let What::Clock { to, .. } = row.what {
+                self.check_next_period(&mut exporter, to).await;
+            }
             if moment == Moment::Start {
                 let ready = exporter.get("/-/ready").await.status;
                 assert_eq!(ready == 200, self.end().reason.is_none(), "{name}");
-            }
-            if let What::Clock { to, .. } = row.what {
-                self.check_next_period(&mut exporter, to).await;
             }
             stage.repair(row);
             if matches!(row.what, What::Name(_)) {
