@@ -94,10 +94,11 @@ impl Poller {
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
             let written = place.write(&saved, || Memory::is_wanted(&memory, &placing));
             lock(&memory).end_writing(written.is_ok());
-            drop(permit);
             if let Err(written) = waiting.send(written) {
                 book.enter(&written);
             }
+            // Last, so that a write that has returned its permit has been counted.
+            drop(permit);
         });
         written.await.expect("writing does not panic")
     }
