@@ -101,8 +101,9 @@ impl Poller {
         let settled = lock(memory).ledgers.of(period, &budgets).totals();
         Ok(self.rendering(L::KIND, ask, move |view| {
             let mut totals = Arc::unwrap_or_clone(settled);
-            for day in &open {
-                totals.merge(day)?;
+            // Each day is freed as soon as it is added.
+            for day in open {
+                totals.merge(&day)?;
             }
             Ok(log::render::<L>(totals, view))
         }))

@@ -9,6 +9,7 @@ use super::{Column, Figure, LABELS_MAX, Log, Places, Totals};
 use crate::exposition::{Samples, Sheet, write_label};
 use crate::money::Sum;
 use crate::report::labels::{Kept, OTHER, View};
+use crate::report::words::Words;
 use crate::report::{Count, Organizer, Rendered, Spend, budget, contexts};
 
 /// The series of a log in the order of their labels.
@@ -33,7 +34,9 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
     // Those who are folded are a user of this name, and so sorted as one.
     let other = totals.words.intern(OTHER);
     let ranks = totals.words.ranks();
-    let mut series = Series::of::<L>(&totals, &ranks);
+    // Both at once would take twice the memory.
+    let sets = std::mem::take(&mut totals.series);
+    let mut series = Series::of::<L>(sets, &totals.words, &ranks);
     // Before folding, which hides parts of what was spent on whom.
     let (top, spend) = (series.top(view), series.spend());
     let (folded, kept) = series.fold(view, ranks[other as usize]);
@@ -57,17 +60,16 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
 }
 
 impl<'a> Series<'a> {
-    fn of<L: Log>(totals: &'a Totals, ranks: &[u32]) -> Self {
+    fn of<L: Log>(sets: HashMap<Labels, Values>, words: &'a Words, ranks: &[u32]) -> Self {
         let mut text = vec![""; ranks.len()];
         for (word, &rank) in (0..).zip(ranks) {
-            text[rank as usize] = totals.words.text(word);
+            text[rank as usize] = words.text(word);
         }
-        let mut lines: Vec<Line> = totals
-            .series
-            .iter()
+        let mut lines: Vec<Line> = sets
+            .into_iter()
             .map(|(labels, values)| Line {
                 labels: labels.map(|word| ranks[word as usize]),
-                values: *values,
+                values,
             })
             .collect();
         lines.sort_unstable_by_key(|line| line.labels);

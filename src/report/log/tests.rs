@@ -11,6 +11,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::exposition::Format;
+use crate::graph::FailureReason;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::Rendered;
 use crate::report::direct_routing::DirectRouting;
@@ -389,6 +390,35 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
         totals.merge(&fold.totals).expect("few label sets");
     }
     assert_eq!(totals.series.len(), 2);
+}
+
+/// Few words make many label sets, which take memory too.
+#[test]
+fn label_sets_of_a_day_and_of_a_period_are_limited_by_their_memory() {
+    let day = |numbers: std::ops::Range<u32>| {
+        let mut totals = Totals::new(0);
+        let words: Vec<u32> = (0..1_000)
+            .map(|word| totals.words.intern(&word.to_string()))
+            .collect();
+        for number in numbers {
+            let mut labels = [NO_LABEL; LABELS_MAX + 1];
+            labels[0] = words[number as usize / 1_000];
+            labels[1] = words[number as usize % 1_000];
+            totals.add(labels, Values::default(), &[])?;
+        }
+        Ok::<_, RowError>(totals)
+    };
+    let is_limit = |error: RowError| CollectError::from(error).reason() == FailureReason::Limit;
+    assert!(day(0..200_000).is_err_and(is_limit));
+    let mut totals = Totals::new(0);
+    let mut merge = |number: u32| {
+        let first = number * 90_000;
+        totals.merge(&day(first..first + 90_000).expect("a day within its budget"))
+    };
+    for number in 0..4 {
+        merge(number).expect("a period within its budget");
+    }
+    assert!(merge(4).is_err_and(is_limit));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Sums by label set, which can be added to each other.
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 use serde::{Deserialize, Serialize};
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
@@ -55,15 +54,8 @@ impl Totals {
         values: Values,
         budgets: &[usize],
     ) -> Result<(), RowError> {
-        self.check_words()?;
-        let room = self.series.len() < SERIES_MAX;
-        match self.series.entry(labels) {
-            Entry::Occupied(mut sum) => sum.get_mut().add(&values),
-            Entry::Vacant(place) if room => {
-                place.insert(values);
-            }
-            Entry::Vacant(_) => return Err(TOO_MANY_SERIES),
-        }
+        self.series.entry(labels).or_default().add(&values);
+        self.check(DAY_MAX)?;
         for &budget in budgets {
             self.spent[budget].merge(values.money[0]);
         }
@@ -74,7 +66,7 @@ impl Totals {
     /// Adds the totals of another window.
     ///
     /// # Errors
-    /// Where the sum of both has too many label sets; it is of no use then.
+    /// If the sum of both takes too much memory. The totals are unusable then.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), RowError> {
         let Self {
             words,
@@ -106,15 +98,15 @@ impl Totals {
         self.rows = self.rows.saturating_add(*rows);
         self.overlapping = self.overlapping.saturating_add(*overlapping);
         self.unplaced = self.unplaced.saturating_add(*unplaced);
-        self.check_words()?;
-        if self.series.len() > SERIES_MAX {
-            return Err(TOO_MANY_SERIES);
-        }
-        Ok(())
+        self.check(RETAINED_MAX)
     }
 
-    fn check_words(&self) -> Result<(), RowError> {
-        within(self.words.bytes(), WORDS_MAX)
+    /// Holds the memory that the totals take against their budget.
+    fn check(&self, max: usize) -> Result<(), RowError> {
+        let words = self.words.bytes();
+        let sets = self.series.len() * size_of::<(Labels, Values)>();
+        within(words, WORDS_MAX)?;
+        within(words + sets, max)
     }
 
     /// Rows that were counted.
@@ -215,10 +207,8 @@ impl Values {
 /// The word of a label that a log does not have.
 pub(super) const NO_LABEL: u32 = 0;
 
-const TOO_MANY_SERIES: RowError = RowError::TooMany { what: "label sets" };
-
-/// Label sets of a log: ten times what a telemetry system takes from one exporter, and some 150 MB.
-const SERIES_MAX: usize = 1_000_000;
+/// Bytes of the totals of one day: 100,000 label sets. Four days are read at once.
+const DAY_MAX: usize = RETAINED_MAX / 4;
 
 /// Bytes of all distinct words: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
 const WORDS_MAX: usize = RETAINED_MAX / 3;
