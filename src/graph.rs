@@ -1,11 +1,11 @@
 //! The client of Microsoft Graph's telephony reports: from a query to a stream of pages.
 //!
-//! What comes from the network is hostile input here. A page has a bounded size, a report a bounded number of pages and
-//! rows; a link to the next page is followed only within the origin of the configured root, so that the bearer token
-//! goes nowhere else; redirects are not followed; text of the server reaches a log line only bounded and on one line.
+//! Data from the network is treated as hostile. A page has a limited size, and a report a limited number of pages and rows.
+//! A link to the next page is followed only within the origin of the configured root, so the bearer token goes nowhere
+//! else. Redirects are not followed. Text of the server is logged on one line of limited length.
 //!
-//! What this module does not do: know a report's columns, add anything up, or read the wall clock, which is passed in.
-//! It depends on no other module of the crate.
+//! This module does not know a report's columns, does not add anything up, and does not read the wall clock, which is
+//! passed in. It depends on no other module of the crate.
 
 pub mod address;
 mod assertion;
@@ -43,7 +43,7 @@ use self::stats::RequestStats;
 use self::throttle::{Held, Throttle};
 use self::token::{TokenCache, TokenError};
 
-/// Graph, as one application in one tenant may see it.
+/// The client of one application in one tenant.
 #[derive(Debug)]
 pub struct Graph {
     http: HttpClient,
@@ -55,16 +55,16 @@ pub struct Graph {
     throttle: Throttle,
 }
 
-/// What to ask for: a function on call records, and its range of time.
+/// A request for a report: a function on call records, and its time range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The version of Graph that has the function.
     pub version: Version,
-    /// Its name: `getPstnOnlineMeetingDialoutReport`.
+    /// The function's name: `getPstnOnlineMeetingDialoutReport`.
     pub function: &'static str,
     /// `fromDateTime`, an `Edm.DateTimeOffset` literal in UTC, ending in `Z`.
     pub from: String,
-    /// `toDateTime`, likewise. Whether it belongs to the range depends on the function.
+    /// `toDateTime`, an `Edm.DateTimeOffset` literal too. It depends on the function if the range includes it.
     pub to: String,
 }
 
@@ -77,7 +77,7 @@ pub enum Version {
     Beta,
 }
 
-/// How much one report may be. Beyond, it fails.
+/// Limits of one report. A report that exceeds one of them fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one page, after decompression.
@@ -88,20 +88,20 @@ pub struct Limits {
     pub rows: u64,
 }
 
-/// The cause for which a page is malformed. Each has its own remedy.
+/// The reason why a page is malformed. Each has its own remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// Something else than JSON, such as the page of a proxy.
+    /// No JSON: for example, the error page of a proxy.
     NotJson,
-    /// JSON that ends too early or breaks in the middle.
+    /// JSON that is truncated or invalid.
     BrokenOff,
-    /// Whole JSON that is not what is documented.
+    /// Valid JSON that differs from the documentation.
     Changed,
     /// An error in a page with status 200.
     PageError,
     /// A link to another origin.
     ForeignLink,
-    /// A link to a page that was read already.
+    /// A link to a page that was already read.
     Repeated,
 }
 
@@ -112,80 +112,80 @@ pub enum FailureReason {
     Auth,
     /// A permission is missing.
     Forbidden,
-    /// 429 to the end.
+    /// Status 429, also for the last attempt.
     Throttled,
     /// No answer in time.
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Connect,
-    /// Another status than 200.
+    /// A status other than 200.
     Status,
-    /// An answer that cannot be read or a link that is not followed.
+    /// A response that cannot be read, or a link that is not followed.
     Malformed,
     /// More pages, rows or bytes than allowed.
     Limit,
 }
 
-/// Why a report is not there. Messages hold Graph's request-id, never a token, a secret or a body.
+/// Errors of a report. Messages contain Graph's request-id, never a token, a secret or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No token.
     #[error("cannot get a token")]
     Token(#[from] TokenError),
-    /// The deadline passed. For callers too, where a time-out of their own dropped the pages.
+    /// The deadline passed. A caller whose own time-out dropped the pages returns this error too.
     #[error("the report was not complete at its deadline")]
     Timeout,
     /// Graph throttles the application for longer than the report can wait.
     #[error("Graph throttles the application")]
     Throttled(#[from] Held),
-    /// No whole answer.
-    #[error("no whole answer from {host}{}", with_id(.request_id.as_deref()))]
+    /// No complete response.
+    #[error("no complete response from {host}{}", with_id(.request_id.as_deref()))]
     Transport {
         /// Graph's host.
         host: String,
-        /// What Microsoft's support asks for, where the answer had begun.
+        /// The id that Microsoft's support asks for, if the response had begun.
         request_id: Option<String>,
-        /// What happened.
+        /// The cause.
         source: reqwest::Error,
     },
-    /// Another status than 200.
+    /// A status other than 200.
     #[error(transparent)]
     Status(Box<GraphError>),
-    /// Not a page, or a link that is not followed.
+    /// The response is not a page, or has a link that is not followed.
     #[error("page {page}{} is malformed (request-id {request_id}, Content-Type {content_type})", in_row(*.row))]
     Malformed {
         /// Number of the page, from 1.
         page: u64,
         /// The cause.
         flaw: Flaw,
-        /// Number of the row, from 1 over all pages, where it is one row's fault.
+        /// Number of the row, from 1 over all pages, if one row is the cause.
         row: Option<u64>,
         /// Graph's id of the request.
         request_id: String,
-        /// What the answer claimed to be.
+        /// The response's `Content-Type`.
         content_type: &'static str,
-        /// What is wrong.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Too much of something.
+    /// A limit is exceeded.
     #[error("the report has more than {max} {what} on page {page}{}", with_id(.request_id.as_deref()))]
     Limit {
         /// Number of the page, from 1.
         page: u64,
-        /// Of what.
+        /// The unit of the limit: pages, rows or bytes.
         what: &'static str,
-        /// How much is allowed.
+        /// The limit.
         max: u64,
-        /// What Microsoft's support asks for, where there is an answer.
+        /// The id that Microsoft's support asks for, if there is a response.
         request_id: Option<String>,
     },
 }
 
-/// An error and its sources on one line, for the log and for people.
+/// Displays an error and its sources on one line.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl Graph {
-    /// A client whose requests all go to the origin of `root`.
+    /// Returns a client that sends all requests to the origin of `root`.
     pub fn new(
         http: HttpClient,
         root: GraphRoot,
@@ -204,7 +204,7 @@ impl Graph {
         }
     }
 
-    /// The same client. If `hides` is true, its errors do not have Graph's messages, which can name people.
+    /// Returns the same client. If `hides` is true, its errors do not contain Graph's messages, which can name people.
     #[must_use]
     pub fn hiding_people(self, hides: bool) -> Self {
         Self {
@@ -213,19 +213,19 @@ impl Graph {
         }
     }
 
-    /// The error of a report whose deadline has passed: throttling, if requests are held at this moment.
+    /// The error of a report after its deadline: throttling if requests are held at this moment, else a time-out.
     pub(crate) fn late(&self) -> Error {
         let held = self.throttle.held();
         held.map_or(Error::Timeout, Error::Throttled)
     }
 
-    /// The tokens, for what metrics and the preflight tell about them.
+    /// The token cache, for metrics and the preflight check.
     pub fn tokens(&self) -> &TokenCache {
         &self.tokens
     }
 
-    /// The pages of a report, all of which must have arrived at `deadline`. What it cost is counted in `stats`, also
-    /// where the future is dropped.
+    /// Returns the pages of a report, all of which must arrive before `deadline`. The requests are counted in `stats`, also
+    /// if the future is dropped.
     ///
     /// ```ignore
     /// let mut pages = graph.pages(&query, deadline, &stats);
@@ -317,7 +317,7 @@ impl Error {
         }
     }
 
-    /// What the admin must do, where that is known.
+    /// The remedy for the administrator, if one is known.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Token(error) => error.remedy(),
@@ -358,14 +358,14 @@ impl Error {
 }
 
 impl Flaw {
-    /// The thing to do about it.
+    /// The remedy for the administrator.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::NotJson => {
                 "a proxy, filter or login page answers in Graph's place; let the exporter reach graph_url without it, or name the proxy in HTTPS_PROXY"
             }
             Self::BrokenOff => {
-                "the body breaks off in spite of retries; check what limits size or time of answers between the exporter and Graph, and see the service health page of Microsoft 365"
+                "the body breaks off despite retries; check what limits size or time of answers between the exporter and Graph, and see the service health page of Microsoft 365"
             }
             Self::Changed => {
                 "the answer is not what Microsoft documents; check graph_url, install the newest exporter, and if it says the same, report it with this line"
@@ -412,14 +412,14 @@ fn in_row(number: Option<u64>) -> String {
     number.map_or_else(String::new, |number| format!(", row {number}"))
 }
 
-/// A page has 1000 rows of some 300 bytes, or up to 1 KiB in a log; eight times that is not a page, and four are read side by
-/// side.
+/// A page has 1000 rows of some 300 bytes, or up to 1 KiB in a log. A body of eight times that size is not a page. Four
+/// pages are read in parallel.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Ten million rows at Graph's page size: more than any tenant has users, so a server that never ends.
+/// Ten million rows at Graph's page size. No tenant has as many, so the server's links never end.
 const PAGES_MAX: u64 = 10_000;
 
-/// Five million rows take some seconds to add up; beyond, the totals no longer fit into a small machine's memory.
+/// Five million rows take some seconds to add up. The totals of more rows do not fit into a small machine's memory.
 const ROWS_MAX: u64 = 5_000_000;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::readable::usable;
 use super::scalar::{CHINA, Guid, Root, TenantId};
 use super::{Credential, Mistakes, Tenant};
 use crate::graph::address::Cloud;
-use crate::graph::credential::{SecretSource, around};
+use crate::graph::credential::{SecretSource, stray_characters};
 
 /// The tenant; none where something is missing or wrong, which has then been told.
 pub(super) fn tenant(
@@ -97,7 +97,7 @@ fn credential(
         return None;
     };
     if name == SECRET {
-        if let Some(what) = around(value.expose_secret()) {
+        if let Some(what) = stray_characters(value.expose_secret()) {
             told.tell(None, format!("{name} {what}"));
         }
         return Some(Credential::Secret(SecretSource::Inline(value)));

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::read::Field;
 use super::{Mistakes, written};
-use crate::graph::credential::around;
+use crate::graph::credential::stray_characters;
 use crate::secret_file;
 
 /// The files that the configuration names.
@@ -49,7 +49,7 @@ impl<'a> Files<'a> {
         // A file that cannot be read has been told, or will be when it is used.
         if told.len() == count
             && let Ok(bytes) = secret_file::read(&path, FILE_BYTES_MAX)
-            && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(around)
+            && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(stray_characters)
         {
             let shown = written::shown(&path);
             told.tell(line, format!("{at}: {shown}the file {what}"));

@@ -1,5 +1,4 @@
-//! The hosts that are spoken to, and the one rule about them: a bearer token goes to the origin of the configured
-//! Graph root and nowhere else.
+//! Addresses of Graph and of the token endpoint. A bearer token goes to the origin of the configured Graph root only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,16 +29,16 @@ pub enum Cloud {
     UsGovL5,
 }
 
-/// A root that is not acceptable.
+/// An invalid root.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// Not a URL at all.
+    /// Not a URL.
     #[error("not a URL")]
     Syntax(#[from] url::ParseError),
-    /// Neither https, nor http to this machine.
+    /// Neither https nor http to this machine.
     #[error("must be https; plain http is only for localhost, 127.0.0.0/8 and [::1]")]
     Scheme,
-    /// More than an origin and a path.
+    /// A URL with more than an origin and a path.
     #[error("must have no user, password, query or fragment")]
     Extra,
 }
@@ -48,7 +47,7 @@ pub enum UrlError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NextLink(Url);
 
-/// A link that is not followed. Messages name the foreign origin only if it is a known one, as a link may be anything.
+/// A link that is not followed. Messages contain its origin only if it is a known one, because a link can be any text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("nextLink is not a URL")]
@@ -62,23 +61,23 @@ pub(crate) enum LinkError {
 }
 
 impl GraphRoot {
-    /// The scope that a token for this root is asked for: the origin and `/.default`.
+    /// The scope in a token request for this root: the origin and `/.default`.
     pub fn scope(&self) -> String {
         format!("{}/.default", self.0.origin().ascii_serialization())
     }
 
-    /// The origin of a URL that is not at this root's origin.
+    /// The origin of a URL, if it differs from the root's origin.
     pub(crate) fn foreign_origin(&self, url: &str) -> Option<String> {
         let url = self.0.join(url).ok()?;
         (url.origin() != self.0.origin()).then(|| foreign::origin(&url))
     }
 
-    /// The host, as errors name it.
+    /// The host, for error messages.
     pub(crate) fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// `{root}/{version}/communications/callRecords/{call}`; whatever would end the path is encoded.
+    /// `{root}/{version}/communications/callRecords/{call}`; characters that would end the path are encoded.
     pub(crate) fn report(&self, version: &str, call: &str) -> NextLink {
         let mut url = self.0.clone();
         url.path_segments_mut()
@@ -142,7 +141,7 @@ impl Cloud {
         }
     }
 
-    /// Where its Graph is.
+    /// The root of its Graph.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the text is ours, and a test parses each"
@@ -156,7 +155,7 @@ impl Cloud {
         root.parse().expect("a root that a test parses")
     }
 
-    /// Where its tokens come from.
+    /// The root of its token endpoint.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the text is ours, and a test parses each"
@@ -171,8 +170,8 @@ impl Cloud {
 }
 
 impl NextLink {
-    /// Resolves what a page calls its next one. A relative link is relative to the root; everything but the origin is
-    /// Graph's own business and stays as it is, because documented links do not even repeat the parameters' names.
+    /// Resolves the link to the next page. A relative link is relative to the root. Only the origin is checked, because
+    /// documented links do not even repeat the parameters' names.
     pub(crate) fn resolve(root: &GraphRoot, link: &str) -> Result<Self, LinkError> {
         if link.len() > LENGTH_MAX {
             return Err(LinkError::Length(link.len()));
@@ -196,10 +195,10 @@ impl NextLink {
     }
 }
 
-/// The longest link that is followed: common servers refuse requests beyond 8 KiB.
+/// The longest link that is followed: common servers reject requests of more than 8 KiB.
 const LENGTH_MAX: usize = 8 << 10;
 
-/// The path is made to end in `/`, so that a relative link extends it instead of replacing its last part.
+/// Appends `/` to the path, so that a relative link extends it instead of replacing its last part.
 fn parse_root(text: &str) -> Result<Url, UrlError> {
     let mut url = Url::parse(text)?;
     let encrypted = match (url.scheme(), url.host()) {

@@ -1,7 +1,7 @@
 //! Client assertions: a JWT that proves possession of a certificate's key.
 //!
-//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. What this module does not do:
-//! read files or a clock, or explain other formats than PEM, see `conversion`; and it knows RSA only, as PS256 is the one algorithm that page asks for.
+//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. This module reads neither files nor a
+//! clock. `conversion` explains formats other than PEM. Only RSA is supported, because that page requires PS256.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
@@ -15,13 +15,13 @@ use secrecy::SecretString;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// A signed assertion, and when its certificate ends.
+/// A signed assertion and the expiry of its certificate.
 pub(crate) struct Assertion {
     pub(crate) jwt: SecretString,
     pub(crate) not_after: DateTime<Utc>,
 }
 
-/// Why a certificate and its key do not serve. No message holds any part of the key.
+/// Errors of a certificate and its key. No message contains any part of the key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AssertionError {
     #[error("no certificate in PEM format is in the certificate file")]
@@ -32,7 +32,7 @@ pub(crate) enum AssertionError {
     NotRsa,
     #[error("the private key cannot be used: {0}")]
     Key(ring::error::KeyRejected),
-    /// The cause is left out, as it may quote the file.
+    /// The cause is omitted, because it can quote the file.
     #[error("cannot read the PEM of the {0}")]
     Pem(&'static str),
     #[error("cannot read the certificate")]
@@ -43,7 +43,7 @@ pub(crate) enum AssertionError {
 
 /// Signs an assertion for `client_id` to the token endpoint `audience`, valid from `now`.
 ///
-/// The certificate is the one in `certificate_pem` that belongs to the key, so a chain may stand there in any order.
+/// The certificate is the one in `certificate_pem` that matches the key, so the file can be a chain in any order.
 pub(crate) fn sign(
     certificate_pem: &[u8],
     key_pem: &[u8],
@@ -79,7 +79,7 @@ pub(crate) fn sign(
     .expect("the buffer has the length of the modulus, which holds a salt and a digest");
     let signature = Zeroizing::new(BASE64URL.encode(&signature));
     Ok(Assertion {
-        // Put together at once: growing would leave copies behind.
+        // Built with its full capacity: growing would leave copies in memory.
         jwt: [unsigned.as_str(), ".", signature.as_str()].concat().into(),
         not_after,
     })
@@ -149,7 +149,7 @@ fn read_certificate(
     })
 }
 
-/// The longest that the token endpoint takes; it leaves most room for a clock that is behind.
+/// The longest lifetime that the token endpoint accepts. It tolerates the largest error of this machine's clock.
 const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Runs openssl, which is the second implementation that these tests compare with.
+    /// Runs openssl, the independent implementation that these tests compare with.
     pub(crate) fn openssl(folder: &Path, arguments: &str) -> Vec<u8> {
         let output = Command::new("openssl")
             .current_dir(folder)
@@ -173,7 +173,7 @@ pub(crate) mod tests {
         output.stdout
     }
 
-    /// Leaves `key.pem` (PKCS#8), `key1.pem` (PKCS#1) and `cert.pem` in the folder.
+    /// Writes `key.pem` (PKCS#8), `key1.pem` (PKCS#1) and `cert.pem` in the folder.
     pub(crate) fn make_certificate(folder: &Path) {
         openssl(
             folder,
@@ -247,7 +247,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_does_not_serve_is_named() {
+    fn unusable_files_are_explained() {
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
         make_certificate(folder.path());

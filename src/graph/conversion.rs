@@ -1,7 +1,7 @@
 //! Certificate and key files in another format than unencrypted PEM, and the command that converts each.
 //!
 //! Portals and tools hand out PKCS #12 (PFX), DER, PKCS #7 and encrypted keys; editors and shells add a byte order mark.
-//! What this module does not do: convert anything, as a key that is decrypted belongs into a file of its own.
+//! This module does not convert files: the administrator decides where a decrypted key is stored.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
-/// What a file has to provide.
+/// The required contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Certificate,
@@ -21,13 +21,13 @@ pub(crate) enum Role {
 /// A file that must be converted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Conversion {
-    /// What the file is.
+    /// The format of the file.
     pub(crate) format: &'static str,
-    /// The command that makes a PEM file of it, or two of them.
+    /// The command that converts it into one or two PEM files.
     pub(crate) command: String,
 }
 
-/// How `bytes`, the content of the file `path`, must be converted; `None` if they are unencrypted PEM or unknown.
+/// The conversion that `bytes`, the content of the file `path`, needs. `None` if they are unencrypted PEM or unknown.
 pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<Conversion> {
     let file = quoted(&path.display().to_string());
     if let Some((prefix, format)) = encoding(bytes) {
@@ -37,7 +37,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<Conversion
         return Some(conversion(format, &read, path, object, role, ""));
     }
     let object = object(bytes)?;
-    // Only the certificate is read of such a file, whatever else is in it.
+    // Only the certificate is read from such a file, whatever else it contains.
     let is_pem = matches!(
         object,
         Object::EncryptedKey(Form::Pem) | Object::Pkcs7(Form::Pem)
@@ -55,10 +55,10 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<Conversion
     ))
 }
 
-/// What openssl has to read.
+/// The type of object for openssl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Object {
-    /// PEM, or nothing that is known.
+    /// PEM, or an unknown format.
     Plain,
     Pkcs12,
     Pkcs7(Form),
@@ -133,7 +133,7 @@ fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
 fn decoded(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => Some(Zeroizing::new(rest.to_vec())),
-        // Of UTF-16 only what is ASCII matters here.
+        // Only the ASCII characters of UTF-16 matter here.
         [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => {
             let ascii = rest.iter().copied().filter(|&byte| byte != 0);
             Some(Zeroizing::new(ascii.collect()))
@@ -152,9 +152,9 @@ fn from_base64(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     object(&der).map(|_| der)
 }
 
-/// The object in a file, if it is not PEM that serves as it is.
+/// The object in a file, if it is not PEM that can be used unchanged.
 fn object(bytes: &[u8]) -> Option<Object> {
-    // PKCS #8 says so in its label, PKCS #1 in a header.
+    // An encrypted PKCS #8 key has it in its label, a PKCS #1 key in a header.
     let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| contains(bytes, mark)) {
         return Some(Object::EncryptedKey(Form::Pem));
@@ -184,7 +184,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// A word for a shell.
+/// Quotes an argument for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+@:,".contains(c);
     if word.chars().all(is_plain) {
@@ -203,16 +203,16 @@ const VERSION_3: &[u8] = &[0x02, 0x01, 0x03];
 /// The arc 1.2.840.113549.1.7: contents of PKCS #7, which PKCS #12 has too.
 const PKCS7: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07];
 
-/// Signed data, as which lists of certificates come.
+/// Signed data, the type of certificate lists.
 const PKCS7_SIGNED: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
 
 /// The arc 1.2.840.113549.1.5: encryption by password.
 const PKCS5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05];
 
-/// The arc 1.2.840.113549.1.12.1: the same, older.
+/// The arc 1.2.840.113549.1.12.1: the older form of it.
 const PKCS12_PBE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
 
-/// Bytes at the beginning of a file in which the type of its object is named.
+/// Bytes at the beginning of a file that contain the type of its object.
 const BEGIN: usize = 48;
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
     use super::super::credential::{Credential, CredentialError, Proof};
     use super::*;
 
-    /// Formats, how each is made of `cert.pem` and `key.pem`, and the files that the command makes.
+    /// Formats, the command that makes each from `cert.pem` and `key.pem`, and the files that the conversion makes.
     const FORMATS: &[(&str, &str, &str, &[&str])] = &[
         (
             "both",
@@ -351,7 +351,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_command_of_each_message_makes_files_that_serve() {
+    fn command_of_each_message_makes_usable_files() {
         for name in ["plain", "with a blank and a ' quote"] {
             let folder = tempfile::tempdir().unwrap();
             let folder = folder.path().join(name);
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_serve_are_not_converted() {
+    fn usable_files_are_not_converted() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let read = |name: &str| std::fs::read(path(name)).unwrap();

@@ -1,5 +1,5 @@
-//! What the application proves its identity with. Every file is read anew at each use, so that rotating one needs no
-//! restart.
+//! Client credentials: secret, certificate, federated token, managed identity. Every file is re-read for each use, so that
+//! rotating one needs no restart.
 
 use std::path::{Path, PathBuf};
 
@@ -13,34 +13,34 @@ use super::conversion::{self, Conversion, Role};
 use super::managed_identity::{EndpointError, ManagedIdentityEndpoint};
 use crate::secret_file;
 
-/// What a token is asked for with.
+/// The credential of a token request.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// A client secret.
     Secret(SecretSource),
     /// A certificate and its RSA key, PEM, for an assertion signed with PS256.
     Certificate {
-        /// The file of the certificate; a chain may stand there too.
+        /// The file of the certificate, which can contain a chain.
         certificate: PathBuf,
-        /// The file of the key, PKCS#8 or PKCS#1, not encrypted; the same file where `None`.
+        /// The file of the key: PKCS#8 or PKCS#1, not encrypted. `None` if it is in the same file.
         key: Option<PathBuf>,
     },
-    /// The file of a token that a trusted issuer renews: workload identity federation.
+    /// The file of a token from a trusted issuer, which renews it: workload identity federation.
     FederatedTokenFile(PathBuf),
-    /// The identity that Azure gave the machine.
+    /// The identity that Azure assigned to the machine.
     ManagedIdentity(ManagedIdentityEndpoint),
 }
 
-/// Where a client secret is.
+/// The source of a client secret.
 #[derive(Clone, Debug)]
 pub enum SecretSource {
-    /// In a file, whose trailing newline does not belong to it.
+    /// A file. A trailing newline is not part of the secret.
     File(PathBuf),
-    /// At hand, from the environment.
+    /// A value from the environment.
     Inline(SecretString),
 }
 
-/// Why a credential cannot be used. No message holds any part of it.
+/// Errors of a credential. No message contains any part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read, or is longer than any credential.
@@ -48,13 +48,13 @@ pub enum CredentialError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// There is nothing in it, or nothing that is text.
+    /// It is empty or not text.
     #[error("{0} is empty or not text")]
     NotText(String),
-    /// There is something around it that is not part of it.
+    /// Stray characters surround the value.
     #[error("{0} {1}")]
     Edges(String, &'static str),
     /// The file of the certificate or the key has another format.
@@ -65,21 +65,21 @@ pub enum CredentialError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The file's format.
         format: &'static str,
-        /// How it is converted.
+        /// The command that converts it.
         command: String,
     },
-    /// The certificate or its key does not serve.
+    /// The certificate or its key cannot be used.
     #[error("cannot sign with {}", .certificate.display())]
     Sign {
         /// The file of the certificate.
         certificate: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The read of an earlier request has not come back.
-    #[error("the credential's file is still being read, since an earlier request")]
+    /// The read of an earlier request has not finished.
+    #[error("the credential's file is still being read by an earlier request")]
     Busy,
     /// The endpoint of the machine's identity cannot be used.
     #[error(transparent)]
@@ -87,8 +87,8 @@ pub enum CredentialError {
 }
 
 impl SecretSource {
-    /// Whether it reads as the id of a secret does, which the portal shows for good beside a value that it shows once. Reads
-    /// the file; blocks.
+    /// Returns true if the secret looks like a secret's id, which the portal always shows beside a value that it shows only
+    /// once. Reads the file; blocks.
     pub(crate) fn looks_like_id(&self) -> bool {
         let secret = match self {
             Self::File(path) => read_text(path),
@@ -101,18 +101,19 @@ impl SecretSource {
     }
 }
 
-/// What goes into the form beside the client's id.
+/// The proof of identity in the form of a token request.
 pub(crate) enum Proof {
     Secret(SecretString),
-    /// Any JWT; where it was signed with a certificate, that one's end.
+    /// A JWT, with the expiry of the certificate if one signed it.
     Assertion(SecretString, Option<DateTime<Utc>>),
 }
 
 impl Proof {
-    /// Reads what has to be read and signs what has to be signed; blocks. `audience` is the token endpoint.
+    /// Reads the credential's files and signs an assertion if the credential is a certificate; blocks. `audience` is the
+    /// token endpoint.
     ///
     /// # Panics
-    /// For a managed identity, which proves nothing.
+    /// For a managed identity, which needs no proof.
     pub(crate) fn of(
         credential: &Credential,
         client_id: &str,
@@ -172,15 +173,15 @@ fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
     if text.is_empty() {
         return Err(CredentialError::NotText(name.to_owned()));
     }
-    match around(text) {
+    match stray_characters(text) {
         Some(what) => Err(CredentialError::Edges(name.to_owned(), what)),
         None => Ok(text.into()),
     }
 }
 
-/// What stands around a secret or a token that none of Microsoft's begins or ends with, as editors and shells leave it, and
-/// what to do.
-pub(crate) fn around(text: &str) -> Option<&'static str> {
+/// Detects a byte order mark, white space, quotes or line breaks that an editor or a shell added to a secret or token.
+/// Microsoft's begin and end with none of them. Returns the fault and its remedy.
+pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.starts_with('\u{feff}') {
         Some("begins with a byte order mark; remove it")
@@ -215,10 +216,10 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     })
 }
 
-/// Of a GUID with its hyphens.
+/// Length of a GUID with its hyphens.
 const GUID_LENGTH: usize = 36;
 
-/// Ten certificates with a key fit; what is longer is another kind of file.
+/// Ten certificates with a key fit. A longer file is of another kind.
 const FILE_MAX: usize = 64 << 10;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -1,9 +1,11 @@
-//! Reads the envelope of a page and hands its rows on, one by one, without ever holding two of them.
+//! Decodes the envelope of a page and passes its rows to a callback, one at a time, so that memory holds one decoded row
+//! only.
 //!
-//! A page is good only if it has one `value`, no `error`, and is JSON to its end.
+//! A page is valid only if it has one `value`, has no `error`, and is JSON to its end.
 //!
-//! What this module does not do: look into a row. See
-//! <https://learn.microsoft.com/graph/paging> and <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnonlinemeetingdialoutreport>.
+//! This module does not interpret rows. See
+//! <https://learn.microsoft.com/graph/paging> and
+//! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnonlinemeetingdialoutreport>.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,24 +18,24 @@ use serde_json::value::RawValue;
 
 use super::error_body::{ErrorBody, is_error, last_segment, without_bom};
 
-/// What a page holds besides its rows.
+/// The contents of a page except for its rows.
 #[derive(Debug)]
 pub(crate) struct Envelope {
-    /// Link to the next page. A link that is empty is none.
+    /// Link to the next page. An empty link counts as none.
     pub(crate) next: Option<String>,
     /// `@odata.context`, a URL on the server that wrote the page.
     pub(crate) context: Option<String>,
 }
 
-/// Why the reading ended before the end of the page.
+/// The reason why decoding stopped before the end of the page.
 #[derive(Debug)]
 pub(crate) enum Stop<E> {
-    /// Not a page, or a row that is not one; the number is the row's, from 1.
+    /// The page or a row is malformed. The number is the row's, from 1.
     Json {
         row: Option<u64>,
         source: serde_json::Error,
     },
-    /// The page has an error beside its rows or in their place.
+    /// The page has an error beside its rows or instead of them.
     Error(ErrorBody),
     /// The callback's own error.
     Callback(E),
@@ -41,8 +43,8 @@ pub(crate) enum Stop<E> {
     RowLimit,
 }
 
-/// Reads `page` and calls `add` with each row's number, counted on from `rows_before`, and the row. Stops before row
-/// number `rows_max + 1`. On failure too, `rows` says how many rows were handed on.
+/// Decodes `page` and calls `add` with each row and its number, which continues from `rows_before`. Stops before row number
+/// `rows_max + 1`. On failure too, `rows` has the number of rows that were passed on.
 pub(crate) fn decode<'t, R, E, F>(
     page: &'t [u8],
     rows_before: u64,
@@ -80,7 +82,7 @@ where
     }
 }
 
-/// Where the reading is. Serde's errors cannot carry the callback's, so that one waits here in `stop`.
+/// State of the decoder. Serde's errors cannot contain the callback's error, so that one is kept in `stop`.
 struct Progress<E> {
     number: u64,
     rows_max: u64,
@@ -140,7 +142,7 @@ where
                     }
                 }
                 Key::Context => {
-                    // Only a hint, so anything else than text is ignored.
+                    // Only a hint, so a value that is not text is ignored.
                     let raw: &RawValue = map.next_value()?;
                     context = serde_json::from_str(raw.get()).ok();
                 }

@@ -4,7 +4,7 @@
 //! gateways write names in other cases, the message as an object with `value`, or the error as text, so all of these are
 //! read. See <https://learn.microsoft.com/graph/errors>.
 //!
-//! What this module does not do: decide if an error is worth a retry.
+//! This module does not decide if a request is retried.
 
 use serde::Deserialize as _;
 use serde_json::value::RawValue;
@@ -22,14 +22,14 @@ pub(crate) struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// Reads the body of an answer that is no page.
+    /// Reads the body of an error response.
     pub(crate) fn parse(body: &[u8]) -> Option<Self> {
         let object = lenient(without_bom(body))?;
         let (_, error) = object.as_object()?.iter().find(|(key, _)| is_error(key))?;
         Some(Self::read(error))
     }
 
-    /// Reads the value of a page's member `error`. Returns `None` if it is null, which is no error.
+    /// Reads the value of a page's member `error`. Returns `None` if it is null, which does not count as an error.
     pub(crate) fn member(raw: &RawValue) -> Option<Self> {
         let raw = raw.get();
         match lenient(raw.as_bytes()) {
@@ -39,7 +39,7 @@ impl ErrorBody {
         }
     }
 
-    /// Finds the error that a server wrote into the middle of a page when it could not go on.
+    /// Finds the error that a server wrote into the middle of a page because it could not continue.
     pub(crate) fn in_broken_page(body: &[u8]) -> Option<Self> {
         const KEY: &[u8] = b"error\"";
         // The last one, because rows come first.
@@ -113,7 +113,7 @@ pub(crate) fn last_segment(key: &str) -> &str {
     key.rsplit(['.', '@', ':']).next().unwrap_or(key)
 }
 
-/// JSON as a value. Text that is cut within a character does not make it unreadable.
+/// Parses JSON. Text that is cut within a character is still readable.
 fn lenient(json: &[u8]) -> Option<Value> {
     if json.len() > BYTES_MAX {
         return None;
@@ -152,10 +152,11 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// In place of a message if people must not be named, because no form of words tells a name from another word.
+/// Replaces a message if people must not be named: a name cannot be distinguished from other words by its form.
 const HIDDEN: &str = "[not shown, because labels.user hides names]";
 
-/// Bytes of an error object that are read: a real one has some hundred, and a parsed value takes many times its text.
+/// Bytes of an error object that are parsed: a real one has some hundred, and a parsed value needs many times the memory of
+/// its text.
 const BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]

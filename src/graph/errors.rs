@@ -1,7 +1,7 @@
-//! What Graph says when it gives no page, and what the admin must do about it.
+//! Graph error responses and their remedies.
 //!
-//! See <https://learn.microsoft.com/graph/errors>. Codes there are an open set and the message may be empty, so only the
-//! status decides.
+//! See <https://learn.microsoft.com/graph/errors>. Codes are an open set and the message may be empty, so the remedy
+//! depends on the status only.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::error_body::ErrorBody;
 use super::foreign::{self, Secrets};
 use super::http::{content_type, header};
 
-/// An answer of Graph other than 200.
+/// A response of Graph with a status other than 200.
 #[derive(Debug)]
 pub struct GraphError {
     pub(crate) status: u16,
@@ -26,7 +26,7 @@ pub struct GraphError {
 }
 
 impl GraphError {
-    /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`].
+    /// Reads the body and keeps only the text that can be shown; see [`foreign`].
     pub(crate) fn new(
         response: &Response,
         body: &[u8],
@@ -75,7 +75,7 @@ impl fmt::Display for GraphError {
             }
         }
         if let Some(wait) = self.retry_after {
-            write!(f, ", to be asked again in {} s", wait.as_secs())?;
+            write!(f, ", retry after {} s", wait.as_secs())?;
         }
         let unknown = "unknown";
         let request_id = self.request_id.as_deref().unwrap_or(unknown);
@@ -86,7 +86,7 @@ impl fmt::Display for GraphError {
 
 impl std::error::Error for GraphError {}
 
-/// The kind of failure that a status is.
+/// The failure reason of a status.
 pub(crate) fn reason(status: u16) -> FailureReason {
     match status {
         401 => FailureReason::Auth,
@@ -96,20 +96,20 @@ pub(crate) fn reason(status: u16) -> FailureReason {
     }
 }
 
-/// What the admin must do about a status.
+/// The remedy for a status.
 pub(crate) fn remedy(status: u16) -> Option<&'static str> {
     Some(match status {
         300..=399 => {
             "a redirect is never followed with a token; check the Graph URL and whether a proxy or portal stands in between"
         }
         400 => {
-            "Graph did not understand the request; check the Graph URL, and report it as a bug where that is Microsoft's"
+            "Graph did not understand the request; check the Graph URL, and report it as a bug if the URL is Microsoft's"
         }
         401 => {
             "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
         }
         403 => {
-            "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; where that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
+            "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; if that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
         }
         404 => {
             "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"

@@ -1,9 +1,10 @@
-//! Text of a server, made fit for a log line or a page: only what has a known form, and no credential in any spelling.
+//! Redaction of server text for log lines and pages. Only words of a known form are shown, and no credential in any
+//! spelling.
 //!
-//! A server can send back what it was sent: the bearer token, the client secret, an assertion. It can encode it, cut it
-//! up, or put it into a field that has another purpose. Looking for every spelling cannot succeed, so the rule is the
-//! other way round: a word is shown only if it has a form that ordinary error messages are made of. What passes is
-//! compared with the credentials themselves, for a credential may consist of such words.
+//! A server can repeat the credentials that it received: the bearer token, the client secret, an assertion. It can encode
+//! them, split them, or put them into a field that has another purpose. A search for every spelling cannot succeed. So a
+//! word is shown only if it has a form that ordinary error messages consist of. The remaining text is compared with the
+//! credentials themselves, because a credential can consist of such words.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -19,12 +20,12 @@ use zeroize::Zeroizing;
 
 use super::address::Cloud;
 
-/// The credentials that were sent or received last, which no text of a server may repeat.
+/// The credentials that were sent or received last. They are redacted in texts of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Secrets(Mutex<VecDeque<SecretString>>);
 
 impl Secrets {
-    /// Adds a credential. The oldest one leaves when there are too many.
+    /// Adds a credential. If there are too many, the oldest one is removed.
     pub(crate) fn add(&self, secret: &SecretString) {
         let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.retain(|known| known.expose_secret() != secret.expose_secret());
@@ -46,8 +47,8 @@ impl Secrets {
         request_id(text).filter(|id| self.repeated(id).is_empty())
     }
 
-    /// A message: one bounded line in which every word that has no ordinary form is replaced by [`REDACTED`], as are
-    /// all mail addresses and telephone numbers. `None` if it is empty.
+    /// A message on one line of limited length. Words without an ordinary form, mail addresses and telephone numbers are
+    /// replaced by [`REDACTED`]. `None` if it is empty.
     pub(crate) fn message(&self, text: &str) -> Option<String> {
         let text: Cow<'_, str> = if text.len() > READ_MAX {
             Cow::Owned(text.chars().take(READ_MAX).collect())
@@ -71,7 +72,7 @@ impl Secrets {
             }
         }
         let line = line(&shown);
-        // A credential that was cut into words.
+        // A credential that was split into words.
         let line = if self.repeated(&line).is_empty() {
             super::http::one_line(&line)
         } else {
@@ -80,7 +81,7 @@ impl Secrets {
         (!line.is_empty()).then_some(line)
     }
 
-    /// The parts of credentials that `text` has, folded; a part has [`PART`] characters unless the credential is
+    /// The parts of credentials that occur in `text`, folded. A part has [`PART`] characters unless the credential is
     /// shorter.
     fn repeated(&self, text: &str) -> HashSet<String> {
         let folded = fold(text);
@@ -106,7 +107,7 @@ impl Secrets {
             }
         }
         if !found.is_empty() {
-            // Those of reversed text, as they stand in the text.
+            // The parts in reversed text, in the order of the text.
             let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
             found.extend(turned);
         }
@@ -114,7 +115,7 @@ impl Secrets {
     }
 }
 
-/// An id of a request, if it is a UUID as Microsoft's are, and does not consist of the bytes of a text.
+/// A request id, if it is a UUID like Microsoft's ids and does not consist of the bytes of a text.
 pub(crate) fn request_id(text: &str) -> Option<String> {
     let id = Uuid::try_parse(text).ok()?;
     let is_random = id.get_variant() == Variant::RFC4122
@@ -122,7 +123,7 @@ pub(crate) fn request_id(text: &str) -> Option<String> {
     is_random.then(|| id.to_string())
 }
 
-/// A date of a header, if it is one; written again, so that nothing else passes.
+/// The date in a header, if it is valid. It is formatted again, so that no other text passes.
 pub(crate) fn date(text: &str) -> Option<String> {
     httpdate::parse_http_date(text)
         .map(httpdate::fmt_http_date)
@@ -134,7 +135,7 @@ pub(crate) fn date(text: &str) -> Option<String> {
         })
 }
 
-/// A content type, if it is one of those that services, proxies and portals send.
+/// A content type, if it is one that services, proxies and portals send.
 pub(crate) fn content_type(text: &str) -> &'static str {
     let essence = text.split(';').next().unwrap_or_default().trim();
     CONTENT_TYPES
@@ -143,7 +144,7 @@ pub(crate) fn content_type(text: &str) -> &'static str {
         .unwrap_or("of another type")
 }
 
-/// A foreign origin, if it is one of Microsoft's or an address; the name of any other host can be anything.
+/// The origin of a URL, if it is one of Microsoft's or an IP address. The name of any other host can be any text.
 pub(crate) fn origin(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     let is_known = match url.host() {
@@ -160,7 +161,7 @@ pub(crate) fn origin(url: &Url) -> String {
     }
 }
 
-/// The word as it can be shown; `None` if it has no form that is known.
+/// The word in the form that can be shown. `None` if it has no known form.
 fn ordinary(word: &str) -> Option<String> {
     let core = word.trim_matches(|c: char| PUNCTUATION.contains(c));
     let is_mark = word.len() <= MARK_MAX && !has_letters_or_digits(word);
@@ -176,7 +177,7 @@ fn ordinary(word: &str) -> Option<String> {
     if url.scheme() != "https" || !MICROSOFTS.into_iter().any(is_microsofts) {
         return None;
     }
-    // The rest of a URL can be anything.
+    // The rest of a URL can be any text.
     let is_short = name.split('.').all(is_identifier);
     is_short.then(|| word.replace(core, &url.origin().ascii_serialization()))
 }
@@ -211,7 +212,7 @@ fn is_fixed_form(word: &str) -> bool {
         || NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S").is_ok()
 }
 
-/// Redacts neighbouring words of digits that together can be a telephone number.
+/// Redacts adjacent words of digits that can be a telephone number together.
 fn redact_numbers(words: &mut [Option<String>]) {
     let digits = |word: &Option<String>| {
         let word = word.as_deref().unwrap_or_default();
@@ -240,7 +241,7 @@ fn redact_numbers(words: &mut [Option<String>]) {
     }
 }
 
-/// The words on a line, with one mark for neighbours that are redacted.
+/// The words on one line, with one mark for adjacent redacted words.
 fn line(words: &[Option<String>]) -> String {
     let mut words: Vec<&str> = words
         .iter()
@@ -250,14 +251,14 @@ fn line(words: &[Option<String>]) -> String {
     words.join(" ")
 }
 
-/// Letters and digits only, in lower case: what stays the same however a text is cut up.
+/// Letters and digits only, in lower case: these stay the same if a text is split.
 fn fold(text: &str) -> String {
     let marks = text.replace(REDACTED, "");
     let folded = marks.chars().filter(char::is_ascii_alphanumeric);
     folded.map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// A secret in base64 at each alignment to the bytes before it, folded, without the characters that depend on those.
+/// A secret in base64 at each alignment to preceding bytes, folded, without the characters that depend on those bytes.
 fn encoded(secret: &str) -> [Zeroizing<String>; 3] {
     [0, 1, 2].map(|before| {
         let bytes = Zeroizing::new([&b"\0\0"[..before], secret.as_bytes()].concat());
@@ -277,19 +278,19 @@ fn as_text(part: &[u8]) -> String {
     String::from_utf8_lossy(part).into_owned()
 }
 
-/// In place of text that is not shown.
+/// Replaces text that is not shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// Tokens of a day's renewals and the secret or assertion that each was asked for with.
+/// The tokens of a day's renewals, each with the secret or assertion of its request.
 const SECRETS_MAX: usize = 16;
 
-/// Characters of a credential that count as a repetition of it: fewer come together by chance.
+/// Characters of a credential that count as a repetition of it. Fewer can match by chance.
 const PART: usize = 8;
 
-/// A shorter credential would be found in any text; no service gives one out.
+/// A shorter credential would match in any text. No service issues one.
 const SHORTEST: usize = 4;
 
-/// Bytes of a message that are looked at: more than a line shows.
+/// Bytes of a message that are examined: more than a line shows.
 const READ_MAX: usize = 2 << 10;
 
 /// The longest words of error messages are names of permissions and properties.

@@ -1,4 +1,4 @@
-//! The HTTP client, and what every answer needs: a bounded body, its headers, and lines that fit into a log.
+//! The HTTP client, and helpers for responses: bodies of limited size, headers, and text that fits into a log line.
 
 use std::io;
 use std::path::Path;
@@ -12,16 +12,17 @@ use super::foreign;
 use super::retry::{FailureKind, retry_after};
 use crate::secret_file;
 
-/// How to connect. [`HttpOptions::default`] is right for Microsoft's services.
+/// Connection options. [`HttpOptions::default`] is right for Microsoft's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpOptions {
     /// Longest wait for a connection, TLS handshake included.
     pub connect_timeout: Duration,
-    /// Longest silence while an answer is awaited or arrives.
+    /// Longest wait for the next bytes of a response.
     pub read_timeout: Duration,
-    /// Whether `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` count. Plain http, which is for this machine only, takes no proxy.
+    /// True to use `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Plain http, which is for this machine only, never uses a
+    /// proxy.
     pub proxies: bool,
-    /// Only plain http will be spoken, so that a machine without CA certificates will do; https then always fails.
+    /// True to send plain http only, which works on a machine without CA certificates. Then https always fails.
     pub plain_only: bool,
 }
 
@@ -29,7 +30,7 @@ pub struct HttpOptions {
 #[derive(Clone, Debug)]
 pub struct HttpClient(Client);
 
-/// No client could be made.
+/// Errors of the client's setup.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No CA certificate, or none that can be read.
@@ -38,20 +39,20 @@ pub enum HttpError {
         named(.ssl_cert_file.as_deref())
     )]
     Tls {
-        /// What the variable says.
+        /// The variable's value.
         ssl_cert_file: Option<String>,
-        /// What the client says.
+        /// The cause.
         source: reqwest::Error,
     },
     /// `SSL_CERT_FILE` names a pipe, a device, or a file on a disk that does not answer.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
-    /// The proxy of the environment is none.
+    /// The environment names a proxy that cannot be used.
     #[error("{variable} is not the URL of a proxy; write http://HOST:PORT")]
     Proxy {
         /// The variable.
         variable: &'static str,
-        /// What is wrong with it; none where it is a URL, but of a proxy that is not spoken to.
+        /// The fault of the URL; `None` if it is the URL of an unsupported kind of proxy.
         source: Option<reqwest::Error>,
     },
 }
@@ -68,15 +69,14 @@ impl Default for HttpOptions {
 }
 
 impl HttpClient {
-    /// Makes a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
-    ///
-    /// Trusted are the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` where one of them is set, else the system's.
+    /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
+    /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, else the system's.
     /// They are read once, here.
     ///
     /// # Errors
-    /// Where not one CA certificate is found.
+    /// If no CA certificate is found.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
-        // Fails only where another provider is there already, which then serves as well.
+        // Fails only if another provider is already installed, which works too.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
@@ -85,10 +85,10 @@ impl HttpClient {
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout)
             .tcp_keepalive(TCP_KEEPALIVE);
-        // The client's own reading of the environment would send plain http by HTTP_PROXY, loopback included, and with it
-        // a secret in the clear.
+        // Reqwest's own handling of the environment would send plain http through HTTP_PROXY, also for loopback, and a
+        // secret unencrypted with it.
         builder = builder.no_proxy();
-        // Nothing that speaks plain http only goes by a proxy for https, be it one that is not spoken to.
+        // A client for plain http needs no proxy for https, so it does not report an unsupported one either.
         if options.proxies
             && !options.plain_only
             && let Some(proxy) = proxy()?
@@ -111,7 +111,7 @@ impl HttpClient {
     }
 }
 
-/// Refuses a file of CA certificates for which the client would wait without end. Of other errors it has messages itself.
+/// Rejects a file of CA certificates that would block the client forever. The client reports other errors itself.
 fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     let Some(path) = named.filter(|path| !path.is_empty()) else {
         return Ok(());
@@ -140,7 +140,7 @@ fn proxy() -> Result<Option<Proxy>, HttpError> {
     let Some((variable, url)) = named else {
         return Ok(None);
     };
-    // The client would take those of SOCKS too, and say at the first request that it cannot.
+    // Reqwest accepts SOCKS proxies here and fails at the first request.
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let spoken = |scheme: &str| ["http", "https"].contains(&&*scheme.to_lowercase());
     if !scheme.is_none_or(spoken) {
@@ -154,7 +154,7 @@ fn proxy() -> Result<Option<Proxy>, HttpError> {
     Ok(Some(proxy.no_proxy(NoProxy::from_env())))
 }
 
-/// Why a body is not there as a whole.
+/// Errors of reading a body.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     Transport(reqwest::Error),
@@ -168,7 +168,7 @@ pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec
     Ok(body)
 }
 
-/// The same into memory of the caller's, which stays where it is if it has room for all of them.
+/// Likewise, into the caller's buffer, which is not reallocated if it has the capacity for `max` bytes.
 pub(crate) async fn read_body_into(
     body: &mut Vec<u8>,
     response: &mut Response,
@@ -183,7 +183,7 @@ pub(crate) async fn read_body_into(
     Ok(())
 }
 
-/// What kind of failure an error of the transport is.
+/// The failure kind of a transport error.
 pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
     if error.is_timeout() {
         FailureKind::Timeout
@@ -194,25 +194,25 @@ pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
     }
 }
 
-/// What to do about a connection that does not come about.
+/// The remedy if the connection failed.
 pub(crate) fn connect_remedy(error: &reqwest::Error) -> Option<&'static str> {
     error.is_connect().then_some(
-        "check name resolution, the firewall and HTTPS_PROXY; where a private CA signs, let SSL_CERT_FILE name it",
+        "check name resolution, the firewall and HTTPS_PROXY; if a private CA signs, let SSL_CERT_FILE name it",
     )
 }
 
-/// A header as it came, if it is text.
+/// The value of a header, if it is text.
 pub(crate) fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
     response.headers().get(name)?.to_str().ok()
 }
 
-/// `Content-Type`, if it is one that is known.
+/// `Content-Type`, if it is a known one.
 pub(crate) fn content_type(response: &Response) -> &'static str {
-    header(response, "content-type").map_or("of no type", foreign::content_type)
+    header(response, "content-type").map_or("none", foreign::content_type)
 }
 
-/// The wait that `Retry-After` names. A date in it counts from the server's own clock where the answer tells it, else
-/// from `now`, so that a clock that is wrong on either side does no harm.
+/// The wait of `Retry-After`. A date counts from the server's clock if the response has `Date`, else from `now`. So a wrong
+/// clock on either side does no harm.
 pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     let text = |name: HeaderName| response.headers().get(name)?.to_str().ok();
     let date = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
@@ -247,19 +247,19 @@ fn named(ssl_cert_file: Option<&str>) -> String {
 
 const USER_AGENT: &str = concat!("teams-pstn-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// A handshake over a slow proxy takes a few seconds; more means that packets are dropped on the way.
+/// A handshake through a slow proxy takes a few seconds. After ten, packets are being dropped.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Graph prepares a page for some seconds; a gateway in between gives up after half a minute anyway.
+/// Graph prepares a page for some seconds. A gateway in front of it gives up after half a minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Notices a peer that went away without a word before the next poll does.
+/// Detects a peer that disappeared silently before the next poll needs the connection.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// A file of CA certificates: ten times what systems have.
 const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of foreign text in one message: an AADSTS description with its ids fits.
+/// Bytes of server text in one message. An AADSTS description with its ids fits.
 const LINE_MAX: usize = 600;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-/// Where a machine in Azure asks for tokens of its own identity.
+/// The endpoint that issues tokens for the identity of a machine in Azure.
 ///
 /// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
 /// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
@@ -22,19 +22,19 @@ pub enum EndpointError {
     /// `IDENTITY_ENDPOINT` is not a URL.
     #[error("IDENTITY_ENDPOINT is not a URL")]
     NotUrl(#[from] url::ParseError),
-    /// `IDENTITY_ENDPOINT` that would take `IDENTITY_HEADER` over a network in the clear.
+    /// `IDENTITY_ENDPOINT` would send `IDENTITY_HEADER` over a network without encryption.
     #[error(
         "IDENTITY_ENDPOINT is neither https nor plain http to a loopback or link-local address; unset it, or correct it to the one that Azure gives this machine"
     )]
     Plain,
-    /// `IDENTITY_ENDPOINT` without its companion.
+    /// `IDENTITY_ENDPOINT` without `IDENTITY_HEADER`.
     #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
     NoHeader,
 }
 
 impl ManagedIdentityEndpoint {
-    /// The endpoint that the environment names, as App Service and Container Apps do by `IDENTITY_ENDPOINT` and
-    /// `IDENTITY_HEADER`; else that of virtual machines.
+    /// Returns the endpoint in `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, which App Service and Container Apps set, else
+    /// the endpoint of virtual machines.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the text is ours, and a test parses it"
@@ -49,7 +49,7 @@ impl ManagedIdentityEndpoint {
         };
         let secret = variable("IDENTITY_HEADER").ok_or(EndpointError::NoHeader)?;
         let url = Url::parse(&endpoint)?;
-        // The header and the token must not cross a network that others can listen to.
+        // The header and the token must not cross a network that others can listen on.
         let plain_is_safe =
             url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
         if url.scheme() != "https" && !plain_is_safe {
@@ -62,7 +62,7 @@ impl ManagedIdentityEndpoint {
         })
     }
 
-    /// An endpoint that speaks as the one of virtual machines does, at another address: for tests.
+    /// An endpoint with the protocol of virtual machines at another address, for tests.
     pub fn virtual_machine(url: Url) -> Self {
         Self {
             url,
@@ -71,7 +71,7 @@ impl ManagedIdentityEndpoint {
         }
     }
 
-    /// Whether it is plain http, as Azure's are.
+    /// Returns true for plain http, which Azure's endpoints use.
     pub(crate) fn is_plain(&self) -> bool {
         self.url.scheme() == "http"
     }
@@ -86,7 +86,7 @@ impl ManagedIdentityEndpoint {
         (*name != "metadata").then_some(value)
     }
 
-    /// The URL to get, `resource` being a scope without `/.default`, and the header to send with it.
+    /// The URL and the header of a request. `resource` is a scope without `/.default`.
     pub(crate) fn request(
         &self,
         resource: &str,
@@ -101,7 +101,7 @@ impl ManagedIdentityEndpoint {
     }
 }
 
-/// Whether a host is loopback or link-local, where Azure's endpoints of managed identities are.
+/// Returns true if a host is loopback or link-local. Azure's managed identity endpoints have such addresses.
 fn is_on_this_machine(host: &Host<&str>) -> bool {
     let v4 = |address: Ipv4Addr| address.is_loopback() || address.is_link_local();
     match host {

@@ -19,7 +19,7 @@ use super::{Chain, Error, Flaw, Graph, log_seconds};
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
-#[must_use = "nothing is asked for until `next` is called"]
+#[must_use = "no request is sent until `next` is called"]
 pub struct Pages<'g> {
     graph: &'g Graph,
     deadline: Instant,
@@ -27,21 +27,21 @@ pub struct Pages<'g> {
     state: State,
     page_count: u64,
     row_count: u64,
-    /// Times that the page asked for last was not whole.
+    /// Number of times that the last requested page was incomplete.
     broken: u32,
-    /// When to ask for it again.
+    /// The wait before it is requested again.
     wait: Option<Duration>,
-    /// Fingerprints instead of the links, whose length is the server's choice. That two of ten thousand links collide
-    /// by chance has a probability of 10⁻¹², and would fail one poll.
+    /// Fingerprints instead of the links, because the server chooses their length. Two of ten thousand links collide by
+    /// chance with a probability of 10⁻¹². Then one poll fails.
     visited: HashSet<u64>,
     fingerprint: RandomState,
     /// The origin in `@odata.context` of the last page, if it is not that of the root.
     foreign_context: Option<String>,
 }
 
-/// One page, whole and in memory.
+/// One complete page in memory.
 #[derive(Debug)]
-#[must_use = "a page that is not decoded breaks off the report"]
+#[must_use = "the report fails if a page is not decoded"]
 pub struct Page<'p, 'g> {
     pages: &'p mut Pages<'g>,
     link: NextLink,
@@ -52,25 +52,25 @@ pub struct Page<'p, 'g> {
 /// The result of reading a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// All rows of the page were handed on.
+    /// All rows of the page were passed on.
     Whole,
-    /// The page broke off or has an error. The rows that were handed on must be dropped, because the next call of
-    /// [`Pages::next`] asks for the same page again.
+    /// The page is truncated or has an error. The caller must drop its rows, because the next call of [`Pages::next`]
+    /// requests the same page again.
     Broken,
 }
 
-/// Why a page was not read to its end: Graph's fault or the caller's decision.
+/// Errors of decoding a page: a fault of the page, or the caller's own error.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError<E> {
-    /// Not a page, a row that is not one, a link that is not followed, or too much of something.
+    /// The page or a row is malformed, the link is not followed, or a limit is exceeded.
     #[error(transparent)]
     Graph(#[from] Error),
-    /// The caller's own error, as the caller made it.
+    /// The caller's own error, unchanged.
     #[error(transparent)]
     Row(E),
 }
 
-/// What an error about a page tells besides what is wrong.
+/// The context that an error about a page contains beside its cause.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) page: u64,
@@ -103,14 +103,14 @@ impl<'g> Pages<'g> {
         pages
     }
 
-    /// Asks for the next page, or again for one that was not whole: `None` after the last one.
+    /// Requests the next page, or an incomplete page again. Returns `None` after the last one.
     ///
     /// # Errors
-    /// Where no whole page arrives before the deadline in spite of retries, where Graph says no, or where there are
+    /// If no complete page arrives before the deadline, despite retries; if Graph answers with an error; or if there are
     /// more pages than [`Limits::pages`](super::Limits::pages).
     ///
     /// # Panics
-    /// Where the page before was not decoded, since to go on would lose rows without a word.
+    /// If the preceding page was not decoded, because its rows would be lost silently.
     pub async fn next(&mut self) -> Result<Option<Page<'_, 'g>>, Error> {
         let link = match std::mem::replace(&mut self.state, State::Undecoded) {
             State::Ask(link) => link,
@@ -139,18 +139,18 @@ impl<'g> Pages<'g> {
         }))
     }
 
-    /// Whether the page that was decoded last is the last one.
+    /// Returns true if the page that was decoded last is the report's last one.
     pub fn is_last(&self) -> bool {
         matches!(self.state, State::End)
     }
 
-    /// The other origin that the page decoded last calls its own: that of a server behind a proxy that does not rewrite
-    /// links.
+    /// The origin that the last decoded page has in its context, if it differs from the root's: that of a server behind a
+    /// proxy that does not rewrite links.
     pub fn foreign_context(&self) -> Option<&str> {
         self.foreign_context.as_deref()
     }
 
-    /// Takes the page's link to the next one, if there is one.
+    /// Stores the page's link to the next page, if there is one.
     fn follow(&mut self, envelope: Envelope, about: &About) -> Result<(), Error> {
         let root = &self.graph.root;
         if let Some(context) = envelope.context {
@@ -187,7 +187,7 @@ impl<'g> Pages<'g> {
         Error::malformed(&about, Flaw::PageError, None, source)
     }
 
-    /// Asks once more for a page that was not whole, as after a body that the connection cut, or gives up with `error`.
+    /// Requests an incomplete page once more, like after a body that the connection cut off, or fails with `error`.
     fn ask_again(&mut self, link: &NextLink, error: Error) -> Result<Read, Error> {
         self.broken += 1;
         let remaining = self.deadline.saturating_duration_since(Instant::now());
@@ -207,7 +207,7 @@ impl<'g> Pages<'g> {
         Ok(Read::Broken)
     }
 
-    /// Makes `link` the next to ask for; `false` where that has been done before.
+    /// Makes `link` the next request. Returns false if it was requested before.
     fn visit(&mut self, link: NextLink) -> bool {
         let fingerprint = self.fingerprint.hash_one(link.url().as_str());
         self.state = State::Ask(link);
@@ -216,11 +216,9 @@ impl<'g> Pages<'g> {
 }
 
 impl<'g> Page<'_, 'g> {
-    /// Reads the page and calls `add` with each row and its number, counted from 1 over the whole report. A row may
-    /// borrow from the page.
-    ///
-    /// On any error the report is over: the rows that `add` has seen are not the whole of it. If the page is not whole,
-    /// and there is time for another attempt, it returns [`Read::Broken`].
+    /// Decodes the page and calls `add` with each row and its number, counted from 1 over the whole report. A row can
+    /// borrow from the page. After an error the report has failed: `add` has seen only a part of the rows. If the page is
+    /// incomplete and there is time for another attempt, it returns [`Read::Broken`].
     pub fn decode<'t, R, E>(
         &'t mut self,
         add: impl FnMut(u64, R) -> Result<(), E>,
@@ -273,12 +271,12 @@ impl<'g> Page<'_, 'g> {
         Ok(Read::Whole)
     }
 
-    /// The counts of the report.
+    /// The request counters of the report.
     pub fn stats(&self) -> &'g RequestStats {
         self.pages.stats
     }
 
-    /// What Microsoft's support asks for.
+    /// The id that Microsoft's support asks for.
     pub fn request_id(&self) -> Option<&str> {
         self.about.request_id.as_deref()
     }
@@ -290,7 +288,7 @@ impl<'g> Page<'_, 'g> {
     }
 }
 
-/// The kind of a page that cannot be read. A value that is not JSON, in a page that has its end, is a property that changed.
+/// The flaw of a page that cannot be read. A value of the wrong type, in a complete page, is a property that changed.
 fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
     let body = without_bom(body).trim_ascii();
     match (source.is_data(), body.first(), body.last()) {
@@ -301,7 +299,7 @@ fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
     }
 }
 
-/// Serde quotes what it found, which may be a person's name or number; the log gets the rest.
+/// The error without the value that Serde quotes, which can be a person's name or number.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let between = |text: &str, mark: char| {
@@ -312,7 +310,7 @@ fn unquoted(error: &serde_json::Error) -> String {
     if let Some((before, _, after)) = between(&text, '"') {
         return format!("{before}…{after}");
     }
-    // Names of our own properties are in backticks too.
+    // Names of expected properties are in backticks too.
     match between(&text, '`') {
         Some((before, found, after)) if found.contains(|c: char| c.is_ascii_digit()) => {
             format!("{before}…{after}")
@@ -321,7 +319,7 @@ fn unquoted(error: &serde_json::Error) -> String {
     }
 }
 
-/// An error in a page, whose status was 200.
+/// An error in a page with status 200.
 #[derive(Debug, thiserror::Error)]
 #[error("the page has an error: {code}: {message}")]
 struct PageError {
@@ -334,14 +332,14 @@ struct PageError {
 #[error("nextLink leads back to a page that was read already")]
 struct Repeated;
 
-/// Times that a page that is not whole is requested: one that breaks off by chance is whole then, and the failure of one that
-/// always does is reported within 15 s.
+/// Attempts for a page that is incomplete. A page that is truncated by chance is complete in another attempt. The failure
+/// of a page that is always truncated is reported within 15 s.
 const BROKEN_MAX: u32 = 5;
 
 #[derive(Debug)]
 enum State {
     Ask(NextLink),
-    /// A page is with the caller, or something failed.
+    /// The caller has a page, or the report failed.
     Undecoded,
     End,
 }

@@ -1,6 +1,6 @@
-//! Whether a host can be reached at all, by name, proxy and TLS: for the preflight, which must tell these apart.
+//! Reachability of a host by name, proxy and TLS, for the preflight check, which reports each separately.
 //!
-//! What this module does not do: send a credential, or care what the host answers.
+//! This module sends no credential and ignores the contents of the response.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,56 +12,56 @@ use url::Url;
 
 use super::http::HttpClient;
 
-/// A host to reach, and the way to it.
+/// A host, and the proxy on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
     proxy: Option<(String, u16)>,
 }
 
-/// An answer, whatever it was.
+/// The response of a host, whatever its status is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reached {
-    /// The host's clock, as `Date` tells it.
+    /// The host's clock, from `Date`.
     pub date: Option<DateTime<Utc>>,
 }
 
-/// Why a host cannot be reached.
+/// Errors of reaching a host.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
-    /// Its name is not known.
+    /// The name cannot be resolved.
     #[error("{host} cannot be resolved")]
     Name {
-        /// Whose name.
+        /// The name.
         host: String,
-        /// Whether that is the proxy on the way.
+        /// True if it is the name of the proxy.
         proxied: bool,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// No connection, or nobody to trust at its end.
+    /// No connection, or a peer that TLS does not trust.
     #[error("no connection to {host}")]
     Connection {
-        /// Whose.
+        /// The host.
         host: String,
-        /// Whether a proxy is on the way.
+        /// True if the connection uses a proxy.
         proxied: bool,
-        /// What happened.
+        /// The cause.
         source: reqwest::Error,
     },
-    /// Silence.
+    /// No response before the deadline.
     #[error("no answer from {host} in time")]
     Timeout {
-        /// Whose.
+        /// The host.
         host: String,
     },
 }
 
 impl Target {
-    /// The way to a URL as the client goes it: by the proxy that the environment names for it, if it does.
+    /// Returns the host of a URL, with the proxy that the environment names for it, like the HTTP client does.
     ///
     /// # Errors
-    /// Where `root` is no URL.
+    /// If `root` is not a URL.
     pub fn new(root: &str) -> Result<Self, url::ParseError> {
         Ok(Self::through(&Matcher::from_env(), root.parse()?))
     }
@@ -84,7 +84,7 @@ impl Target {
         Self { url, proxy }
     }
 
-    /// The host that is meant, with its port where it is not the scheme's own.
+    /// The host, with its port if it is not the scheme's default.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         match self.url.port() {
@@ -93,13 +93,13 @@ impl Target {
         }
     }
 
-    /// The proxy on the way, as `host:port`, without a password that its URL may hold.
+    /// The proxy as `host:port`, without the password that its URL can contain.
     pub fn proxy(&self) -> Option<String> {
         let (host, port) = self.proxy.as_ref()?;
         Some(format!("{host}:{port}"))
     }
 
-    /// Whether the host is an address, or stands behind a proxy that is: then there is no name to resolve.
+    /// Returns true if the host, or the proxy if there is one, is an IP address: then there is no name to resolve.
     pub fn is_address(&self) -> bool {
         self.next_hop()
             .0
@@ -108,7 +108,7 @@ impl Target {
             .is_ok()
     }
 
-    /// The addresses of the host that is connected to: the proxy where there is one, which then resolves the other name.
+    /// Resolves the name of the host, or of the proxy if there is one, which then resolves the host's name itself.
     pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, ReachError> {
         let (host, port) = self.next_hop();
         let lookup = tokio::net::lookup_host(format!("{host}:{port}"));
@@ -126,7 +126,7 @@ impl Target {
         }
     }
 
-    /// Asks for the root, without a credential. Any answer will do.
+    /// Requests the root, without a credential. Any response is a success.
     pub async fn connect(
         &self,
         http: &HttpClient,
@@ -160,23 +160,23 @@ impl Target {
 }
 
 impl ReachError {
-    /// What the admin must do.
+    /// The remedy for the administrator.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Name { proxied: true, .. } => {
                 "check the proxy's name in HTTPS_PROXY, and this machine's resolver"
             }
             Self::Name { .. } => {
-                "check the name and this machine's resolver; where only a proxy leads out, name it in HTTPS_PROXY"
+                "check the name and this machine's resolver; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
             Self::Timeout { .. } => {
-                "see whether a firewall drops the packets; where only a proxy leads out, name it in HTTPS_PROXY"
+                "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
             Self::Connection {
                 source, proxied, ..
             } => match certificate_error(source) {
                 Some(Certificate::Unknown) => {
-                    "the certificate is of a CA that is not trusted; where a proxy opens TLS, let SSL_CERT_FILE name a PEM file with its CA"
+                    "the certificate is of a CA that is not trusted; if a proxy intercepts TLS, let SSL_CERT_FILE name a PEM file with its CA"
                 }
                 Some(Certificate::Time) => {
                     "the certificate has expired or is not valid yet; check this machine's clock first"
@@ -188,20 +188,20 @@ impl ReachError {
                     "TLS failed; see whether something on the way opens TLS or speaks less than TLS 1.2"
                 }
                 None if source.is_timeout() => {
-                    "see whether a firewall drops the packets; where only a proxy leads out, name it in HTTPS_PROXY"
+                    "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
                 }
                 None if *proxied => {
                     "check HTTPS_PROXY, its user and password, and that the proxy lets this host through; NO_PROXY lists what is asked directly"
                 }
                 None => {
-                    "check the URL and the firewall; where only a proxy leads out, name it in HTTPS_PROXY"
+                    "check the URL and the firewall; if a proxy is the only way out, name it in HTTPS_PROXY"
                 }
             },
         }
     }
 }
 
-/// What is wrong with TLS, as far as it decides the remedy.
+/// The kind of TLS failure that decides the remedy.
 enum Certificate {
     Unknown,
     Time,
@@ -213,7 +213,7 @@ fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
     use rustls::CertificateError as Wrong;
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        // An I/O error does not count what it wraps among its sources.
+        // The sources of an I/O error do not include the error that it wraps.
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
@@ -223,7 +223,7 @@ fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
         if let Some(tls) = tls {
             return Some(match tls {
                 rustls::Error::InvalidCertificate(wrong) => match wrong {
-                    // A signature that does not fit is one by another CA of the same name.
+                    // A wrong signature is that of another CA with the same name.
                     Wrong::UnknownIssuer | Wrong::BadSignature => Certificate::Unknown,
                     Wrong::Expired
                     | Wrong::ExpiredContext { .. }
@@ -363,7 +363,7 @@ mod tests {
             ..HttpOptions::default()
         };
         let http = HttpClient::new(&options).unwrap();
-        // The same port of an address where nobody listens.
+        // The same port of an address without a listener.
         let gone = server.url.replace("http://127.0.0.1", "https://127.0.0.9");
         for (url, proxy, remedy) in [
             (&server.url, "", "see whether a firewall drops the packets"),

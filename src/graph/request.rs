@@ -1,4 +1,4 @@
-//! One page over the wire: token, tries, and what the answer is worth.
+//! Requests for a page: token, retries, and the response's classification.
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
@@ -14,14 +14,15 @@ use super::stats::RequestStats;
 use super::token::AccessToken;
 use super::{Chain, Error, Graph, log_seconds};
 
-/// A page as it arrived.
+/// A page that is not decoded yet.
 pub(crate) struct PageResponse {
     pub(crate) body: Vec<u8>,
     pub(crate) about: About,
 }
 
 impl Graph {
-    /// Gets page number `page`, trying again as the policy says, and once more with a new token after a 401.
+    /// Requests page number `page`, with retries according to the policy, and with one more retry with a new token after a
+    /// 401.
     pub(crate) async fn ask(
         &self,
         link: &NextLink,
@@ -73,7 +74,7 @@ impl Graph {
         stats: &RequestStats,
     ) -> Result<PageResponse, Error> {
         let asked_at = Instant::now();
-        // Counted as unanswered until an answer comes, so that a request counts too whose future is dropped.
+        // Counted as unanswered until a response arrives, so that a request is counted if its future is dropped.
         let count = CountOnDrop {
             stats,
             status: None,
@@ -102,7 +103,7 @@ impl Graph {
             date: header(&response, "date").and_then(foreign::date),
         };
         tracing::debug!(
-            // Later paths are the server's, which can be anything.
+            // The server chooses later paths, which can be any text.
             path = (page == 1).then(|| link.url().path()),
             page,
             status = status.as_u16(),
@@ -111,7 +112,7 @@ impl Graph {
             "asked Graph"
         );
         if status != StatusCode::OK {
-            // What cannot be read of an error's body is only missing from the message.
+            // If an error's body cannot be read, only the message lacks it.
             let body = read_body(&mut response, ERROR_BODY_MAX)
                 .await
                 .unwrap_or_default();
@@ -155,5 +156,5 @@ impl Drop for CountOnDrop<'_> {
     }
 }
 
-/// An error of Graph has some hundred bytes; a gateway's page is not worth more.
+/// An error of Graph has some hundred bytes. No more is read of a gateway's error page.
 const ERROR_BODY_MAX: usize = 64 << 10;

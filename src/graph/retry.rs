@@ -1,41 +1,41 @@
-//! When a failed request is tried again, and after how long: a pure function of what happened.
+//! Retry policy: a pure function that decides if a failed request is retried, and after which wait.
 //!
-//! What this module does not do: sleep, read a clock, or draw random numbers. So the whole policy is tested by table.
+//! This module does not sleep, read a clock, or draw random numbers, so tables test the whole policy.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// How often and how patiently one request is repeated. Data only; [`RetryPolicy::default`] is right for Graph.
+/// The number of attempts for one request and the waits between them. [`RetryPolicy::default`] is right for Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries of one request in all, the first included; 1 never repeats. A wait that the service asked for by
-    /// `Retry-After` is not counted.
+    /// Attempts for one request, including the first; 1 never retries. An attempt after a wait that the service requested
+    /// by `Retry-After` is not counted.
     pub attempts: u32,
-    /// Wait before the second try where the server names none; it doubles with every further one.
+    /// Wait before the second attempt if the server requests none. It doubles with every further attempt.
     pub delay_base: Duration,
-    /// The longest wait that doubling leads to. A `Retry-After` is not bound by it, only by the deadline.
+    /// The longest wait after doubling. It does not limit a `Retry-After`, which only the deadline limits.
     pub delay_max: Duration,
 }
 
-/// Why a request was repeated: the label `reason` of `teams_pstn_graph_retries_total`.
+/// The reason of a retry: the label `reason` of `teams_pstn_graph_retries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryReason {
     /// 429.
     Throttled,
     /// 500, 502, 503, 504.
     Status,
-    /// No connection, or one that broke before the answer began.
+    /// No connection, or one that broke before the response began.
     Connect,
-    /// No answer, or no more of it, in time.
+    /// No response, or no rest of it, in time.
     Timeout,
-    /// The answer broke off.
+    /// The response was cut off.
     Body,
-    /// 401: repeated once, with a new token.
+    /// 401: retried once, with a new token.
     Auth,
 }
 
-/// What became of one try.
+/// The failure of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
     Connect,
@@ -44,7 +44,7 @@ pub(crate) enum FailureKind {
     Status(u16),
 }
 
-/// What to do about it.
+/// The decision about a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Retry { after: Duration },
@@ -62,17 +62,16 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The same policy, bound by the deadline only, unless it never repeats.
+    /// Returns the same policy with the deadline as its only limit, unless it never retries.
     pub(crate) fn by_time(self) -> Self {
         let attempts = if self.attempts > 1 { u32::MAX } else { 1 };
         Self { attempts, ..self }
     }
 
-    /// Decides after try number `attempt`, counted from 1.
-    ///
-    /// A `Retry-After` wins over the policy's own delay. Where the wait would pass the deadline, which is `remaining`
-    /// away, there is no point in waiting at all. `random` is in [0, 1) and spreads the policy's own delay over its
-    /// upper half, and a `Retry-After` up to a tenth beyond it, so that tenants that failed together do not return
+    /// Decides after attempt number `attempt`, counted from 1.
+    /// A `Retry-After` has precedence over the policy's own delay. If the wait would end after the deadline, which is
+    /// `remaining` away, the request is not retried. `random` is in [0, 1). It spreads the policy's own delay over its
+    /// upper half, and prolongs a `Retry-After` by up to a tenth, so that tenants that failed together do not retry
     /// together.
     pub(crate) fn verdict(
         &self,
@@ -99,10 +98,9 @@ impl RetryPolicy {
         }
     }
 
-    /// How long all requests wait after `in_a_row` throttled answers, the last of which named `retry_after`.
-    ///
-    /// Less than a second counts as no wait, for which the policy has its own delay: a service that always answers
-    /// `Retry-After: 0` is not asked without a pause. A wait is spread as in [`RetryPolicy::verdict`].
+    /// The wait of all requests after `in_a_row` throttled responses. The last one had `retry_after`.
+    /// If `retry_after` is less than a second, the policy's own delay applies. So a service that always sends `Retry-After:
+    /// 0` does not get requests without a pause. A wait is spread as in [`RetryPolicy::verdict`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,
@@ -151,7 +149,7 @@ impl RetryReason {
 }
 
 impl FailureKind {
-    /// The status, if the service asks all requests of the application to wait: 429, or 503 with a `Retry-After`.
+    /// The status, if the service throttles the whole application: 429, or 503 with a `Retry-After`.
     pub(crate) const fn throttling(self, retry_after: Option<Duration>) -> Option<u16> {
         match self {
             Self::Status(status @ 429) => Some(status),
@@ -160,7 +158,7 @@ impl FailureKind {
         }
     }
 
-    /// The reason to count where this is worth another try; `None` where repeating cannot help.
+    /// The reason of the retry; `None` if a retry cannot help.
     pub(crate) const fn retry_reason(self) -> Option<RetryReason> {
         match self {
             Self::Connect => Some(RetryReason::Connect),
@@ -174,10 +172,9 @@ impl FailureKind {
 }
 
 /// Reads a `Retry-After`: whole seconds, or an HTTP date, which is in UTC and counted from `now`.
-///
-/// A value that cannot be read, is negative, or is a date that has passed says nothing and is ignored; more seconds
-/// than fit are as many as fit. A date has whole seconds, so one second is added: the server may have cut off nearly as
-/// much, and a request that comes early prolongs the wait. See <https://learn.microsoft.com/graph/throttling>.
+/// An unreadable or negative value, or a date in the past, is ignored. Seconds are limited to the largest number that fits.
+/// A date has whole seconds, so one second is added: the server may have truncated nearly as much, and an early request
+/// prolongs the wait. See <https://learn.microsoft.com/graph/throttling>.
 pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -188,19 +185,19 @@ pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     Some(wait.saturating_add(Duration::from_secs(1)))
 }
 
-/// A wait that is longer by up to a tenth.
+/// Prolongs a wait by up to a tenth.
 fn spread(wait: Duration, random: f64) -> Duration {
     wait.saturating_add((wait / 10).mul_f64(random.clamp(0.0, 1.0)))
 }
 
-/// Of a service that fails half of all requests, twelve tries in a row fail once in 4,000 times, so a report of a hundred
+/// If a service fails half of all requests, twelve attempts in a row fail once in 4,000 times. So a report of a hundred
 /// requests completes.
 const ATTEMPTS: u32 = 12;
 
-/// Twelve tries take about a minute, which leaves a report most of its time.
+/// Twelve attempts take about a minute, which leaves a report most of its time.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// A longer `Retry-After` is more likely a mistake than a wish, and one request an hour harms nobody.
+/// A longer `Retry-After` is probably a mistake, and one request per hour does no harm.
 const HOLD_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
@@ -254,7 +251,7 @@ mod tests {
                 Verdict::GiveUp,
             );
         }
-        // Retry-After wins in both directions, and the deadline over it.
+        // Retry-After has precedence whether it is shorter or longer, and the deadline has precedence over it.
         let throttled = FailureKind::Status(429);
         check(1, throttled, Some(0), minute, 0.9, retry(0));
         check(1, throttled, Some(10), minute, 0.0, retry(10_000));

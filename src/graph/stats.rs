@@ -1,10 +1,10 @@
-//! What a report cost in requests, counted outside the future that makes them, so that a time-out loses nothing.
+//! Request counters of one poll, kept outside the future that sends the requests, so that a time-out loses no count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::retry::RetryReason;
 
-/// Counts of one report of one tenant. Shared by reference with the pages, read by whoever owns it.
+/// Request counters of one poll of one report. The pages increment them by reference, and the owner reads them.
 #[derive(Debug, Default)]
 pub struct RequestStats {
     requests: [AtomicU64; RequestCode::ALL.len()],
@@ -14,10 +14,10 @@ pub struct RequestStats {
     oddities: [AtomicU64; Oddity::ALL.len()],
 }
 
-/// A value of a row that is odd, and counts all the same.
+/// An unusual value of a row. The row counts nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oddity {
-    /// Text that was cut.
+    /// Text that was truncated.
     Cut,
     /// Text in which something was replaced.
     Replaced,
@@ -29,12 +29,12 @@ impl Oddity {
     const ALL: [Self; 3] = [Self::Cut, Self::Replaced, Self::Null];
 }
 
-/// How Graph answered a request: the label `code` of `teams_pstn_graph_requests_total`, a closed set.
+/// The result of a request to Graph: the label `code` of `teams_pstn_graph_requests_total`, a closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestCode(usize);
 
 impl RequestStats {
-    /// Requests to Graph that were answered so; requests for tokens are not among them.
+    /// Requests to Graph with this result. Requests for tokens are not counted.
     pub fn requests(&self, code: RequestCode) -> u64 {
         self.requests[code.0].load(Ordering::Relaxed)
     }
@@ -44,17 +44,17 @@ impl RequestStats {
         self.retries[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// Pages that arrived whole.
+    /// Pages that arrived completely.
     pub fn pages(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
     }
 
-    /// Rows that were read, those of a page that broke further on included.
+    /// Rows that were read, including those of a page that broke off later.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Odd values of whole pages.
+    /// Unusual values in complete pages.
     pub fn oddities(&self, oddity: Oddity) -> u64 {
         self.oddities[oddity as usize].load(Ordering::Relaxed)
     }
@@ -63,7 +63,7 @@ impl RequestStats {
         self.oddities[oddity as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// `None` where there was no answer.
+    /// Counts a request. `status` is `None` if there was no response.
     pub(crate) fn count_request(&self, status: Option<u16>) {
         self.requests[RequestCode::of(status).0].fetch_add(1, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ impl RequestCode {
         all
     };
 
-    /// The label's value: a status, `other` for one that has no place of its own, `none` where no answer came.
+    /// The label's value: a known status, `other` for an unknown one, `none` if there was no response.
     pub const fn as_str(self) -> &'static str {
         NAMES[self.0]
     }

@@ -1,17 +1,17 @@
-//! A server on loopback that answers by script, for the tests of this module. It shares nothing with the client.
+//! A scripted server on loopback, for the tests of this module. It shares nothing with the client.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The server; it ends with the test's runtime.
+/// The server. It stops with the test's runtime.
 pub(crate) struct Server {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
-/// A request, headers with names in lower case.
+/// A request. Its header names are in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) method: String,
@@ -20,20 +20,20 @@ pub(crate) struct Received {
     pub(crate) body: String,
 }
 
-/// What to do with a request.
+/// The reply to a request.
 pub(crate) enum Reply {
     /// Status, additional headers, body.
     Full(u16, Vec<(&'static str, String)>, String),
     /// Status 200 and half of a body.
     Cut,
-    /// Nothing, for ever.
+    /// No response, forever.
     Stall,
-    /// Close the connection.
+    /// Connection closed without a response.
     Hangup,
 }
 
 impl Server {
-    /// `script` is called with each request and its number, from 0.
+    /// Starts a server that calls `script` with each request and its number, from 0.
     pub(crate) async fn start(
         mut script: impl FnMut(usize, &Received) -> Reply + Send + 'static,
     ) -> Self {

@@ -1,4 +1,4 @@
-//! The client against a server on loopback that answers by script.
+//! Tests of the client against a scripted server on loopback.
 
 mod error_messages;
 mod failures;
@@ -158,7 +158,7 @@ async fn a_stall_ends_with_the_deadline_and_is_counted() {
 }
 
 #[tokio::test]
-async fn the_callers_error_arrives_as_it_was() {
+async fn callers_error_is_returned_unchanged() {
     #[derive(Debug, PartialEq, thiserror::Error)]
     #[error("row {0}")]
     struct Mine(u64);
@@ -177,7 +177,7 @@ async fn the_callers_error_arrives_as_it_was() {
 }
 
 #[tokio::test]
-async fn the_last_page_is_known_once_it_was_read() {
+async fn last_page_is_known_after_it_was_read() {
     let server = graph(|number, _| match number {
         0 => Reply::json(200, page(&["a"], Some("/next"))),
         _ => Reply::json(200, page(&["b"], None)),
@@ -195,7 +195,7 @@ async fn the_last_page_is_known_once_it_was_read() {
 }
 
 #[tokio::test]
-async fn the_servers_clock_and_the_id_of_the_request_are_told() {
+async fn page_has_the_servers_clock_and_the_request_id() {
     let server = graph(|_, _| {
         let headers = vec![
             ("date", "Sat, 21 Nov 2026 13:02:00 GMT".to_owned()),
@@ -242,11 +242,11 @@ fn pages_can_be_read_in_a_task() {
             Ok::<_, DecodeError<Error>>(())
         });
     };
-    // That it compiles is the test.
+    // The test is that this compiles.
     let _: fn(&'static Graph, &'static RequestStats) = make;
 }
 
-/// A token endpoint and, by `script`, Graph, whose requests alone count.
+/// Starts a token endpoint and a Graph by `script`. Only the requests to Graph are counted.
 async fn graph(mut script: impl FnMut(usize, &Received) -> Reply + Send + 'static) -> Server {
     let mut number = 0;
     Server::start(move |_, request| {
@@ -348,5 +348,5 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-/// Longer than any deadline here.
+/// Longer than any deadline in these tests.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -1,10 +1,10 @@
-//! Throttling: while the service asks for patience, no request of one application in one tenant goes out.
+//! Throttling: while the service throttles an application in a tenant, none of its requests is sent.
 //!
 //! Microsoft throttles an application in a tenant as a whole and counts requests that come too early:
-//! <https://learn.microsoft.com/graph/throttling>. So all requests share one hold. When it ends, one request goes first;
-//! good answers then allow more and more at a time.
+//! <https://learn.microsoft.com/graph/throttling>. So all requests share one hold. When it ends, one request is sent first.
+//! Each series of successful responses then allows one more request at a time.
 //!
-//! What this module does not do: decide how long a hold lasts, which is [`RetryPolicy::hold`].
+//! [`RetryPolicy::hold`] decides how long a hold lasts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,21 +19,21 @@ use super::retry::{FailureKind, RetryPolicy, Verdict};
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
     state: Mutex<State>,
-    /// Requests wait here in the order in which they came.
+    /// Queue of requests, in the order of their arrival.
     line: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
-/// The service asks for patience until a time that the caller cannot wait for.
+/// The error if a hold ends after the caller's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Status of the answer that asked for it.
+    /// Status of the response that caused the hold.
     pub(crate) status: u16,
-    /// Time that is left.
+    /// Remaining time of the hold.
     pub(crate) wait: Duration,
 }
 
-/// Leave for one request. Dropping it lets the next one go.
+/// Permission for one request. Dropping it admits the next request.
 #[derive(Debug)]
 pub(crate) struct Pass<'t> {
     throttle: &'t Throttle,
@@ -42,23 +42,23 @@ pub(crate) struct Pass<'t> {
 
 #[derive(Debug)]
 struct State {
-    /// Status of the last throttled answer and the end of its hold.
+    /// Status of the last throttled response and the end of its hold.
     hold: Option<(u16, Instant)>,
-    /// Number of holds so far. Requests of an earlier round say nothing about the current one.
+    /// Number of holds so far. Results of requests from an earlier round do not affect the current one.
     round: u64,
-    /// Requests of this round that are under way.
-    under_way: usize,
-    /// Requests that may be under way at a time.
+    /// Requests of this round in progress.
+    in_progress: usize,
+    /// Limit of requests in progress.
     allowed: usize,
-    /// Answers since `allowed` changed.
+    /// Responses since `allowed` changed.
     answered: usize,
-    /// Throttled answers without another answer in between.
-    throttled_in_a_row: u32,
+    /// Consecutive throttled responses.
+    consecutive_throttled: u32,
 }
 
 /// Decision about one request.
 enum Entry {
-    Go { round: u64 },
+    Proceed { round: u64 },
     WaitUntil(u16, Instant),
     WaitForChange,
 }
@@ -69,11 +69,11 @@ impl Throttle {
     /// # Errors
     /// At once, if the hold lasts to the deadline or longer.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Pass<'_>, Held> {
-        let _first_in_line = self.line.lock().await;
+        let _turn = self.line.lock().await;
         loop {
             let entry = self.lock().enter(Instant::now());
             match entry {
-                Entry::Go { round } => {
+                Entry::Proceed { round } => {
                     return Ok(Pass {
                         throttle: self,
                         round,
@@ -83,14 +83,14 @@ impl Throttle {
                     let wait = until - Instant::now();
                     return Err(Held { status, wait });
                 }
-                // A hold that grows meanwhile is found by the next turn.
+                // The next iteration notices if the hold was prolonged.
                 Entry::WaitUntil(_, until) => tokio::time::sleep_until(until).await,
                 Entry::WaitForChange => self.changed.notified().await,
             }
         }
     }
 
-    /// The hold that is in effect now.
+    /// The current hold.
     pub(crate) fn held(&self) -> Option<Held> {
         let (status, until) = self.lock().hold?;
         let wait = until.checked_duration_since(Instant::now())?;
@@ -103,15 +103,14 @@ impl Throttle {
 }
 
 impl Pass<'_> {
-    /// Takes note of an answer that is not a throttled one.
+    /// Records a response that was not throttled.
     pub(crate) fn answered(self) {
         self.throttle.lock().answered(self.round);
     }
 
-    /// Decides about a request that failed, and holds all others if it was throttled.
-    ///
-    /// The caller repeats it after the time in the verdict; a hold is waited for in [`Throttle::enter`]. A wait that the
-    /// service asked for does not count as an attempt, so only the deadline bounds the number of those.
+    /// Decides about a failed request, and holds all others if it was throttled.
+    /// The caller retries it after the wait in the verdict. [`Throttle::enter`] waits for the end of a hold. A wait that
+    /// the service requested does not count as an attempt, so only the deadline limits their number.
     pub(crate) fn failed(
         self,
         policy: &RetryPolicy,
@@ -153,7 +152,7 @@ impl Drop for Pass<'_> {
     fn drop(&mut self) {
         let mut state = self.throttle.lock();
         if state.round == self.round {
-            state.under_way -= 1;
+            state.in_progress -= 1;
         }
         self.throttle.changed.notify_one();
     }
@@ -163,10 +162,10 @@ impl State {
     fn enter(&mut self, now: Instant) -> Entry {
         match self.hold {
             Some((status, until)) if now < until => Entry::WaitUntil(status, until),
-            _ if self.under_way >= self.allowed => Entry::WaitForChange,
+            _ if self.in_progress >= self.allowed => Entry::WaitForChange,
             _ => {
-                self.under_way += 1;
-                Entry::Go { round: self.round }
+                self.in_progress += 1;
+                Entry::Proceed { round: self.round }
             }
         }
     }
@@ -175,7 +174,7 @@ impl State {
         if round != self.round {
             return;
         }
-        self.throttled_in_a_row = 0;
+        self.consecutive_throttled = 0;
         self.answered += 1;
         if self.answered >= ANSWERS_PER_STEP {
             self.answered = 0;
@@ -183,16 +182,16 @@ impl State {
         }
     }
 
-    /// Begins a hold, or prolongs the one that has begun since the request was sent. Returns its end.
+    /// Starts a hold, or prolongs one that started after the request was sent. Returns its end.
     fn throttled(&mut self, round: u64, status: u16, hold: impl Fn(u32) -> Instant) -> Instant {
         if round == self.round {
             self.round += 1;
-            self.throttled_in_a_row = self.throttled_in_a_row.saturating_add(1);
-            self.under_way = 0;
+            self.consecutive_throttled = self.consecutive_throttled.saturating_add(1);
+            self.in_progress = 0;
             self.allowed = 1;
             self.answered = 0;
         }
-        let until = hold(self.throttled_in_a_row.max(1));
+        let until = hold(self.consecutive_throttled.max(1));
         match self.hold {
             Some((_, later)) if later >= until => later,
             _ => {
@@ -208,10 +207,10 @@ impl Default for State {
         Self {
             hold: None,
             round: 0,
-            under_way: 0,
+            in_progress: 0,
             allowed: usize::MAX,
             answered: 0,
-            throttled_in_a_row: 0,
+            consecutive_throttled: 0,
         }
     }
 }
@@ -230,8 +229,8 @@ impl std::fmt::Display for Held {
 
 impl std::error::Error for Held {}
 
-/// Answers after a hold until one more request may be under way. Fewer waste requests when the next hold comes; more make
-/// a report of many days slow.
+/// Responses after a hold until one more request is allowed. A smaller number wastes requests at the next hold. A larger
+/// one slows down a report of many days.
 const ANSWERS_PER_STEP: usize = 8;
 
 #[cfg(test)]
@@ -365,7 +364,7 @@ mod tests {
         assert!(waiting.await.is_err());
         drop(first);
         drop(throttle.enter(deadline).await.unwrap());
-        assert_eq!(throttle.lock().under_way, 0);
+        assert_eq!(throttle.lock().in_progress, 0);
     }
 
     const AT_ONCE: Verdict = Verdict::Retry {

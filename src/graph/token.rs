@@ -1,7 +1,8 @@
-//! Access tokens: asked for once, kept until they are about to expire, and renewed by one caller at a time.
+//! Access token cache. A token is requested once, kept until shortly before it expires, and renewed by one caller at a
+//! time.
 //!
 //! OAuth 2.0 client credentials, <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
-//! What this module does not do: verify a token, which is meant for Graph and not for us.
+//! This module does not verify tokens: they are meant for Graph, not for the client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,7 @@ use super::token_endpoint::TokenEndpoint;
 use super::token_endpoint_error::TokenEndpointError;
 use super::{Chain, FailureReason, errors, log_seconds, token_endpoint_error};
 
-/// The tokens of one application in one tenant.
+/// The token cache of one application in one tenant.
 pub struct TokenCache {
     endpoint: TokenEndpoint,
     retry: RetryPolicy,
@@ -35,51 +36,50 @@ pub struct TokenCache {
     now: Box<dyn Fn() -> DateTime<Utc> + Send + Sync>,
     state: Mutex<State>,
     secrets: Secrets,
-    /// Held by the one caller that asks for a new token.
+    /// Held by the one caller that requests a new token.
     renewal: tokio::sync::Mutex<()>,
 }
 
-/// Whose tokens, and for what.
+/// The application, its tenant, and the resource that the tokens are for.
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
-    /// Who issues them; not used by a managed identity.
+    /// The token endpoint; not used by a managed identity.
     pub authority: AuthorityUrl,
     /// GUID or domain name of the tenant; not used by a managed identity.
     pub tenant_id: String,
-    /// Id of the application. `None` only for the identity that Azure assigned to the machine itself.
+    /// Id of the application. `None` only for a managed identity that is assigned by the system.
     pub client_id: Option<String>,
     /// [`GraphRoot::scope`](super::address::GraphRoot::scope).
     pub scope: String,
-    /// What to prove the identity with.
+    /// The proof of the application's identity.
     pub credential: Credential,
 }
 
-/// A bearer token: not printed, and wiped when dropped. The copies that pass through buffers of the HTTP client are
-/// beyond reach.
+/// A bearer token. It is never printed, and wiped when dropped. Copies in buffers of the HTTP client cannot be wiped.
 pub struct AccessToken {
     secret: SecretString,
     renew_at: Instant,
     expires_at: Instant,
 }
 
-/// Why there is no token. No message holds a secret, an assertion, a token or the request.
+/// Errors of a token request. No message contains a secret, an assertion, a token or the request.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The options do not make a request.
+    /// The options are not sufficient for a request.
     #[error("{0}")]
     Options(&'static str),
     /// No client for the managed identity's endpoint.
-    #[error("cannot reach for the managed identity")]
+    #[error("cannot set up the client for the managed identity")]
     Client(#[from] HttpError),
     /// The credential cannot be read or used.
     #[error("cannot use the credential")]
     Credential(#[from] CredentialError),
-    /// The answer did not come, or not whole.
-    #[error("no whole answer from {host}")]
+    /// No complete response.
+    #[error("no complete response from {host}")]
     Transport {
         /// Host of the token endpoint.
         host: String,
-        /// What happened.
+        /// The cause.
         source: reqwest::Error,
     },
     /// The deadline passed.
@@ -93,27 +93,27 @@ pub enum TokenError {
     Throttled {
         /// Host of the token endpoint.
         host: String,
-        /// The wait that is left.
+        /// The remaining wait.
         source: Held,
     },
-    /// The endpoint said no.
+    /// The endpoint answered with an error.
     #[error(transparent)]
     Refused(#[from] Box<TokenEndpointError>),
-    /// The endpoint said something else.
-    #[error("{host} answered with what is not a token: {what}")]
+    /// The response is neither a token nor an error.
+    #[error("{host} sent a response without a valid token: {what}")]
     Malformed {
         /// Host of the token endpoint.
         host: String,
-        /// What is wrong with the answer.
+        /// The fault of the response.
         what: String,
     },
 }
 
 impl TokenCache {
-    /// An empty cache. `now` is the wall clock, for the times in assertions and for answers that name one.
+    /// Returns an empty cache. `now` is the wall clock, for assertions and for responses with a time.
     ///
     /// # Errors
-    /// Where the tenant id cannot be part of a URL, the client id is missing, or a managed identity's endpoint is https
+    /// If the tenant id cannot be part of a URL, if the client id is missing, or if a managed identity's endpoint is https
     /// on a machine without CA certificates.
     pub fn new(
         http: HttpClient,
@@ -135,10 +135,9 @@ impl TokenCache {
         })
     }
 
-    /// A token that is valid now: the one at hand, or a new one.
-    ///
-    /// A token is renewed some minutes before it expires. Where that fails while it is still valid, the failure is
-    /// logged as a warning and the old token serves on. Of several callers one asks, the others wait for it.
+    /// Returns a valid token, from the cache or a new one.
+    /// A token is renewed some minutes before it expires. If that fails while it is still valid, the failure is logged as a
+    /// warning and the old token stays in use. If several callers need a new token, one requests it and the others wait.
     pub async fn token(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
         if let Some(token) = self.cached(|state| state.renew_at) {
             return Ok(token);
@@ -163,7 +162,7 @@ impl TokenCache {
                     self.defer_renewal(&old, &error);
                     return Ok(old);
                 }
-                // The old token expired while a new one was awaited.
+                // The old token expired during the request for a new one.
                 Err(_) => {}
             }
         }
@@ -172,7 +171,7 @@ impl TokenCache {
         renewed
     }
 
-    /// Drops the token, which was refused, unless it has been replaced meanwhile.
+    /// Drops a token that Graph rejected, unless it was replaced in the meantime.
     pub fn invalidate(&self, token: &AccessToken) {
         let mut state = self.lock();
         if state
@@ -184,23 +183,23 @@ impl TokenCache {
         }
     }
 
-    /// Drops the token, so that the next one has what an admin has granted since.
+    /// Drops the token, so that the next one has the permissions that an administrator granted in the meantime.
     pub fn clear(&self) {
         self.lock().token = None;
     }
 
-    /// For how long the token at hand is valid; `None` where there is none.
+    /// The remaining lifetime of the cached token; `None` if there is none.
     pub fn expires_in(&self) -> Option<Duration> {
         let expires_at = self.lock().expires_at()?;
         expires_at.checked_duration_since(Instant::now())
     }
 
-    /// When the certificate that was last used ends, UTC; `None` before its first use and for other credentials.
+    /// The expiry of the certificate that was used last, UTC; `None` before its first use and for other credentials.
     pub fn credential_expiry(&self) -> Option<DateTime<Utc>> {
         self.lock().credential_expiry
     }
 
-    /// The tokens and what they were asked for with, which no text of a server may repeat.
+    /// The tokens and the credentials of their requests, which are redacted in texts of a server.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -210,14 +209,14 @@ impl TokenCache {
         (self.now)()
     }
 
-    /// The token at hand, where the time that `until` names has not come.
+    /// The cached token, if the time that `until` returns has not passed.
     fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
         let state = self.lock();
         let token = state.token.as_ref()?;
         (Instant::now() < until(&state)?).then(|| Arc::clone(token))
     }
 
-    /// Asks once and not for long, as there is a token to go on with.
+    /// Sends one request with a short time-out, because the old token is still valid.
     async fn renew_early(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
         let once = RetryPolicy {
             attempts: 1,
@@ -227,14 +226,14 @@ impl TokenCache {
         self.renew(deadline.min(patience), once).await
     }
 
-    /// Lets the old token serve on for a while.
+    /// Keeps the old token in use and schedules the next renewal.
     fn defer_renewal(&self, old: &AccessToken, error: &TokenError) {
         let now = Instant::now();
         tracing::warn!(
             error = %Chain(error),
             remedy = error.remedy(),
             valid_seconds = (old.expires_at - now).as_secs(),
-            "cannot renew the token, the old one serves on"
+            "cannot renew the token; the old one stays in use"
         );
         self.lock().renew_at = Some(old.expires_at.min(now + RENEWAL_PAUSE));
     }
@@ -272,7 +271,7 @@ impl TokenCache {
             match pass.failed(&policy, &mut attempt, kind, retry_after, until) {
                 Verdict::GiveUp => return Err(error),
                 Verdict::Retry { after } => {
-                    tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "asking for a token again");
+                    tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "retrying the token request");
                     tokio::time::sleep(after).await;
                 }
             }
@@ -292,7 +291,7 @@ impl TokenCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is one assignment, so a panic elsewhere leaves nothing half done.
+        // Every change of the state is one assignment, so the state is consistent after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -306,9 +305,9 @@ impl fmt::Debug for TokenCache {
 }
 
 impl AccessToken {
-    /// The application permissions that the token grants, by its own unverified word: a hint for people, no more.
+    /// The application permissions in the token. They are not verified, so they are only a hint for people.
     ///
-    /// `None` where the token cannot be read, to which Microsoft reserves the right.
+    /// `None` if the token cannot be read: Microsoft reserves the right to change its format.
     pub fn roles(&self) -> Option<Vec<String>> {
         #[derive(Deserialize)]
         struct Claims {
@@ -321,7 +320,7 @@ impl AccessToken {
         Some(claims.roles)
     }
 
-    /// A token that is valid for `lifetime` from when it was asked for. `None` where it does not fit into a header.
+    /// Returns a token that is valid for `lifetime` from the time of the request. `None` if it does not fit into a header.
     pub(crate) fn new(secret: SecretString, asked_at: Instant, lifetime: Duration) -> Option<Self> {
         let text = secret.expose_secret();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -369,20 +368,20 @@ impl TokenError {
         }
     }
 
-    /// What the admin must do, where that is known.
+    /// The remedy for the administrator, if one is known.
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => refusal.remedy(),
             Self::Throttled { .. } => Some(token_endpoint_error::THROTTLED),
             Self::Transport { host, .. } if host == IMDS_HOST => Some(
-                "no managed identity is to be had here: this machine is not in Azure, or may not speak to 169.254.169.254",
+                "no managed identity is available here: this machine is not in Azure, or a firewall blocks 169.254.169.254",
             ),
             Self::Transport { source, .. } => connect_remedy(source),
             _ => None,
         }
     }
 
-    /// Whether it is an answer of a managed identity's endpoint that is not ready yet.
+    /// Returns true for an error of a managed identity's endpoint that is not ready yet.
     fn is_identity_not_ready(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_identity_not_ready())
     }
@@ -399,7 +398,7 @@ impl TokenError {
 #[derive(Default)]
 struct State {
     token: Option<Arc<AccessToken>>,
-    /// When to ask for the next one; later than the token says where asking failed.
+    /// Time of the next renewal; later than the token's own if a renewal failed.
     renew_at: Option<Instant>,
     credential_expiry: Option<DateTime<Utc>>,
 }
@@ -410,21 +409,21 @@ impl State {
     }
 }
 
-/// How long before its end a token is renewed, as Microsoft's own libraries do. Where that is over half its lifetime,
-/// half the lifetime counts.
+/// A token is renewed five minutes before it expires, like in Microsoft's own libraries. If that is more than half of its
+/// lifetime, it is renewed after half of its lifetime.
 const RENEWAL_LEAD: Duration = Duration::from_mins(5);
 
-/// The longest that a poll waits for a new token while the old one would do.
+/// The longest wait of a poll for a new token while the old one is still valid.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
-/// An update of a managed identity's endpoint takes up to 70 s, as Microsoft says, and the last try comes at most one
+/// According to Microsoft, an update of a managed identity's endpoint takes up to 70 s. The last attempt comes at most one
 /// delay of ten seconds before the end of this time.
 const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(1);
 
-/// Microsoft's longest lifetime is about a day; more is a mistake, and could not be added to a time.
+/// Microsoft's longest lifetime is about a day. A longer one is a mistake, and could overflow a time.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
 #[cfg(test)]

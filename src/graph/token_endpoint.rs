@@ -1,4 +1,4 @@
-//! One request for a token and one answer: what goes over the wire to the token endpoint or to the machine's own.
+//! Requests to the token endpoint of Entra or of a managed identity, and their responses.
 
 use std::sync::Arc;
 
@@ -25,20 +25,21 @@ use super::throttle::Held;
 use super::token::{AccessToken, TokenError, TokenOptions};
 use super::token_endpoint_error::{CredentialKind, TokenEndpointError};
 
-/// Who is asked for tokens.
+/// The endpoint that issues the tokens.
 #[derive(Debug)]
 pub(crate) enum TokenEndpoint {
-    /// The tenant's token endpoint.
+    /// Entra's token endpoint of the tenant.
     Tenant {
         http: HttpClient,
         url: Url,
         client_id: String,
         scope: String,
         credential: Arc<Credential>,
-        /// Held while the credential's files are read: a file system that hangs holds one thread, not one more a poll.
+        /// Held while the credential's files are read, so that a file system that hangs blocks one thread and not another
+        /// one with each poll.
         reading: Arc<Semaphore>,
     },
-    /// The machine's own endpoint.
+    /// The endpoint of the machine's managed identity.
     ManagedIdentity {
         http: HttpClient,
         endpoint: ManagedIdentityEndpoint,
@@ -50,7 +51,7 @@ pub(crate) enum TokenEndpoint {
 impl TokenEndpoint {
     pub(crate) fn new(http: HttpClient, options: TokenOptions) -> Result<Self, TokenError> {
         if let Credential::ManagedIdentity(endpoint) = options.credential {
-            // Not the common client: a proxy cannot reach this machine's endpoint, and must not see its answers.
+            // A client of its own: a proxy cannot reach this machine's endpoint, and must not see its responses.
             let http = HttpClient::new(&HttpOptions {
                 connect_timeout: IDENTITY_CONNECT_TIMEOUT,
                 proxies: false,
@@ -84,7 +85,7 @@ impl TokenEndpoint {
         })
     }
 
-    /// The secret that goes with every request, if there is one.
+    /// The secret that every request contains, if there is one.
     pub(crate) fn secret(&self) -> Option<&SecretString> {
         match self {
             Self::ManagedIdentity { endpoint, .. } => endpoint.secret(),
@@ -92,7 +93,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// The request, and what it proves the identity with.
+    /// Returns the request and the proof of identity in it.
     pub(crate) async fn request(
         &self,
         now: DateTime<Utc>,
@@ -121,7 +122,7 @@ impl TokenEndpoint {
                 };
                 let (owned, client, audience) =
                     (Arc::clone(credential), client_id.clone(), url.clone());
-                // Files may lie on a network, and signing takes a millisecond.
+                // Files can be on a network file system, and signing takes a millisecond.
                 let proof = tokio::task::spawn_blocking(move || {
                     let _permit = permit;
                     Proof::of(&owned, &client, audience.as_str(), now)
@@ -142,7 +143,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Sends a request and reads the token in its answer. `secrets` are what an echo of the server must not show.
+    /// Sends a request and reads the token in the response. `secrets` are redacted if the server repeats them.
     pub(crate) async fn send(
         &self,
         request: RequestBuilder,
@@ -167,7 +168,7 @@ impl TokenEndpoint {
             duration_ms = asked_at.elapsed().as_millis(),
             "asked for a token"
         );
-        // Room for all of it from the start, so that growing leaves no copies behind.
+        // The buffer has its full capacity from the start: growing would leave copies of the token in memory.
         let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
         match read_body_into(&mut body, &mut response, BODY_MAX).await {
             Ok(()) => {}
@@ -181,23 +182,23 @@ impl TokenEndpoint {
             return Err(Box::new(refusal).into());
         }
         let grant: Grant = serde_json::from_slice(without_bom(&body)).map_err(|error| {
-            // Serde's own message may quote what it found.
+            // Serde's own message can quote the token.
             self.malformed(match error.classify() {
                 serde_json::error::Category::Data => {
                     "an answer without a readable access_token and lifetime".to_owned()
                 }
-                _ => format!("not JSON but {}", content_type(&response)),
+                _ => format!("not JSON (Content-Type: {})", content_type(&response)),
             })
         })?;
         self.token(grant, asked_at, now)
     }
 
-    /// That the deadline passed.
+    /// The error for a deadline that has passed.
     pub(crate) fn timeout(&self) -> TokenError {
         TokenError::Timeout { host: self.host() }
     }
 
-    /// That no request may be sent yet.
+    /// The error for requests that are held because of throttling.
     pub(crate) fn throttled(&self, source: Held) -> TokenError {
         let host = self.host();
         TokenError::Throttled { host, source }
@@ -266,7 +267,7 @@ impl TokenEndpoint {
     }
 }
 
-/// A token in the answer; the lifetime is relative or, from some machines' endpoints, only a Unix time.
+/// A response with a token. Its lifetime is relative. Some managed identity endpoints send only a Unix time.
 #[derive(Deserialize)]
 struct Grant {
     #[serde(deserialize_with = "secret")]
@@ -276,7 +277,7 @@ struct Grant {
     expires_on: Option<Seconds>,
 }
 
-/// A number, or a number in quotes, as machines' endpoints write it.
+/// A number, or a number in quotes as managed identity endpoints write it.
 struct Seconds(u64);
 
 impl<'de> Deserialize<'de> for Seconds {
@@ -305,8 +306,8 @@ fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
     Ok(value)
 }
 
-/// A token has a few KiB; with ten times as much there is no reason to go on.
+/// A token has a few KiB. A response of ten times that size has no token.
 const BODY_MAX: usize = 64 << 10;
 
-/// The machine's endpoint is one hop away; where there is none, the address leads nowhere and says nothing.
+/// The endpoint is one hop away. On a machine without a managed identity, the address does not answer.
 const IDENTITY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,6 +1,6 @@
-//! What the token endpoint says when it gives no token, and what the admin must do about it.
+//! Token endpoint errors (AADSTS codes) and their remedies.
 //!
-//! Classified by the first of `error_codes` that is known, because the HTTP status is 400 for nearly everything. See
+//! The first known code of `error_codes` decides, because the HTTP status is 400 for nearly every error. See
 //! <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
 mod codes;
@@ -17,32 +17,32 @@ use super::foreign::Secrets;
 use super::http::one_line;
 use super::retry::FailureKind;
 
-/// An answer of the token endpoint other than a token.
+/// An error response of the token endpoint.
 #[derive(Debug)]
 pub struct TokenEndpointError {
     status: u16,
     code: Option<u64>,
-    /// `error`, description and the ids that support asks for; one line.
+    /// `error`, description and the ids that support asks for, on one line.
     text: String,
     pub(crate) retry_after: Option<Duration>,
-    /// `error` is `temporarily_unavailable`: asking again helps whatever the code.
+    /// `error` is `temporarily_unavailable`: a retry can succeed, whatever the code is.
     is_transient: bool,
     credential: CredentialKind,
 }
 
-/// What the token was asked for with. Remedies differ by it.
+/// The kind of credential in the request. Remedies depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialKind {
-    /// A client secret, or a certificate and an assertion of our own.
+    /// A client secret, or a certificate that signs an assertion.
     Own,
     /// A file with the token of another issuer.
     TokenFile,
-    /// The endpoint of a managed identity, whose statuses mean other things.
+    /// A managed identity. Its endpoint uses statuses with other meanings.
     ManagedIdentity,
 }
 
 impl TokenEndpointError {
-    /// Reads the body. Of its text only that is kept which can be shown; see [`foreign`](super::foreign).
+    /// Reads the body and keeps only the text that can be shown; see [`foreign`](super::foreign).
     pub(crate) fn new(
         status: u16,
         body: &[u8],
@@ -55,7 +55,7 @@ impl TokenEndpointError {
             return Self {
                 status,
                 code: None,
-                text: format!("a body ({content_type}) that does not say why"),
+                text: format!("no readable error (Content-Type: {content_type})"),
                 retry_after,
                 is_transient: false,
                 credential,
@@ -94,7 +94,7 @@ impl TokenEndpointError {
         }
     }
 
-    /// Whether asking again may help: as the code says, and by the status only where the code is not known.
+    /// The failure kind, which decides if the request is retried: by the code, or by the status if the code is unknown.
     pub(crate) fn failure_kind(&self) -> FailureKind {
         if self.is_identity_not_ready() {
             return FailureKind::Connect;
@@ -106,7 +106,7 @@ impl TokenEndpointError {
         })
     }
 
-    /// Whether a managed identity's endpoint is starting, updated or busy:
+    /// Returns true if a managed identity's endpoint is starting, being updated, or busy:
     /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>.
     pub(crate) fn is_identity_not_ready(&self) -> bool {
         self.credential == CredentialKind::ManagedIdentity
@@ -157,7 +157,7 @@ impl TokenEndpointError {
         codes::known(self.code?)
     }
 
-    /// Whether asking again may help, if the code or the error's name says so.
+    /// Returns true if a retry can succeed. `None` if neither the code nor the error's name decides it.
     fn is_retried(&self) -> Option<bool> {
         if self.is_transient {
             return Some(true);
@@ -182,13 +182,13 @@ impl std::error::Error for TokenEndpointError {}
 struct ErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
-    /// Numbers. Anything else among them is ignored, because the description has the code too.
+    /// Numbers. Other values are ignored, because the description contains the code too.
     error_codes: Option<Vec<serde_json::Value>>,
     trace_id: Option<String>,
     correlation_id: Option<String>,
 }
 
-/// The code in "AADSTS7000215: …", for answers that lack `error_codes`.
+/// The code in "AADSTS7000215: …", for responses without `error_codes`.
 fn code_in(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("AADSTS")?;
     let end = rest
@@ -197,7 +197,7 @@ fn code_in(text: &str) -> Option<u64> {
     rest[..end].parse().ok()
 }
 
-/// What to do about a token endpoint that throttles the application.
+/// The remedy if the token endpoint throttles the application.
 pub(crate) const THROTTLED: &str = "the token endpoint throttles the application; run one exporter for the tenant, and see what else asks for tokens with this client id";
 
 #[cfg(test)]
@@ -300,23 +300,23 @@ mod tests {
             let with_codes = format!(r#"{{"error":"e","error_codes":[{code},5]}}"#);
             let without = format!(r#"{{"error":"e","error_description":"AADSTS{code}: no"}}"#);
             for body in [with_codes, without] {
-                let refusal = TokenEndpointError::new(
+                let error = TokenEndpointError::new(
                     status,
                     body.as_bytes(),
-                    "of no type",
+                    "none",
                     None,
                     &Secrets::default(),
                     CredentialKind::Own,
                 );
                 assert_eq!(
-                    refusal.failure_kind().retry_reason().is_some(),
+                    error.failure_kind().retry_reason().is_some(),
                     retried,
                     "{code}"
                 );
-                assert_eq!(refusal.reason(), reason, "{code}");
-                let told = refusal.remedy().unwrap_or_default();
-                assert!(told.contains(remedy), "{code}");
-                assert_eq!(told.is_empty(), remedy.is_empty(), "{code}");
+                assert_eq!(error.reason(), reason, "{code}");
+                let shown = error.remedy().unwrap_or_default();
+                assert!(shown.contains(remedy), "{code}");
+                assert_eq!(shown.is_empty(), remedy.is_empty(), "{code}");
             }
         }
     }
@@ -338,15 +338,15 @@ mod tests {
                 (CredentialKind::Own, own),
                 (CredentialKind::TokenFile, token_file),
             ] {
-                let refusal = TokenEndpointError::new(
+                let error = TokenEndpointError::new(
                     401,
                     body.as_bytes(),
-                    "of no type",
+                    "none",
                     None,
                     &Secrets::default(),
                     credential,
                 );
-                let remedy = refusal.remedy().unwrap();
+                let remedy = error.remedy().unwrap();
                 assert!(
                     remedy.contains(expected),
                     "{code}, {credential:?}: {remedy}"
@@ -370,15 +370,9 @@ mod tests {
             );
             let secrets = Secrets::default();
             let body = body.as_bytes();
-            let refusal = TokenEndpointError::new(
-                400,
-                body,
-                "of no type",
-                None,
-                &secrets,
-                CredentialKind::Own,
-            );
-            assert!(refusal.remedy().unwrap().contains(remedy), "{codes}");
+            let error =
+                TokenEndpointError::new(400, body, "none", None, &secrets, CredentialKind::Own);
+            assert!(error.remedy().unwrap().contains(remedy), "{codes}");
         }
     }
 
@@ -394,17 +388,17 @@ mod tests {
             ("null", 404, FailureReason::Status),
         ] {
             let body = format!(r#"{{"error":"temporarily_unavailable","error_codes":{codes}}}"#);
-            let refusal = TokenEndpointError::new(
+            let error = TokenEndpointError::new(
                 status,
                 body.as_bytes(),
-                "of no type",
+                "none",
                 None,
                 &Secrets::default(),
                 CredentialKind::Own,
             );
-            assert!(refusal.failure_kind().retry_reason().is_some(), "{codes}");
-            assert_eq!(refusal.reason(), reason, "{codes}");
-            assert!(refusal.remedy().unwrap().contains("passing"), "{codes}");
+            assert!(error.failure_kind().retry_reason().is_some(), "{codes}");
+            assert_eq!(error.reason(), reason, "{codes}");
+            assert!(error.remedy().unwrap().contains("passing"), "{codes}");
         }
     }
 
@@ -420,16 +414,16 @@ mod tests {
         }"#;
         let secrets = Secrets::default();
         secrets.add(&"foo.microsoft.com".into());
-        let refusal = TokenEndpointError::new(
+        let error = TokenEndpointError::new(
             400,
             body.as_bytes(),
-            "of no type",
+            "none",
             None,
             &secrets,
             CredentialKind::Own,
         );
         assert_eq!(
-            refusal.to_string(),
+            error.to_string(),
             "the token endpoint answered 400: invalid_scope: AADSTS70011: The provided value for the input parameter \
              'scope' is not valid. The scope [redacted] is not valid. \
              Trace ID: 255d1aef-8c98-452f-ac51-23d051240864 Correlation ID: fb3d2015-bc17-4bb9-bb85-30c5cf1aaaa7 \
@@ -438,8 +432,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_by_its_type() {
-        let refusal = TokenEndpointError::new(
+    fn body_that_is_not_json_is_reported_by_its_type() {
+        let error = TokenEndpointError::new(
             502,
             b"<html>secret</html>",
             "text/html",
@@ -448,8 +442,8 @@ mod tests {
             CredentialKind::Own,
         );
         assert_eq!(
-            refusal.to_string(),
-            "the token endpoint answered 502: a body (text/html) that does not say why"
+            error.to_string(),
+            "the token endpoint answered 502: no readable error (Content-Type: text/html)"
         );
     }
 }

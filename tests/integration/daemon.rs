@@ -161,7 +161,7 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use() {
     assert_eq!(up[..19], ["1"; 19]);
     assert_eq!(up[20], "0");
     let logged = log.take();
-    assert!(logged.contains("the old one serves on"), "{logged}");
+    assert!(logged.contains("the old one stays in use"), "{logged}");
     assert!(logged.contains("create a new one"), "{logged}");
     simulator.clear_faults();
     let after = exporter.next_success().await;

@@ -172,8 +172,8 @@ fn cases() -> Vec<Case> {
         fails("500 always", always(), Fault::status(500), "status", "500=12", "status=11", &["500 UnknownError", "service health"]).takes(40.0, 90.0),
         fails("503 on the last page", When::page(2).always(), Fault::status(503), "status", "200=1 503=12", "status=11",
             &["503 ServiceUnavailable", "request-id"]).takes(40.0, 90.0),
-        fails("no answer always", always(), Fault::RefuseConnection, "connect", "none=12", "connect=11", &["no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
-        fails("cut always", always(), Fault::CutBody, "connect", "200=12", "body=11", &["no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
+        fails("no answer always", always(), Fault::RefuseConnection, "connect", "none=12", "connect=11", &["no complete response from 127.0.0.1"]).takes(40.0, 90.0),
+        fails("cut always", always(), Fault::CutBody, "connect", "200=12", "body=11", &["no complete response from 127.0.0.1"]).takes(40.0, 90.0),
         fails("silence always", always(), Fault::StallHead, "timeout", "none=*", "timeout=*", &["deadline"]).takes(300.0, 302.0),
         fails("silence to the deadline", always(), Fault::StallHead, "timeout", "none=1", "", &["deadline"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),
@@ -246,12 +246,12 @@ fn cases() -> Vec<Case> {
     cases.extend([
         fails("token, passing failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "passing failure"]).takes(40.0, 90.0),
         fails("token, 429 always", token(), plain(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
-        fails("token, web page", token(), Fault::Html, "malformed", "", "", &["what is not a token", "text/html"]),
+        fails("token, web page", token(), Fault::Html, "malformed", "", "", &["without a valid token", "text/html"]),
         fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never followed with a credential"]),
         fails("token, huge", token(), Fault::HugePage(1 << 20), "malformed", "", "", &["more than 65536 bytes"]),
         fails("token, silence", token(), Fault::StallHead, "timeout", "", "", &["no answer from 127.0.0.1 within the time of the poll"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),
-        fails("token, no answer always", token(), Fault::RefuseConnection, "connect", "", "", &["cannot get a token", "no whole answer from 127.0.0.1"]).takes(40.0, 90.0),
+        fails("token, no answer always", token(), Fault::RefuseConnection, "connect", "", "", &["cannot get a token", "no complete response from 127.0.0.1"]).takes(40.0, 90.0),
     ].map(Case::with_a_new_token));
     cases
 }

@@ -70,7 +70,7 @@ async fn a_long_hold_covers_every_report_and_the_polls_to_come() {
         let logged = log.take();
         for part in [
             &format!("Graph answered {status}"),
-            "asked again in 86400 s",
+            "retry after 86400 s",
             "request-id",
             "remedy=",
         ] {

@@ -1,4 +1,4 @@
-//! Credentials in every spelling, and the texts of Microsoft's that must survive.
+//! Redaction of credentials in every spelling, and texts of Microsoft that must stay unchanged.
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ fn messages_by_table() {
             "see https://go.microsoft.com/fwlink/?linkid=1 or https://evil.example/",
             Some("see https://go.microsoft.com or [redacted]"),
         ),
-        // Whoever is meant.
+        // People and telephone numbers.
         ("call +49 151 2345678 now", Some("call [redacted] now")),
         ("call 030 / 123456.", Some("call [redacted]")),
         ("call (030)123-4567", Some("call [redacted]")),
@@ -115,7 +115,7 @@ fn fixed_forms_by_table() {
     }
 }
 
-/// What a server can make of a text.
+/// The encodings that a server can use for a text.
 const SPELLINGS: [fn(&str) -> String; 19] = [
     str::to_owned,
     |text| text.to_uppercase(),
@@ -158,7 +158,7 @@ fn credentials() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Nothing of a credential that could be used is shown in the spelling that the server chose, wherever it put them.
+    /// No usable part of a credential is shown in the spelling that the server chose, in any field.
     #[test]
     fn no_spelling_of_a_credential_is_shown(
         credential in credentials(),

@@ -1,4 +1,4 @@
-//! What is said of a failure, and what never is.
+//! Error messages: what they must contain (request-id, remedy) and must never contain (token, secret).
 
 use std::sync::{Arc, Mutex};
 
@@ -8,10 +8,10 @@ use super::super::testing::{Reply, Server};
 use super::super::{Chain, FailureReason, RequestStats};
 use super::{PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read};
 
-/// Where a server puts what it was sent: a status, headers and a body.
+/// A response that repeats a credential: a status, headers and a body.
 type Place = fn(&str) -> (u16, Vec<(&'static str, String)>, String);
 
-/// At Graph; the first four also at the token endpoint.
+/// Responses of Graph. The token endpoint sends the first four too.
 const PLACES: [(&str, Place); 13] = [
     ("x-ms-request-id", |it| {
         (
@@ -91,7 +91,7 @@ const PLACES: [(&str, Place); 13] = [
     }),
 ];
 
-/// What a token endpoint puts into its JSON.
+/// Error bodies of a token endpoint.
 const DESCRIPTIONS: [(&str, Place); 3] = [
     ("error", |it| {
         (
@@ -117,7 +117,7 @@ const DESCRIPTIONS: [(&str, Place); 3] = [
     }),
 ];
 
-/// As it is, encoded in two ways, and backwards.
+/// Unchanged, encoded in two ways, and reversed.
 const SPELLINGS: [fn(&str) -> String; 4] = [
     str::to_owned,
     |text| text.to_uppercase().replace('-', "%2D"),
@@ -162,7 +162,7 @@ async fn no_log_line_at_any_level_has_what_a_server_sends_back() {
     }
     drop(guard);
     let text = log.text();
-    assert!(text.contains("asked Graph") && text.contains("asking for a token again"));
+    assert!(text.contains("asked Graph") && text.contains("retrying the token request"));
 }
 
 #[tokio::test]
@@ -255,15 +255,15 @@ fn a_chain_is_one_line_without_repetition() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Until the guard is dropped, all that this thread logs is kept here.
+    /// Collects the log of this thread until the guard is dropped.
     fn listen(&self) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || writer.clone())
             .finish();
-        // With a single subscriber in the process, tracing would let whichever thread comes to a log line first decide
-        // for all threads whether anyone listens; with two it asks both.
+        // With a single subscriber in the process, the first thread that reaches a log line decides for all threads if the
+        // line is enabled. With two subscribers, tracing asks both.
         let second = tracing::Dispatch::new(tracing_subscriber::registry());
         (tracing::subscriber::set_default(subscriber), second)
     }

@@ -1,4 +1,4 @@
-//! What is refused, lost or malformed, whether it is asked for again, and how it is told.
+//! Failed requests: retries, failure reasons and error messages.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::super::{Chain, Error, FailureReason, RequestStats};
 use super::{FIRST, PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read, reports};
 
 #[tokio::test]
-async fn refusals_by_table() {
+async fn error_statuses_by_table() {
     use FailureReason as Reason;
-    let permission = "CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; where that does not suffice, CallRecords.Read.All";
+    let permission = "CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; if that does not suffice, CallRecords.Read.All";
     for (status, code, message, reason, asked, shown, remedy) in [
         (
             400,
@@ -89,7 +89,7 @@ async fn refusals_by_table() {
 }
 
 #[tokio::test]
-async fn other_refusals_are_told_by_their_status() {
+async fn other_errors_are_reported_by_their_status() {
     for (status, remedy) in [
         (404, "check the cloud"),
         (406, "90 days"),
@@ -109,7 +109,7 @@ async fn other_refusals_are_told_by_their_status() {
 }
 
 #[tokio::test]
-async fn lost_answers_by_table() {
+async fn lost_responses_by_table() {
     let day = || {
         Reply::Full(
             429,
@@ -117,8 +117,8 @@ async fn lost_answers_by_table() {
             String::new(),
         )
     };
-    fails(day, FailureReason::Throttled, 1, "asked again in 86400 s").await;
-    let lost = "no whole answer from 127.0.0.1";
+    fails(day, FailureReason::Throttled, 1, "retry after 86400 s").await;
+    let lost = "no complete response from 127.0.0.1";
     fails(|| Reply::Hangup, FailureReason::Connect, 3, lost).await;
     fails(|| Reply::Cut, FailureReason::Connect, 3, lost).await;
     let impatient = Duration::from_millis(50);
@@ -174,7 +174,7 @@ async fn bad_pages_by_table() {
     }
 }
 
-/// Checks how reading a report fails whose every request is answered so, and that nothing went uncounted. Returns the
+/// Checks the failure of a report if every request gets the same reply, and that every request is counted. Returns the
 /// remedy.
 async fn fails(
     reply: impl Fn() -> Reply + Send + 'static,
@@ -185,7 +185,7 @@ async fn fails(
     fails_within(PATIENCE, reply, reason, asked, shown).await
 }
 
-/// Likewise, with a time-out for each answer.
+/// Likewise, with a time-out for each response.
 async fn fails_within(
     read_timeout: Duration,
     reply: impl Fn() -> Reply + Send + 'static,
@@ -215,7 +215,7 @@ async fn fails_within(
 }
 
 #[tokio::test]
-async fn what_passes_is_retried() {
+async fn temporary_failures_are_retried() {
     let server = graph(|number, _| match number {
         0 => Reply::Full(429, vec![("retry-after", "0".to_owned())], String::new()),
         1 => Reply::Cut,
@@ -241,7 +241,7 @@ async fn what_passes_is_retried() {
 }
 
 #[tokio::test]
-async fn a_refused_token_brings_its_own_remedy() {
+async fn failed_token_request_has_its_own_remedy() {
     let server = Server::start(|_, _| Reply::json(404, "{}")).await;
     let graph = client_of(&server.url, &server.url, PATIENCE);
     let error = read(&graph, &RequestStats::default()).await.unwrap_err();
@@ -255,9 +255,9 @@ async fn a_refused_token_brings_its_own_remedy() {
 }
 
 #[tokio::test]
-async fn where_no_graph_answers_the_remedy_is_of_the_way_there() {
+async fn remedy_is_about_the_network_if_graph_does_not_answer() {
     let server = graph(|_, _| Reply::Hangup).await;
-    // The same port of an address where nobody listens.
+    // The same port of an address without a listener.
     let gone = server.url.replace("127.0.0.1", "127.0.0.9");
     let graph = client_of(&gone, &server.url, PATIENCE);
     let error = read(&graph, &RequestStats::default()).await.unwrap_err();

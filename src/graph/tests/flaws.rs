@@ -1,4 +1,4 @@
-//! Pages that are not good: when one is asked for again, and what is said of it.
+//! Malformed pages: when one is requested again, and its error message.
 
 use super::super::stats::RequestStats;
 use super::super::testing::Reply;

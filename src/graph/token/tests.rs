@@ -1,4 +1,4 @@
-//! The cache against a token endpoint on loopback that answers by script.
+//! Tests of the token cache against a scripted token endpoint on loopback.
 
 use super::super::credential::SecretSource;
 use super::super::http::HttpOptions;
@@ -9,7 +9,7 @@ use super::*;
 const SECRET: &str = "s3cret-of-a-known-value";
 
 #[tokio::test]
-async fn a_token_is_asked_for_once_and_again_before_it_ends() {
+async fn token_is_requested_once_and_renewed_before_it_expires() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 3599)).await;
     let cache = cache(&server, secret());
     assert_eq!(cache.expires_in(), None);
@@ -63,7 +63,7 @@ async fn lifetimes_by_table() {
 }
 
 #[tokio::test]
-async fn a_token_without_lifetime_serves_one_request() {
+async fn token_without_lifetime_is_used_for_one_request() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 0)).await;
     let cache = cache(&server, secret());
     assert_eq!(token(&cache).await.expose(), "t0");
@@ -88,7 +88,7 @@ async fn many_callers_make_one_request() {
 }
 
 #[tokio::test]
-async fn the_old_token_serves_while_renewing_fails() {
+async fn old_token_stays_in_use_while_renewal_fails() {
     let server = Server::start(|number, _| match number {
         0 => Reply::token("old", 3599),
         3 => Reply::token("new", 3599),
@@ -110,7 +110,7 @@ async fn the_old_token_serves_while_renewing_fails() {
 }
 
 #[tokio::test]
-async fn a_failure_counts_where_no_token_is_left() {
+async fn failure_is_returned_if_no_token_is_left() {
     let server = Server::start(|number, _| match number {
         0 => Reply::token("old", 3599),
         _ => refusal(7_000_222),
@@ -131,7 +131,7 @@ async fn a_failure_counts_where_no_token_is_left() {
 }
 
 #[tokio::test]
-async fn an_old_token_does_not_outlive_itself() {
+async fn old_token_is_not_used_after_its_expiry() {
     let server = Server::start(|number, _| match number {
         0 => Reply::token("old", 3599),
         1 => Reply::json(500, ""),
@@ -147,7 +147,7 @@ async fn an_old_token_does_not_outlive_itself() {
 }
 
 #[tokio::test]
-async fn an_old_token_does_not_serve_that_ended_while_a_new_one_was_awaited() {
+async fn old_token_that_expires_during_a_renewal_is_not_used() {
     let (asked, was_asked) = tokio::sync::oneshot::channel();
     let mut asked = Some(asked);
     let server = Server::start(move |number, _| match number {
@@ -171,7 +171,7 @@ async fn an_old_token_does_not_serve_that_ended_while_a_new_one_was_awaited() {
 }
 
 #[tokio::test]
-async fn only_the_token_at_hand_is_invalidated_and_any_forgotten() {
+async fn only_the_cached_token_is_invalidated_and_any_is_cleared() {
     let server = Server::start(|number, _| Reply::token(&format!("t{number}"), 3599)).await;
     let cache = cache(&server, secret());
     let first = token(&cache).await;
@@ -185,7 +185,7 @@ async fn only_the_token_at_hand_is_invalidated_and_any_forgotten() {
 }
 
 #[tokio::test]
-async fn what_passes_is_retried_and_a_secret_never_shown() {
+async fn temporary_errors_are_retried_and_secrets_never_shown() {
     let server = Server::start(|number, _| match number {
         0 => Reply::Hangup,
         1 => refusal(90_033),
@@ -210,7 +210,7 @@ async fn what_passes_is_retried_and_a_secret_never_shown() {
 }
 
 #[tokio::test]
-async fn where_nobody_answers_the_remedy_is_of_the_way_there() {
+async fn remedy_is_about_the_network_if_the_endpoint_does_not_answer() {
     let gone = Server::start(|_, _| Reply::Hangup).await.url.clone();
     let gone = gone.replace("127.0.0.1", "127.0.0.9");
     for (host, remedy) in [
@@ -233,7 +233,7 @@ async fn where_nobody_answers_the_remedy_is_of_the_way_there() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_token_by_table() {
+async fn malformed_tokens_by_table() {
     for (reply, expected, reason) in [
         (
             Reply::json(200, "{}"),
@@ -242,12 +242,12 @@ async fn what_is_not_a_token_by_table() {
         ),
         (
             Reply::json(200, "<html>"),
-            "not JSON but application/json",
+            "not JSON (Content-Type: application/json)",
             FailureReason::Malformed,
         ),
         (
             Reply::Full(200, Vec::new(), "<html>".to_owned()),
-            "not JSON but of no type",
+            "not JSON (Content-Type: none)",
             FailureReason::Malformed,
         ),
         (Reply::token("a b", 5), "header", FailureReason::Malformed),
@@ -306,7 +306,7 @@ async fn a_stalled_endpoint_ends_with_the_deadline() {
 }
 
 #[tokio::test]
-async fn files_are_read_anew_and_a_certificate_tells_its_end() {
+async fn files_are_re_read_and_the_certificate_expiry_is_known() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let server = Server::start(|_, _| Reply::token("t", 0)).await;
@@ -370,7 +370,7 @@ async fn files_are_read_anew_and_a_certificate_tells_its_end() {
 }
 
 #[tokio::test]
-async fn a_managed_identity_is_asked_by_get() {
+async fn managed_identity_requests_use_get() {
     let reply = |number: usize, _: &Received| {
         if number == 0 {
             let echo =
@@ -407,7 +407,7 @@ async fn a_managed_identity_is_asked_by_get() {
     );
 }
 
-/// Each reply starts the endpoint's minute; after it, the failure is one of the connection.
+/// Each reply starts the endpoint's minute. After it, the failure counts as one of the connection.
 #[tokio::test(start_paused = true)]
 async fn a_managed_identity_that_is_not_ready_is_asked_for_70_seconds() {
     for status in [404, 410, 429, 500, 502, 503, 504, 599] {
@@ -458,7 +458,7 @@ async fn a_managed_identity_that_is_not_ready_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_token_endpoint_is_left_alone_until_its_time() {
+async fn no_request_is_sent_while_the_token_endpoint_throttles() {
     let server = Server::start(|number, _| match number {
         0..20 => Reply::Full(429, vec![("retry-after", "5".to_owned())], String::new()),
         20 => Reply::Full(503, vec![("retry-after", "900".to_owned())], String::new()),
@@ -504,7 +504,7 @@ fn roles_are_a_hint() {
 }
 
 #[tokio::test]
-async fn options_that_make_no_request_are_refused() {
+async fn insufficient_options_are_rejected() {
     let server = Server::start(|_, _| Reply::Stall).await;
     for (tenant, client) in [
         ("", Some("c")),
@@ -572,7 +572,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-/// Moves tokio's clock, and lets it run on by itself so that sockets work.
+/// Advances tokio's clock, then resumes it so that sockets work.
 async fn later(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;

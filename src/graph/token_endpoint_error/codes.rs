@@ -1,20 +1,20 @@
-//! Numbers of the token endpoint's errors, and what the admin must do about each.
+//! Codes of the token endpoint's errors, with a remedy for each.
 //!
-//! See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>; what it lacks is from
+//! See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>; codes that it lacks are from
 //! <https://login.microsoftonline.com/error> and Microsoft's own libraries.
 
-/// What is known about an error.
+/// A known error.
 pub(super) struct Known {
     codes: &'static [u64],
-    /// Whether the same request may succeed later.
+    /// True if the same request can succeed later.
     pub(super) retry: bool,
     pub(super) remedy: &'static str,
-    /// The remedy if the credential is a file with another issuer's token, as such a token fails for other reasons than
-    /// an assertion of our own.
+    /// The remedy if the credential is a file with another issuer's token. Such a token fails for other reasons than an
+    /// assertion that the exporter signed.
     pub(super) token_file: Option<&'static str>,
 }
 
-/// What is known about the error with this number.
+/// The known error with this code.
 pub(super) fn known(code: u64) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.codes.contains(&code))
 }
@@ -35,7 +35,7 @@ const fn assertion(codes: &'static [u64], remedy: &'static str, token_file: &'st
     }
 }
 
-/// Remedy for a failure that passes by itself.
+/// The remedy for a temporary failure.
 pub(super) const TRANSIENT: &str =
     "the identity platform has a passing failure; it needs no action unless it stays";
 
@@ -164,7 +164,7 @@ const KNOWN: &[Known] = &[
         &[900_384],
         "the tenant is probably in another national cloud; set its cloud, and check that authority_url and graph_url belong to it",
     ),
-    // What the token is for.
+    // The resource of the token.
     error(
         &[70_011, 1_002_012],
         "the scope must be the origin of the Graph root and /.default; check the cloud and the Graph URL",
