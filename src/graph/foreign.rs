@@ -20,14 +20,27 @@ use zeroize::Zeroizing;
 
 use super::address::Cloud;
 
-/// The credentials that were sent or received last. They are redacted in texts of a server.
+/// Credentials that are redacted in texts of a server.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(Mutex<VecDeque<SecretString>>);
+pub(crate) struct Secrets {
+    /// Credentials that never change, such as the password for the proxy.
+    fixed: Vec<SecretString>,
+    /// Credentials that were sent or received last.
+    latest: Mutex<VecDeque<SecretString>>,
+}
 
 impl Secrets {
+    /// Starts with secrets that stay for the life of the process.
+    pub(crate) fn new(fixed: Vec<SecretString>) -> Self {
+        Self {
+            fixed,
+            latest: Mutex::default(),
+        }
+    }
+
     /// Adds a credential. If there are too many, the oldest one is removed.
     pub(crate) fn add(&self, secret: &SecretString) {
-        let mut secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         secrets.retain(|known| known.expose_secret() != secret.expose_secret());
         if secrets.len() == SECRETS_MAX {
             secrets.pop_front();
@@ -87,11 +100,11 @@ impl Secrets {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
         let mut found = HashSet::new();
-        let secrets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         for text in [&folded, &reversed] {
             let short: HashSet<&[u8]> = text.as_bytes().windows(PART).collect();
             let long: HashSet<&[u8]> = text.as_bytes().windows(2 * PART).collect();
-            for secret in secrets.iter() {
+            for secret in self.fixed.iter().chain(latest.iter()) {
                 let secret = secret.expose_secret();
                 let plain = Zeroizing::new(fold(secret));
                 if (SHORTEST..PART).contains(&plain.len()) && text.contains(&**plain) {

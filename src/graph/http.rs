@@ -4,9 +4,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, NoProxy, Proxy, Response, redirect, tls};
+use secrecy::SecretString;
 
 use super::foreign;
 use super::retry::{FailureKind, retry_after};
@@ -28,7 +32,11 @@ pub struct HttpOptions {
 
 /// A client for Graph and the token endpoint. Clones share their connections.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Client);
+pub struct HttpClient {
+    client: Client,
+    /// The password for the proxy, alone and encoded as it is sent.
+    proxy_secrets: Vec<SecretString>,
+}
 
 /// Errors of the client's setup.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +58,8 @@ pub enum HttpError {
     /// The environment names a proxy that cannot be used.
     #[error("{variable} is not the URL of a proxy; write http://HOST:PORT")]
     Proxy {
-        /// The variable.
+        /// The variable. The cause is left out: its message repeats the URL, which can have a password.
         variable: &'static str,
-        /// The fault of the URL; `None` if it is the URL of an unsupported kind of proxy.
-        source: Option<reqwest::Error>,
     },
 }
 
@@ -78,6 +84,7 @@ impl HttpClient {
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         // Fails only if another provider is already installed, which works too.
         drop(rustls::crypto::ring::default_provider().install_default());
+        let mut proxy_secrets = Vec::new();
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
@@ -91,23 +98,33 @@ impl HttpClient {
         // A client for plain http needs no proxy for https, so it does not report an unsupported one either.
         if options.proxies
             && !options.plain_only
-            && let Some(proxy) = proxy()?
+            && let Some((proxy, secrets)) = proxy()?
         {
             builder = builder.proxy(proxy);
+            proxy_secrets = secrets;
         }
         if options.plain_only {
             builder = builder.tls_certs_only([]);
         } else {
             check_certificate_file(std::env::var("SSL_CERT_FILE").ok())?;
         }
-        builder.build().map(Self).map_err(|source| HttpError::Tls {
+        let client = builder.build().map_err(|source| HttpError::Tls {
             ssl_cert_file: std::env::var("SSL_CERT_FILE").ok(),
             source,
+        })?;
+        Ok(Self {
+            client,
+            proxy_secrets,
         })
     }
 
     pub(crate) fn client(&self) -> &Client {
-        &self.0
+        &self.client
+    }
+
+    /// The password for the proxy, in the forms that its answers could repeat.
+    pub(crate) fn proxy_secrets(&self) -> &[SecretString] {
+        &self.proxy_secrets
     }
 }
 
@@ -129,8 +146,8 @@ fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     }
 }
 
-/// The proxy that the environment names for https.
-fn proxy() -> Result<Option<Proxy>, HttpError> {
+/// The proxy that the environment names for https, and [`proxy_secrets`].
+fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
     let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
         .into_iter()
         .find_map(|variable| {
@@ -143,15 +160,42 @@ fn proxy() -> Result<Option<Proxy>, HttpError> {
     // Reqwest accepts SOCKS proxies here and fails at the first request.
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let spoken = |scheme: &str| ["http", "https"].contains(&&*scheme.to_lowercase());
-    if !scheme.is_none_or(spoken) {
-        let source = None;
-        return Err(HttpError::Proxy { variable, source });
+    if !scheme.is_none_or(spoken) || ends_within_password(&url) {
+        return Err(HttpError::Proxy { variable });
     }
-    let proxy = Proxy::https(url).map_err(|source| HttpError::Proxy {
-        variable,
-        source: Some(source),
-    })?;
-    Ok(Some(proxy.no_proxy(NoProxy::from_env())))
+    let secrets = proxy_secrets(&url);
+    let proxy = Proxy::https(url).map_err(|_| HttpError::Proxy { variable })?;
+    Ok(Some((proxy.no_proxy(NoProxy::from_env()), secrets)))
+}
+
+/// Returns true if the password has a character that ends the host's part of a URL. The client would take the user and
+/// the start of the password for host and port, and messages show these.
+fn ends_within_password(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after_scheme
+        .split_once(['/', '\\', '?', '#'])
+        .is_some_and(|(_, rest)| rest.contains('@'))
+}
+
+/// The password in the URL of a proxy, alone and encoded together with the user as every request to the proxy has it.
+/// Without a password the user's name counts as one: some proxies take a token as the name.
+fn proxy_secrets(url: &str) -> Vec<SecretString> {
+    let header = "https://graph.microsoft.com"
+        .parse()
+        .ok()
+        .and_then(|uri| Matcher::builder().https(url).build().intercept(&uri))
+        .and_then(|proxy| proxy.basic_auth().cloned());
+    let encoded = header
+        .as_ref()
+        .and_then(|header| header.to_str().ok()?.strip_prefix("Basic "));
+    let decoded = encoded.and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let (Some(encoded), Some(decoded)) = (encoded, decoded) else {
+        return Vec::new();
+    };
+    let pair = String::from_utf8_lossy(&decoded);
+    let (user, password) = pair.split_once(':').unwrap_or((&pair, ""));
+    let password = if password.is_empty() { user } else { password };
+    [encoded, password].map(SecretString::from).into()
 }
 
 /// Errors of reading a body.

@@ -121,9 +121,10 @@ impl TokenCache {
         retry: RetryPolicy,
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Result<Self, TokenError> {
+        let mut fixed = http.proxy_secrets().to_vec();
         let endpoint = TokenEndpoint::new(http, options)?;
-        let secrets = Secrets::default();
-        endpoint.secret().inspect(|secret| secrets.add(secret));
+        fixed.extend(endpoint.secret().cloned());
+        let secrets = Secrets::new(fixed);
         Ok(Self {
             endpoint,
             secrets,

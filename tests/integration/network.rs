@@ -368,6 +368,14 @@ async fn proxies_that_are_not_spoken_to_by_table() {
     for (variable, proxy) in [
         ("HTTPS_PROXY", "proxy corp"),
         ("HTTPS_PROXY", "socks5://user:sesame@127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://user:ses ame@127.0.0.1:port"),
+        ("HTTPS_PROXY", "http://user:sesame@"),
+        ("HTTPS_PROXY", "user:sesame@127.0.0.1:port"),
+        // The host would end within the password, and messages show the host.
+        ("HTTPS_PROXY", "http://user:1234/sesame@127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://user:1234?sesame@127.0.0.1:1080"),
+        ("HTTPS_PROXY", "http://user:1234#sesame@127.0.0.1:1080"),
+        ("HTTPS_PROXY", "sesame/secret@127.0.0.1:1080"),
         ("https_proxy", "SOCKS5H://proxy.example"),
         ("ALL_PROXY", "socks4://proxy.example"),
         ("all_proxy", "ftp://proxy.example"),
@@ -385,6 +393,98 @@ async fn proxies_that_are_not_spoken_to_by_table() {
         let (code, text) = said(&output(program(words).envs(variables)).await);
         assert_eq!(code, 0, "{proxy}: {text}");
     }
+}
+
+/// A proxy that opens TLS reads the answers and can write its own, as those that filter content do.
+#[tokio::test]
+async fn proxy_password_is_in_no_output_even_if_the_proxy_echoes_it() {
+    let folder = Folder::new();
+    folder.write("secret", SECRET);
+    let said_by_proxy = "The user with sesame and dXNlcjpzZXNhbWU= may not pass";
+    let refusal = |status: &str, code: &str| {
+        let body = serde_json::json!({"error": {"code": code, "message": said_by_proxy}});
+        response(status, &body.to_string())
+    };
+    let body = serde_json::json!({
+        "error": "invalid_client",
+        "error_description": said_by_proxy,
+    });
+    let of_entra = response("401 Unauthorized", &body.to_string());
+    let token = response(
+        "200 OK",
+        r#"{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0eXAiOiJKV1QifQ.e30.c2ln"}"#,
+    );
+    for (to_post, to_get) in [
+        (token.clone(), refusal("403 Forbidden", "Forbidden")),
+        (
+            token.clone(),
+            refusal("407 Proxy Authentication Required", "sesame"),
+        ),
+        (token, refusal("400 Bad Request", "dXNlcjpzZXNhbWU")),
+        (of_entra, refusal("403 Forbidden", "Forbidden")),
+    ] {
+        let acceptor = acceptor(&folder, Certificate::Good);
+        let port = answering(acceptor, to_post, to_get).await;
+        let proxy = proxy(port, Arc::default()).await;
+        let url = format!("https://localhost:{port}");
+        let file = folder.write("c.yml", config(&url, "client_secret_file: secret", ""));
+        let authority = folder.path("ca.pem").display().to_string();
+        let variables = [
+            ("SSL_CERT_FILE", authority.as_str()),
+            ("HTTPS_PROXY", &proxy),
+        ];
+        let (code, checked) = check(&file, &variables).await;
+        assert_eq!(code, 1, "{checked}");
+        let flag = format!("--config.file={}", file.display());
+        let flags = [
+            &*flag,
+            "--web.listen-address=127.0.0.1:0",
+            "--log.level=debug",
+        ];
+        let mut child = program(flags).envs(variables).spawn().unwrap();
+        let logged = until_logged(&mut child, "poll failed").await;
+        for text in [checked, logged] {
+            assert!(
+                text.contains("may not pass"),
+                "the message is shown: {text}"
+            );
+            let folded = text.to_lowercase();
+            assert!(
+                !folded.contains("sesame") && !folded.contains("dxnlcjpz"),
+                "{text}"
+            );
+        }
+    }
+}
+
+fn response(status: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
+/// The port of a server with TLS that has one answer to every POST and one to every GET.
+async fn answering(acceptor: TlsAcceptor, to_post: String, to_get: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, to_post, to_get) = (acceptor.clone(), to_post.clone(), to_get.clone());
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let is_post = stream.read_u8().await.is_ok_and(|byte| byte == b'P');
+                let answer = if is_post { to_post } else { to_get };
+                let _gone = stream.write_all(answer.as_bytes()).await;
+                let _gone = stream.shutdown().await;
+                // A connection that is closed with unread data loses its answer.
+                let _gone = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+            });
+        }
+    });
+    port
 }
 
 #[tokio::test]
