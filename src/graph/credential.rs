@@ -78,9 +78,6 @@ pub enum CredentialError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The read of an earlier request has not finished.
-    #[error("the credential's file is still being read by an earlier request")]
-    Busy,
     /// The endpoint of the machine's identity cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),

@@ -117,9 +117,9 @@ impl TokenEndpoint {
                 credential,
                 reading,
             } => {
-                let Ok(permit) = Arc::clone(reading).try_acquire_owned() else {
-                    return Err(super::credential::CredentialError::Busy.into());
-                };
+                // An earlier request may have ended before its read, which ends in a limited time.
+                let permit = Arc::clone(reading).acquire_owned();
+                let permit = permit.await.expect("the semaphore is never closed");
                 let (owned, client, audience) =
                     (Arc::clone(credential), client_id.clone(), url.clone());
                 // Files can be on a network file system, and signing takes a millisecond.

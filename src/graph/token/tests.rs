@@ -72,6 +72,29 @@ async fn token_without_lifetime_is_used_for_one_request() {
 }
 
 #[tokio::test]
+async fn request_for_a_token_waits_until_the_credential_is_read() {
+    let server = Server::start(|_, _| Reply::token("t", 3599)).await;
+    let cache = cache(&server, secret());
+    let TokenEndpoint::Tenant { reading, .. } = &cache.endpoint else {
+        panic!("not a tenant");
+    };
+    let earlier = Arc::clone(reading).try_acquire_owned().unwrap();
+    let (token, ()) = tokio::join!(token(&cache), async {
+        tokio::task::yield_now().await;
+        drop(earlier);
+    });
+    assert_eq!(token.expose(), "t");
+    // An earlier read that never ends is waited for until the deadline.
+    let cache = self::cache(&server, secret());
+    if let TokenEndpoint::Tenant { reading, .. } = &cache.endpoint {
+        reading.forget_permits(1);
+    }
+    let deadline = Instant::now() + Duration::from_millis(1);
+    let error = cache.token(deadline).await;
+    assert!(matches!(error, Err(TokenError::Timeout { .. })));
+}
+
+#[tokio::test]
 async fn many_callers_make_one_request() {
     let server = Server::start(|_, _| Reply::token("t", 3599)).await;
     let cache = Arc::new(cache(&server, secret()));
