@@ -279,8 +279,9 @@ pub(super) fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
     memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks at whether files have got their place, which takes a rename and a sync of the folder: a reload waits ten seconds.
-const PLACING_TRIES: u32 = 1_000;
+/// Checks of whether files are in their place, which takes a rename and a sync of the folder. A reload waits three seconds,
+/// so that a shutdown that comes meanwhile still ends in time.
+const PLACING_TRIES: u32 = 300;
 
 /// Between two looks at it: a mutex cannot be waited for with a limit.
 const PLACING_PAUSE: Duration = Duration::from_millis(10);
