@@ -9,8 +9,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
@@ -19,6 +17,7 @@ use crate::config::{Config, Mistakes};
 use crate::graph::Chain;
 use crate::healthcheck::{self, HealthcheckError};
 use crate::logging;
+use crate::machine::{self, MachineError};
 use crate::period::Clock;
 use crate::poller::setup;
 use crate::poller::{Fleet, FleetError, Shared};
@@ -84,12 +83,9 @@ pub enum Failure {
     /// No address to listen on.
     #[error("cannot start")]
     Bind(#[from] BindError),
-    /// No part of the exporter works with such a clock: certificates, tokens and billing periods.
-    #[error("the clock shows {0}, which is before 1970; set it, for example by NTP")]
-    Clock(DateTime<Utc>),
-    /// Standard streams, sockets and timers take nearly all of them.
-    #[error("the limit of open files is {0}; raise it to 64 or more, by ulimit -n or LimitNOFILE=")]
-    Descriptors(u64),
+    /// The machine leaves no room to work.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
     /// The system refuses what every process gets.
     #[error("cannot start")]
     System(#[from] io::Error),
@@ -111,27 +107,6 @@ pub enum Failure {
     /// A task ended or panicked, which none may: whoever supervises the process starts it again.
     #[error("a task died: {0}")]
     Task(String),
-}
-
-fn check_clock(clock: &Clock) -> Result<(), Failure> {
-    let now = clock.now();
-    if now < DateTime::UNIX_EPOCH {
-        return Err(Failure::Clock(now));
-    }
-    Ok(())
-}
-
-/// Refuses a clock before 1970, at which TLS would panic, and a limit of open files at which nothing works.
-///
-/// # Errors
-/// The time that the clock shows, or the limit.
-pub fn check_machine(clock: &Clock) -> Result<(), Failure> {
-    check_clock(clock)?;
-    let limit = getrlimit(Resource::Nofile).current;
-    match limit {
-        Some(limit) if limit < DESCRIPTORS_MIN => Err(Failure::Descriptors(limit)),
-        _ => Ok(()),
-    }
 }
 
 /// Reads everything that is configured, to the last certificate, and runs nothing. Returns the configuration.
@@ -294,7 +269,7 @@ impl Daemon {
                 ended = &mut publishing => {
                     return Err(Failure::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
                 }
-                _ = clock_checks.tick() => check_clock(&reloader.clock)?,
+                _ = clock_checks.tick() => machine::check_clock(reloader.clock.now())?,
                 Some(answer) = reloads.recv() => requested.push(Some(answer)),
                 () = hangups.next() => requested.push(None),
                 () = requested.due(), if loading.is_none() => {
@@ -426,10 +401,6 @@ const POLLS_MAX: usize = 8;
 /// Polls under way, those that stall included: each has some 300 bytes a row of a report, and where a proxy does not let
 /// HTTP/2 pass, up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
-
-/// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
-/// listens, and a few each for Graph, files and scrapers.
-const DESCRIPTORS_MIN: u64 = 16;
 
 /// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
 /// that reports are rendered on too.

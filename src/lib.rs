@@ -32,7 +32,7 @@
 //!
 //! # Who may know whom
 //!
-//! `money`, `period`, `gzip` and `secret_file` know no sibling; `graph` knows `secret_file` only. `report` knows
+//! `money`, `period`, `gzip` and `machine` know no sibling, `secret_file` knows `machine` only, and `graph` knows `secret_file` only. `report` knows
 //! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `secret_file`, `snapshot`, `storage` and
 //! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
 //! is used under `graph` only, hyper in `server`, clap in `config`, the `prometheus` crate in `telemetry` and
@@ -66,6 +66,7 @@ pub mod pseudonym;
 pub mod allocator;
 pub mod cores;
 pub mod logging;
+pub mod machine;
 pub mod signals;
 pub mod systemd;
 

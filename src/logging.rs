@@ -8,7 +8,6 @@ use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
@@ -17,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::config::args::{LogFormat, LogLevel};
+use crate::machine;
 
 /// Starts to log, for the rest of the process. To be called once.
 ///
@@ -30,9 +30,7 @@ use crate::config::args::{LogFormat, LogLevel};
 pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let (queue, lines) = Queue::new(LINES_MAX);
     let lost = Arc::clone(&queue.lost);
-    thread::Builder::new()
-        .name("log".to_owned())
-        .spawn(move || write_all(&lines, io::stderr(), &lost))?;
+    machine::spawn("log", move || write_all(&lines, io::stderr(), &lost))?;
     let queue = QUEUE.get_or_init(|| queue);
     let level = match level {
         LogLevel::Debug => LevelFilter::DEBUG,

@@ -14,7 +14,7 @@ use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
-    allocator, check, cores, daemon, healthcheck, logging, pseudonym, signals,
+    allocator, check, cores, daemon, healthcheck, logging, machine, pseudonym, signals,
 };
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 /// The parts of the process that every command needs.
 fn begin(args: &Args) -> Result<(), Failure> {
-    daemon::check_machine(&Clock::system())?;
+    machine::check(Clock::system().now())?;
     signals::survive_file_size_limit()?;
     Ok(logging::start(args.log_level(), args.log_format)?)
 }

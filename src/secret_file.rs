@@ -12,11 +12,12 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
+
+use crate::machine;
 
 /// The content of a regular file of `max` bytes at the most. Blocks for [`TIME_MAX`] at the most.
 ///
@@ -54,13 +55,11 @@ fn wait_for<T: Send + 'static>(
     let (sender, receiver) = mpsc::sync_channel(1);
     let alive = Arc::new(());
     let watched = Arc::downgrade(&alive);
-    thread::Builder::new()
-        .name("file-reader".to_owned())
-        .spawn(move || {
-            // The caller may have gone.
-            let _ = sender.send(work());
-            drop(alive);
-        })?;
+    machine::spawn("file-reader", move || {
+        // The caller may have gone.
+        let _ = sender.send(work());
+        drop(alive);
+    })?;
     match receiver.recv_timeout(time_max) {
         Ok(outcome) => outcome,
         Err(RecvTimeoutError::Timeout) => {
@@ -239,7 +238,7 @@ mod tests {
         assert!(wait_for_end.recv().is_err());
         // The thread ends a moment after the work.
         while in_time(&sibling, || Ok(())).is_err() {
-            thread::yield_now();
+            std::thread::yield_now();
         }
     }
 }

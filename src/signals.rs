@@ -5,12 +5,15 @@
 use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+
+use crate::machine;
 
 /// The first SIGTERM or SIGINT, and every SIGHUP. A second SIGTERM or SIGINT ends the process at once, and so does
 /// [`STOP_TIME_MAX`] after the first.
@@ -24,15 +27,14 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangups = Hangups(Some(signal(SignalKind::hangup())?));
     let (stop, stopped) = oneshot::channel();
-    // A task of its own, because whoever waits for the signal may be busy, and a thread for the time, because the threads
-    // of the runtime may all hang.
+    // A task of its own, because the receiver may be busy. The time has a thread, because the threads of the runtime may
+    // all hang. It is started now, because later the system may have none.
+    let (begin, begun) = mpsc::channel::<()>();
+    machine::spawn("stop-limit", move || end_in_time(&begun))?;
     tokio::spawn(async move {
         either(&mut terminate, &mut interrupt).await;
         let _ = stop.send(());
-        let limit = thread::Builder::new().name("stop-limit".to_owned());
-        if let Err(error) = limit.spawn(end_in_time) {
-            tracing::warn!(%error, "the time of the shutdown is not limited");
-        }
+        let _ = begin.send(());
         either(&mut terminate, &mut interrupt).await;
         std::process::exit(0);
     });
@@ -60,8 +62,11 @@ pub fn survive_file_size_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
 }
 
-/// Ends the process if nothing else does.
-fn end_in_time() {
+/// Ends the process if nothing else does. The time begins with a message; without a sender there is no shutdown to limit.
+fn end_in_time(begun: &Receiver<()>) {
+    if begun.recv().is_err() {
+        return;
+    }
     thread::sleep(STOP_TIME_MAX);
     tracing::error!(
         seconds = STOP_TIME_MAX.as_secs(),

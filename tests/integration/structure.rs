@@ -28,6 +28,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "graph",
             "healthcheck",
             "logging",
+            "machine",
             "period",
             "poller",
             "pseudonym",
@@ -69,7 +70,8 @@ const KNOWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("healthcheck", &["server"]),
-    ("logging", &["config"]),
+    ("logging", &["config", "machine"]),
+    ("machine", &[]),
     ("money", &[]),
     ("period", &[]),
     (
@@ -89,12 +91,12 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("pseudonym", &["config", "poller", "report"]),
     ("report", &["exposition", "graph", "money", "period"]),
-    ("secret_file", &[]),
+    ("secret_file", &["machine"]),
     (
         "server",
         &["exposition", "period", "report", "secret_file", "snapshot"],
     ),
-    ("signals", &["logging"]),
+    ("signals", &["logging", "machine"]),
     (
         "snapshot",
         &["exposition", "gzip", "period", "report", "telemetry"],

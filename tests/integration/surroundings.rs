@@ -9,8 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::pipe::fcntl_getpipe_size;
-use teams_pstn_exporter::daemon::check_machine;
-use teams_pstn_exporter::period::Clock;
+use teams_pstn_exporter::machine;
 use teams_pstn_simulator::world::World;
 use tokio::process::Command;
 
@@ -137,6 +136,14 @@ async fn limits_that_are_too_low_are_errors_with_a_remedy() {
     for (limit, part) in [
         ("ulimit -n 8", "the limit of open files is 8; raise it"),
         ("ulimit -n 15", "the limit of open files is 15; raise it"),
+        (
+            "ulimit -v 40960",
+            "the limit of address space is 41943040 bytes; raise it",
+        ),
+        (
+            "ulimit -d 32768",
+            "the limit of data memory is 33554432 bytes; raise it",
+        ),
     ] {
         for words in [&[ANY_PORT, "demo"][..], &["--config.check"], &["check"]] {
             let (code, said) = limited(limit, words).end().await;
@@ -192,8 +199,7 @@ fn clock_before_1970_is_an_error_with_a_remedy() {
         ("1970-01-01T00:00:00Z", true),
         ("2026-11-29T00:00:00Z", true),
     ] {
-        let clock = Clock::new(move || time.parse().unwrap());
-        let outcome = check_machine(&clock).map_err(|error| error.to_string());
+        let outcome = machine::check(time.parse().unwrap()).map_err(|error| error.to_string());
         assert_eq!(outcome.is_ok(), good, "{outcome:?}");
         assert!(
             outcome

@@ -1,0 +1,166 @@
+//! Requirements on the machine: a clock after 1970, and limits of the process that leave room to work. They are checked at
+//! the start, for a limit that is reached later ends in a panic of a library or an abort of the allocator.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use chrono::{DateTime, Utc};
+use rustix::process::{Resource, getrlimit};
+
+/// A machine on which the exporter cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// No part of the exporter works with such a clock: certificates, tokens and billing periods.
+    #[error("the clock shows {0}, which is before 1970; set it, for example by NTP")]
+    Clock(DateTime<Utc>),
+    /// Standard streams, sockets and timers take nearly all of them.
+    #[error("the limit of open files is {0}; raise it to 64 or more, by ulimit -n or LimitNOFILE=")]
+    Descriptors(u64),
+    /// Memory runs out during the start or the first poll.
+    #[error(
+        "the limit of {what} is {limit} bytes; raise it to {} MiB or more, or limit memory by MemoryMax= or a container instead of {setting}",
+        MEMORY_MIN >> 20
+    )]
+    Memory {
+        /// The kind of memory.
+        what: &'static str,
+        /// The limit that is set.
+        limit: u64,
+        /// The settings that set it.
+        setting: &'static str,
+    },
+    /// The system starts too few threads.
+    #[error(
+        "the system does not let the exporter start {THREADS_MIN} threads: {0}; raise the limit of processes (ulimit -u, TasksMax=, --pids-limit) or give it more memory"
+    )]
+    Threads(io::Error),
+}
+
+/// Checks the clock and the limits.
+///
+/// # Errors
+/// The first requirement that is not met.
+pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
+    check_clock(now)?;
+    let below = |resource, min| getrlimit(resource).current.filter(|limit| *limit < min);
+    if let Some(limit) = below(Resource::Nofile, DESCRIPTORS_MIN) {
+        return Err(MachineError::Descriptors(limit));
+    }
+    for (resource, what, setting) in [
+        (Resource::As, "address space", "ulimit -v or LimitAS="),
+        (Resource::Data, "data memory", "ulimit -d or LimitDATA="),
+    ] {
+        if let Some(limit) = below(resource, MEMORY_MIN) {
+            return Err(MachineError::Memory {
+                what,
+                limit,
+                setting,
+            });
+        }
+    }
+    check_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
+}
+
+/// Checks the clock, which can be set back at any time.
+pub(crate) fn check_clock(now: DateTime<Utc>) -> Result<(), MachineError> {
+    if now < DateTime::UNIX_EPOCH {
+        return Err(MachineError::Clock(now));
+    }
+    Ok(())
+}
+
+/// Starts this many threads at the same time and ends them. The runtime panics if it cannot start its own.
+fn check_threads(count: usize, stack: usize) -> io::Result<()> {
+    let (release, wait) = mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    let mut threads = Vec::new();
+    let mut outcome = Ok(());
+    for _ in 0..count {
+        let wait = Arc::clone(&wait);
+        let started = thread::Builder::new().stack_size(stack).spawn(move || {
+            // Each ends when the sender is gone.
+            let wait = wait.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = wait.recv();
+        });
+        match started {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    drop(release);
+    for thread in threads {
+        let _ = thread.join();
+    }
+    outcome
+}
+
+/// Starts a thread for work that does not need the runtime. It has a small stack.
+///
+/// # Errors
+/// If the system has no thread for it. The message has the remedy.
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    spawn_with(HELPER_STACK, name, work)
+}
+
+fn spawn_with<T: Send + 'static>(
+    stack: usize,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let builder = thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(stack);
+    builder.spawn(work).map_err(|error| {
+        let message = format!(
+            "cannot start the thread {name}: {error}; raise the limit of processes (ulimit -u, TasksMax=) or give it more memory"
+        );
+        io::Error::new(error.kind(), message)
+    })
+}
+
+/// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
+/// listens, and a few each for Graph, files and scrapers.
+const DESCRIPTORS_MIN: u64 = 16;
+
+/// Bytes with which the program, its threads and a small report have room: it starts with 40 MiB.
+const MEMORY_MIN: u64 = 64 << 20;
+
+/// Threads of the smallest exporter: the main thread's helpers for the log, files and the shutdown, two of the runtime, and
+/// three that render, write and check passwords.
+const THREADS_MIN: usize = 8;
+
+/// Bytes of a runtime thread's stack, the default of Rust and Tokio.
+const STACK: usize = 2 << 20;
+
+/// Bytes of a helper's stack: none of them recurses, and buffers are on the heap.
+const HELPER_STACK: usize = 512 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No address space has room for it.
+    const HUGE: usize = 1 << 56;
+
+    #[test]
+    fn threads_that_cannot_be_started_are_errors_with_a_remedy() {
+        check_threads(THREADS_MIN, STACK).unwrap();
+        let error = MachineError::Threads(check_threads(2, HUGE).unwrap_err()).to_string();
+        assert!(error.contains("start 8 threads: "), "{error}");
+        assert!(error.contains("; raise the limit of processes"), "{error}");
+        let error = spawn_with(HUGE, "log", || ()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot start the thread log: "),
+            "{error}"
+        );
+        assert!(error.contains("; raise the limit of processes"), "{error}");
+        spawn("helper", || ()).unwrap().join().unwrap();
+    }
+}
