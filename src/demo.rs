@@ -14,7 +14,7 @@ use crate::config::{Budget, Config};
 use crate::daemon::Load;
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
-use teams_pstn_simulator::faults::Spontaneous;
+use teams_pstn_simulator::faults::RandomFaults;
 use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
@@ -36,7 +36,7 @@ impl Demo {
         let world = World::company(Scenario::default());
         let simulator = Simulator::start(Options {
             tenants: vec![Tenant::new(TENANT, CLIENT, SECRET, world)],
-            spontaneous: Some(Spontaneous {
+            random_faults: Some(RandomFaults {
                 seed: 1,
                 throttle_one_in: 20,
                 expire_one_in: 50,

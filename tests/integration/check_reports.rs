@@ -3,12 +3,12 @@
 use chrono::TimeDelta;
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_simulator::address::{Function, Version};
-use teams_pstn_simulator::blocks::BlockEvent;
+use teams_pstn_simulator::blocked_users::BlockEvent;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::journal::{Asked, Request};
-use teams_pstn_simulator::messages::Message;
+use teams_pstn_simulator::sms::Message;
 
 use crate::check::folder;
 use crate::exporter::{TENANT, check, simulator, tenant};
@@ -33,9 +33,9 @@ async fn every_report_is_asked_for_its_first_page() {
             .map(|(n, time)| DirectRoutingCall::at(n, time))
             .collect(),
     );
-    logs.messages
+    logs.sms
         .set(each.clone().map(|(n, time)| Message::at(n, time)).collect());
-    logs.blocks
+    logs.blocked_users
         .set(each.map(|(n, time)| BlockEvent::at(n, time)).collect());
     let folder = folder(simulator.url(), ALL);
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
@@ -56,8 +56,8 @@ async fn every_report_is_asked_for_its_first_page() {
             (Function::Dialout, Version::Beta),
             (Function::Calls, Version::V1),
             (Function::DirectRouting, Version::Beta),
-            (Function::Messages, Version::Beta),
-            (Function::Blocks, Version::Beta),
+            (Function::Sms, Version::Beta),
+            (Function::BlockedUsers, Version::Beta),
         ]
     );
     assert!(said.contains("ok      permission: CallRecord-PstnCalls.Read.All\n"));
@@ -85,8 +85,8 @@ async fn a_report_that_is_refused_is_told_apart() {
         (Function::Dialout, "dialout"),
         (Function::Calls, "pstn_calls"),
         (Function::DirectRouting, "direct_routing"),
-        (Function::Messages, "sms"),
-        (Function::Blocks, "blocked_users"),
+        (Function::Sms, "sms"),
+        (Function::BlockedUsers, "blocked_users"),
     ] {
         for (fault, remedy) in [
             (

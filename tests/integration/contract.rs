@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_simulator::Simulator;
-use teams_pstn_simulator::blocks::BlockEvent;
+use teams_pstn_simulator::blocked_users::BlockEvent;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::direct_routing::DirectRoutingCall;
-use teams_pstn_simulator::messages::Message;
+use teams_pstn_simulator::sms::Message;
 use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
@@ -221,9 +221,8 @@ fn fill_logs(simulator: &Simulator) {
     logs.calls.set(times.map(|time| Call::at(1, time)).into());
     logs.direct_routing
         .set(times.map(|time| DirectRoutingCall::at(1, time)).into());
-    logs.messages
-        .set(times.map(|time| Message::at(1, time)).into());
-    logs.blocks
+    logs.sms.set(times.map(|time| Message::at(1, time)).into());
+    logs.blocked_users
         .set(times.map(|time| BlockEvent::at(1, time)).into());
 }
 

@@ -129,8 +129,8 @@ fn tell(simulator: &Simulator, report: ReportKind, texts: &[String]) {
         ReportKind::Dialout => unreachable!("it is no log"),
         ReportKind::PstnCalls => logs.calls.set_texts(texts),
         ReportKind::DirectRouting => logs.direct_routing.set_texts(texts),
-        ReportKind::Sms => logs.messages.set_texts(texts),
-        ReportKind::BlockedUsers => logs.blocks.set_texts(texts),
+        ReportKind::Sms => logs.sms.set_texts(texts),
+        ReportKind::BlockedUsers => logs.blocked_users.set_texts(texts),
     }
 }
 

@@ -284,7 +284,7 @@ async fn budgets_are_spent_where_they_say() {
 
 /// What the messages of November have cost.
 fn sms_charge(logs: &Logs, currency: &str) -> Decimal {
-    let sums = logs.messages.expected(november(), at(NOW));
+    let sums = logs.sms.expected(november(), at(NOW));
     let charge = sums.by(&["currency"])[&vec![currency.to_owned()]].charge;
     Decimal::from_i128_with_scale(charge, 4)
 }
@@ -315,12 +315,13 @@ async fn the_page_shows_each_report() {
     }
     let routed = logs.direct_routing.expected(november(), at(NOW)).total();
     let window = at(NOW) - TimeDelta::days(89)..at(NOW);
-    let blocked = logs.blocks.blocked(window, at(NOW));
-    let events = logs.blocks.expected(november(), at(NOW)).total().rows;
-    let messages = logs
-        .messages
+    let blocked = logs.blocked_users.blocked(window, at(NOW));
+    let events = logs
+        .blocked_users
         .expected(november(), at(NOW))
-        .by(&["currency"]);
+        .total()
+        .rows;
+    let messages = logs.sms.expected(november(), at(NOW)).by(&["currency"]);
     for facts in [
         format!(
             "<p class=\"facts soft\">{} calls, ",

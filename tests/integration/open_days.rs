@@ -138,7 +138,7 @@ fn settled(metrics: &Metrics, report: ReportKind) -> &str {
 pub(crate) const LOGS: [(Function, Version); 3] = [
     (Function::Calls, Version::V1),
     (Function::DirectRouting, Version::Beta),
-    (Function::Messages, Version::Beta),
+    (Function::Sms, Version::Beta),
 ];
 
 #[tokio::test(start_paused = true)]
@@ -167,7 +167,7 @@ async fn later_polls_ask_for_the_open_days_only() {
         // Until 78 hours ago it was the 18th, at six in the morning.
         assert_eq!(settled(&first, report), "17");
     }
-    let blocks = &asked[&Function::Blocks];
+    let blocks = &asked[&Function::BlockedUsers];
     assert_eq!((blocks.len(), blocks[0].version), (1, Version::Beta));
     let tick = TimeDelta::nanoseconds(100);
     assert_eq!(blocks[0].to - blocks[0].from, TimeDelta::days(89) - tick);

@@ -76,7 +76,7 @@ pub(crate) fn expected(
     let routed = logs.direct_routing.expected(period.clone(), now);
     add(routed.labels(), routed.all(), DIRECT_ROUTING);
     // Where a message went to is no label of the exporter's.
-    let messages = logs.messages.expected(period.clone(), now);
+    let messages = logs.sms.expected(period.clone(), now);
     let kept: Vec<&str> = messages
         .labels()
         .iter()
@@ -96,9 +96,11 @@ fn expect_blocks(
     now: DateTime<Utc>,
     samples: &mut Samples,
 ) {
-    let blocked = logs.blocks.blocked(now - TimeDelta::days(89)..now, now);
+    let blocked = logs
+        .blocked_users
+        .blocked(now - TimeDelta::days(89)..now, now);
     samples.insert(key("teams_pstn_blocked_users", &[]), blocked.into());
-    let events = logs.blocks.expected(period.clone(), now);
+    let events = logs.blocked_users.expected(period.clone(), now);
     for (values, amounts) in events.by(&["mode", "reason"]) {
         let [event, reason] = values.try_into().expect("two labels");
         let labels = [("event".to_owned(), event), ("reason".to_owned(), reason)];
@@ -173,10 +175,10 @@ pub(crate) fn calm(simulator: &Simulator, tenant_id: &str, polls: &[DateTime<Utc
     logs.direct_routing.set(all(&logs.direct_routing, |row| {
         row.arrival = arrival(row.arrival);
     }));
-    logs.messages.set(all(&logs.messages, |row| {
+    logs.sms.set(all(&logs.sms, |row| {
         row.arrival = arrival(row.arrival);
     }));
-    logs.blocks.set(all(&logs.blocks, |row| {
+    logs.blocked_users.set(all(&logs.blocked_users, |row| {
         row.arrival = arrival(row.arrival);
     }));
     logs

@@ -76,7 +76,7 @@ async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
         exporter.reload().await;
         let after = polled_since(&mut exporter, now).await;
         let (asked, _) = site.asked_since(requests);
-        for (function, first) in [(Function::Calls, calls), (Function::Messages, messages)] {
+        for (function, first) in [(Function::Calls, calls), (Function::Sms, messages)] {
             assert_eq!(days(&asked[&function]), november_days(first..=21), "{what}");
         }
         // And however the days were known: as one who asks for everything says it.
@@ -116,7 +116,7 @@ async fn reports_come_and_go_with_the_configuration() {
     assert_eq!(more.families(&calls), all.families(&calls));
     let (asked, _) = site.asked_since(requests);
     assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));
-    assert_eq!(days(&asked[&Function::Messages]), november_days(18..=21));
+    assert_eq!(days(&asked[&Function::Sms]), november_days(18..=21));
     assert_eq!(asked.get(&Function::DirectRouting), None);
 }
 

@@ -1,4 +1,4 @@
-//! What a URL asks for: the functions of the call records and their arguments, in the words of the documentation.
+//! URLs of requests: the functions of the call records and their arguments, as in the documentation.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use url::form_urlencoded;
@@ -13,9 +13,9 @@ pub enum Function {
     /// `getDirectRoutingCalls`
     DirectRouting,
     /// `getSmsLog`
-    Messages,
+    Sms,
     /// `getPstnBlockedUsersLog`
-    Blocks,
+    BlockedUsers,
 }
 
 /// The first segment of a path.
@@ -31,15 +31,15 @@ pub enum Version {
 pub(super) struct Path {
     pub(super) version: Version,
     pub(super) function: String,
-    /// As it stands between the parentheses.
+    /// The text between the parentheses.
     pub(super) arguments: String,
 }
 
-/// From when, until when, and the two literals as they came.
+/// Start, end, and their two literals.
 pub(super) type Window<'a> = (DateTime<Utc>, DateTime<Utc>, (&'a str, &'a str));
 
 impl Function {
-    /// By its name, short or with its namespace.
+    /// Finds the function by its name, short or with its namespace.
     pub(super) fn named(name: &str) -> Option<Self> {
         let short = name
             .strip_prefix("microsoft.graph.callRecords.")
@@ -49,15 +49,15 @@ impl Function {
             .find(|function| function.name() == short)
     }
 
-    /// As the path spells it.
+    /// The name in the path.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Dialout => "getPstnOnlineMeetingDialoutReport",
             Self::Calls => "getPstnCalls",
             Self::DirectRouting => "getDirectRoutingCalls",
-            Self::Messages => "getSmsLog",
-            Self::Blocks => "getPstnBlockedUsersLog",
+            Self::Sms => "getSmsLog",
+            Self::BlockedUsers => "getPstnBlockedUsersLog",
         }
     }
 
@@ -66,8 +66,8 @@ impl Function {
             Self::Dialout => "pstnOnlineMeetingDialoutReport",
             Self::Calls => "pstnCallLogRow",
             Self::DirectRouting => "directRoutingLogRow",
-            Self::Messages => "smsLogRow",
-            Self::Blocks => "pstnBlockedUsersLogRow",
+            Self::Sms => "smsLogRow",
+            Self::BlockedUsers => "pstnBlockedUsersLogRow",
         }
     }
 
@@ -75,34 +75,34 @@ impl Function {
         version == Version::Beta || matches!(self, Self::Calls | Self::DirectRouting)
     }
 
-    /// The longest window, where the documentation states one.
+    /// The longest window, if the documentation states one.
     pub(super) fn range_max(self) -> Option<TimeDelta> {
         (self != Self::DirectRouting).then(|| TimeDelta::days(90))
     }
 
-    /// The parameters in links to further pages. Two examples in the documentation name them otherwise there than in a
-    /// first request, so that a client that builds such a link itself is found out.
+    /// The parameters in links to further pages. In two examples of the documentation they differ from those of a first
+    /// request, so a client that builds such a link itself fails.
     pub(super) fn link_parameters(self) -> [&'static str; 2] {
         match self {
             Self::Dialout | Self::Calls => ["from=", "to="],
-            Self::DirectRouting | Self::Messages | Self::Blocks => PARAMETERS,
+            Self::DirectRouting | Self::Sms | Self::BlockedUsers => PARAMETERS,
         }
     }
 
-    /// A field that the fault of a doubled key tells first with another value.
+    /// A field that the fault of a duplicate key writes first, with another value.
     pub(super) fn doubled_field(self) -> &'static str {
         match self {
             Self::Dialout => "\"totalCallCharge\":0.01,",
             Self::Calls => "\"charge\":0.01,",
             Self::DirectRouting => "\"duration\":1,",
-            Self::Messages => "\"callCharge\":0.01,",
-            Self::Blocks => "\"blockReason\":\"Doubled\",",
+            Self::Sms => "\"callCharge\":0.01,",
+            Self::BlockedUsers => "\"blockReason\":\"Doubled\",",
         }
     }
 }
 
 impl Version {
-    /// As the path spells it.
+    /// The name in the path.
     #[must_use]
     pub fn segment(self) -> &'static str {
         match self {
@@ -167,19 +167,20 @@ pub(super) fn arguments(
     Ok((times[0], times[1], (literals[0], literals[1])))
 }
 
-/// Rows before the page that is asked for.
+/// Rows before the requested page.
 pub(super) fn skip(query: &str) -> usize {
     skip_token(query).unwrap_or(0)
 }
 
-/// What a link to a page tells, also one that leads back to the first; none where a client has made up the URL.
+/// Values in the link to a page, which can also lead back to the first one. `None` if a client made up the URL.
 pub(super) fn skip_token(query: &str) -> Option<usize> {
     form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == "$skip")
         .and_then(|(_, value)| value.parse().ok())
 }
 
-/// `None` where a percent sign is not followed by two hexadecimal digits or the bytes are no UTF-8.
+/// Decodes percent signs. Returns `None` if a percent sign is not followed by two hexadecimal digits or the bytes are no
+/// UTF-8.
 pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
@@ -213,8 +214,8 @@ const FUNCTIONS: [Function; 5] = [
     Function::Dialout,
     Function::Calls,
     Function::DirectRouting,
-    Function::Messages,
-    Function::Blocks,
+    Function::Sms,
+    Function::BlockedUsers,
 ];
 
 const PARAMETERS: [&str; 2] = ["fromDateTime=", "toDateTime="];

@@ -1,4 +1,4 @@
-//! Verifies what a client signs instead of sending a secret:
+//! Verifies client assertions, which a client signs instead of sending a secret:
 //! <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use x509_parser::parse_x509_certificate;
 
-/// What is left to check of an assertion that is right in itself: that it was not used before.
+/// A valid assertion. The caller still has to check that it was not used before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Assertion {
     pub(super) id: String,
@@ -29,7 +29,7 @@ struct Header {
     typ: Option<String>,
     #[serde(rename = "x5t#S256")]
     sha256: Option<String>,
-    /// The SHA-1 that Microsoft's own libraries name.
+    /// The SHA-1 thumbprint, which Microsoft's own libraries send.
     #[serde(rename = "x5t")]
     sha1: Option<String>,
 }
@@ -45,8 +45,8 @@ struct Claims {
     exp: i64,
 }
 
-/// Strict as the documentation is, which asks for PS256 and `x5t#S256`. Microsoft's own libraries write RS256, `x5t` and no
-/// `nbf`, so that is accepted too, as Entra does.
+/// As strict as the documentation, which requires PS256 and `x5t#S256`. Microsoft's own libraries write RS256, `x5t` and no
+/// `nbf`, which is accepted too, like by Entra.
 pub(super) fn verify(
     assertion: &str,
     audience: &str,
@@ -121,7 +121,7 @@ pub(super) fn verify(
 }
 
 impl Header {
-    /// How its algorithm verifies a signature.
+    /// The verification algorithm of the signature.
     fn parameters(&self) -> Option<&'static RsaParameters> {
         if self.typ.as_ref().is_some_and(|typ| typ != "JWT") {
             return None;
@@ -133,7 +133,7 @@ impl Header {
         }
     }
 
-    /// Whether each thumbprint that it has is this certificate's.
+    /// Returns true if each thumbprint in it is this certificate's.
     fn names(&self, der: &[u8]) -> bool {
         [
             (&self.sha256, &SHA256),
@@ -173,7 +173,7 @@ fn is_signature_of(
     })
 }
 
-/// Seconds by which clocks may differ.
+/// Tolerated difference of clocks, in seconds.
 const CLOCK_SKEW: i64 = 300;
 
 /// The documentation asks for 5 to 10 minutes.
@@ -270,7 +270,7 @@ mod unit_tests {
     const NOT_BEFORE: i64 = 1_700_000_000;
 }
 
-/// Signed by OpenSSL, so that the verifier and the exporter's signer have a third to agree with.
+/// Signed by OpenSSL, an implementation independent of the verifier and of the exporter's signer.
 #[cfg(test)]
 pub(super) mod vectors {
     /// Self-signed, RSA of 2048 bits; its key was thrown away.
@@ -295,7 +295,7 @@ pub(super) mod vectors {
         l2S_fLrl5avmQjvDWlsn-AIdhxuOYv_Dn0RVFyeB9tebShXGpGdsAt5nxkNK0H3wJviJAgrZU9VWcKj_CxjEc4pUXxyGkYqTg2AK\
         ffTnOYd1pMkrKIPJdciVd9jsW13jZ22-OvA1Hwz4EkrGcNWCkluKgw";
 
-    /// The same for an hour.
+    /// The same, valid for an hour.
     pub(crate) const LONG_LIVED: &str = "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCIsIng1dCNTMjU2Ijoic254SFctelQxZXdmbUdlY0lMbUhVeWZKZ0VuU1djWElMekF0\
         V2h2RDhjTSJ9.eyJhdWQiOiJodHRwczovL2xvZ2luLmV4YW1wbGUvY29udG9zby5jb20vb2F1dGgyL3YyLjAvdG9rZW4iLCJpc3M\
         iOiJhcHAiLCJzdWIiOiJhcHAiLCJqdGkiOiJ0d28iLCJuYmYiOjE3MDAwMDAwMDAsImlhdCI6MTcwMDAwMDAwMCwiZXhwIjoxNzA\
@@ -317,7 +317,7 @@ pub(super) mod vectors {
         NoAJUB5NW/9EVzuhZ8EnUKJ2Hm0zzP7MfEFTdS22ow8qSeOw3fvz/nS70p4ovdOk/DCCyaPpzgjRnGyn+2Tm1tt3Xyiolf8D1Vju\
         +S71qPFQvxw4BHWnUgbINEKApMQeNT65adbuB4jXR7I6Ga29/pLagYg18Q==";
 
-    /// The same as Microsoft's own libraries write it: RS256, `x5t` and no `nbf`.
+    /// The same in the form of Microsoft's own libraries: RS256, `x5t` and no `nbf`.
     pub(crate) const RS256_ASSERTION: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsIng1dCI6ImNxcUxaeU91VWprV0h3T2x2cWQ4M0tQLWZsNCJ9.eyJhdWQiOiJodHR\
         wczovL2xvZ2luLmV4YW1wbGUvY29udG9zby5jb20vb2F1dGgyL3YyLjAvdG9rZW4iLCJleHAiOjE3MDAwMDA2MDAsImlzcyI6ImF\
         wcCIsInN1YiI6ImFwcCIsImp0aSI6InRocmVlIiwiaWF0IjoxNzAwMDAwMDAwfQ.gl0SA4cyLnmb_RHJjFrIIuyCcuucZxMxViBw\

@@ -1,4 +1,4 @@
-//! Bodies of answers, also those that stall, drip, break off or never end.
+//! Bodies of responses, including ones that stall, arrive slowly, are cut off or never end.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ enum Step {
     Data(Bytes),
     Repeat(Bytes, u64),
     Pause(Duration),
-    /// Lets the connection send what it holds.
+    /// Yields, so that the connection sends its buffer.
     Flush,
     Stall,
     Cut,
@@ -72,8 +72,8 @@ impl Body {
 
     /// Gzip of a page without rows, with white space between its brackets.
     ///
-    /// After a full flush the compressor remembers nothing, so one compressed piece can be sent again and again: a bomb
-    /// of any size takes no more memory and time than a small one.
+    /// A full flush resets the compressor, so one compressed piece can be sent repeatedly. A bomb of any size needs no more
+    /// memory and time than a small one.
     pub(super) fn gzip_bomb(length: u64) -> Self {
         let blank = vec![b' '; PIECE];
         let times = length.div_ceil(PIECE as u64);
@@ -145,7 +145,7 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// Gzip as a server makes it, fast rather than small.
+/// Gzip like that of a server, fast rather than small.
 pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write as _;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());

@@ -1,4 +1,4 @@
-//! The answers of Graph's `communications/callRecords`: pages and errors.
+//! Responses of Graph's `communications/callRecords`: pages and errors.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hyper::Uri;
@@ -11,19 +11,19 @@ use super::log;
 use super::service::{Ids, JSON, Reply};
 use super::{Shared, Tenant};
 
-/// What is asked of a function.
+/// A request to a function.
 struct Query<'a> {
     version: Version,
     function: Function,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-    /// The literals, as they came.
+    /// The literals of the request.
     literals: (&'a str, &'a str),
     skip: usize,
     now: DateTime<Utc>,
 }
 
-/// Answers a request to Graph, from the claims of its token or what is wrong with that.
+/// Answers a request to Graph. `claims` are those of its token, or the fault of the token.
 pub(super) fn answer(
     shared: &Shared,
     uri: &Uri,
@@ -83,7 +83,7 @@ pub(super) fn error(status: u16, code: &str, message: &str, ids: &Ids) -> Reply 
     Reply::json(status, &error)
 }
 
-/// What Graph says to a status that needs no request to be explained.
+/// Graph's error code and message for a status that does not depend on the request.
 pub(super) fn status(status: u16, ids: &Ids) -> Reply {
     let (code, message) = match status {
         400 => ("BadRequest", "Invalid request"),
@@ -196,7 +196,7 @@ fn page(shared: &Shared, tenant: &Tenant, query: &Query<'_>, fault: Option<&Faul
     Reply::new(200, JSON, bytes)
 }
 
-/// Some rows of what is asked for, and whether more follow.
+/// The rows of the requested page, and true if more follow.
 fn rows(tenant: &Tenant, query: &Query<'_>, skip: usize, take: usize) -> (Vec<String>, bool) {
     let (version, logs) = (query.version, &tenant.logs);
     let page = |has_end: bool| log::Page {
@@ -209,15 +209,15 @@ fn rows(tenant: &Tenant, query: &Query<'_>, skip: usize, take: usize) -> (Vec<St
     };
     match query.function {
         Function::Dialout => {
-            // What has not happened yet is in no report. To the end of the second, so that the pages of a report that
-            // are asked for within it belong together.
+            // A report contains no future rows. Rounded up to the end of the second, so that all pages that are requested
+            // within it are consistent.
             let to = query.to.min(end_of_second(query.now));
             tenant.world.dialout(query.from, to, skip, take)
         }
         Function::Calls => logs.calls.page(version, &page(true)),
         Function::DirectRouting => logs.direct_routing.page(version, &page(false)),
-        Function::Messages => logs.messages.page(version, &page(true)),
-        Function::Blocks => logs.blocks.page(version, &page(true)),
+        Function::Sms => logs.sms.page(version, &page(true)),
+        Function::BlockedUsers => logs.blocked_users.page(version, &page(true)),
     }
 }
 
@@ -230,5 +230,5 @@ fn spoil(page: &mut Vec<u8>) {
     }
 }
 
-/// From the least privileged.
+/// Permissions that are sufficient, the least privileged one first.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];

@@ -7,57 +7,57 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::dice::Dice;
 use super::log::LogRow;
 use super::object::Object;
 use super::people::{COUNTRIES, Country, Tariff, User, tariff};
+use super::rng::Rng;
 use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 use super::world::Charge;
 
-/// Text of a row that is mostly one of a few.
+/// Text of a row. Most values are constants.
 pub type Text = Cow<'static, str>;
 
-/// A call. What is `None` comes as null.
+/// A call. `None` is written as null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// Tells rows apart.
+    /// Unique id of the row.
     pub id: Uuid,
-    /// Since when the log shows it.
+    /// Time of arrival in the log.
     pub arrival: DateTime<Utc>,
-    /// When it began, of which Graph tells seven decimals.
+    /// Start time, which Graph writes with seven decimals.
     pub start: DateTime<Utc>,
-    /// Its length, from which its end follows.
+    /// Duration, which determines the end.
     pub seconds: u32,
-    /// None for a bot.
+    /// The user; `None` for a bot.
     pub user: Option<User>,
     /// `user_out`, `conf_in`, …
     pub call_type: Option<Text>,
-    /// Of the user, as an ISO 3166 code.
+    /// Country of the user, as an ISO 3166 code.
     pub usage_country: Option<Text>,
     /// `Domestic` or `International`; none for inbound calls.
     pub destination_context: Option<Text>,
-    /// A country, by its name.
+    /// Name of the destination country.
     pub destination: Option<Text>,
-    /// Of whom was called or has called, as an ISO 3166 code.
+    /// Country of the other party, as an ISO 3166 code.
     pub other_country: Option<Text>,
     /// `MCOPSTN1`, …
     pub license: Option<Text>,
     /// ISO 4217.
     pub currency: Option<Text>,
-    /// What it cost.
+    /// The charge.
     pub charge: Option<Charge>,
-    /// What it cost to begin with.
+    /// The connection charge.
     pub connection_charge: Option<Charge>,
-    /// Who called.
+    /// The caller's number.
     pub caller: String,
-    /// Who was called.
+    /// The callee's number.
     pub callee: String,
 }
 
 impl Call {
-    /// A minute from one American to another that cost nothing and was known at once; its id and user are numbered.
+    /// A free call of one minute within the United States that arrived at once. Its id and user have a number.
     #[must_use]
     pub fn at(number: u32, start: DateTime<Utc>) -> Self {
         Self {
@@ -80,27 +80,27 @@ impl Call {
         }
     }
 
-    pub(super) fn make(company: &Company, stamp: &Stamp, dice: &mut Dice) -> Self {
-        let person = company.anyone(dice);
+    pub(super) fn make(company: &Company, stamp: &Stamp, rng: &mut Rng) -> Self {
+        let person = company.anyone(rng);
         let home = person.country;
-        let call_type = call_type(dice);
+        let call_type = call_type(rng);
         let is_inbound = call_type.ends_with("_in");
-        let is_abroad = !is_inbound && dice.below(100) < person.abroad;
-        let seconds = match dice.below(20) {
+        let is_abroad = !is_inbound && rng.below(100) < person.abroad;
+        let seconds = match rng.below(20) {
             0 => 0,
-            1..19 => 10 + dice.below(290),
-            _ => 300 + dice.below(3_000),
+            1..19 => 10 + rng.below(290),
+            _ => 300 + rng.below(3_000),
         };
         let (to, license) = if is_abroad {
-            (abroad(home, dice), "MCOPSTNPP")
+            (abroad(home, rng), "MCOPSTNPP")
         } else {
-            (Destination::of(home), license(call_type, dice))
+            (Destination::of(home), license(call_type, rng))
         };
         let is_paid = !is_inbound && (is_abroad || license == "MCOPSTNPP");
         let price = |ten_thousandths: u32| {
             Some(Charge(i64::from(if is_paid { ten_thousandths } else { 0 })))
         };
-        let (mine, other) = (dice.number(home.calling_code), dice.number(to.calling_code));
+        let (mine, other) = (rng.number(home.calling_code), rng.number(to.calling_code));
         let (caller, callee) = if is_inbound {
             (other, mine)
         } else {
@@ -147,12 +147,12 @@ impl LogRow for Call {
             self.user
                 .as_ref()
                 .map_or_else(String::new, |user| user.id.to_string()),
-            told(self.usage_country.as_ref()),
-            told(self.destination_context.as_ref()),
-            told(self.destination.as_ref()),
-            told(self.call_type.as_ref()),
-            told(self.license.as_ref()),
-            told(self.currency.as_ref()),
+            label_value(self.usage_country.as_ref()),
+            label_value(self.destination_context.as_ref()),
+            label_value(self.destination.as_ref()),
+            label_value(self.call_type.as_ref()),
+            label_value(self.license.as_ref()),
+            label_value(self.currency.as_ref()),
         ]
     }
 
@@ -228,12 +228,12 @@ impl LogRow for Call {
     }
 }
 
-/// A value as a label has it.
-pub(super) fn told(value: Option<&Text>) -> String {
+/// The value of a label; empty if there is none.
+pub(super) fn label_value(value: Option<&Text>) -> String {
     value.map_or_else(String::new, |text| text.clone().into_owned())
 }
 
-/// Where a call can lead, and what it costs there.
+/// A destination of calls and its tariff.
 #[derive(Clone, Copy)]
 struct Destination {
     code: &'static str,
@@ -253,10 +253,10 @@ impl Destination {
     }
 }
 
-fn abroad(home: &Country, dice: &mut Dice) -> Destination {
-    let far = dice.of(&FAR);
-    let near = Destination::of(&COUNTRIES[dice.of(&[0, 1, 2, 3, 4])]);
-    if dice.below(3) == 0 || near.code == home.code {
+fn abroad(home: &Country, rng: &mut Rng) -> Destination {
+    let far = rng.of(&FAR);
+    let near = Destination::of(&COUNTRIES[rng.of(&[0, 1, 2, 3, 4])]);
+    if rng.below(3) == 0 || near.code == home.code {
         far
     } else {
         Destination {
@@ -266,8 +266,8 @@ fn abroad(home: &Country, dice: &mut Dice) -> Destination {
     }
 }
 
-fn call_type(dice: &mut Dice) -> &'static str {
-    match dice.below(100) {
+fn call_type(rng: &mut Rng) -> &'static str {
+    match rng.below(100) {
         0..30 => "user_out",
         30..50 => "user_in",
         50..66 => "conf_out",
@@ -283,8 +283,8 @@ fn call_type(dice: &mut Dice) -> &'static str {
     }
 }
 
-fn license(call_type: &str, dice: &mut Dice) -> &'static str {
-    match dice.below(100) {
+fn license(call_type: &str, rng: &mut Rng) -> &'static str {
+    match rng.below(100) {
         _ if call_type.starts_with("conf") => "MCOMEETADD",
         0..60 => "MCOPSTN1",
         60..80 => "MCOPSTN2",
@@ -307,7 +307,7 @@ const fn far(
     }
 }
 
-/// Countries where nobody works.
+/// Countries without employees.
 const FAR: [Destination; 10] = [
     far("FR", "France", "+33", tariff(255, 0)),
     far("CH", "Switzerland", "+41", tariff(610, 50)),

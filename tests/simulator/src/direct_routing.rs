@@ -1,52 +1,52 @@
-//! `getDirectRoutingCalls`: calls over the customer's own trunks, which cost nothing here.
+//! `getDirectRoutingCalls`: calls over the customer's own trunks, which have no charge in this log.
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-directroutinglogrow?view=graph-rest-beta>
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{ADMINISTRATIVE_UNIT, Text, told};
-use super::dice::Dice;
+use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value};
 use super::log::LogRow;
 use super::object::Object;
 use super::people::User;
+use super::rng::Rng;
 use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 
-/// A call. What is `None` comes as null.
+/// A call. `None` is written as null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectRoutingCall {
-    /// Tells rows apart.
+    /// Unique id of the row.
     pub id: Uuid,
-    /// Since when the log shows it.
+    /// Time of arrival in the log.
     pub arrival: DateTime<Utc>,
-    /// When it began, of which Graph tells seven decimals.
+    /// Start time, which Graph writes with seven decimals.
     pub start: DateTime<Utc>,
-    /// Its length; a failed call has none.
+    /// Duration; zero for a failed call.
     pub seconds: u32,
-    /// None for a bot.
+    /// The user; `None` for a bot.
     pub user: Option<User>,
-    /// Of the user, as an ISO 3166 code; told in beta only.
+    /// Country of the user, as an ISO 3166 code; in beta only.
     pub user_country: Option<Text>,
     /// `ByotIn`, …
     pub call_type: Option<Text>,
-    /// Whether somebody answered.
+    /// True if the call was answered.
     pub is_successful: Option<bool>,
-    /// 0 for one that ended well.
+    /// SIP code of the end; 0 for a successful call.
     pub sip_code: Option<i32>,
-    /// What stands beside the code.
+    /// The phrase for the code.
     pub sip_phrase: Option<Text>,
     /// The name of the session border controller.
     pub trunk: Option<Text>,
-    /// Who called.
+    /// The caller's number.
     pub caller: String,
-    /// Who was called.
+    /// The callee's number.
     pub callee: String,
 }
 
 impl DirectRoutingCall {
-    /// A successful minute over the first trunk, known at once; its id and user are numbered.
+    /// A successful call of one minute over the first trunk that arrived at once. Its id and user have a number.
     #[must_use]
     pub fn at(number: u32, start: DateTime<Utc>) -> Self {
         Self {
@@ -66,9 +66,9 @@ impl DirectRoutingCall {
         }
     }
 
-    pub(super) fn make(company: &Company, stamp: &Stamp, dice: &mut Dice) -> Self {
-        let person = company.anyone(dice);
-        let call_type = match dice.below(100) {
+    pub(super) fn make(company: &Company, stamp: &Stamp, rng: &mut Rng) -> Self {
+        let person = company.anyone(rng);
+        let call_type = match rng.below(100) {
             0..40 => "ByotOut",
             40..80 => "ByotIn",
             80..86 => "ByotOutUserForwarding",
@@ -78,30 +78,26 @@ impl DirectRoutingCall {
             97 => "dr_emergency_out",
             _ => "ByotFuture",
         };
-        let is_successful = dice.below(100) < 92;
+        let is_successful = rng.below(100) < 92;
         let (sip_code, sip_phrase) = if is_successful {
             (0, "BYE")
         } else {
-            dice.of(&FAILURES)
+            rng.of(&FAILURES)
         };
         Self {
             id: stamp.id,
             arrival: stamp.arrival,
             start: stamp.time,
-            seconds: if is_successful {
-                5 + dice.below(600)
-            } else {
-                0
-            },
+            seconds: if is_successful { 5 + rng.below(600) } else { 0 },
             user: (!call_type.ends_with("Ucap")).then(|| person.user.clone()),
             user_country: Some(person.country.code.into()),
             call_type: Some(call_type.into()),
             is_successful: Some(is_successful),
             sip_code: Some(sip_code),
             sip_phrase: Some(sip_phrase.into()),
-            trunk: Some(dice.of(&TRUNKS).into()),
-            caller: dice.number(person.country.calling_code),
-            callee: dice.number(person.country.calling_code),
+            trunk: Some(rng.of(&TRUNKS).into()),
+            caller: rng.number(person.country.calling_code),
+            callee: rng.number(person.country.calling_code),
         }
     }
 }
@@ -122,12 +118,12 @@ impl LogRow for DirectRoutingCall {
             self.user
                 .as_ref()
                 .map_or_else(String::new, |user| user.id.to_string()),
-            told(self.user_country.as_ref()),
-            told(self.call_type.as_ref()),
+            label_value(self.user_country.as_ref()),
+            label_value(self.call_type.as_ref()),
             self.is_successful
                 .map_or_else(String::new, |is| is.to_string()),
             number(self.sip_code),
-            told(self.trunk.as_ref()),
+            label_value(self.trunk.as_ref()),
         ]
     }
 
@@ -187,7 +183,7 @@ impl LogRow for DirectRoutingCall {
     }
 }
 
-/// What the service tells of a time that there is none of: the beginning of the year 1.
+/// The service's value for a missing time: the beginning of the year 1.
 const UNSET: DateTime<Utc> = DateTime::from_timestamp(-62_135_596_800, 0)
     .expect("a DateTime reaches back further than the calendar");
 

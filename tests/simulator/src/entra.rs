@@ -1,7 +1,6 @@
 //! The token endpoints: Entra's, that of virtual machines, and that of App Service.
 //!
-//! Tokens are not remembered but signed, so that those of a simulator that was killed are good after it has started
-//! again, as Graph's would be.
+//! Tokens are signed and not stored, so that tokens of a killed simulator are valid after its restart, like Graph's.
 
 use std::collections::HashMap;
 
@@ -16,7 +15,7 @@ use uuid::Uuid;
 use super::service::Reply;
 use super::{Shared, Tenant, assertion};
 
-/// What a token says, once its signature was found good.
+/// The claims of a token with a valid signature.
 #[derive(Clone, Debug)]
 pub(super) struct Claims {
     pub(super) tenant_id: String,
@@ -130,7 +129,7 @@ pub(super) fn app_identity(
     }
 }
 
-/// The claims of a token that was issued here, by this simulator or one before.
+/// The claims of a token that this simulator or an earlier one issued.
 pub(super) fn read(bearer: &str) -> Option<Claims> {
     let (signed, signature) = bearer.rsplit_once('.')?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -150,7 +149,7 @@ pub(super) fn read(bearer: &str) -> Option<Claims> {
     })
 }
 
-/// The tenant whose client has proved itself.
+/// The tenant of an authenticated client.
 fn grant(
     shared: &Shared,
     tenant_id: &str,
@@ -336,7 +335,7 @@ fn issue(shared: &Shared, tenant: &Tenant, lifetime: u32) -> String {
         "uti": Uuid::new_v4().to_string(),
         "ver": "1.0",
     });
-    // A token without any role is issued all the same, without the claim.
+    // A token without any role is issued too, without the claim.
     if !tenant.roles.is_empty() {
         claims["roles"] = json!(tenant.roles);
     }
@@ -349,7 +348,7 @@ fn issue(shared: &Shared, tenant: &Tenant, lifetime: u32) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// No secret: whoever can reach the simulator may have all that it makes up.
+/// Not a secret: every client that reaches the simulator can have all of its invented data.
 fn signing_key() -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, b"the simulator's tokens open nothing")
 }

@@ -1,4 +1,4 @@
-//! Each fault over plain TCP, and that the request after it is answered as if nothing had been.
+//! Tests of each fault over plain TCP. The next request succeeds.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -159,7 +159,7 @@ async fn token_faults_by_table() {
 }
 
 #[tokio::test]
-async fn what_has_no_meaning_for_a_request_does_not_strike_it() {
+async fn fault_without_meaning_for_a_request_has_no_effect() {
     let check = async |when: When, fault: Fault| {
         let simulator = simulator(World::Rows { count: 2_500 }).await;
         simulator.push_fault(when, fault.clone());
@@ -209,7 +209,7 @@ async fn stalls_end_with_the_client() {
             assert!(begin.starts_with(b"HTTP/1.1 200 OK\r\n"));
         }
         drop(connection);
-        // Besides the simulator and its loop only connections hold this.
+        // Only the simulator, its accept loop and connections hold this.
         while Arc::strong_count(&simulator.shared) > 2 {
             tokio::task::yield_now().await;
         }
@@ -219,7 +219,7 @@ async fn stalls_end_with_the_client() {
     }
 }
 
-/// The fault befalls the second page of three.
+/// The fault affects the second page of three.
 async fn check(fault: Fault, such: fn(&Answer) -> bool) {
     let simulator = simulator(World::Rows { count: 2_500 }).await;
     let token = token(&simulator).await;

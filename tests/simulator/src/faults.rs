@@ -1,86 +1,86 @@
-//! What can go wrong, and when.
+//! Faults, and the requests that they affect.
 //!
-//! Faults wait in a queue; a request takes the first that is meant for it, so one request suffers at most one.
+//! Faults wait in a queue. A request takes the first one that matches it, so a request has at most one fault.
 
 use std::time::Duration;
 
 use super::address::percent_decoded;
 
-pub use super::spontaneous::Spontaneous;
+pub use super::random_faults::RandomFaults;
 pub use super::unreliable::Unreliable;
 
-/// Something that goes wrong with one request.
+/// A fault of one request.
 ///
-/// A fault that has no meaning for the request that takes it (a token error on a page) is used up without effect.
+/// A fault that has no meaning for the request that takes it (a token error on a page) is consumed without effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// An error status. See [`Fault::status`] and [`Fault::throttle`].
     Status {
         /// 429, 503, …
         status: u16,
-        /// What comes with it.
+        /// The body of the error.
         body: ErrorBody,
-        /// The header `Retry-After` letter by letter; left out where no header can hold it.
+        /// The header `Retry-After` verbatim; omitted if no header can contain it.
         retry_after: Option<String>,
     },
-    /// This JSON text with this status, letter by letter, whatever was asked for.
+    /// This JSON text with this status, verbatim, for any request.
     Literal {
         /// 200, 403, …
         status: u16,
         /// The text.
         json: String,
     },
-    /// An error by chance, and 429 while the tenant is throttled. Meant for [`When::always`]; a request that is spared
-    /// is answered as usual.
+    /// A random error, and 429 while the tenant is throttled. Use it with [`When::always`]. Other requests are answered as
+    /// usual.
     Unreliable(Unreliable),
-    /// The connection is closed without an answer. For one that is refused, stop the simulator.
+    /// The connection is closed without a response. To refuse connections, stop the simulator.
     RefuseConnection,
-    /// Nothing is answered until the client or the simulator goes away.
+    /// No response until the client or the simulator closes the connection.
     StallHead,
-    /// The head and half of the body, then nothing until the client or the simulator goes away.
+    /// The head and half of the body, then nothing until the client or the simulator closes the connection.
     StallBody,
     /// The body in pieces of so many bytes with a pause before each.
     SlowDrip {
         /// Bytes of a piece.
         bytes: usize,
-        /// Time between two.
+        /// Time between two pieces.
         pause: Duration,
     },
     /// The connection breaks off in the middle of the body.
     CutBody,
-    /// Graph calls the token expired.
+    /// Graph reports an expired token.
     ExpireToken,
-    /// Graph's 403 whose message is empty.
+    /// Graph's 403, which has an empty message.
     EmptyForbidden,
     /// An error of the token endpoint, by its AADSTS number.
     TokenError(u32),
     /// A token that is no longer valid when it arrives.
     ZeroLifetimeToken,
-    /// The page names this URL as the next, also where it is the last.
+    /// The page links to this URL as the next page, also if it is the last one.
     ForeignNextLink(String),
-    /// The page names itself as the next.
+    /// The page links to itself as the next page.
     LoopingNextLink,
     /// The link to the next page has no scheme and host.
     RelativeNextLink,
     /// The key `@odata.nextLink` is spelt like this.
     NextLinkSpelling(String),
-    /// The answer with another `Content-Type`.
+    /// The response with another `Content-Type`.
     WrongContentType(String),
     /// 200 with a web page.
     Html,
-    /// 200 with something that only claims to be JSON.
+    /// 200 with a body that is not JSON despite its `Content-Type`.
     NotJson,
-    /// A page that decompresses to at least so many bytes. Compressed whether or not the client accepts it.
+    /// A page that decompresses to at least so many bytes. It is compressed even if the client does not accept that.
     GzipBomb(u64),
     /// A page with a field of so many bytes, uncompressed.
     HugePage(u64),
     /// A page with arrays nested so deep.
     DeepNesting(u32),
-    /// Each row of the page tells its charge twice, the second time otherwise.
+    /// Each row of the page has its charge twice, with different values.
     DuplicateKeys,
-    /// This JSON text comes as one more row of the page.
+    /// The page has this JSON text as an additional row.
     BadRow {
-        /// Position in the page, from 0; at the end where the page is shorter.
+        /// Position in the page, from 0; at the end if the page is shorter.
         at: usize,
         /// The text, which need not be a row and need not be JSON.
         json: String,
@@ -89,22 +89,22 @@ pub enum Fault {
     InvalidUtf8,
     /// 302 to this URL.
     Redirect(String),
-    /// The page begins so many rows early, so that it repeats the end of the one before.
+    /// The page starts this many rows early, so that it repeats the end of the preceding page.
     RepeatRows(usize),
 }
 
-/// What an error status comes with.
+/// The body of an error status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorBody {
     /// The JSON that the endpoint writes for its errors.
     Json,
-    /// A gateway's page for people.
+    /// A gateway's HTML page.
     Html,
-    /// Nothing.
+    /// Empty.
     Empty,
 }
 
-/// Which requests a fault is meant for: once unless it says otherwise.
+/// The requests that a fault affects: one, unless stated otherwise.
 #[derive(Clone, Debug)]
 pub struct When {
     moment: Moment,
@@ -121,13 +121,13 @@ enum Moment {
     Page(usize),
 }
 
-/// What a request tells about itself that a fault may wait for.
+/// Properties of a request that faults match.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Occasion<'a> {
-    /// Of a request to Graph, from 1.
+    /// Page number of a request to Graph, from 1.
     pub(super) page: Option<usize>,
     pub(super) tenant: Option<&'a str>,
-    /// Path and query, as they came.
+    /// Path and query, not decoded.
     pub(super) path: &'a str,
 }
 
@@ -157,7 +157,7 @@ impl Fault {
 }
 
 impl When {
-    /// The next request, whichever it is.
+    /// The next request of any kind.
     #[must_use]
     pub fn any() -> Self {
         Self::at(Moment::Any)
@@ -181,7 +181,7 @@ impl When {
         Self::at(Moment::Page(number))
     }
 
-    /// So many such requests, not only one.
+    /// This many matching requests instead of one.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self {
@@ -190,7 +190,7 @@ impl When {
         }
     }
 
-    /// All such requests until the faults are cleared.
+    /// All matching requests until the faults are cleared.
     #[must_use]
     pub fn always(self) -> Self {
         Self { left: None, ..self }
@@ -255,7 +255,7 @@ impl Queue {
         self.0.is_empty()
     }
 
-    /// The first fault that is meant for a request.
+    /// Removes the first fault that matches a request.
     pub(super) fn take(&mut self, occasion: Occasion<'_>) -> Option<Fault> {
         let at = self.0.iter().position(|(when, _)| when.is(occasion))?;
         let (when, fault) = &mut self.0[at];

@@ -1,4 +1,4 @@
-//! What was asked of the simulator and what it answered.
+//! Journal of requests and their responses.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,11 @@ use super::address::{Function, Path, Version, arguments, skip, skip_token};
 pub struct Request {
     /// `GET`, `POST`, …
     pub method: String,
-    /// Path and query, as they came.
+    /// Path and query, not decoded.
     pub path: String,
-    /// What was answered; nothing where the request stalls or its connection was closed.
+    /// Status of the response; `None` if the request stalls or its connection was closed.
     pub status: Option<u16>,
-    /// Whether a bearer token came with it. The token itself is kept nowhere.
+    /// True if the request had a bearer token. The token itself is not stored.
     pub bearer: bool,
     /// The tenant that the path or the token names.
     pub tenant: Option<String>,
@@ -27,33 +27,33 @@ pub struct Request {
     pub user_agent: Option<String>,
 }
 
-/// What a request to a function of the call records asks for.
+/// The parameters of a request to a function of the call records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// Which function.
+    /// The function.
     pub function: Function,
-    /// In which version of Graph.
+    /// The version of Graph.
     pub version: Version,
-    /// Since when.
+    /// Start of the window.
     pub from: DateTime<Utc>,
-    /// Until when.
+    /// End of the window.
     pub to: DateTime<Utc>,
-    /// Rows before the page; 0 asks for the first.
+    /// Rows before the page; 0 for the first page.
     pub skip: usize,
 }
 
-/// Requests since the start, also those that the journal no longer holds.
+/// Counts of requests since the start, including those that the journal no longer has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// All.
+    /// All requests.
     pub received: u64,
-    /// Those for a token.
+    /// Requests for a token.
     pub token: u64,
-    /// Those to Graph.
+    /// Requests to Graph.
     pub graph: u64,
-    /// Those whose answer has begun.
+    /// Requests with a response that has begun.
     pub answered: u64,
-    /// Those whose answer a fault has changed or prevented. One that is used up without effect is not among them.
+    /// Requests with a response that a fault changed or prevented. A fault without effect is not counted.
     pub struck: u64,
 }
 
@@ -72,7 +72,7 @@ pub(super) enum Kind {
 }
 
 impl Request {
-    /// What it asks Graph for; nothing where it is another request, or one that cannot be understood.
+    /// Parses the request to Graph. `None` if it is another request or malformed.
     #[must_use]
     pub fn asked(&self) -> Option<Asked> {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
@@ -91,7 +91,7 @@ impl Request {
 }
 
 impl Journal {
-    /// Holds the newest `kept`, or one.
+    /// Returns a journal of the newest `kept` requests, at least one.
     pub(super) fn new(kept: usize) -> Self {
         Self {
             newest: Mutex::default(),
@@ -100,7 +100,7 @@ impl Journal {
         }
     }
 
-    /// Writes a request down; the numbers are those that it itself has, from 0: among all, and among those to Graph.
+    /// Records a request. Returns its numbers, from 0: among all requests, and among those to Graph.
     pub(super) fn received(&self, kind: Kind, request: Request) -> (u64, u64) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *self.counts.borrow();
@@ -108,7 +108,7 @@ impl Journal {
             newest.pop_front();
         }
         newest.push_back((before.received, request));
-        // Under the same lock as the number was read.
+        // Under the same lock as the read of the number.
         self.counts.send_modify(|counts| {
             counts.received += 1;
             match kind {
@@ -147,5 +147,5 @@ impl Journal {
     }
 }
 
-/// Enough for any test; and a demo may run for months.
+/// Enough for any test. The limit is for a demo that runs for months.
 pub(super) const KEPT: usize = 10_000;

@@ -1,27 +1,27 @@
 //! A fake Microsoft Graph with its token endpoint, over real HTTP, for the demo and for tests.
 //!
-//! It shares no type with the client: it writes its own JSON and reads URLs and forms in its own words, so that a
-//! misreading of the API cannot agree with itself. It is stricter than the service where the documentation is. What it
-//! does not do: TLS, HTTP/2, and anything that needs a call records service beyond the functions that the exporter asks.
+//! It shares no type with the client: it writes its own JSON and parses URLs and forms with its own code, so a misreading
+//! of the API in one of them fails the tests. If the documentation is stricter than the service, so is the simulator. It
+//! has no TLS, no HTTP/2, and only those functions of the call records that the exporter requests.
 
 pub mod address;
 mod assertion;
-pub mod blocks;
+pub mod blocked_users;
 mod body;
 mod callrecords;
 pub mod calls;
-mod dice;
 pub mod direct_routing;
 mod entra;
 pub mod faults;
 pub mod journal;
 pub mod log;
-pub mod messages;
 mod object;
 pub mod people;
+mod random_faults;
+mod rng;
 pub mod scenario;
 mod service;
-mod spontaneous;
+pub mod sms;
 pub mod sums;
 mod traffic;
 mod unreliable;
@@ -54,7 +54,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
-use faults::{Fault, Queue, Spontaneous, When};
+use faults::{Fault, Queue, RandomFaults, When};
 use journal::{Counts, Journal, Request};
 use log::Logs;
 use unreliable::Throttled;
@@ -69,58 +69,58 @@ pub struct Simulator {
     serving: JoinHandle<()>,
 }
 
-/// What to simulate, and where.
+/// The simulated tenants and the address of the simulator.
 #[derive(Clone)]
 pub struct Options {
-    /// Port 0 for any; the address of a simulator before for that one again.
+    /// Port 0 for any free port; the address of an earlier simulator to replace it.
     pub listen: SocketAddr,
-    /// Scheme, host and port as clients see them, where something stands between; else those listened on.
+    /// Scheme, host and port for clients, if a proxy is in between. `None` for the listening address.
     pub origin: Option<String>,
-    /// Who may ask, and what there is to tell them.
+    /// The tenants, with their credentials and data.
     pub tenants: Vec<Tenant>,
-    /// Rows of a page; Graph's are of 1,000.
+    /// Rows of a page; Graph's have 1,000.
     pub page_size: usize,
-    /// Seconds that a token is good for.
+    /// Lifetime of a token in seconds.
     pub token_lifetime: u32,
-    /// Faults that come without being asked for.
-    pub spontaneous: Option<Spontaneous>,
-    /// How many requests [`Simulator::requests`] remembers.
+    /// Random faults, if any.
+    pub random_faults: Option<RandomFaults>,
+    /// Number of requests that [`Simulator::requests`] returns at most.
     pub requests_kept: usize,
-    /// The time of day: of token lifetimes, of `Date`, and after which nothing has happened yet.
+    /// The clock of token lifetimes and of `Date`. Rows after its time are not served.
     pub now: Arc<Now>,
 }
 
 /// A customer of Microsoft's with one registered application. Any of its credentials proves it.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// As in the path of the token endpoint: a GUID or a domain.
+    /// The id in the path of the token endpoint: a GUID or a domain.
     pub tenant_id: String,
-    /// The application.
+    /// Id of the application.
     pub client_id: String,
-    /// Client secrets that are good.
+    /// Valid client secrets.
     pub secrets: Vec<String>,
-    /// Client secrets that were good once.
+    /// Expired client secrets.
     pub expired_secrets: Vec<String>,
-    /// X.509 certificates in DER whose keys may sign assertions.
+    /// X.509 certificates in DER that verify assertions.
     pub certificates: Vec<Vec<u8>>,
-    /// Assertions of another identity provider that are trusted, letter by letter.
+    /// Assertions of another identity provider that are trusted, verbatim.
     pub federated_tokens: Vec<String>,
-    /// Whether the machine has this application's identity.
+    /// True if the machine has this application's managed identity.
     pub managed_identity: bool,
-    /// The value of `X-IDENTITY-HEADER` by which an App Service shows that it has it.
+    /// The value of `X-IDENTITY-HEADER` in requests of an App Service with this identity.
     pub identity_header: Option<String>,
     /// Application permissions that an administrator has consented to.
     pub roles: Vec<String>,
-    /// What it dials out of meetings.
+    /// Source of the dial-out report.
     pub world: World,
-    /// Its other telephony: of a company what its people do, else nothing to begin with.
+    /// The other logs: those of a company if the world is one, else empty.
     pub logs: Logs,
 }
 
 /// A wall clock.
 pub type Now = dyn Fn() -> DateTime<Utc> + Send + Sync;
 
-/// What all connections know.
+/// State that all connections share.
 struct Shared {
     origin: String,
     page_size: usize,
@@ -129,19 +129,19 @@ struct Shared {
     tenants: RwLock<HashMap<String, Tenant>>,
     faults: Mutex<Queue>,
     throttled: Mutex<Throttled>,
-    spontaneous: Option<Spontaneous>,
+    random_faults: Option<RandomFaults>,
     journal: Journal,
-    /// Ids of assertions that were used, and when they expire.
+    /// Ids of used assertions, with their expiry.
     spent: Mutex<HashMap<String, i64>>,
 }
 
 impl Simulator {
-    /// Binds and serves.
+    /// Binds the address and starts to serve.
     ///
     /// # Errors
-    /// Where the address cannot be listened on.
+    /// If the address cannot be bound.
     pub async fn start(options: Options) -> io::Result<Self> {
-        // With SO_REUSEADDR: a simulator that was killed may be started on its port again while old connections linger.
+        // With SO_REUSEADDR: a killed simulator can restart on its port while old connections linger.
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(options, address));
@@ -155,7 +155,7 @@ impl Simulator {
         })
     }
 
-    /// Where it listens.
+    /// The listening address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -167,27 +167,27 @@ impl Simulator {
         &self.shared.origin
     }
 
-    /// Breaks all connections off and frees the port, now.
+    /// Closes all connections and frees the port.
     pub async fn stop(mut self) {
         drop(self.stop.take());
-        // Its end is all that is asked for; how it ended changes nothing.
+        // Only the end of the task matters, not its result.
         let _ = (&mut self.serving).await;
     }
 
-    /// Lets something go wrong. Faults are taken in the order of their coming.
+    /// Adds a fault. Faults are taken in the order of their arrival.
     pub fn push_fault(&self, when: When, fault: Fault) {
         self.shared.faults().push(when, fault);
     }
 
-    /// Forgets the faults that still wait. What stalls already goes on stalling.
+    /// Removes the waiting faults. Requests that stall already continue to stall.
     pub fn clear_faults(&self) {
         self.shared.faults().clear();
     }
 
-    /// Changes a tenant for the requests to come: secrets, roles, its world.
+    /// Changes a tenant for later requests: secrets, roles, its world.
     ///
     /// # Panics
-    /// Where there is no such tenant.
+    /// If there is no such tenant.
     pub fn change(&self, tenant_id: &str, change: impl FnOnce(&mut Tenant)) {
         let mut tenants = self
             .shared
@@ -201,10 +201,10 @@ impl Simulator {
         );
     }
 
-    /// The logs of a tenant, to change what they tell or to ask what they add up to.
+    /// The logs of a tenant, to change their rows or to compute their totals.
     ///
     /// # Panics
-    /// Where there is no such tenant.
+    /// If there is no such tenant.
     pub fn logs(&self, tenant_id: &str) -> Logs {
         let tenants = self.shared.tenants();
         let tenant = tenants
@@ -219,18 +219,18 @@ impl Simulator {
         self.shared.journal.requests()
     }
 
-    /// How many requests there were.
+    /// Counts of requests.
     #[must_use]
     pub fn counts(&self) -> Counts {
         *self.shared.journal.counts().borrow()
     }
 
-    /// Waits until so many requests were received since the start.
+    /// Waits until this many requests were received since the start.
     pub async fn wait_for_requests(&self, received: u64) {
         self.wait_until(|counts| counts.received >= received).await;
     }
 
-    /// Waits until the counts are such.
+    /// Waits until `such` returns true for the counts.
     ///
     /// # Panics
     /// Never: the simulator holds what the counts come from.
@@ -250,7 +250,7 @@ impl Drop for Simulator {
 }
 
 impl Options {
-    /// On a free port of loopback, without tenants, by a clock.
+    /// Options for a free port of loopback, without tenants, with a clock.
     pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -258,7 +258,7 @@ impl Options {
             tenants: Vec::new(),
             page_size: 1_000,
             token_lifetime: 3_599,
-            spontaneous: None,
+            random_faults: None,
             requests_kept: journal::KEPT,
             now: Arc::new(now),
         }
@@ -266,7 +266,7 @@ impl Options {
 }
 
 impl Tenant {
-    /// A tenant whose application has a secret and the permission.
+    /// A tenant with an application that has a secret and the permission.
     #[must_use]
     pub fn new(tenant_id: &str, client_id: &str, secret: &str, world: World) -> Self {
         Self {
@@ -306,7 +306,7 @@ impl Shared {
             ),
             faults: Mutex::default(),
             throttled: Mutex::default(),
-            spontaneous: options.spontaneous,
+            random_faults: options.random_faults,
             journal: Journal::new(options.requests_kept),
             spent: Mutex::default(),
         }
@@ -326,10 +326,10 @@ impl Shared {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the assertion was not used before; from now on it was.
+    /// Marks an assertion as used. Returns true if it was not used before.
     fn spend(&self, assertion: assertion::Assertion, now: i64) -> bool {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        // What has expired for good needs no remembering: so it cannot grow without end.
+        // Expired ids are removed, so the map does not grow without limit.
         spent.retain(|_, expires| *expires > now - 3_600);
         spent.insert(assertion.id, assertion.expires).is_none()
     }
@@ -351,7 +351,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot:
             _ = &mut stopped => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        // A connection that broke before it was accepted is its client's affair; without descriptors only time helps.
+        // A connection that broke before it was accepted needs no action. If descriptors run out, only waiting helps.
         let Ok((stream, place)) = accepted else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
@@ -359,7 +359,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: oneshot:
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let service = service_fn(|request| service::answer(&shared, request));
-            // Errors here are clients that went away, and faults that were asked for.
+            // Errors here are clients that disconnected, and requested faults.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -378,11 +378,11 @@ async fn accept(
     let place = Arc::clone(places)
         .acquire_owned()
         .await
-        .expect("nobody closes the semaphore");
+        .expect("the semaphore is never closed");
     let (stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, place))
 }
 
-/// A thousand tenants may each keep a few open.
+/// A thousand tenants can each have a few connections.
 const CONNECTIONS_MAX: usize = 4_096;

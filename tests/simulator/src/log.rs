@@ -1,7 +1,7 @@
 //! The logs of a tenant: rows with a time, cut into windows and pages.
 //!
-//! A log shows a row from its arrival on, which is up to two days after its time. Its rows are given, or follow from a
-//! seed one by one, so that a million of them take no memory.
+//! A log shows a row from its arrival on, which is up to two days after its time. Its rows are either given, or computed
+//! from a seed one by one, so that a million of them need no memory.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,59 +9,59 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::address::Version;
-use super::blocks::BlockEvent;
+use super::blocked_users::BlockEvent;
 use super::calls::Call;
 use super::direct_routing::DirectRoutingCall;
-use super::messages::Message;
 use super::scenario::Company;
+use super::sms::Message;
 use super::sums::{Amounts, Sums};
 use super::traffic::{Pace, Stamp, Traffic};
 
-/// All logs of a tenant. Clones share what they stand for, so that a test can keep one and change what is served.
+/// All logs of a tenant. Clones share their rows, so a test can keep one and change the served rows.
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
-    /// What `getPstnCalls` tells.
+    /// Log of `getPstnCalls`.
     pub calls: Log<Call>,
-    /// What `getDirectRoutingCalls` tells.
+    /// Log of `getDirectRoutingCalls`.
     pub direct_routing: Log<DirectRoutingCall>,
-    /// What `getSmsLog` tells.
-    pub messages: Log<Message>,
-    /// What `getPstnBlockedUsersLog` tells.
-    pub blocks: Log<BlockEvent>,
+    /// Log of `getSmsLog`.
+    pub sms: Log<Message>,
+    /// Log of `getPstnBlockedUsersLog`.
+    pub blocked_users: Log<BlockEvent>,
 }
 
-/// The log of one function; none of its rows to begin with.
+/// The log of one function, initially without rows.
 #[derive(Debug)]
 pub struct Log<R>(Arc<Mutex<Source<R>>>);
 
 /// A row of a log.
 pub trait LogRow: Clone + std::fmt::Debug {
-    /// What a report of this log may tell its rows apart by.
+    /// Names of the labels that a report of this log can have.
     const LABELS: &'static [&'static str];
 
-    /// The values of [`LogRow::LABELS`] as JSON tells them; empty where it says null.
+    /// The values of [`LogRow::LABELS`] as in JSON; empty for null.
     fn labels(&self) -> Vec<String>;
 
-    /// What a report adds up.
+    /// The values that a report adds up.
     fn amounts(&self) -> Amounts;
 
-    /// What windows go by.
+    /// The time that windows filter by.
     fn time(&self) -> DateTime<Utc>;
 
-    /// Since when the log shows it.
+    /// Time of arrival in the log.
     fn arrival(&self) -> DateTime<Utc>;
 
-    /// As Graph writes it.
+    /// JSON in Graph's form.
     fn json(&self, version: Version) -> String;
 }
 
-/// What a request asks a log for.
+/// The page of a log that a request asks for.
 pub(super) struct Page {
     pub(super) from: DateTime<Utc>,
     pub(super) to: DateTime<Utc>,
-    /// Whether a row that lies on `to` is in.
+    /// True to include rows exactly at `to`.
     pub(super) has_end: bool,
-    /// Only what has arrived by then.
+    /// Rows that arrived later are not served.
     pub(super) now: DateTime<Utc>,
     pub(super) skip: usize,
     pub(super) take: usize,
@@ -69,15 +69,15 @@ pub(super) struct Page {
 
 #[derive(Debug)]
 enum Source<R> {
-    /// In the order of their times.
+    /// Rows in the order of their times.
     Given(Arc<Vec<R>>),
     Made(Traffic<R>),
-    /// Of any time.
+    /// Verbatim rows, served for any window.
     Texts(Arc<[String]>),
 }
 
 impl Logs {
-    /// The logs of a company, of so many rows as so many people bring about in a week.
+    /// The logs of a company. The number of rows depends on the number of people.
     #[must_use]
     pub fn of(company: &Arc<Company>) -> Self {
         let weekly = |per_person: u64| Pace::Weekly {
@@ -91,8 +91,8 @@ impl Logs {
                 2,
                 DirectRoutingCall::make,
             )),
-            messages: Log::made(Traffic::new(company, weekly(6), 3, Message::make)),
-            blocks: Log::made(Traffic::new(
+            sms: Log::made(Traffic::new(company, weekly(6), 3, Message::make)),
+            blocked_users: Log::made(Traffic::new(
                 company,
                 Pace::Weekly {
                     rows: company.people.len().div_ceil(16) as u64,
@@ -103,7 +103,7 @@ impl Logs {
         }
     }
 
-    /// As many calls as asked for between two times and nothing else.
+    /// Logs with this many calls between two times and no other rows.
     #[must_use]
     pub fn of_calls(company: &Arc<Company>, rows: u64, within: Range<DateTime<Utc>>) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl Logs {
 }
 
 impl<R: LogRow> Log<R> {
-    /// A log of these rows.
+    /// Returns a log of these rows.
     #[must_use]
     pub fn new(rows: Vec<R>) -> Self {
         let log = Self::default();
@@ -131,20 +131,19 @@ impl<R: LogRow> Log<R> {
         Self(Arc::new(Mutex::new(Source::Made(traffic))))
     }
 
-    /// From now on these rows, in every clone. Rows of one time stay in this order.
+    /// Replaces the rows in every clone. Rows with the same time keep this order.
     pub fn set(&self, mut rows: Vec<R>) {
         rows.sort_by_key(LogRow::time);
         self.change(|source| *source = Source::Given(Arc::new(rows)));
     }
 
-    /// From now on these JSON texts letter by letter, in every clone and whatever the window. Nothing is known of what
-    /// they add up to.
+    /// Replaces the rows by these JSON texts, verbatim, in every clone and for any window. Their totals are unknown.
     pub fn set_texts<T: Into<String>>(&self, texts: impl IntoIterator<Item = T>) {
         let texts = texts.into_iter().map(Into::into).collect();
         self.change(|source| *source = Source::Texts(texts));
     }
 
-    /// What the rows of a period add up to that have arrived by then: its first moment is in, its last is not.
+    /// Totals of the rows that have arrived, of a period that includes its start and excludes its end.
     #[must_use]
     pub fn expected(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> Sums {
         let mut sums = Sums::new(R::LABELS);
@@ -152,7 +151,7 @@ impl<R: LogRow> Log<R> {
         sums
     }
 
-    /// Those rows.
+    /// The rows of [`Log::expected`].
     #[must_use]
     pub fn rows(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> Vec<R> {
         let mut rows = Vec::new();
@@ -160,7 +159,7 @@ impl<R: LogRow> Log<R> {
         rows
     }
 
-    /// In the plainest way: looks at every row around, and knows nothing of pages.
+    /// The simplest implementation: it checks every row near the period and ignores pages.
     fn each(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>, mut visit: impl FnMut(R)) {
         let mut look = |row: R| {
             if period.contains(&row.time()) && row.arrival() <= now {
@@ -178,9 +177,9 @@ impl<R: LogRow> Log<R> {
         }
     }
 
-    /// Some rows of the log as JSON, and whether more follow.
+    /// The rows of a page as JSON, and true if more follow.
     pub(super) fn page(&self, version: Version, page: &Page) -> (Vec<String>, bool) {
-        // One more than wanted tells whether more follow; it need not be written.
+        // One more row than requested shows if more follow. It is not written.
         let mut rows = match &self.source() {
             Source::Given(rows) => {
                 let begin = rows.partition_point(|row| row.time() < page.from);
@@ -210,7 +209,7 @@ impl<R: LogRow> Log<R> {
         (rows, has_more)
     }
 
-    /// As it is now; a change after that makes no difference to who has it.
+    /// The current rows. A later change does not affect them.
     fn source(&self) -> Source<R> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Source::Given(rows) => Source::Given(Arc::clone(rows)),

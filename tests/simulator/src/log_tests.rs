@@ -1,22 +1,22 @@
-//! The logs over plain TCP: which rows a window has, in which version, on which page, and since when.
+//! Tests of the logs over plain TCP: windows, versions, pages, and arrival of rows.
 
 use chrono::TimeDelta;
 use serde_json::Value;
 
 use super::address::{Function, Version};
-use super::blocks::BlockEvent;
+use super::blocked_users::BlockEvent;
 use super::calls::Call;
 use super::direct_routing::DirectRoutingCall;
 use super::log::LogRow;
-use super::messages::Message;
 use super::scenario::Scenario;
+use super::sms::Message;
 use super::sums::Amounts;
 use super::tests::{TENANT, get, now, options, simulator, token};
 use super::world::Charge;
 use super::*;
 
 #[tokio::test]
-async fn windows_have_the_ends_that_the_documentation_says() {
+async fn windows_have_the_documented_ends() {
     let simulator = simulator(World::Rows { count: 0 }).await;
     let token = token(&simulator).await;
     let times: Vec<_> = [
@@ -47,19 +47,19 @@ async fn windows_have_the_ends_that_the_documentation_says() {
         ] {
             let path = url("beta", function, from, to);
             let page = get(&simulator, &path, &token).await.json();
-            let told: Vec<_> = page["value"]
+            let served: Vec<_> = page["value"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|row| time(row[field].as_str().unwrap()))
                 .collect();
-            assert_eq!(told, times[rows], "{path}");
+            assert_eq!(served, times[rows], "{path}");
         }
     }
 }
 
 #[tokio::test]
-async fn functions_are_where_the_documentation_has_them() {
+async fn functions_have_the_documented_addresses() {
     let simulator = simulator(World::Rows { count: 0 }).await;
     let token = token(&simulator).await;
     for (version, function, days, status, code) in [
@@ -96,7 +96,7 @@ async fn functions_are_where_the_documentation_has_them() {
 }
 
 #[tokio::test]
-async fn pages_tile_a_log_and_the_journal_tells_which() {
+async fn pages_tile_a_log_and_the_journal_records_them() {
     let simulator = simulator(World::Rows { count: 0 }).await;
     let token = token(&simulator).await;
     let begin = time("2026-11-02T00:00:00Z");
@@ -113,9 +113,9 @@ async fn pages_tile_a_log_and_the_journal_tells_which() {
             "directRoutingLogRow",
             long,
         ),
-        (Function::Messages, "getSmsLog", "smsLogRow", long),
+        (Function::Sms, "getSmsLog", "smsLogRow", long),
         (
-            Function::Blocks,
+            Function::BlockedUsers,
             "getPstnBlockedUsersLog",
             "pstnBlockedUsersLogRow",
             long,
@@ -150,7 +150,7 @@ async fn pages_tile_a_log_and_the_journal_tells_which() {
 }
 
 #[tokio::test]
-async fn a_row_is_told_since_it_has_arrived() {
+async fn row_is_served_after_its_arrival() {
     let clock = Arc::new(Mutex::new(time("2026-11-03T00:00:00Z")));
     let simulator = Simulator::start(Options {
         now: {
@@ -181,7 +181,7 @@ async fn a_row_is_told_since_it_has_arrived() {
         let token = token(&simulator).await;
         let path = url("v1.0", "getPstnCalls", "2026-11-01", "2026-11-02");
         let page = get(&simulator, &path, &token).await.json();
-        let told: Vec<_> = page["value"]
+        let served: Vec<_> = page["value"]
             .as_array()
             .unwrap()
             .iter()
@@ -191,12 +191,12 @@ async fn a_row_is_told_since_it_has_arrived() {
             .iter()
             .map(|id| format!("00000000-0000-0000-0000-{id:012}"))
             .collect();
-        assert_eq!(told, expected, "{now}");
+        assert_eq!(served, expected, "{now}");
     }
 }
 
 #[tokio::test]
-async fn texts_are_told_letter_by_letter_on_pages() {
+async fn texts_are_served_verbatim_on_pages() {
     let simulator = Simulator::start(Options {
         page_size: 2,
         ..options(World::Rows { count: 0 })
@@ -205,7 +205,7 @@ async fn texts_are_told_letter_by_letter_on_pages() {
     .unwrap();
     let token = token(&simulator).await;
     let logs = simulator.logs(TENANT);
-    logs.messages.set_texts(["{\"a\":1.50}", "2", "null"]);
+    logs.sms.set_texts(["{\"a\":1.50}", "2", "null"]);
     let path = url("beta", "getSmsLog", "2026-11-02", "2026-11-03");
     let first = get(&simulator, &path, &token).await;
     let text = String::from_utf8_lossy(&first.body).into_owned();
@@ -220,7 +220,7 @@ async fn texts_are_told_letter_by_letter_on_pages() {
 }
 
 #[tokio::test]
-async fn faults_befall_the_request_that_asks_for_something() {
+async fn faults_affect_the_matching_request() {
     let simulator = simulator(World::Rows { count: 0 }).await;
     let token = token(&simulator).await;
     set_everywhere(&simulator, &[time("2026-11-02T00:00:00Z")]);
@@ -246,7 +246,7 @@ async fn faults_befall_the_request_that_asks_for_something() {
 }
 
 #[tokio::test]
-async fn what_a_company_is_told_adds_up_to_the_oracle() {
+async fn rows_of_a_company_add_up_to_the_oracle() {
     let simulator = simulator(World::company(Scenario {
         users: 60,
         ..Scenario::default()
@@ -289,7 +289,7 @@ async fn what_a_company_is_told_adds_up_to_the_oracle() {
     assert_eq!(sums, expected);
 
     let messages = served("getSmsLog").await;
-    let total = logs.messages.expected(period.clone(), now()).total();
+    let total = logs.sms.expected(period.clone(), now()).total();
     assert_eq!(messages.len() as u64, total.rows);
     assert_eq!(sum(&messages, "smsUnits"), total.units);
     let charge: i128 = messages.iter().map(|row| money(&row["callCharge"])).sum();
@@ -301,16 +301,16 @@ async fn what_a_company_is_told_adds_up_to_the_oracle() {
     assert_eq!(sum(&direct_routing, "duration"), total.total().seconds);
     for (key, amounts) in total.by(&["success", "sip_code"]) {
         let these = direct_routing.iter().filter(|row| {
-            let told = ["successfulCall", "finalSipCode"].map(|field| row[field].to_string());
-            told[..] == key
+            let values = ["successfulCall", "finalSipCode"].map(|field| row[field].to_string());
+            values[..] == key
         });
         assert_eq!(these.count() as u64, amounts.rows, "{key:?}");
     }
 
     let blocks = served("getPstnBlockedUsersLog").await;
-    let expected = logs.blocks.expected(period.clone(), now());
+    let expected = logs.blocked_users.expected(period.clone(), now());
     assert_eq!(blocks.len() as u64, expected.total().rows);
-    assert!(logs.blocks.blocked(period, now()) <= blocks.len());
+    assert!(logs.blocked_users.blocked(period, now()) <= blocks.len());
 }
 
 fn set_everywhere(simulator: &Simulator, times: &[DateTime<Utc>]) {
@@ -326,9 +326,9 @@ fn set_everywhere(simulator: &Simulator, times: &[DateTime<Utc>]) {
             .map(|(n, time)| DirectRoutingCall::at(n, time))
             .collect(),
     );
-    logs.messages
+    logs.sms
         .set(numbered().map(|(n, time)| Message::at(n, time)).collect());
-    logs.blocks.set(
+    logs.blocked_users.set(
         numbered()
             .map(|(n, time)| BlockEvent::at(n, time))
             .collect(),
@@ -368,7 +368,7 @@ fn sum(rows: &[Value], field: &str) -> u64 {
     rows.iter().map(|row| row[field].as_u64().unwrap()).sum()
 }
 
-/// In ten-thousandths, from the number as JSON tells it: at most a few digits, which a float keeps.
+/// Ten-thousandths from a JSON number. It has few digits, so a float is exact.
 fn money(value: &Value) -> i128 {
     let text = value.to_string();
     let (units, decimals) = text.split_once('.').unwrap();

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::people::User;
 
-/// An object that is being written.
+/// Writer of an object.
 pub(super) struct Object(String);
 
 impl Object {
@@ -20,7 +20,7 @@ impl Object {
     pub(super) fn text(self, name: &str, value: Option<&str>) -> Self {
         match value {
             None => self.plain(name, "null"),
-            // Escaping is dear and seldom needed.
+            // Escaping is expensive and rarely needed.
             Some(value)
                 if value
                     .bytes()
@@ -35,7 +35,7 @@ impl Object {
         }
     }
 
-    /// A number, a truth value, or JSON that is written already.
+    /// A number, a Boolean, or JSON text.
     pub(super) fn plain(mut self, name: &str, value: impl Display) -> Self {
         let comma = if self.0.len() > 1 { "," } else { "" };
         write!(self.0, "{comma}\"{name}\":{value}").expect("memory takes all");
@@ -90,7 +90,7 @@ impl Object {
     }
 }
 
-/// As many of the seven decimals as say something.
+/// The seven decimals without trailing zeros.
 struct Decimals(u32);
 
 impl Display for Decimals {
@@ -108,7 +108,7 @@ impl Display for Decimals {
     }
 }
 
-/// A row of the widest log is a little shorter.
+/// Slightly longer than a row of the widest log.
 const CAPACITY: usize = 1_400;
 
 #[cfg(test)]

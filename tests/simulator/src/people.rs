@@ -1,17 +1,17 @@
-//! Who works in a believable company, where, and what calls cost there.
+//! The employees of a believable company, their countries, and tariffs there.
 
 use std::sync::Arc;
 
-use super::dice::{Dice, mixed};
+use super::rng::{Rng, mixed};
 
-/// An account, as rows name it. Clones share the texts.
+/// An account as in rows. Clones share the texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The object id in Entra, a GUID.
     pub id: Arc<str>,
     /// The user principal name.
     pub principal_name: Arc<str>,
-    /// What people read.
+    /// The display name.
     pub display_name: Arc<str>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Person {
     pub(super) country: &'static Country,
     /// Share in the company's calls, relative to the others'.
     pub(super) activity: u32,
-    /// How many of a hundred calls go abroad.
+    /// Percentage of calls that go abroad.
     pub(super) abroad: u32,
     pub(super) seed: u64,
 }
@@ -29,9 +29,9 @@ pub(super) struct Person {
 #[derive(Debug)]
 pub(super) struct Country {
     pub(super) code: &'static str,
-    /// As the logs spell it.
+    /// The name in the logs.
     pub(super) name: &'static str,
-    /// What its telephone numbers begin with.
+    /// Prefix of its telephone numbers.
     pub(super) calling_code: &'static str,
     pub(super) currency: &'static str,
     pub(super) minutes_east: i64,
@@ -46,7 +46,7 @@ pub(super) struct Tariff {
 }
 
 impl User {
-    /// An account whose texts follow from a number.
+    /// Returns the account with this number, which determines its texts.
     #[must_use]
     pub fn numbered(number: u32) -> Self {
         Self {
@@ -59,8 +59,8 @@ impl User {
 
 impl Person {
     pub(super) fn hire(seed: u64, number: u32) -> Self {
-        let mut dice = Dice(mixed(seed) ^ mixed(u64::from(number) << 32));
-        // A step without a common divisor with the number of names meets every name before any comes again.
+        let mut rng = Rng(mixed(seed) ^ mixed(u64::from(number) << 32));
+        // The step and the number of names have no common divisor, so every name is used before one repeats.
         let names = FIRST_NAMES.len() * LAST_NAMES.len();
         let nth = usize::try_from(number).expect("at least 32 bits");
         let name = (nth * 371 + usize::from(seed.to_le_bytes()[0])) % names;
@@ -74,35 +74,35 @@ impl Person {
         };
         Self {
             user: User {
-                id: dice.id().to_string().into(),
+                id: rng.id().to_string().into(),
                 principal_name: format!("{}.{}{namesakes}@contoso.com", ascii(first), ascii(last))
                     .into(),
                 display_name: format!("{first} {last}").into(),
             },
-            country: match dice.below(100) {
+            country: match rng.below(100) {
                 0..40 => &COUNTRIES[0],
                 40..60 => &COUNTRIES[1],
                 60..80 => &COUNTRIES[2],
                 80..90 => &COUNTRIES[3],
                 _ => &COUNTRIES[4],
             },
-            activity: match dice.below(100) {
+            activity: match rng.below(100) {
                 0..14 => 0,
-                14..90 => 1 + dice.below(8),
-                _ => 15 + dice.below(25),
+                14..90 => 1 + rng.below(8),
+                _ => 15 + rng.below(25),
             },
-            abroad: match dice.below(100) {
+            abroad: match rng.below(100) {
                 0..45 => 0,
-                45..93 => 2 + dice.below(7),
-                _ => 20 + dice.below(30),
+                45..93 => 2 + rng.below(7),
+                _ => 20 + rng.below(30),
             },
-            seed: dice.roll(),
+            seed: rng.roll(),
         }
     }
 }
 
 impl Country {
-    /// How much is dialled in an hour, by the clock on the wall there.
+    /// Relative number of calls in an hour, by local time.
     pub(super) fn busyness(&self, hour: i64) -> u64 {
         let local = (hour * 60 + self.minutes_east).div_euclid(60);
         // 1970 began on a Thursday.
@@ -133,11 +133,12 @@ fn ascii(name: &str) -> String {
 const BUSYNESS_AT_WORK: u64 = 12;
 const BUSYNESS_AT_THE_EDGES: u64 = 7;
 const BUSYNESS_AT_REST: u64 = 5;
-/// Nine hours of work and four at the edges on five days, the rest at rest.
+/// Sum of the relative numbers of calls in a week: on five days nine working hours and four hours around them, and 103 other
+/// hours.
 pub(super) const BUSYNESS_OF_A_WEEK: u64 =
     45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
 
-/// Where the people of a company work.
+/// Countries of a company's employees.
 pub(super) const COUNTRIES: [Country; 5] = [
     Country {
         code: "US",

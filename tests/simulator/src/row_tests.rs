@@ -1,16 +1,16 @@
-//! Rows letter by letter: names, order, nulls and kinds of values as in the documentation's examples.
+//! Verbatim tests of rows: names, order, nulls and types of values as in the documentation's examples.
 
 use super::address::Version;
-use super::blocks::BlockEvent;
+use super::blocked_users::BlockEvent;
 use super::calls::Call;
 use super::direct_routing::DirectRoutingCall;
 use super::log::LogRow;
-use super::messages::Message;
+use super::sms::Message;
 use super::world::Charge;
 use super::*;
 
 #[test]
-fn a_call_is_spelt_as_the_documentation_does() {
+fn call_is_written_as_documented() {
     let call = Call {
         charge: Some(Charge(12_345)),
         ..Call::at(7, time("2019-11-01T00:00:08.2589935Z"))
@@ -55,7 +55,7 @@ fn a_call_is_spelt_as_the_documentation_does() {
 }
 
 #[test]
-fn a_direct_routing_call_is_spelt_as_the_documentation_does() {
+fn direct_routing_call_is_written_as_documented() {
     let call = DirectRoutingCall::at(7, time("2019-11-01T00:00:25.105Z"));
     let v1 = r#"{"id":"00000000-0000-0000-0000-000000000007","correlationId":"ffffffff-ffff-ffff-ffff-fffffffffff8","userId":"00000000-0000-4000-8000-000000000007","userPrincipalName":"user7@contoso.com","userDisplayName":"User 7","startDateTime":"2019-11-01T00:00:25.105Z","inviteDateTime":"2019-11-01T00:00:21.949Z","failureDateTime":"0001-01-01T00:00:00Z","endDateTime":"2019-11-01T00:01:25.105Z","duration":60,"callType":"ByotOut","successfulCall":true,"callerNumber":"+1425555***","calleeNumber":"+1206555***","mediaPathLocation":"USWE","signalingLocation":"EUNO","finalSipCode":0,"callEndSubReason":540000,"finalSipCodePhrase":"BYE","trunkFullyQualifiedDomainName":"sbc1.contoso.com","mediaBypassEnabled":false}"#;
     check(
@@ -81,7 +81,7 @@ fn a_direct_routing_call_is_spelt_as_the_documentation_does() {
 }
 
 #[test]
-fn a_message_is_spelt_as_the_documentation_does() {
+fn message_is_written_as_documented() {
     let message = Message {
         charge: Some(Charge(83)),
         ..Message::at(7, time("2022-10-06T11:15:48.6113555Z"))
@@ -93,7 +93,7 @@ fn a_message_is_spelt_as_the_documentation_does() {
 }
 
 #[test]
-fn a_block_is_spelt_as_the_documentation_does() {
+fn block_is_written_as_documented() {
     let event = BlockEvent::at(7, time("2022-11-23T13:51:09.796Z"));
     assert_eq!(
         event.json(Version::Beta),

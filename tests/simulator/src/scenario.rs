@@ -1,33 +1,33 @@
-//! A believable company that dials out of its meetings: who calls, when, where to, and what it costs.
+//! A believable company that dials out of its meetings: callers, times, destinations and charges.
 //!
 //! Every call is a pure function of the seed, the person and the hour, so that a report is one of the seed and the
 //! window. No call is stored and nothing is rounded: a charge is an integer of ten-thousandths.
-//! What this module does not do: model the included minutes as the shared pool that they are. A pool would make a
-//! call's price depend on all calls before it, and two windows would no longer add up to the one that they tile.
+//! This module does not model included minutes as a shared pool. A pool would make a call's price depend on all earlier
+//! calls, and two adjacent windows would not add up to the combined one.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::dice::{Dice, mixed};
 use super::people::{ABROAD, BUSYNESS_OF_A_WEEK, INCLUDED, Person, Tariff};
+use super::rng::{Rng, mixed};
 use super::world::{Charge, Expected, Row};
 
-/// What a [`Company`] is made from.
+/// Parameters of a [`Company`].
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// Another seed is another company.
     pub seed: u64,
-    /// People with an account; about one in seven never dials out.
+    /// Number of people with an account. About one in seven never dials out.
     pub users: u32,
-    /// Dial-out calls of the whole company in an average hour of the week: its pace.
+    /// Dial-out calls of the whole company in an average hour of the week.
     pub calls_per_hour: u32,
 }
 
-/// A company: its people, and by them all the calls that it ever makes.
+/// A company: its people, who determine all of its calls.
 #[derive(Debug)]
 pub struct Company {
     pub(super) scenario: Scenario,
     pub(super) people: Vec<Person>,
-    /// The activity of each person and all before.
+    /// Cumulative activity up to each person.
     activity: Vec<u64>,
 }
 
@@ -40,8 +40,8 @@ struct Call {
 }
 
 impl Default for Scenario {
-    /// The demo's company. Its calls come faster than in life, two in three seconds on average, so that the next poll shows
-    /// growth; few of them cost anything, so that a month still costs thousands.
+    /// The demo's company. Its calls are more frequent than in reality, two in three seconds on average, so that the next
+    /// poll shows growth. Only a few have a charge, so that a month costs thousands only.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -52,7 +52,7 @@ impl Default for Scenario {
 }
 
 impl Company {
-    /// Hires the people.
+    /// Creates the company and its people.
     #[must_use]
     pub fn new(scenario: Scenario) -> Self {
         let people: Vec<Person> = (0..scenario.users)
@@ -69,12 +69,12 @@ impl Company {
         }
     }
 
-    /// Someone, the active more often than others.
+    /// A random person, weighted by activity.
     ///
     /// # Panics
-    /// Where nobody works here.
-    pub(super) fn anyone(&self, dice: &mut Dice) -> &Person {
-        let lot = dice.roll() % self.total_activity();
+    /// If the company has no people.
+    pub(super) fn anyone(&self, rng: &mut Rng) -> &Person {
+        let lot = rng.roll() % self.total_activity();
         &self.people[self
             .activity
             .partition_point(|sum| *sum <= lot)
@@ -119,7 +119,7 @@ impl Company {
         rows
     }
 
-    /// The oracle: every call of the hours around, kept where its time lies within, added one by one.
+    /// The oracle: adds every call of the surrounding hours one by one if its time is in the window.
     pub(super) fn expected(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Expected {
         let mut expected = Expected::default();
         for person in &self.people {
@@ -154,37 +154,37 @@ impl Company {
 
     /// The calls that the person starts in an hour since 1970.
     fn calls(&self, person: &Person, hour: i64) -> impl Iterator<Item = Call> {
-        let mut dice = Dice(person.seed ^ mixed(hour.cast_unsigned()));
+        let mut rng = Rng(person.seed ^ mixed(hour.cast_unsigned()));
         let mean = u64::from(self.scenario.calls_per_hour)
             * u64::from(person.activity)
             * person.country.busyness(hour)
             * 168
             * MILLION
             / (self.total_activity() * BUSYNESS_OF_A_WEEK);
-        // Between none and twice the mean, and the fraction as a chance.
-        let millionths = mean * 2 * u64::from(dice.below(1_000_000)) / MILLION;
-        let calls = (millionths + u64::from(dice.below(1_000_000))) / MILLION;
+        // Between zero and twice the mean. The fraction is a probability.
+        let millionths = mean * 2 * u64::from(rng.below(1_000_000)) / MILLION;
+        let calls = (millionths + u64::from(rng.below(1_000_000))) / MILLION;
         let (tariff, abroad) = (person.country.tariff, person.abroad);
-        (0..calls).map(move |_| Call::make(&mut dice, hour, tariff, abroad))
+        (0..calls).map(move |_| Call::make(&mut rng, hour, tariff, abroad))
     }
 }
 
 impl Call {
-    fn make(dice: &mut Dice, hour: i64, domestic: Tariff, abroad: u32) -> Self {
-        let start = hour * HOUR + i64::from(dice.below(3600));
-        let seconds = match dice.below(25) {
-            0..24 => 15 + dice.below(200),
-            _ => 240 + dice.below(1_500),
+    fn make(rng: &mut Rng, hour: i64, domestic: Tariff, abroad: u32) -> Self {
+        let start = hour * HOUR + i64::from(rng.below(3600));
+        let seconds = match rng.below(25) {
+            0..24 => 15 + rng.below(200),
+            _ => 240 + rng.below(1_500),
         };
-        let abroad = dice.below(100) < abroad;
+        let abroad = rng.below(100) < abroad;
         let tariff = if abroad {
-            // Near countries are called oftener than far ones.
-            let nearness = dice.below(36);
+            // Near countries get more calls than far ones.
+            let nearness = rng.below(36);
             ABROAD[usize::from(nearness >= 15)
                 + usize::from(nearness >= 24)
                 + usize::from(nearness >= 30)
                 + usize::from(nearness >= 34)]
-        } else if dice.below(100) < 84 {
+        } else if rng.below(100) < 84 {
             INCLUDED
         } else {
             domestic

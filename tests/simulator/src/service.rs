@@ -1,4 +1,4 @@
-//! One request: written down, met by a fault or not, answered by its endpoint.
+//! Handling of a request: recorded in the journal, matched with faults, answered by its endpoint.
 
 use std::future;
 
@@ -19,7 +19,7 @@ use super::faults::{ErrorBody, Fault, Occasion};
 use super::journal::{self, Kind};
 use super::{Shared, address, callrecords, entra};
 
-/// An answer before it becomes bytes on a connection.
+/// A response before its transmission.
 #[derive(PartialEq)]
 pub(super) struct Reply {
     status: u16,
@@ -28,14 +28,14 @@ pub(super) struct Reply {
     body: Vec<u8>,
 }
 
-/// What Graph gives a request to be recognised by.
+/// The ids and time that Graph gives a request.
 pub(super) struct Ids {
     pub(super) request: String,
     pub(super) client_request: String,
     pub(super) date: DateTime<Utc>,
 }
 
-/// Closes the connection without an answer.
+/// Closes the connection without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("a fault asked for no answer")]
 pub(super) struct Unanswered;
@@ -106,9 +106,10 @@ pub(super) async fn answer(
     let (reply, is_changed) = match instead(shared, is_graph, &ids, fault.as_ref()) {
         Some(reply) => (reply, true),
         None if is_graph => {
-            let told = |fault| callrecords::answer(shared, &parts.uri, claims.clone(), &ids, fault);
-            let reply = told(fault.as_ref());
-            let is_changed = fault.is_some() && reply != told(None);
+            let answer_with =
+                |fault| callrecords::answer(shared, &parts.uri, claims.clone(), &ids, fault);
+            let reply = answer_with(fault.as_ref());
+            let is_changed = fault.is_some() && reply != answer_with(None);
             (reply, is_changed)
         }
         None => {
@@ -132,7 +133,7 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-/// The fault that befalls a request: one that waits for it, else one that comes by itself.
+/// The fault of a request: one from the queue, else a random one.
 fn fault(shared: &Shared, occasion: Occasion<'_>, graph_number: u64) -> Option<Fault> {
     let waiting = shared.faults().take(occasion);
     if let Some(Fault::Unreliable(service)) = waiting {
@@ -143,12 +144,12 @@ fn fault(shared: &Shared, occasion: Occasion<'_>, graph_number: u64) -> Option<F
     waiting.or_else(|| {
         occasion
             .page
-            .and(shared.spontaneous)
-            .and_then(|spontaneous| spontaneous.fault(graph_number))
+            .and(shared.random_faults)
+            .and_then(|random_faults| random_faults.fault(graph_number))
     })
 }
 
-/// The answer of a fault that needs none of the endpoint's.
+/// The response of a fault that replaces the endpoint's.
 fn instead(shared: &Shared, is_graph: bool, ids: &Ids, fault: Option<&Fault>) -> Option<Reply> {
     let graph_error = |status, code: &str, message: &str| {
         is_graph.then(|| callrecords::error(status, code, message, ids))
@@ -180,9 +181,13 @@ fn instead(shared: &Shared, is_graph: bool, ids: &Ids, fault: Option<&Fault>) ->
             "Lifetime validation failed, the token is expired.",
         ),
         Fault::EmptyForbidden => graph_error(403, "Forbidden", ""),
-        Fault::TokenError(code) => {
-            (!is_graph).then(|| entra::error(shared, *code, "The simulator was told to say so."))
-        }
+        Fault::TokenError(code) => (!is_graph).then(|| {
+            entra::error(
+                shared,
+                *code,
+                "This error was requested from the simulator.",
+            )
+        }),
         Fault::Html => Some(Reply::html(200)),
         Fault::NotJson => Some(Reply::new(200, JSON, b"value: none\n".to_vec())),
         Fault::DeepNesting(depth) => {
@@ -199,7 +204,7 @@ fn instead(shared: &Shared, is_graph: bool, ids: &Ids, fault: Option<&Fault>) ->
     }
 }
 
-/// Whether it changes how an answer arrives, whatever the answer is.
+/// Returns true if the fault changes the transmission of any response.
 const fn is_of_the_way(fault: &Fault) -> bool {
     matches!(
         fault,
@@ -230,7 +235,7 @@ impl Endpoint {
         }
     }
 
-    /// Of those that are not Graph's.
+    /// The headers of endpoints other than Graph's.
     async fn reply(
         self,
         shared: &Shared,
@@ -297,7 +302,7 @@ impl Reply {
         Self { status, ..self }
     }
 
-    /// With the headers that Graph sends with every answer.
+    /// Adds the headers that Graph sends with every response.
     fn with_graph_headers(self, ids: &Ids) -> Self {
         let is_unauthorized = self.status == 401;
         let reply = self
@@ -331,7 +336,7 @@ impl Reply {
             }
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        // By the simulator's clock, which need not be the server library's.
+        // From the simulator's clock, which can differ from the HTTP library's.
         if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(date.into())) {
             headers.insert(DATE, date);
         }
@@ -378,5 +383,5 @@ pub(super) const JSON: &str = "application/json;odata.metadata=minimal;odata.str
 
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("client-request-id");
 
-/// A token request carries a few fields and an assertion.
+/// A token request has a few fields and an assertion.
 const FORM_BYTES_MAX: usize = 64 * 1024;

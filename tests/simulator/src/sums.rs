@@ -1,22 +1,22 @@
-//! What the rows of a log add up to, in the plainest way: the oracle of tests and benches.
+//! Totals of a log's rows, computed in the simplest way: the oracle of tests and benches.
 
 use std::collections::BTreeMap;
 
 use super::world::Charge;
 
-/// Totals of rows, by all that a report may tell them apart by.
+/// Totals of rows by the values of all labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sums {
     labels: &'static [&'static str],
     sums: BTreeMap<Vec<String>, Amounts>,
 }
 
-/// Totals of some rows; what their kind does not have stays 0.
+/// Totals of some rows. Values that their kind lacks are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
-    /// How many there are.
+    /// Number of rows.
     pub rows: u64,
-    /// Their length.
+    /// Total duration.
     pub seconds: u64,
     /// Units of messages.
     pub units: u64,
@@ -44,16 +44,16 @@ impl Sums {
         self.labels
     }
 
-    /// By the values of all labels.
+    /// Totals by the values of all labels.
     #[must_use]
     pub fn all(&self) -> &BTreeMap<Vec<String>, Amounts> {
         &self.sums
     }
 
-    /// By the values of some labels, in the order asked for.
+    /// Totals by the values of some labels, in the requested order.
     ///
     /// # Panics
-    /// Where the log has no such label.
+    /// If the log has no such label.
     #[must_use]
     pub fn by(&self, labels: &[&str]) -> BTreeMap<Vec<String>, Amounts> {
         let places: Vec<usize> = labels
@@ -73,7 +73,7 @@ impl Sums {
         by
     }
 
-    /// Over all rows. Of money this is a sum over currencies, so only good for comparing.
+    /// Totals of all rows. Amounts of different currencies are added, so use them for comparison only.
     #[must_use]
     pub fn total(&self) -> Amounts {
         let mut total = Amounts::default();
@@ -85,7 +85,7 @@ impl Sums {
 }
 
 impl Amounts {
-    /// One row of so many seconds.
+    /// Returns the sum of one row with this duration.
     pub(super) fn row(seconds: u32) -> Self {
         Self {
             rows: 1,

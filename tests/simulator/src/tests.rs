@@ -1,4 +1,4 @@
-//! The simulator over plain TCP: no client library stands between, so nothing is retried, decoded or followed unseen.
+//! Tests of the simulator over plain TCP. Without a client library, nothing is retried, decoded or followed implicitly.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ async fn a_report_of_three_pages_adds_up() {
             url.ends_with(")?$skip=1000") || url.ends_with(")?$skip=2000"),
             "{url}"
         );
-        // Its names and its spelling of the colon are not those of the first request.
+        // Its parameter names and its encoding of the colon differ from those of the first request.
         assert!(url.contains("(from=2026-11-01T00:00:00Z,to="), "{url}");
     }
     assert_eq!(counts, [1_000, 1_000, 500]);
@@ -72,7 +72,7 @@ async fn the_same_window_is_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn what_has_not_happened_is_in_no_report() {
+async fn future_calls_are_in_no_report() {
     let simulator = simulator(World::company(Scenario::default())).await;
     let token = token(&simulator).await;
     let until = |to: &str| format!("{FUNCTION}(fromDateTime=2026-11-01,toDateTime={to})");
@@ -170,10 +170,10 @@ async fn arguments_by_table() {
 }
 
 #[tokio::test]
-async fn spontaneous_faults_come_at_the_same_requests() {
+async fn random_faults_come_at_the_same_requests() {
     let statuses = async || {
         let simulator = Simulator::start(Options {
-            spontaneous: Some(faults::Spontaneous {
+            random_faults: Some(faults::RandomFaults {
                 seed: 3,
                 throttle_one_in: 6,
                 expire_one_in: 9,
@@ -215,7 +215,7 @@ async fn a_killed_simulator_starts_again_where_it_was() {
     let address = simulator.address();
     simulator.stop().await;
     for connection in [&mut idle, &mut stalled] {
-        // An end or a reset, but nothing more to wait for.
+        // The end of the stream or a reset: no more data follows.
         let _ = connection.read_to_end(&mut Vec::new()).await;
     }
     assert!(TcpStream::connect(address).await.is_err());
@@ -261,7 +261,7 @@ async fn tenants_have_their_own_worlds() {
 }
 
 #[tokio::test]
-async fn answers_are_chunked_and_compressed_where_accepted() {
+async fn responses_are_chunked_and_compressed_if_accepted() {
     let simulator = simulator(World::Rows { count: 10 }).await;
     let token = token(&simulator).await;
     let plain = get(&simulator, REPORT, &token).await;
@@ -282,7 +282,7 @@ async fn answers_are_chunked_and_compressed_where_accepted() {
 }
 
 pub(super) struct Answer {
-    /// 0 where the connection ended without one.
+    /// Status; 0 if the connection ended without one.
     pub(super) status: u16,
     pub(super) headers: HashMap<String, String>,
     pub(super) body: Vec<u8>,
@@ -378,7 +378,7 @@ pub(super) async fn exchange(
     );
     connection.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
-    // A connection that breaks off leaves what came before.
+    // If the connection is cut off, the bytes before that remain.
     let _ = connection.read_to_end(&mut bytes).await;
     parse(&bytes)
 }

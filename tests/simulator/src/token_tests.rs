@@ -1,4 +1,4 @@
-//! Each credential and each documented error of the token endpoints, over plain TCP.
+//! Tests of each credential and each documented error of the token endpoints, over plain TCP.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -73,7 +73,7 @@ async fn token_errors_by_table() {
 }
 
 #[tokio::test]
-async fn other_credentials_are_looked_at() {
+async fn other_credentials_are_checked() {
     let simulator = simulator(World::Rows { count: 1 }).await;
     simulator.change(TENANT, |tenant| {
         tenant.federated_tokens = vec!["from.elsewhere.x".to_owned()];
@@ -126,7 +126,7 @@ async fn other_credentials_are_looked_at() {
 }
 
 #[tokio::test]
-async fn an_assertion_is_good_once() {
+async fn assertion_is_valid_once() {
     let mut tenant = Tenant::new("contoso.com", "app", SECRET, World::Rows { count: 1 });
     tenant.certificates = vec![STANDARD.decode(CERTIFICATE).unwrap()];
     let simulator = Simulator::start(Options {

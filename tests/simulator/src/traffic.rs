@@ -1,4 +1,4 @@
-//! When the rows of a log come to be: each follows from the seed, the hour and its place in the hour, so none is stored.
+//! Generated rows of a log. Each is computed from the seed, the hour and its position in the hour, so none is stored.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::dice::{Dice, mixed};
 use super::log::Page;
 use super::people::{BUSYNESS_OF_A_WEEK, COUNTRIES, Country};
+use super::rng::{Rng, mixed};
 use super::scenario::Company;
 
 /// The rows of one log.
@@ -20,19 +20,19 @@ pub(super) struct Traffic<R> {
     make: Make<R>,
 }
 
-/// How a row follows from what is known of it.
-pub(super) type Make<R> = fn(&Company, &Stamp, &mut Dice) -> R;
+/// Function that makes a row from its stamp.
+pub(super) type Make<R> = fn(&Company, &Stamp, &mut Rng) -> R;
 
-/// How many rows an hour has.
+/// Number of rows per hour.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
-    /// So many in an average week, by the clock on the wall in London.
+    /// This many in an average week, by local time in London.
     Weekly { rows: u64 },
-    /// So many in these hours together, spread evenly.
+    /// This many in these hours together, spread evenly.
     Exactly { rows: u64, first: i64, hours: u64 },
 }
 
-/// What is known of a row before it is made.
+/// Properties of a row that are known before it is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     pub(super) time: DateTime<Utc>,
@@ -42,7 +42,7 @@ pub(super) struct Stamp {
 }
 
 impl Pace {
-    /// Whole hours: those that the period touches.
+    /// The hours that overlap the period.
     pub(super) fn within(rows: u64, period: Range<DateTime<Utc>>) -> Self {
         let hours = hours(period.start, period.end - TimeDelta::nanoseconds(1));
         Self::Exactly {
@@ -64,10 +64,10 @@ impl<R> Traffic<R> {
     }
 
     pub(super) fn row(&self, stamp: Stamp) -> R {
-        (self.make)(&self.company, &stamp, &mut Dice(stamp.seed))
+        (self.make)(&self.company, &stamp, &mut Rng(stamp.seed))
     }
 
-    /// Of all hours from the first time to the last, in the order of time.
+    /// The stamps of all hours from the first time to the last, in order of time.
     pub(super) fn stamps(
         &self,
         from: DateTime<Utc>,
@@ -76,11 +76,11 @@ impl<R> Traffic<R> {
         hours(from, to).flat_map(|hour| self.stamps_of(hour))
     }
 
-    /// Those of a page, and one more where more follow.
+    /// The stamps of a page, and one more if more follow.
     pub(super) fn page(&self, page: &Page) -> Vec<Stamp> {
         let mut skip = page.skip as u64;
         let mut stamps = Vec::new();
-        // What has not happened yet has not arrived.
+        // Future rows have not arrived.
         for hour in hours(page.from, page.to.min(page.now)) {
             let rows = self.rows_of(hour);
             let (begin, end) = (beginning(hour), beginning(hour + 1));
@@ -109,12 +109,12 @@ impl<R> Traffic<R> {
     fn rows_of(&self, hour: i64) -> u64 {
         match self.pace {
             Pace::Weekly { rows } => {
-                let mut dice = Dice(self.seed ^ mixed(hour.cast_unsigned()));
+                let mut rng = Rng(self.seed ^ mixed(hour.cast_unsigned()));
                 let london: &Country = &COUNTRIES[1];
                 let mean = rows * london.busyness(hour) * MILLION / BUSYNESS_OF_A_WEEK;
-                // Between none and twice the mean, and the fraction as a chance.
-                let millionths = mean * 2 * u64::from(dice.below(1_000_000)) / MILLION;
-                (millionths + u64::from(dice.below(1_000_000))) / MILLION
+                // Between zero and twice the mean. The fraction is a probability.
+                let millionths = mean * 2 * u64::from(rng.below(1_000_000)) / MILLION;
+                (millionths + u64::from(rng.below(1_000_000))) / MILLION
             }
             Pace::Exactly { rows, first, hours } => {
                 let Ok(nth) = u64::try_from(hour - first) else {
@@ -131,31 +131,31 @@ impl<R> Traffic<R> {
         (0..rows).map(move |nth| self.stamp(hour, nth, rows))
     }
 
-    /// Each row has a part of the hour for itself, so that they are in order.
+    /// Each row has its own part of the hour, so that rows are in order.
     fn stamp(&self, hour: i64, nth: u64, rows: u64) -> Stamp {
         let hour_seed = mixed(self.seed ^ mixed(hour.cast_unsigned()));
-        let mut dice = Dice(mixed(hour_seed ^ mixed((nth + 1) << 32)));
+        let mut rng = Rng(mixed(hour_seed ^ mixed((nth + 1) << 32)));
         let part = (TICKS_OF_AN_HOUR / rows).max(1);
-        let lot = dice.roll() % part;
-        // The first of a day begins with it: two windows that include their ends both have it.
+        let lot = rng.roll() % part;
+        // The first row of a day is at its first moment, so two adjacent windows that include their ends both have it.
         let is_first_of_day = nth == 0 && hour.rem_euclid(24) == 0;
         let tick = if is_first_of_day { 0 } else { nth * part + lot };
         let time = beginning(hour) + TimeDelta::nanoseconds(100 * tick.cast_signed());
-        let late = match dice.below(100) {
-            0..60 => 60 + dice.below(3 * 3_600),
-            60..90 => 3 * 3_600 + dice.below(21 * 3_600),
-            _ => 24 * 3_600 + dice.below(24 * 3_600),
+        let late = match rng.below(100) {
+            0..60 => 60 + rng.below(3 * 3_600),
+            60..90 => 3 * 3_600 + rng.below(21 * 3_600),
+            _ => 24 * 3_600 + rng.below(24 * 3_600),
         };
         Stamp {
             time,
             arrival: time + TimeDelta::seconds(i64::from(late)),
-            id: dice.id(),
-            seed: dice.roll(),
+            id: rng.id(),
+            seed: rng.roll(),
         }
     }
 }
 
-/// The hours since 1970 that hold these two times and those between, from the first that has rows.
+/// The hours since 1970 between these two times, inclusive, from the first hour with rows.
 fn hours(from: DateTime<Utc>, to: DateTime<Utc>) -> RangeInclusive<i64> {
     let hour = |time: DateTime<Utc>| time.timestamp().div_euclid(3_600);
     hour(from).max(FIRST_HOUR)..=hour(to)
@@ -165,13 +165,13 @@ fn beginning(hour: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(hour * 3_600, 0).expect("an hour of a time that a DateTime has")
 }
 
-/// As late as the documentation says that rows may be.
+/// The longest documented delay of rows.
 const LATENESS_MAX: TimeDelta = TimeDelta::hours(48);
 
-/// 2015: nothing is older, so that a window may begin with the calendar.
+/// 2015. No row is older, so a window can start at the earliest date.
 const FIRST_HOUR: i64 = 394_464;
 
-/// Of 100 nanoseconds, the finest that Graph tells.
+/// Ticks of 100 nanoseconds, Graph's resolution.
 const TICKS_OF_AN_HOUR: u64 = 36_000_000_000;
 
 const MILLION: u64 = 1_000_000;

@@ -1,16 +1,16 @@
-//! The made rows of the logs, without a connection.
+//! Tests of generated rows, without a connection.
 
 use chrono::TimeDelta;
 
 use super::address::Version;
-use super::blocks::BlockEvent;
+use super::blocked_users::BlockEvent;
 use super::log::{Log, LogRow};
 use super::scenario::{Company, Scenario};
 use super::tests::now;
 use super::*;
 
 #[test]
-fn somebody_is_blocked_whose_newest_event_is_a_block() {
+fn user_is_blocked_if_the_newest_event_is_a_block() {
     let at = |user, hour, mode: &'static str| BlockEvent {
         mode: Some(mode.into()),
         ..BlockEvent::at(user, time("2026-11-01T00:00:00Z") + TimeDelta::hours(hour))
@@ -136,10 +136,10 @@ fn a_month_of_logs_is_believable() {
     let (yes, no) = (by[&["true".to_owned()][..]], by[&["false".to_owned()][..]]);
     assert!(yes.rows > 5 * no.rows && no.rows > 100 && no.seconds == 0);
     assert!(failed.by(&["trunk"]).len() == 4);
-    let messages = logs.messages.expected(month.clone(), now());
+    let messages = logs.sms.expected(month.clone(), now());
     assert_eq!(messages.by(&["direction"]).len(), 3);
     assert!(messages.total().units > 2 * messages.total().rows);
-    let blocked = logs.blocks.blocked(month, now());
+    let blocked = logs.blocked_users.blocked(month, now());
     assert!((10..100).contains(&blocked), "{blocked}");
 }
 

@@ -1,36 +1,36 @@
-//! A service that fails by chance and throttles a tenant as a whole, like Microsoft's Dev Proxy:
+//! A service that fails at random and throttles a tenant as a whole, like Microsoft's Dev Proxy:
 //! <https://learn.microsoft.com/microsoft-cloud/dev/dev-proxy/technical-reference/graphrandomerrorplugin>.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 
-use super::dice::mixed;
 use super::faults::Fault;
+use super::rng::mixed;
 
-/// How often a service fails, and how it throttles.
+/// Failure rate and throttling of a service.
 ///
 /// After a 429, every request of the same tenant is answered 429 until the time in `Retry-After` has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreliable {
-    /// Another seed, other moments.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Requests in a hundred that fail with 429, 500, 502, 503 or 504, each as likely.
+    /// Percentage of requests that fail with 429, 500, 502, 503 or 504, with equal probability.
     pub percent: u8,
-    /// Seconds that a 429 asks to wait.
+    /// Seconds in the `Retry-After` of a 429.
     pub retry_after: u16,
-    /// Whether `Retry-After` is an HTTP date.
+    /// True to send `Retry-After` as an HTTP date.
     pub as_date: bool,
-    /// Whether a request that comes too early starts the wait again.
+    /// True if an early request restarts the wait.
     pub penalty: bool,
 }
 
-/// Tenants that are throttled, and until when.
+/// Throttled tenants, with the end of the wait.
 #[derive(Debug, Default)]
 pub(super) struct Throttled(HashMap<String, DateTime<Utc>>);
 
 impl Throttled {
-    /// The error of the request with this number, if it gets one.
+    /// The error of the request with this number, if any.
     pub(super) fn fault(
         &mut self,
         service: Unreliable,
@@ -46,11 +46,11 @@ impl Throttled {
             }
             return throttle(*until);
         }
-        let dice = mixed(service.seed ^ mixed(number));
-        if dice % 100 >= service.percent.into() {
+        let random = mixed(service.seed ^ mixed(number));
+        if random % 100 >= service.percent.into() {
             return None;
         }
-        match STATUSES[usize::try_from(dice / 100 % 5).expect("one of five")] {
+        match STATUSES[usize::try_from(random / 100 % 5).expect("one of five")] {
             429 => {
                 self.0.insert(tenant.to_owned(), released);
                 throttle(released)

@@ -1,4 +1,4 @@
-//! Where the rows of a tenant come from, and what they add up to.
+//! Source of a tenant's dial-out rows, and their totals.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,30 +9,30 @@ use uuid::Uuid;
 
 use super::scenario::{Company, Scenario};
 
-/// What the dial-out report of a tenant tells. Clones share what they stand for.
+/// The dial-out report of a tenant. Clones share their rows.
 #[derive(Clone, Debug)]
 pub enum World {
-    /// A company whose report depends on the window asked for.
+    /// A company with a report that depends on the requested window.
     Company(Arc<Company>),
-    /// Rows as they are given, whatever the window.
+    /// Given rows, for any window.
     Table(Table),
-    /// So many rows, each of another user, whatever the window; made page by page.
+    /// This many rows, each of another user, for any window. They are generated page by page.
     Rows {
-        /// How many.
+        /// Number of rows.
         count: usize,
     },
 }
 
-/// Rows given as JSON texts, which may be changed while the simulator runs.
+/// Rows given as JSON texts, which can change while the simulator runs.
 #[derive(Clone, Debug, Default)]
 pub struct Table(Arc<Mutex<Arc<[String]>>>);
 
-/// What a report must add up to.
+/// Totals of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// Rows of the report, over all pages.
     pub rows: usize,
-    /// By currency and destination context.
+    /// Totals by currency and destination context.
     pub sums: BTreeMap<(String, String), Sum>,
 }
 
@@ -41,9 +41,9 @@ pub struct Expected {
 pub struct Sum {
     /// Number of calls.
     pub calls: u64,
-    /// Their length.
+    /// Total duration.
     pub seconds: u64,
-    /// Their cost.
+    /// Total charge.
     pub charge: Charge,
 }
 
@@ -72,7 +72,7 @@ impl World {
         Self::Company(Arc::new(Company::new(scenario)))
     }
 
-    /// What the dial-out report of a window, both ends inclusive, adds up to; nothing is known of a table.
+    /// Totals of the dial-out report of a window, both ends inclusive. `None` for a table.
     #[must_use]
     pub fn expected(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Expected> {
         match self {
@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// Some rows of the dial-out report, and whether more follow.
+    /// The rows of a page of the dial-out report, and true if more follow.
     pub(super) fn dialout(
         &self,
         from: DateTime<Utc>,
@@ -116,14 +116,14 @@ impl World {
 }
 
 impl Table {
-    /// A table of these rows.
+    /// Returns a table of these rows.
     pub fn new<R: Into<String>>(rows: impl IntoIterator<Item = R>) -> Self {
         let table = Self::default();
         table.set_rows(rows);
         table
     }
 
-    /// From now on these, in every clone.
+    /// Replaces the rows in every clone.
     pub fn set_rows<R: Into<String>>(&self, rows: impl IntoIterator<Item = R>) {
         let rows = rows.into_iter().map(Into::into).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = rows;
@@ -135,7 +135,7 @@ impl Table {
 }
 
 impl Expected {
-    /// The same without the destination context.
+    /// The same totals without the destination context.
     #[must_use]
     pub fn by_currency(&self) -> BTreeMap<String, Sum> {
         let mut by_currency: BTreeMap<String, Sum> = BTreeMap::new();

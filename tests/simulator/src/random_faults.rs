@@ -1,26 +1,26 @@
-//! Faults of a demo, by chance that is the same each time.
+//! Random faults of a demo, the same in each run.
 
-use super::dice::mixed;
 use super::faults::Fault;
+use super::rng::mixed;
 
-/// Faults that come without being asked for, as in a demo: the same for the same number of requests before.
+/// Random faults, like in the demo. They depend only on the seed and the number of earlier requests.
 ///
-/// Never two in a row, so that a client that tries again always gets on.
+/// Two consecutive requests never fail, so that a retry always succeeds.
 #[derive(Clone, Copy, Debug)]
-pub struct Spontaneous {
-    /// Another seed, other moments.
+pub struct RandomFaults {
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// One of so many requests to Graph gets a 429 with `Retry-After: 1`; none where it is less than 2.
+    /// One of this many requests to Graph gets a 429 with `Retry-After: 1`; none if it is less than 2.
     pub throttle_one_in: u32,
-    /// One of so many requests to Graph finds its token expired; none where it is less than 2.
+    /// One of this many requests to Graph has an expired token; none if it is less than 2.
     pub expire_one_in: u32,
 }
 
-impl Spontaneous {
-    /// What befalls the request to Graph with this number.
+impl RandomFaults {
+    /// The fault of the request to Graph with this number, if any.
     pub(super) fn fault(self, number: u64) -> Option<Fault> {
         let due = self.due(number)?;
-        // Two blocks of different length can fall on neighbours: the second waits for its next block.
+        // Two blocks of different length can select adjacent requests. Then the second fault waits for its next block.
         let neighbour = number.checked_sub(1).and_then(|before| self.due(before));
         neighbour.is_none().then_some(due)
     }
@@ -47,13 +47,13 @@ mod tests {
 
     #[test]
     fn spontaneous_faults_never_come_twice_in_a_row() {
-        let spontaneous = Spontaneous {
+        let random_faults = RandomFaults {
             seed: 7,
             throttle_one_in: 5,
             expire_one_in: 7,
         };
         let faults: Vec<_> = (0..10_000)
-            .map(|number| spontaneous.fault(number))
+            .map(|number| random_faults.fault(number))
             .collect();
         assert!(
             faults
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(
             faults,
             (0..10_000)
-                .map(|number| spontaneous.fault(number))
+                .map(|number| random_faults.fault(number))
                 .collect::<Vec<_>>()
         );
     }

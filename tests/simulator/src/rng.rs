@@ -1,12 +1,12 @@
-//! Chance that is the same on every machine.
+//! Deterministic random numbers (`SplitMix64`).
 
 use uuid::{Builder, Uuid};
 
-/// `SplitMix64`: a few instructions, no state but a number, and the same on every machine for ever, which no crate's
-/// generator promises.
-pub(super) struct Dice(pub(super) u64);
+/// `SplitMix64`: a few instructions, one number as state, and the same results on every machine and in every version, which
+/// no crate's generator promises.
+pub(super) struct Rng(pub(super) u64);
 
-impl Dice {
+impl Rng {
     pub(super) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mixed(self.0)
@@ -17,7 +17,7 @@ impl Dice {
         u32::try_from(self.roll() % u64::from(bound)).expect("a remainder is below its divisor")
     }
 
-    /// A GUID as from a random source.
+    /// A random GUID.
     pub(super) fn id(&mut self) -> Uuid {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.roll().to_le_bytes());
@@ -25,13 +25,13 @@ impl Dice {
         Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// One of some; each as likely.
+    /// One of some values with equal probability.
     pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         let bound = u32::try_from(choices.len()).expect("a handful");
         choices[usize::try_from(self.below(bound)).expect("below a handful")]
     }
 
-    /// A telephone number as far as the service tells it.
+    /// A telephone number, masked like in the service.
     pub(super) fn number(&mut self, calling_code: &str) -> String {
         format!("{calling_code}{:07}***", self.below(10_000_000))
     }

@@ -1,4 +1,4 @@
-//! `getPstnBlockedUsersLog`: who was kept from dialling and who may again, in beta only.
+//! `getPstnBlockedUsersLog`: users who were blocked from dialling out and unblocked again, in beta only.
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstnblockeduserslogrow?view=graph-rest-beta>
 
 use std::collections::BTreeMap;
@@ -8,34 +8,34 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{Text, told};
-use super::dice::Dice;
+use super::calls::{Text, label_value};
 use super::log::{Log, LogRow};
 use super::object::Object;
 use super::people::User;
+use super::rng::Rng;
 use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 
-/// An event. What is `None` comes as null.
+/// An event. `None` is written as null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockEvent {
-    /// Since when the log shows it.
+    /// Time of arrival in the log.
     pub arrival: DateTime<Utc>,
-    /// When it happened, of which Graph tells seven decimals.
+    /// Time of the event, which Graph writes with seven decimals.
     pub time: DateTime<Utc>,
-    /// Whom it befell.
+    /// The blocked or unblocked user.
     pub user: Option<User>,
     /// `Blocked` or `Unblocked`, in upper or lower case.
     pub mode: Option<Text>,
-    /// Why.
+    /// The reason of the block.
     pub reason: Option<Text>,
-    /// Of what was done about it.
+    /// The remediation id.
     pub remediation: Uuid,
 }
 
 impl BlockEvent {
-    /// A block for much usage that was known at once; its user is numbered.
+    /// A block because of high usage that arrived at once. Its user has a number.
     #[must_use]
     pub fn at(number: u32, time: DateTime<Utc>) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl BlockEvent {
         }
     }
 
-    pub(super) fn make(company: &Company, stamp: &Stamp, dice: &mut Dice) -> Self {
-        let is_block = dice.below(100) < 60;
+    pub(super) fn make(company: &Company, stamp: &Stamp, rng: &mut Rng) -> Self {
+        let is_block = rng.below(100) < 60;
         let (modes, reasons) = if is_block {
             (["Blocked", "blocked", "BLOCKED"], BLOCK_REASONS)
         } else {
@@ -58,22 +58,23 @@ impl BlockEvent {
         Self {
             arrival: stamp.arrival,
             time: stamp.time,
-            user: Some(company.anyone(dice).user.clone()),
-            mode: Some(dice.of(&modes).into()),
-            reason: Some(dice.of(&reasons).into()),
+            user: Some(company.anyone(rng).user.clone()),
+            mode: Some(rng.of(&modes).into()),
+            reason: Some(rng.of(&reasons).into()),
             remediation: stamp.id,
         }
     }
 }
 
 impl Log<BlockEvent> {
-    /// How many users' newest event of a period that has arrived is a block; its first moment is in, its last is not.
+    /// Number of users with a block as their newest arrived event of a period, which includes its start and excludes its
+    /// end.
     #[must_use]
     pub fn blocked(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> usize {
         let mut newest = BTreeMap::new();
-        // In the order of time, so that a later one replaces one before.
+        // In order of time, so that a later event replaces an earlier one.
         for event in self.rows(period, now) {
-            let is_block = told(event.mode.as_ref()).eq_ignore_ascii_case("blocked");
+            let is_block = label_value(event.mode.as_ref()).eq_ignore_ascii_case("blocked");
             newest.insert(event.user.map(|user| user.id), is_block);
         }
         newest.values().filter(|is_block| **is_block).count()
@@ -89,8 +90,8 @@ impl LogRow for BlockEvent {
             self.user
                 .as_ref()
                 .map_or_else(String::new, |user| user.id.to_string()),
-            told(self.mode.as_ref()).to_lowercase(),
-            told(self.reason.as_ref()),
+            label_value(self.mode.as_ref()).to_lowercase(),
+            label_value(self.reason.as_ref()),
         ]
     }
 

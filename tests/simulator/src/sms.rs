@@ -5,49 +5,49 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{ADMINISTRATIVE_UNIT, Text, told};
-use super::dice::Dice;
+use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value};
 use super::log::LogRow;
 use super::object::Object;
 use super::people::User;
+use super::rng::Rng;
 use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 use super::world::Charge;
 
-/// A message. What is `None` comes as null.
+/// A message. `None` is written as null.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Tells rows apart, where the service tells it.
+    /// Id of the row, if the service has one.
     pub id: Uuid,
-    /// Since when the log shows it.
+    /// Time of arrival in the log.
     pub arrival: DateTime<Utc>,
-    /// When it was sent, of which Graph tells seven decimals.
+    /// Time of sending, which Graph writes with seven decimals.
     pub sent: DateTime<Utc>,
-    /// Whose it is.
+    /// The user.
     pub user: Option<User>,
-    /// Of the user, as an ISO 3166 code.
+    /// Country of the user, as an ISO 3166 code.
     pub user_country: Option<Text>,
     /// `sms_in` or `sms_out`.
     pub sms_type: Option<Text>,
     /// `Domestic` or `International`.
     pub destination_context: Option<Text>,
-    /// A country, by its name.
+    /// Name of the destination country.
     pub destination: Option<Text>,
     /// ISO 4217.
     pub currency: Option<Text>,
-    /// What it cost.
+    /// The charge.
     pub charge: Option<Charge>,
-    /// Messages of the network that it took.
+    /// Number of network messages that it consists of.
     pub units: u32,
-    /// Who sent it.
+    /// The sender's number.
     pub source: String,
-    /// Who received it.
+    /// The recipient's number.
     pub target: String,
 }
 
 impl Message {
-    /// A short one from one American to another that cost nothing and was known at once; its id and user are numbered.
+    /// A free short message within the United States that arrived at once. Its id and user have a number.
     #[must_use]
     pub fn at(number: u32, sent: DateTime<Utc>) -> Self {
         Self {
@@ -67,16 +67,16 @@ impl Message {
         }
     }
 
-    pub(super) fn make(company: &Company, stamp: &Stamp, dice: &mut Dice) -> Self {
-        let person = company.anyone(dice);
+    pub(super) fn make(company: &Company, stamp: &Stamp, rng: &mut Rng) -> Self {
+        let person = company.anyone(rng);
         let home = person.country;
-        let sms_type = match dice.below(100) {
+        let sms_type = match rng.below(100) {
             0..55 => "sms_out",
             55..99 => "sms_in",
             _ => "sms_future",
         };
-        let is_abroad = dice.below(100) < person.abroad;
-        let units = 1 + dice.below(4);
+        let is_abroad = rng.below(100) < person.abroad;
+        let units = 1 + rng.below(4);
         let is_paid = sms_type == "sms_out";
         let per_unit = if is_abroad { 745 } else { 83 };
         Self {
@@ -102,8 +102,8 @@ impl Message {
                 0
             }))),
             units,
-            source: dice.number(home.calling_code),
-            target: dice.number(if is_abroad { "+1" } else { home.calling_code }),
+            source: rng.number(home.calling_code),
+            target: rng.number(if is_abroad { "+1" } else { home.calling_code }),
         }
     }
 }
@@ -118,17 +118,17 @@ impl LogRow for Message {
         "direction",
     ];
 
-    /// The direction is the type as it comes.
+    /// The direction label is the unchanged type.
     fn labels(&self) -> Vec<String> {
         vec![
             self.user
                 .as_ref()
                 .map_or_else(String::new, |user| user.id.to_string()),
-            told(self.user_country.as_ref()),
-            told(self.destination_context.as_ref()),
-            told(self.destination.as_ref()),
-            told(self.currency.as_ref()),
-            told(self.sms_type.as_ref()),
+            label_value(self.user_country.as_ref()),
+            label_value(self.destination_context.as_ref()),
+            label_value(self.destination.as_ref()),
+            label_value(self.currency.as_ref()),
+            label_value(self.sms_type.as_ref()),
         ]
     }
 
