@@ -17,7 +17,6 @@ use crate::exposition::{Family, Format};
 use crate::graph::address::{GraphRoot, NextLink};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
-use crate::health;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::blocked_users::BlockedUsers;
@@ -30,8 +29,9 @@ use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
 use crate::report::sms::Sms;
 use crate::report::{Rendered, Report, ReportKind};
+use crate::report_metrics;
 use crate::server::web_config::WebConfig;
-use crate::storage::{self, Identity, Saved};
+use crate::storage::{self, Identity, SavedState};
 
 /// A page of every report: what is read of it is JSON, each of its rows is told or an error, and what is exposed of them
 /// is lines of the text format, whatever is in the names.
@@ -105,7 +105,7 @@ pub fn state(bytes: &[u8]) -> bool {
     let file = summed([b"teams-pstn-exporter state 2\n", bytes].concat());
     let identity = Identity {
         naming: "naming".to_owned(),
-        outright: true,
+        shows_names: true,
         numbers: "numbers".to_owned(),
         columns: Vec::new(),
     };
@@ -115,7 +115,7 @@ pub fn state(bytes: &[u8]) -> bool {
     let Ok(saved) = read(file) else {
         return false;
     };
-    let write = |saved: &Saved| {
+    let write = |saved: &SavedState| {
         let mut out = Vec::new();
         storage::encode(saved, &identity, &mut out).expect("memory takes all");
         out
@@ -146,7 +146,7 @@ fn summed(mut file: Vec<u8>) -> Vec<u8> {
 fn family(name: &str) -> Option<&'static Family> {
     [ReportKind::Dialout, ReportKind::PstnCalls]
         .into_iter()
-        .find_map(|report| health::family(report, name))
+        .find_map(|report| report_metrics::family(report, name))
 }
 
 fn whole<R: Report>(text: &str) {

@@ -33,7 +33,7 @@
 //! # Who may know whom
 //!
 //! `money`, `period`, `gzip` and `machine` know no sibling, `secret_file` knows `machine` only, and `graph` knows `secret_file` only. `report` knows
-//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `health`, `secret_file`, `snapshot`, `storage` and
+//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `report_metrics`, `secret_file`, `snapshot`, `storage` and
 //! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
 //! is used under `graph` only, hyper in `server`, clap in `config`, the `prometheus` crate in `telemetry` and
 //! where its families are written.
@@ -47,10 +47,10 @@ mod secret_file;
 
 pub mod graph;
 pub mod report;
+mod report_metrics;
 
 pub mod exposition;
 mod gzip;
-mod health;
 pub mod snapshot;
 mod storage;
 pub mod telemetry;

@@ -8,12 +8,12 @@
 
 mod fetch;
 mod fleet;
-mod memory;
 mod outcome;
 mod previous;
 mod publish;
 mod restart;
 pub(crate) mod setup;
+mod state;
 
 use std::path::PathBuf;
 use std::pin::pin;
@@ -34,9 +34,9 @@ use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
-use fetch::Ask;
-use memory::{SharedMemory, lock};
-use outcome::{Counted, log_failure, log_success};
+use fetch::FetchContext;
+use outcome::{StatsGuard, log_failure, log_success};
+use state::{SharedState, lock};
 
 pub use fleet::Fleet;
 pub use setup::FleetError;
@@ -103,7 +103,7 @@ pub(crate) struct Poller {
     plan: Arc<Plan>,
     graph: Graph,
     shared: Shared,
-    memories: Vec<SharedMemory>,
+    states: Vec<SharedState>,
 }
 
 impl Poller {
@@ -112,61 +112,61 @@ impl Poller {
         plan: Arc<Plan>,
         graph: Graph,
         shared: Shared,
-        memories: &[SharedMemory],
+        states: &[SharedState],
     ) -> Self {
         let mut poller = Self {
             plan,
             graph,
             shared,
-            memories: Vec::new(),
+            states: Vec::new(),
         };
         let remembered = |&report: &ReportKind| {
-            memories
+            states
                 .iter()
-                .find(|memory| lock(memory).report == report)
-                .map_or_else(|| poller.remembered_or_new(report), Arc::clone)
+                .find(|state| lock(state).report == report)
+                .map_or_else(|| poller.restore_or_new(report), Arc::clone)
         };
-        poller.memories = poller.plan.reports.iter().map(remembered).collect();
-        for memory in &poller.memories {
-            poller.expire(memory);
-            poller.publish(&lock(memory));
+        poller.states = poller.plan.reports.iter().map(remembered).collect();
+        for state in &poller.states {
+            poller.expire(state);
+            poller.publish(&lock(state));
         }
         poller
     }
 
     /// What it remembers, to be passed on.
-    pub(crate) fn memories(&self) -> &[SharedMemory] {
-        &self.memories
+    pub(crate) fn states(&self) -> &[SharedState] {
+        &self.states
     }
 
     /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each has a
     /// loop of its own, so that one that stalls holds up no other.
     pub(crate) async fn run(self) {
         let started = Instant::now();
-        let loops = self.memories.iter();
-        join_all(loops.map(|memory| self.run_report(memory, started))).await;
+        let loops = self.states.iter();
+        join_all(loops.map(|state| self.run_report(state, started))).await;
     }
 
-    async fn run_report(&self, memory: &SharedMemory, started: Instant) {
+    async fn run_report(&self, state: &SharedState, started: Instant) {
         // Polls since the last tick.
         let mut retries = 0;
         loop {
-            let mut turn = pin!(self.take_turn(memory, started));
+            let mut turn = pin!(self.queue_and_poll(state, started));
             let period = loop {
                 tokio::select! {
                     period = &mut turn => break period,
-                    () = tokio::time::sleep(CLOCK_CHECK) => self.expire(memory),
+                    () = tokio::time::sleep(CLOCK_CHECK) => self.expire(state),
                 }
             };
             tokio::select! {
-                () = self.sleep_until(memory, self.next_tick(started), period) => retries = 0,
-                () = self.asked_again(memory, retry_pause(retries)) => retries += 1,
+                () = self.sleep_until(state, self.next_tick(started), period) => retries = 0,
+                () = self.retry_requested(state, retry_pause(retries)) => retries += 1,
             }
         }
     }
 
     /// Waits for a place in the queue of all tenants and polls; says of which period.
-    async fn take_turn(&self, memory: &SharedMemory, started: Instant) -> BillingPeriod {
+    async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> BillingPeriod {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
         // A permit is a place in the queue, so it is waited for after the tick.
         let permit = Arc::clone(&self.shared.permits)
@@ -174,7 +174,7 @@ impl Poller {
             .await
             .expect("never closed");
         let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
-        let mut polling = pin!(self.poll(memory, period, self.next_tick(started)));
+        let mut polling = pin!(self.poll(state, period, self.next_tick(started)));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
         // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
         drop(permit);
@@ -185,56 +185,56 @@ impl Poller {
     }
 
     /// One poll of one report, whatever becomes of it.
-    async fn poll(&self, memory: &SharedMemory, period: BillingPeriod, tick: Instant) {
+    async fn poll(&self, state: &SharedState, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
-        let stats = Counted::new(&self.shared.telemetry);
+        let stats = StatsGuard::new(&self.shared.telemetry);
         let (report, kept) = {
-            let mut memory = lock(memory);
-            memory.begin_refetch();
-            (memory.report, memory.kept.clone())
+            let mut state = lock(state);
+            state.begin_refetch();
+            (state.report, state.kept.clone())
         };
-        let ask = Ask {
-            memory,
+        let context = FetchContext {
+            state,
             period,
             now: begun,
             deadline: start + self.plan.timeout,
             kept,
             stats: &stats,
         };
-        let outcome = self.fetch(report, ask).await;
+        let outcome = self.fetch(report, context).await;
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
             Ok(rendered) => log_success(tenant, report, period, rendered, &stats, duration),
             Err(failed) => {
-                let what_stays = lock(memory).what_stays();
-                log_failure(tenant, report, period, failed, duration, what_stays);
+                let remaining = lock(state).remaining();
+                log_failure(tenant, report, period, failed, duration, remaining);
             }
         }
         let previous_is_due = {
-            let mut memory = lock(memory);
+            let mut state = lock(state);
             let succeeded = outcome.is_ok();
-            memory.health.polls += 1;
-            memory.health.last_attempt = Some(begun);
-            memory.health.duration_seconds = duration.as_secs_f64();
-            memory.health.up = succeeded;
+            state.health.polls += 1;
+            state.health.last_attempt = Some(begun);
+            state.health.duration_seconds = duration.as_secs_f64();
+            state.health.up = succeeded;
             match outcome {
-                Ok(rendered) => memory.succeed(rendered, period, begun, &stats, &self.plan),
-                Err(failed) => memory.fail(failed, &self.plan),
+                Ok(rendered) => state.succeed(rendered, period, begun, &stats, &self.plan),
+                Err(failed) => state.fail(failed, &self.plan),
             }
             // Counted first, so that what is published with the numbers counts their requests too.
             drop(stats);
-            memory.next_poll = Some(self.due(tick, period));
-            self.publish(&memory);
+            state.next_poll = Some(self.due(tick, period));
+            self.publish(&state);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.has_previous();
-            succeeded && time_left && wanted && memory.previous.is_due(begun)
+            succeeded && time_left && wanted && state.previous.is_due(begun)
         };
         // At once, and not only when the period before has been asked for too, which may take until the next tick.
-        let keeping = self.keep(memory);
+        let keeping = self.keep(state);
         if previous_is_due {
-            tokio::join!(keeping, self.poll_previous(memory, period, tick));
-            self.keep(memory).await;
+            tokio::join!(keeping, self.poll_previous(state, period, tick));
+            self.keep(state).await;
         } else {
             keeping.await;
         }
@@ -242,39 +242,39 @@ impl Poller {
 
     /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
     /// poll of the current period does not wait for it.
-    async fn poll_previous(&self, memory: &SharedMemory, current: BillingPeriod, tick: Instant) {
+    async fn poll_previous(&self, state: &SharedState, current: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
-        let report = lock(memory).report;
+        let report = lock(state).report;
         let period = current.previous();
-        let stats = Counted::new(&self.shared.telemetry);
-        let ask = Ask {
-            memory,
+        let stats = StatsGuard::new(&self.shared.telemetry);
+        let context = FetchContext {
+            state,
             period,
             now: begun,
             deadline: tick.min(start + self.plan.timeout),
             kept: Kept::default(),
             stats: &stats,
         };
-        let outcome = self.fetch(report, ask).await;
+        let outcome = self.fetch(report, context).await;
         let tenant = self.plan.tenant.as_deref();
-        let mut memory = lock(memory);
-        memory.health.polls += 1;
+        let mut state = lock(state);
+        state.health.polls += 1;
         match outcome {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &stats, start.elapsed());
-                memory.previous.replace(period, rendered.closing, begun);
-                memory.file.unsaved = true;
+                state.previous.replace(period, rendered.closing, begun);
+                state.file.unsaved = true;
             }
             Err(failed) => {
-                let what_stays = memory.previous.what_stays();
-                log_failure(tenant, report, period, &failed, start.elapsed(), what_stays);
-                memory.previous.fail(begun);
-                memory.health.failures[failed.reason as usize] += 1;
+                let remaining = state.previous.remaining();
+                log_failure(tenant, report, period, &failed, start.elapsed(), remaining);
+                state.previous.fail(begun);
+                state.health.failures[failed.reason as usize] += 1;
             }
         }
         drop(stats);
-        memory.next_poll = Some(self.due(tick, current));
-        self.publish(&memory);
+        state.next_poll = Some(self.due(tick, current));
+        self.publish(&state);
     }
 
     /// When the next poll is due, by the wall clock.
@@ -301,14 +301,14 @@ impl Poller {
 
     /// Waits until a reload requests that a report that failed is polled again, and until its back-off is over. The poll
     /// gets a new token, for permissions may have been granted.
-    async fn asked_again(&self, memory: &SharedMemory, pause: Duration) {
+    async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;
-        let again = Arc::clone(&lock(memory).wish.again);
+        let retry_requested = Arc::clone(&lock(state).request.retry_requested);
         loop {
-            again.notified().await;
+            retry_requested.notified().await;
             let is_wanted = {
-                let memory = lock(memory);
-                memory.failure.is_some() || memory.wish.refetch
+                let state = lock(state);
+                state.failure.is_some() || state.request.refetch
             };
             if is_wanted {
                 tokio::time::sleep_until(not_before).await;
@@ -318,9 +318,9 @@ impl Poller {
     }
 
     /// Until the tick, or until the clock says that it is no longer this period.
-    async fn sleep_until(&self, memory: &SharedMemory, tick: Instant, period: BillingPeriod) {
+    async fn sleep_until(&self, state: &SharedState, tick: Instant, period: BillingPeriod) {
         loop {
-            self.expire(memory);
+            self.expire(state);
             let now = Instant::now();
             let time = self.shared.clock.now();
             let boundary = (period.end() - time).to_std().unwrap_or_default();

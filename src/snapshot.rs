@@ -28,8 +28,8 @@ pub use body::{Body, Encoding, Parts};
 #[derive(Debug, Default)]
 pub struct Snapshot {
     reports: Arc<body::Reports>,
-    own: body::Own,
-    prepared: body::Prepared,
+    own: body::SelfMetrics,
+    prepared: body::Bodies,
     states: Arc<[State]>,
     refused_reload: Option<Arc<str>>,
 }
@@ -134,8 +134,8 @@ impl Snapshot {
             .map(|samples| (samples.family, vec![samples.clone()]))
             .collect();
         let reports = Arc::new(body::Reports::new(families));
-        let own = body::Own::default();
-        let prepared = body::Prepared::new(&reports, &own);
+        let own = body::SelfMetrics::default();
+        let prepared = body::Bodies::new(&reports, &own);
         Self {
             reports,
             own,
@@ -350,7 +350,7 @@ impl Publisher {
             .flat_map(|slot| &slot.report)
             .map(|samples| samples.block.kept_text())
             .sum();
-        if kept > TEXT_KEPT_MAX {
+        if kept > TOTAL_TEXT_MAX {
             for samples in slots.values_mut().flat_map(|slot| &mut slot.report) {
                 let block = std::mem::replace(&mut samples.block, Block::empty());
                 samples.block = block.without_text();
@@ -393,8 +393,8 @@ impl Publisher {
     }
 
     fn send(&self, reports: Arc<body::Reports>, states: Arc<[State]>) {
-        let own = body::Own::new(&self.telemetry.gather(), self.telemetry.started());
-        let prepared = body::Prepared::new(&reports, &own);
+        let own = body::SelfMetrics::new(&self.telemetry.gather(), self.telemetry.started());
+        let prepared = body::Bodies::new(&reports, &own);
         self.sender.send_replace(Arc::new(Snapshot {
             reports,
             own,
@@ -431,7 +431,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
 /// identity costs an inflation.
-const TEXT_KEPT_MAX: u64 = 8 * 1024 * 1024;
+const TOTAL_TEXT_MAX: u64 = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

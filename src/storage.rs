@@ -32,14 +32,14 @@ use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
 pub(crate) use format::{Rejected, decode, encode};
-pub(crate) use sweep::{Owner, forget, sweep};
+pub(crate) use sweep::{TenantFiles, forget, sweep};
 
-use file::Found;
-use format::{check_version, may_lie_beside};
+use file::OpenedFile;
+use format::{check_version, may_be_quarantined};
 
 /// Where one report of one tenant is kept, and what a file must say to be its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct StateFile {
     path: PathBuf,
     identity: Identity,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Identity {
     /// How people are named. What was named otherwise may hold names that are not to be shown.
     pub(crate) naming: String,
     /// Whether that is by names of their own, so that what is in a file of which nothing is known is no secret.
-    pub(crate) outright: bool,
+    pub(crate) shows_names: bool,
     /// Whose numbers, of which periods, under which name.
     pub(crate) numbers: String,
     /// The names of the labels and columns of a report, in the order in which its figures are kept.
@@ -59,7 +59,7 @@ pub(crate) struct Identity {
 
 /// What is kept of one report of one tenant.
 #[derive(Clone, Debug)]
-pub(crate) struct Saved {
+pub(crate) struct SavedState {
     /// None where no report has been complete yet, but days of a log are known.
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
@@ -72,13 +72,13 @@ pub(crate) struct Saved {
     pub(crate) budgets: String,
     /// What they will be when the period has ended.
     pub(crate) closing: Option<(BillingPeriod, Vec<Samples>)>,
-    pub(crate) closed: Option<Closed>,
+    pub(crate) closed: Option<ClosedPeriod>,
     pub(crate) ledgers: Ledgers,
 }
 
 /// The period before.
 #[derive(Clone, Debug)]
-pub(crate) struct Closed {
+pub(crate) struct ClosedPeriod {
     pub(crate) period: BillingPeriod,
     pub(crate) samples: Vec<Samples>,
     /// When it was last fetched after its end, and since when it has looked as it does.
@@ -102,7 +102,7 @@ pub(crate) enum StorageError {
     },
 }
 
-impl Place {
+impl StateFile {
     /// In `folder`, under a name made of what tells tenants and reports apart: ids and words without a slash.
     pub(crate) fn new(folder: &Path, name: &str, identity: Identity) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl Place {
     /// Where the file cannot be written to its end, and what was kept before stays; or where the folder cannot be synced.
     pub(crate) fn write<G>(
         &self,
-        saved: &Saved,
+        saved: &SavedState,
         wanted: impl FnOnce() -> Option<G>,
     ) -> Result<bool, StorageError> {
         let failed = |source| StorageError::Write {
@@ -129,12 +129,12 @@ impl Place {
         create_folder(folder).map_err(failed)?;
         // Under a name of its own, for another poller's write may not be over; and never through what stands there.
         let name = format!("state.{:016x}.new", fastrand::u64(..));
-        let beside = Beside(self.path.with_extension(name));
+        let temp = TempFile(self.path.with_extension(name));
         OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(OWNER_ONLY)
-            .open(&beside.0)
+            .open(&temp.0)
             .and_then(|mut file| {
                 encode(saved, &self.identity, &mut file)?;
                 file.sync_all()
@@ -143,7 +143,7 @@ impl Place {
         let Some(held) = wanted() else {
             return Ok(false);
         };
-        fs::rename(&beside.0, &self.path).map_err(failed)?;
+        fs::rename(&temp.0, &self.path).map_err(failed)?;
         drop(held);
         File::open(folder)
             .and_then(|folder| folder.sync_all())
@@ -157,7 +157,7 @@ impl Place {
     }
 
     /// That nothing is known of a write after so long, or, where nothing was `waited`, of the one before.
-    pub(crate) fn hangs(&self, waited: Option<Duration>) -> StorageError {
+    pub(crate) fn timed_out(&self, waited: Option<Duration>) -> StorageError {
         let what = match waited {
             Some(waited) => format!("the disk has not taken it for {} s", waited.as_secs()),
             None => "the disk has not taken what was written before".to_owned(),
@@ -176,8 +176,8 @@ impl Place {
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-    ) -> Result<Option<Saved>, StorageError> {
-        self.load(family, budgets, |found| self.set_aside(found))
+    ) -> Result<Option<SavedState>, StorageError> {
+        self.load(family, budgets, |found| self.quarantine(found))
     }
 
     /// The same, with the file left where it is.
@@ -185,7 +185,7 @@ impl Place {
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-    ) -> Result<Option<Saved>, StorageError> {
+    ) -> Result<Option<SavedState>, StorageError> {
         self.load(family, budgets, |_| {
             "is out of the way after the next start".to_owned()
         })
@@ -195,13 +195,13 @@ impl Place {
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-        reject: impl FnOnce(Option<&Found>) -> String,
-    ) -> Result<Option<Saved>, StorageError> {
+        reject: impl FnOnce(Option<&OpenedFile>) -> String,
+    ) -> Result<Option<SavedState>, StorageError> {
         let failed = |source| StorageError::Read {
             path: self.path.clone(),
             source,
         };
-        let found = match Found::open(&self.path) {
+        let found = match OpenedFile::open(&self.path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
@@ -223,10 +223,10 @@ impl Place {
     /// Reads a file piece by piece first: no memory is taken for one that is damaged.
     fn decode(
         &self,
-        found: &Found,
+        found: &OpenedFile,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-    ) -> io::Result<Result<Saved, Rejected>> {
+    ) -> io::Result<Result<SavedState, Rejected>> {
         if let Err(rejected) = check_version(&found.head) {
             return Ok(Err(rejected));
         }
@@ -238,35 +238,35 @@ impl Place {
 
     /// Puts a file that is not believed out of the way: beside, for people to look at, unless it may name people who are
     /// not to be named. Tells what became of it.
-    fn set_aside(&self, found: Option<&Found>) -> String {
-        let aside = self.path.with_extension("state.rejected");
-        let done = if Found::may_lie_beside(found, &self.identity) {
-            fs::rename(&self.path, &aside)
-                .map(|()| format!("has been set aside as {}", aside.display()))
+    fn quarantine(&self, found: Option<&OpenedFile>) -> String {
+        let quarantined = self.path.with_extension("state.rejected");
+        let done = if OpenedFile::may_be_quarantined(found, &self.identity) {
+            fs::rename(&self.path, &quarantined)
+                .map(|()| format!("has been set aside as {}", quarantined.display()))
         } else {
             // What was set aside before is under those names too, or under even older ones.
-            let aside = match fs::remove_file(aside) {
+            let quarantined = match fs::remove_file(quarantined) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             };
             fs::remove_file(&self.path)
-                .and(aside)
+                .and(quarantined)
                 .map(|()| "has been removed".to_owned())
         };
         done.unwrap_or_else(|error| format!("stays where it is: {error}"))
     }
 }
 
-impl Found {
+impl OpenedFile {
     /// Whether a file may be kept beside. Of one that is not found, as it cannot be read, nothing is known.
-    fn may_lie_beside(found: Option<&Self>, identity: &Identity) -> bool {
+    fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
         let head = found.map_or(&[][..], |found| &found.head);
         let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
-        may_lie_beside(head, is_whole, identity)
+        may_be_quarantined(head, is_whole, identity)
     }
 }
 
-impl Saved {
+impl SavedState {
     /// Bytes of all texts.
     fn text(&self) -> u64 {
         let closing = self.closing.iter().flat_map(|(_, samples)| samples);
@@ -277,9 +277,9 @@ impl Saved {
 }
 
 /// A file that has not its place yet. Half a one is of no use, and on a full disk in the way.
-struct Beside(PathBuf);
+struct TempFile(PathBuf);
 
-impl Drop for Beside {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // Where it has got its place, there is none.
         let _ = fs::remove_file(&self.0);
@@ -294,7 +294,7 @@ pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
     };
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let found = absolute.ancestors().find(is_there).unwrap_or(&absolute);
-    let probe = Beside(found.join(format!(".check.{:016x}", fastrand::u64(..))));
+    let probe = TempFile(found.join(format!(".check.{:016x}", fastrand::u64(..))));
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)

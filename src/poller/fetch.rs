@@ -7,8 +7,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
 use super::Poller;
-use super::memory::{SharedMemory, lock};
 use super::outcome::Failed;
+use super::state::{SharedState, lock};
 use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
 use crate::report::blocked_users::BlockedUsers;
@@ -21,8 +21,8 @@ use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 
 /// One question for all of a report.
-pub(super) struct Ask<'a> {
-    pub(super) memory: &'a SharedMemory,
+pub(super) struct FetchContext<'a> {
+    pub(super) state: &'a SharedState,
     pub(super) period: BillingPeriod,
     pub(super) now: DateTime<Utc>,
     pub(super) deadline: Instant,
@@ -32,15 +32,19 @@ pub(super) struct Ask<'a> {
 
 impl Poller {
     /// The report of the period up to now: complete, or not at all.
-    pub(super) async fn fetch(&self, report: ReportKind, ask: Ask<'_>) -> Result<Rendered, Failed> {
-        let deadline = ask.deadline;
+    pub(super) async fn fetch(
+        &self,
+        report: ReportKind,
+        context: FetchContext<'_>,
+    ) -> Result<Rendered, Failed> {
+        let deadline = context.deadline;
         let fetching = async {
             match report {
-                ReportKind::Dialout => self.whole::<Dialout>(ask).await,
-                ReportKind::PstnCalls => self.by_day::<PstnCalls>(ask).await,
-                ReportKind::DirectRouting => self.by_day::<DirectRouting>(ask).await,
-                ReportKind::Sms => self.by_day::<Sms>(ask).await,
-                ReportKind::BlockedUsers => self.whole::<BlockedUsers>(ask).await,
+                ReportKind::Dialout => self.fetch_report::<Dialout>(context).await,
+                ReportKind::PstnCalls => self.fetch_log::<PstnCalls>(context).await,
+                ReportKind::DirectRouting => self.fetch_log::<DirectRouting>(context).await,
+                ReportKind::Sms => self.fetch_log::<Sms>(context).await,
+                ReportKind::BlockedUsers => self.fetch_report::<BlockedUsers>(context).await,
             }
         };
         let fetched = tokio::time::timeout_at(deadline, fetching)
@@ -51,25 +55,31 @@ impl Poller {
     }
 
     /// A report that is asked for whole at every poll.
-    async fn whole<R: Report>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
-        let windows = R::windows(ask.period, ask.now).into_iter();
-        let totals = collect::<R>(&self.graph, windows, ask.deadline, ask.stats).await?;
-        Ok(self.rendering(R::KIND, ask, |view| Ok(R::render(totals, view))))
+    async fn fetch_report<R: Report>(
+        &self,
+        context: FetchContext<'_>,
+    ) -> Result<Rendering, CollectError> {
+        let windows = R::windows(context.period, context.now).into_iter();
+        let totals = collect::<R>(&self.graph, windows, context.deadline, context.stats).await?;
+        Ok(self.rendering(R::KIND, context, |view| Ok(R::render(totals, view))))
     }
 
     /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
     /// ledger as soon as it is there, so a poll that fails further on has not asked for it in vain.
-    async fn by_day<L: Log>(&self, ask: Ask<'_>) -> Result<Rendering, CollectError> {
-        let Ask {
-            memory,
+    async fn fetch_log<L: Log>(
+        &self,
+        context: FetchContext<'_>,
+    ) -> Result<Rendering, CollectError> {
+        let FetchContext {
+            state,
             period,
             now,
             deadline,
             stats,
             ..
-        } = ask;
+        } = context;
         let budgets = self.plan.budgets_of(L::KIND);
-        let questions = lock(memory).ledgers.of(period, &budgets).questions(now);
+        let questions = lock(state).ledgers.of(period, &budgets).questions(now);
         let lens = Lens {
             naming: &self.plan.naming,
             budgets: &budgets,
@@ -90,16 +100,16 @@ impl Poller {
                     break;
                 };
                 if day.settled {
-                    let mut memory = lock(memory);
-                    memory.ledgers.of(period, &budgets).settle(&day)?;
-                    memory.file.unsaved = true;
+                    let mut state = lock(state);
+                    state.ledgers.of(period, &budgets).settle(&day)?;
+                    state.file.unsaved = true;
                 } else {
                     open.push(day.totals);
                 }
             }
         }
-        let settled = lock(memory).ledgers.of(period, &budgets).totals();
-        Ok(self.rendering(L::KIND, ask, move |view| {
+        let settled = lock(state).ledgers.of(period, &budgets).totals();
+        Ok(self.rendering(L::KIND, context, move |view| {
             let mut totals = Arc::unwrap_or_clone(settled);
             // Each day is freed as soon as it is added.
             for day in open {
@@ -114,11 +124,11 @@ impl Poller {
     fn rendering(
         &self,
         report: ReportKind,
-        ask: Ask<'_>,
+        context: FetchContext<'_>,
         render: impl FnOnce(&View<'_>) -> Result<Rendered, CollectError> + Send + 'static,
     ) -> Rendering {
         let plan = Arc::clone(&self.plan);
-        let (period, kept) = (ask.period, ask.kept);
+        let (period, kept) = (context.period, context.kept);
         tokio::task::spawn_blocking(move || {
             render(&View {
                 tenant: plan.tenant.as_deref(),

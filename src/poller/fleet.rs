@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::memory::{Memory, SharedMemory};
-use super::setup::{self, FleetError, Settings};
+use super::setup::{self, FleetError, TenantFingerprint};
+use super::state::{ReportState, SharedState};
 use super::{Plan, Poller, Shared, Storage};
 use crate::config::Config;
 use crate::graph::Graph;
@@ -28,24 +28,24 @@ type Name = Option<Arc<str>>;
 
 /// A tenant's task, and what it was started with.
 struct Running {
-    settings: Settings,
+    fingerprint: TenantFingerprint,
     storage: Option<Storage>,
-    memories: Vec<SharedMemory>,
+    states: Vec<SharedState>,
     task: AbortHandle,
 }
 
 /// A tenant that is new, or to be polled otherwise.
-struct Change {
+struct TenantChange {
     name: Name,
-    settings: Settings,
+    fingerprint: TenantFingerprint,
     plan: Plan,
     graph: Graph,
 }
 
 /// What is left of tasks that were ended.
 #[derive(Default)]
-struct Left {
-    memories: Vec<SharedMemory>,
+struct Retired {
+    states: Vec<SharedState>,
     /// Whose files name people as they are not to be named any more.
     storages: Vec<(Name, Storage)>,
 }
@@ -71,50 +71,50 @@ impl Fleet {
         let http = self.http_for(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
-            let settings = Settings::of(config, tenant, naming);
+            let fingerprint = TenantFingerprint::of(config, tenant, naming);
             if self
                 .running
                 .get(&tenant.name)
-                .is_none_or(|running| running.settings != settings)
+                .is_none_or(|running| running.fingerprint != fingerprint)
             {
-                changed.push(Change {
+                changed.push(TenantChange {
                     name: tenant.name.clone(),
-                    settings,
+                    fingerprint,
                     plan: setup::plan(config, tenant, naming),
                     graph: setup::graph(&http, &self.shared.clock, config, tenant)?,
                 });
             }
         }
         let stays = |name: &Name| config.tenants.iter().any(|tenant| tenant.name == *name);
-        let mut left = Left::default();
+        let mut retired = Retired::default();
         for (_, running) in self.running.extract_if(.., |name, _| !stays(name)) {
             running.task.abort();
-            left.retire(running.memories);
+            retired.retire(running.states);
         }
         // Of tenants whose files stay where they are, one may be at its place.
-        let is_elsewhere = |change: &&Change| {
+        let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.name);
             running.is_none_or(|running| running.storage != change.plan.storage)
         };
-        let elsewhere: Vec<Plan> = changed
+        let moved: Vec<Plan> = changed
             .iter()
-            .filter(is_elsewhere)
+            .filter(is_moved)
             .map(|change| change.plan.clone())
             .collect();
-        let changed: Vec<(Change, Vec<SharedMemory>)> = changed
+        let changed: Vec<(TenantChange, Vec<SharedState>)> = changed
             .into_iter()
             .map(|change| {
-                let memories = self.take_over(&change, &mut left);
-                (change, memories)
+                let states = self.take_over(&change, &mut retired);
+                (change, states)
             })
             .collect();
         for running in self.running.values() {
-            running.memories.iter().for_each(Memory::try_again);
+            running.states.iter().for_each(ReportState::try_again);
         }
-        left.clear_away();
-        Storage::sweep(elsewhere.iter());
-        for (change, memories) in changed {
-            self.start(change, &memories);
+        retired.clear_away();
+        Storage::sweep(moved.iter());
+        for (change, states) in changed {
+            self.start(change, &states);
         }
         self.shared.publisher.retain(|key| {
             stays(&key.tenant)
@@ -128,7 +128,7 @@ impl Fleet {
     /// Fetches the settled days of all logs, and the period before, again; what is served stays until that is complete.
     pub fn refetch(&self) {
         for running in self.running.values() {
-            running.memories.iter().for_each(Memory::refetch);
+            running.states.iter().for_each(ReportState::refetch);
         }
     }
 
@@ -159,10 +159,10 @@ impl Fleet {
     }
 
     /// Ends the task of a tenant that has changed; returns what the next one may go on with.
-    fn take_over(&mut self, change: &Change, left: &mut Left) -> Vec<SharedMemory> {
-        let Change {
+    fn take_over(&mut self, change: &TenantChange, retired: &mut Retired) -> Vec<SharedState> {
+        let TenantChange {
             name,
-            settings,
+            fingerprint,
             plan,
             ..
         } = change;
@@ -170,66 +170,72 @@ impl Fleet {
             return Vec::new();
         };
         old.task.abort();
-        if (&old.settings.whose, &old.settings.numbers) != (&settings.whose, &settings.numbers) {
+        if (&old.fingerprint.tenant, &old.fingerprint.figures)
+            != (&fingerprint.tenant, &fingerprint.figures)
+        {
             // Numbers of someone else, of another period, or under other names, are not shown again.
-            let old_memories = left.retire(old.memories);
+            let old_states = retired.retire(old.states);
             self.shared.publisher.forget(name.as_ref());
-            let is_same = old.settings.whose == settings.whose;
-            let memories = old_memories.iter().filter(|_| is_same);
-            let memories = memories.map(Memory::without_numbers).collect();
-            if old.settings.names != settings.names {
+            let is_same = old.fingerprint.tenant == fingerprint.tenant;
+            let states = old_states.iter().filter(|_| is_same);
+            let states = states.map(ReportState::counters_only).collect();
+            if old.fingerprint.labels != fingerprint.labels {
                 let storages = old.storage.into_iter().chain(plan.storage.clone());
-                left.storages
+                retired
+                    .storages
                     .extend(storages.map(|storage| (name.clone(), storage)));
             }
-            return memories;
+            return states;
         }
-        let stays = |memory: &SharedMemory| plan.reports.contains(&Memory::report(memory));
-        let (memories, gone) = old.memories.into_iter().partition::<Vec<_>, _>(stays);
-        left.retire(gone);
-        if old.settings.service != settings.service {
-            let memories = left.retire(memories);
-            return memories.iter().map(Memory::of_another_service).collect();
+        let stays = |state: &SharedState| plan.reports.contains(&ReportState::report(state));
+        let (states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
+        retired.retire(gone);
+        if old.fingerprint.source != fingerprint.source {
+            let states = retired.retire(states);
+            return states
+                .iter()
+                .map(ReportState::after_source_change)
+                .collect();
         }
         if old.storage != plan.storage {
-            memories.iter().for_each(Memory::move_files);
+            states.iter().for_each(ReportState::mark_unsaved);
         }
-        memories
+        states
     }
 
-    fn start(&mut self, change: Change, memories: &[SharedMemory]) {
-        let Change {
+    fn start(&mut self, change: TenantChange, states: &[SharedState]) {
+        let TenantChange {
             name,
-            settings,
+            fingerprint,
             plan,
             graph,
         } = change;
         let storage = plan.storage.clone();
-        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), memories);
-        let memories = poller.memories().to_vec();
+        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), states);
+        let states = poller.states().to_vec();
         let task = self.tasks.spawn(poller.run());
         let running = Running {
-            settings,
+            fingerprint,
             storage,
-            memories,
+            states,
             task,
         };
         self.running.insert(name, running);
     }
 }
 
-impl Left {
+impl Retired {
     /// From now on nothing of these is published, and no file of them gets a place that it has not got yet.
-    fn retire(&mut self, memories: Vec<SharedMemory>) -> &[SharedMemory] {
-        Memory::retire(&memories);
-        let first = self.memories.len();
-        self.memories.extend(memories);
-        &self.memories[first..]
+    fn retire(&mut self, states: Vec<SharedState>) -> &[SharedState] {
+        ReportState::retire(&states);
+        let first = self.states.len();
+        self.states.extend(states);
+        &self.states[first..]
     }
 
     /// What is on its way into a file gets there first, for the file may be read, swept or removed next.
     fn clear_away(self) {
-        Memory::wait_for_files(&self.memories);
+        ReportState::wait_for_files(&self.states);
         for (name, storage) in self.storages {
             storage.forget(name.as_deref());
         }

@@ -10,7 +10,7 @@ use crate::snapshot::Failure;
 use crate::telemetry::Telemetry;
 
 /// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
-pub(super) struct Counted<'a> {
+pub(super) struct StatsGuard<'a> {
     stats: RequestStats,
     telemetry: &'a Telemetry,
 }
@@ -22,7 +22,7 @@ pub(super) struct Failed {
     pub(super) failure: Failure,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> StatsGuard<'a> {
     pub(super) fn new(telemetry: &'a Telemetry) -> Self {
         Self {
             stats: RequestStats::default(),
@@ -31,13 +31,13 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for StatsGuard<'_> {
     fn drop(&mut self) {
         self.telemetry.add(&self.stats);
     }
 }
 
-impl std::ops::Deref for Counted<'_> {
+impl std::ops::Deref for StatsGuard<'_> {
     type Target = RequestStats;
 
     fn deref(&self) -> &RequestStats {
@@ -106,7 +106,7 @@ pub(super) fn log_failure(
     period: BillingPeriod,
     failed: &Failed,
     duration: Duration,
-    what_stays: &str,
+    remaining: &str,
 ) {
     let Failure {
         reason,
@@ -121,6 +121,6 @@ pub(super) fn log_failure(
         error = message,
         remedy,
         duration_seconds = log_seconds(duration),
-        "poll failed; {what_stays}"
+        "poll failed; {remaining}"
     );
 }

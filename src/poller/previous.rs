@@ -5,16 +5,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::exposition::{Format, Samples};
 use crate::period::BillingPeriod;
-use crate::storage::Closed;
+use crate::storage::ClosedPeriod;
 
 /// What is known of the period before the current one, and of what the current one would be if it ended now.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
     /// The current period's figures as they will stand when it is the one before.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
-    closed: Option<Closed>,
+    closed: Option<ClosedPeriod>,
     /// The closed period was told by another service than the one that is asked now.
-    elsewhere: bool,
+    is_from_old_source: bool,
     /// When a fetch failed last.
     failed: Option<DateTime<Utc>>,
 }
@@ -23,7 +23,7 @@ impl Previous {
     /// As another process knew it.
     pub(super) fn restored(
         closing: Option<(BillingPeriod, Vec<Samples>)>,
-        closed: Option<Closed>,
+        closed: Option<ClosedPeriod>,
     ) -> Self {
         Self {
             closing,
@@ -33,21 +33,21 @@ impl Previous {
     }
 
     /// What another service has told of the closed period, to be served until the one that is asked now has told its own.
-    pub(super) fn of_another_service(&self) -> Self {
-        let closed = self.closed.clone().map(|closed| Closed {
+    pub(super) fn after_source_change(&self) -> Self {
+        let closed = self.closed.clone().map(|closed| ClosedPeriod {
             fetched: None,
             ..closed
         });
         Self {
             closed,
-            elsewhere: true,
+            is_from_old_source: true,
             ..Self::default()
         }
     }
 
     /// What to keep for another process.
-    pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<Closed>) {
-        let closed = self.closed.clone().filter(|_| !self.elsewhere);
+    pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<ClosedPeriod>) {
+        let closed = self.closed.clone().filter(|_| !self.is_from_old_source);
         (self.closing.clone(), closed)
     }
 
@@ -61,10 +61,10 @@ impl Previous {
             .as_ref()
             .is_none_or(|closed| closed.period != previous)
         {
-            self.elsewhere = false;
+            self.is_from_old_source = false;
             self.closed =
                 last.filter(|(period, _)| *period == previous)
-                    .map(|(period, samples)| Closed {
+                    .map(|(period, samples)| ClosedPeriod {
                         period,
                         samples,
                         fetched: None,
@@ -107,15 +107,15 @@ impl Previous {
         now: DateTime<Utc>,
     ) {
         let unchanged_since = match &self.closed {
-            Some(Closed {
+            Some(ClosedPeriod {
                 samples: old,
                 fetched: Some((_, since)),
                 ..
             }) if text(old) == text(&samples) => *since,
             _ => now,
         };
-        self.elsewhere = false;
-        self.closed = Some(Closed {
+        self.is_from_old_source = false;
+        self.closed = Some(ClosedPeriod {
             period,
             samples,
             fetched: Some((now, unchanged_since)),
@@ -123,7 +123,7 @@ impl Previous {
     }
 
     /// Of the closed period, after a fetch that failed.
-    pub(super) fn what_stays(&self) -> &'static str {
+    pub(super) fn remaining(&self) -> &'static str {
         match self.closed {
             None => "there are no figures of the period before",
             Some(_) => "what is known of the period before stays",

@@ -2,48 +2,48 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::health::expiry_samples;
 use crate::period::BillingPeriod;
+use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, State};
 
 use super::Poller;
-use super::memory::{Memory, SharedMemory, lock};
+use super::state::{ReportState, SharedState, lock};
 
 impl Poller {
-    pub(super) fn publish(&self, memory: &Memory) {
-        if memory.retired {
+    pub(super) fn publish(&self, state: &ReportState) {
+        if state.retired {
             return;
         }
         let tenant = self.plan.tenant.as_deref();
         let publisher = &self.shared.publisher;
-        let state = State {
+        let published = State {
             tenant: self.plan.tenant.clone(),
-            report: memory.report,
-            last_attempt: memory.health.last_attempt,
-            last_success: memory.health.last_success,
-            next_poll: memory.next_poll,
-            failure: memory.failure.clone(),
-            summary: memory.summary.clone().filter(|_| !memory.expired),
-            expired: memory.expired,
+            report: state.report,
+            last_attempt: state.health.last_attempt,
+            last_success: state.health.last_success,
+            next_poll: state.next_poll,
+            failure: state.failure.clone(),
+            summary: state.summary.clone().filter(|_| !state.expired),
+            expired: state.expired,
         };
         let key = Key {
             tenant: self.plan.tenant.clone(),
-            report: Some(memory.report),
+            report: Some(state.report),
         };
         // Nothing says which period the one before is once the current one's figures are gone, so it must be by the clock.
-        let (current, before) = if memory.expired {
+        let (current, before) = if state.expired {
             let now = self.shared.clock.now();
             let period = BillingPeriod::containing(now, self.plan.cycle_day);
             (&[][..], Some(period.previous()))
         } else {
-            (memory.current.as_slice(), None)
+            (state.current.as_slice(), None)
         };
-        let previous = memory.previous.samples(before);
+        let previous = state.previous.samples(before);
         publisher.update(
             key,
             current.iter().cloned().chain(previous).collect(),
-            memory.health.samples(tenant, memory.report),
-            Some(state),
+            state.health.samples(tenant, state.report),
+            Some(published),
         );
         let token_expiry = self
             .graph
@@ -67,35 +67,35 @@ impl Poller {
     }
 
     /// Serves what is young enough and of a billing period that has begun, and nothing else.
-    pub(super) fn expire(&self, memory: &SharedMemory) {
+    pub(super) fn expire(&self, state: &SharedState) {
         let now = self.shared.clock.now();
-        let mut memory = lock(memory);
-        if memory.drop_future(now) {
+        let mut state = lock(state);
+        if state.drop_future(now) {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
-                report = memory.report.as_str(),
+                report = state.report.as_str(),
                 remedy = "nothing need be done if the clock is right now; else set it",
                 "figures are no longer served: their billing period has not begun, so the clock has been set back"
             );
-            self.publish(&memory);
+            self.publish(&state);
         }
         // A time ahead is one of a clock that was wrong: as far off as one that is behind.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;
             max_age.is_some_and(|max_age| (now - last).abs() > max_age)
         };
-        let expired = memory.health.last_success.is_some_and(too_old);
-        if expired == memory.expired {
+        let expired = state.health.last_success.is_some_and(too_old);
+        if expired == state.expired {
             return;
         }
-        memory.expired = expired;
+        state.expired = expired;
         if expired {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
-                report = memory.report.as_str(),
+                report = state.report.as_str(),
                 "the newest complete report is older than poll.max_age and no longer served"
             );
         }
-        self.publish(&memory);
+        self.publish(&state);
     }
 }

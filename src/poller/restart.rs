@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::memory::{Memory, SharedMemory, lock};
 use super::previous::Previous;
+use super::state::{ReportState, SharedState, lock};
 use super::{Plan, Poller, Storage};
 use crate::graph::Chain;
-use crate::health::{Health, family};
 use crate::report::ReportKind;
+use crate::report_metrics::{ReportMetrics, family};
 use crate::secret_file::in_time;
-use crate::storage::{self, Identity, Owner, Place, Saved, StorageError};
+use crate::storage::{self, Identity, SavedState, StateFile, StorageError, TenantFiles};
 use crate::telemetry::{StorageOutcome, Telemetry};
 
 impl Poller {
@@ -24,15 +24,15 @@ impl Poller {
     /// It is waited for: at the start because the first scrape must see it, and at a reload on the thread that waits for
     /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
     /// 256 MiB are read of a file, and no more than 2 GiB come of that when its lines are looked through.
-    pub(super) fn remembered_or_new(&self, report: ReportKind) -> SharedMemory {
-        let memory = Memory::new(report, self.shared.clock.now());
-        let Some(place) = self.plan.place(report) else {
-            return memory;
+    pub(super) fn restore_or_new(&self, report: ReportKind) -> SharedState {
+        let state = ReportState::new(report, self.shared.clock.now());
+        let Some(file) = self.plan.file(report) else {
+            return state;
         };
         let budgets = self.plan.budgets_of(report);
-        let path = place.path().to_owned();
+        let path = file.path().to_owned();
         let read = in_time(&path.clone(), move || {
-            Ok(place.read(|name| family(report, name), &budgets))
+            Ok(file.read(|name| family(report, name), &budgets))
         });
         match read.unwrap_or_else(|source| Err(StorageError::Read { path, source })) {
             Ok(None) => {}
@@ -50,11 +50,11 @@ impl Poller {
                     last_success = saved.last_success.map(|at| at.to_rfc3339()),
                     "restored from the state file"
                 );
-                lock(&memory).restore(saved);
+                lock(&state).restore(saved);
             }
-            Err(error) => self.book(report).tell(&error),
+            Err(error) => self.log(report).warn(&error),
         }
-        memory
+        state
     }
 
     /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
@@ -62,40 +62,40 @@ impl Poller {
     ///
     /// Waits until it is kept, but not for ever. A write that hangs is not followed by another one, and when it ends all
     /// the same, or when a reload has broken off who waits for it, it is said and counted where it is made.
-    pub(super) async fn keep(&self, memory: &SharedMemory) {
-        let report = Memory::report(memory);
-        let Some(place) = self.plan.place(report) else {
+    pub(super) async fn keep(&self, state: &SharedState) {
+        let report = ReportState::report(state);
+        let Some(file) = self.plan.file(report) else {
             return;
         };
-        let writing = self.write(&place, memory);
+        let writing = self.write(&file, state);
         let written = tokio::time::timeout(WRITE_TIME, writing).await;
-        self.book(report)
-            .enter(&written.unwrap_or_else(|_| Err(place.hangs(Some(WRITE_TIME)))));
+        self.log(report)
+            .record(&written.unwrap_or_else(|_| Err(file.timed_out(Some(WRITE_TIME)))));
     }
 
     /// Writes what is remembered, if it is not written and wanted; tells whether it was.
-    async fn write(&self, place: &Place, memory: &SharedMemory) -> Result<bool, StorageError> {
-        match lock(memory) {
-            memory if !memory.file.unsaved || memory.elsewhere => return Ok(false),
-            memory if memory.file.writing => return Err(place.hangs(None)),
+    async fn write(&self, file: &StateFile, state: &SharedState) -> Result<bool, StorageError> {
+        match lock(state) {
+            state if !state.file.unsaved || state.is_from_old_source => return Ok(false),
+            state if state.file.writing => return Err(file.timed_out(None)),
             _ => {}
         }
         let writes = Arc::clone(&self.shared.writes);
         let permit = writes.acquire_owned().await.expect("never closed");
-        let Some(saved) = lock(memory).begin_writing() else {
+        let Some(saved) = lock(state).begin_writing() else {
             return Ok(false);
         };
         let (waiting, written) = oneshot::channel();
-        let book = self.book(Memory::report(memory));
-        let (place, memory) = (place.clone(), Arc::clone(memory));
+        let log = self.log(ReportState::report(state));
+        let (file, state) = (file.clone(), Arc::clone(state));
         // To wait for a disk must not hold up a scrape on the same thread.
         tokio::task::spawn_blocking(move || {
-            let placing = Arc::clone(&lock(&memory).file.placing);
+            let placing = Arc::clone(&lock(&state).file.placing);
             // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
-            let written = place.write(&saved, || Memory::is_wanted(&memory, &placing));
-            lock(&memory).end_writing(written.is_ok());
+            let written = file.write(&saved, || ReportState::is_wanted(&state, &placing));
+            lock(&state).end_writing(written.is_ok());
             if let Err(written) = waiting.send(written) {
-                book.enter(&written);
+                log.record(&written);
             }
             // Last, so that a write that has returned its permit has been counted.
             drop(permit);
@@ -103,8 +103,8 @@ impl Poller {
         written.await.expect("writing does not panic")
     }
 
-    fn book(&self, report: ReportKind) -> Book {
-        Book {
+    fn log(&self, report: ReportKind) -> StorageLog {
+        StorageLog {
             telemetry: Arc::clone(&self.shared.telemetry),
             tenant: self.plan.tenant.clone(),
             report,
@@ -113,23 +113,23 @@ impl Poller {
 }
 
 /// Where it is said and counted what became of the state files of a report.
-struct Book {
+struct StorageLog {
     telemetry: Arc<Telemetry>,
     tenant: Option<Arc<str>>,
     report: ReportKind,
 }
 
-impl Book {
+impl StorageLog {
     /// What became of a write.
-    fn enter(&self, written: &Result<bool, StorageError>) {
+    fn record(&self, written: &Result<bool, StorageError>) {
         match written {
             Ok(true) => self.telemetry.count_storage(StorageOutcome::Written),
             Ok(false) => {}
-            Err(error) => self.tell(error),
+            Err(error) => self.warn(error),
         }
     }
 
-    fn tell(&self, error: &StorageError) {
+    fn warn(&self, error: &StorageError) {
         let (outcome, what, remedy) = match error {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
@@ -182,12 +182,12 @@ impl Storage {
 
     /// Removes what the processes before did not write to its end, and what names people otherwise than is wanted now.
     pub(super) fn sweep<'a>(plans: impl Iterator<Item = &'a Plan>) {
-        let mut folders: BTreeMap<&Path, BTreeMap<String, Owner>> = BTreeMap::new();
+        let mut folders: BTreeMap<&Path, BTreeMap<String, TenantFiles>> = BTreeMap::new();
         for plan in plans {
             let Some(storage) = &plan.storage else {
                 continue;
             };
-            let owner = Owner {
+            let owner = TenantFiles {
                 identity: storage.identity.clone(),
                 reports: plan.reports.clone(),
             };
@@ -223,21 +223,21 @@ fn removed(
 
 impl Plan {
     /// Where a report is kept, where any is.
-    pub(super) fn place(&self, report: ReportKind) -> Option<Place> {
+    pub(super) fn file(&self, report: ReportKind) -> Option<StateFile> {
         let storage = self.storage.as_ref()?;
         let name = format!("{}.{report}", storage.name);
         let identity = Identity {
             columns: report.columns(),
             ..storage.identity.clone()
         };
-        Some(Place::new(&storage.folder, &name, identity))
+        Some(StateFile::new(&storage.folder, &name, identity))
     }
 }
 
-impl Memory {
+impl ReportState {
     /// What is to be written now.
-    fn begin_writing(&mut self) -> Option<Saved> {
-        if !self.file.unsaved || self.elsewhere || self.retired {
+    fn begin_writing(&mut self) -> Option<SavedState> {
+        if !self.file.unsaved || self.is_from_old_source || self.retired {
             return None;
         }
         self.file.unsaved = false;
@@ -252,14 +252,14 @@ impl Memory {
 
     /// Whether what was written is to have its place; until what it returns is dropped, who waits for files waits for this
     /// one.
-    fn is_wanted<'p>(memory: &SharedMemory, placing: &'p Mutex<()>) -> Option<MutexGuard<'p, ()>> {
+    fn is_wanted<'p>(state: &SharedState, placing: &'p Mutex<()>) -> Option<MutexGuard<'p, ()>> {
         let placing = placing.lock().unwrap_or_else(PoisonError::into_inner);
-        (!lock(memory).retired).then_some(placing)
+        (!lock(state).retired).then_some(placing)
     }
 
-    fn saved(&self) -> Saved {
+    fn saved(&self) -> SavedState {
         let (closing, closed) = self.previous.saved();
-        Saved {
+        SavedState {
             last_success: self.health.last_success,
             pages: self.health.pages,
             folded: self.health.folded,
@@ -273,8 +273,8 @@ impl Memory {
         }
     }
 
-    fn restore(&mut self, saved: Saved) {
-        let Saved {
+    fn restore(&mut self, saved: SavedState) {
+        let SavedState {
             last_success,
             pages,
             folded,
@@ -286,7 +286,7 @@ impl Memory {
             closed,
             ledgers,
         } = saved;
-        self.health = Health {
+        self.health = ReportMetrics {
             started: self.health.started,
             last_success,
             rows: summary.as_ref().map_or(0, |summary| summary.rows),
@@ -296,7 +296,7 @@ impl Memory {
             settled_windows: summary
                 .as_ref()
                 .and_then(|summary| ledgers.settled(summary.period)),
-            ..Health::default()
+            ..ReportMetrics::default()
         };
         self.summary = summary.map(Arc::new);
         self.current = current;

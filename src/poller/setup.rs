@@ -11,12 +11,12 @@ use crate::graph::managed_identity::ManagedIdentityEndpoint;
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
-use crate::health::family;
 use crate::period::Clock;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::{Naming, Pseudonyms};
-use crate::storage::{Identity, Saved, StorageError};
+use crate::report_metrics::family;
+use crate::storage::{Identity, SavedState, StorageError};
 
 /// Why a tenant cannot be polled; told before anything is changed.
 #[derive(Debug, thiserror::Error)]
@@ -60,17 +60,18 @@ pub enum FleetError {
 
 /// All that decides how a tenant is polled; where it is the same, the task goes on.
 #[derive(PartialEq)]
-pub(super) struct Settings {
+pub(super) struct TenantFingerprint {
+    /// The tenant's section of the configuration.
+    pub(super) section: String,
+    /// The tenant's id and cloud.
     pub(super) tenant: String,
-    /// Of whom the reports are.
-    pub(super) whose: String,
-    /// Who tells them.
-    pub(super) service: String,
-    /// How people are named.
-    pub(super) names: String,
-    /// What the numbers are of, and under which names.
-    pub(super) numbers: String,
-    pub(super) pace: String,
+    /// The tenant and any URL that replaces Microsoft's.
+    pub(super) source: String,
+    /// Form of the user labels.
+    pub(super) labels: String,
+    /// User labels and billing period: figures of another value are not shown again.
+    pub(super) figures: String,
+    pub(super) schedule: String,
 }
 
 /// The client that a configuration needs.
@@ -165,7 +166,7 @@ fn name_or_id(tenant: &config::Tenant) -> String {
     name.unwrap_or(&tenant.tenant_id).to_owned()
 }
 
-impl Settings {
+impl TenantFingerprint {
     pub(super) fn of(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Self {
         let Config {
             poll,
@@ -176,12 +177,12 @@ impl Settings {
             ..
         } = config;
         Self {
-            tenant: format!("{tenant:?}"),
-            whose: whose(tenant),
-            service: service(tenant),
-            names: names(config, naming),
-            numbers: numbers(config, naming),
-            pace: format!(
+            section: format!("{tenant:?}"),
+            tenant: tenant_identity(tenant),
+            source: source(tenant),
+            labels: user_labels(config, naming),
+            figures: figures(config, naming),
+            schedule: format!(
                 "{poll:?} {reports:?} {budgets:?} {storage:?} {} {}",
                 labels.max_series,
                 config.tenants.len() > 1
@@ -190,17 +191,17 @@ impl Settings {
     }
 }
 
-fn whose(tenant: &config::Tenant) -> String {
+fn tenant_identity(tenant: &config::Tenant) -> String {
     format!("{} {}", tenant.tenant_id, tenant.cloud.as_str())
 }
 
 /// What the numbers are of, and under which names.
-fn numbers(config: &Config, naming: &Naming) -> String {
-    format!("{} {:?}", names(config, naming), config.billing)
+fn figures(config: &Config, naming: &Naming) -> String {
+    format!("{} {:?}", user_labels(config, naming), config.billing)
 }
 
 /// How people are named. The path of a key stays the same where the key is rotated, so the key itself has its part in it.
-fn names(config: &Config, naming: &Naming) -> String {
+fn user_labels(config: &Config, naming: &Naming) -> String {
     let key = match naming {
         Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
         _ => String::new(),
@@ -216,17 +217,17 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
         folder,
         name: format!("{}.{client}", tenant.tenant_id),
         identity: Identity {
-            naming: names(config, naming),
-            outright: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
-            numbers: identity_of_numbers(config, tenant),
+            naming: user_labels(config, naming),
+            shows_names: matches!(config.labels.user, UserLabel::Upn | UserLabel::DisplayName),
+            numbers: source_identity(config, tenant),
             columns: Vec::new(),
         },
     })
 }
 
 /// As it is written into state files, so nothing of it is spelled by `Debug`. The name comes last: it may be any text.
-fn identity_of_numbers(config: &Config, tenant: &config::Tenant) -> String {
-    let mut identity = service(tenant);
+fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
+    let mut identity = source(tenant);
     let cycle_day = config.billing.cycle_day.day().to_string();
     identity.extend([" cycle_day ", &cycle_day]);
     if let Some(name) = &tenant.name {
@@ -237,17 +238,17 @@ fn identity_of_numbers(config: &Config, tenant: &config::Tenant) -> String {
 
 /// Whose numbers they are, and who tells them, where that is not Microsoft: a simulator with a tenant's ids is not the
 /// tenant.
-fn service(tenant: &config::Tenant) -> String {
-    let mut service = whose(tenant);
+fn source(tenant: &config::Tenant) -> String {
+    let mut identity = tenant_identity(tenant);
     for (what, url) in [
         ("graph", &tenant.graph_url),
         ("authority", &tenant.authority_url),
     ] {
         if let Some(url) = url {
-            service.extend([" ", what, " ", url.as_str()]);
+            identity.extend([" ", what, " ", url.as_str()]);
         }
     }
-    service
+    identity
 }
 
 pub(super) fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Plan {
@@ -275,11 +276,11 @@ pub(crate) fn stored(
     config: &Config,
     tenant: &config::Tenant,
     naming: &Naming,
-) -> Vec<(ReportKind, Result<Option<Saved>, StorageError>)> {
+) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
     let plan = plan(config, tenant, naming);
     let look = |&report: &ReportKind| {
-        let place = plan.place(report)?;
-        let saved = place.look(|name| family(report, name), &plan.budgets_of(report));
+        let file = plan.file(report)?;
+        let saved = file.look(|name| family(report, name), &plan.budgets_of(report));
         Some((report, saved))
     };
     config.reports.iter().filter_map(look).collect()

@@ -39,33 +39,33 @@ pub struct Parts {
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     families: Vec<(&'static Family, Vec<Samples>)>,
-    text: Half,
-    open_metrics: Half,
+    text: ReportsBody,
+    open_metrics: ReportsBody,
 }
 
 /// The exporter's own families, by name, in both formats.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct SelfMetrics {
     families: Vec<(String, Bytes, Bytes)>,
 }
 
 /// The whole bodies.
 #[derive(Debug, Default)]
-pub(super) struct Prepared {
-    text: [Wire; 2],
-    open_metrics: [Wire; 2],
+pub(super) struct Bodies {
+    text: [EncodedBody; 2],
+    open_metrics: [EncodedBody; 2],
 }
 
 /// The report families in one format, encoded both ways.
 #[derive(Debug)]
-struct Half {
+struct ReportsBody {
     gzip: Member,
-    identity: Plain,
+    identity: IdentityBody,
 }
 
 /// An identity body in the making.
 #[derive(Clone, Debug, Default)]
-struct Plain {
+struct IdentityBody {
     parts: Vec<Part>,
     run: Vec<u8>,
     length: u64,
@@ -73,7 +73,7 @@ struct Plain {
 
 /// A finished body.
 #[derive(Clone, Debug, Default)]
-struct Wire {
+struct EncodedBody {
     parts: Arc<[Part]>,
     length: u64,
 }
@@ -87,7 +87,7 @@ enum Part {
 impl Reports {
     pub(super) fn new(families: Vec<(&'static Family, Vec<Samples>)>) -> Self {
         let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
-            let mut half = Half::default();
+            let mut half = ReportsBody::default();
             for (family, samples) in &families {
                 half.family(family, samples, format);
             }
@@ -102,7 +102,7 @@ impl Reports {
         }
     }
 
-    fn half(&self, format: Format) -> &Half {
+    fn half(&self, format: Format) -> &ReportsBody {
         match format {
             Format::Text => &self.text,
             Format::OpenMetrics => &self.open_metrics,
@@ -110,7 +110,7 @@ impl Reports {
     }
 }
 
-impl Own {
+impl SelfMetrics {
     /// The families, of which those of the process started with it and all others at the Unix time `started`.
     pub(super) fn new(families: &[MetricFamily], started: f64) -> Self {
         let of_process = families
@@ -150,9 +150,9 @@ impl Own {
     }
 }
 
-impl Prepared {
-    pub(super) fn new(reports: &Reports, own: &Own) -> Self {
-        let wires = |format: Format| {
+impl Bodies {
+    pub(super) fn new(reports: &Reports, own: &SelfMetrics) -> Self {
+        let both = |format: Format| {
             let half = reports.half(format);
             let (mut gzip, mut identity) = (half.gzip.clone(), half.identity.clone());
             for (_, text) in own.texts(format) {
@@ -161,11 +161,11 @@ impl Prepared {
             }
             gzip.text(format.end().as_bytes());
             identity.text(format.end().as_bytes());
-            [identity.finish(), Wire::ready(gzip.finish())]
+            [identity.finish(), EncodedBody::ready(gzip.finish())]
         };
         Self {
-            text: wires(Format::Text),
-            open_metrics: wires(Format::OpenMetrics),
+            text: both(Format::Text),
+            open_metrics: both(Format::OpenMetrics),
         }
     }
 
@@ -184,13 +184,13 @@ impl Prepared {
 /// Only the families with the given names.
 pub(super) fn filtered(
     reports: &Reports,
-    own: &Own,
+    own: &SelfMetrics,
     format: Format,
     encoding: Encoding,
     names: &[String],
 ) -> Body {
     let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
-    let mut half = Half::default();
+    let mut half = ReportsBody::default();
     for (family, samples) in reports
         .families
         .iter()
@@ -204,11 +204,11 @@ pub(super) fn filtered(
     half.text(format.end().as_bytes());
     match encoding {
         Encoding::Identity => half.identity.finish().body(),
-        Encoding::Gzip => Wire::ready(half.gzip.finish()).body(),
+        Encoding::Gzip => EncodedBody::ready(half.gzip.finish()).body(),
     }
 }
 
-impl Half {
+impl ReportsBody {
     fn family(&mut self, family: &Family, samples: &[Samples], format: Format) {
         let mut header = Vec::new();
         family.write_header(format, &mut header);
@@ -225,16 +225,16 @@ impl Half {
     }
 }
 
-impl Default for Half {
+impl Default for ReportsBody {
     fn default() -> Self {
         Self {
             gzip: Member::new(),
-            identity: Plain::default(),
+            identity: IdentityBody::default(),
         }
     }
 }
 
-impl Plain {
+impl IdentityBody {
     fn text(&mut self, text: &[u8]) {
         self.run.extend_from_slice(text);
     }
@@ -275,16 +275,16 @@ impl Plain {
         self.parts.push(part);
     }
 
-    fn finish(mut self) -> Wire {
+    fn finish(mut self) -> EncodedBody {
         self.close_run();
-        Wire {
+        EncodedBody {
             parts: self.parts.into(),
             length: self.length,
         }
     }
 }
 
-impl Wire {
+impl EncodedBody {
     fn ready(parts: Vec<Bytes>) -> Self {
         let length = parts.iter().map(|part| part.len() as u64).sum();
         Self {

@@ -15,14 +15,14 @@ use super::format::{Rejected, SUM};
 
 /// A regular file that only this user and its groups can write, and that is not too long.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct OpenedFile {
     file: File,
     length: u64,
     /// Its first bytes, up to [`HEAD`] of them.
     pub(super) head: Vec<u8>,
 }
 
-impl Found {
+impl OpenedFile {
     /// Opens a file. A pipe or a device is not waited for, and a link is not followed.
     ///
     /// # Errors

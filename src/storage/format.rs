@@ -16,7 +16,7 @@ use bytes::Bytes;
 use ring::digest;
 
 use super::wire::{Block as WireBlock, Header};
-use super::{BYTES_MAX, Identity, Saved};
+use super::{BYTES_MAX, Identity, SavedState};
 use crate::exposition::lines::Lines;
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
@@ -66,21 +66,21 @@ pub(crate) enum Malformed {
 ///
 /// # Errors
 /// Those of `out`, and where it would be longer than what is read.
-pub(crate) fn encode(saved: &Saved, identity: &Identity, out: impl Write) -> io::Result<()> {
+pub(crate) fn encode(saved: &SavedState, identity: &Identity, out: impl Write) -> io::Result<()> {
     encode_within([BYTES_MAX, TEXT_MAX], saved, identity, out)
 }
 
 /// [`encode`] into this many bytes, of this many bytes of text.
 pub(super) fn encode_within(
     [bytes_max, text_max]: [u64; 2],
-    saved: &Saved,
+    saved: &SavedState,
     identity: &Identity,
     out: impl Write,
 ) -> io::Result<()> {
     if saved.text() > text_max {
         return Err(too_long(text_max));
     }
-    let mut out = Summing {
+    let mut out = HashingWriter {
         out: io::BufWriter::new(out),
         left: bytes_max.saturating_sub(SUM as u64),
         sum: digest::Context::new(&digest::SHA256),
@@ -92,7 +92,7 @@ pub(super) fn encode_within(
     for blob in blobs {
         out.write_all(&blob)?;
     }
-    let Summing { mut out, sum, .. } = out;
+    let HashingWriter { mut out, sum, .. } = out;
     out.write_all(sum.finish().as_ref())?;
     out.flush()
 }
@@ -106,7 +106,7 @@ pub(crate) fn decode(
     identity: &Identity,
     family: impl Fn(&str) -> Option<&'static Family>,
     budgets: &[Budget],
-) -> Result<Saved, Rejected> {
+) -> Result<SavedState, Rejected> {
     let start = check_version(bytes)?;
     if !is_whole(bytes) {
         return Err(Rejected::Torn);
@@ -154,15 +154,15 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
 /// Whether a file that is not believed may be kept all the same, for people to look at: where what is in it is known to be
 /// under the present names, or where nothing is known of it and people are named outright anyway. A naming is known where
 /// the checksum is right; a file that only says so itself may be half of one and half of another.
-pub(super) fn may_lie_beside(
+pub(super) fn may_be_quarantined(
     head: &[u8],
     is_whole: impl FnOnce() -> bool,
     identity: &Identity,
 ) -> bool {
     match naming(head) {
         Some(naming) if naming != identity.naming => false,
-        Some(_) => identity.outright || is_whole(),
-        None => identity.outright,
+        Some(_) => identity.shows_names || is_whole(),
+        None => identity.shows_names,
     }
 }
 
@@ -229,14 +229,14 @@ impl Blobs {
 }
 
 /// Writes through, and sums up what it writes, as long as there is room.
-struct Summing<W> {
+struct HashingWriter<W> {
     out: W,
     /// Bytes that may still come.
     left: u64,
     sum: digest::Context,
 }
 
-impl<W: Write> Write for Summing<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
             return Err(too_long(BYTES_MAX));

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::file;
+use super::file::OpenedFile;
 use super::{Identity, StorageError};
 use crate::report::ReportKind;
 
@@ -20,7 +20,7 @@ pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
 
 /// A tenant that nobody writes files of there yet.
 #[derive(Clone)]
-pub(crate) struct Owner {
+pub(crate) struct TenantFiles {
     pub(crate) identity: Identity,
     /// Those whose files are about to be read, which is when it turns out what they are.
     pub(crate) reports: Vec<ReportKind>,
@@ -31,9 +31,12 @@ pub(crate) struct Owner {
 ///
 /// # Errors
 /// Where a file stays.
-pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<String, Owner>) -> Result<(), StorageError> {
+pub(crate) fn sweep(
+    folder: &Path,
+    tenants: &BTreeMap<String, TenantFiles>,
+) -> Result<(), StorageError> {
     remove(folder, |found| {
-        let Some(owner) = owners.get(found.owner) else {
+        let Some(owner) = tenants.get(found.owner) else {
             return false;
         };
         let is_read = owner
@@ -43,18 +46,18 @@ pub(crate) fn sweep(folder: &Path, owners: &BTreeMap<String, Owner>) -> Result<(
         match found.state {
             State::Unfinished => true,
             State::Kept if is_read => false,
-            State::Kept | State::Aside => {
+            State::Kept | State::Quarantined => {
                 // What cannot be read cannot be known.
-                let file = file::Found::open(&folder.join(found.name));
+                let file = OpenedFile::open(&folder.join(found.name));
                 let file = file.ok().and_then(Result::ok);
-                !file::Found::may_lie_beside(file.as_ref(), &owner.identity)
+                !OpenedFile::may_be_quarantined(file.as_ref(), &owner.identity)
             }
         }
     })
 }
 
 /// A file of ours by its name, `OWNER.REPORT.state` and what follows.
-struct Found<'a> {
+struct StateFileName<'a> {
     name: &'a str,
     owner: &'a str,
     report: &'a str,
@@ -65,11 +68,14 @@ struct Found<'a> {
 enum State {
     Unfinished,
     Kept,
-    Aside,
+    Quarantined,
 }
 
 /// Removes the files of which `unwanted` says so, of all that can be removed.
-fn remove(folder: &Path, unwanted: impl Fn(&Found<'_>) -> bool) -> Result<(), StorageError> {
+fn remove(
+    folder: &Path,
+    unwanted: impl Fn(&StateFileName<'_>) -> bool,
+) -> Result<(), StorageError> {
     let failed = |source| StorageError::Remove {
         path: folder.to_owned(),
         source,
@@ -85,7 +91,7 @@ fn remove(folder: &Path, unwanted: impl Fn(&Found<'_>) -> bool) -> Result<(), St
         let name = entry.file_name();
         if name
             .to_str()
-            .and_then(Found::of)
+            .and_then(StateFileName::of)
             .is_some_and(|found| unwanted(&found))
         {
             match fs::remove_file(entry.path()) {
@@ -98,14 +104,14 @@ fn remove(folder: &Path, unwanted: impl Fn(&Found<'_>) -> bool) -> Result<(), St
     outcome
 }
 
-impl<'a> Found<'a> {
+impl<'a> StateFileName<'a> {
     /// None where it is not one of ours.
     fn of(name: &'a str) -> Option<Self> {
         let (stem, rest) = name.rsplit_once(".state")?;
         let (owner, report) = stem.rsplit_once('.')?;
         let state = match rest {
             "" => State::Kept,
-            ".rejected" => State::Aside,
+            ".rejected" => State::Quarantined,
             rest if rest.starts_with('.') && rest.strip_suffix(".new").is_some() => {
                 State::Unfinished
             }

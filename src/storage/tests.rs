@@ -28,13 +28,13 @@ fn family(name: &str) -> Option<&'static Family> {
 fn identity() -> Identity {
     Identity {
         naming: "Upn".to_owned(),
-        outright: true,
+        shows_names: true,
         numbers: "contoso Global 1".to_owned(),
         columns: vec!["label a".to_owned(), "money 0 charge".to_owned()],
     }
 }
 
-fn saved(users: &[u32]) -> Saved {
+fn saved(users: &[u32]) -> SavedState {
     let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
     let samples = || {
         let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
@@ -52,7 +52,7 @@ fn saved(users: &[u32]) -> Saved {
         value: 7,
     }];
     let at = |text: &str| text.parse().unwrap();
-    Saved {
+    SavedState {
         last_success: Some(at("2026-11-21T12:34:56.789Z")),
         pages: 3,
         folded: 1,
@@ -84,7 +84,7 @@ fn saved(users: &[u32]) -> Saved {
         current: samples(),
         budgets: fingerprint(&[]),
         closing: Some((period, samples())),
-        closed: Some(Closed {
+        closed: Some(ClosedPeriod {
             period: period.previous(),
             samples: samples(),
             fetched: Some((at("2026-11-20T00:00:00Z"), at("2026-11-04T00:00:00Z"))),
@@ -93,18 +93,18 @@ fn saved(users: &[u32]) -> Saved {
     }
 }
 
-fn bytes(saved: &Saved) -> Vec<u8> {
+fn bytes(saved: &SavedState) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(saved, &identity(), &mut bytes).unwrap();
     bytes
 }
 
-fn read(bytes: &[u8]) -> Result<Saved, Rejected> {
+fn read(bytes: &[u8]) -> Result<SavedState, Rejected> {
     decode(&bytes.to_vec().into(), &identity(), family, &[])
 }
 
 /// All of it as text: compressed or not, it must be the same.
-fn shown(saved: &Saved) -> String {
+fn shown(saved: &SavedState) -> String {
     let text = |samples: &[Samples]| {
         let mut out = Vec::new();
         for samples in samples {
@@ -112,7 +112,7 @@ fn shown(saved: &Saved) -> String {
         }
         String::from_utf8(out).unwrap()
     };
-    let Saved {
+    let SavedState {
         last_success,
         pages,
         folded,
@@ -135,7 +135,7 @@ fn shown(saved: &Saved) -> String {
 #[test]
 fn other_budgets_are_not_restored() {
     for (of_file, restored) in [(fingerprint(&[]), 1), ("of others".to_owned(), 0)] {
-        let saved = Saved {
+        let saved = SavedState {
             budgets: of_file,
             ..saved(&[1])
         };
@@ -145,7 +145,7 @@ fn other_budgets_are_not_restored() {
 }
 
 /// The texts, without what stands before them in a body.
-fn shown_text(saved: &Saved) -> Vec<u8> {
+fn shown_text(saved: &SavedState) -> Vec<u8> {
     let closing = saved.closing.iter().flat_map(|(_, samples)| samples);
     let closed = saved.closed.iter().flat_map(|closed| &closed.samples);
     let mut out = Vec::new();
@@ -247,11 +247,11 @@ fn what_is_not_its_own_is_told_apart() {
 fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
     let folder = TempDir::new().unwrap();
     let inner = folder.path().join("made/when/missing");
-    let place = Place::new(&inner, "contoso.dialout", identity());
-    assert!(place.read(family, &[]).unwrap().is_none());
+    let file = StateFile::new(&inner, "contoso.dialout", identity());
+    assert!(file.read(family, &[]).unwrap().is_none());
     for users in [vec![1; 1_000], vec![2]] {
-        write(&place, &saved(&users)).unwrap();
-        let read = place.read(family, &[]).unwrap().unwrap();
+        write(&file, &saved(&users)).unwrap();
+        let read = file.read(family, &[]).unwrap().unwrap();
         assert_eq!(shown(&read), shown(&saved(&users)));
     }
     let names: Vec<_> = fs::read_dir(&inner)
@@ -268,16 +268,19 @@ fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
 fn what_is_not_believed_is_put_out_of_the_way() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a.state");
-    let aside = folder.path().join("a.state.rejected");
+    let quarantined = folder.path().join("a.state.rejected");
     let check = |content: &[u8], kept: bool| {
         fs::write(&path, content).unwrap();
-        let _ = fs::remove_file(&aside);
-        let place = Place::new(folder.path(), "a", identity());
-        let error = place.read(family, &[]).unwrap_err();
+        let _ = fs::remove_file(&quarantined);
+        let file = StateFile::new(folder.path(), "a", identity());
+        let error = file.read(family, &[]).unwrap_err();
         assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
         assert!(!path.exists());
-        assert_eq!(fs::read(&aside).ok().as_deref(), kept.then_some(content));
-        assert!(place.read(family, &[]).unwrap().is_none());
+        assert_eq!(
+            fs::read(&quarantined).ok().as_deref(),
+            kept.then_some(content)
+        );
+        assert!(file.read(family, &[]).unwrap().is_none());
     };
     check(b"something else", true);
     let mut named = Vec::new();
@@ -297,8 +300,8 @@ fn what_stands_beside_is_neither_followed_nor_reused() {
     let victim = elsewhere.path().join("victim");
     fs::write(&victim, "untouched").unwrap();
     std::os::unix::fs::symlink(&victim, folder.path().join("a.state.new")).unwrap();
-    let place = Place::new(folder.path(), "a", identity());
-    write(&place, &saved(&[1])).unwrap();
+    let file = StateFile::new(folder.path(), "a", identity());
+    write(&file, &saved(&[1])).unwrap();
     assert_eq!(fs::read(&victim).unwrap(), b"untouched");
     let written = folder.path().join("a.state");
     let metadata = fs::symlink_metadata(&written).unwrap();
@@ -309,32 +312,32 @@ fn what_stands_beside_is_neither_followed_nor_reused() {
 #[test]
 fn what_is_not_wanted_any_more_is_not_kept() {
     let folder = TempDir::new().unwrap();
-    let place = Place::new(folder.path(), "a", identity());
-    write(&place, &saved(&[1])).unwrap();
-    let mut beside = Vec::new();
-    let kept = place.write(&saved(&[2]), || {
-        beside = listed(folder.path());
+    let file = StateFile::new(folder.path(), "a", identity());
+    write(&file, &saved(&[1])).unwrap();
+    let mut temp = Vec::new();
+    let kept = file.write(&saved(&[2]), || {
+        temp = listed(folder.path());
         None::<()>
     });
     assert!(!kept.unwrap());
     // It was all there, under a name that nobody else takes.
-    assert_eq!(beside.len(), 2, "{beside:?}");
+    assert_eq!(temp.len(), 2, "{temp:?}");
     assert_eq!(listed(folder.path()), ["a.state"]);
-    let read = place.read(family, &[]).unwrap().unwrap();
+    let read = file.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1])));
 }
 
 #[test]
 fn two_writers_at_once_leave_a_whole_file() {
     let folder = TempDir::new().unwrap();
-    let place = Place::new(folder.path(), "a", identity());
-    let outer = place.write(&saved(&[1; 1_000]), || {
-        write(&place, &saved(&[2])).unwrap();
+    let file = StateFile::new(folder.path(), "a", identity());
+    let outer = file.write(&saved(&[1; 1_000]), || {
+        write(&file, &saved(&[2])).unwrap();
         Some(())
     });
     assert!(outer.unwrap());
     assert_eq!(listed(folder.path()), ["a.state"]);
-    let read = place.read(family, &[]).unwrap().unwrap();
+    let read = file.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1; 1_000])));
 }
 
@@ -361,8 +364,8 @@ fn no_more_is_written_than_is_read() {
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
 }
 
-fn write(place: &Place, saved: &Saved) -> Result<bool, StorageError> {
-    place.write(saved, || Some(()))
+fn write(file: &StateFile, saved: &SavedState) -> Result<bool, StorageError> {
+    file.write(saved, || Some(()))
 }
 
 /// What is in a folder, in order.
@@ -380,15 +383,15 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
     let folder = TempDir::new().unwrap();
     // A name that is just short enough, and beside which there is no room for a longer one.
     let name = "a".repeat(240);
-    let place = Place::new(folder.path(), &name, identity());
+    let file = StateFile::new(folder.path(), &name, identity());
     fs::write(
         folder.path().join(format!("{name}.state")),
         bytes(&saved(&[1])),
     )
     .unwrap();
-    let error = write(&place, &saved(&[2])).unwrap_err();
+    let error = write(&file, &saved(&[2])).unwrap_err();
     assert!(error.to_string().starts_with("cannot write "), "{error}");
-    let read = place.read(family, &[]).unwrap().unwrap();
+    let read = file.read(family, &[]).unwrap().unwrap();
     assert_eq!(shown(&read), shown(&saved(&[1])));
 }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::format::{Blobs, Malformed};
-use super::{Closed, Identity, Rejected, Saved};
+use super::{ClosedPeriod, Identity, Rejected, SavedState};
 use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
 use crate::report::budget::{Budget, BudgetSpend, drop_others};
@@ -87,7 +87,7 @@ struct WireOrganizer {
 
 impl Header {
     /// The header, and the texts that follow it.
-    pub(super) fn of(saved: &Saved, identity: &Identity) -> (Self, Vec<Bytes>) {
+    pub(super) fn of(saved: &SavedState, identity: &Identity) -> (Self, Vec<Bytes>) {
         let mut blobs = Vec::new();
         let mut blocks = |samples: &[Samples]| -> Vec<Block> {
             let block = |samples: &Samples| {
@@ -149,7 +149,7 @@ impl Header {
         blobs: &mut Blobs,
         family: impl Fn(&str) -> Option<&'static Family>,
         budgets: &[Budget],
-    ) -> Result<Saved, Malformed> {
+    ) -> Result<SavedState, Malformed> {
         let mut texts = |blocks: Vec<Block>| -> Result<Vec<Samples>, Malformed> {
             let samples = blocks.iter().map(|block| blobs.samples(block, &family));
             samples.collect()
@@ -168,7 +168,7 @@ impl Header {
             None => None,
         };
         let ledgers = Ledgers::restore(self.ledgers, budgets);
-        Ok(Saved {
+        Ok(SavedState {
             last_success: self.last_success.as_deref().map(time).transpose()?,
             pages: self.pages,
             folded: self.folded,
@@ -177,7 +177,7 @@ impl Header {
             current,
             budgets: of_current,
             closing,
-            closed: closed.map(|(period, samples)| Closed {
+            closed: closed.map(|(period, samples)| ClosedPeriod {
                 period,
                 samples,
                 fetched,

@@ -23,17 +23,17 @@ const WRITES: u32 = 2;
 async fn where_every_place_hangs_a_poll_goes_on() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
-    let memory = complete(&poller, "2026-11-21T12:00:00Z");
+    let state = complete(&poller, "2026-11-21T12:00:00Z");
     let writes = Arc::clone(&poller.shared.writes);
     let hanging = writes.acquire_many(WRITES).await.unwrap();
-    poller.keep(&memory).await;
-    poller.keep(&memory).await;
+    poller.keep(&state).await;
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [0, 2]);
     drop(hanging);
-    poller.keep(&memory).await;
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [1, 2]);
     // What is written is not written again.
-    poller.keep(&memory).await;
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [1, 2]);
 }
 
@@ -45,25 +45,25 @@ async fn where_every_place_hangs_a_poll_goes_on() {
 async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
-    let memory = complete(&poller, "2026-11-21T12:00:00Z");
-    let placing = Arc::clone(&lock(&memory).file.placing);
+    let state = complete(&poller, "2026-11-21T12:00:00Z");
+    let placing = Arc::clone(&lock(&state).file.placing);
     let hanging = placing.lock().unwrap();
-    tokio::join!(poller.keep(&memory), tokio::time::advance(WRITE_TIME));
+    tokio::join!(poller.keep(&state), tokio::time::advance(WRITE_TIME));
     assert_eq!(counted(&poller), [0, 1]);
     // What serves and polls takes this one.
-    assert!(memory.try_lock().is_ok());
-    poller.expire(&memory);
+    assert!(state.try_lock().is_ok());
+    poller.expire(&state);
     complete(&poller, "2026-11-21T12:01:00Z");
     // While one write hangs, a poll is not held up by another.
-    poller.keep(&memory).await;
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [0, 2]);
     drop(hanging);
     all_written(&poller).await;
-    assert_eq!(counted(&poller), [1, 2], "it got its place all the same");
-    poller.keep(&memory).await;
+    assert_eq!(counted(&poller), [1, 2], "the file is in place after all");
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [2, 2]);
-    let place = poller.plan.place(ReportKind::Dialout).unwrap();
-    let kept = place.read(|_| None, &[]).unwrap().unwrap();
+    let file = poller.plan.file(ReportKind::Dialout).unwrap();
+    let kept = file.read(|_| None, &[]).unwrap().unwrap();
     assert_eq!(kept.last_success, Some(time("2026-11-21T12:01:00Z")));
 }
 
@@ -75,13 +75,13 @@ async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
 async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
-    let memory = complete(&poller, "2026-11-21T12:00:00Z");
-    let placing = Arc::clone(&lock(&memory).file.placing);
+    let state = complete(&poller, "2026-11-21T12:00:00Z");
+    let placing = Arc::clone(&lock(&state).file.placing);
     let hanging = placing.lock().unwrap();
     let breaking_off = async {};
     tokio::select! {
         biased;
-        () = poller.keep(&memory) => panic!("it hangs"),
+        () = poller.keep(&state) => panic!("it hangs"),
         () = breaking_off => {}
     }
     // No file can take its place.
@@ -91,22 +91,22 @@ async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
     all_written(&poller).await;
     assert_eq!(counted(&poller), [0, 1]);
     std::fs::remove_dir(&in_the_way).unwrap();
-    poller.keep(&memory).await;
+    poller.keep(&state).await;
     assert_eq!(counted(&poller), [1, 1]);
 }
 
 #[test]
 fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
-    let memory = Memory::new(ReportKind::Dialout, DateTime::default());
-    let placing = Arc::clone(&lock(&memory).file.placing);
-    let wanted = Memory::is_wanted(&memory, &placing);
+    let state = ReportState::new(ReportKind::Dialout, DateTime::default());
+    let placing = Arc::clone(&lock(&state).file.placing);
+    let wanted = ReportState::is_wanted(&state, &placing);
     assert!(wanted.is_some());
-    assert!(memory.try_lock().is_ok());
+    assert!(state.try_lock().is_ok());
     assert!(placing.try_lock().is_err(), "`wait_for_files` takes it");
     drop(wanted);
-    Memory::retire(std::slice::from_ref(&memory));
-    assert!(Memory::is_wanted(&memory, &placing).is_none());
-    Memory::wait_for_files(&[memory]);
+    ReportState::retire(std::slice::from_ref(&state));
+    assert!(ReportState::is_wanted(&state, &placing).is_none());
+    ReportState::wait_for_files(&[state]);
 }
 
 /// Of one report that is kept in this folder; nobody is asked for anything.
@@ -130,7 +130,7 @@ fn poller(folder: &TempDir) -> Poller {
     };
     let identity = Identity {
         naming: "Nobody".to_owned(),
-        outright: false,
+        shows_names: false,
         numbers: "contoso".to_owned(),
         columns: Vec::new(),
     };
@@ -156,11 +156,11 @@ fn poller(folder: &TempDir) -> Poller {
 }
 
 /// The poller's report after a poll of that time.
-fn complete(poller: &Poller, at: &str) -> SharedMemory {
-    let memory = Arc::clone(&poller.memories[0]);
-    lock(&memory).health.last_success = Some(time(at));
-    lock(&memory).file.unsaved = true;
-    memory
+fn complete(poller: &Poller, at: &str) -> SharedState {
+    let state = Arc::clone(&poller.states[0]);
+    lock(&state).health.last_success = Some(time(at));
+    lock(&state).file.unsaved = true;
+    state
 }
 
 /// Waits until every write is over.

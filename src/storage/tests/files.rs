@@ -9,18 +9,18 @@ use super::*;
 fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
     let check = |what: &str, message: &str, make: &dyn Fn(&Path)| {
         let folder = TempDir::new().unwrap();
-        let place = Place::new(folder.path(), "a", identity());
-        make(place.path());
-        let error = place.read(family, &[]).unwrap_err();
+        let file = StateFile::new(folder.path(), "a", identity());
+        make(file.path());
+        let error = file.read(family, &[]).unwrap_err();
         let StorageError::Rejected { source, .. } = error else {
             panic!("{what}: {error:?}");
         };
         assert_eq!(source.to_string(), message, "{what}");
         assert_eq!(listed(folder.path()), ["a.state.rejected"], "{what}");
         // The next start finds nothing, and what lies aside is not in the way of what is written.
-        assert!(place.read(family, &[]).unwrap().is_none(), "{what}");
-        assert!(write(&place, &saved(&[1])).unwrap(), "{what}");
-        place.read(family, &[]).unwrap().unwrap();
+        assert!(file.read(family, &[]).unwrap().is_none(), "{what}");
+        assert!(write(&file, &saved(&[1])).unwrap(), "{what}");
+        file.read(family, &[]).unwrap().unwrap();
     };
     let write_good = |path: &Path| fs::write(path, bytes(&saved(&[1]))).unwrap();
     let with_mode = |mode: u32| {
@@ -67,12 +67,12 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
 fn files_that_the_own_group_can_write_are_restored() {
     for mode in [0o620, 0o660, 0o2660] {
         let folder = TempDir::new().unwrap();
-        let place = Place::new(folder.path(), "a", identity());
-        write(&place, &saved(&[1])).unwrap();
+        let file = StateFile::new(folder.path(), "a", identity());
+        write(&file, &saved(&[1])).unwrap();
         let group = rustix::process::getegid().as_raw();
-        chown(place.path(), None, Some(group)).unwrap();
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(mode)).unwrap();
-        assert!(place.read(family, &[]).unwrap().is_some(), "{mode:o}");
+        chown(file.path(), None, Some(group)).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(file.read(family, &[]).unwrap().is_some(), "{mode:o}");
         assert_eq!(listed(folder.path()), ["a.state"], "{mode:o}");
     }
 }
@@ -89,9 +89,9 @@ fn what_is_damaged_is_rejected() {
     old[digit] = b'1';
     let check = |content: &[u8], message: &str| {
         let folder = TempDir::new().unwrap();
-        let place = Place::new(folder.path(), "a", identity());
-        fs::write(place.path(), content).unwrap();
-        let Err(StorageError::Rejected { source, .. }) = place.read(family, &[]) else {
+        let file = StateFile::new(folder.path(), "a", identity());
+        fs::write(file.path(), content).unwrap();
+        let Err(StorageError::Rejected { source, .. }) = file.read(family, &[]) else {
             panic!("{message}: it is believed");
         };
         assert_eq!(source.to_string(), message);

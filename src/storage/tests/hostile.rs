@@ -5,7 +5,7 @@ use super::*;
 /// Whoever can write the file can write its checksum too.
 #[test]
 fn what_is_restored_is_samples_of_its_family_whoever_wrote_it() {
-    let refused = |what: &str, saved: &Saved| {
+    let refused = |what: &str, saved: &SavedState| {
         let error = read(&bytes(saved)).unwrap_err();
         assert!(matches!(error, Rejected::Malformed(_)), "{what}: {error}");
     };
@@ -31,13 +31,13 @@ fn what_is_restored_is_samples_of_its_family_whoever_wrote_it() {
             }
             let samples: Vec<_> = sheet.finish().collect();
             let good = saved(&[1]);
-            let current = Saved {
+            let current = SavedState {
                 current: samples.clone(),
                 ..good.clone()
             };
             refused(hostile, &current);
             let closing = Some((good.closed.as_ref().unwrap().period, samples));
-            refused(hostile, &Saved { closing, ..good });
+            refused(hostile, &SavedState { closing, ..good });
         }
         let mut counting = saved(&vec![1; rows]);
         for count in [0, u64::MAX] {

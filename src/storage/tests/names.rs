@@ -16,7 +16,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
         let identity = Identity {
             naming: naming.to_owned(),
             numbers: numbers.to_owned(),
-            outright: false,
+            shows_names: false,
             columns: Vec::new(),
         };
         let mut file = Vec::new();
@@ -26,7 +26,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
     let cut = |file: Vec<u8>| file[..file.len() - 1].to_vec();
     let newer = "teams-pstn-exporter state 2\n{\"naming\":\"Id\",\"more\":1}\n";
     // With ids as labels and with names of their own, which are Id and Upn.
-    for (what, [hidden, outright], file) in [
+    for (what, [hidden, shows_names], file) in [
         ("of another tenant", [true, false], written("Id", "other")),
         ("of another tenant", [false, true], written("Upn", "other")),
         ("torn", [false, false], cut(written("Id", "other"))),
@@ -41,23 +41,23 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
         ),
         ("empty", [false, true], Vec::new()),
     ] {
-        for (naming, outright, stays) in [("Id", false, hidden), ("Upn", true, outright)] {
+        for (naming, shows_names, stays) in [("Id", false, hidden), ("Upn", true, shows_names)] {
             let folder = TempDir::new().unwrap();
             let identity = Identity {
                 naming: naming.to_owned(),
-                outright,
+                shows_names,
                 ..identity()
             };
             fs::write(folder.path().join("a.dialout.state"), &file).unwrap();
             fs::write(folder.path().join("a.sms.state"), &file).unwrap();
             fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
-            let owner = Owner {
+            let owner = TenantFiles {
                 identity: identity.clone(),
                 reports: vec![ReportKind::Dialout],
             };
             sweep(folder.path(), &BTreeMap::from([("a".to_owned(), owner)])).unwrap();
-            let place = Place::new(folder.path(), "a.dialout", identity);
-            place.read(family, &[]).unwrap_err();
+            let file = StateFile::new(folder.path(), "a.dialout", identity);
+            file.read(family, &[]).unwrap_err();
             let expected: &[_] = if stays {
                 &[
                     "a.dialout.state.rejected",
@@ -75,18 +75,18 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
 #[test]
 fn what_was_set_aside_under_other_names_goes_with_them() {
     let folder = TempDir::new().unwrap();
-    let place = Place::new(folder.path(), "a", identity());
-    let (path, aside) = ("a.state", "a.state.rejected");
+    let file = StateFile::new(folder.path(), "a", identity());
+    let (path, quarantined) = ("a.state", "a.state.rejected");
     fs::write(folder.path().join(path), "torn").unwrap();
-    place.read(family, &[]).unwrap_err();
-    assert_eq!(listed(folder.path()), [aside]);
-    write(&place, &saved(&[1])).unwrap();
-    assert_eq!(listed(folder.path()), [path, aside]);
+    file.read(family, &[]).unwrap_err();
+    assert_eq!(listed(folder.path()), [quarantined]);
+    write(&file, &saved(&[1])).unwrap();
+    assert_eq!(listed(folder.path()), [path, quarantined]);
     let other = Identity {
         naming: "Nobody".to_owned(),
         ..identity()
     };
-    let error = Place::new(folder.path(), "a", other)
+    let error = StateFile::new(folder.path(), "a", other)
         .read(family, &[])
         .unwrap_err();
     assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
@@ -120,7 +120,7 @@ fn what_is_removed_by_table() {
     check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
     check(&|folder| forget(folder, "a").unwrap(), &[]);
     let identity = identity();
-    let owner = Owner {
+    let owner = TenantFiles {
         identity: identity.clone(),
         reports: vec![ReportKind::Dialout],
     };
@@ -130,10 +130,10 @@ fn what_is_removed_by_table() {
     // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
     check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
     let hidden = Identity {
-        outright: false,
+        shows_names: false,
         ..identity.clone()
     };
-    let owner = Owner {
+    let owner = TenantFiles {
         identity: hidden.clone(),
         ..owner
     };

@@ -13,7 +13,7 @@ use crate::telemetry::unix_seconds;
 
 /// Counts and times of the polls of one report of one tenant, since the process or, after a reload, the tenant started.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Health {
+pub(crate) struct ReportMetrics {
     /// When the counters started.
     pub(crate) started: DateTime<Utc>,
     pub(crate) up: bool,
@@ -123,7 +123,7 @@ pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> 
         .find(|family| family.name == name)
 }
 
-impl Health {
+impl ReportMetrics {
     pub(crate) fn samples(&self, tenant: Option<&str>, report: ReportKind) -> Vec<Samples> {
         let labels = labels(tenant, Some(report));
         let mut samples = Vec::new();

@@ -11,18 +11,18 @@ use super::outcome::Failed;
 use super::previous::Previous;
 use crate::exposition::Samples;
 use crate::graph::stats::RequestStats;
-use crate::health::{Health, period_samples};
 use crate::period::BillingPeriod;
 use crate::report::budget::{drop_others, fingerprint};
 use crate::report::labels::Kept;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
+use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, Summary};
 
 /// What is remembered of a report from poll to poll, and passed on when the configuration changes.
-pub(crate) struct Memory {
+pub(crate) struct ReportState {
     pub(super) report: ReportKind,
-    pub(super) health: Health,
+    pub(super) health: ReportMetrics,
     pub(super) kept: Kept,
     pub(super) summary: Option<Arc<Summary>>,
     pub(super) failure: Option<Failure>,
@@ -33,29 +33,29 @@ pub(crate) struct Memory {
     pub(super) previous: Previous,
     /// Of a log, the days that need not be asked for again.
     pub(super) ledgers: Ledgers,
-    pub(super) file: StateFile,
+    pub(super) file: FileStatus,
     /// What is served was told by another service than the one that is asked now: none of it goes into a state file.
-    pub(super) elsewhere: bool,
+    pub(super) is_from_old_source: bool,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
-    pub(super) wish: Wish,
+    pub(super) request: PollRequest,
     /// The configuration has changed so that nothing of this may be published any more.
     pub(super) retired: bool,
 }
 
 /// A poll that is requested before its time.
 #[derive(Default)]
-pub(super) struct Wish {
+pub(super) struct PollRequest {
     /// Wakes who waits for the next poll.
-    pub(super) again: Arc<Notify>,
+    pub(super) retry_requested: Arc<Notify>,
     /// The poll forgets the settled days first.
     pub(super) refetch: bool,
 }
 
 /// What has become of it on the disk.
 #[derive(Default)]
-pub(super) struct StateFile {
+pub(super) struct FileStatus {
     /// Something is not in it yet.
     pub(super) unsaved: bool,
     /// It is being written, or that hangs.
@@ -65,15 +65,15 @@ pub(super) struct StateFile {
 }
 
 /// Written by one poller only; never locked across an await.
-pub(crate) type SharedMemory = Arc<Mutex<Memory>>;
+pub(crate) type SharedState = Arc<Mutex<ReportState>>;
 
-impl Memory {
+impl ReportState {
     /// A report of which nothing is known; its counters start at `started`.
-    pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedMemory {
+    pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedState {
         let kept = Kept::default();
-        let health = Health {
+        let health = ReportMetrics {
             started,
-            ..Health::default()
+            ..ReportMetrics::default()
         };
         Arc::new(Mutex::new(Self {
             report,
@@ -85,41 +85,41 @@ impl Memory {
             budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
-            file: StateFile::default(),
-            elsewhere: false,
+            file: FileStatus::default(),
+            is_from_old_source: false,
             expired: false,
             next_poll: None,
-            wish: Wish::default(),
+            request: PollRequest::default(),
             retired: false,
         }))
     }
 
     /// What it is of.
-    pub(crate) fn report(memory: &SharedMemory) -> ReportKind {
-        lock(memory).report
+    pub(crate) fn report(state: &SharedState) -> ReportKind {
+        lock(state).report
     }
 
     /// Of another configuration's numbers only this is kept: how many polls there were, and how they failed. What is said
     /// of a report that is forgotten is forgotten too.
-    pub(crate) fn without_numbers(memory: &SharedMemory) -> SharedMemory {
-        let old = lock(memory);
+    pub(crate) fn counters_only(state: &SharedState) -> SharedState {
+        let old = lock(state);
         let fresh = Self::new(old.report, old.health.started);
-        lock(&fresh).health = Health {
+        lock(&fresh).health = ReportMetrics {
             started: old.health.started,
             polls: old.health.polls,
             failures: old.health.failures,
-            ..Health::default()
+            ..ReportMetrics::default()
         };
         fresh
     }
 
     /// Of a service that is no longer asked: what is served stays until the other has told all of it, but nothing is built
     /// on it, and the period before is to be asked for again.
-    pub(crate) fn of_another_service(memory: &SharedMemory) -> SharedMemory {
-        let old = lock(memory);
-        let memory = Self::new(old.report, old.health.started);
-        let mut fresh = lock(&memory);
-        fresh.health = Health {
+    pub(crate) fn after_source_change(state: &SharedState) -> SharedState {
+        let old = lock(state);
+        let state = Self::new(old.report, old.health.started);
+        let mut fresh = lock(&state);
+        fresh.health = ReportMetrics {
             settled_windows: None,
             unplaced: None,
             ..old.health.clone()
@@ -128,33 +128,33 @@ impl Memory {
         fresh.failure.clone_from(&old.failure);
         fresh.current.clone_from(&old.current);
         fresh.budgets.clone_from(&old.budgets);
-        fresh.previous = old.previous.of_another_service();
+        fresh.previous = old.previous.after_source_change();
         fresh.expired = old.expired;
         fresh.next_poll = old.next_poll;
-        fresh.elsewhere = true;
+        fresh.is_from_old_source = true;
         drop(fresh);
-        memory
+        state
     }
 
     /// Where the last poll failed, the next one comes at once, or after the one that is under way if that fails too.
-    pub(crate) fn try_again(memory: &SharedMemory) {
-        let memory = lock(memory);
-        if memory.failure.is_some() {
-            memory.wish.again.notify_one();
+    pub(crate) fn try_again(state: &SharedState) {
+        let state = lock(state);
+        if state.failure.is_some() {
+            state.request.retry_requested.notify_one();
         }
     }
 
     /// The next poll fetches everything again. It comes at once, or after the one that is under way, which goes on with the
     /// settled days that it knows.
-    pub(crate) fn refetch(memory: &SharedMemory) {
-        let mut memory = lock(memory);
-        memory.wish.refetch = true;
-        memory.wish.again.notify_one();
+    pub(crate) fn refetch(state: &SharedState) {
+        let mut state = lock(state);
+        state.request.refetch = true;
+        state.request.retry_requested.notify_one();
     }
 
     /// Forgets the settled days and when the period before was fetched, if that is requested. What is published stays.
     pub(super) fn begin_refetch(&mut self) {
-        if std::mem::take(&mut self.wish.refetch) {
+        if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
             self.previous.refetch();
             self.file.unsaved |= self.health.last_success.is_some();
@@ -162,29 +162,29 @@ impl Memory {
     }
 
     /// It has another place from now on, and is not there yet.
-    pub(crate) fn move_files(memory: &SharedMemory) {
-        let mut memory = lock(memory);
-        memory.file.unsaved |= memory.health.last_success.is_some() || memory.ledgers.has_days();
+    pub(crate) fn mark_unsaved(state: &SharedState) {
+        let mut state = lock(state);
+        state.file.unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
     /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
-    pub(crate) fn retire(memories: &[SharedMemory]) {
-        for memory in memories {
-            lock(memory).retired = true;
+    pub(crate) fn retire(states: &[SharedState]) {
+        for state in states {
+            lock(state).retired = true;
         }
     }
 
     /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end. A
     /// disk that does not answer is not waited for any longer; the next start removes what it should not have.
-    pub(crate) fn wait_for_files(memories: &[SharedMemory]) {
+    pub(crate) fn wait_for_files(states: &[SharedState]) {
         let mut tries = PLACING_TRIES;
-        for memory in memories {
-            let placing = Arc::clone(&lock(memory).file.placing);
+        for state in states {
+            let placing = Arc::clone(&lock(state).file.placing);
             while let Err(TryLockError::WouldBlock) = placing.try_lock() {
                 tries -= 1;
                 if tries == 0 {
                     tracing::warn!(
-                        report = lock(memory).report.as_str(),
+                        report = lock(state).report.as_str(),
                         remedy = "see whether the disk of storage.path answers, and restart",
                         "a state file is still being written; it may name people as labels.user said before"
                     );
@@ -207,19 +207,19 @@ impl Memory {
         self.budgets.clear();
         self.expired = false;
         self.previous.drop_future(now);
-        self.health = Health {
+        self.health = ReportMetrics {
             up: self.health.up,
             polls: self.health.polls,
             failures: self.health.failures,
             last_attempt: self.health.last_attempt,
             duration_seconds: self.health.duration_seconds,
-            ..Health::default()
+            ..ReportMetrics::default()
         };
         true
     }
 
     /// Of what is known, after a poll that failed.
-    pub(super) fn what_stays(&self) -> &'static str {
+    pub(super) fn remaining(&self) -> &'static str {
         match (&self.summary, self.expired) {
             (None, _) => "there is no report yet",
             (Some(_), false) => "the last complete report stays",
@@ -249,7 +249,7 @@ impl Memory {
     ) {
         self.health.last_success = Some(begun);
         self.file.unsaved = true;
-        self.elsewhere = false;
+        self.is_from_old_source = false;
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = stats.pages();
@@ -275,8 +275,8 @@ impl Memory {
     }
 }
 
-pub(super) fn lock(memory: &SharedMemory) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock(state: &SharedState) -> MutexGuard<'_, ReportState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Checks of whether files are in their place, which takes a rename and a sync of the folder. A reload waits three seconds,
