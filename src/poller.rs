@@ -1,10 +1,10 @@
-//! The loop, and the only place where the other parts meet.
+//! The poll loop, and the only place where the other parts meet.
 //!
-//! One task per tenant: a poll takes no input, is idempotent, and is its own retry at the next tick. Requests are
-//! retried inside the poll's deadline; around the cycle nothing is. A poll that fails leaves the last complete report in
-//! place and says so beside it; a poll that succeeds replaces numbers, period and health in one step.
+//! One task polls each tenant. A poll takes no input and is idempotent, and the next tick is its retry. Requests are
+//! retried within the deadline of the poll; the poll itself is not. A failed poll keeps the last complete report and
+//! publishes the failure beside it. A successful poll replaces numbers, period and report metrics in one step.
 //!
-//! Stopping it is dropping it: it only reads, and publishes whole values.
+//! Dropping the future stops it safely: it only reads, and it publishes only complete values.
 
 mod fetch;
 mod fleet;
@@ -41,64 +41,65 @@ use state::{SharedState, lock};
 pub use fleet::Fleet;
 pub use setup::FleetError;
 
-/// What all tenants share.
+/// Parts that all tenants share.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Where reports go.
+    /// Receiver of finished reports.
     pub publisher: Arc<Publisher>,
-    /// Where requests are counted.
+    /// Counters of requests.
     pub telemetry: Arc<Telemetry>,
     /// The time of day.
     pub clock: Clock,
-    /// Polls that run side by side at full speed, over all tenants.
+    /// Limit of parallel polls over all tenants. A poll that takes longer than [`PERMIT_TIME`] returns its permit.
     pub permits: Arc<Semaphore>,
-    /// Polls under way, those of tenants that stall included.
+    /// Limit of polls under way, including those of tenants that stall.
     pub under_way: Arc<Semaphore>,
-    /// State files that are written side by side, those that a disk does not take included.
+    /// Limit of parallel writes of state files, including those that the disk does not complete.
     pub writes: Arc<Semaphore>,
-    /// Whether the period before is fetched too.
+    /// If true, the previous period is fetched too.
     pub previous: bool,
 }
 
-/// How one tenant is polled.
+/// Settings by which one tenant is polled.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The tenant's name, where tenants are named.
+    /// The tenant's name, if tenants are named.
     pub tenant: Option<Arc<str>>,
-    /// Between the starts of two polls.
+    /// Time between the starts of two polls.
     pub interval: Duration,
-    /// Before the second poll, up to one interval: spreads tenants over time, the same at every start.
+    /// Time before the second poll, up to one interval. It spreads the tenants over time and is the same at every
+    /// start.
     pub phase: Duration,
-    /// For one report, all pages and retries.
+    /// Time limit for one report, including all pages and retries.
     pub timeout: Duration,
     /// Day on which the billing period starts.
     pub cycle_day: CycleDay,
     /// The reports to poll.
     pub reports: Vec<ReportKind>,
-    /// How people are named.
+    /// Form of the user labels.
     pub naming: Naming,
-    /// Series per report; what is beyond is folded.
+    /// Series per report. Smaller ones beyond the limit are aggregated into `__other__`.
     pub series_max: usize,
-    /// The budgets of the tenant, each with the report that it is spent in.
+    /// The budgets of the tenant, each with its report.
     pub budgets: Vec<(ReportKind, Budget)>,
-    /// When the credential expires, where the configuration states it.
+    /// Expiry of the credential, if the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
-    /// How old a report may be that is served; any age where there is none.
+    /// Maximum age of a report that is served. `None`: no limit.
     pub max_age: Option<TimeDelta>,
-    /// Where reports are kept over a restart, if they are.
+    /// Location of the state files, if any are written.
     pub(crate) storage: Option<Storage>,
 }
 
-/// Where the reports of a tenant are kept over a restart.
+/// Location and identity of a tenant's state files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
-    /// What the names of its files begin with.
+    /// Prefix of the file names.
     pub(crate) name: String,
     pub(crate) identity: Identity,
 }
 
-/// Polls one tenant for as long as it is not dropped.
+/// Polls one tenant until it is dropped.
 pub(crate) struct Poller {
     plan: Arc<Plan>,
     graph: Graph,
@@ -107,7 +108,8 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// Publishes at once what is remembered: without `memories`, that nothing has been tried yet.
+    /// Publishes the remembered state at once. A report without an entry in `states` is restored from its state file,
+    /// or starts untried.
     pub(crate) fn new(
         plan: Arc<Plan>,
         graph: Graph,
@@ -134,13 +136,13 @@ impl Poller {
         poller
     }
 
-    /// What it remembers, to be passed on.
+    /// The state of each report, for the next poller.
     pub(crate) fn states(&self) -> &[SharedState] {
         &self.states
     }
 
-    /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each has a
-    /// loop of its own, so that one that stalls holds up no other.
+    /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each
+    /// report has its own loop, so a report that stalls does not delay the others.
     pub(crate) async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
@@ -148,7 +150,7 @@ impl Poller {
     }
 
     async fn run_report(&self, state: &SharedState, started: Instant) {
-        // Polls since the last tick.
+        // Retries that reloads requested since the last tick.
         let mut retries = 0;
         loop {
             let mut turn = pin!(self.queue_and_poll(state, started));
@@ -165,10 +167,10 @@ impl Poller {
         }
     }
 
-    /// Waits for a place in the queue of all tenants and polls; says of which period.
+    /// Waits for a place in the queue of all tenants, then polls. Returns the period that it polled.
     async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> BillingPeriod {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
-        // A permit is a place in the queue, so it is waited for after the tick.
+        // A permit is a place in the queue, so the task waits for it after the tick.
         let permit = Arc::clone(&self.shared.permits)
             .acquire_owned()
             .await
@@ -176,7 +178,8 @@ impl Poller {
         let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, self.next_tick(started)));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
-        // The place is another's now: the poll is over, or its tenant stalls and goes on alone.
+        // Another poll can have the place now: this one is over, or its tenant stalls and it goes on without a
+        // permit.
         drop(permit);
         if in_time.is_err() {
             polling.await;
@@ -184,7 +187,7 @@ impl Poller {
         period
     }
 
-    /// One poll of one report, whatever becomes of it.
+    /// Polls one report once and records the outcome, success or failure.
     async fn poll(&self, state: &SharedState, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let stats = StatsGuard::new(&self.shared.telemetry);
@@ -222,7 +225,7 @@ impl Poller {
                 Ok(rendered) => state.succeed(rendered, period, begun, &stats, &self.plan),
                 Err(failed) => state.fail(failed, &self.plan),
             }
-            // Counted first, so that what is published with the numbers counts their requests too.
+            // Counted first, so that the published counters include the requests of this poll.
             drop(stats);
             state.next_poll = Some(self.due(tick, period));
             self.publish(&state);
@@ -230,7 +233,7 @@ impl Poller {
             let wanted = self.shared.previous && report.has_previous();
             succeeded && time_left && wanted && state.previous.is_due(begun)
         };
-        // At once, and not only when the period before has been asked for too, which may take until the next tick.
+        // At once, because the fetch of the previous period can take until the next tick.
         let keeping = self.keep(state);
         if previous_is_due {
             tokio::join!(keeping, self.poll_previous(state, period, tick));
@@ -240,7 +243,7 @@ impl Poller {
         }
     }
 
-    /// One poll of the period before; where it fails, what is known of that stays, and a later poll tries again. The next
+    /// Polls the previous period once. If that fails, its last figures stay and a later poll tries again. The next
     /// poll of the current period does not wait for it.
     async fn poll_previous(&self, state: &SharedState, current: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
@@ -277,7 +280,7 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// When the next poll is due, by the wall clock.
+    /// Time of the next poll by the wall clock.
     fn due(&self, tick: Instant, period: BillingPeriod) -> DateTime<Utc> {
         let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
         self.shared
@@ -287,7 +290,7 @@ impl Poller {
             .map_or(period.end(), |due| due.min(period.end()))
     }
 
-    /// The first tick after now. Ticks lie on a grid, so that polls do not drift by their own duration.
+    /// The first tick after now. Ticks are on a grid, so that polls do not drift by their own duration.
     fn next_tick(&self, started: Instant) -> Instant {
         let first = started + self.plan.phase;
         let Some(passed) = Instant::now().checked_duration_since(first) else {
@@ -299,8 +302,8 @@ impl Poller {
         })
     }
 
-    /// Waits until a reload requests that a report that failed is polled again, and until its back-off is over. The poll
-    /// gets a new token, for permissions may have been granted.
+    /// Waits until a reload requests a retry of a failed report and its back-off is over. Drops the cached token
+    /// then, so that new permissions take effect.
     async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;
         let retry_requested = Arc::clone(&lock(state).request.retry_requested);
@@ -317,7 +320,7 @@ impl Poller {
         }
     }
 
-    /// Until the tick, or until the clock says that it is no longer this period.
+    /// Sleeps until the tick, or until the clock leaves the period.
     async fn sleep_until(&self, state: &SharedState, tick: Instant, period: BillingPeriod) {
         loop {
             self.expire(state);
@@ -334,7 +337,7 @@ impl Poller {
 }
 
 impl Plan {
-    /// The budgets that are spent in a report.
+    /// The budgets of a report.
     fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
         let spent_in =
             |(kind, budget): &(ReportKind, Budget)| (*kind == report).then(|| budget.clone());
@@ -353,7 +356,7 @@ fn retry_pause(retries: u32) -> Duration {
 /// As long as the first pause of a request.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// As often as a minute is short for an administrator, and sixty polls an hour are harmless to Graph.
+/// A minute is short for an administrator, and sixty polls an hour are harmless to Graph.
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a poll counts against the number of parallel ones: most are over by then.

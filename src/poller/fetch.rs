@@ -1,4 +1,4 @@
-//! How each report is fetched: whole at every poll, or by day where it is a log.
+//! The fetch of each report: as a whole at every poll, or by day if it is a log.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
 
-/// One question for all of a report.
+/// Inputs of one fetch.
 pub(super) struct FetchContext<'a> {
     pub(super) state: &'a SharedState,
     pub(super) period: BillingPeriod,
@@ -31,7 +31,7 @@ pub(super) struct FetchContext<'a> {
 }
 
 impl Poller {
-    /// The report of the period up to now: complete, or not at all.
+    /// Fetches the report of the period up to now: complete, or an error.
     pub(super) async fn fetch(
         &self,
         report: ReportKind,
@@ -50,11 +50,11 @@ impl Poller {
         let fetched = tokio::time::timeout_at(deadline, fetching)
             .await
             .unwrap_or_else(|_| Err(CollectError::Graph(self.graph.late())))?;
-        // What has arrived is rendered, however long that takes.
+        // The deadline limits the fetch only: a complete report is rendered however long that takes.
         Ok(fetched.await.expect("rendering does not panic")?)
     }
 
-    /// A report that is asked for whole at every poll.
+    /// Fetches a report that is requested as a whole at every poll.
     async fn fetch_report<R: Report>(
         &self,
         context: FetchContext<'_>,
@@ -64,8 +64,8 @@ impl Poller {
         Ok(self.rendering(R::KIND, context, |view| Ok(R::render(totals, view))))
     }
 
-    /// A log, of which only the days that may still change are asked for again. A day that is final is entered in the
-    /// ledger as soon as it is there, so a poll that fails further on has not asked for it in vain.
+    /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
+    /// so a poll that fails later does not lose it.
     async fn fetch_log<L: Log>(
         &self,
         context: FetchContext<'_>,
@@ -87,7 +87,7 @@ impl Poller {
             seen: &questions.seen,
         };
         let mut open = Vec::new();
-        // One after the other, so that a row that both bring is settled.
+        // One after the other, so that a row that both contain is counted once.
         for windows in [questions.last_time, questions.open] {
             let mut waiting = windows.into_iter();
             let mut under_way = FuturesUnordered::new();
@@ -119,8 +119,8 @@ impl Poller {
         }))
     }
 
-    /// Renders in the background: to sort and compress a large report takes long enough to be felt by a scrape on the
-    /// same thread.
+    /// Renders on a blocking thread: to sort and compress a large report takes so long that a scrape on the same
+    /// thread would notice.
     fn rendering(
         &self,
         report: ReportKind,
@@ -145,6 +145,6 @@ impl Poller {
 /// A report that is being rendered.
 type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
 
-/// Days of a log that are asked for side by side: the service answers one page of a day after another, so its time is
-/// waited for; more than a few would be felt by the tenant's other users of Graph.
+/// Days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so most of the time
+/// is spent waiting. More than a few would slow down other users of Graph in the tenant.
 const DAYS_AT_ONCE: usize = 4;

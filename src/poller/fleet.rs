@@ -1,4 +1,4 @@
-//! The poll tasks of all tenants, and what a changed configuration does to them.
+//! The poll tasks of all tenants, and the changes that a new configuration makes to them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::report::labels::Naming;
 
 /// One poll task per tenant of the configuration in force.
 ///
-/// Dropping it stops them all.
+/// Dropping it stops all tasks.
 pub struct Fleet {
     shared: Shared,
-    /// The client, and whether it speaks plain http only.
+    /// The client, and true if it speaks plain HTTP only.
     http: Option<(HttpClient, bool)>,
     tasks: JoinSet<()>,
     running: BTreeMap<Name, Running>,
@@ -26,7 +26,7 @@ pub struct Fleet {
 
 type Name = Option<Arc<str>>;
 
-/// A tenant's task, and what it was started with.
+/// The task of a tenant, and the inputs that it was started with.
 struct Running {
     fingerprint: TenantFingerprint,
     storage: Option<Storage>,
@@ -34,7 +34,7 @@ struct Running {
     task: AbortHandle,
 }
 
-/// A tenant that is new, or to be polled otherwise.
+/// A tenant that is new or has changed.
 struct TenantChange {
     name: Name,
     fingerprint: TenantFingerprint,
@@ -42,16 +42,16 @@ struct TenantChange {
     graph: Graph,
 }
 
-/// What is left of tasks that were ended.
+/// State of aborted tasks that still has to be cleaned up.
 #[derive(Default)]
 struct Retired {
     states: Vec<SharedState>,
-    /// Whose files name people as they are not to be named any more.
+    /// State files to delete, because `labels.user` or the pseudonym key changed.
     storages: Vec<(Name, Storage)>,
 }
 
 impl Fleet {
-    /// No task yet.
+    /// Creates a fleet without tasks.
     pub fn new(shared: Shared) -> Self {
         Self {
             shared,
@@ -61,12 +61,12 @@ impl Fleet {
         }
     }
 
-    /// Makes the tasks those of `config`: tenants that stay as they are go on undisturbed, changed ones start anew with
-    /// what they know, new ones start, and those that are gone are forgotten. Of tenants that stay, the reports whose last
-    /// poll failed are tried at once: whoever has mended what was wrong need not wait for the next one.
+    /// Applies `config`. Unchanged tenants go on undisturbed. Changed tenants restart with the state that stays
+    /// valid. New tenants start, and removed ones are forgotten. Unchanged tenants retry failed reports at once, so
+    /// an administrator who has fixed the cause need not wait for the next poll.
     ///
     /// # Errors
-    /// Where a tenant cannot be set up; nothing has changed then.
+    /// If a tenant cannot be set up. Nothing has changed then.
     pub(crate) fn apply(&mut self, config: &Config, naming: &Naming) -> Result<(), FleetError> {
         let http = self.http_for(config)?;
         let mut changed = Vec::new();
@@ -91,7 +91,7 @@ impl Fleet {
             running.task.abort();
             retired.retire(running.states);
         }
-        // Of tenants whose files stay where they are, one may be at its place.
+        // A tenant with unchanged storage can have a write under way.
         let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.name);
             running.is_none_or(|running| running.storage != change.plan.storage)
@@ -125,15 +125,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fetches the settled days of all logs, and the period before, again; what is served stays until that is complete.
+    /// Fetches the final days of all logs and the previous period again. The served figures stay until the new ones
+    /// are complete.
     pub fn refetch(&self) {
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::refetch);
         }
     }
 
-    /// Waits for a task that ends, which none does by itself: whatever comes out is a defect. Pending for ever where
-    /// there is no task.
+    /// Waits for a task that ends. No task ends by itself, so the returned message is about a defect. Never returns
+    /// if there is no task.
     pub async fn broken(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
@@ -145,7 +146,7 @@ impl Fleet {
         }
     }
 
-    /// The client that the configuration needs: the one at hand, where it does.
+    /// The client that the configuration needs: the current one if it fits.
     fn http_for(&mut self, config: &Config) -> Result<HttpClient, FleetError> {
         let plain = setup::is_plain(config);
         match &self.http {
@@ -158,7 +159,7 @@ impl Fleet {
         }
     }
 
-    /// Ends the task of a tenant that has changed; returns what the next one may go on with.
+    /// Ends the task of a changed tenant. Returns the state that the next task can continue with.
     fn take_over(&mut self, change: &TenantChange, retired: &mut Retired) -> Vec<SharedState> {
         let TenantChange {
             name,
@@ -173,7 +174,7 @@ impl Fleet {
         if (&old.fingerprint.tenant, &old.fingerprint.figures)
             != (&fingerprint.tenant, &fingerprint.figures)
         {
-            // Numbers of someone else, of another period, or under other names, are not shown again.
+            // Figures of another tenant, of another period, or with other user labels are not shown again.
             let old_states = retired.retire(old.states);
             self.shared.publisher.forget(name.as_ref());
             let is_same = old.fingerprint.tenant == fingerprint.tenant;
@@ -225,7 +226,8 @@ impl Fleet {
 }
 
 impl Retired {
-    /// From now on nothing of these is published, and no file of them gets a place that it has not got yet.
+    /// Marks reports as retired: they publish nothing more, and a file of theirs that is being written is not put in
+    /// place.
     fn retire(&mut self, states: Vec<SharedState>) -> &[SharedState] {
         ReportState::retire(&states);
         let first = self.states.len();
@@ -233,7 +235,7 @@ impl Retired {
         &self.states[first..]
     }
 
-    /// What is on its way into a file gets there first, for the file may be read, swept or removed next.
+    /// Waits for files that are being put in place, because they may be read, swept or removed next.
     fn clear_away(self) {
         ReportState::wait_for_files(&self.states);
         for (name, storage) in self.storages {

@@ -1,4 +1,4 @@
-//! How a poll ended: what it has asked, why it failed, and the line of the log.
+//! Outcome of a poll: its requests, the reason of a failure, and the log line.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::report::{CollectError, Rendered, ReportKind};
 use crate::snapshot::Failure;
 use crate::telemetry::Telemetry;
 
-/// What a poll asks of Graph, added to the telemetry when it is over, also where it is broken off.
+/// Request counts of one poll. They are added to the telemetry on drop, so that a cancelled poll is counted too.
 pub(super) struct StatsGuard<'a> {
     stats: RequestStats,
     telemetry: &'a Telemetry,
 }
 
-/// Why a poll failed.
+/// Reason and message of a failed poll.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) reason: FailureReason,

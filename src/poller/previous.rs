@@ -1,5 +1,5 @@
-//! The period before: its figures stay after it has ended, and are fetched again until they have stopped changing,
-//! because the source is a day or two late.
+//! The previous period. Its figures stay after its end. They are fetched again until they stop changing, because the
+//! source is a day or two late.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -7,20 +7,20 @@ use crate::exposition::{Format, Samples};
 use crate::period::BillingPeriod;
 use crate::storage::ClosedPeriod;
 
-/// What is known of the period before the current one, and of what the current one would be if it ended now.
+/// The figures of the previous period, and those that the current one would have if it ended now.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
-    /// The current period's figures as they will stand when it is the one before.
+    /// The figures that the current period will have as the previous one.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
     closed: Option<ClosedPeriod>,
-    /// The closed period was told by another service than the one that is asked now.
+    /// The closed period came from a previous `graph_url` or `authority_url`.
     is_from_old_source: bool,
-    /// When a fetch failed last.
+    /// Time of the last failed fetch.
     failed: Option<DateTime<Utc>>,
 }
 
 impl Previous {
-    /// As another process knew it.
+    /// State from a state file.
     pub(super) fn restored(
         closing: Option<(BillingPeriod, Vec<Samples>)>,
         closed: Option<ClosedPeriod>,
@@ -32,7 +32,7 @@ impl Previous {
         }
     }
 
-    /// What another service has told of the closed period, to be served until the one that is asked now has told its own.
+    /// The figures of the closed period from the previous source, served until the new source has sent its own.
     pub(super) fn after_source_change(&self) -> Self {
         let closed = self.closed.clone().map(|closed| ClosedPeriod {
             fetched: None,
@@ -45,14 +45,14 @@ impl Previous {
         }
     }
 
-    /// What to keep for another process.
+    /// The part for the state file.
     pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<ClosedPeriod>) {
         let closed = self.closed.clone().filter(|_| !self.is_from_old_source);
         (self.closing.clone(), closed)
     }
 
-    /// Takes the figures of a complete report of the current period. Where that is a new one, those of the period that
-    /// has just ended take the place of the one before it.
+    /// Takes the figures of a complete report of the current period. If that is a new period, the figures of the
+    /// period that has just ended become those of the previous one.
     pub(super) fn advance(&mut self, current: BillingPeriod, closing: Vec<Samples>) {
         let previous = current.previous();
         let last = self.closing.replace((current, closing));
@@ -72,7 +72,7 @@ impl Previous {
         }
     }
 
-    /// The closed period is due, as if it had not been fetched; its figures stay until then.
+    /// Makes the closed period due, as if it had not been fetched. Its figures stay until then.
     pub(super) fn refetch(&mut self) {
         self.failed = None;
         if let Some(closed) = &mut self.closed {
@@ -80,22 +80,23 @@ impl Previous {
         }
     }
 
-    /// Drops what a clock that was ahead has brought: figures of periods that have not begun or not ended.
+    /// Drops figures from a clock that was ahead: of periods that have not begun or not ended.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) {
         self.closing.take_if(|(period, _)| period.start() > now);
         self.closed.take_if(|closed| closed.period.end() > now);
     }
 
-    /// Whether the closed period is to be fetched: not yet since its end, or some hours ago and still changing.
+    /// Returns true if the closed period is to be fetched: not fetched since its end, or fetched some hours ago and
+    /// still changing.
     pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
-        // A time ahead of now is that of a clock that was wrong.
+        // A time in the future comes from a clock that was wrong.
         let passed = |then: DateTime<Utc>| (then <= now).then(|| now - then);
         if self.failed.and_then(passed).is_some_and(|ago| ago < RETRY) {
             return false;
         }
         let fetched = self.closed.as_ref().and_then(|closed| closed.fetched);
         let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
-        // Unchanged as far as anybody has looked: days on which nobody asked do not count.
+        // Unchanged between two fetches: days without a fetch do not count.
         fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < SETTLED)
     }
 
@@ -122,20 +123,20 @@ impl Previous {
         });
     }
 
-    /// Of the closed period, after a fetch that failed.
+    /// Log text about the closed period after a failed fetch.
     pub(super) fn remaining(&self) -> &'static str {
         match self.closed {
-            None => "there are no figures of the period before",
-            Some(_) => "what is known of the period before stays",
+            None => "there are no figures of the previous period",
+            Some(_) => "the figures of the previous period stay",
         }
     }
 
-    /// A fetch has failed; the next one is not for a while.
+    /// Records a failed fetch, so that the next one waits for a while.
     pub(super) fn fail(&mut self, now: DateTime<Utc>) {
         self.failed = Some(now);
     }
 
-    /// The figures of the closed period, as far as they are known, and where it is `wanted`, if that is asked.
+    /// The known figures of the closed period. If `wanted` is given, only if it is that period.
     pub(super) fn samples(&self, wanted: Option<BillingPeriod>) -> impl Iterator<Item = Samples> {
         self.closed
             .iter()
@@ -152,14 +153,15 @@ fn text(samples: &[Samples]) -> Vec<u8> {
     out
 }
 
-/// Between two fetches of a closed period: late figures come by the day, not by the hour.
+/// Pause between two fetches of a closed period: late figures come by the day, not by the hour.
 const PAUSE: TimeDelta = TimeDelta::hours(6);
 
-/// After a failed fetch: a period that nobody waits for must not double the requests to a service in trouble.
+/// Pause after a failed fetch: the previous period is not urgent and must not double the requests to a service in
+/// trouble.
 const RETRY: TimeDelta = TimeDelta::minutes(30);
 
-/// Without a change for this long, a closed period is taken to be final: the source is up to two days late, and a call that
-/// began in the period may end more than a day after it.
+/// Time without a change after which a closed period is considered final. The source is up to two days late, and a
+/// call that began in the period can end more than a day after it.
 const SETTLED: TimeDelta = TimeDelta::days(4);
 
 #[cfg(test)]
@@ -223,7 +225,7 @@ mod tests {
         assert!(previous.is_due(time("2026-11-01T00:30:00Z")));
     }
 
-    /// "Fetched again … until it has not changed for four days": nobody has seen that where nobody asked for four days.
+    /// A pause without fetches is not a time without changes.
     #[test]
     fn a_closed_period_that_was_fetched_once_and_then_not_for_days_has_not_settled() {
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());

@@ -1,4 +1,4 @@
-//! What is shown of a report: its numbers and its health, for as long as they are young enough.
+//! Publication of a report: its figures and metrics, until they are older than the maximum age.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -30,7 +30,8 @@ impl Poller {
             tenant: self.plan.tenant.clone(),
             report: Some(state.report),
         };
-        // Nothing says which period the one before is once the current one's figures are gone, so it must be by the clock.
+        // Without current figures nothing names the current period, so the clock decides which period is the previous
+        // one.
         let (current, before) = if state.expired {
             let now = self.shared.clock.now();
             let period = BillingPeriod::containing(now, self.plan.cycle_day);
@@ -66,7 +67,7 @@ impl Poller {
         );
     }
 
-    /// Serves what is young enough and of a billing period that has begun, and nothing else.
+    /// Stops serving figures that are too old or of a billing period that has not begun.
     pub(super) fn expire(&self, state: &SharedState) {
         let now = self.shared.clock.now();
         let mut state = lock(state);
@@ -74,12 +75,12 @@ impl Poller {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
                 report = state.report.as_str(),
-                remedy = "nothing need be done if the clock is right now; else set it",
+                remedy = "set the clock if it is wrong now; otherwise nothing need be done",
                 "figures are no longer served: their billing period has not begun, so the clock has been set back"
             );
             self.publish(&state);
         }
-        // A time ahead is one of a clock that was wrong: as far off as one that is behind.
+        // A time in the future comes from a clock that was wrong. It counts as far off as one in the past.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;
             max_age.is_some_and(|max_age| (now - last).abs() > max_age)

@@ -1,4 +1,4 @@
-//! What a poller keeps for the next process, and takes over from the one before.
+//! State files: saved after a poll, and restored at the start.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,11 +19,11 @@ use crate::storage::{self, Identity, SavedState, StateFile, StorageError, Tenant
 use crate::telemetry::{StorageOutcome, Telemetry};
 
 impl Poller {
-    /// What was kept of a report, where anything was and it is to be believed; else nothing.
+    /// Restores a report from its state file. Returns a new state if there is no file or the file is rejected.
     ///
-    /// It is waited for: at the start because the first scrape must see it, and at a reload on the thread that waits for
-    /// signals and reloads, which is none of those that serve and poll, so that only the next reload waits. No more than
-    /// 256 MiB are read of a file, and no more than 2 GiB come of that when its lines are looked through.
+    /// The caller waits: at the start because the first scrape must see the report, and at a reload because only the
+    /// next reload waits for this thread, which neither serves nor polls. At most 256 MiB of a file are read, and at
+    /// most 2 GiB of inflated text are checked.
     pub(super) fn restore_or_new(&self, report: ReportKind) -> SharedState {
         let state = ReportState::new(report, self.shared.clock.now());
         let Some(file) = self.plan.file(report) else {
@@ -57,11 +57,11 @@ impl Poller {
         state
     }
 
-    /// Keeps what is remembered of a report, where there is anything new. Where that fails it is said and counted, and
-    /// tried again after the next poll, whatever becomes of that; nothing else changes.
+    /// Writes the state file if the state has changed. Failures are logged and counted, and retried after the next
+    /// poll, even if that fails. Nothing else changes.
     ///
-    /// Waits until it is kept, but not for ever. A write that hangs is not followed by another one, and when it ends all
-    /// the same, or when a reload has broken off who waits for it, it is said and counted where it is made.
+    /// Waits for the write, but not without limit. While a write hangs, no other write of this file begins. If a hung
+    /// write ends later, or a reload cancels the wait, the write itself logs and counts its outcome.
     pub(super) async fn keep(&self, state: &SharedState) {
         let report = ReportState::report(state);
         let Some(file) = self.plan.file(report) else {
@@ -73,7 +73,7 @@ impl Poller {
             .record(&written.unwrap_or_else(|_| Err(file.timed_out(Some(WRITE_TIME)))));
     }
 
-    /// Writes what is remembered, if it is not written and wanted; tells whether it was.
+    /// Writes the state if it is unsaved and wanted. Returns true if it was written.
     async fn write(&self, file: &StateFile, state: &SharedState) -> Result<bool, StorageError> {
         match lock(state) {
             state if !state.file.unsaved || state.is_from_old_source => return Ok(false),
@@ -88,10 +88,10 @@ impl Poller {
         let (waiting, written) = oneshot::channel();
         let log = self.log(ReportState::report(state));
         let (file, state) = (file.clone(), Arc::clone(state));
-        // To wait for a disk must not hold up a scrape on the same thread.
+        // On a blocking thread, because a wait for the disk must not delay a scrape on the same thread.
         tokio::task::spawn_blocking(move || {
             let placing = Arc::clone(&lock(&state).file.placing);
-            // This may be the only part of a poller that is left, and its names or numbers not be wanted any more.
+            // A reload can have ended the rest of this poller, and its user labels or figures may be unwanted now.
             let written = file.write(&saved, || ReportState::is_wanted(&state, &placing));
             lock(&state).end_writing(written.is_ok());
             if let Err(written) = waiting.send(written) {
@@ -112,7 +112,7 @@ impl Poller {
     }
 }
 
-/// Where it is said and counted what became of the state files of a report.
+/// Logs and counts outcomes of state files.
 struct StorageLog {
     telemetry: Arc<Telemetry>,
     tenant: Option<Arc<str>>,
@@ -120,7 +120,7 @@ struct StorageLog {
 }
 
 impl StorageLog {
-    /// What became of a write.
+    /// Records the outcome of a write.
     fn record(&self, written: &Result<bool, StorageError>) {
         match written {
             Ok(true) => self.telemetry.count_storage(StorageOutcome::Written),
@@ -134,7 +134,7 @@ impl StorageLog {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
                 "cannot write the state file",
-                "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with what was written before",
+                "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
             ),
             StorageError::Read { .. } => (
                 StorageOutcome::Rejected,
@@ -144,12 +144,12 @@ impl StorageLog {
             StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,
                 "cannot remove old state files",
-                "let the exporter write there, or remove them; names that are no longer wanted are in them",
+                "let the exporter write there, or remove the files; they have user labels that are no longer wanted",
             ),
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,
                 "the state file is rejected",
-                "nothing, the report is fetched again",
+                "nothing need be done; the report is fetched again",
             ),
         };
         self.telemetry.count_storage(outcome);
@@ -164,7 +164,7 @@ impl StorageLog {
 }
 
 impl Storage {
-    /// Removes all that is kept of the tenant, for it names people otherwise than is wanted now.
+    /// Removes all state files of the tenant, because their user labels are no longer wanted.
     pub(super) fn forget(&self, tenant: Option<&str>) {
         let (folder, name) = (self.folder.clone(), self.name.clone());
         let forgotten = in_time(&self.folder.join(&self.name), move || {
@@ -174,13 +174,13 @@ impl Storage {
             tracing::warn!(
                 tenant,
                 error = %Chain(&error),
-                remedy = "remove the tenant's files by hand; people are named in them as labels.user said before",
-                "state files of other names of people cannot be removed"
+                remedy = "remove the tenant's files by hand; they have user labels of the previous labels.user",
+                "state files with the previous user labels cannot be removed"
             );
         }
     }
 
-    /// Removes what the processes before did not write to its end, and what names people otherwise than is wanted now.
+    /// Removes unfinished files of earlier processes, and files with user labels that are no longer wanted.
     pub(super) fn sweep<'a>(plans: impl Iterator<Item = &'a Plan>) {
         let mut folders: BTreeMap<&Path, BTreeMap<String, TenantFiles>> = BTreeMap::new();
         for plan in plans {
@@ -202,7 +202,7 @@ impl Storage {
             if let Err(error) = removed(folder, swept) {
                 tracing::warn!(
                     error = %Chain(&error),
-                    remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; people may be named in them as labels.user said before",
+                    remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; they may have user labels of a previous labels.user",
                     "old state files cannot be removed"
                 );
             }
@@ -210,7 +210,7 @@ impl Storage {
     }
 }
 
-/// The outcome of a removal that may not have been waited for to its end.
+/// The outcome of a removal, which is an error if it did not end in time.
 fn removed(
     folder: &Path,
     outcome: io::Result<Result<(), StorageError>>,
@@ -222,7 +222,7 @@ fn removed(
 }
 
 impl Plan {
-    /// Where a report is kept, where any is.
+    /// The state file of a report, if storage is configured.
     pub(super) fn file(&self, report: ReportKind) -> Option<StateFile> {
         let storage = self.storage.as_ref()?;
         let name = format!("{}.{report}", storage.name);
@@ -235,7 +235,7 @@ impl Plan {
 }
 
 impl ReportState {
-    /// What is to be written now.
+    /// Starts a write: returns the state to write, if it is unsaved and wanted.
     fn begin_writing(&mut self) -> Option<SavedState> {
         if !self.file.unsaved || self.is_from_old_source || self.retired {
             return None;
@@ -250,8 +250,7 @@ impl ReportState {
         self.file.unsaved |= !written;
     }
 
-    /// Whether what was written is to have its place; until what it returns is dropped, who waits for files waits for this
-    /// one.
+    /// Returns a guard if the written file may be put in place. `wait_for_files` waits until the guard is dropped.
     fn is_wanted<'p>(state: &SharedState, placing: &'p Mutex<()>) -> Option<MutexGuard<'p, ()>> {
         let placing = placing.lock().unwrap_or_else(PoisonError::into_inner);
         (!lock(state).retired).then_some(placing)
@@ -306,7 +305,8 @@ impl ReportState {
     }
 }
 
-/// For one file to be written: the largest takes a slow disk some seconds, and a poll waits for no more than its figures.
+/// Time limit for the wait for one file. The largest takes a slow disk some seconds, and a poll waits for no more
+/// than its figures.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
 #[cfg(test)]

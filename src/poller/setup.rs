@@ -1,4 +1,4 @@
-//! From a configuration to what polls its tenants, and to what tells whether a tenant is polled as before.
+//! Setup of the pollers from a configuration, and the fingerprint that decides if a tenant is polled as before.
 
 use chrono::TimeDelta;
 
@@ -18,19 +18,19 @@ use crate::report::labels::{Naming, Pseudonyms};
 use crate::report_metrics::family;
 use crate::storage::{Identity, SavedState, StorageError};
 
-/// Why a tenant cannot be polled; told before anything is changed.
+/// Errors of the setup, reported before anything is changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// A URL of the configuration will not do.
+    /// A URL of the configuration is invalid.
     #[error("tenant {tenant} has an unusable URL")]
     Url {
         /// Name or id.
         tenant: String,
-        /// What is wrong with it.
+        /// The cause.
         source: UrlError,
     },
-    /// No client to ask with.
-    #[error("cannot ask anyone")]
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client")]
     Http(#[from] HttpError),
     /// The credential cannot be set up.
     #[error("tenant {tenant} has no usable credential")]
@@ -58,7 +58,7 @@ pub enum FleetError {
     },
 }
 
-/// All that decides how a tenant is polled; where it is the same, the task goes on.
+/// Everything that, when changed by a reload, restarts the poll task of a tenant.
 #[derive(PartialEq)]
 pub(super) struct TenantFingerprint {
     /// The tenant's section of the configuration.
@@ -77,7 +77,7 @@ pub(super) struct TenantFingerprint {
 /// The client that a configuration needs.
 ///
 /// # Errors
-/// Where no CA certificate is found and one is needed.
+/// If no CA certificate is found and one is needed.
 pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
     HttpClient::new(&HttpOptions {
         plain_only: is_plain(config),
@@ -85,7 +85,7 @@ pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
     })
 }
 
-/// Whether only loopback is spoken to, in plain http: then no CA certificates are needed.
+/// Returns true if all URLs are plain HTTP, which is allowed for loopback only: no CA certificates are needed then.
 pub(super) fn is_plain(config: &Config) -> bool {
     let plain = |url: &Option<url::Url>| url.as_ref().is_some_and(|url| url.scheme() == "http");
     config
@@ -94,7 +94,7 @@ pub(super) fn is_plain(config: &Config) -> bool {
         .all(|tenant| plain(&tenant.graph_url) && plain(&tenant.authority_url))
 }
 
-/// Sets every tenant up as if to poll it, and drops it again.
+/// Sets up every tenant as for polling, and drops it again.
 ///
 /// # Errors
 /// The first that cannot be set up.
@@ -108,7 +108,7 @@ pub(crate) fn validate(config: &Config) -> Result<(), FleetError> {
         .try_for_each(|tenant| graph(&http, &clock, config, tenant).map(drop))
 }
 
-/// Graph, as it is asked for a tenant.
+/// The Graph client of a tenant.
 pub(crate) fn graph(
     http: &HttpClient,
     clock: &Clock,
@@ -139,7 +139,7 @@ pub(crate) fn graph(
     Ok(Graph::new(http.clone(), root, tokens, limits, retry).hiding_people(!names_people))
 }
 
-/// Where a tenant's Graph is.
+/// The root URL of Graph for a tenant.
 pub(crate) fn root(tenant: &config::Tenant) -> Result<GraphRoot, FleetError> {
     match &tenant.graph_url {
         Some(given) => given.as_str().parse().map_err(|source| FleetError::Url {
@@ -150,7 +150,7 @@ pub(crate) fn root(tenant: &config::Tenant) -> Result<GraphRoot, FleetError> {
     }
 }
 
-/// Where a tenant's tokens come from, unless the machine has an identity.
+/// The authority that issues the tokens of a tenant, unless it uses a managed identity.
 pub(crate) fn authority(tenant: &config::Tenant) -> Result<AuthorityUrl, FleetError> {
     match &tenant.authority_url {
         Some(given) => given.as_str().parse().map_err(|source| FleetError::Url {
@@ -195,12 +195,12 @@ fn tenant_identity(tenant: &config::Tenant) -> String {
     format!("{} {}", tenant.tenant_id, tenant.cloud.as_str())
 }
 
-/// What the numbers are of, and under which names.
+/// User labels and billing settings of the figures.
 fn figures(config: &Config, naming: &Naming) -> String {
     format!("{} {:?}", user_labels(config, naming), config.billing)
 }
 
-/// How people are named. The path of a key stays the same where the key is rotated, so the key itself has its part in it.
+/// Form of the user labels. A rotated pseudonym key keeps its path, so a pseudonym made with the key is part of it.
 fn user_labels(config: &Config, naming: &Naming) -> String {
     let key = match naming {
         Naming::Pseudonym(pseudonyms) => pseudonyms.of(""),
@@ -209,7 +209,7 @@ fn user_labels(config: &Config, naming: &Naming) -> String {
     format!("{} {key}", config.labels.user.as_str())
 }
 
-/// Where a tenant's reports are kept. Two applications of one tenant have files of their own.
+/// Location of a tenant's state files. Two applications of one tenant have separate files.
 fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<Storage> {
     let folder = config.storage.clone()?;
     let client = tenant.client_id.as_deref().unwrap_or("managed");
@@ -225,7 +225,8 @@ fn storage(config: &Config, tenant: &config::Tenant, naming: &Naming) -> Option<
     })
 }
 
-/// As it is written into state files, so nothing of it is spelled by `Debug`. The name comes last: it may be any text.
+/// Identity of the figures in state files, so nothing in it is formatted by `Debug`. The name comes last, because it
+/// can be any text.
 fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     let mut identity = source(tenant);
     let cycle_day = config.billing.cycle_day.day().to_string();
@@ -236,8 +237,8 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Whose numbers they are, and who tells them, where that is not Microsoft: a simulator with a tenant's ids is not the
-/// tenant.
+/// Identity of the data source: tenant, cloud and any URL that replaces Microsoft's, because a simulator with a
+/// tenant's ids is not the tenant.
 fn source(tenant: &config::Tenant) -> String {
     let mut identity = tenant_identity(tenant);
     for (what, url) in [
@@ -264,14 +265,14 @@ pub(super) fn plan(config: &Config, tenant: &config::Tenant, naming: &Naming) ->
         budgets: budgets(config, tenant),
         credential_expiry: tenant.credential_expiry,
         max_age: config.poll.max_age.map(|age| {
-            // What a TimeDelta cannot hold is longer than any report lives.
+            // A longer age than a `TimeDelta` can hold is no limit in practice.
             TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
         }),
         storage: storage(config, tenant, naming),
     }
 }
 
-/// What the state files of a tenant's reports have, as a start would restore it; nothing is moved or removed.
+/// The contents of a tenant's state files, as a start would restore them. No file is moved or removed.
 pub(crate) fn stored(
     config: &Config,
     tenant: &config::Tenant,
@@ -286,7 +287,7 @@ pub(crate) fn stored(
     config.reports.iter().filter_map(look).collect()
 }
 
-/// The budgets that select the tenant, or no tenant in particular.
+/// The budgets of this tenant and those without a tenant.
 pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<(ReportKind, Budget)> {
     let selects = |budget: &&config::Budget| {
         budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
@@ -305,8 +306,8 @@ pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<(ReportKi
     config.budgets.iter().filter(selects).map(budget).collect()
 }
 
-/// Where in the interval a tenant's ticks lie: the same at every start, and different for different tenants, so that a
-/// thousand of them do not poll in the same second. A tenant alone needs none.
+/// Offset of a tenant's ticks within the interval. It is the same at every start and differs between tenants, so that
+/// a thousand tenants do not poll in the same second. A single tenant needs none.
 fn phase(config: &Config, tenant: &config::Tenant) -> std::time::Duration {
     if config.tenants.len() == 1 {
         return config.poll.interval;
@@ -318,8 +319,8 @@ fn phase(config: &Config, tenant: &config::Tenant) -> std::time::Duration {
         .mul_f64(f64::from(hash) / f64::from(u32::MAX))
 }
 
-/// What tokens are for. A proxy in front of Graph changes where requests go, not what Entra calls the service; only an
-/// authority of its own, as in tests, knows the root by its own name.
+/// Scope of the tokens. A proxy in front of Graph changes the URL of requests, but not the name of the service in
+/// Entra. Only a replaced authority, as in tests, or a managed identity uses the root as the name.
 fn scope(tenant: &config::Tenant, root: &GraphRoot) -> String {
     let own = tenant.authority_url.is_some()
         || matches!(tenant.credential, config::Credential::ManagedIdentity);
@@ -330,7 +331,7 @@ fn scope(tenant: &config::Tenant, root: &GraphRoot) -> String {
     }
 }
 
-/// How people are named, the key of the pseudonyms read.
+/// Form of the user labels. Reads the pseudonym key.
 pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
     Ok(match config.labels.user {
         UserLabel::Upn => Naming::Upn,
@@ -376,7 +377,7 @@ mod tests {
 
     use super::*;
 
-    /// A state file is rejected if it is spelled otherwise, so it must stay as it is.
+    /// State files with another spelling are rejected, so the spelling must stay.
     #[test]
     fn identity_in_state_files_is_spelled_by_names() {
         let url: url::Url = "http://127.0.0.1:1/".parse().expect("a URL");

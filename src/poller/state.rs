@@ -1,4 +1,4 @@
-//! What is remembered of a report from poll to poll.
+//! State of a report from poll to poll.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -19,56 +19,57 @@ use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, Summary};
 
-/// What is remembered of a report from poll to poll, and passed on when the configuration changes.
+/// State of a report from poll to poll. It is passed on when the configuration changes.
 pub(crate) struct ReportState {
     pub(super) report: ReportKind,
     pub(super) health: ReportMetrics,
     pub(super) kept: Kept,
     pub(super) summary: Option<Arc<Summary>>,
     pub(super) failure: Option<Failure>,
-    /// What is published of the current period.
+    /// Published samples of the current period.
     pub(super) current: Vec<Samples>,
-    /// The fingerprint of the budgets that are among it, which may be others than those of now.
+    /// The fingerprint of the budgets in `current`, which can differ from the configured ones.
     pub(super) budgets: String,
     pub(super) previous: Previous,
-    /// Of a log, the days that need not be asked for again.
+    /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
     pub(super) file: FileStatus,
-    /// What is served was told by another service than the one that is asked now: none of it goes into a state file.
+    /// The served figures came from a previous `graph_url` or `authority_url`; they are not written into a state
+    /// file.
     pub(super) is_from_old_source: bool,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
     pub(super) request: PollRequest,
-    /// The configuration has changed so that nothing of this may be published any more.
+    /// The configuration has changed, and nothing of this is published any more.
     pub(super) retired: bool,
 }
 
-/// A poll that is requested before its time.
+/// Requests for a poll before the next tick.
 #[derive(Default)]
 pub(super) struct PollRequest {
-    /// Wakes who waits for the next poll.
+    /// Wakes the task that waits for the next poll.
     pub(super) retry_requested: Arc<Notify>,
-    /// The poll forgets the settled days first.
+    /// The poll forgets the final days first.
     pub(super) refetch: bool,
 }
 
-/// What has become of it on the disk.
+/// Status of the state file.
 #[derive(Default)]
 pub(super) struct FileStatus {
-    /// Something is not in it yet.
+    /// The file lacks the newest state.
     pub(super) unsaved: bool,
-    /// It is being written, or that hangs.
+    /// A write is under way or hangs.
     pub(super) writing: bool,
-    /// Held while it gets its place, which a disk may make last for ever: so nobody who serves or polls takes it.
+    /// Held across the final rename, which may block on a hung disk. The poll and serve paths never take it.
     pub(super) placing: Arc<Mutex<()>>,
 }
 
-/// Written by one poller only; never locked across an await.
+/// State that one poller writes; never locked across an await.
 pub(crate) type SharedState = Arc<Mutex<ReportState>>;
 
 impl ReportState {
-    /// A report of which nothing is known; its counters start at `started`.
+    /// The state of an untried report, with counters that start at `started`.
     pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedState {
         let kept = Kept::default();
         let health = ReportMetrics {
@@ -94,13 +95,12 @@ impl ReportState {
         }))
     }
 
-    /// What it is of.
+    /// The report.
     pub(crate) fn report(state: &SharedState) -> ReportKind {
         lock(state).report
     }
 
-    /// Of another configuration's numbers only this is kept: how many polls there were, and how they failed. What is said
-    /// of a report that is forgotten is forgotten too.
+    /// Keeps only the counters of polls and failures, which must not reset on a reload. Drops all figures.
     pub(crate) fn counters_only(state: &SharedState) -> SharedState {
         let old = lock(state);
         let fresh = Self::new(old.report, old.health.started);
@@ -113,8 +113,8 @@ impl ReportState {
         fresh
     }
 
-    /// Of a service that is no longer asked: what is served stays until the other has told all of it, but nothing is built
-    /// on it, and the period before is to be asked for again.
+    /// The state after `graph_url` or `authority_url` changed. The old figures are served until the new source has
+    /// sent a complete report. Nothing is added to them, and the previous period is fetched again.
     pub(crate) fn after_source_change(state: &SharedState) -> SharedState {
         let old = lock(state);
         let state = Self::new(old.report, old.health.started);
@@ -136,7 +136,7 @@ impl ReportState {
         state
     }
 
-    /// Where the last poll failed, the next one comes at once, or after the one that is under way if that fails too.
+    /// Requests a retry if the last poll failed: at once, or after the poll under way if that fails too.
     pub(crate) fn try_again(state: &SharedState) {
         let state = lock(state);
         if state.failure.is_some() {
@@ -144,15 +144,16 @@ impl ReportState {
         }
     }
 
-    /// The next poll fetches everything again. It comes at once, or after the one that is under way, which goes on with the
-    /// settled days that it knows.
+    /// Makes the next poll fetch everything again. It comes at once, or after the poll under way, which still uses
+    /// the final days that it knows.
     pub(crate) fn refetch(state: &SharedState) {
         let mut state = lock(state);
         state.request.refetch = true;
         state.request.retry_requested.notify_one();
     }
 
-    /// Forgets the settled days and when the period before was fetched, if that is requested. What is published stays.
+    /// Forgets the final days and when the previous period was fetched, if that was requested. Published figures
+    /// stay.
     pub(super) fn begin_refetch(&mut self) {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
@@ -161,21 +162,22 @@ impl ReportState {
         }
     }
 
-    /// It has another place from now on, and is not there yet.
+    /// Marks the state as not saved, because the location of the state file changed.
     pub(crate) fn mark_unsaved(state: &SharedState) {
         let mut state = lock(state);
         state.file.unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
-    /// From now on a poll that is still under way publishes nothing, and no file of it gets a place that has not got it yet.
+    /// Marks reports as retired: a poll under way publishes nothing more, and a file that is being written is not put
+    /// in place.
     pub(crate) fn retire(states: &[SharedState]) {
         for state in states {
             lock(state).retired = true;
         }
     }
 
-    /// Waits for files that are getting their place: what is in the folder then is what they were, retired, in the end. A
-    /// disk that does not answer is not waited for any longer; the next start removes what it should not have.
+    /// Waits for files that are being put in place. The folder is in its final state then, because the reports are
+    /// retired. If the disk does not answer, the wait ends; the next start removes what should not be there.
     pub(crate) fn wait_for_files(states: &[SharedState]) {
         let mut tries = PLACING_TRIES;
         for state in states {
@@ -186,7 +188,7 @@ impl ReportState {
                     tracing::warn!(
                         report = lock(state).report.as_str(),
                         remedy = "see whether the disk of storage.path answers, and restart",
-                        "a state file is still being written; it may name people as labels.user said before"
+                        "a state file is still being written; it may have user labels of the previous labels.user"
                     );
                     return;
                 }
@@ -195,8 +197,8 @@ impl ReportState {
         }
     }
 
-    /// Drops the figures of a billing period that has not begun, which a clock that was ahead has brought. Returns whether
-    /// there were any. The settled days stay: they are settled by the service's clock too.
+    /// Drops the figures of a billing period that has not begun, which come from a clock that was ahead. Returns true
+    /// if there were any. The final days stay: they depend on the clock of the service too.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
         let is_future = |summary: &Arc<Summary>| summary.period.start() > now;
         if !self.summary.as_ref().is_some_and(is_future) {
@@ -218,7 +220,7 @@ impl ReportState {
         true
     }
 
-    /// Of what is known, after a poll that failed.
+    /// Log text about the current figures after a failed poll.
     pub(super) fn remaining(&self) -> &'static str {
         match (&self.summary, self.expired) {
             (None, _) => "there is no report yet",
@@ -227,8 +229,7 @@ impl ReportState {
         }
     }
 
-    /// Remembers why there is no newer report. Budgets that the configuration has no more, which a poll that succeeds takes
-    /// away, are gone all the same.
+    /// Records a failure. Budgets that are no longer configured are removed here too, as a successful poll would.
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
         let budgets = plan.budgets_of(self.report);
         let summary = self.summary.as_mut().map(Arc::make_mut);
@@ -238,7 +239,7 @@ impl ReportState {
         self.failure = Some(failed.failure);
     }
 
-    /// Remembers a complete report, the budgets that it was rendered with, and what is to be published of it.
+    /// Records a complete report, the budgets that it was rendered with, and the samples to publish.
     pub(super) fn succeed(
         &mut self,
         rendered: Rendered,
@@ -279,9 +280,9 @@ pub(super) fn lock(state: &SharedState) -> MutexGuard<'_, ReportState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Checks of whether files are in their place, which takes a rename and a sync of the folder. A reload waits three seconds,
+/// Number of checks until files are in place, which takes a rename and a sync of the folder. A reload waits three seconds,
 /// so that a shutdown that comes meanwhile still ends in time.
 const PLACING_TRIES: u32 = 300;
 
-/// Between two looks at it: a mutex cannot be waited for with a limit.
+/// Pause between two checks: a mutex has no lock with a time limit.
 const PLACING_PAUSE: Duration = Duration::from_millis(10);

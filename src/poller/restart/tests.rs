@@ -1,4 +1,4 @@
-//! A disk that takes nothing and says nothing.
+//! Writes to a disk that hangs.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -16,11 +16,11 @@ use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
-/// As many as there are places.
+/// Number of parallel writes.
 const WRITES: u32 = 2;
 
 #[tokio::test(start_paused = true)]
-async fn where_every_place_hangs_a_poll_goes_on() {
+async fn a_poll_goes_on_while_all_writes_hang() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
     let state = complete(&poller, "2026-11-21T12:00:00Z");
@@ -32,7 +32,7 @@ async fn where_every_place_hangs_a_poll_goes_on() {
     drop(hanging);
     poller.keep(&state).await;
     assert_eq!(counted(&poller), [1, 2]);
-    // What is written is not written again.
+    // A saved state is not written again.
     poller.keep(&state).await;
     assert_eq!(counted(&poller), [1, 2]);
 }
@@ -40,9 +40,9 @@ async fn where_every_place_hangs_a_poll_goes_on() {
 #[tokio::test(start_paused = true)]
 #[expect(
     clippy::await_holding_lock,
-    reason = "it is held as a thread would hold it whose renaming hangs"
+    reason = "a thread with a hung rename would hold it too"
 )]
-async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
+async fn a_hung_rename_blocks_neither_polls_nor_scrapes() {
     let folder = TempDir::new().unwrap();
     let poller = poller(&folder);
     let state = complete(&poller, "2026-11-21T12:00:00Z");
@@ -50,7 +50,7 @@ async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
     let hanging = placing.lock().unwrap();
     tokio::join!(poller.keep(&state), tokio::time::advance(WRITE_TIME));
     assert_eq!(counted(&poller), [0, 1]);
-    // What serves and polls takes this one.
+    // The serve and poll paths take this lock.
     assert!(state.try_lock().is_ok());
     poller.expire(&state);
     complete(&poller, "2026-11-21T12:01:00Z");
@@ -70,7 +70,7 @@ async fn where_a_file_does_not_get_its_place_nobody_else_waits() {
 #[tokio::test(start_paused = true)]
 #[expect(
     clippy::await_holding_lock,
-    reason = "it is held as a thread would hold it whose renaming hangs"
+    reason = "a thread with a hung rename would hold it too"
 )]
 async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
     let folder = TempDir::new().unwrap();
@@ -96,7 +96,7 @@ async fn a_write_whose_poll_a_reload_breaks_off_is_counted_and_tried_again() {
 }
 
 #[test]
-fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
+fn a_file_being_put_in_place_blocks_only_wait_for_files() {
     let state = ReportState::new(ReportKind::Dialout, DateTime::default());
     let placing = Arc::clone(&lock(&state).file.placing);
     let wanted = ReportState::is_wanted(&state, &placing);
@@ -109,7 +109,7 @@ fn what_is_getting_its_place_holds_up_only_who_waits_for_files() {
     ReportState::wait_for_files(&[state]);
 }
 
-/// Of one report that is kept in this folder; nobody is asked for anything.
+/// A poller of one report with this storage folder. It sends no request.
 fn poller(folder: &TempDir) -> Poller {
     let nowhere: url::Url = "http://127.0.0.1/".parse().unwrap();
     let interval = Duration::from_mins(1);
