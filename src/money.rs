@@ -44,7 +44,7 @@ impl Amount {
     /// Reads a JSON literal: a number, or the same in quotes, with or without an exponent (`12.83`, `"0.10"`, `1.5e1`).
     ///
     /// # Errors
-    /// [`AmountError`] where it is neither, or where it cannot be held exactly.
+    /// [`AmountError`] if it is neither, or if it cannot be stored exactly.
     pub fn from_json(literal: &str) -> Result<Self, AmountError> {
         match read_short(literal.as_bytes()) {
             Some(amount) => Ok(amount),
@@ -73,7 +73,7 @@ impl Amount {
         shifted(decimal, exponent).map(Self)
     }
 
-    /// The amount as a whole number, where it is one.
+    /// The amount as an integer, if it is one.
     pub fn to_integer(self) -> Option<i64> {
         self.0
             .is_integer()
@@ -106,12 +106,12 @@ impl Sum {
         self.carry(other.whole, other.fraction);
     }
 
-    /// Its two parts, to be kept as text and read again by [`Sum::from_parts`].
+    /// The two parts of the sum, to be saved as text and read by [`Sum::from_parts`].
     pub(crate) fn parts(self) -> (String, String) {
         (self.whole.to_string(), self.fraction.to_string())
     }
 
-    /// The sum of these parts; none where they are not parts of one.
+    /// The sum of these parts. `None` if they are not the parts of a sum.
     pub(crate) fn from_parts(whole: &str, fraction: &str) -> Option<Self> {
         let whole: i128 = whole.parse().ok()?;
         let fraction = fraction.parse().ok()?;
@@ -129,7 +129,7 @@ impl Sum {
         }
     }
 
-    /// `self` as a share of `of` in whole percent, rounded, from 0 to 100; none where `of` is not above zero.
+    /// `self` as a share of `of` in whole percent, rounded, from 0 to 100. `None` if `of` is not above zero.
     pub fn percent_of(self, of: Self) -> Option<u8> {
         if of <= Self::default() {
             return None;
@@ -144,7 +144,7 @@ impl Sum {
         Some(u8::try_from(share.clamp(0, 100)).expect("clamped to 0 to 100"))
     }
 
-    /// `self` as a share of `of` in whole percent, rounded down: 99.99 % is 99. 0 below zero, and of what is not above zero.
+    /// `self` as a share of `of` in whole percent, rounded down: 99.99 % is 99. 0 if either is not above zero.
     pub fn whole_percent_of(self, of: Self) -> u32 {
         if self <= Self::default() || of <= Self::default() {
             return 0;
@@ -308,7 +308,8 @@ fn shifted(decimal: Decimal, exponent: i64) -> Result<Decimal, AmountError> {
     Decimal::try_from_i128_with_scale(mantissa, scale).map_err(|_| AmountError::Inexact)
 }
 
-/// Reads what nearly every amount is: at most 18 digits, a point within, a minus at most. Everything else is none here.
+/// Reads the common form: at most 18 digits, with an optional point inside and an optional minus. Returns `None` for
+/// all other forms.
 fn read_short(literal: &[u8]) -> Option<Amount> {
     let (negative, digits) = match literal {
         [b'-', digits @ ..] => (true, digits),
@@ -355,7 +356,7 @@ fn read_exponent(text: &str) -> Result<i64, AmountError> {
     text.parse().map_err(|_| AmountError::Inexact)
 }
 
-/// Digits, at most one point with a digit on either side, a minus at most: what JSON calls a number without exponent.
+/// Accepts digits with an optional minus and an optional point between digits: a JSON number without exponent.
 fn is_plain_number(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = text.strip_prefix('-').unwrap_or(text);
@@ -365,7 +366,7 @@ fn is_plain_number(text: &str) -> bool {
     }
 }
 
-/// Largest share that is told apart: more than any budget is overspent by, and products of it stay exact.
+/// Largest share that is distinguished: no budget is overspent by more, and products with it stay exact.
 const WHOLE_PERCENT_MAX: u32 = 999_999;
 
 /// Units of 10⁻²⁸ in one.

@@ -21,7 +21,7 @@ pub struct CycleDay(u8);
 
 /// A billing period: from its start, inclusive, to its end, exclusive; both at 00:00 UTC on the cycle day.
 ///
-/// Prints as `2026-11` where it is a calendar month, else as `2026-11-15/2026-12-15`.
+/// Prints as `2026-11` if it is a calendar month, otherwise as `2026-11-15/2026-12-15`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BillingPeriod {
     start: DateTime<Utc>,
@@ -38,9 +38,9 @@ pub struct Window {
     to: DateTime<Utc>,
 }
 
-/// Whether a Graph function counts a call that starts exactly at its `toDateTime`.
+/// Treatment of a call that starts exactly at the `toDateTime` of a Graph function.
 ///
-/// Double counting is born here, so every report must say which it is.
+/// A wrong value counts calls twice, so every report must state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
     /// The end belongs to the answer (getPstnCalls; the first documentation of the dial-out and SMS reports).
@@ -65,7 +65,7 @@ impl Clock {
         Self(Arc::new(|| SystemTime::now().into()))
     }
 
-    /// A clock of the caller's own making.
+    /// A clock with the given function.
     pub fn new(now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
@@ -125,11 +125,11 @@ impl BillingPeriod {
         }
     }
 
-    /// The period that starts exactly then; none where no cycle day makes one.
+    /// The period that starts exactly at `start`. `None` if no cycle day matches.
     #[must_use]
     pub fn starting(start: DateTime<Utc>) -> Option<Self> {
         let day = CycleDay::try_from(u64::from(start.day())).ok()?;
-        // Beyond, there is no month before or after; no bill is that old.
+        // Outside these years a neighbouring month can be missing; no bill is that old.
         if !(1970..=9998).contains(&start.year()) {
             return None;
         }
@@ -158,19 +158,18 @@ impl BillingPeriod {
         self.end
     }
 
-    /// Windows of at most `width` that tile the period from its start to the end of the second that `now` lies in, or
-    /// to the period's end where that is earlier. Empty only where the period has not begun.
+    /// Windows of at most `width` that tile the period from its start to the end of the second that contains `now`,
+    /// or to the period's end if that is earlier. Empty only if the period has not begun.
     ///
-    /// The second that `now` lies in is asked for whole, so that a period that began less than a second ago has a
-    /// window too.
+    /// The whole second is included, so that a period that began less than a second ago has a window too.
     ///
     /// # Panics
-    /// Where `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
+    /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
     pub fn windows(self, now: DateTime<Utc>, width: TimeDelta) -> impl Iterator<Item = Window> {
         tiles(self.start, self.end, now, width)
     }
 
-    /// The same for the time after the period's end, no longer than `margin`. Empty until the period has ended.
+    /// Windows after the period's end, up to `margin`. Empty until the period has ended.
     ///
     /// # Panics
     /// As [`BillingPeriod::windows`] does.
@@ -206,7 +205,7 @@ impl Window {
     /// The `width` of time up to the end of the second that `now` lies in.
     ///
     /// # Panics
-    /// Where `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
+    /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
     #[must_use]
     pub fn last(now: DateTime<Utc>, width: TimeDelta) -> Self {
         assert!(
@@ -238,8 +237,8 @@ impl Window {
         self.from.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 
-    /// The literal for `toDateTime`: the end itself, or, where the function includes its end, the last tick before it,
-    /// a tick being the 100 ns in which the service counts. So adjacent windows never both contain a call.
+    /// The literal for `toDateTime`. If the function includes its end, this is the last tick before the end; a tick
+    /// is the 100 ns in which the service counts. So adjacent windows never both contain a call.
     #[must_use]
     pub fn to_literal(self, end: EndBound) -> String {
         match end {

@@ -1,6 +1,6 @@
-//! What the exporter says about one report of one tenant: did the last poll succeed, when, how large, how often not.
+//! Metrics about each report of each tenant: success, time, size and failures of polls.
 //!
-//! Rendered with the report that it speaks of, and published in the same step.
+//! They are rendered with the report that they describe, and published in the same step.
 
 use chrono::{DateTime, Utc};
 
@@ -11,25 +11,26 @@ use crate::period::BillingPeriod;
 use crate::report::{ReportKind, budget};
 use crate::telemetry::unix_seconds;
 
-/// Counts and times of the polls of one report of one tenant, since the process or, after a reload, the tenant started.
+/// Counts and times of the polls of one report. They start with the process or, if a reload adds the tenant, with the
+/// tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReportMetrics {
-    /// When the counters started.
+    /// Start of the counters.
     pub(crate) started: DateTime<Utc>,
     pub(crate) up: bool,
     pub(crate) polls: u64,
     pub(crate) failures: [u64; FailureReason::ALL.len()],
     pub(crate) last_attempt: Option<DateTime<Utc>>,
     pub(crate) last_success: Option<DateTime<Utc>>,
-    /// Of the newest poll, in seconds.
+    /// Duration of the newest poll, in seconds.
     pub(crate) duration_seconds: f64,
-    /// Of the newest complete report, as are those below.
+    /// Rows of the newest complete report. The fields below are of that report too.
     pub(crate) rows: u64,
     pub(crate) pages: u64,
     pub(crate) folded: u64,
-    /// Of a log only.
+    /// Only for a log.
     pub(crate) settled_windows: Option<u64>,
-    /// Of a log only.
+    /// Only for a log.
     pub(crate) unplaced: Option<u64>,
 }
 
@@ -110,10 +111,10 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
     "When the credential expires, as Unix time: of a certificate its notAfter, of a secret what the configuration says.",
 );
 
-/// Those that say what period a report's numbers belong to.
+/// The families with the billing period of a report.
 const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
 
-/// The family of that name, where figures of the report that are served and kept may be of it.
+/// Finds a family that served and saved samples of the report can have.
 pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
     report
         .families()
@@ -164,7 +165,7 @@ impl ReportMetrics {
         let mut sheet = Sheet::counters(&[&FAILURES], started);
         for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
             let mut labels = Vec::new();
-            // In the order of their names, as everywhere.
+            // Labels are sorted by name, as everywhere.
             write_label("reason", reason.as_str(), &mut labels);
             write_label("report", report.as_str(), &mut labels);
             write_tenant(tenant, &mut labels);
@@ -174,7 +175,7 @@ impl ReportMetrics {
     }
 }
 
-/// The period that a report's numbers belong to.
+/// Samples of the billing period of a report.
 pub(crate) fn period_samples(
     tenant: Option<&str>,
     report: ReportKind,
@@ -192,7 +193,7 @@ pub(crate) fn period_samples(
         .collect()
 }
 
-/// When a tenant's token and credential expire, where that is known.
+/// Samples of the expiry of token and credential of a tenant, if known.
 pub(crate) fn expiry_samples(
     tenant: Option<&str>,
     token: Option<DateTime<Utc>>,
@@ -229,7 +230,7 @@ fn write_tenant(tenant: Option<&str>, labels: &mut Vec<u8>) {
     }
 }
 
-/// Unix time with the digits of its milliseconds, as far as there are any.
+/// Writes a Unix time with milliseconds, without trailing zeros.
 fn write_time(time: DateTime<Utc>, out: &mut Vec<u8>) {
     let millis = rust_decimal::Decimal::from_i128_with_scale(time.timestamp_millis().into(), 3);
     Sum::from(crate::money::Amount::from(millis)).write_sample(out);

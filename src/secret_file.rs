@@ -3,7 +3,7 @@
 //!
 //! Only regular files are read, or symbolic links to one, as Kubernetes and systemd mount secrets. A pipe blocks until
 //! another process writes, a device never ends, and both give their content once, while these files are read again and
-//! again. A mount that does not answer blocks in the kernel, where no time limit reaches. So a thread of its own reads,
+//! again. A mount that does not answer blocks in the kernel, out of reach of any time limit. So a thread of its own reads,
 //! and the caller waits for a limited time.
 
 use std::fs::{self, File, FileType, OpenOptions};

@@ -1,10 +1,10 @@
-//! What is served: whole, immutable, prepared.
+//! The served content: complete, immutable and prepared.
 //!
-//! The poller hands finished samples to the [`Publisher`], which keeps the newest of every report of every tenant, puts
-//! them together once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones an `Arc` and
-//! writes prepared bytes: it does no I/O, renders nothing and waits for nobody. Numbers, the period they belong to and
-//! the state of the poll change in one step, because they are in one snapshot. What this module does not do: decide
-//! what is published, or when.
+//! The poller passes finished samples to the [`Publisher`]. It keeps the newest samples of every report of every
+//! tenant, combines them once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones an
+//! `Arc` and writes prepared bytes: it does no I/O, renders nothing and never waits. Numbers, their period and the
+//! state of the poll change in one step, because they are in one snapshot. What this module does not do: decide what
+//! is published, or when.
 
 mod body;
 
@@ -24,7 +24,7 @@ use crate::telemetry::Telemetry;
 
 pub use body::{Body, Encoding, Parts};
 
-/// Everything that a request may ask for, as it was at one moment.
+/// Everything that a request can ask for, as of one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     reports: Arc<body::Reports>,
@@ -38,70 +38,70 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 
-/// Where finished samples go.
+/// The receiver of finished samples.
 #[derive(Debug)]
 pub struct Publisher {
     slots: Mutex<BTreeMap<Key, Slot>>,
-    /// Why the last reload was refused.
+    /// The error of the last reload, if it was rejected.
     refused_reload: Mutex<Option<Arc<str>>>,
     changed: Notify,
     telemetry: Arc<Telemetry>,
     sender: watch::Sender<Arc<Snapshot>>,
 }
 
-/// Whose samples: of a report of a tenant, or of a tenant as such. Bodies are in the order of the keys.
+/// The owner of samples: a report of a tenant, or the tenant itself. Bodies are in the order of the keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
-    /// The tenant's name where tenants are named.
+    /// The tenant's name, if tenants are named.
     pub(crate) tenant: Option<Arc<str>>,
     /// The report, if it is about one.
     pub(crate) report: Option<ReportKind>,
 }
 
-/// What is known of one report of one tenant, for the page and for readiness.
+/// The state of one report of one tenant, for the page and for readiness.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// The tenant's name where tenants are named.
+    /// The tenant's name, if tenants are named.
     pub tenant: Option<Arc<str>>,
     /// The report.
     pub report: ReportKind,
-    /// When the last poll began, if one has ended.
+    /// Start of the last finished poll.
     pub last_attempt: Option<DateTime<Utc>>,
-    /// When the last complete report was asked for.
+    /// Start of the last successful poll.
     pub last_success: Option<DateTime<Utc>>,
     /// When the next poll is due.
     pub next_poll: Option<DateTime<Utc>>,
-    /// Why the newest poll failed; none where it succeeded.
+    /// The failure of the newest poll. `None` if it succeeded.
     pub failure: Option<Failure>,
-    /// The newest complete report in brief, where it is served.
+    /// Summary of the newest complete report, if it is served.
     pub summary: Option<Arc<Summary>>,
-    /// Whether the newest complete report is too old to be served.
+    /// True if the newest complete report is too old to be served.
     pub expired: bool,
 }
 
-/// A failed poll, as told to people.
+/// A failed poll, described for people.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// As in the label `reason`.
+    /// Value of the label `reason`.
     pub reason: &'static str,
-    /// What failed: the chain of errors on one line.
+    /// The chain of errors on one line.
     pub message: String,
-    /// What the admin can do about it.
+    /// Advice for the administrator.
     pub remedy: &'static str,
 }
 
-/// A complete report in brief.
+/// Summary of a complete report.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// The period that the numbers belong to.
+    /// The billing period of the numbers.
     pub period: BillingPeriod,
     /// Rows that Graph sent, after overlaps of pages were removed.
     pub rows: u64,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
-    /// What is counted, where the report knows no money.
+    /// Counts of a report that has no money.
     pub counts: Vec<Count>,
-    /// The ten organizers with the highest charge in each currency, highest first; empty where users are not exported.
+    /// The ten organizers with the highest charge in each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
     /// Budgets of the report and their spend, in the order of the configuration.
     pub budgets: Vec<BudgetSpend>,
@@ -110,15 +110,16 @@ pub struct Summary {
 /// The newest samples under one key.
 #[derive(Debug, Default)]
 struct Slot {
-    /// Of the newest complete report.
+    /// Samples of the newest complete report.
     report: Vec<Samples>,
-    /// Of the newest poll, whatever became of it.
+    /// Report metrics of the newest poll, successful or failed.
     health: Vec<Samples>,
     state: Option<State>,
 }
 
 impl Snapshot {
-    /// The body of `/metrics`. `names`: only these families, all where it is empty (`name[]=` as promhttp has it).
+    /// The body of `/metrics`, restricted to the families in `names`; all families if it is empty. promhttp has the
+    /// same parameter `name[]`.
     pub fn body(&self, format: Format, encoding: Encoding, names: &[String]) -> Body {
         if names.is_empty() {
             self.prepared.body(format, encoding)
@@ -145,7 +146,7 @@ impl Snapshot {
         }
     }
 
-    /// Why the last reload of the configuration was refused, for people; `None` after one that succeeded.
+    /// The error of the last reload, for people. `None` if it succeeded.
     pub fn refused_reload(&self) -> Option<&str> {
         self.refused_reload.as_deref()
     }
@@ -155,11 +156,11 @@ impl Snapshot {
         &self.states
     }
 
-    /// Ready once every report of every tenant has been tried and at least one, if there is any, is complete; else the
-    /// reason why not. Either way the reports that are too old to be served are told, as a sentence for people.
+    /// Ready once every report of every tenant has been tried and at least one, if there is any, is complete.
+    /// Otherwise the error is the reason. Either text lists the reports that are too old to be served.
     ///
     /// # Errors
-    /// The reason, likewise.
+    /// The reason why the exporter is not ready.
     pub fn ready(&self) -> Result<Option<String>, String> {
         let expired = self.expired();
         match (self.unready(), expired) {
@@ -169,7 +170,7 @@ impl Snapshot {
         }
     }
 
-    /// Why it is not ready.
+    /// The reason why the exporter is not ready.
     fn unready(&self) -> Option<String> {
         if self.states.is_empty() {
             // A shard without tenants has all that it will ever have.
@@ -194,7 +195,7 @@ impl Snapshot {
         Some(format!("no report has been complete yet{failing}"))
     }
 
-    /// Which reports are too old to be served.
+    /// The reports that are too old to be served, as text.
     fn expired(&self) -> Option<String> {
         let expired = || self.states.iter().filter(|state| state.expired);
         let named: Vec<String> = expired().take(EXPIRED_NAMED_MAX).map(State::name).collect();
@@ -212,7 +213,7 @@ impl Snapshot {
 }
 
 impl State {
-    /// Of a report that nothing is known of yet.
+    /// The state of an untried report.
     fn untried(tenant: Option<Arc<str>>, report: ReportKind) -> Self {
         Self {
             tenant,
@@ -226,7 +227,7 @@ impl State {
         }
     }
 
-    /// The report and whose it is, as readiness tells it.
+    /// The report and its tenant, as in the answer of `/-/ready`.
     fn name(&self) -> String {
         match &self.tenant {
             Some(tenant) => format!("{} of {tenant}", self.report),
@@ -253,7 +254,7 @@ impl Subscriber {
 }
 
 impl Publisher {
-    /// Publishes at once what the exporter can say of itself.
+    /// Creates a publisher and publishes the metrics of the exporter itself.
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
         let publisher = Self {
             slots: Mutex::default(),
@@ -266,12 +267,12 @@ impl Publisher {
         publisher
     }
 
-    /// A reader of what is published.
+    /// Creates a reader of published snapshots.
     pub fn subscribe(&self) -> Subscriber {
         Subscriber(self.sender.subscribe())
     }
 
-    /// Replaces what is known under a key. What is under the other keys stays as it is.
+    /// Replaces the samples and state of a key. Other keys stay as they are.
     pub(crate) fn update(
         &self,
         key: Key,
@@ -290,20 +291,20 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Publishes the outcome of a reload soon: the error if the new configuration was refused.
+    /// Schedules the publication of the outcome of a reload: the error if the new configuration was rejected.
     pub(crate) fn set_reload(&self, refused: Option<&str>) {
         *self.refused_reload() = refused.map(Arc::from);
         self.changed.notify_one();
     }
 
-    /// Forgets every key for which `keep` says no.
+    /// Forgets every key for which `keep` returns false.
     pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
         self.lock().retain(|key, _| keep(key));
         self.changed.notify_one();
     }
 
-    /// Forgets the figures of a tenant, and what was said of them; not that it has reports, else who has no others would be
-    /// ready without them.
+    /// Forgets the figures and the state of a tenant, but keeps its reports as untried: otherwise an exporter with no
+    /// other reports would be ready without them.
     pub(crate) fn forget(&self, tenant: Option<&Arc<str>>) {
         let mut slots = self.lock();
         for (_, slot) in slots
@@ -321,8 +322,8 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Publishes after every change, and every second for the metrics of the process; never spends more than a
-    /// twentieth of a core on it. Runs until it is dropped.
+    /// Publishes after every change, and every second for the metrics of the process. Uses at most a twentieth of a
+    /// core. Runs until it is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             let changed = tokio::time::timeout(REFRESH, self.changed.notified()).await;
@@ -342,7 +343,7 @@ impl Publisher {
         }
     }
 
-    /// Puts together and publishes everything anew, now.
+    /// Combines and publishes everything now.
     pub(crate) fn publish(&self) {
         let mut slots = self.lock();
         let kept: u64 = slots
@@ -386,7 +387,7 @@ impl Publisher {
         self.send(reports, states);
     }
 
-    /// Publishes the newest reports again with the exporter's own metrics of this moment.
+    /// Publishes the newest reports again with current metrics of the exporter itself.
     fn refresh(&self) {
         let last = self.sender.borrow().clone();
         self.send(Arc::clone(&last.reports), Arc::clone(&last.states));
@@ -410,12 +411,12 @@ impl Publisher {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Slot>> {
-        // A panic elsewhere cannot leave a slot half written: each is replaced field by field by whole values.
+        // A panic cannot leave a slot half written, because each field is replaced by a complete value.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How long to rest after a publication that took `spent`, so that it is a twentieth of the time at the most.
+/// Pause after a publication that took `spent`, so that publishing takes at most a twentieth of the time.
 fn pause_after(spent: Duration) -> Duration {
     (spent * 19).min(PAUSE_MAX)
 }
@@ -423,14 +424,14 @@ fn pause_after(spent: Duration) -> Duration {
 /// Reports that readiness names as too old: it is one line, and a thousand tenants may have expired together.
 const EXPIRED_NAMED_MAX: usize = 5;
 
-/// How old the metrics of the process may be. A scrape must not read `/proc`, so someone else does, now and then.
+/// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// After a publication, at the most: a process that was suspended in the middle of one did not spend that time on it.
+/// Maximum pause after a publication: a process that was suspended during one did not spend that time on it.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Uncompressed text kept over all tenants, in bytes. Above it only the compressed form is kept, and who asks for
-/// identity costs an inflation.
+/// Limit of uncompressed text over all tenants, in bytes. Above this limit only the compressed form is kept, and
+/// identity responses are inflated on the fly.
 const TOTAL_TEXT_MAX: u64 = 8 * 1024 * 1024;
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
-//! What survives a restart: one file for each report of each tenant, with the newest complete report, the days of a log
-//! that need not be asked for again, and the period before.
+//! State files: one file for each report of each tenant, with the newest complete report, the final days of a log,
+//! and the previous period.
 //!
-//! A file is replaced as a whole or not at all: written beside, synced, renamed, and the folder synced. It begins with a
-//! version and ends with a checksum, and says of which configuration it is; one that is torn, foreign, newer or of another
-//! configuration is set aside with a word and never believed. It is readable by its owner only, and people are in it under
-//! the names that the labels have, no others. Where those change, the files of a tenant are removed, with all that stands
-//! beside them: by a reload all of them, at a start all that do not say themselves that their names are those of now, be
-//! they of a report that is polled or not. Else files of a report that is no longer configured stay until somebody removes
-//! them, or until it is configured again; so do those of a tenant that is not configured here, whatever their names, since
-//! it may be another exporter's, and those in a folder that is no longer the configured one.
+//! A file is replaced as a whole or not at all: the exporter writes a temporary file, syncs it, renames it and syncs
+//! the folder. A file begins with a version, ends with a checksum and names its configuration. A file that is torn,
+//! foreign, newer or of another configuration is set aside with a log message and never used. Only its owner can read
+//! it, and it contains users under their current labels only.
 //!
-//! What this module does not do: decide what is remembered, or when.
+//! If the user labels change, the files of a tenant are removed, with all that is beside them. A reload removes all
+//! of them. A start removes all that do not state the current user labels, even of reports that are not polled.
+//!
+//! Other files of a report that is no longer configured stay until an administrator removes them, or the report is
+//! configured again. The same is true for the files of a tenant that is not configured here, whatever their user
+//! labels, because they can be those of another exporter, and for files in a folder that is no longer the configured
+//! one.
+//!
+//! This module does not decide what is saved, or when.
 
 mod file;
 mod format;
@@ -37,30 +41,30 @@ pub(crate) use sweep::{TenantFiles, forget, sweep};
 use file::OpenedFile;
 use format::{check_version, may_be_quarantined};
 
-/// Where one report of one tenant is kept, and what a file must say to be its own.
+/// The state file of one report of one tenant, and the identity that its content must have.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// Of which configuration the numbers are.
+/// The configuration that the figures belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// How people are named. What was named otherwise may hold names that are not to be shown.
+    /// Form of the user labels. Files with another form can have labels that must not be shown.
     pub(crate) naming: String,
-    /// Whether that is by names of their own, so that what is in a file of which nothing is known is no secret.
+    /// True if labels show real names: a file of unknown content then reveals no more than `/metrics` does.
     pub(crate) shows_names: bool,
-    /// Whose numbers, of which periods, under which name.
+    /// Tenant, source and billing period of the figures, and the name of the tenant.
     pub(crate) numbers: String,
     /// The names of the labels and columns of a report, in the order in which its figures are kept.
     pub(crate) columns: Vec<String>,
 }
 
-/// What is kept of one report of one tenant.
+/// The saved state of one report of one tenant.
 #[derive(Clone, Debug)]
 pub(crate) struct SavedState {
-    /// None where no report has been complete yet, but days of a log are known.
+    /// `None` if no report has been complete yet, but days of a log are known.
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
     pub(crate) folded: u64,
@@ -68,31 +72,31 @@ pub(crate) struct SavedState {
     pub(crate) summary: Option<Summary>,
     /// The current period's figures.
     pub(crate) current: Vec<Samples>,
-    /// The fingerprint of the budgets that are among them.
+    /// The fingerprint of the budgets in `current`.
     pub(crate) budgets: String,
-    /// What they will be when the period has ended.
+    /// The figures that the current period will have after its end.
     pub(crate) closing: Option<(BillingPeriod, Vec<Samples>)>,
     pub(crate) closed: Option<ClosedPeriod>,
     pub(crate) ledgers: Ledgers,
 }
 
-/// The period before.
+/// The previous period.
 #[derive(Clone, Debug)]
 pub(crate) struct ClosedPeriod {
     pub(crate) period: BillingPeriod,
     pub(crate) samples: Vec<Samples>,
-    /// When it was last fetched after its end, and since when it has looked as it does.
+    /// The time of the last fetch after the end of the period, and since when the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
-/// Why nothing was kept or restored.
+/// Errors of saving and restoring.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StorageError {
     #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot remove what is no longer wanted from {}", .path.display())]
+    #[error("cannot remove unwanted files from {}", .path.display())]
     Remove { path: PathBuf, source: io::Error },
     #[error("{} is not used, and {fate}", .path.display())]
     Rejected {
@@ -103,7 +107,7 @@ pub(crate) enum StorageError {
 }
 
 impl StateFile {
-    /// In `folder`, under a name made of what tells tenants and reports apart: ids and words without a slash.
+    /// Creates the path in `folder` from a name without a slash that is unique for the tenant and report.
     pub(crate) fn new(folder: &Path, name: &str, identity: Identity) -> Self {
         Self {
             path: folder.join(format!("{name}.state")),
@@ -111,11 +115,11 @@ impl StateFile {
         }
     }
 
-    /// Keeps this, in place of what was kept before, where it is still `wanted` when all of it is on the disk; what that
-    /// returns is held until the file has its place. Tells whether it was wanted.
+    /// Replaces the saved state, if it is still `wanted` when all of it is on the disk. The guard that `wanted`
+    /// returns is held until the file is in place. Returns true if it was wanted.
     ///
     /// # Errors
-    /// Where the file cannot be written to its end, and what was kept before stays; or where the folder cannot be synced.
+    /// If the file cannot be written, and the previous one stays; or if the folder cannot be synced.
     pub(crate) fn write<G>(
         &self,
         saved: &SavedState,
@@ -127,7 +131,8 @@ impl StateFile {
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(failed)?;
-        // Under a name of its own, for another poller's write may not be over; and never through what stands there.
+        // Under a unique name, because a write by another poller may be under way; and never through a file that is
+        // already there.
         let name = format!("state.{:016x}.new", fastrand::u64(..));
         let temp = TempFile(self.path.with_extension(name));
         OpenOptions::new()
@@ -151,16 +156,19 @@ impl StateFile {
         Ok(true)
     }
 
-    /// The file.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// That nothing is known of a write after so long, or, where nothing was `waited`, of the one before.
+    /// The error for a write that has not finished in time, or, without `waited`, for the earlier write that has not.
     pub(crate) fn timed_out(&self, waited: Option<Duration>) -> StorageError {
         let what = match waited {
-            Some(waited) => format!("the disk has not taken it for {} s", waited.as_secs()),
-            None => "the disk has not taken what was written before".to_owned(),
+            Some(waited) => format!(
+                "the disk has not completed the write within {} s",
+                waited.as_secs()
+            ),
+            None => "the disk has not completed the earlier write".to_owned(),
         };
         StorageError::Write {
             path: self.path.clone(),
@@ -168,10 +176,11 @@ impl StateFile {
         }
     }
 
-    /// What was kept; none where nothing was. `family` knows the families by name, `budgets` are those of the report.
+    /// Reads the saved state. `None` if there is no file. `family` finds families by name, `budgets` are those of the
+    /// report.
     ///
     /// # Errors
-    /// Where a file cannot be read or is not to be believed; it is out of the way then.
+    /// If the file cannot be read or is rejected. A rejected file is out of the way then.
     pub(crate) fn read(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
@@ -180,7 +189,7 @@ impl StateFile {
         self.load(family, budgets, |found| self.quarantine(found))
     }
 
-    /// The same, with the file left where it is.
+    /// Reads the saved state like [`StateFile::read`], but leaves a rejected file where it is.
     pub(crate) fn look(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
@@ -220,7 +229,7 @@ impl StateFile {
         })
     }
 
-    /// Reads a file piece by piece first: no memory is taken for one that is damaged.
+    /// Checks the file in pieces first, so that a damaged file takes no memory.
     fn decode(
         &self,
         found: &OpenedFile,
@@ -236,15 +245,15 @@ impl StateFile {
         Ok(decode(&found.read()?, &self.identity, family, budgets))
     }
 
-    /// Puts a file that is not believed out of the way: beside, for people to look at, unless it may name people who are
-    /// not to be named. Tells what became of it.
+    /// Sets a rejected file aside for people to look at, or removes it if it may name users who must not be named.
+    /// Returns the outcome as text.
     fn quarantine(&self, found: Option<&OpenedFile>) -> String {
         let quarantined = self.path.with_extension("state.rejected");
         let done = if OpenedFile::may_be_quarantined(found, &self.identity) {
             fs::rename(&self.path, &quarantined)
                 .map(|()| format!("has been set aside as {}", quarantined.display()))
         } else {
-            // What was set aside before is under those names too, or under even older ones.
+            // The file that was set aside earlier has the same user labels, or older ones.
             let quarantined = match fs::remove_file(quarantined) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -258,7 +267,7 @@ impl StateFile {
 }
 
 impl OpenedFile {
-    /// Whether a file may be kept beside. Of one that is not found, as it cannot be read, nothing is known.
+    /// Returns true if a file may be set aside. `None` is a file that cannot be read, so nothing is known of it.
     fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
         let head = found.map_or(&[][..], |found| &found.head);
         let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
@@ -267,7 +276,7 @@ impl OpenedFile {
 }
 
 impl SavedState {
-    /// Bytes of all texts.
+    /// Total bytes of the texts.
     fn text(&self) -> u64 {
         let closing = self.closing.iter().flat_map(|(_, samples)| samples);
         let closed = self.closed.iter().flat_map(|closed| &closed.samples);
@@ -276,17 +285,18 @@ impl SavedState {
     }
 }
 
-/// A file that has not its place yet. Half a one is of no use, and on a full disk in the way.
+/// A file that is not in place yet, removed on drop: an incomplete one is of no use and takes space on a full disk.
 struct TempFile(PathBuf);
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Where it has got its place, there is none.
+        // After the rename there is no file under this name.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Whether a folder is there in which files can be made; false if it can be made itself. Leaves nothing behind.
+/// Returns true if the folder exists and files can be created in it, and false if the folder itself can be created.
+/// Leaves nothing behind.
 pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
     let is_there = |folder: &&Path| {
         let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
@@ -309,7 +319,7 @@ pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
     }
 }
 
-/// Makes the folder where it is missing, for its owner only.
+/// Creates the folder if it is missing, for its owner only.
 fn create_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -317,13 +327,14 @@ fn create_folder(folder: &Path) -> io::Result<()> {
         .create(folder)
 }
 
-/// The owner reads and writes, nobody else does anything: amounts and names are in it.
+/// Only the owner reads and writes, because the file contains amounts and names.
 const OWNER_ONLY: u32 = 0o600;
 
-/// The same of a folder.
+/// The same for a folder.
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
-/// Bytes of a file: ten times what a report of 600,000 series takes. It is read whole, so no longer one is written.
+/// Maximum bytes of a file: ten times the size of a report with 600,000 series. A file is read as a whole, so no
+/// longer one is written.
 const BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]

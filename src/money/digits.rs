@@ -1,4 +1,5 @@
-//! How a sum is written: its digits, without a division of 128 bits where 64 do, and without the heap.
+//! The text of a sum: its digits, with 64-bit divisions instead of 128-bit ones if possible, and without heap
+//! allocations.
 
 use super::Sum;
 
@@ -84,7 +85,7 @@ fn ascii_digit(digit: u64) -> u8 {
     b'0' + u8::try_from(digit).expect("a digit")
 }
 
-/// Where the point stands in [`Digits`]: 40 digits before it hold any `i128` and its sign.
+/// Position of the point in [`Digits`]: 40 digits before it hold any `i128` and its sign.
 const POINT: usize = 41;
 
 /// Half the digits of a fraction.

@@ -11,7 +11,7 @@ use crate::gzip::{Block, Inflation, Member};
 /// How a body is encoded on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// As it is.
+    /// No encoding.
     Identity,
     /// One gzip member.
     Gzip,
@@ -26,8 +26,8 @@ pub struct Body {
     pub parts: Parts,
 }
 
-/// The parts of a body in order. The next one costs a reference count, or, in a large body that is kept compressed and
-/// asked for as identity, the inflation of some KiB.
+/// The parts of a body in order. The next part costs a reference count. In a large body that is kept compressed, it
+/// costs the inflation of some KiB if identity is requested.
 #[derive(Debug)]
 pub struct Parts {
     all: Arc<[Part]>,
@@ -43,13 +43,13 @@ pub(super) struct Reports {
     open_metrics: ReportsBody,
 }
 
-/// The exporter's own families, by name, in both formats.
+/// Metrics of the exporter itself, by name, in both formats.
 #[derive(Debug, Default)]
 pub(super) struct SelfMetrics {
     families: Vec<(String, Bytes, Bytes)>,
 }
 
-/// The whole bodies.
+/// The complete bodies.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
     text: [EncodedBody; 2],
@@ -63,7 +63,7 @@ struct ReportsBody {
     identity: IdentityBody,
 }
 
-/// An identity body in the making.
+/// An identity body under construction.
 #[derive(Clone, Debug, Default)]
 struct IdentityBody {
     parts: Vec<Part>,
@@ -111,7 +111,7 @@ impl Reports {
 }
 
 impl SelfMetrics {
-    /// The families, of which those of the process started with it and all others at the Unix time `started`.
+    /// Renders the families. Those of the process started with the process, all others at the Unix time `started`.
     pub(super) fn new(families: &[MetricFamily], started: f64) -> Self {
         let of_process = families
             .iter()

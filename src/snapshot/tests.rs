@@ -85,7 +85,7 @@ teams_pstn_report_up{tenant=\"gamma\"} 1
 
 #[test]
 fn every_body_says_the_same_whatever_its_size() {
-    // Short, long with its text kept, too long for that, and together beyond what all tenants may keep.
+    // Short texts, long ones with their text, too long ones, and together more than all tenants may keep.
     for tenants in [&[10][..], &[2_000], &[2_000, 30_000], &[20_000; 6]] {
         let publisher = publisher();
         for (index, &rows) in tenants.iter().enumerate() {
@@ -159,7 +159,7 @@ fn text_is_kept_up_to_eight_mebibytes_of_all_tenants() {
 }
 
 #[test]
-fn a_family_without_samples_is_not_named_and_the_size_is_told() {
+fn a_family_without_samples_is_omitted_and_the_size_is_exported() {
     let publisher = publisher();
     let empty = Sheet::new(&[&CHARGE]).finish().collect();
     publisher.update(key("a"), empty, Vec::new(), None);
@@ -265,7 +265,7 @@ fn state(tenant: &str) -> State {
     State::untried(Some(tenant.into()), ReportKind::Dialout)
 }
 
-/// What is in a slot may have been read from a file.
+/// Samples in a slot can come from a file.
 #[test]
 fn counts_of_any_size_are_published() {
     let publisher = publisher();
@@ -297,7 +297,7 @@ fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
     sheet.finish().collect()
 }
 
-/// A body of what a file has kept is the body of what was served before.
+/// A body from a restored file equals the body that was served before.
 #[test]
 fn bodies_of_what_is_restored_are_those_of_what_was_kept() {
     for tenants in [&[10][..], &[2_000], &[2_000, 30_000], &[20_000; 6]] {

@@ -1,5 +1,5 @@
-//! Files of the storage folder as they are found there: damaged, another user's, far too long, or no files at all. A file
-//! is opened without waiting, checked, and read only if it may be a state file.
+//! Checks of the files in the storage folder, which can be damaged, too long, of another user or not regular files. A
+//! file is opened without waiting, checked, and read only if it may be a state file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -18,15 +18,15 @@ use super::format::{Rejected, SUM};
 pub(super) struct OpenedFile {
     file: File,
     length: u64,
-    /// Its first bytes, up to [`HEAD`] of them.
+    /// The first bytes, up to [`HEAD`] of them.
     pub(super) head: Vec<u8>,
 }
 
 impl OpenedFile {
-    /// Opens a file. A pipe or a device is not waited for, and a link is not followed.
+    /// Opens a file. Does not wait for a pipe or a device, and does not follow a link.
     ///
     /// # Errors
-    /// If it cannot be opened or read; the inner error if it cannot be a state file of this user.
+    /// If it cannot be opened or read. The inner error says why it cannot be a state file of this user.
     pub(super) fn open(path: &Path) -> io::Result<Result<Self, Rejected>> {
         let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
         let flags = i32::try_from(flags.bits()).expect("flags fit into an int");
@@ -64,7 +64,7 @@ impl OpenedFile {
         }))
     }
 
-    /// Whether it ends with the checksum of all that stands before it. Reads it piece by piece.
+    /// Returns true if the file ends with the checksum of all bytes before it. Reads it in pieces.
     pub(super) fn is_whole(&self) -> io::Result<bool> {
         let Some(mut left) = self.length.checked_sub(SUM as u64) else {
             return Ok(false);
@@ -85,7 +85,7 @@ impl OpenedFile {
         Ok(sum.finish().as_ref() == stored)
     }
 
-    /// All of it.
+    /// Reads the whole file.
     pub(super) fn read(&self) -> io::Result<Bytes> {
         let length = usize::try_from(self.length).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
@@ -94,7 +94,7 @@ impl OpenedFile {
     }
 }
 
-/// Whether a path leads to something that cannot be opened as a file, as a link or a socket.
+/// Returns true if the path cannot be opened as a file, such as a link or a socket.
 fn is_no_file(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [rustix::io::Errno::LOOP, rustix::io::Errno::NXIO]
@@ -121,7 +121,7 @@ fn own_groups() -> io::Result<Vec<u32>> {
         .collect())
 }
 
-/// Bytes that are enough to tell version and naming.
+/// Number of first bytes that contain the version and the form of the user labels.
 const HEAD: u64 = 64 << 10;
 
 /// Write permission of the file's group: the exporter creates its files without.

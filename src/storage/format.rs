@@ -1,4 +1,5 @@
-//! The format of a file: a line with the version, a line of JSON, texts as they are served, and the SHA-256 of it all.
+//! The format of a file: a line with the version, a line of JSON, texts as they are served, and the SHA-256 of all of
+//! it.
 //!
 //! ```text
 //! teams-pstn-exporter state 2
@@ -7,8 +8,8 @@
 //! <32 bytes>
 //! ```
 //!
-//! In every version the line of JSON begins with the naming, and the checksum comes last: whoever finds a file must be able
-//! to tell whose names are in it.
+//! In every version the line of JSON begins with the form of the user labels, and the checksum comes last: a later
+//! version must be able to find out which user labels a file has.
 
 use std::io::{self, Write};
 
@@ -22,7 +23,7 @@ use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
 use crate::report::budget::Budget;
 
-/// Why a file is not believed.
+/// Reasons to reject a file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Rejected {
     #[error("it is not a state file of this program")]
@@ -31,7 +32,7 @@ pub(crate) enum Rejected {
     Newer,
     #[error("it is damaged: its checksum is not that of its content")]
     Torn,
-    #[error("it names people otherwise than labels.user says now")]
+    #[error("its user labels are not those that labels.user says now")]
     OtherNames,
     #[error(
         "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
@@ -53,7 +54,7 @@ pub(crate) enum Rejected {
     Malformed(#[source] Malformed),
 }
 
-/// What does not fit, in a file whose checksum does.
+/// Invalid content in a file with a correct checksum.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
     #[error(transparent)]
@@ -65,12 +66,12 @@ pub(crate) enum Malformed {
 /// Writes a file.
 ///
 /// # Errors
-/// Those of `out`, and where it would be longer than what is read.
+/// Errors of `out`, and an error if the file would be longer than the limit for reading.
 pub(crate) fn encode(saved: &SavedState, identity: &Identity, out: impl Write) -> io::Result<()> {
     encode_within([BYTES_MAX, TEXT_MAX], saved, identity, out)
 }
 
-/// [`encode`] into this many bytes, of this many bytes of text.
+/// [`encode`] with limits for the bytes of the file and of the text.
 pub(super) fn encode_within(
     [bytes_max, text_max]: [u64; 2],
     saved: &SavedState,
@@ -97,10 +98,10 @@ pub(super) fn encode_within(
     out.flush()
 }
 
-/// Reads a file. `family` knows the families by name, `budgets` are those of the report.
+/// Reads a file. `family` finds families by name, `budgets` are those of the report.
 ///
 /// # Errors
-/// Where any of it is not as this version writes it for this configuration.
+/// If any of it differs from the output of this version for this configuration.
 pub(crate) fn decode(
     bytes: &Bytes,
     identity: &Identity,
@@ -130,7 +131,7 @@ pub(crate) fn decode(
         .map_err(Rejected::Malformed)
 }
 
-/// The place after the first line of a file, of which `head` is the beginning.
+/// Returns the position after the first line of a file, of which `head` is the beginning.
 ///
 /// # Errors
 /// If the file is not of this version.
@@ -151,9 +152,9 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     }
 }
 
-/// Whether a file that is not believed may be kept all the same, for people to look at: where what is in it is known to be
-/// under the present names, or where nothing is known of it and people are named outright anyway. A naming is known where
-/// the checksum is right; a file that only says so itself may be half of one and half of another.
+/// Returns true if a rejected file may stay for people to look at. Its user labels must be known to be the current
+/// ones, or labels must show real names and its labels be unknown. A label form is known only if the checksum is
+/// right: without it, a file can be a mixture of two.
 pub(super) fn may_be_quarantined(
     head: &[u8],
     is_whole: impl FnOnce() -> bool,
@@ -166,7 +167,7 @@ pub(super) fn may_be_quarantined(
     }
 }
 
-/// How a file of any version says that it names people.
+/// The form of the user labels that a file of any version states.
 fn naming(bytes: &[u8]) -> Option<String> {
     let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;
@@ -175,22 +176,22 @@ fn naming(bytes: &[u8]) -> Option<String> {
     values.next()?.ok()
 }
 
-/// Whether a file ends with the checksum of all that stands before it.
+/// Returns true if a file ends with the checksum of all bytes before it.
 fn is_whole(bytes: &[u8]) -> bool {
     bytes
         .split_last_chunk::<SUM>()
         .is_some_and(|(summed, sum)| digest::digest(&digest::SHA256, summed).as_ref() == sum)
 }
 
-/// The texts of a file, taken one after another.
+/// The texts of a file, read one after another.
 pub(super) struct Blobs {
     rest: Bytes,
-    /// Bytes of text that may still come of them.
+    /// Bytes of text that are still allowed.
     text: u64,
 }
 
 impl Blobs {
-    /// Samples of one family, and nothing else.
+    /// Reads samples of one family and rejects any other text.
     pub(super) fn samples(
         &mut self,
         block: &WireBlock,
@@ -228,10 +229,10 @@ impl Blobs {
     }
 }
 
-/// Writes through, and sums up what it writes, as long as there is room.
+/// A writer that hashes its bytes and limits their number.
 struct HashingWriter<W> {
     out: W,
-    /// Bytes that may still come.
+    /// Bytes that are still allowed.
     left: u64,
     sum: digest::Context,
 }
@@ -260,19 +261,19 @@ fn too_long(max: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, said)
 }
 
-/// What a file begins with.
+/// The first bytes of a file.
 const MAGIC: &str = "teams-pstn-exporter state ";
 
-/// How the line of JSON begins.
+/// The first bytes of the line of JSON.
 const NAMING: &[u8] = b"{\"naming\":";
 
-/// The version of the format. A file of another version is set aside, where the version that wrote it does not look, so
-/// going back to an older version and forth again loses what the file had.
+/// The version of the format. A file of another version is set aside, under a name that the other version does not
+/// read. So a downgrade followed by an upgrade loses the content of the file.
 const VERSION: u32 = 2;
 
 /// Bytes of the checksum.
 pub(super) const SUM: usize = 32;
 
-/// Bytes of text in a file, inflated: eight times what a report of 600,000 series has, and a few seconds' work. A hostile
-/// file of 256 MiB could have a thousand times as many.
+/// Maximum bytes of inflated text in a file: eight times that of a report with 600,000 series, and a few seconds of
+/// work. A hostile file of 256 MiB could have a thousand times as many.
 const TEXT_MAX: u64 = 2 << 30;

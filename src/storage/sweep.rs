@@ -1,4 +1,4 @@
-//! What is removed from the folder besides files that are read and not believed. Files of strangers stay.
+//! Removal of files from the folder, besides files that are read and rejected. Files of others stay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,28 +9,28 @@ use super::file::OpenedFile;
 use super::{Identity, StorageError};
 use crate::report::ReportKind;
 
-/// Removes all that is kept of a tenant, of every report, and everything beside it: it names people as they are not to be
-/// named any more. `name` is what its files begin with.
+/// Removes all files of a tenant, of every report, with all that is beside them, because their user labels are no
+/// longer wanted. `name` is the prefix of its files.
 ///
 /// # Errors
-/// Where a file stays.
+/// If a file cannot be removed.
 pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
     remove(folder, |found| found.owner == name)
 }
 
-/// A tenant that nobody writes files of there yet.
+/// A tenant without a running writer in this folder.
 #[derive(Clone)]
 pub(crate) struct TenantFiles {
     pub(crate) identity: Identity,
-    /// Those whose files are about to be read, which is when it turns out what they are.
+    /// Reports with files that are read next, which shows whether they are valid.
     pub(crate) reports: Vec<ReportKind>,
 }
 
-/// Removes what the processes before did not write to its end, and what may be under other names than those of now, of the
-/// tenants whose files begin with the names of `owners`. Others may be those of a process that is at it.
+/// Removes unfinished files of earlier processes and files that may have other user labels, for the tenants with the
+/// prefixes in `tenants`. Other files may belong to a running process.
 ///
 /// # Errors
-/// Where a file stays.
+/// If a file cannot be removed.
 pub(crate) fn sweep(
     folder: &Path,
     tenants: &BTreeMap<String, TenantFiles>,
@@ -47,7 +47,7 @@ pub(crate) fn sweep(
             State::Unfinished => true,
             State::Kept if is_read => false,
             State::Kept | State::Quarantined => {
-                // What cannot be read cannot be known.
+                // A file that cannot be read may have any labels.
                 let file = OpenedFile::open(&folder.join(found.name));
                 let file = file.ok().and_then(Result::ok);
                 !OpenedFile::may_be_quarantined(file.as_ref(), &owner.identity)
@@ -56,7 +56,7 @@ pub(crate) fn sweep(
     })
 }
 
-/// A file of ours by its name, `OWNER.REPORT.state` and what follows.
+/// A file of the exporter by its name, `OWNER.REPORT.state` with a suffix.
 struct StateFileName<'a> {
     name: &'a str,
     owner: &'a str,
@@ -71,7 +71,7 @@ enum State {
     Quarantined,
 }
 
-/// Removes the files of which `unwanted` says so, of all that can be removed.
+/// Removes every `unwanted` file that can be removed.
 fn remove(
     folder: &Path,
     unwanted: impl Fn(&StateFileName<'_>) -> bool,
@@ -105,7 +105,7 @@ fn remove(
 }
 
 impl<'a> StateFileName<'a> {
-    /// None where it is not one of ours.
+    /// `None` if it is not a file of the exporter.
     fn of(name: &'a str) -> Option<Self> {
         let (stem, rest) = name.rsplit_once(".state")?;
         let (owner, report) = stem.rsplit_once('.')?;

@@ -1,4 +1,4 @@
-//! What is written is read again as it was, and nothing else is believed.
+//! A written file is read again unchanged, and any other file is rejected.
 
 mod files;
 mod hostile;
@@ -103,7 +103,7 @@ fn read(bytes: &[u8]) -> Result<SavedState, Rejected> {
     decode(&bytes.to_vec().into(), &identity(), family, &[])
 }
 
-/// All of it as text: compressed or not, it must be the same.
+/// All content as text, which must not depend on compression.
 fn shown(saved: &SavedState) -> String {
     let text = |samples: &[Samples]| {
         let mut out = Vec::new();
@@ -144,7 +144,7 @@ fn other_budgets_are_not_restored() {
     }
 }
 
-/// The texts, without what stands before them in a body.
+/// The texts, without the lines that precede them in a body.
 fn shown_text(saved: &SavedState) -> Vec<u8> {
     let closing = saved.closing.iter().flat_map(|(_, samples)| samples);
     let closed = saved.closed.iter().flat_map(|closed| &closed.samples);
@@ -217,7 +217,7 @@ fn what_is_not_its_own_is_told_apart() {
         numbers: "fabrikam".to_owned(),
         ..identity()
     };
-    // As a version has it that has inserted a label.
+    // As in a version that has inserted a label.
     let inserted = Identity {
         columns: vec![
             "label 0".to_owned(),
@@ -234,7 +234,7 @@ fn what_is_not_its_own_is_told_apart() {
     check(
         &whole,
         &names,
-        "it names people otherwise than labels.user says now",
+        "its user labels are not those that labels.user says now",
     );
     check(
         &whole,
@@ -289,7 +289,7 @@ fn what_is_not_believed_is_put_out_of_the_way() {
         ..identity()
     };
     encode(&saved(&[1]), &other, &mut named).unwrap();
-    // Those names are not to be shown any more, and nobody would think of looking for them here.
+    // These labels must not be shown any more, and an administrator would not look for them here.
     check(&named, false);
 }
 
@@ -320,7 +320,7 @@ fn what_is_not_wanted_any_more_is_not_kept() {
         None::<()>
     });
     assert!(!kept.unwrap());
-    // It was all there, under a name that nobody else takes.
+    // The file was complete, under a unique name.
     assert_eq!(temp.len(), 2, "{temp:?}");
     assert_eq!(listed(folder.path()), ["a.state"]);
     let read = file.read(family, &[]).unwrap().unwrap();
@@ -368,7 +368,7 @@ fn write(file: &StateFile, saved: &SavedState) -> Result<bool, StorageError> {
     file.write(saved, || Some(()))
 }
 
-/// What is in a folder, in order.
+/// The names in a folder, sorted.
 fn listed(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
@@ -381,7 +381,7 @@ fn listed(folder: &Path) -> Vec<String> {
 #[test]
 fn a_file_that_cannot_be_written_leaves_the_old_one() {
     let folder = TempDir::new().unwrap();
-    // A name that is just short enough, and beside which there is no room for a longer one.
+    // A name at the limit of the file system, so that the longer temporary name is not possible.
     let name = "a".repeat(240);
     let file = StateFile::new(folder.path(), &name, identity());
     fs::write(

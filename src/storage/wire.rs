@@ -1,4 +1,4 @@
-//! The line of JSON in a file: everything small, and where the texts are.
+//! The line of JSON in a file: all small values, and the positions of the texts.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use crate::report::log::{Ledgers, SavedLedger};
 use crate::report::{Count, Organizer, Spend};
 use crate::snapshot::Summary;
 
-/// All but the texts, which follow in the order in which they are named here. Times are in RFC 3339.
+/// All values except for the texts, which follow in the order in which they are listed here. Times are in RFC 3339.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
@@ -26,7 +26,7 @@ pub(super) struct Header {
     unplaced: Option<u64>,
     summary: Option<WireSummary>,
     current: Vec<Block>,
-    /// The fingerprint of the budgets that are among the current figures.
+    /// The fingerprint of the budgets in the current figures.
     budgets: String,
     closing: Option<WirePeriod>,
     closed: Option<WirePeriod>,
@@ -56,7 +56,7 @@ pub(super) struct Block {
     pub(super) count: u64,
     /// Bytes in the file.
     pub(super) bytes: u64,
-    /// Checksum and length of the text, where it is compressed.
+    /// Checksum and length of the text, if it is compressed.
     pub(super) deflated: Option<(u32, u64)>,
 }
 

@@ -190,8 +190,7 @@ async fn files_are_their_owners_and_name_people_as_labels_do() {
             .contains("teams_pstn_dialout_charge{")
     );
     let log = log.take();
-    let removed =
-        "is not used, and has been removed: it names people otherwise than labels.user says now";
+    let removed = "is not used, and has been removed: its user labels are not those that labels.user says now";
     assert!(log.contains(removed), "{log}");
 }
 

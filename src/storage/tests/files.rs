@@ -1,4 +1,4 @@
-//! What may stand in the place of a state file.
+//! Files and other entries in the place of a state file.
 
 use std::os::unix::fs::{chown, symlink};
 use std::process::Command;
@@ -17,7 +17,7 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
         };
         assert_eq!(source.to_string(), message, "{what}");
         assert_eq!(listed(folder.path()), ["a.state.rejected"], "{what}");
-        // The next start finds nothing, and what lies aside is not in the way of what is written.
+        // The next start finds no file, and the file that was set aside does not prevent a new one.
         assert!(file.read(family, &[]).unwrap().is_none(), "{what}");
         assert!(write(&file, &saved(&[1])).unwrap(), "{what}");
         file.read(family, &[]).unwrap().unwrap();
@@ -80,7 +80,7 @@ fn files_that_the_own_group_can_write_are_restored() {
 /// A group that no process of a test has.
 const OTHER_GROUP: u32 = 65_533;
 
-/// As another version or a damaged disk leaves it: it is rejected by its beginning or its checksum.
+/// Files of another version or from a damaged disk are rejected by their beginning or checksum.
 #[test]
 fn what_is_damaged_is_rejected() {
     let good = bytes(&saved(&[1]));

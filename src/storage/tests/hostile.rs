@@ -1,15 +1,15 @@
-//! Files by somebody who can write a checksum.
+//! Files of an attacker who can write a checksum.
 
 use super::*;
 
-/// Whoever can write the file can write its checksum too.
+/// An attacker who can write the file can write its checksum too.
 #[test]
 fn what_is_restored_is_samples_of_its_family_whoever_wrote_it() {
     let refused = |what: &str, saved: &SavedState| {
         let error = read(&bytes(saved)).unwrap_err();
         assert!(matches!(error, Rejected::Malformed(_)), "{what}: {error}");
     };
-    // Short texts and long ones are checked on different ways.
+    // Short texts and long ones are checked by different code.
     for rows in [1, 1_000] {
         for hostile in [
             "user=\"a\"} 1\n# EOF\ncharge{user=\"a\"",
@@ -71,7 +71,7 @@ fn no_more_is_inflated_than_any_report_has() {
     read(&rewritten(&file, &said, &said)).unwrap();
 }
 
-/// A file with another text in its header, and the checksum that it should have.
+/// A file with another text in its header and a matching checksum.
 fn rewritten(file: &[u8], old: &str, new: &str) -> Vec<u8> {
     let content = &file[..file.len() - 32];
     let at = content

@@ -1,11 +1,11 @@
-//! Whose names may be in the folder.
+//! User labels that files in the folder may have.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::report::ReportKind;
 
-/// A file that is not believed is one that names people as they are to be named, or one that does not, or nobody knows.
+/// A rejected file has the current user labels, other ones, or unknown ones.
 #[test]
 fn what_may_name_people_otherwise_is_not_set_aside() {
     let summed = |text: &str| {
@@ -25,7 +25,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
     };
     let cut = |file: Vec<u8>| file[..file.len() - 1].to_vec();
     let newer = "teams-pstn-exporter state 2\n{\"naming\":\"Id\",\"more\":1}\n";
-    // With ids as labels and with names of their own, which are Id and Upn.
+    // With ids as labels, and with real names: `Id` and `Upn`.
     for (what, [hidden, shows_names], file) in [
         ("of another tenant", [true, false], written("Id", "other")),
         ("of another tenant", [false, true], written("Upn", "other")),
@@ -127,7 +127,7 @@ fn what_is_removed_by_table() {
     let both: BTreeMap<_, _> = ["a.b", "x"]
         .map(|name| (name.to_owned(), owner.clone()))
         .into();
-    // What is set aside is empty, so nothing says that people are not named in it as they are anyway.
+    // The file that is set aside is empty, so nothing says that it has the current user labels.
     check(&|folder| sweep(folder, &both).unwrap(), &[1, 2]);
     let hidden = Identity {
         shows_names: false,
