@@ -60,7 +60,7 @@ fn block(text: &[u8]) -> Block {
     let mut writer = BlockWriter::new();
     for lines in text.chunks(LINES) {
         writer.buffer().extend_from_slice(lines);
-        writer.settle();
+        writer.flush_if_full();
     }
     writer.finish()
 }

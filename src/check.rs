@@ -1,8 +1,8 @@
-//! `check`: the preflight. Does everything once that the daemon does, says of each step whether it went well, and where
-//! it did not, what to do.
+//! `check`: the preflight. It runs every step of the daemon once, reports the result of each, and gives a remedy for each
+//! failure.
 //!
-//! It reads and asks, and leaves everything as it was. Tenants are looked at side by side, each within a bounded time; findings come
-//! in the order of the configuration. What this module does not do: print a secret, a token, or who is in a row.
+//! It changes nothing. Tenants are checked concurrently, each within a time limit. Findings come in the order of the
+//! configuration. Out of scope: printing a secret, a token, or the users of a row.
 
 mod estimate;
 mod finding;
@@ -31,7 +31,7 @@ use self::estimate::Size;
 use self::finding::{Check, Finding, Findings};
 use self::tenant::Tenant;
 
-/// How the preflight went.
+/// Result of the preflight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// No failure.
@@ -42,8 +42,8 @@ pub enum Outcome {
     BadConfiguration,
 }
 
-/// What the checks of all tenants share.
-struct Site {
+/// Settings that the checks of all tenants share.
+struct CheckContext {
     clock: Clock,
     http: HttpClient,
     config: Config,
@@ -52,7 +52,7 @@ struct Site {
 }
 
 impl Outcome {
-    /// As the process ends.
+    /// Exit code of the process.
     pub fn exit_code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Passed => 0,
@@ -62,10 +62,10 @@ impl Outcome {
     }
 }
 
-/// [`run`] by the machine's clock to standard output, in a runtime of its own.
+/// Calls [`run`] with the system clock and standard output, in its own runtime.
 ///
 /// # Errors
-/// Where there is no runtime, or the findings cannot be written.
+/// If the runtime cannot be built, or the findings cannot be written.
 pub fn run_alone(
     load: &Load,
     web_config: Option<&Path>,
@@ -77,7 +77,7 @@ pub fn run_alone(
         .build()?;
     let mut out = io::stdout();
     let outcome = runtime.block_on(run(load, web_config, format, Clock::system(), &mut out));
-    // A name server that does not answer holds a thread, for which nobody waits any more.
+    // Do not wait for threads that are blocked on DNS.
     runtime.shutdown_background();
     outcome
 }
@@ -85,7 +85,7 @@ pub fn run_alone(
 /// Checks everything that `load` configures, and writes the findings.
 ///
 /// # Errors
-/// Where the findings cannot be written.
+/// If the findings cannot be written.
 pub async fn run(
     load: &Load,
     web_config: Option<&Path>,
@@ -97,11 +97,11 @@ pub async fn run(
     let web = web_config.map(check_web_config);
     let config = match load() {
         Ok(config) => config,
-        Err(mistakes) => {
-            for mistake in mistakes.to_string().lines() {
-                findings.tell(Finding::failure(Check::Configuration, mistake, None))?;
+        Err(errors) => {
+            for error in errors.to_string().lines() {
+                findings.push(Finding::failure(Check::Configuration, error, None))?;
             }
-            web.map_or(Ok(()), |finding| findings.tell(finding))?;
+            web.map_or(Ok(()), |finding| findings.push(finding))?;
             return findings.finish(Outcome::BadConfiguration);
         }
     };
@@ -112,7 +112,7 @@ pub async fn run(
     let http = match setup::http(&config) {
         Ok(http) => http,
         Err(error) => {
-            findings.tell(Finding::failure(Check::Client, Chain(&error), None))?;
+            findings.push(Finding::failure(Check::Client, Chain(&error), None))?;
             return findings.finish(Outcome::Failed);
         }
     };
@@ -125,25 +125,25 @@ pub async fn run(
         Ok(tenants) => tenants,
         Err(error) => return findings.finish_misconfigured(&error),
     };
-    findings.tell(Finding::ok(Check::Configuration, described(&config)))?;
+    findings.push(Finding::ok(Check::Configuration, described(&config)))?;
     let is_web_bad = web.as_ref().is_some_and(Finding::is_failure);
-    web.map_or(Ok(()), |finding| findings.tell(finding))?;
+    web.map_or(Ok(()), |finding| findings.push(finding))?;
     let patience = config.poll.timeout.min(PATIENCE);
-    let site = Arc::new(Site {
+    let context = Arc::new(CheckContext {
         clock,
         http,
         config,
         naming,
         patience,
     });
-    for finding in storage::check(&site).await {
-        findings.tell(finding)?;
+    for finding in storage::check(&context).await {
+        findings.push(finding)?;
     }
-    let total = tell_tenants(&site, tenants, &mut findings).await?;
+    let total = check_tenants(&context, tenants, &mut findings).await?;
     if let Some(finding) = total.finding() {
-        findings.tell(finding)?;
+        findings.push(finding)?;
     }
-    // As the daemon ends that is started so.
+    // The daemon ends with the same exit code.
     let outcome = if is_web_bad {
         Outcome::BadConfiguration
     } else {
@@ -152,19 +152,19 @@ pub async fn run(
     findings.finish(outcome)
 }
 
-/// Says that a configuration is good, after [`crate::daemon::validate`].
+/// Confirms that a configuration is valid, after [`crate::daemon::validate`].
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
-    finding::read_or_not(writeln!(
+    finding::ignore_broken_pipe(writeln!(
         out,
         "the configuration is good: {}",
         described(config)
     ))
 }
 
-/// Reads the web configuration and all that it names, as the daemon does.
+/// Reads the web configuration and all files that it names, like the daemon.
 fn check_web_config(path: &Path) -> Finding {
     match WebConfig::load(path) {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
@@ -174,9 +174,9 @@ fn check_web_config(path: &Path) -> Finding {
     .about(path.display())
 }
 
-/// Checks tenants side by side and tells what was found in their order; what all their reports come to.
-async fn tell_tenants(
-    site: &Arc<Site>,
+/// Checks tenants concurrently and writes the findings in the order of the tenants. Returns the size of all reports.
+async fn check_tenants(
+    context: &Arc<CheckContext>,
     tenants: Vec<Tenant>,
     findings: &mut Findings<'_, impl Write>,
 ) -> io::Result<Size> {
@@ -184,10 +184,10 @@ async fn tell_tenants(
     let checks: Vec<_> = tenants
         .into_iter()
         .map(|tenant| {
-            let (site, places) = (Arc::clone(site), Arc::clone(&places));
+            let (context, places) = (Arc::clone(context), Arc::clone(&places));
             tokio::spawn(async move {
                 let _place = places.acquire_owned().await.expect("never closed");
-                tenant.check(&site).await
+                tenant.check(&context).await
             })
         })
         .collect();
@@ -196,7 +196,7 @@ async fn tell_tenants(
         let (found, expected) = check.await.expect("no check panics");
         total.add(expected);
         for finding in found {
-            findings.tell(finding)?;
+            findings.push(finding)?;
         }
     }
     Ok(total)
@@ -223,8 +223,8 @@ fn described(config: &Config) -> String {
     )
 }
 
-/// A preflight is waited for by a person or by a deployment: longer than any step takes that succeeds.
+/// Time limit per tenant, because a person or a deployment waits. Every step that succeeds takes less.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Tenants that are checked side by side.
+/// Tenants that are checked concurrently.
 const TENANTS_MAX: usize = 16;

@@ -1,8 +1,10 @@
-//! What the process is told: flags in [`args`], and here what is measured, from a file or the environment.
+//! Configuration: [`args`] has the command-line flags, and this module reads the YAML file or the environment.
 //!
-//! No setting exists in both, so there is no precedence to explain. A file is read strictly, and every mistake in it is
-//! told at once with its line and what to do. What this module does not do: read a secret. Secrets stay in their files
-//! until they are used, so that they can be rotated; here it is only made sure that the files are there.
+//! No setting exists in both, so there is no precedence to explain. A file is read strictly. All errors in it are
+//! reported together, each with its line number and a remedy.
+//!
+//! Out of scope: reading secrets. Secrets stay in their files until they are used, so that they can be rotated. This
+//! module only checks that the files exist and can be read.
 
 use std::fmt;
 use std::io;
@@ -24,18 +26,18 @@ use crate::secret_file;
 
 pub mod args;
 mod environment;
+mod files;
 mod node;
 mod read;
-mod readable;
 mod resolve;
 mod scalar;
 mod sections;
 pub mod shard;
 mod written;
 
-pub(crate) use readable::pseudonym_key;
+pub(crate) use files::pseudonym_key;
 
-/// What is measured, and how often.
+/// Validated configuration of the exporter.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The section `poll`.
@@ -44,46 +46,46 @@ pub struct Config {
     pub billing: Billing,
     /// The section `labels`.
     pub labels: Labels,
-    /// Which reports, each once, never none.
+    /// Reports to poll: at least one, each once.
     pub reports: Vec<ReportKind>,
-    /// Whose reports, none only in a shard of few; all have different names where there are several.
+    /// Tenants to poll. The list is empty only in a shard without tenants. If there are several, their names differ.
     pub tenants: Vec<Tenant>,
-    /// What may be spent, each with a name of its own.
+    /// Budgets with unique names.
     pub budgets: Vec<Budget>,
-    /// The folder in which reports are kept over a restart, if they are.
+    /// Folder of the state files; `None` if reports are not kept over a restart.
     pub storage: Option<PathBuf>,
 }
 
-/// When Graph is asked.
+/// Schedule and time limits of the requests to Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// From one poll to the next.
+    /// Time from one poll to the next.
     pub interval: Duration,
-    /// One report of one tenant, all pages and retries.
+    /// Time limit for one report of one tenant, including all pages and retries.
     pub timeout: Duration,
-    /// How old a report may be that is served, longer than the interval; any age where there is none.
+    /// Maximum age of a report that is served, longer than the interval; `None` allows any age.
     pub max_age: Option<Duration>,
 }
 
-/// What a billing period is.
+/// Settings of the billing period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Billing {
-    /// On which day of the month it starts.
+    /// Day of the month on which the period starts.
     pub cycle_day: CycleDay,
 }
 
-/// How much of whom is exported.
+/// Settings of labels and of the number of series.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// What the label `user` holds.
+    /// Content of the label `user`.
     pub user: UserLabel,
-    /// The HMAC key of [`UserLabel::Pseudonym`]; there exactly in that mode.
+    /// HMAC key of [`UserLabel::Pseudonym`]; set in that mode only.
     pub pseudonym_key_file: Option<PathBuf>,
-    /// Series per report and tenant; what is beyond is folded.
+    /// Maximum number of series per report and tenant; the others are aggregated into `__other__`.
     pub max_series: NonZeroUsize,
 }
 
-/// What the label `user` holds.
+/// Content of the label `user`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserLabel {
     /// The user principal name.
@@ -94,7 +96,7 @@ pub enum UserLabel {
     DisplayName,
     /// A keyed hash.
     Pseudonym,
-    /// Nothing: sums over all users.
+    /// No value: sums over all users.
     None,
 }
 
@@ -124,55 +126,54 @@ impl UserLabel {
 /// A Microsoft 365 tenant.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// The value of the label `tenant`; none only where one tenant is configured.
+    /// Value of the label `tenant`; `None` only if one tenant is configured.
     pub name: Option<Arc<str>>,
     /// GUID or domain, lower case.
     pub tenant_id: String,
-    /// The app registration's GUID, lower case; none only with [`Credential::ManagedIdentity`], and then the identity
-    /// that the system assigned.
+    /// GUID of the app registration, lower case. `None` selects the system-assigned identity and occurs with
+    /// [`Credential::ManagedIdentity`] only.
     pub client_id: Option<String>,
-    /// How the exporter proves who it is.
+    /// Credential of the application.
     pub credential: Credential,
-    /// When a client secret ends, as the configuration states it.
+    /// Expiry of the client secret as the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
-    /// Which cloud, and so which authority, root and scope.
+    /// Cloud, which determines authority, Graph root and scope.
     pub cloud: Cloud,
-    /// Instead of the cloud's root of Graph.
+    /// Replaces the cloud's Graph root.
     pub graph_url: Option<Url>,
-    /// Instead of the cloud's authority.
+    /// Replaces the cloud's authority.
     pub authority_url: Option<Url>,
 }
 
-/// What may be spent in a billing period, by whom and where to; a selector that is none matches everything.
+/// Spending limit for a billing period. A selector that is `None` matches everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// The value of the label `budget`.
     pub name: String,
     /// ISO 4217, upper case.
     pub currency: String,
-    /// Exactly as written, above zero.
+    /// Amount exactly as written, above zero.
     pub amount: Decimal,
-    /// The report that it is spent in: one that knows money, and that is polled.
+    /// Report that has the charges. It has a currency and is polled.
     pub report: ReportKind,
     /// The name of a configured tenant.
     pub tenant: Option<String>,
     /// A user principal name or user id.
     pub user: Option<String>,
-    /// As the label has it: upper case, or `unknown`.
+    /// Value of the label: upper case, or `unknown`.
     pub usage_location: Option<String>,
-    /// As the label has it.
+    /// Value of the label.
     pub destination_context: Option<String>,
 }
 
-/// How the exporter proves to the authority who it is, as far as the configuration says: where a managed identity is
-/// asked for is in the environment.
+/// Credential of the application, as configured. The endpoint of a managed identity comes from the environment.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// A client secret.
     Secret(SecretSource),
     /// A certificate and its private key, in one PEM file or two.
     Certificate {
-        /// The certificate, and the key too where `key` is none.
+        /// The certificate; this file also has the key if `key` is `None`.
         certificate: PathBuf,
         /// The key.
         key: Option<PathBuf>,
@@ -183,50 +184,53 @@ pub enum Credential {
     ManagedIdentity,
 }
 
-/// Everything that is wrong with a configuration; prints one mistake a line.
+/// All errors of a configuration. Displays one error per line.
 #[derive(Debug)]
-pub struct Mistakes {
+pub struct ConfigErrors {
     origin: String,
-    list: Vec<Mistake>,
+    list: Vec<ConfigError>,
 }
 
-/// One mistake: where, what and what to do about it.
+/// A configuration error with its line, cause and remedy.
 #[derive(Debug)]
-struct Mistake {
+struct ConfigError {
     line: Option<usize>,
     what: String,
 }
 
 impl Config {
     /// Reads a configuration file.
-    pub fn load(path: &Path) -> Result<Self, Mistakes> {
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         Self::load_over(path, None)
     }
 
-    /// Reads a configuration file for the demo: the tenants are those of `base`, and so is what the file leaves out of
-    /// poll, billing, reports and budgets.
-    pub fn load_simulated(path: &Path, base: &Self) -> Result<Self, Mistakes> {
+    /// Reads a configuration file for the demo. The tenants come from `base`, as do the defaults of poll, billing, reports
+    /// and budgets.
+    pub fn load_simulated(path: &Path, base: &Self) -> Result<Self, ConfigErrors> {
         Self::load_over(path, Some(base))
     }
 
-    fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, Mistakes> {
-        let mut told = Mistakes::new(path.display().to_string());
-        let config = text_of(path, &mut told).and_then(|text| {
+    fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::new(path.display().to_string());
+        let config = text_of(path, &mut errors).and_then(|text| {
             let folder = path.parent().unwrap_or(Path::new(""));
-            Self::parse(&text, folder, base, &mut told)
+            Self::parse(&text, folder, base, &mut errors)
         });
-        told.unless_none(config)
+        errors.into_result(config)
     }
 
-    /// One tenant as the variables say that Microsoft's own SDKs read, all else default. `variable` looks one up.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        let mut told = Mistakes::new("environment".to_owned());
-        let tenant = environment::tenant(&variable, &mut told);
-        told.unless_none(tenant.map(Self::of))
+    /// Configures one tenant from the environment variables of Microsoft's own SDKs; everything else has its default.
+    /// `variable` looks up a variable.
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::new("environment".to_owned());
+        let tenant = environment::tenant(&variable, &mut errors);
+        errors.into_result(tenant.map(Self::of))
     }
 
-    /// Keeps reports over a restart where the service manager gives a folder for it and the configuration names none:
-    /// systemd's `StateDirectory=`, told by a variable. `variable` looks one up.
+    /// Uses the folder of systemd's `StateDirectory=` for state files if the configuration has no folder. `variable` looks
+    /// up an environment variable.
     pub fn or_state_directory(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         self.storage = self
             .storage
@@ -234,7 +238,7 @@ impl Config {
         self
     }
 
-    /// One tenant without a name at a Graph and an authority of one's own, for the demo and for tests.
+    /// Configures one unnamed tenant with the given Graph and authority, for the demo and for tests.
     ///
     /// # Panics
     /// Never: the identifiers are constants.
@@ -258,7 +262,7 @@ impl Config {
         config
     }
 
-    /// The JSON schema of the configuration file, from the types that read it.
+    /// JSON schema of the configuration file, derived from the types that read it.
     ///
     /// # Panics
     /// Never: a schema is JSON.
@@ -268,7 +272,7 @@ impl Config {
         text + "\n"
     }
 
-    /// Everything default for this tenant.
+    /// Default settings for one tenant.
     fn of(tenant: Tenant) -> Self {
         Self {
             poll: Poll::default(),
@@ -281,25 +285,30 @@ impl Config {
         }
     }
 
-    /// Reads the text of a configuration file whose relative paths start at a folder.
-    pub(crate) fn understand(text: &str, folder: &Path) -> Result<Self, Mistakes> {
-        let mut told = Mistakes::new("text".to_owned());
-        let config = Self::parse(text, folder, None, &mut told);
-        told.unless_none(config)
+    /// Parses the text of a configuration file. Relative paths start at `folder`.
+    pub(crate) fn understand(text: &str, folder: &Path) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::new("text".to_owned());
+        let config = Self::parse(text, folder, None, &mut errors);
+        errors.into_result(config)
     }
 
-    fn parse(text: &str, folder: &Path, base: Option<&Self>, told: &mut Mistakes) -> Option<Self> {
-        let Some(root) = node::parse(text, told) else {
-            if told.list.is_empty() {
-                told.tell(
+    fn parse(
+        text: &str,
+        folder: &Path,
+        base: Option<&Self>,
+        errors: &mut ConfigErrors,
+    ) -> Option<Self> {
+        let Some(root) = node::parse(text, errors) else {
+            if errors.list.is_empty() {
+                errors.push(
                     None,
                     "nothing is configured in it; give at least tenants, as the annotated example shows",
                 );
             }
             return None;
         };
-        let file: sections::File = read::Read::read(root, "", told)?;
-        file.resolve(folder, base, told)
+        let file: sections::File = read::FromNode::from_node(root, "", errors)?;
+        file.resolve(folder, base, errors)
     }
 }
 
@@ -323,8 +332,8 @@ impl Default for Labels {
     }
 }
 
-impl Mistakes {
-    /// How many; never none once a function has returned them.
+impl ConfigErrors {
+    /// Number of errors; at least one in a value that a function returned.
     #[expect(clippy::len_without_is_empty, reason = "they are never empty")]
     pub fn len(&self) -> usize {
         self.list.len()
@@ -337,28 +346,28 @@ impl Mistakes {
         }
     }
 
-    fn tell(&mut self, line: impl Into<Option<usize>>, what: impl Into<String>) {
-        self.list.push(Mistake {
+    fn push(&mut self, line: impl Into<Option<usize>>, what: impl Into<String>) {
+        self.list.push(ConfigError {
             line: line.into(),
             what: what.into(),
         });
     }
 
-    /// The value where nothing has been told.
-    fn unless_none<T>(mut self, value: Option<T>) -> Result<T, Self> {
+    /// Returns the value if there are no errors.
+    fn into_result<T>(mut self, value: Option<T>) -> Result<T, Self> {
         match value {
             Some(value) if self.list.is_empty() => Ok(value),
             _ => {
-                self.list.sort_by_key(|mistake| mistake.line);
+                self.list.sort_by_key(|error| error.line);
                 Err(self)
             }
         }
     }
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { line, what }) in self.list.iter().enumerate() {
+        for (index, ConfigError { line, what }) in self.list.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             match line {
                 Some(line) => write!(f, "{end}{}:{line}: {what}", self.origin)?,
@@ -369,21 +378,21 @@ impl fmt::Display for Mistakes {
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for ConfigErrors {}
 
-/// The text of the configuration file.
-fn text_of(path: &Path, told: &mut Mistakes) -> Option<String> {
+/// Reads the text of the configuration file.
+fn text_of(path: &Path, errors: &mut ConfigErrors) -> Option<String> {
     let bytes = match secret_file::read(path, FILE_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            told.tell(
+            errors.push(
                 None,
                 "larger than 1 MiB; split the tenants over several exporters",
             );
             return None;
         }
         Err(error) => {
-            told.tell(
+            errors.push(
                 None,
                 format!(
                     "cannot be read: {error}; give the path of a file that the exporter may read"
@@ -396,10 +405,10 @@ fn text_of(path: &Path, told: &mut Mistakes) -> Option<String> {
         .map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + String::from_utf8_lossy(good).matches('\n').count();
-            told.tell(line, "not UTF-8; save the file in this encoding");
+            errors.push(line, "not UTF-8; save the file in this encoding");
         })
         .ok()
 }
 
-/// Room for some thousands of tenants; more than that is not a configuration file.
+/// Size limit of the file: some thousands of tenants fit.
 const FILE_BYTES_MAX: usize = 1 << 20;

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
-use crate::config::{Config, Mistakes};
+use crate::config::{Config, ConfigErrors};
 use crate::graph::Chain;
 use crate::healthcheck::{self, HealthcheckError};
 use crate::logging;
@@ -48,7 +48,7 @@ pub struct Options {
 }
 
 /// Reads the configuration: at the start, and again at every reload.
-pub type Load = Box<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
+pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
 /// Bound and resolved: what can go wrong at the start has not.
 pub struct Daemon {
@@ -73,7 +73,7 @@ struct Reloader {
 pub enum Failure {
     /// The configuration is wrong.
     #[error("the configuration cannot be used:\n{0}")]
-    Config(#[from] Mistakes),
+    Config(#[from] ConfigErrors),
     /// The web configuration is wrong.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),

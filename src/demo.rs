@@ -1,4 +1,4 @@
-//! `demo`: the same daemon against the built-in simulator, on loopback, with no account and nothing to ask.
+//! `demo`: the same daemon against the built-in simulator, on loopback. It needs no account.
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
@@ -19,7 +19,7 @@ use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
 
-/// A running simulator of a believable company.
+/// A running simulator of a realistic company.
 #[derive(Debug)]
 pub struct Demo {
     simulator: Simulator,
@@ -30,7 +30,7 @@ impl Demo {
     /// Starts the simulator on a free port of loopback.
     ///
     /// # Errors
-    /// If loopback cannot be listened on.
+    /// If the simulator cannot listen on loopback.
     pub async fn start(clock: Clock) -> io::Result<Self> {
         let cycle_day = cycle_day(clock.now());
         let world = World::company(Scenario::default());
@@ -63,16 +63,16 @@ impl Demo {
     }
 }
 
-/// Where the demo can be seen, for the person who has just started it.
+/// Message with the addresses of the demo, for the person who has just started it.
 #[derive(Clone, Copy, Debug)]
 pub struct Invitation<'a> {
-    /// The addresses that are listened on.
+    /// Listen addresses.
     pub addresses: &'a [SocketAddr],
-    /// Whether they are served over TLS.
+    /// True if the server uses TLS.
     pub tls: bool,
     /// `--web.telemetry-path`.
     pub telemetry_path: &'a str,
-    /// Whether there is a configuration file.
+    /// True if there is a configuration file.
     pub own_configuration: bool,
 }
 

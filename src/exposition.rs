@@ -1,8 +1,10 @@
 //! The text formats of Prometheus: the only place that knows them.
 //!
-//! Text 0.0.4 and OpenMetrics 1.0.0 differ in what stands before and after the samples. The samples of gauges are the same,
-//! so they are written once, by a [`Sheet`], and the headers per format. Counters have their start time in OpenMetrics. The exporter's own metrics come from a registry of the `prometheus` crate and leave through
-//! [`write_registry_family`]. What this module does not do: sort, compress by itself, or know what a family means.
+//! Text 0.0.4 and OpenMetrics 1.0.0 have different headers and a different end. The samples of gauges are the same, so a
+//! [`Sheet`] writes them once, and only the headers are written per format. In OpenMetrics, counters have a start time.
+//! [`write_registry_family`] writes the exporter's own metrics from a registry of the `prometheus` crate.
+//!
+//! Out of scope: sorting, compression, and the meaning of a family.
 //!
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
@@ -29,20 +31,20 @@ pub enum Format {
 pub struct Family {
     /// Full name; a counter's ends in `_total`.
     pub name: &'static str,
-    /// What it says, for people.
+    /// HELP text.
     pub help: &'static str,
-    /// Whether it is a counter; else it is a gauge.
+    /// True for a counter, false for a gauge.
     pub counter: bool,
 }
 
-/// Samples of several families that bear the same labels, row by row: the labels are escaped once.
+/// Writer of several families with the same labels. It escapes the labels of a row once for all families.
 pub struct Sheet {
     columns: Vec<(&'static Family, BlockWriter)>,
     rows: u64,
     started: Option<Started>,
 }
 
-/// The same columns as OpenMetrics has them, where the start of a counter follows its sample.
+/// The same columns for OpenMetrics, in which the start time of a counter follows its sample.
 struct Started {
     at: f64,
     columns: Vec<BlockWriter>,
@@ -53,14 +55,14 @@ struct Started {
 pub struct Samples {
     pub(crate) family: &'static Family,
     pub(crate) block: Block,
-    /// Of counters with a known start, what stands in OpenMetrics instead.
+    /// Text for OpenMetrics, if these are counters with a known start time.
     pub(crate) open_metrics: Option<Block>,
-    /// How many.
+    /// Number of samples.
     pub(crate) count: u64,
 }
 
 impl Format {
-    /// What ends a body.
+    /// Last line of a body, if the format has one.
     pub(crate) const fn end(self) -> &'static str {
         match self {
             Self::Text => "",
@@ -88,7 +90,7 @@ impl Family {
         }
     }
 
-    /// Writes what stands before the family's samples.
+    /// Writes the header of the family.
     pub(crate) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
         write_header(
             self.name,
@@ -131,14 +133,14 @@ impl Sheet {
             write_series(family.name, labels, out);
             value(index, out);
             out.push(b'\n');
-            column.settle();
+            column.flush_if_full();
             if let Some(Started { at, columns }) = &mut self.started {
                 let out = columns[index].buffer();
                 write_series(family.name, labels, out);
                 value(index, out);
                 out.push(b'\n');
                 write_created(family.name, labels, *at, out);
-                columns[index].settle();
+                columns[index].flush_if_full();
             }
         }
         self.rows += 1;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
-use crate::exposition::lines::Lines;
+use crate::exposition::lines::SampleValidator;
 use crate::exposition::negotiate::accepts_gzip;
 use crate::exposition::{Family, Format};
 use crate::graph::address::{GraphRoot, NextLink};
@@ -209,9 +209,9 @@ fn each_line(rendered: &Rendered) {
     for samples in rendered.samples.iter().chain(&rendered.closing) {
         let mut text = Vec::new();
         samples.block.write(&mut text);
-        let mut lines = Lines::of(samples.family);
-        assert!(lines.take(&text), "{}", String::from_utf8_lossy(&text));
-        assert_eq!(lines.end(), Some(samples.count));
+        let mut lines = SampleValidator::of(samples.family);
+        assert!(lines.feed(&text), "{}", String::from_utf8_lossy(&text));
+        assert_eq!(lines.finish(), Some(samples.count));
     }
 }
 

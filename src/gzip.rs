@@ -1,7 +1,7 @@
 //! One gzip member made of parts that were compressed on their own.
 //!
 //! A part is raw deflate that ends with a sync flush: aligned to a byte, not final, and without a reference to what
-//! stood before it. So parts can be kept and put together in any order, and the member is closed by an empty final
+//! came before it. So parts can be kept and put together in any order, and the member is closed by an empty final
 //! block, the checksum (combined from those of the parts) and the length ([RFC 1951], [RFC 1952]). Several members
 //! one after another would be simpler, but `curl --compressed` silently drops all but the first.
 //!
@@ -12,12 +12,12 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Finished text, compressed where it is worth a part of its own.
+/// Finished text, compressed if it is long enough for its own part.
 #[derive(Clone, Debug)]
 pub(crate) enum Block {
-    /// Short: compressed together with its neighbours when a body is put together.
+    /// Short text, compressed together with its neighbours when a body is assembled.
     Short(Bytes),
-    /// Long: compressed while it was written; its text is kept beside it only up to [`TEXT_KEPT_MAX`].
+    /// Long text, compressed while it was written. The text itself is kept only up to [`BLOCK_TEXT_MAX`].
     Long {
         deflated: Bytes,
         checksum: Hasher,
@@ -26,14 +26,14 @@ pub(crate) enum Block {
     },
 }
 
-/// Writes the text of a [`Block`], never holding more of it than [`TEXT_KEPT_MAX`] and [`CHUNK`].
+/// Writes the text of a [`Block`], never holding more of it than [`BLOCK_TEXT_MAX`] and [`CHUNK`].
 pub(crate) struct BlockWriter {
     chunk: Vec<u8>,
     text: Option<Vec<u8>>,
     deflater: Option<Deflater>,
 }
 
-/// A gzip member in the making.
+/// A gzip member that is being assembled.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     parts: Vec<Bytes>,
@@ -44,10 +44,10 @@ pub(crate) struct Member {
 
 /// Inflates a long block a few KiB at a time, for the rare client that wants a large body uncompressed.
 #[derive(Debug)]
-pub(crate) struct Inflation {
+pub(crate) struct Inflater {
     deflated: Bytes,
     left: u64,
-    inflater: Box<Decompress>,
+    decompress: Box<Decompress>,
 }
 
 struct Deflater {
@@ -94,13 +94,13 @@ impl Block {
                 text: None,
                 ..
             } => {
-                Inflation::new(deflated.clone(), *length)
+                Inflater::new(deflated.clone(), *length)
                     .for_each(|chunk| out.extend_from_slice(&chunk));
             }
         }
     }
 
-    /// The bytes to keep for another process, and, where they are compressed, checksum and length of the text.
+    /// The bytes for a state file. If they are compressed, also the checksum and length of the text.
     pub(crate) fn stored(&self) -> (&Bytes, Option<(u32, u64)>) {
         match self {
             Self::Short(text) => (text, None),
@@ -191,13 +191,13 @@ impl BlockWriter {
         }
     }
 
-    /// Where to append text. Call [`Self::settle`] after each line or so.
+    /// Buffer to which text is appended. Call [`Self::flush_if_full`] after each line or so.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunk
     }
 
-    /// Compresses what has gathered, if it is a chunk's worth.
-    pub(crate) fn settle(&mut self) {
+    /// Compresses the buffer if it has a whole chunk.
+    pub(crate) fn flush_if_full(&mut self) {
         if self.chunk.len() >= CHUNK {
             self.flush();
         }
@@ -225,7 +225,7 @@ impl BlockWriter {
         if let Some(text) = &mut self.text {
             text.extend_from_slice(&self.chunk);
         }
-        self.text.take_if(|text| text.len() > TEXT_KEPT_MAX);
+        self.text.take_if(|text| text.len() > BLOCK_TEXT_MAX);
         self.chunk.clear();
     }
 }
@@ -292,17 +292,17 @@ impl Member {
     }
 }
 
-impl Inflation {
+impl Inflater {
     pub(crate) fn new(deflated: Bytes, length: u64) -> Self {
         Self {
             deflated,
             left: length,
-            inflater: Box::new(Decompress::new(false)),
+            decompress: Box::new(Decompress::new(false)),
         }
     }
 }
 
-impl Iterator for Inflation {
+impl Iterator for Inflater {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -312,8 +312,8 @@ impl Iterator for Inflation {
         let mut text = Vec::with_capacity(CHUNK.min(usize::try_from(self.left).unwrap_or(CHUNK)));
         while text.len() < text.capacity() {
             let consumed =
-                usize::try_from(self.inflater.total_in()).expect("an offset into memory");
-            self.inflater
+                usize::try_from(self.decompress.total_in()).expect("an offset into memory");
+            self.decompress
                 .decompress_vec(&self.deflated[consumed..], &mut text, FlushDecompress::None)
                 .expect("deflated by this process");
         }
@@ -372,22 +372,22 @@ impl Deflater {
     }
 }
 
-/// Text that is compressed or inflated in one go: larger gains nothing, smaller costs calls.
+/// Bytes of text that are compressed or inflated at once: more gains nothing, fewer cost calls.
 const CHUNK: usize = 64 * 1024;
 
 /// Room for output at each call. With less than the compressor's own buffer of 85,196 bytes left, it may return from a
-/// sync flush before the flush is written, and does not say so.
+/// sync flush before the flush is written, without an error.
 const ROOM: usize = 128 * 1024;
 
-/// How a sync flush ends: an empty stored block.
+/// End of a sync flush: an empty stored block.
 const SYNC_MARK: &[u8] = &[0, 0, 0xff, 0xff];
 
-/// From here on a part of its own is worth the state of a compressor.
+/// Bytes of text from which its own part is worth the state of a compressor.
 const LONG_MIN: usize = 16 * 1024;
 
-/// Text kept beside its compressed form, per block: what a tenant of some thousand series needs. Above it, who asks for
-/// identity costs an inflation at over 1 GB/s, and who does not costs no memory.
-const TEXT_KEPT_MAX: usize = 1024 * 1024;
+/// Text kept beside its compressed form, per block: enough for a tenant of some thousand series. Above the limit, a
+/// client that asks for identity costs an inflation at over 1 GB/s, and other clients cost no memory.
+const BLOCK_TEXT_MAX: usize = 1024 * 1024;
 
 /// Deflate, no name, no time, unknown operating system.
 const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];

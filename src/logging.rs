@@ -1,7 +1,7 @@
 //! The log: logfmt or JSON, a line per event, on standard error.
 //!
 //! A thread of its own writes the lines. So nothing else waits if standard error is a pipe that is full and not read:
-//! polls, scrapes and the shutdown go on, and the lines that find no place in the queue are counted and reported as soon
+//! polls, scrapes and the shutdown go on, and the lines that do not fit into the queue are counted and reported as soon
 //! as lines can be written again.
 
 use std::io::{self, Write as _};
@@ -18,12 +18,12 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::config::args::{LogFormat, LogLevel};
 use crate::machine;
 
-/// Starts to log, for the rest of the process. To be called once.
+/// Starts to log, for the rest of the process. Must be called once.
 ///
-/// Only the exporter's own events: the libraries' events at these levels include headers, and these include tokens.
+/// Logs only the exporter's own events: the libraries' events at these levels include headers, and these include tokens.
 ///
 /// # Errors
-/// If the system has no thread for it.
+/// If the system cannot start a thread.
 ///
 /// # Panics
 /// If something logs already.
@@ -79,7 +79,7 @@ pub fn write(text: &str) {
     }
 }
 
-/// Waits until all that was logged is written, for [`FLUSH_TIME_MAX`] at the most.
+/// Waits until all logged lines are written, for [`FLUSH_TIME_MAX`] at most.
 pub fn flush() {
     let Some(queue) = QUEUE.get() else { return };
     let (done, written) = mpsc::sync_channel(1);
@@ -88,14 +88,14 @@ pub fn flush() {
     }
 }
 
-/// The way to the thread that writes. A static, because so is the subscriber of `tracing`.
+/// Queue to the writing thread. It is static because the subscriber of `tracing` is.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// Lines that wait to be written.
 #[derive(Debug)]
 struct Queue {
     sender: SyncSender<Entry>,
-    /// Lines that found no place, or could not be written, since that was last reported.
+    /// Lines that did not fit into the queue, or could not be written, since the last report of lost lines.
     lost: Arc<AtomicU64>,
 }
 
@@ -112,7 +112,7 @@ impl Queue {
         (Self { sender, lost }, lines)
     }
 
-    /// Returns if there was a place for it.
+    /// Returns true if the queue had room.
     fn put(&self, entry: Entry) -> bool {
         self.sender.try_send(entry).is_ok()
     }

@@ -1,7 +1,7 @@
 //! Metrics about the exporter itself, in a registry of their own: no statics, so that tests run side by side.
 //!
-//! What is said of one report of one tenant is not here but goes with that report (`health`), so that it changes in the
-//! same step as the numbers and costs nothing while it does not change.
+//! Metrics about one report of one tenant are not here but in `health`. They are published together with the figures of
+//! the report, and cost nothing while they do not change.
 
 use chrono::{DateTime, Utc};
 use prometheus::process_collector::ProcessCollector;
@@ -11,7 +11,7 @@ use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use crate::graph::retry::RetryReason;
 use crate::graph::stats::{RequestCode, RequestStats};
 
-/// The registry and what is in it.
+/// The registry and its metrics.
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
@@ -25,16 +25,16 @@ pub struct Telemetry {
     reload_time: Gauge,
 }
 
-/// What became of a state file.
+/// Outcome of writing or reading a state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageOutcome {
-    /// Written whole.
+    /// Written completely.
     Written,
-    /// Not written; the one before stays.
+    /// Not written; the previous file stays.
     WriteFailed,
     /// Read at the start and served.
     Restored,
-    /// Found at the start, but not to be read or not to be believed.
+    /// Found at the start, but unreadable or invalid.
     Rejected,
 }
 
@@ -153,7 +153,7 @@ impl Telemetry {
         }
     }
 
-    /// The configuration was read anew, or refused.
+    /// Records a reload of the configuration and its success.
     pub(crate) fn set_reload(&self, successful: bool, now: DateTime<Utc>) {
         self.reload_successful.set(successful.into());
         if successful {

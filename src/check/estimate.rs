@@ -1,9 +1,9 @@
-//! The first page of a report, and how many series the whole of it may become.
+//! The first page of a report, and an estimate of the series of the whole report.
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::Site;
+use super::CheckContext;
 use super::finding::{Check, Finding};
 use crate::graph::pages::Read;
 use crate::graph::stats::RequestStats;
@@ -19,10 +19,10 @@ use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, add_page};
 
-/// What a first page holds.
+/// Figures of a first page.
 pub(super) struct FirstPage {
     pub(super) rows: u64,
-    /// Label sets: what `labels.max_series` counts.
+    /// Number of label sets, which `labels.max_series` limits.
     pub(super) series: u64,
     pub(super) size: Size,
     /// The rows as budgets see them.
@@ -31,14 +31,14 @@ pub(super) struct FirstPage {
     foreign_context: Option<String>,
 }
 
-/// How much would be exposed.
+/// Size of the exposition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
-    /// First pages that it is made from.
+    /// Number of first pages behind these figures.
     pages: u64,
     samples: u64,
     bytes: u64,
-    /// Whether there is no more than this.
+    /// False if further pages follow.
     exact: bool,
 }
 
@@ -46,13 +46,13 @@ pub(super) struct Size {
 pub(super) async fn first_page(
     report: ReportKind,
     graph: &Graph,
-    site: &Site,
+    context: &CheckContext,
     tenant: Option<&str>,
     deadline: Instant,
 ) -> Result<FirstPage, CollectError> {
     let asking = Asking {
         graph,
-        site,
+        context,
         tenant,
         deadline,
     };
@@ -68,7 +68,7 @@ pub(super) async fn first_page(
 /// Whom to ask, and for how long.
 struct Asking<'a> {
     graph: &'a Graph,
-    site: &'a Site,
+    context: &'a CheckContext,
     tenant: Option<&'a str>,
     deadline: Instant,
 }
@@ -99,7 +99,7 @@ impl Asking<'_> {
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
         let lens = Lens {
-            naming: &self.site.naming,
+            naming: &self.context.naming,
             budgets: &[],
             period,
             seen: &SeenRows::default(),
@@ -123,8 +123,8 @@ impl Asking<'_> {
     }
 
     fn period(&self) -> (DateTime<Utc>, BillingPeriod) {
-        let now = self.site.clock.now();
-        let period = BillingPeriod::containing(now, self.site.config.billing.cycle_day);
+        let now = self.context.clock.now();
+        let period = BillingPeriod::containing(now, self.context.config.billing.cycle_day);
         (now, period)
     }
 
@@ -139,15 +139,15 @@ impl Asking<'_> {
         let rendered = render(&View {
             tenant: self.tenant,
             period,
-            naming: &self.site.naming,
+            naming: &self.context.naming,
             series_max: usize::MAX,
             budgets: &[],
             kept: &Kept::default(),
         });
         let samples = &rendered.samples;
         let series = samples.iter().map(|family| family.count).max().unwrap_or(0);
-        let series_max = self.site.config.labels.max_series.get() as u64;
-        // What is beyond is folded, so it does not make the body longer.
+        let series_max = self.context.config.labels.max_series.get() as u64;
+        // Series above the limit are aggregated, so they do not make the body longer.
         let share = |count: u64| count * series_max.min(series) / series.max(1);
         FirstPage {
             rows: rendered.rows,
@@ -249,7 +249,7 @@ impl Size {
         self.exact &= other.exact;
     }
 
-    /// What all reports of all tenants come to, against what is read at a scrape; none where none was fetched.
+    /// Compares the size of all reports of all tenants with the limits of a scrape. `None` if no report was fetched.
     pub(super) fn finding(self) -> Option<Finding> {
         if self.pages == 0 {
             return None;
@@ -285,7 +285,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// Of a budget that matches nothing so far, which need not be a mistake.
+/// A finding for a budget that matches no row so far, which is not always a mistake.
 const BUDGET_REMEDY: &str =
     "correct the budget or name its tenant; nothing where such calls are made, but rarely";
 

@@ -1,4 +1,4 @@
-//! One finding, and how findings are written.
+//! Findings and their output.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use crate::config::args::CheckFormat;
 use crate::graph::Chain;
 use crate::poller::FleetError;
 
-/// What was checked, in the order of the output. The names are part of the JSON document.
+/// Checks in the order of the output. The names are part of the JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Check {
@@ -42,18 +42,18 @@ pub(super) enum Level {
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
     level: Level,
-    /// Its name where tenants are named.
+    /// Name of the tenant, if tenants have names.
     tenant: Option<String>,
     check: Check,
-    /// The host or the report that it is about.
+    /// Host or report of the finding.
     subject: Option<String>,
     message: String,
     remedy: Option<String>,
-    /// What was measured, where that is a number: seconds the clock is off, rows, series, bytes.
+    /// Measured number, if there is one: clock offset in seconds, rows, series, bytes.
     value: Option<f64>,
 }
 
-/// How many findings there are of each level.
+/// Number of findings per level.
 #[derive(Default)]
 struct Counts {
     all: usize,
@@ -61,13 +61,13 @@ struct Counts {
     failures: usize,
 }
 
-/// Findings on their way to whoever reads them.
+/// Writer of the findings.
 pub(super) struct Findings<'a, W> {
     format: CheckFormat,
     out: &'a mut W,
     worst: Level,
     counts: Counts,
-    /// Of a JSON document, which is written as a whole.
+    /// Findings of a JSON document, which is written at the end.
     kept: Vec<Finding>,
 }
 
@@ -216,12 +216,12 @@ impl<'a, W: Write> Findings<'a, W> {
         }
     }
 
-    /// Writes a finding at once, so that somebody who waits sees it; JSON at the end.
-    pub(super) fn tell(&mut self, finding: Finding) -> io::Result<()> {
+    /// Writes a finding immediately, so that a waiting administrator sees it. JSON is written at the end.
+    pub(super) fn push(&mut self, finding: Finding) -> io::Result<()> {
         self.worst = self.worst.max(finding.level);
         self.counts.add(finding.level);
         match self.format {
-            CheckFormat::Text => read_or_not(writeln!(self.out, "{}", finding.line())),
+            CheckFormat::Text => ignore_broken_pipe(writeln!(self.out, "{}", finding.line())),
             CheckFormat::Json => {
                 self.kept.push(finding);
                 Ok(())
@@ -238,7 +238,7 @@ impl<'a, W: Write> Findings<'a, W> {
 
     /// The configuration can be read but not used.
     pub(super) fn finish_misconfigured(mut self, error: &FleetError) -> io::Result<Outcome> {
-        self.tell(Finding::failure(
+        self.push(Finding::failure(
             Check::Configuration,
             Chain(error),
             Some("correct the configuration, or what it names"),
@@ -254,7 +254,7 @@ impl<'a, W: Write> Findings<'a, W> {
             checks: Vec<Finding>,
         }
         if self.format == CheckFormat::Text {
-            read_or_not(writeln!(self.out, "verdict: {}", self.counts.verdict()))?;
+            ignore_broken_pipe(writeln!(self.out, "verdict: {}", self.counts.verdict()))?;
         } else {
             let document = Document {
                 version: crate::VERSION,
@@ -262,15 +262,15 @@ impl<'a, W: Write> Findings<'a, W> {
                 checks: self.kept,
             };
             let text = serde_json::to_string_pretty(&document).expect("findings are JSON");
-            read_or_not(writeln!(self.out, "{text}"))?;
+            ignore_broken_pipe(writeln!(self.out, "{text}"))?;
         }
-        read_or_not(self.out.flush())?;
+        ignore_broken_pipe(self.out.flush())?;
         Ok(outcome)
     }
 }
 
-/// Somebody who reads no further, as `head` does, is no error: what was found is in the exit code all the same.
-pub(super) fn read_or_not(written: io::Result<()>) -> io::Result<()> {
+/// Ignores a broken pipe (`check | head`). The exit code still has the result.
+pub(super) fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(error),

@@ -3,24 +3,24 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Site;
+use super::CheckContext;
 use super::finding::{Check, Finding};
 use crate::graph::Chain;
 use crate::poller::setup;
 use crate::storage::{StorageError, try_folder};
 
-/// Looks at the folder and the files of all tenants. A disk that does not answer is a failure after the site's patience.
-pub(super) async fn check(site: &Arc<Site>) -> Vec<Finding> {
-    let Some(folder) = site.config.storage.clone() else {
+/// Looks at the folder and the files of all tenants. A disk that does not answer is a failure after the context's patience.
+pub(super) async fn check(context: &Arc<CheckContext>) -> Vec<Finding> {
+    let Some(folder) = context.config.storage.clone() else {
         return Vec::new();
     };
-    let (looker, place) = (Arc::clone(site), folder.clone());
+    let (looker, place) = (Arc::clone(context), folder.clone());
     let looking = tokio::task::spawn_blocking(move || look(&looker, &place));
-    let found = match tokio::time::timeout(site.patience, looking).await {
+    let found = match tokio::time::timeout(context.patience, looking).await {
         Ok(found) => found.expect("looking does not panic"),
         Err(_) => vec![Finding::failure(
             Check::Storage,
-            format!("no answer in {} s", site.patience.as_secs()),
+            format!("no answer in {} s", context.patience.as_secs()),
             Some("see whether the file system is one that hangs, or choose another storage.path"),
         )],
     };
@@ -28,7 +28,7 @@ pub(super) async fn check(site: &Arc<Site>) -> Vec<Finding> {
     found.into_iter().map(about).collect()
 }
 
-fn look(site: &Site, folder: &Path) -> Vec<Finding> {
+fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
     let failure = |error: StorageError| {
         Finding::failure(
             Check::Storage,
@@ -46,8 +46,8 @@ fn look(site: &Site, folder: &Path) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     let mut restored = 0_u32;
-    for tenant in &site.config.tenants {
-        for (report, saved) in setup::stored(&site.config, tenant, &site.naming) {
+    for tenant in &context.config.tenants {
+        for (report, saved) in setup::stored(&context.config, tenant, &context.naming) {
             let name = tenant.name.as_deref();
             match saved {
                 Ok(None) => {}

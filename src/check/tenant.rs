@@ -1,11 +1,11 @@
-//! The steps of one tenant: each only where those that it needs have succeeded.
+//! The checks of one tenant. A step runs only if the steps that it needs have succeeded.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::Site;
+use super::CheckContext;
 use super::estimate::{self, Size};
 use super::finding::{Check, Finding};
 use crate::config::{self, Config};
@@ -19,27 +19,27 @@ use crate::poller::{FleetError, setup};
 use crate::report::budget::Budget;
 use crate::report::{CollectError, ReportKind};
 
-/// A tenant that is set up and has not been asked for anything.
+/// A tenant that is set up and not contacted yet.
 pub(super) struct Tenant {
     name: Option<Arc<str>>,
     graph: Graph,
     root: Target,
-    /// None where the machine itself gives the tokens.
+    /// `None` if a managed identity issues the tokens.
     authority: Option<Target>,
-    /// As the configuration states it.
+    /// Expiry date in the configuration.
     credential_expiry: Option<DateTime<Utc>>,
-    /// Those that select it, each with the report that it is spent in.
+    /// Budgets that select this tenant, each with its report.
     budgets: Vec<(ReportKind, Budget)>,
     credential: config::Credential,
 }
 
-/// The findings of one tenant so far.
-struct Told<'a> {
+/// The findings of one tenant so far, with the state of its checks.
+struct TenantReport<'a> {
     tenant: &'a Tenant,
-    site: &'a Site,
+    context: &'a CheckContext,
     deadline: Instant,
     findings: Vec<Finding>,
-    /// By how much the clocks of the hosts are ahead of this one.
+    /// Offsets of the hosts' clocks from this machine's clock.
     skews: Vec<TimeDelta>,
 }
 
@@ -66,45 +66,45 @@ impl Tenant {
         })
     }
 
-    /// All steps, within the site's patience, and how much would be exposed.
-    pub(super) async fn check(self, site: &Site) -> (Vec<Finding>, Size) {
-        let mut told = Told {
+    /// Runs all steps within the time limit. Returns the findings and the size of the exposition.
+    pub(super) async fn check(self, context: &CheckContext) -> (Vec<Finding>, Size) {
+        let mut report = TenantReport {
             tenant: &self,
-            site,
-            deadline: Instant::now() + site.patience,
+            context,
+            deadline: Instant::now() + context.patience,
             findings: Vec::new(),
             skews: Vec::new(),
         };
         let authority = match &self.authority {
-            Some(authority) => told.reach(authority).await,
+            Some(authority) => report.reach(authority).await,
             None => true,
         };
         let same = self.authority.as_ref() == Some(&self.root);
         let root = if same {
             authority
         } else {
-            told.reach(&self.root).await
+            report.reach(&self.root).await
         };
-        told.clock();
-        let token = authority && told.token().await;
+        report.clock();
+        let token = authority && report.token().await;
         let expected = if token && root {
-            told.reports().await
+            report.reports().await
         } else {
             Size::unknown()
         };
-        let Told { findings, .. } = told;
+        let TenantReport { findings, .. } = report;
         let name = self.name.as_deref();
         let findings = findings.into_iter().map(|finding| finding.of(name));
         (findings.collect(), expected)
     }
 }
 
-impl Told<'_> {
-    fn tell(&mut self, finding: Finding) {
+impl TenantReport<'_> {
+    fn push(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 
-    /// Name, then connection; true where both are good.
+    /// Checks the name, then the connection. Returns true if both succeed.
     async fn reach(&mut self, target: &Target) -> bool {
         let failure = |check: Check, error: &ReachError| {
             Finding::failure(check, Chain(error), Some(error.remedy())).about(target.host())
@@ -114,7 +114,7 @@ impl Told<'_> {
         if !target.is_address() {
             match target.resolve(self.deadline).await {
                 Err(error) => {
-                    self.tell(failure(Check::Name, &error));
+                    self.push(failure(Check::Name, &error));
                     return false;
                 }
                 Ok(addresses) => {
@@ -122,21 +122,21 @@ impl Told<'_> {
                         addresses.iter().map(ToString::to_string).collect();
                     let whose = target.proxy().map(|_| " of the proxy").unwrap_or_default();
                     let message = format!("{}{whose}", addresses.join(", "));
-                    self.tell(Finding::ok(Check::Name, message).about(target.host()));
+                    self.push(Finding::ok(Check::Name, message).about(target.host()));
                 }
             }
         }
-        let asked = self.site.clock.now();
-        match target.connect(&self.site.http, self.deadline).await {
+        let asked = self.context.clock.now();
+        match target.connect(&self.context.http, self.deadline).await {
             Err(error) => {
-                self.tell(failure(Check::Connection, &error));
+                self.push(failure(Check::Connection, &error));
                 false
             }
             Ok(reached) => {
-                let middle = asked + (self.site.clock.now() - asked) / 2;
+                let middle = asked + (self.context.clock.now() - asked) / 2;
                 self.skews.extend(reached.date.map(|date| date - middle));
                 let message = format!("answers{via}");
-                self.tell(Finding::ok(Check::Connection, message).about(target.host()));
+                self.push(Finding::ok(Check::Connection, message).about(target.host()));
                 true
             }
         }
@@ -164,10 +164,10 @@ impl Told<'_> {
             Finding::ok(Check::Clock, message)
         };
         let value = f64::from(i32::try_from(-seconds).unwrap_or(i32::MAX));
-        self.tell(finding.measured(value));
+        self.push(finding.measured(value));
     }
 
-    /// A token, what it says of itself, and when the credential ends.
+    /// Checks the token, its permissions, and the expiry of the credential. Returns true if there is a token.
     async fn token(&mut self) -> bool {
         let tokens = self.tenant.graph.tokens();
         let token = match tokens.token(self.deadline).await {
@@ -183,31 +183,31 @@ impl Told<'_> {
                 } else {
                     error.remedy()
                 };
-                self.tell(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
+                self.push(Finding::failure(Check::Token, Chain(&error), Some(remedy)));
                 self.hint_at_id().await;
                 return false;
             }
         };
         let valid = tokens.expires_in().unwrap_or_default().as_secs();
         let message = format!("valid for {valid} s");
-        self.tell(
+        self.push(
             Finding::ok(Check::Token, message)
                 .measured(f64::from(u32::try_from(valid).unwrap_or(u32::MAX))),
         );
         self.credential(tokens.credential_expiry());
-        self.tell(permission(token.roles()));
+        self.push(permission(token.roles()));
         true
     }
 
-    /// Where there is no token: the id of the secret is what is pasted most often in its place.
+    /// Adds a warning if the secret looks like its id, which is the most frequent mistake.
     async fn hint_at_id(&mut self) {
         let config::Credential::Secret(source) = self.tenant.credential.clone() else {
             return;
         };
         let read = tokio::task::spawn_blocking(move || source.looks_like_id());
-        // A file that does not come in time has no hint.
+        // A file that cannot be read in time gets no hint.
         if let Ok(Ok(true)) = tokio::time::timeout_at(self.deadline, read).await {
-            self.tell(Finding::warning(
+            self.push(Finding::warning(
                 Check::Credential,
                 "this looks like the id of the secret",
                 "the value is shown once, when it is made; make a new one and give that",
@@ -215,15 +215,15 @@ impl Told<'_> {
         }
     }
 
-    /// When the credential ends: as the configuration states it, else as the certificate does.
+    /// Checks the expiry of the credential: the configured date, or else that of the certificate.
     fn credential(&mut self, of_certificate: Option<DateTime<Utc>>) {
         let stated = self.tenant.credential_expiry;
         let Some(expiry) = stated.or(of_certificate) else {
             return;
         };
-        let left = expiry - self.site.clock.now();
+        let left = expiry - self.context.clock.now();
         let date = expiry.format("%Y-%m-%d %H:%M UTC");
-        self.tell(if stated.is_some() && left <= TimeDelta::zero() {
+        self.push(if stated.is_some() && left <= TimeDelta::zero() {
             Finding::warning(
                 Check::Credential,
                 format!("client_secret_expires says {date}, but there is a token for the secret"),
@@ -248,12 +248,12 @@ impl Told<'_> {
     }
 
     async fn reports(&mut self) -> Size {
-        let Site { config, .. } = self.site;
+        let CheckContext { config, .. } = self.context;
         let tenant = self.tenant.name.as_deref();
         let mut total = Size::default();
         for &report in &config.reports {
             let graph = &self.tenant.graph;
-            let page = estimate::first_page(report, graph, self.site, tenant, self.deadline);
+            let page = estimate::first_page(report, graph, self.context, tenant, self.deadline);
             match page.await {
                 Ok(page) => {
                     total.add(page.size);
@@ -267,7 +267,7 @@ impl Told<'_> {
                     total.add(Size::unknown());
                     let remedy = Some(error.remedy());
                     let failure = Finding::failure(Check::FirstPage, Chain(&error), remedy);
-                    self.tell(failure.about(report));
+                    self.push(failure.about(report));
                 }
             }
         }
@@ -275,7 +275,7 @@ impl Told<'_> {
     }
 }
 
-/// What the token says that it grants. A hint: only Graph decides, at the first page.
+/// Checks the permissions that the token lists. This is a hint: only Graph decides, at the first page.
 fn permission(roles: Option<Vec<String>>) -> Finding {
     let Some(roles) = roles else {
         return Finding::warning(
@@ -302,11 +302,11 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
     }
 }
 
-/// Either will do, the first is the lesser.
+/// Sufficient permissions; each alone is enough, and the first grants less.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
 
-/// Beyond it, the current period begins and ends at the wrong time.
+/// With a larger offset, the current period begins and ends at the wrong time.
 const SKEW_WARNING: TimeDelta = TimeDelta::minutes(1);
 
-/// Beyond it, Microsoft does not accept an assertion.
+/// With a larger offset, Microsoft rejects an assertion.
 const SKEW_FAILURE: TimeDelta = TimeDelta::minutes(5);

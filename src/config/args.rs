@@ -76,12 +76,12 @@ pub struct Args {
     )]
     pub log_format: LogFormat,
 
-    /// What to do instead of running the daemon.
+    /// Subcommand that runs instead of the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What to do instead of running the daemon: one variant each, flags of its own as its fields.
+/// Subcommands that run instead of the daemon. The fields of a variant are its flags.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run against a built-in simulator of Microsoft Graph; needs no account
@@ -125,7 +125,7 @@ pub enum LogLevel {
     Debug,
     /// Every poll.
     Info,
-    /// What may become a failure.
+    /// Events that can lead to a failure.
     Warn,
     /// Failures.
     Error,
@@ -187,7 +187,7 @@ impl Args {
         self.log_level.unwrap_or(default)
     }
 
-    /// Where to listen: on all interfaces, in the demo on loopback only, unless told otherwise.
+    /// Listen addresses. The default is all interfaces, or loopback in the demo.
     pub fn listen(&self) -> Listen {
         if self.systemd_socket {
             return Listen::Systemd;
@@ -212,7 +212,7 @@ fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     })
 }
 
-/// What `--version` prints; the build sets the revision where it knows it.
+/// Output of `--version`. The build sets the revision if it knows it.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{} (revision {}, rustc {})",
@@ -255,14 +255,14 @@ mod tests {
 
     #[cfg(feature = "demo")]
     #[test]
-    fn the_demo_stays_on_loopback_unless_told_otherwise() {
+    fn demo_listens_on_loopback_by_default() {
         let listen = |words: &[&str]| Args::from_words(words).unwrap().listen();
         assert_eq!(
             listen(&["x", "demo"]),
             Listen::Addresses(vec!["127.0.0.1:10053".parse().unwrap()])
         );
-        let told = listen(&["x", "demo", "--web.listen-address=:1"]);
-        assert_eq!(told, Listen::Addresses(vec![":1".parse().unwrap()]));
+        let given = listen(&["x", "demo", "--web.listen-address=:1"]);
+        assert_eq!(given, Listen::Addresses(vec![":1".parse().unwrap()]));
         assert_eq!(
             listen(&["x", "demo", "--web.systemd-socket"]),
             Listen::Systemd

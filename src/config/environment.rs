@@ -1,31 +1,31 @@
-//! The one tenant that is configured by the variables that Microsoft's own SDKs read, and the folder that systemd gives.
+//! Environment variables: the tenant that the variables of Microsoft's own SDKs configure, and systemd's state folder.
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::files::usable;
 use super::read::Scalar;
-use super::readable::usable;
 use super::scalar::{CHINA, Guid, Root, TenantId};
-use super::{Credential, Mistakes, Tenant};
+use super::{ConfigErrors, Credential, Tenant};
 use crate::graph::address::Cloud;
 use crate::graph::credential::{SecretSource, stray_characters};
 
-/// The tenant; none where something is missing or wrong, which has then been told.
+/// Reads the tenant. Returns `None` after it recorded a missing or invalid variable.
 pub(super) fn tenant(
     variable: &dyn Fn(&str) -> Option<String>,
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) -> Option<Tenant> {
-    let tenant_id = required::<TenantId>(TENANT_ID, variable(TENANT_ID), told);
-    let client_id = required::<Guid>(CLIENT_ID, variable(CLIENT_ID), told);
-    let credential = credential(variable, told);
+    let tenant_id = required::<TenantId>(TENANT_ID, variable(TENANT_ID), errors);
+    let client_id = required::<Guid>(CLIENT_ID, variable(CLIENT_ID), errors);
+    let credential = credential(variable, errors);
     let (cloud, authority_url) = match variable(AUTHORITY_HOST) {
-        Some(host) if !host.is_empty() => authority(&host, told),
+        Some(host) if !host.is_empty() => authority(&host, errors),
         _ => (Cloud::Global, None),
     };
     if tenant_id.is_none() && client_id.is_none() && credential.is_none() {
-        told.tell(
+        errors.push(
             None,
             if cfg!(feature = "demo") {
                 "no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account"
@@ -46,33 +46,33 @@ pub(super) fn tenant(
     })
 }
 
-/// The folder that systemd has made for state, the first where it made several. A path that starts nowhere is not its.
+/// The folder that systemd made for state; the first one if it made several. A relative path is not from systemd.
 pub(super) fn state_directory(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let folders = variable(STATE_DIRECTORY)?;
     let first = folders.split(':').next().map(PathBuf::from);
     first.filter(|folder| folder.is_absolute())
 }
 
-fn required<T: Scalar>(name: &str, value: Option<String>, told: &mut Mistakes) -> Option<T> {
+fn required<T: Scalar>(name: &str, value: Option<String>, errors: &mut ConfigErrors) -> Option<T> {
     let value = match value {
         Some(value) if !value.is_empty() => value,
         other => {
             let what = other.map_or("not set", |_| "empty");
-            told.tell(None, format!("{name} is {what}; {}", T::REMEDY));
+            errors.push(None, format!("{name} is {what}; {}", T::HINT));
             return None;
         }
     };
     T::parse(&value)
-        .map_err(|wrong| told.tell(None, format!("{name}: {}", wrong.told_of::<T>(&value))))
+        .map_err(|wrong| errors.push(None, format!("{name}: {}", wrong.message::<T>(&value))))
         .ok()
 }
 
 fn credential(
     variable: &dyn Fn(&str) -> Option<String>,
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) -> Option<Credential> {
-    // A secret stays in the memory that it was read into, which is wiped, also where it is one of several. An empty
-    // variable counts as one that is not set, as in the SDKs.
+    // Each secret stays in memory that is wiped, even if several are set. An empty variable counts as not set, as in the
+    // SDKs.
     let mut given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
         .filter_map(|name| Some((name, variable(name)?.into())))
@@ -83,7 +83,7 @@ fn credential(
     given.retain(|one| !is_empty(one));
     let names: Vec<&str> = given.iter().map(|(name, _)| *name).collect();
     let Ok([(name, value)]) = <[_; 1]>::try_from(given) else {
-        told.tell(
+        errors.push(
             None,
             match (&*names, &*empty) {
                 ([], []) => format!(
@@ -98,13 +98,13 @@ fn credential(
     };
     if name == SECRET {
         if let Some(what) = stray_characters(value.expose_secret()) {
-            told.tell(None, format!("{name} {what}"));
+            errors.push(None, format!("{name} {what}"));
         }
         return Some(Credential::Secret(SecretSource::Inline(value)));
     }
     let path = PathBuf::from(value.expose_secret());
     if let Err(what) = usable(&path, &path, "the working directory") {
-        told.tell(None, format!("{name}: {what}"));
+        errors.push(None, format!("{name}: {what}"));
     }
     Some(if name == CERTIFICATE {
         Credential::Certificate {
@@ -116,9 +116,9 @@ fn credential(
     })
 }
 
-/// The cloud that an authority belongs to, or the authority itself where it belongs to none. Both clouds of the US
-/// Government share their authority; L5 can be told apart in a configuration file only.
-fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
+/// The cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US Government
+/// share their authority: L5 can be selected in a configuration file only.
+fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<Url>) {
     let text = if host.contains("://") {
         host.to_owned()
     } else {
@@ -127,8 +127,8 @@ fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
     let url = match Root::parse(&text) {
         Ok(Root(url)) => url,
         Err(wrong) => {
-            let what = wrong.told_of::<Root>(host);
-            told.tell(None, format!("{AUTHORITY_HOST}: {what}"));
+            let what = wrong.message::<Root>(host);
+            errors.push(None, format!("{AUTHORITY_HOST}: {what}"));
             return (Cloud::Global, None);
         }
     };
@@ -137,7 +137,7 @@ fn authority(host: &str, told: &mut Mistakes) -> (Cloud, Option<Url>) {
         Some("login.microsoftonline.us") => (Cloud::UsGovL4, None),
         Some("login.chinacloudapi.cn" | "login.partner.microsoftonline.cn") => {
             let remedy = "nothing of a tenant there can be exported, so name one of another cloud";
-            told.tell(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
+            errors.push(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
             (Cloud::Global, None)
         }
         _ => (Cloud::Global, Some(url)),

@@ -1,37 +1,38 @@
-//! The configuration file as a tree in which everything still knows its line.
+//! The configuration file as a tree whose nodes have line numbers.
 //!
-//! The events of the YAML parser are read directly instead of through serde, because serde ends at the first mistake and
-//! reads `500.10` as a float. Scalars keep their literal; what kind they are is decided by the core schema of YAML 1.2.
-//! Anchors, aliases and tags are refused: no setting needs them, and an alias is how a small file becomes a large tree.
+//! The events of the YAML parser are read directly instead of through serde, because serde stops at the first error and
+//! reads `500.10` as a float. Scalars keep their literal text, and the core schema of YAML 1.2 decides their kind.
+//! Anchors, aliases and tags are rejected: no setting needs them, and with aliases a small file becomes a large tree.
 
 use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::Mistakes;
+use super::ConfigErrors;
 
-/// A value and the line on which it begins.
+/// A value and its first line.
 pub(super) struct Node {
     pub(super) line: usize,
     pub(super) value: Value,
 }
 
-/// What stands there.
+/// The value of a node.
 pub(super) enum Value {
     Null,
     Scalar(Kind, String),
     List(Vec<Node>),
     Map(Vec<Entry>),
-    /// Something that has been told as a mistake already.
-    Refused,
+    /// Invalid; the error was already recorded.
+    Invalid,
 }
 
-/// One key of a mapping. A key may stand there twice; whoever reads the mapping tells so, because it knows where it is.
+/// One key of a mapping. Keys can be repeated: [`entries`](super::read::entries), which knows the path of the mapping,
+/// reports duplicates.
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) line: usize,
     pub(super) node: Node,
 }
 
-/// What a scalar is.
+/// The kind of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -39,8 +40,8 @@ pub(super) enum Kind {
     Bool,
 }
 
-/// Parses a document; none where there is nothing in it or where its syntax is wrong, which has then been told.
-pub(super) fn parse(text: &str, told: &mut Mistakes) -> Option<Node> {
+/// Parses a document. Returns `None` if it is empty, or after it recorded a syntax error.
+pub(super) fn parse(text: &str, errors: &mut ConfigErrors) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = granit_parser::options! {
         emit_comments: false,
@@ -48,12 +49,12 @@ pub(super) fn parse(text: &str, told: &mut Mistakes) -> Option<Node> {
     };
     let mut builder = Builder {
         events: Parser::new_from_str_with_options(text, options),
-        told,
+        errors,
     };
     match builder.document() {
         Ok(root) => root,
         Err(error) => {
-            told.tell(
+            errors.push(
                 error.marker().line(),
                 format!(
                     "not YAML at column {}: {}; mind the indentation, the space after a colon and the quotes",
@@ -67,10 +68,10 @@ pub(super) fn parse(text: &str, told: &mut Mistakes) -> Option<Node> {
 }
 
 impl Value {
-    /// How a message calls it.
+    /// Name of the kind for messages.
     pub(super) fn called(&self) -> &'static str {
         match self {
-            Self::Null | Self::Refused => "nothing",
+            Self::Null | Self::Invalid => "nothing",
             Self::Scalar(Kind::Text, _) => "text",
             Self::Scalar(Kind::Number, _) => "a number",
             Self::Scalar(Kind::Bool, _) => "true or false",
@@ -80,7 +81,7 @@ impl Value {
     }
 }
 
-/// Is this a number of the core schema? The literal is kept, so hexadecimal and infinity are left to be text.
+/// Returns true if the text is a decimal number of the core schema. Hexadecimal numbers and infinity count as text.
 pub(super) fn is_number(text: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -98,9 +99,9 @@ pub(super) fn is_number(text: &str) -> bool {
 }
 
 /// Builds the tree from the parser's events. Depth is bounded by the parser's own limits on nesting.
-struct Builder<'input, 'told> {
+struct Builder<'input, 'errors> {
     events: Parser<'input, StrInput<'input>>,
-    told: &'told mut Mistakes,
+    errors: &'errors mut ConfigErrors,
 }
 
 impl<'input> Builder<'input, '_> {
@@ -110,7 +111,7 @@ impl<'input> Builder<'input, '_> {
             match event {
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) if root.is_some() => {
-                    self.told.tell(
+                    self.errors.push(
                         span.start.line(),
                         "a second document begins; remove the line `---` and what follows it",
                     );
@@ -129,16 +130,16 @@ impl<'input> Builder<'input, '_> {
         let value = match event {
             Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => Value::List(self.list()?),
-            Event::MappingStart(..) => self.map()?.map_or(Value::Refused, Value::Map),
-            _ => Value::Refused,
+            Event::MappingStart(..) => self.map()?.map_or(Value::Invalid, Value::Map),
+            _ => Value::Invalid,
         };
         Ok(Node {
             line,
-            value: if plain { value } else { Value::Refused },
+            value: if plain { value } else { Value::Invalid },
         })
     }
 
-    /// Whether there is neither anchor nor alias nor tag; tells it where there is.
+    /// Returns true if the event has no anchor, alias or tag. Otherwise records an error.
     fn is_plain(&mut self, event: &Event<'_>, line: usize) -> bool {
         let refused = if let Event::Alias(_) | Event::UnresolvedAlias(_) = event {
             "an alias is not supported; write the value out"
@@ -149,7 +150,7 @@ impl<'input> Builder<'input, '_> {
         } else {
             return true;
         };
-        self.told.tell(line, refused);
+        self.errors.push(line, refused);
         false
     }
 
@@ -164,7 +165,7 @@ impl<'input> Builder<'input, '_> {
         Ok(list)
     }
 
-    /// The entries; none if another mapping is merged into this one, because then keys seem to be missing that are not.
+    /// Reads the entries. Returns `None` if another mapping is merged into this one: its keys would seem to be missing.
     fn map(&mut self) -> Result<Option<Vec<Entry>>, ScanError> {
         let mut map = Vec::new();
         let mut merges = false;
@@ -182,7 +183,7 @@ impl<'input> Builder<'input, '_> {
             };
             if key.as_deref() == Some("<<") {
                 merges = true;
-                self.told.tell(place.line, MERGE);
+                self.errors.push(place.line, MERGE);
                 self.skip(event)?;
                 continue;
             }
@@ -194,14 +195,14 @@ impl<'input> Builder<'input, '_> {
                     node,
                 }),
                 None => self
-                    .told
-                    .tell(place.line, "a key must be a word; remove it"),
+                    .errors
+                    .push(place.line, "a key must be a word; remove it"),
             }
         }
         Ok((!merges).then_some(map))
     }
 
-    /// Passes over a value about which nothing is told.
+    /// Skips a value without checking it.
     fn skip(&mut self, event: Event<'input>) -> Result<(), ScanError> {
         let mut depth = 0_usize;
         let mut event = event;

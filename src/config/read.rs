@@ -1,62 +1,62 @@
-//! From the tree to typed sections, going on after a mistake so that all of them are told at once.
+//! Reads the tree into typed sections. Reading continues after an error, so that all errors are reported together.
 //!
-//! A section is declared once, by [`section!`]: from its fields come the keys that are known, the types they are read as
-//! and the JSON schema. So the three cannot disagree.
+//! [`section!`] declares a section once. The known keys, their types and the JSON schema come from its fields, so the
+//! three cannot disagree.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::Mistakes;
+use super::ConfigErrors;
 use super::node::{Entry, Kind, Node, Value};
 
-/// What can be read from a node.
-pub(super) trait Read: Sized {
-    /// Reads it; none where that is not possible, which has then been told.
-    fn read(node: Node, at: &str, told: &mut Mistakes) -> Option<Self>;
+/// A type that can be read from a node.
+pub(super) trait FromNode: Sized {
+    /// Reads the node. Returns `None` after it recorded an error.
+    fn from_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Self>;
 
-    /// The JSON schema of what [`Read::read`] accepts.
+    /// The JSON schema of what [`FromNode::from_node`] accepts.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 }
 
-/// What is written as one word or text.
+/// A type that is written as a scalar.
 pub(super) trait Scalar: Sized {
-    /// With its article, as in “… is not a duration”.
-    const WHAT: &'static str;
-    /// What to do where it is not.
-    const REMEDY: &'static str;
+    /// Name of the type with its article, as in “… is not a duration”.
+    const EXPECTED: &'static str;
+    /// Remedy if the value has another form.
+    const HINT: &'static str;
     /// The kinds that are accepted.
     const KINDS: &'static [Kind] = &[Kind::Text];
-    /// Whether a message may repeat the value; not where a secret is easily pasted by mistake.
-    const REPEATED: bool = true;
-    /// Whether a number may have been meant, which quotes would make a text.
-    const QUOTABLE: bool = false;
+    /// If messages quote the value; false if a secret is easily pasted here by mistake.
+    const ECHO_VALUE: bool = true;
+    /// If the remedy for a number or boolean is to put it in quotes.
+    const HINT_QUOTES: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong>;
 
     fn schema() -> Schema;
 }
 
-/// Why a scalar is wrong.
+/// Reason why a scalar is invalid.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    /// It is not what [`Scalar::WHAT`] says.
+    /// It does not have the form of [`Scalar::EXPECTED`].
     Kind,
-    /// It is, but not a good one: what is wrong and what to do.
+    /// It has another fault: cause and remedy.
     Because(String),
 }
 
 /// The value of a key, or an item of a list.
 #[derive(Default)]
 pub(super) enum Field<T> {
-    /// The key is not there.
+    /// The key is missing.
     #[default]
-    Absent,
-    /// It is there on this line, with a mistake that has been told.
-    Bad(usize),
-    /// It is there on this line.
-    Good(usize, T),
+    Missing,
+    /// The key is on this line and its value is invalid; the error was already recorded.
+    Invalid(usize),
+    /// The key is on this line and has this value.
+    Set(usize, T),
 }
 
 /// Declares a section of the file: a mapping whose keys are the names of the fields.
@@ -69,19 +69,19 @@ macro_rules! section {
             $($(#[$field_meta])* pub(super) $field: $crate::config::read::Field<$type>,)*
         }
 
-        impl $crate::config::read::Read for $name {
-            fn read(
+        impl $crate::config::read::FromNode for $name {
+            fn from_node(
                 node: $crate::config::node::Node,
                 at: &str,
-                told: &mut $crate::config::Mistakes,
+                errors: &mut $crate::config::ConfigErrors,
             ) -> Option<Self> {
                 let mut section = Self::default();
-                for entry in $crate::config::read::entries(node, at, told)? {
+                for entry in $crate::config::read::entries(node, at, errors)? {
                     match entry.key.as_str() {
                         $(stringify!($field) => {
-                            section.$field = $crate::config::read::Field::of(entry, at, told);
+                            section.$field = $crate::config::read::Field::of(entry, at, errors);
                         })*
-                        _ => $crate::config::read::unknown(&entry, at, &[$(stringify!($field)),*], told),
+                        _ => $crate::config::read::unknown(&entry, at, &[$(stringify!($field)),*], errors),
                     }
                 }
                 Some(section)
@@ -95,11 +95,11 @@ macro_rules! section {
 }
 pub(super) use section;
 
-/// The entries of a mapping, each key once.
-pub(super) fn entries(node: Node, at: &str, told: &mut Mistakes) -> Option<Vec<Entry>> {
+/// Returns the entries of a mapping without duplicate keys, and records an error for each duplicate.
+pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Vec<Entry>> {
     let Value::Map(mut entries) = node.value else {
         let remedy = "write its keys below it, indented, each as `key: value`";
-        wrong_type(&node, at, "a mapping", remedy, told);
+        wrong_type(&node, at, "a mapping", remedy, errors);
         return None;
     };
     let mut first: HashMap<String, usize> = HashMap::new();
@@ -111,16 +111,16 @@ pub(super) fn entries(node: Node, at: &str, told: &mut Mistakes) -> Option<Vec<E
             "{}: already given on line {line}; remove one of them",
             place(at, &entry.key)
         );
-        told.tell(entry.line, text);
+        errors.push(entry.line, text);
         false
     });
     Some(entries)
 }
 
-/// Tells of a key that is not known here.
-pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], told: &mut Mistakes) {
-    // An anchor or an alias there has been told, and the key is only its place.
-    if matches!(entry.node.value, Value::Refused) {
+/// Records an error for an unknown key.
+pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut ConfigErrors) {
+    // An error for the anchor or alias was already recorded, and the key only holds it.
+    if matches!(entry.node.value, Value::Invalid) {
         return;
     }
     let secret = SECRETS.contains(&&*entry.key) && known.contains(&SECRET_FILE);
@@ -131,7 +131,7 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], told: &mut Mistak
         Some(known) => format!("did you mean {known}?"),
         None => format!("known here: {}", known.join(", ")),
     };
-    told.tell(
+    errors.push(
         entry.line,
         if secret {
             format!("{}: {remedy}", place(at, &entry.key))
@@ -141,29 +141,29 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], told: &mut Mistak
     );
 }
 
-/// Parses one of a closed set of words.
+/// Parses a word of a fixed set.
 pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*choice);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     Err(Wrong::Because(match nearest(text, &names) {
-        Some(name) => format!("unknown value {}; did you mean {name}?", repeated(text)),
+        Some(name) => format!("unknown value {}; did you mean {name}?", quote_value(text)),
         None => format!(
             "unknown value {}; choose from {}",
-            repeated(text),
+            quote_value(text),
             names.join(", ")
         ),
     }))
 }
 
-/// Where a key is, as messages name it: `tenants[0].client_id`.
+/// The path of a key for messages, such as `tenants[0].client_id`.
 pub(super) fn place(at: &str, key: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let key: Cow<'_, str> = if key.len() <= REPEATED_MAX && key.chars().all(word) {
+    let key: Cow<'_, str> = if key.len() <= QUOTED_MAX && key.chars().all(word) {
         key.into()
     } else {
-        repeated(key).into()
+        quote_value(key).into()
     };
     if at.is_empty() {
         key.into_owned()
@@ -173,61 +173,61 @@ pub(super) fn place(at: &str, key: &str) -> String {
 }
 
 impl<T> Field<T> {
-    /// The line, where the key is there.
+    /// The line, if the key is present.
     pub(super) fn line(&self) -> Option<usize> {
         match self {
-            Self::Absent => None,
-            Self::Bad(line) | Self::Good(line, _) => Some(*line),
+            Self::Missing => None,
+            Self::Invalid(line) | Self::Set(line, _) => Some(*line),
         }
     }
 
-    /// Whether the key is not there, neither well nor badly.
-    pub(super) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
+    /// Returns true if the key is missing.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
     }
 
-    /// The line and the value, where it is good.
-    pub(super) fn good(self) -> Option<(usize, T)> {
+    /// The line and the value, if it is valid.
+    pub(super) fn set(self) -> Option<(usize, T)> {
         match self {
-            Self::Good(line, value) => Some((line, value)),
+            Self::Set(line, value) => Some((line, value)),
             _ => None,
         }
     }
 
-    /// The value, where it is good.
+    /// The value, if it is valid.
     pub(super) fn value(self) -> Option<T> {
-        self.good().map(|(_, value)| value)
+        self.set().map(|(_, value)| value)
     }
 
-    /// The value, where it is good.
+    /// The value, if it is valid.
     pub(super) fn as_ref(&self) -> Option<&T> {
         match self {
-            Self::Good(_, value) => Some(value),
+            Self::Set(_, value) => Some(value),
             _ => None,
         }
     }
 }
 
-impl<T: Read> Field<T> {
-    pub(super) fn of(entry: Entry, at: &str, told: &mut Mistakes) -> Self {
+impl<T: FromNode> Field<T> {
+    pub(super) fn of(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
         let mut node = entry.node;
-        // The line of a list or a mapping is that of its first line, which says more than the line of its key.
+        // A list or a mapping has the line of its first item, which is more exact than the line of its key.
         if !matches!(node.value, Value::List(_) | Value::Map(_)) {
             node.line = entry.line;
         }
-        Self::from_node(node, &place(at, &entry.key), told)
+        Self::read_node(node, &place(at, &entry.key), errors)
     }
 
-    fn from_node(node: Node, at: &str, told: &mut Mistakes) -> Self {
+    fn read_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Self {
         let line = node.line;
-        match T::read(node, at, told) {
-            Some(value) => Self::Good(line, value),
-            None => Self::Bad(line),
+        match T::from_node(node, at, errors) {
+            Some(value) => Self::Set(line, value),
+            None => Self::Invalid(line),
         }
     }
 }
 
-impl<T: Read> JsonSchema for Field<T> {
+impl<T: FromNode> JsonSchema for Field<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -241,18 +241,18 @@ impl<T: Read> JsonSchema for Field<T> {
     }
 }
 
-impl<T: Read> Read for Vec<Field<T>> {
-    fn read(node: Node, at: &str, told: &mut Mistakes) -> Option<Self> {
+impl<T: FromNode> FromNode for Vec<Field<T>> {
+    fn from_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Self> {
         let Value::List(items) = node.value else {
             let remedy = "write one item per line, each after a dash";
-            wrong_type(&node, at, "a list", remedy, told);
+            wrong_type(&node, at, "a list", remedy, errors);
             return None;
         };
         Some(
             items
                 .into_iter()
                 .enumerate()
-                .map(|(index, item)| Field::from_node(item, &format!("{at}[{index}]"), told))
+                .map(|(index, item)| Field::read_node(item, &format!("{at}[{index}]"), errors))
                 .collect(),
         )
     }
@@ -263,29 +263,29 @@ impl<T: Read> Read for Vec<Field<T>> {
     }
 }
 
-impl<T: Scalar> Read for T {
-    fn read(node: Node, at: &str, told: &mut Mistakes) -> Option<Self> {
+impl<T: Scalar> FromNode for T {
+    fn from_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Self> {
         let text = match &node.value {
             Value::Scalar(kind, text) if T::KINDS.contains(kind) => text,
-            Value::Scalar(..) if T::QUOTABLE => {
-                wrong_type(&node, at, "text", "put it in quotes", told);
+            Value::Scalar(..) if T::HINT_QUOTES => {
+                wrong_type(&node, at, "text", "put it in quotes", errors);
                 return None;
             }
             value => {
                 match in_braces(value).map(|text| T::parse(&text)) {
                     Some(Err(Wrong::Because(what))) => {
-                        told.tell(node.line, format!("{at}: {what}"));
+                        errors.push(node.line, format!("{at}: {what}"));
                     }
-                    _ => wrong_type(&node, at, T::WHAT, T::REMEDY, told),
+                    _ => wrong_type(&node, at, T::EXPECTED, T::HINT, errors),
                 }
                 return None;
             }
         };
         let what = match T::parse(text) {
             Ok(value) => return Some(value),
-            Err(wrong) => wrong.told_of::<T>(text),
+            Err(wrong) => wrong.message::<T>(text),
         };
-        told.tell(node.line, format!("{at}: {what}"));
+        errors.push(node.line, format!("{at}: {what}"));
         None
     }
 
@@ -296,18 +296,18 @@ impl<T: Scalar> Read for T {
 
 impl Wrong {
     /// The message about `text`.
-    pub(super) fn told_of<T: Scalar>(self, text: &str) -> String {
+    pub(super) fn message<T: Scalar>(self, text: &str) -> String {
         match self {
-            Self::Kind if T::REPEATED => {
-                format!("{} is not {}; {}", repeated(text), T::WHAT, T::REMEDY)
+            Self::Kind if T::ECHO_VALUE => {
+                format!("{} is not {}; {}", quote_value(text), T::EXPECTED, T::HINT)
             }
-            Self::Kind => format!("the value is not {}; {}", T::WHAT, T::REMEDY),
+            Self::Kind => format!("the value is not {}; {}", T::EXPECTED, T::HINT),
             Self::Because(what) => what,
         }
     }
 }
 
-/// What was meant to be text in braces, which YAML reads as a mapping with one key.
+/// Recovers text in braces, which YAML reads as a mapping with one key.
 fn in_braces(value: &Value) -> Option<String> {
     match value {
         Value::Map(entries) => match entries.as_slice() {
@@ -320,26 +320,26 @@ fn in_braces(value: &Value) -> Option<String> {
     }
 }
 
-fn wrong_type(node: &Node, at: &str, what: &str, remedy: &str, told: &mut Mistakes) {
+fn wrong_type(node: &Node, at: &str, what: &str, remedy: &str, errors: &mut ConfigErrors) {
     let at = if at.is_empty() { "the file" } else { at };
     let text = match node.value {
-        Value::Refused => return,
+        Value::Invalid => return,
         Value::Null => format!("{at}: no value; {remedy}, or remove it"),
         _ => format!("{at}: {} is not {what}; {remedy}", node.value.called()),
     };
-    told.tell(node.line, text);
+    errors.push(node.line, text);
 }
 
-/// A value in quotes, control characters escaped, cut where it is long.
-pub(super) fn repeated(text: &str) -> String {
-    let cut: String = text.chars().take(REPEATED_MAX).collect();
+/// Returns the value in quotes, with control characters escaped. A long value is cut.
+pub(super) fn quote_value(text: &str) -> String {
+    let cut: String = text.chars().take(QUOTED_MAX).collect();
     let dots = if cut.len() < text.len() { "…" } else { "" };
     format!("{:?}", cut + dots)
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that is most similar, if it is similar enough.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let name: String = name.chars().take(REPEATED_MAX).collect();
+    let name: String = name.chars().take(QUOTED_MAX).collect();
     let name = name.to_ascii_lowercase().replace('-', "_");
     known
         .iter()
@@ -352,12 +352,12 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, known)| known)
 }
 
-/// Keys under which people look for the secret itself, and the one that there is.
+/// Keys that are often tried for the secret itself, and the supported one.
 const SECRETS: [&str; 4] = ["client_secret", "client_secret_value", "secret", "password"];
 const SECRET_FILE: &str = "client_secret_file";
 
-/// A message is one line of a terminal, not a copy of the file.
-const REPEATED_MAX: usize = 60;
+/// Maximum characters of a quoted value, so that a message fits on a line of a terminal.
+const QUOTED_MAX: usize = 60;
 
-/// From here on two names look like a slip of the keyboard; found by trying.
+/// Similarity from which a name counts as a typing error; found by experiment.
 const LIKENESS_MIN: f64 = 0.85;

@@ -1,52 +1,56 @@
-//! From the sections to a [`Config`]: what is left out, what belongs together, what must differ.
+//! Builds a [`Config`] from the sections: defaults, dependencies between keys, and uniqueness.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
-use super::read::{Field, Scalar, repeated};
-use super::readable::Files;
+use super::files::ReferencedFiles;
+use super::read::{Field, Scalar, quote_value};
 use super::scalar::{Guid, Name, Root, TenantId};
 use super::sections::{Billing, Budget, File, Labels, Poll, Storage, Tenant};
-use super::{Config, Credential, Mistakes, UserLabel};
+use super::{Config, ConfigErrors, Credential, UserLabel};
 use crate::graph::credential::SecretSource;
 use crate::report::ReportKind;
 
 impl File {
-    /// The configuration, if nothing is wrong. Relative paths start at `folder`. The tenants are those of `base`, if there
-    /// is one, and so is what is left out of the sections that a demo has of its own.
+    /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
+    /// the defaults of poll, billing, reports and budgets come from it, as in the demo.
     pub(super) fn resolve(
         self,
         folder: &Path,
         base: Option<&Config>,
-        told: &mut Mistakes,
+        errors: &mut ConfigErrors,
     ) -> Option<Config> {
-        let files = Files::of(folder);
+        let files = ReferencedFiles::of(folder);
         let default = base.map(|base| base.poll).unwrap_or_default();
-        let poll = self.poll.value().unwrap_or_default().resolve(default, told);
+        let poll = self
+            .poll
+            .value()
+            .unwrap_or_default()
+            .resolve(default, errors);
         let default = base.map(|base| base.billing).unwrap_or_default();
         let billing = self.billing.value().unwrap_or_default().resolve(default);
         let labels = self.labels.value().unwrap_or_default();
-        let labels = labels.resolve(&files, told);
+        let labels = labels.resolve(&files, errors);
         let reports = match base {
-            Some(base) if self.reports.is_absent() => Some(base.reports.clone()),
-            _ => reports(self.reports, told),
+            Some(base) if self.reports.is_missing() => Some(base.reports.clone()),
+            _ => reports(self.reports, errors),
         };
         let tenants = match base {
-            Some(base) => simulated(&self.tenants, &base.tenants, told),
-            None => tenants(self.tenants, &files, told),
+            Some(base) => simulated(&self.tenants, &base.tenants, errors),
+            None => tenants(self.tenants, &files, errors),
         };
         let budgets = match (base, &reports) {
-            (Some(base), Some(reports)) if self.budgets.is_absent() => Some(
+            (Some(base), Some(reports)) if self.budgets.is_missing() => Some(
                 base.budgets
                     .iter()
                     .filter(|budget| reports.contains(&budget.report))
                     .cloned()
                     .collect(),
             ),
-            _ => budgets(self.budgets, reports.as_deref(), tenants.as_deref(), told),
+            _ => budgets(self.budgets, reports.as_deref(), tenants.as_deref(), errors),
         };
-        let storage = storage(self.storage, folder, told);
+        let storage = storage(self.storage, folder, errors);
         Some(Config {
             poll,
             billing,
@@ -60,12 +64,12 @@ impl File {
 }
 
 impl Poll {
-    fn resolve(self, default: super::Poll, told: &mut Mistakes) -> super::Poll {
+    fn resolve(self, default: super::Poll, errors: &mut ConfigErrors) -> super::Poll {
         let interval = self.interval.value().unwrap_or(default.interval);
-        if let Field::Good(line, max_age) = self.max_age
+        if let Field::Set(line, max_age) = self.max_age
             && max_age <= interval
         {
-            told.tell(
+            errors.push(
                 line,
                 "poll.max_age: not longer than poll.interval, so every report would be too old before the next; make it several intervals",
             );
@@ -87,23 +91,23 @@ impl Billing {
 }
 
 impl Labels {
-    fn resolve(self, files: &Files<'_>, told: &mut Mistakes) -> super::Labels {
+    fn resolve(self, files: &ReferencedFiles<'_>, errors: &mut ConfigErrors) -> super::Labels {
         let default = super::Labels::default();
         let key = self.pseudonym_key_file.line();
         match (&self.user, key) {
-            (Field::Good(line, UserLabel::Pseudonym), None) => told.tell(
+            (Field::Set(line, UserLabel::Pseudonym), None) => errors.push(
                 *line,
                 "labels.user: pseudonym needs a key; give labels.pseudonym_key_file",
             ),
-            (Field::Good(_, UserLabel::Pseudonym) | Field::Bad(_), _) | (_, None) => {}
-            (_, Some(line)) => told.tell(
+            (Field::Set(_, UserLabel::Pseudonym) | Field::Invalid(_), _) | (_, None) => {}
+            (_, Some(line)) => errors.push(
                 line,
                 "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
             ),
         }
         super::Labels {
             user: self.user.value().unwrap_or(default.user),
-            pseudonym_key_file: files.key(self.pseudonym_key_file, told),
+            pseudonym_key_file: files.key(self.pseudonym_key_file, errors),
             max_series: self.max_series.value().unwrap_or(default.max_series),
         }
     }
@@ -114,17 +118,17 @@ impl Tenant {
         self,
         at: &str,
         line: usize,
-        files: &Files<'_>,
-        told: &mut Mistakes,
+        files: &ReferencedFiles<'_>,
+        errors: &mut ConfigErrors,
     ) -> Option<super::Tenant> {
-        let managed = !self.managed_identity.is_absent();
-        if self.tenant_id.is_absent() {
-            told.tell(line, format!("{at}: no tenant_id; {}", TenantId::REMEDY));
+        let managed = !self.managed_identity.is_missing();
+        if self.tenant_id.is_missing() {
+            errors.push(line, format!("{at}: no tenant_id; {}", TenantId::HINT));
         }
-        if self.client_id.is_absent() && !managed {
-            told.tell(line, format!("{at}: no client_id; {}", Guid::REMEDY));
+        if self.client_id.is_missing() && !managed {
+            errors.push(line, format!("{at}: no client_id; {}", Guid::HINT));
         }
-        self.tell_companions(at, told);
+        self.check_companions(at, errors);
         let given = [
             ("client_secret_file", self.client_secret_file.line()),
             (
@@ -134,25 +138,25 @@ impl Tenant {
             ("federated_token_file", self.federated_token_file.line()),
             ("managed_identity", self.managed_identity.line()),
         ];
-        tell_credentials(at, line, &given, told);
-        let file = |field: Field<PathBuf>, key: &str, told: &mut Mistakes| {
-            files.readable(field, &format!("{at}.{key}"), told)
+        check_credentials(at, line, &given, errors);
+        let file = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
+            files.readable(field, &format!("{at}.{key}"), errors)
         };
-        let text = |field: Field<PathBuf>, key: &str, told: &mut Mistakes| {
-            files.secret(field, &format!("{at}.{key}"), told)
+        let text = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
+            files.secret(field, &format!("{at}.{key}"), errors)
         };
-        let secret = text(self.client_secret_file, "client_secret_file", told);
+        let secret = text(self.client_secret_file, "client_secret_file", errors);
         let certificate = file(
             self.client_certificate_file,
             "client_certificate_file",
-            told,
+            errors,
         );
         let key = file(
             self.client_certificate_key_file,
             "client_certificate_key_file",
-            told,
+            errors,
         );
-        let federated = text(self.federated_token_file, "federated_token_file", told);
+        let federated = text(self.federated_token_file, "federated_token_file", errors);
         let credential = secret
             .map(|path| Credential::Secret(SecretSource::File(path)))
             .or(certificate.map(|certificate| Credential::Certificate { certificate, key }))
@@ -170,25 +174,25 @@ impl Tenant {
         })
     }
 
-    /// Tells of the keys that say something about a credential that is not there.
-    fn tell_companions(&self, at: &str, told: &mut Mistakes) {
+    /// Records an error for each key that belongs to a credential that is missing.
+    fn check_companions(&self, at: &str, errors: &mut ConfigErrors) {
         let pairs = [
             (
                 self.client_secret_expires.line(),
                 "client_secret_expires",
-                self.client_secret_file.is_absent(),
+                self.client_secret_file.is_missing(),
                 "client_secret_file",
             ),
             (
                 self.client_certificate_key_file.line(),
                 "client_certificate_key_file",
-                self.client_certificate_file.is_absent(),
+                self.client_certificate_file.is_missing(),
                 "client_certificate_file",
             ),
         ];
         for (line, key, alone, partner) in pairs {
             if let (Some(line), true) = (line, alone) {
-                told.tell(
+                errors.push(
                     line,
                     format!("{at}.{key}: says nothing without {partner}; remove it"),
                 );
@@ -198,14 +202,18 @@ impl Tenant {
 }
 
 impl Budget {
-    fn resolve(self, at: &str, line: usize, told: &mut Mistakes) -> Option<super::Budget> {
+    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<super::Budget> {
         let missing = [
-            ("name", self.name.is_absent(), "it becomes the label budget"),
-            ("currency", self.currency.is_absent(), "for example USD"),
-            ("amount", self.amount.is_absent(), "for example 500"),
+            (
+                "name",
+                self.name.is_missing(),
+                "it becomes the label budget",
+            ),
+            ("currency", self.currency.is_missing(), "for example USD"),
+            ("amount", self.amount.is_missing(), "for example 500"),
         ];
         for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
-            told.tell(line, format!("{at}: no {key}; give one, {why}"));
+            errors.push(line, format!("{at}: no {key}; give one, {why}"));
         }
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         Some(super::Budget {
@@ -221,11 +229,11 @@ impl Budget {
     }
 }
 
-/// The folder of the state files.
-fn storage(field: Field<Storage>, folder: &Path, told: &mut Mistakes) -> Option<PathBuf> {
-    let (line, storage) = field.good()?;
-    if storage.path.is_absent() {
-        told.tell(
+/// Returns the folder of the state files.
+fn storage(field: Field<Storage>, folder: &Path, errors: &mut ConfigErrors) -> Option<PathBuf> {
+    let (line, storage) = field.set()?;
+    if storage.path.is_missing() {
+        errors.push(
             line,
             "storage: no path; give the folder for the state files, as the annotated example shows",
         );
@@ -233,24 +241,27 @@ fn storage(field: Field<Storage>, folder: &Path, told: &mut Mistakes) -> Option<
     Some(folder.join(storage.path.value()?))
 }
 
-fn reports(field: Field<Vec<Field<ReportKind>>>, told: &mut Mistakes) -> Option<Vec<ReportKind>> {
+fn reports(
+    field: Field<Vec<Field<ReportKind>>>,
+    errors: &mut ConfigErrors,
+) -> Option<Vec<ReportKind>> {
     let (line, items) = match field {
-        Field::Absent => return Some(vec![ReportKind::Dialout]),
-        field => field.good()?,
+        Field::Missing => return Some(vec![ReportKind::Dialout]),
+        field => field.set()?,
     };
     if items.is_empty() {
-        told.tell(
+        errors.push(
             line,
             "reports: none is named; name at least one, for example dialout, or remove the key",
         );
     }
     let mut reports = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
-        let Some((line, report)) = item.good() else {
+        let Some((line, report)) = item.set() else {
             continue;
         };
         if reports.contains(&report) {
-            told.tell(
+            errors.push(
                 line,
                 format!("reports[{index}]: {report} is named twice; remove one of them"),
             );
@@ -260,14 +271,14 @@ fn reports(field: Field<Vec<Field<ReportKind>>>, told: &mut Mistakes) -> Option<
     Some(reports)
 }
 
-/// The tenants of the demo, which are never those of the file.
+/// Returns the tenants of the demo. Tenants in the file are an error.
 fn simulated(
     field: &Field<Vec<Field<Tenant>>>,
     tenants: &[super::Tenant],
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Tenant>> {
     if let Some(line) = field.line() {
-        told.tell(
+        errors.push(
             line,
             "tenants: the demo polls a simulated tenant only; remove the section, or start the exporter without `demo`",
         );
@@ -276,21 +287,21 @@ fn simulated(
     Some(tenants.to_vec())
 }
 
-/// The tenants; none where one of them is wrong.
+/// Returns the tenants, or `None` if one of them is invalid.
 fn tenants(
     field: Field<Vec<Field<Tenant>>>,
-    files: &Files<'_>,
-    told: &mut Mistakes,
+    files: &ReferencedFiles<'_>,
+    errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Tenant>> {
-    if field.is_absent() {
-        told.tell(
+    if field.is_missing() {
+        errors.push(
             None,
             "no tenants; add the section tenants, as the annotated example shows",
         );
     }
-    let (line, items) = field.good()?;
+    let (line, items) = field.set()?;
     if items.is_empty() {
-        told.tell(
+        errors.push(
             line,
             "tenants: none is given; add one, as the annotated example shows",
         );
@@ -304,99 +315,104 @@ fn tenants(
     let mut tenants = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let at = format!("tenants[{index}]");
-        let Some((line, tenant)) = item.good() else {
+        let Some((line, tenant)) = item.set() else {
             continue;
         };
         if let Some(Name(name)) = tenant.name.as_ref() {
-            names.tell_again(&at, tenant.name.line().unwrap_or(line), name.clone(), told);
-        } else if tenant.name.is_absent() && count > 1 {
-            told.tell(
+            names.check_duplicate(
+                &at,
+                tenant.name.line().unwrap_or(line),
+                name.clone(),
+                errors,
+            );
+        } else if tenant.name.is_missing() && count > 1 {
+            errors.push(
                 line,
                 format!("{at}: no name, although there are {count} tenants; give one, it becomes the label tenant"),
             );
         }
         if let Some(TenantId(id)) = tenant.tenant_id.as_ref() {
             let client = tenant.client_id.as_ref().map(|Guid(id)| id.as_str());
-            if client.is_some() || tenant.client_id.is_absent() {
+            if client.is_some() || tenant.client_id.is_missing() {
                 let pair = (id.clone(), client.unwrap_or_default().to_owned());
-                clients.tell_again(&at, line, pair, told);
+                clients.check_duplicate(&at, line, pair, errors);
             }
         }
-        tenants.push(tenant.resolve(&at, line, files, told));
+        tenants.push(tenant.resolve(&at, line, files, errors));
     }
     let tenants: Option<Vec<_>> = tenants.into_iter().collect();
     tenants.filter(|tenants| tenants.len() == count)
 }
 
-/// The budgets; none where one of them is wrong. A tenant's name is looked up only where all tenants are known.
+/// Returns the budgets, or `None` if one of them is invalid. Names of tenants are checked only if all tenants are valid.
 fn budgets(
     field: Field<Vec<Field<Budget>>>,
     reports: Option<&[ReportKind]>,
     tenants: Option<&[super::Tenant]>,
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Budget>> {
     let items = match field {
-        Field::Absent => return Some(Vec::new()),
+        Field::Missing => return Some(Vec::new()),
         field => field.value()?,
     };
     let mut names = Seen::new("name", "names must differ, they become the label budget");
     let mut budgets = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let at = format!("budgets[{index}]");
-        let Some((line, budget)) = item.good() else {
+        let Some((line, budget)) = item.set() else {
             continue;
         };
-        if let Field::Good(line, Name(name)) = &budget.name {
-            names.tell_again(&at, *line, name.clone(), told);
+        if let Field::Set(line, Name(name)) = &budget.name {
+            names.check_duplicate(&at, *line, name.clone(), errors);
         }
-        if let (Field::Good(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
-            tell_stranger(&at, *line, name, tenants, told);
+        if let (Field::Set(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
+            check_tenant(&at, *line, name, tenants, errors);
         }
         if let Some(reports) = reports {
-            tell_report(&at, line, &budget.report, reports, told);
+            check_report(&at, line, &budget.report, reports, errors);
         }
-        budgets.push(budget.resolve(&at, line, told));
+        budgets.push(budget.resolve(&at, line, errors));
     }
     budgets.into_iter().collect()
 }
 
-/// Tells of a budget that nothing would be spent of.
-fn tell_report(
+/// Records an error for a budget whose report has no charges or is not polled.
+fn check_report(
     at: &str,
     line: usize,
     report: &Field<ReportKind>,
     reports: &[ReportKind],
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) {
     match report {
-        Field::Good(line, report) if !report.has_money() => {
+        Field::Set(line, report) if !report.has_money() => {
             let with_money = ReportKind::ALL.iter().filter(|report| report.has_money());
             let names: Vec<&str> = with_money.map(|report| report.as_str()).collect();
             let names = names.join(", ");
-            told.tell(
+            errors.push(
                 *line,
                 format!("{at}.report: {report} knows no money; choose from {names}"),
             );
         }
-        Field::Good(line, report) if !reports.contains(report) => told.tell(
+        Field::Set(line, report) if !reports.contains(report) => errors.push(
             *line,
             format!("{at}.report: {report} is not polled; add it to reports"),
         ),
-        Field::Absent if !reports.contains(&ReportKind::Dialout) => told.tell(
+        Field::Missing if !reports.contains(&ReportKind::Dialout) => errors.push(
             line,
             format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: pstn_calls"),
         ),
-        Field::Good(..) | Field::Absent | Field::Bad(_) => {}
+        Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }
 }
 
-/// Tells of a budget for a tenant that there is not.
-fn tell_stranger(
+/// Records an error for a budget of an unknown tenant.
+fn check_tenant(
     at: &str,
     line: usize,
     name: &str,
     tenants: &[super::Tenant],
-    told: &mut Mistakes,
+    errors: &mut ConfigErrors,
 ) {
     let names: Vec<&str> = tenants.iter().filter_map(|t| t.name.as_deref()).collect();
     if names.contains(&name) {
@@ -406,36 +422,41 @@ fn tell_stranger(
         [] => "the only tenant has no name, so remove this selector".to_owned(),
         names => format!("choose from {}", names[..names.len().min(10)].join(", ")),
     };
-    let name = repeated(name);
-    told.tell(
+    let name = quote_value(name);
+    errors.push(
         line,
         format!("{at}.tenant: no tenant is named {name}; {remedy}"),
     );
 }
 
-/// Tells where there is not exactly one credential.
-fn tell_credentials(at: &str, line: usize, given: &[(&str, Option<usize>)], told: &mut Mistakes) {
+/// Records an error unless there is exactly one credential.
+fn check_credentials(
+    at: &str,
+    line: usize,
+    given: &[(&str, Option<usize>)],
+    errors: &mut ConfigErrors,
+) {
     let mut there: Vec<(usize, &str)> = given
         .iter()
         .filter_map(|(key, line)| Some(((*line)?, *key)))
         .collect();
     there.sort_unstable();
     let Some((_, first)) = there.first() else {
-        told.tell(
+        errors.push(
             line,
             format!("{at}: no credential; give one of client_secret_file, client_certificate_file, federated_token_file and managed_identity"),
         );
         return;
     };
     for (line, key) in &there[1..] {
-        told.tell(
+        errors.push(
             *line,
             format!("{at}.{key}: a second credential beside {first}; keep one of them"),
         );
     }
 }
 
-/// What has been seen, to tell what comes again.
+/// Keys with their lines, to detect duplicates.
 struct Seen<K> {
     what: &'static str,
     remedy: &'static str,
@@ -451,10 +472,10 @@ impl<K: Hash + Eq> Seen<K> {
         }
     }
 
-    fn tell_again(&mut self, at: &str, line: usize, key: K, told: &mut Mistakes) {
+    fn check_duplicate(&mut self, at: &str, line: usize, key: K, errors: &mut ConfigErrors) {
         if let Some(before) = self.lines.get(&key) {
             let Self { what, remedy, .. } = self;
-            told.tell(
+            errors.push(
                 line,
                 format!("{at}: the same {what} as on line {before}; {remedy}"),
             );

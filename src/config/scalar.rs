@@ -1,4 +1,4 @@
-//! The words and numbers of the configuration file, each parsed once into what it stands for.
+//! Types of the scalars in the configuration file, each with its parser and schema.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -11,13 +11,13 @@ use schemars::{Schema, json_schema};
 use url::{Host, Url};
 
 use super::node::{Kind, is_number};
-use super::read::{Scalar, Wrong, one_of, repeated};
+use super::read::{Scalar, Wrong, one_of, quote_value};
 use super::{UserLabel, written};
 use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
-/// The name of a tenant or a budget, or what a selector compares with: a label value.
+/// The name of a tenant or a budget, or the value of a selector: a label value.
 pub(super) struct Name(pub(super) String);
 
 /// A GUID, lower case.
@@ -41,17 +41,17 @@ pub(super) struct Location(pub(super) String);
 /// An amount of money above zero.
 pub(super) struct Positive(pub(super) Decimal);
 
-/// The moment from which something is not valid any more.
+/// The time at which a credential expires.
 pub(super) struct Expiry(pub(super) DateTime<Utc>);
 
-/// `true`, for a key whose absence is the only other choice.
-pub(super) struct Yes;
+/// `true`, the only value of a key that is either set or missing.
+pub(super) struct True;
 
 impl Scalar for Name {
-    const WHAT: &'static str = "a name";
-    const REMEDY: &'static str =
+    const EXPECTED: &'static str = "a name";
+    const HINT: &'static str =
         "write one to 128 characters without control characters and outer blanks";
-    const QUOTABLE: bool = true;
+    const HINT_QUOTES: bool = true;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let good = !text.is_empty()
@@ -67,10 +67,10 @@ impl Scalar for Name {
 }
 
 impl Scalar for Guid {
-    const WHAT: &'static str = "a GUID";
-    const REMEDY: &'static str =
+    const EXPECTED: &'static str = "a GUID";
+    const HINT: &'static str =
         "copy the application (client) ID from the app registration's overview in Entra";
-    const REPEATED: bool = false;
+    const ECHO_VALUE: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         guid(text).map(Self).ok_or_else(|| no_guid(text))
@@ -82,14 +82,14 @@ impl Scalar for Guid {
 }
 
 impl Scalar for TenantId {
-    const WHAT: &'static str = "a GUID or a domain";
-    const REMEDY: &'static str =
+    const EXPECTED: &'static str = "a GUID or a domain";
+    const HINT: &'static str =
         "copy the directory (tenant) ID from the app registration's overview in Entra";
-    const REPEATED: bool = false;
+    const ECHO_VALUE: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if let "common" | "organizations" | "consumers" = text {
-            let what = format!("{text} stands for any tenant; {}", Self::REMEDY);
+            let what = format!("{text} stands for any tenant; {}", Self::HINT);
             return Err(Wrong::Because(what));
         }
         guid(text)
@@ -104,8 +104,8 @@ impl Scalar for TenantId {
 }
 
 impl Scalar for Root {
-    const WHAT: &'static str = "a URL";
-    const REMEDY: &'static str = "write it as https://HOST";
+    const EXPECTED: &'static str = "a URL";
+    const HINT: &'static str = "write it as https://HOST";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let because = |what: &str| Err(Wrong::Because(what.to_owned()));
@@ -132,10 +132,10 @@ impl Scalar for Root {
 }
 
 impl Scalar for PathBuf {
-    const WHAT: &'static str = "a path";
-    const REMEDY: &'static str = "name a file";
-    const REPEATED: bool = false;
-    const QUOTABLE: bool = true;
+    const EXPECTED: &'static str = "a path";
+    const HINT: &'static str = "name a file";
+    const ECHO_VALUE: bool = false;
+    const HINT_QUOTES: bool = true;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let good = !text.is_empty() && !text.contains('\0');
@@ -148,17 +148,17 @@ impl Scalar for PathBuf {
 }
 
 impl Scalar for Duration {
-    const WHAT: &'static str = "a duration";
-    const REMEDY: &'static str = "write a number with its unit, for example 90s, 30m or 1h";
+    const EXPECTED: &'static str = "a duration";
+    const HINT: &'static str = "write a number with its unit, for example 90s, 30m or 1h";
     const KINDS: &'static [Kind] = &[Kind::Text, Kind::Number];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let duration = humantime::parse_duration(text).map_err(|_| Wrong::Kind)?;
         if duration < DURATION_MIN {
-            let what = format!("{} is too short; give at least 1s", repeated(text));
+            let what = format!("{} is too short; give at least 1s", quote_value(text));
             Err(Wrong::Because(what))
         } else if duration > DURATION_MAX {
-            let what = format!("{} is too long; give at most 31days", repeated(text));
+            let what = format!("{} is too long; give at most 31days", quote_value(text));
             Err(Wrong::Because(what))
         } else {
             Ok(duration)
@@ -171,8 +171,8 @@ impl Scalar for Duration {
 }
 
 impl Scalar for CycleDay {
-    const WHAT: &'static str = "a day from 1 to 28";
-    const REMEDY: &'static str = "give the day on which the billing period starts, without quotes";
+    const EXPECTED: &'static str = "a day from 1 to 28";
+    const HINT: &'static str = "give the day on which the billing period starts, without quotes";
     const KINDS: &'static [Kind] = &[Kind::Number];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -186,8 +186,8 @@ impl Scalar for CycleDay {
 }
 
 impl Scalar for NonZeroUsize {
-    const WHAT: &'static str = "a whole number above 0";
-    const REMEDY: &'static str = "give for example 20000, without quotes";
+    const EXPECTED: &'static str = "a whole number above 0";
+    const HINT: &'static str = "give for example 20000, without quotes";
     const KINDS: &'static [Kind] = &[Kind::Number];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -200,8 +200,8 @@ impl Scalar for NonZeroUsize {
 }
 
 impl Scalar for UserLabel {
-    const WHAT: &'static str = "a word";
-    const REMEDY: &'static str = "choose from upn, id, display_name, pseudonym, none";
+    const EXPECTED: &'static str = "a word";
+    const HINT: &'static str = "choose from upn, id, display_name, pseudonym, none";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         one_of(text, &user_labels())
@@ -213,8 +213,8 @@ impl Scalar for UserLabel {
 }
 
 impl Scalar for ReportKind {
-    const WHAT: &'static str = "the name of a report";
-    const REMEDY: &'static str = "give for example dialout";
+    const EXPECTED: &'static str = "the name of a report";
+    const HINT: &'static str = "give for example dialout";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         one_of(text, &reports())
@@ -226,8 +226,8 @@ impl Scalar for ReportKind {
 }
 
 impl Scalar for Cloud {
-    const WHAT: &'static str = "the name of a cloud";
-    const REMEDY: &'static str = "choose from global, us-gov-l4, us-gov-l5";
+    const EXPECTED: &'static str = "the name of a cloud";
+    const HINT: &'static str = "choose from global, us-gov-l4, us-gov-l5";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text == "china" {
@@ -242,7 +242,7 @@ impl Scalar for Cloud {
             (None, None) if name.contains("gov") => US_GOVERNMENT,
             (None, None) => return one_of(text, &clouds()),
         };
-        let what = format!("unknown value {}; {what}", repeated(text));
+        let what = format!("unknown value {}; {what}", quote_value(text));
         Err(Wrong::Because(what))
     }
 
@@ -252,8 +252,8 @@ impl Scalar for Cloud {
 }
 
 impl Scalar for CurrencyCode {
-    const WHAT: &'static str = "a currency";
-    const REMEDY: &'static str = "write its three letters, for example USD";
+    const EXPECTED: &'static str = "a currency";
+    const HINT: &'static str = "write its three letters, for example USD";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let good = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_alphabetic());
@@ -267,8 +267,8 @@ impl Scalar for CurrencyCode {
 }
 
 impl Scalar for Location {
-    const WHAT: &'static str = "a usage location";
-    const REMEDY: &'static str = "write the two letters of a country, for example DE, or unknown";
+    const EXPECTED: &'static str = "a usage location";
+    const HINT: &'static str = "write the two letters of a country, for example DE, or unknown";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if text.eq_ignore_ascii_case("unknown") {
@@ -285,8 +285,8 @@ impl Scalar for Location {
 }
 
 impl Scalar for Positive {
-    const WHAT: &'static str = "an amount";
-    const REMEDY: &'static str = "write a number, for example 500 or 1250.50";
+    const EXPECTED: &'static str = "an amount";
+    const HINT: &'static str = "write a number, for example 500 or 1250.50";
     // In quotes too, because templates that pass numbers through floats need a way around it.
     const KINDS: &'static [Kind] = &[Kind::Number, Kind::Text];
 
@@ -294,7 +294,7 @@ impl Scalar for Positive {
         if !is_number(text) {
             return Err(Wrong::Kind);
         }
-        let because = |what: &str| Wrong::Because(format!("{} {what}", repeated(text)));
+        let because = |what: &str| Wrong::Because(format!("{} {what}", quote_value(text)));
         let amount =
             exact(text).ok_or_else(|| because("cannot be held exactly; give at most 28 digits"))?;
         if amount > Decimal::ZERO {
@@ -310,8 +310,8 @@ impl Scalar for Positive {
 }
 
 impl Scalar for Expiry {
-    const WHAT: &'static str = "a date";
-    const REMEDY: &'static str = "write it as 2027-01-31 or 2027-01-31T12:00:00Z";
+    const EXPECTED: &'static str = "a date";
+    const HINT: &'static str = "write it as 2027-01-31 or 2027-01-31T12:00:00Z";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         let day = |text: &str| {
@@ -331,9 +331,9 @@ impl Scalar for Expiry {
     }
 }
 
-impl Scalar for Yes {
-    const WHAT: &'static str = "true";
-    const REMEDY: &'static str = "write true";
+impl Scalar for True {
+    const EXPECTED: &'static str = "true";
+    const HINT: &'static str = "write true";
     const KINDS: &'static [Kind] = &[Kind::Bool];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -350,7 +350,7 @@ impl Scalar for Yes {
     }
 }
 
-/// Whether it is this machine, so that nothing sent in the clear leaves it.
+/// Returns true if the host is this machine, so that plain text never leaves it.
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
@@ -365,7 +365,7 @@ fn guid(text: &str) -> Option<String> {
     Some(id.to_string())
 }
 
-/// What is wrong with a text that is not a GUID.
+/// Explains why a text is not a GUID.
 fn no_guid(text: &str) -> Wrong {
     written::no_guid(text).map_or(Wrong::Kind, |what| Wrong::Because(what.to_owned()))
 }
@@ -422,7 +422,7 @@ fn clouds() -> Vec<(&'static str, Cloud)> {
     Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()
 }
 
-/// What other programs and people call the clouds, without hyphens, and what to write.
+/// Common other names of the clouds, without hyphens, each with its remedy.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("gcc", "write global, to which GCC belongs"),
     ("gcch", "write us-gov-l4 for GCC High"),

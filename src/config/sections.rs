@@ -1,6 +1,6 @@
 //! The sections of the configuration file as they are written.
 //!
-//! The comments on the fields are the descriptions in the JSON schema, so they speak to whoever writes the file.
+//! The comments on the fields are the descriptions in the JSON schema, so they are written for administrators.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::UserLabel;
 use super::read::{Field, section};
-use super::scalar::{CurrencyCode, Expiry, Guid, Location, Name, Positive, Root, TenantId, Yes};
+use super::scalar::{CurrencyCode, Expiry, Guid, Location, Name, Positive, Root, TenantId, True};
 use crate::graph::address::Cloud;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
@@ -17,50 +17,50 @@ section! {
     /// Configuration of teams-pstn-exporter.
     #[schemars(title = "teams-pstn-exporter", extend("required" = ["tenants"]))]
     File {
-        /// When Microsoft Graph is asked.
+        /// Schedule and time limits of the requests to Microsoft Graph.
         poll: Poll,
-        /// What a billing period is.
+        /// Settings of the billing period.
         billing: Billing,
-        /// How much of whom is exported.
+        /// Settings of labels and of the number of series.
         labels: Labels,
         /// The reports to export, each once.
         #[schemars(extend("minItems" = 1, "uniqueItems" = true, "default" = ["dialout"]))]
         reports: Vec<Field<ReportKind>>,
-        /// The tenants to ask, at least one.
+        /// The tenants to poll, at least one.
         #[schemars(extend("minItems" = 1))]
         tenants: Vec<Field<Tenant>>,
-        /// What may be spent in a billing period.
+        /// Budgets for a billing period.
         budgets: Vec<Field<Budget>>,
-        /// What survives a restart.
+        /// Storage of reports over a restart.
         storage: Storage,
     }
 }
 
 section! {
-    /// When Microsoft Graph is asked.
+    /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// From one poll to the next, at least 1s.
+        /// Time from one poll to the next, at least 1s.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
-        /// For one report of one tenant, all pages and retries, at least 1s.
+        /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
         #[schemars(extend("default" = "5m"))]
         timeout: Duration,
-        /// A report that is older is no longer served; longer than the interval. Without it any age is.
+        /// Maximum age of a report that is served, longer than the interval. Without it, reports of any age are served.
         max_age: Duration,
     }
 }
 
 section! {
-    /// What survives a restart.
+    /// Storage of reports over a restart.
     #[schemars(extend("required" = ["path"]))]
     Storage {
-        /// The folder for the newest complete reports, made where it is missing.
+        /// The folder for the newest complete reports. The exporter creates it if it is missing.
         path: PathBuf,
     }
 }
 
 section! {
-    /// What a billing period is.
+    /// Settings of the billing period.
     Billing {
         /// The day of the month on which the period starts, at 00:00 UTC.
         #[schemars(extend("default" = 1))]
@@ -69,14 +69,14 @@ section! {
 }
 
 section! {
-    /// How much of whom is exported.
+    /// Settings of labels and of the number of series.
     Labels {
-        /// What the label user holds; none sums over all users.
+        /// Content of the label user; none sums over all users.
         #[schemars(extend("default" = "upn"))]
         user: UserLabel,
         /// For user: pseudonym, the file with the key of the keyed hash, at least 16 bytes.
         pseudonym_key_file: PathBuf,
-        /// Series per report and tenant; what is beyond is folded into the user __other__, sums kept.
+        /// Maximum number of series per report and tenant. Others are aggregated into the user __other__, so sums stay right.
         #[schemars(extend("default" = 20_000))]
         max_series: NonZeroUsize,
     }
@@ -110,7 +110,7 @@ section! {
         client_id: Guid,
         /// The file with the client secret; read at every token request.
         client_secret_file: PathBuf,
-        /// When the client secret ends, for the metric and the alert that tell so.
+        /// Expiry of the client secret, for the metric and the alert on it.
         client_secret_expires: Expiry,
         /// The PEM file with the certificate, and with its private key unless that has a file of its own.
         client_certificate_file: PathBuf,
@@ -119,7 +119,7 @@ section! {
         /// The file with the token of a workload identity; read at every token request.
         federated_token_file: PathBuf,
         /// Sign in as the machine that the exporter runs on.
-        managed_identity: Yes,
+        managed_identity: True,
         /// The cloud that the tenant is in.
         #[schemars(extend("default" = "global"))]
         cloud: Cloud,
@@ -131,16 +131,16 @@ section! {
 }
 
 section! {
-    /// What may be spent in a billing period; a selector that is left out matches everything.
+    /// A budget for a billing period. A selector that is left out matches everything.
     #[schemars(extend("required" = ["name", "currency", "amount"]))]
     Budget {
         /// The value of the label budget.
         name: Name,
         /// ISO 4217.
         currency: CurrencyCode,
-        /// What may be spent, exact to the last digit.
+        /// The amount of the budget, exact to the last digit.
         amount: Positive,
-        /// The report that it is spent in; one that knows money.
+        /// The report with the charges; it must be one that has a currency.
         #[schemars(extend("default" = "dialout"))]
         report: ReportKind,
         /// Only this tenant.

@@ -1,19 +1,20 @@
-//! `--tenants.shard`: which tenants of a configuration are this exporter's, where several share them.
+//! `--tenants.shard`: distribution of the tenants of a configuration over several exporters.
 //!
-//! Every exporter reads the whole configuration and works out the same answer, with nothing to ask of the others. Shards
-//! are made one after the other: the first has everybody, and each further one takes from those before it what is above
-//! an even share, the tenants with the highest hash first. So sizes differ by one at most, and the step from N shards to
+//! Every exporter reads the whole configuration and computes the same result without contact to the others. Shards are
+//! made one after the other. The first one has all tenants, and each further shard takes from every earlier one the
+//! tenants above an even share, those with the highest hash first. So sizes differ by one at most, and the step from N shards to
 //! N + 1 moves a share of the tenants, all of them into the new shard. A hash alone, modulo N or by rendezvous, would
 //! leave a thousand tenants on 16 shards with a standard deviation of 12 % of a share.
 //!
-//! Order and keys of the configuration do not matter, names alone do. Changing this function moves everybody's tenants.
+//! Only names matter, not the order or the keys of the configuration. A change of this function moves the tenants of
+//! every installation.
 
 use std::fmt;
 use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
 
-use super::{Config, Mistakes};
+use super::{Config, ConfigErrors};
 
 /// One of several exporters that share the tenants of a configuration: `INDEX/COUNT`, counted from 0 as Kubernetes counts
 /// its pods.
@@ -25,7 +26,7 @@ pub struct Shard {
     count: u32,
 }
 
-/// What is no [`Shard`].
+/// The text is not a [`Shard`].
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not INDEX/COUNT, such as 0/3, 1/3 and 2/3 for three exporters{hint}")]
 pub struct ShardError {
@@ -39,23 +40,23 @@ impl Shard {
 }
 
 impl Config {
-    /// What is left of it in a shard, which may be no tenant at all.
+    /// Keeps the tenants of a shard, which can be none.
     ///
     /// # Errors
-    /// Where there are several shards and a tenant without a name.
-    pub fn sharded(mut self, shard: Shard) -> Result<Self, Mistakes> {
+    /// If there are several shards and a tenant without a name.
+    pub fn sharded(mut self, shard: Shard) -> Result<Self, ConfigErrors> {
         if shard == Shard::WHOLE {
             return Ok(self);
         }
         let names: Option<Vec<&str>> = self.tenants.iter().map(|t| t.name.as_deref()).collect();
         let Some(names) = names else {
-            let mut told = Mistakes::new("--tenants.shard".to_owned());
-            told.tell(
+            let mut errors = ConfigErrors::new("--tenants.shard".to_owned());
+            errors.push(
                 None,
                 "there is one tenant and it has no name, so there is nothing to share; leave the flag out, or name the \
                  tenant in the configuration file",
             );
-            return told.unless_none(None);
+            return errors.into_result(None);
         };
         let mut shards = assign(&names, shard.count).into_iter();
         self.tenants.retain(|_| shards.next() == Some(shard.index));
@@ -132,7 +133,7 @@ fn hash(shard: u32, name: &str) -> u64 {
 }
 
 /// A configuration file has room for some thousands of tenants, and an exporter takes a thousand: more shards than this
-/// are a mistake.
+/// are an error.
 const SHARDS_MAX: u32 = 256;
 
 #[cfg(test)]
@@ -171,8 +172,7 @@ mod tests {
             .count()
     }
 
-    /// What the issue asks for, and more: even to within one, and the step to one shard more moves exactly the share,
-    /// into the new one.
+    /// Checks that sizes differ by one at most, and that one more shard moves exactly its share, into the new shard.
     fn check(names: &[String], count: u32) {
         let (before, after) = (of(names, count), of(names, count + 1));
         let even = names.len() / count as usize;
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Whoever changes this moves everybody's tenants at the next update.
+    /// A change here moves the tenants of every installation at the next update.
     #[test]
     fn the_assignment_is_the_same_in_every_version() {
         let names: Vec<String> = [

@@ -1,4 +1,4 @@
-//! What was written in place of a path or an id: a secret itself, a form that a shell would expand, braces.
+//! Typical errors in paths and ids: a pasted secret, a form that only a shell expands, braces.
 //!
 //! A message names a path only if it cannot be a secret that was pasted where the path of its file belongs.
 
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-/// What is wrong with a text that is no path of a file, and what to do; none if it can be a path.
+/// Explains why a text is not the path of a file, with the remedy. Returns `None` if it can be a path.
 pub(super) fn no_path(written: &str) -> Option<&'static str> {
     let forms = [
         (
@@ -33,7 +33,7 @@ pub(super) fn no_path(written: &str) -> Option<&'static str> {
     }
 }
 
-/// The path for a message, with a colon and a blank, from the root on; empty if it may be a secret.
+/// The absolute path for a message, followed by a colon and a blank. Empty if it may be a secret.
 pub(super) fn shown(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match path.to_str() {
@@ -42,7 +42,7 @@ pub(super) fn shown(path: &Path) -> String {
     }
 }
 
-/// Whether a text may be a secret, a token, a key or an id instead of a path.
+/// Returns true if a text may be a secret, a token, a key or an id instead of a path.
 fn looks_like_secret(text: &str) -> bool {
     text.split('/').any(|part| {
         let is_ordinary = |c: char| c.is_alphanumeric() || "._-@:, ()".contains(c);
@@ -50,7 +50,7 @@ fn looks_like_secret(text: &str) -> bool {
     }) || Uuid::try_parse(text).is_ok()
 }
 
-/// Whether there is a run of letters and digits that reads like a random one.
+/// Returns true if the text has a run of letters and digits that looks random.
 fn has_random_part(text: &str) -> bool {
     let runs = text.split(|c: char| !c.is_ascii_alphanumeric());
     runs.into_iter().any(|run| {
@@ -62,7 +62,7 @@ fn has_random_part(text: &str) -> bool {
     })
 }
 
-/// What stands around a GUID, or is missing in it, and what to do; none if it is something else.
+/// Explains what surrounds a GUID or is missing in it, with the remedy. Returns `None` if the text is not a GUID at all.
 pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     if written.starts_with(['$', '%']) || written.contains("{{") {
         return Some("variables are not expanded in this file; write the GUID out");
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn paths_by_table() {
-        for (written, told) in [
+        for (written, expected) in [
             ("secret", None),
             ("/etc/teams-pstn-exporter/client_secret.txt", None),
             ("../11111111-2222-3333-4444-555555555555/cert.pem", None),
@@ -123,9 +123,10 @@ mod tests {
             ("p4ss+word=", Some("looks like")),
         ] {
             let what = no_path(written);
-            assert_eq!(what.is_some(), told.is_some(), "{written}: {what:?}");
+            assert_eq!(what.is_some(), expected.is_some(), "{written}: {what:?}");
             assert!(
-                what.unwrap_or_default().contains(told.unwrap_or_default()),
+                what.unwrap_or_default()
+                    .contains(expected.unwrap_or_default()),
                 "{written}: {what:?}"
             );
         }
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn guids_by_table() {
         let id = "1111aaaa-2222-3333-4444-555555555555";
-        for (written, told) in [
+        for (written, expected) in [
             (format!("{{{id}}}"), Some("stands alone")),
             (format!("({id})"), Some("stands alone")),
             (format!("\"{id}\""), Some("stands alone")),
@@ -149,9 +150,10 @@ mod tests {
             ("contoso".to_owned(), None),
         ] {
             let what = no_guid(&written);
-            assert_eq!(what.is_some(), told.is_some(), "{written}: {what:?}");
+            assert_eq!(what.is_some(), expected.is_some(), "{written}: {what:?}");
             assert!(
-                what.unwrap_or_default().contains(told.unwrap_or_default()),
+                what.unwrap_or_default()
+                    .contains(expected.unwrap_or_default()),
                 "{written}"
             );
         }

@@ -1,20 +1,20 @@
-//! Whether text that another process left behind is samples of one family, as a [`Sheet`](super::Sheet) writes them.
+//! Validates exposition text from a state file: it must be samples of one family, like those of a [`Sheet`](super::Sheet).
 //!
-//! Prometheus refuses a whole body for one line that it cannot read, so a line that is not as this program writes it must
-//! not get into one. What this module does not do: say whether the numbers are right.
+//! Prometheus rejects a whole body if it cannot read one line, so no line with another form may get into a body. Out of
+//! scope: the correctness of the numbers.
 
 use super::Family;
 
-/// Reads text piece by piece.
-pub(crate) struct Lines {
+/// Validates text piece by piece.
+pub(crate) struct SampleValidator {
     family: &'static Family,
-    /// The beginning of a line whose end has not come yet.
+    /// Start of a line that is not complete yet.
     begun: Vec<u8>,
     count: u64,
 }
 
-impl Lines {
-    /// Of one family.
+impl SampleValidator {
+    /// A validator for one family.
     pub(crate) fn of(family: &'static Family) -> Self {
         Self {
             family,
@@ -23,8 +23,8 @@ impl Lines {
         }
     }
 
-    /// Takes the next piece. Tells whether all lines up to here are samples.
-    pub(crate) fn take(&mut self, piece: &[u8]) -> bool {
+    /// Reads the next piece. Returns true if all lines so far are samples.
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> bool {
         let mut rest = piece;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             if self.begun.len() + end > LINE_MAX {
@@ -48,13 +48,13 @@ impl Lines {
         self.begun.len() <= LINE_MAX
     }
 
-    /// How many there are; none where the last one has no end.
-    pub(crate) fn end(self) -> Option<u64> {
+    /// Returns the number of samples, or `None` if the last line is not complete.
+    pub(crate) fn finish(self) -> Option<u64> {
         self.begun.is_empty().then_some(self.count)
     }
 }
 
-/// Whether a line is the family's name, labels in the order of their names, and one number.
+/// Returns true if a line is the family's name, labels in the order of their names, and one number.
 pub(crate) fn is_sample(family: &str, line: &[u8]) -> bool {
     let rest = std::str::from_utf8(line)
         .ok()
@@ -67,7 +67,7 @@ pub(crate) fn is_sample(family: &str, line: &[u8]) -> bool {
     number.is_some_and(f64::is_finite)
 }
 
-/// What stands behind labels and their brace. Names that ascend are never the same.
+/// Returns the text after the labels and their brace. Names must ascend, so none is repeated.
 fn after_labels(mut rest: &str) -> Option<&str> {
     let mut last = "";
     loop {
@@ -88,7 +88,7 @@ fn after_labels(mut rest: &str) -> Option<&str> {
     }
 }
 
-/// What stands behind a value and its quote.
+/// Returns the text after a value and its quote.
 fn after_value(value: &str) -> Option<&str> {
     let mut bytes = value.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
@@ -177,42 +177,42 @@ mod tests {
             }
             let mut text = Vec::new();
             sheet.finish().for_each(|samples| samples.block.write(&mut text));
-            let mut lines = Lines::of(&CHARGE);
+            let mut lines = SampleValidator::of(&CHARGE);
             let mut rest = text.as_slice();
             for &piece in pieces.iter().cycle() {
                 let (now, later) = rest.split_at(piece.min(rest.len()));
-                prop_assert!(lines.take(now));
+                prop_assert!(lines.feed(now));
                 rest = later;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(lines.end(), Some(labels.len() as u64));
+            prop_assert_eq!(lines.finish(), Some(labels.len() as u64));
             let mut with_header = Vec::new();
             CHARGE.write_header(Format::Text, &mut with_header);
-            prop_assert!(!Lines::of(&CHARGE).take(&with_header));
+            prop_assert!(!SampleValidator::of(&CHARGE).feed(&with_header));
         }
     }
 
     #[test]
     fn a_line_has_an_end_and_a_limit() {
-        let mut lines = Lines::of(&CHARGE);
-        assert!(lines.take(b"charge 1\ncharge 2"));
-        assert_eq!(lines.end(), None);
+        let mut lines = SampleValidator::of(&CHARGE);
+        assert!(lines.feed(b"charge 1\ncharge 2"));
+        assert_eq!(lines.finish(), None);
         for (length, is_good) in [(LINE_MAX, true), (LINE_MAX + 1, false)] {
             let around = r#"charge{user=""} 1"#.len();
             let line = format!("charge{{user=\"{}\"}} 1\n", "a".repeat(length - around));
             let (begun, end) = line.split_at(length - 1);
             for text in [line.as_str(), line.trim_end()] {
                 assert_eq!(
-                    Lines::of(&CHARGE).take(text.as_bytes()),
+                    SampleValidator::of(&CHARGE).feed(text.as_bytes()),
                     is_good,
                     "{length}"
                 );
             }
-            let mut lines = Lines::of(&CHARGE);
-            assert!(lines.take(begun.as_bytes()));
-            assert_eq!(lines.take(end.as_bytes()), is_good, "in pieces, {length}");
+            let mut lines = SampleValidator::of(&CHARGE);
+            assert!(lines.feed(begun.as_bytes()));
+            assert_eq!(lines.feed(end.as_bytes()), is_good, "in pieces, {length}");
         }
     }
 }

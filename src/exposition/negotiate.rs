@@ -1,12 +1,12 @@
-//! Which format and which encoding a scraper gets, by its `Accept` and `Accept-Encoding`.
+//! Content negotiation: format and encoding by `Accept` and `Accept-Encoding`.
 //!
-//! As the Go reference decides (`expfmt.NegotiateIncludingOpenMetrics`): the highest `q` wins, then the more specific
-//! range, then the earlier one; what is unknown is passed over; in the end it is text 0.0.4, for a scrape must not fail
-//! over a header. Two differences, both on the side of RFC 9110: a range with `q=0` is refused by the client, hence
-//! never answered with, and types are compared without regard to case.
+//! The rules are those of the Go reference (`expfmt.NegotiateIncludingOpenMetrics`). The highest `q` wins, then the more
+//! specific range, then the earlier one. Unknown ranges are skipped. The default is text 0.0.4, because a scrape must not
+//! fail over a header. Two differences follow RFC 9110: a range with `q=0` is never used, and types are compared without
+//! regard to case.
 //!
-//! What this module does not do: escape. All our names are legacy names, which every escaping scheme leaves as they
-//! are, so `escaping` is echoed and the body is the same.
+//! Out of scope: escaping. All our names are legacy names, which every escaping scheme keeps, so `escaping` is echoed and
+//! the body is the same.
 
 use std::cmp::Reverse;
 
@@ -24,7 +24,7 @@ impl Format {
         ranges.sort_by_key(|range| Reverse((range.quality, range.specificity())));
         let mut escaping = Escaping::Underscores;
         for range in ranges {
-            // As in the reference, the scheme of a range that was passed over stays in force.
+            // As in the reference, the scheme of a skipped range stays in force.
             escaping = Escaping::parse(range.escaping).unwrap_or(escaping);
             let of = |format, types: &[&'static str; 4]| (format, types[escaping as usize]);
             let is = |name: &str| range.media.eq_ignore_ascii_case(name);
@@ -43,7 +43,7 @@ impl Format {
     }
 }
 
-/// Whether the body is to be sent as gzip: where the client takes it at least as gladly as the plain body.
+/// Returns true if the client prefers gzip at least as much as identity (by `q`).
 pub fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for item in accept_encoding

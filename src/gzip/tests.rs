@@ -35,7 +35,7 @@ proptest! {
     fn inflation_gives_the_text_back(length in LONG_MIN..400_000, seed in any::<u8>()) {
         let text = text(length, seed);
         let Block::Long { deflated, length, .. } = block(&text) else { panic!("long enough") };
-        let chunks: Vec<Bytes> = Inflation::new(deflated, length).collect();
+        let chunks: Vec<Bytes> = Inflater::new(deflated, length).collect();
         prop_assert!(chunks.iter().all(|chunk| chunk.len() <= CHUNK));
         prop_assert_eq!(chunks.concat(), text);
     }
@@ -44,7 +44,7 @@ proptest! {
 #[test]
 fn only_what_was_stored_is_restored() {
     // As long as the room that it is inflated into, so that the end of one is the end of the other.
-    for length in [CHUNK, CHUNK + 1, 3 * CHUNK, TEXT_KEPT_MAX + 1] {
+    for length in [CHUNK, CHUNK + 1, 3 * CHUNK, BLOCK_TEXT_MAX + 1] {
         let block = block(&text(length, 2));
         let (bytes, deflated) = block.stored();
         let (checksum, long) = deflated.expect("long enough");
@@ -121,8 +121,8 @@ fn part_that_ends_inside_a_block_is_refused() {
 fn text_is_kept_up_to_its_limit() {
     for (length, kept) in [
         (LONG_MIN, true),
-        (TEXT_KEPT_MAX, true),
-        (TEXT_KEPT_MAX + 1, false),
+        (BLOCK_TEXT_MAX, true),
+        (BLOCK_TEXT_MAX + 1, false),
     ] {
         let Block::Long { text, .. } = block(&text(length, 1)) else {
             panic!("long enough")
@@ -135,7 +135,7 @@ fn block(text: &[u8]) -> Block {
     let mut writer = BlockWriter::new();
     for line in text.chunks(100) {
         writer.buffer().extend_from_slice(line);
-        writer.settle();
+        writer.flush_if_full();
     }
     writer.finish()
 }

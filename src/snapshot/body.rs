@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prometheus::proto::MetricFamily;
 
 use crate::exposition::{Family, Format, Samples, write_registry_family};
-use crate::gzip::{Block, Inflation, Member};
+use crate::gzip::{Block, Inflater, Member};
 
 /// How a body is encoded on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub struct Body {
 pub struct Parts {
     all: Arc<[Part]>,
     next: usize,
-    inflation: Option<Inflation>,
+    inflation: Option<Inflater>,
 }
 
 /// Families in the order of their names, each with its samples in the order of the tenants.
@@ -327,7 +327,7 @@ impl Iterator for Parts {
             match part {
                 Part::Ready(bytes) => return Some(bytes.clone()),
                 Part::Deflated { deflated, length } => {
-                    self.inflation = Some(Inflation::new(deflated.clone(), *length));
+                    self.inflation = Some(Inflater::new(deflated.clone(), *length));
                 }
             }
         }

@@ -18,7 +18,7 @@ use ring::digest;
 
 use super::wire::{Block as WireBlock, Header};
 use super::{BYTES_MAX, Identity, SavedState};
-use crate::exposition::lines::Lines;
+use crate::exposition::lines::SampleValidator;
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
 use crate::report::budget::Budget;
@@ -205,12 +205,12 @@ impl Blobs {
         self.text = text.ok_or(Malformed::Other(
             "it would be more text than any report has",
         ))?;
-        let mut lines = Lines::of(family);
-        let restored = Block::restored(bytes, block.deflated, |piece| lines.take(piece));
+        let mut lines = SampleValidator::of(family);
+        let restored = Block::restored(bytes, block.deflated, |piece| lines.feed(piece));
         let block_text = restored.ok_or(Malformed::Other(
             "a text is not as it was when it was compressed, or not samples of its family",
         ))?;
-        if lines.end() != Some(block.count) {
+        if lines.finish() != Some(block.count) {
             return Err(Malformed::Other("a family has more or fewer samples"));
         }
         Ok(Samples {

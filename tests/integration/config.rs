@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
-use teams_pstn_exporter::config::{Config, Credential, Labels, Mistakes, Poll, UserLabel};
+use teams_pstn_exporter::config::{Config, ConfigErrors, Credential, Labels, Poll, UserLabel};
 use teams_pstn_exporter::graph::address::Cloud;
 use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_exporter::period::CycleDay;
@@ -54,7 +54,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn load(&self) -> Result<Config, Mistakes> {
+    fn load(&self) -> Result<Config, ConfigErrors> {
         Config::load(&self.path("c.yml"))
     }
 }
@@ -645,7 +645,7 @@ proptest! {
     }
 }
 
-fn from_environment(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+fn from_environment(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let variables: HashMap<&str, &str> = variables.iter().copied().collect();
     Config::from_environment(|name| variables.get(name).map(|value| (*value).to_owned()))
 }

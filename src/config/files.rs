@@ -1,4 +1,4 @@
-//! The files that a configuration names: they must be there, and this process must be able to read them.
+//! Checks of the files that a configuration names: they must exist, and this process must be able to read them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,81 +6,81 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::read::Field;
-use super::{Mistakes, written};
+use super::{ConfigErrors, written};
 use crate::graph::credential::stray_characters;
 use crate::secret_file;
 
 /// The files that the configuration names.
-pub(super) struct Files<'a> {
+pub(super) struct ReferencedFiles<'a> {
     folder: &'a Path,
 }
 
-impl<'a> Files<'a> {
-    /// Relative paths start at this folder.
+impl<'a> ReferencedFiles<'a> {
+    /// Checks files whose relative paths start at `folder`.
     pub(super) fn of(folder: &'a Path) -> Self {
         Self { folder }
     }
 
-    /// The path of a file that is there and can be read; else none, told unless the key is not there.
+    /// Returns the path of a file, and records an error if the file cannot be read. `None` if the key has no valid path.
     pub(super) fn readable(
         &self,
         field: Field<PathBuf>,
         at: &str,
-        told: &mut Mistakes,
+        errors: &mut ConfigErrors,
     ) -> Option<PathBuf> {
-        let (line, written) = field.good()?;
+        let (line, written) = field.set()?;
         let path = self.folder.join(&written);
         if let Err(what) = usable(&written, &path, "the folder of the configuration file") {
-            told.tell(line, format!("{at}: {what}"));
+            errors.push(line, format!("{at}: {what}"));
         }
         Some(path)
     }
 
-    /// The same for a secret or a token, which must be all that is in its file.
+    /// The same for a secret or a token. The file must have nothing else.
     pub(super) fn secret(
         &self,
         field: Field<PathBuf>,
         at: &str,
-        told: &mut Mistakes,
+        errors: &mut ConfigErrors,
     ) -> Option<PathBuf> {
         let line = field.line()?;
-        let count = told.len();
-        let path = self.readable(field, at, told)?;
-        // A file that cannot be read has been told, or will be when it is used.
-        if told.len() == count
+        let count = errors.len();
+        let path = self.readable(field, at, errors)?;
+        // An unreadable file is reported already, or will be when it is used.
+        if errors.len() == count
             && let Ok(bytes) = secret_file::read(&path, FILE_BYTES_MAX)
             && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(stray_characters)
         {
             let shown = written::shown(&path);
-            told.tell(line, format!("{at}: {shown}the file {what}"));
+            errors.push(line, format!("{at}: {shown}the file {what}"));
         }
         Some(path)
     }
 
-    /// The same for the key of the pseudonyms, which must be one that can be used.
-    pub(super) fn key(&self, field: Field<PathBuf>, told: &mut Mistakes) -> Option<PathBuf> {
+    /// The same for the key of the pseudonyms. The key must be valid.
+    pub(super) fn key(&self, field: Field<PathBuf>, errors: &mut ConfigErrors) -> Option<PathBuf> {
         let at = "labels.pseudonym_key_file";
         let line = field.line()?;
-        let mistakes = told.len();
-        let path = self.readable(field, at, told)?;
-        if told.len() == mistakes
+        let mistakes = errors.len();
+        let path = self.readable(field, at, errors)?;
+        if errors.len() == mistakes
             && let Err(error) = pseudonym_key(&path)
         {
             let shown = written::shown(&path);
-            told.tell(line, format!("{at}: {shown}{error}"));
+            errors.push(line, format!("{at}: {shown}{error}"));
         }
         Some(path)
     }
 }
 
-/// The HMAC key of the pseudonyms in a file. Nothing else makes one: with an empty or guessed key, anyone can compute the
-/// pseudonym of a known name.
+/// Reads the HMAC key of the pseudonyms from a file. There is no other source: with an empty or guessed key, anyone can
+/// compute the pseudonym of a known name.
 ///
-/// As with secrets, a line break at the end is no part of it: a file that an editor wrote has the same key as one that
-/// Kubernetes mounts.
+/// As with secrets, a line break at the end is not part of the key. A file from an editor and one that Kubernetes mounts
+/// have the same key.
 ///
 /// # Errors
-/// If the file cannot be read, or its content is no key.
+/// If the file cannot be read, or its content is not a key.
 pub(crate) fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -97,8 +97,8 @@ pub(crate) fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Err(io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
-/// Whether the file at `path`, as it was `written`, can be read; what is wrong and what to do if not. A relative path
-/// starts at `base`.
+/// Checks that the file at `path`, which the configuration spells `written`, can be read. The error is the cause and the
+/// remedy. A relative path starts at `base`.
 pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), String> {
     let base = written.is_relative().then_some(base);
     readable(path, base).map_err(|what| {
@@ -110,14 +110,14 @@ pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), Stri
     })
 }
 
-/// Whether there is something at this path, as far as its disk says.
+/// Returns true if the path exists, or if its disk does not answer in time.
 fn exists(path: &Path) -> bool {
     let owned = path.to_owned();
     secret_file::in_time(path, move || Ok(owned.exists())).unwrap_or(true)
 }
 
-/// Whether a file can be read; what is wrong and what to do where it cannot. Says nothing of its name, because a secret
-/// is sometimes pasted where the name of its file belongs. `base` tells where a path that is relative starts.
+/// Checks that a file can be read. The error is the cause and the remedy, without the file's name, because a secret is
+/// sometimes pasted where the name of its file belongs. `base` describes the folder at which a relative path starts.
 fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
     match secret_file::read(path, FILE_BYTES_MAX) {
         Ok(bytes) if bytes.is_empty() => {
@@ -140,7 +140,7 @@ fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
                     .to_owned()
             }
             io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),
-            // They say themselves what to do.
+            // These errors have their own remedy.
             io::ErrorKind::InvalidInput
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::TimedOut => format!("the file cannot be read: {error}"),
@@ -149,11 +149,11 @@ fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
     }
 }
 
-/// Where systemd puts the files that it hands over, by `LoadCredential=`.
+/// Folder in which systemd puts the files of `LoadCredential=`.
 const CREDENTIALS: &str = "/run/credentials";
 
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Ten certificates with a key fit. A longer file is another one, of which a part must not become a secret or a key.
+/// Ten certificates with a key fit. A longer file is the wrong file, and a part of it must not become a secret or a key.
 const FILE_BYTES_MAX: usize = 64 << 10;
