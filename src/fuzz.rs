@@ -24,7 +24,7 @@ use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, Naming, View};
-use crate::report::log::{self, Fold, Lens, Log, SeenRows};
+use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
 use crate::report::sms::Sms;
@@ -162,7 +162,7 @@ fn whole<R: Report>(text: &str) {
 fn by_day<L: Log>(text: &str) {
     let naming = Naming::Upn;
     let period = period();
-    let lens = Lens {
+    let lens = AggregationContext {
         naming: &naming,
         budgets: &BUDGETS,
         period,
@@ -172,7 +172,7 @@ fn by_day<L: Log>(text: &str) {
         .windows(period.end(), log::DAY)
         .next()
         .expect("a first day");
-    let mut fold = Fold::new::<L>(window, lens);
+    let mut fold = LogAggregator::new::<L>(window, lens);
     if is_whole(text, |row: L::Row<'_>| {
         L::record(&row, &mut Notes::default()).is_ok_and(|record| fold.add(&record).is_ok())
     }) {

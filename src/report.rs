@@ -1,7 +1,7 @@
-//! Which reports there are, what a report has to say about itself, and how one is collected.
+//! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report is a file below this one that implements [`Report`], or [`log::Log`] where it has a row for each call, and
-//! a variant of [`ReportKind`]; the compiler then points at each `match` that must know it. What this module does not
+//! A new report is a file below this one that implements [`Report`], or [`log::Log`] if it has a row for each call, and
+//! a variant of [`ReportKind`]. The compiler then reports each `match` that needs the new variant. What this module does not
 //! do: retry, publish, or know about HTTP.
 
 pub mod blocked_users;
@@ -9,13 +9,13 @@ pub mod budget;
 pub mod dialout;
 pub mod direct_routing;
 mod error;
+mod interner;
 pub mod labels;
 pub mod log;
 mod people;
 pub mod pstn_calls;
 pub mod row;
 pub mod sms;
-mod words;
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -34,11 +34,11 @@ use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use blocked_users::BlockedUsers;
-use budget::{BudgetSpend, Payer};
+use budget::{BudgetRow, BudgetSpend};
 use dialout::Dialout;
 use direct_routing::DirectRouting;
 use labels::{Kept, View};
-use log::{Figure, Log};
+use log::{Log, Measure};
 use pstn_calls::PstnCalls;
 use row::{Notes, RowError};
 use sms::Sms;
@@ -60,7 +60,7 @@ pub enum ReportKind {
     BlockedUsers,
 }
 
-/// One of Graph's reports that is asked for whole: where it is fetched, how a row reads, and what becomes of the rows.
+/// A report of Graph that is fetched completely by each poll: its function, how a row is read, and how rows are rendered.
 pub trait Report {
     /// Its name: label and configuration.
     const KIND: ReportKind;
@@ -68,21 +68,21 @@ pub trait Report {
     const FUNCTION: &'static str;
     /// The version of Graph that has the function.
     const VERSION: Version;
-    /// All its families but the budgets'.
+    /// All its families, except for those of budgets.
     const FAMILIES: &'static [&'static Family];
-    /// Whether the function counts what lies exactly at the end of the window.
+    /// Bound of the end of a window: inclusive if the function returns rows exactly at the end.
     const END: EndBound;
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
-    /// What the rows add up to. A local value: dropping it on an error is the rollback.
+    /// Running totals of the rows. They are local to a poll, so an error drops them and publishes nothing.
     type Totals: Default + Send + 'static;
 
-    /// What to ask for to know all of the period up to `now`.
+    /// The windows that cover the period up to `now`.
     fn windows(period: BillingPeriod, now: DateTime<Utc>) -> Vec<Window> {
         period.windows(now, Window::MAX).collect()
     }
 
-    /// The question for one window.
+    /// The query for one window.
     fn query(window: Window) -> Query {
         Query {
             version: Self::VERSION,
@@ -102,11 +102,11 @@ pub trait Report {
     /// The number of rows that were added.
     fn rows(totals: &Self::Totals) -> usize;
 
-    /// Takes out the rows that were added last, so that `rows` of them stay.
+    /// Removes the rows that were added last, so that `rows` of them stay.
     fn truncate(totals: &mut Self::Totals, rows: usize);
 
-    /// Its rows as budgets see them; none of a report that knows no money.
-    fn payers(_totals: &Self::Totals) -> Vec<Payer> {
+    /// The rows with the labels and names that budgets select by. Empty if the report has no amounts.
+    fn budget_rows(_totals: &Self::Totals) -> Vec<BudgetRow> {
         Vec::new()
     }
 
@@ -120,25 +120,25 @@ pub struct Rendered {
     pub samples: Vec<Samples>,
     /// The same without users, under the names for a period that has ended.
     pub closing: Vec<Samples>,
-    /// Spend by currency, in the order of the currencies; empty where the report knows no money.
+    /// Spend by currency, in the order of the currencies. Empty if the report has no amounts.
     pub spend: Vec<Spend>,
-    /// What is counted over everything, where the report knows no money.
+    /// Counts over all rows, for a report without amounts.
     pub counts: Vec<Count>,
-    /// The ten highest organizers of each currency, highest first; empty where users are not exported.
+    /// The ten highest organizers of each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
     /// Budgets and their spend, in the order of the configuration.
     pub budgets: Vec<BudgetSpend>,
-    /// Rows that count: all but those that an overlap of pages repeated.
+    /// Rows that count: all except for those that an overlap of pages repeated.
     pub rows: u64,
-    /// Rows that were identical to another in all fields and so not counted again.
+    /// Rows that were identical to another in all fields. They are not counted again.
     pub overlapping: u64,
-    /// Rows that shared person, location, context and currency with another but differed otherwise; both counted.
+    /// Rows that shared person, location, context and currency with another but differed otherwise. Both are counted.
     pub repeated: u64,
-    /// Rows whose time is of another period, and far from the window that brought them: they count nowhere.
+    /// Rows whose time is in another period and far from the window that returned them. They are not counted.
     pub unplaced: u64,
-    /// Series folded into `__other__`.
+    /// Series aggregated into `__other__`.
     pub folded: u64,
-    /// The series that were kept where some were folded, so that the next poll prefers them.
+    /// The series that were kept when others were aggregated. The next poll prefers them.
     pub kept: Kept,
 }
 
@@ -150,7 +150,7 @@ pub struct Spend {
     /// All of it.
     pub total: String,
     /// By destination context (`Domestic`, `International`, …), highest first: context, amount, share of the total in
-    /// percent where the total is positive.
+    /// percent if the total is positive.
     pub contexts: Vec<(String, String, Option<u8>)>,
     /// Calls, seconds, messages, …
     pub counts: Vec<Count>,
@@ -159,16 +159,16 @@ pub struct Spend {
 /// A number of something, to be shown to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// What, in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
+    /// Unit in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
     pub what: Cow<'static, str>,
-    /// How many.
+    /// The number.
     pub value: i64,
 }
 
 /// One organizer's spend in one currency, over all locations and contexts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Organizer {
-    /// As `labels.user` has it.
+    /// User label, as `labels.user` configures it.
     pub user: String,
     /// ISO 4217.
     pub currency: String,
@@ -199,7 +199,7 @@ impl ReportKind {
         }
     }
 
-    /// Whether it knows what anything costs, so that a budget can be spent in it.
+    /// Returns whether the report has amounts, so that budgets apply to it.
     pub const fn has_money(self) -> bool {
         match self {
             Self::Dialout | Self::PstnCalls | Self::Sms => true,
@@ -207,7 +207,7 @@ impl ReportKind {
         }
     }
 
-    /// Whether figures of the period before are exported.
+    /// Returns whether figures of the previous billing period are exported.
     pub const fn has_previous(self) -> bool {
         match self {
             Self::Dialout | Self::PstnCalls | Self::DirectRouting | Self::Sms => true,
@@ -215,7 +215,7 @@ impl ReportKind {
         }
     }
 
-    /// Every family that its figures may be of, but for the budgets'.
+    /// All families that its samples can belong to, except for those of budgets.
     pub(crate) fn families(self) -> Vec<&'static Family> {
         fn of_log<L: Log>() -> Vec<&'static Family> {
             let columns = L::COLUMNS.iter();
@@ -234,15 +234,15 @@ impl ReportKind {
 }
 
 impl ReportKind {
-    /// The names of what its figures are kept by: of a log, its labels and which figure each column is, in their order; of
-    /// another report, its families.
+    /// Names that identify the layout of its figures in a state file. For a log: its labels and the measure of each
+    /// column, in order. For another report: its families.
     pub(crate) fn columns(self) -> Vec<String> {
         fn of_log<L: Log>() -> Vec<String> {
             let labels = L::LABELS.iter().map(|label| format!("label {label}"));
             let columns = L::COLUMNS.iter().map(|column| {
-                let (kind, index) = match column.figure {
-                    Figure::Money(index) => ("money", index),
-                    Figure::Count(index, _) => ("count", index),
+                let (kind, index) = match column.measure {
+                    Measure::Money(index) => ("money", index),
+                    Measure::Count(index, _) => ("count", index),
                 };
                 format!("{kind} {index} {}", column.current.name)
             });
@@ -266,7 +266,7 @@ impl fmt::Display for ReportKind {
     }
 }
 
-/// Asks for all pages of all windows and adds up their rows: all of them, or an error.
+/// Fetches all pages of all windows and adds up their rows: all of them, or an error.
 pub(crate) async fn collect<R: Report>(
     graph: &Graph,
     windows: impl Iterator<Item = Window>,
@@ -289,12 +289,12 @@ pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
 ) -> Result<Read, CollectError> {
-    let rows = Rows::of(page);
+    let context = RowContext::of(page);
     let before = R::rows(totals);
     let mut notes = Notes::default();
     let stats = page.stats();
-    let read =
-        page.decode(|number, row: R::Row<'_>| rows.told(number, R::add(totals, row, &mut notes)))?;
+    let read = page
+        .decode(|number, row: R::Row<'_>| context.wrap(number, R::add(totals, row, &mut notes)))?;
     match read {
         Read::Whole => notes.count(stats),
         Read::Broken => R::truncate(totals, before),
@@ -302,7 +302,7 @@ pub(crate) fn add_page<R: Report>(
     Ok(read)
 }
 
-/// Adds the spend by context up for people: highest first, with the share of the total.
+/// Returns the spend by context for the page: highest first, with the share of the total.
 fn contexts(sums: HashMap<&str, Sum>, total: Sum) -> Vec<(String, String, Option<u8>)> {
     let mut sums: Vec<(&str, Sum)> = sums.into_iter().collect();
     sums.sort_by_key(|&(context, charge)| (Reverse(charge), context));
@@ -317,18 +317,18 @@ fn contexts(sums: HashMap<&str, Sum>, total: Sum) -> Vec<(String, String, Option
         .collect()
 }
 
-/// What an error about a row tells besides what is wrong.
-struct Rows {
+/// Context that is added to the error of a row.
+struct RowContext {
     request_id: String,
 }
 
-impl Rows {
+impl RowContext {
     fn of(page: &Page<'_, '_>) -> Self {
         let request_id = page.request_id().unwrap_or("unknown").to_owned();
         Self { request_id }
     }
 
-    fn told(&self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
+    fn wrap(&self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
         added.map_err(|source| CollectError::Row {
             number,
             request_id: self.request_id.clone(),
@@ -337,10 +337,10 @@ impl Rows {
     }
 }
 
-/// What [`Count`] calls seconds.
+/// Unit of a [`Count`] of seconds.
 pub const SECONDS_COUNT: &str = "seconds";
 
-/// Users named on the page, per currency.
+/// Users listed on the page, per currency.
 const TOP: usize = 10;
 
 #[cfg(test)]
@@ -349,7 +349,7 @@ mod tests {
 
     use super::*;
 
-    /// The compiler wants every variant named here, and then the list must have it.
+    /// The compiler requires each variant here, and the test requires the list to have it.
     macro_rules! every {
         ($($variant:ident),*) => {{
             let _ = |report: ReportKind| match report {
@@ -360,16 +360,16 @@ mod tests {
     }
 
     #[test]
-    fn no_report_is_forgotten() {
+    fn all_lists_every_report() {
         let every = every!(Dialout, PstnCalls, DirectRouting, Sms, BlockedUsers);
         assert_eq!(ReportKind::ALL, every);
         let names: HashSet<&str> = every.iter().map(|report| report.as_str()).collect();
         assert_eq!(names.len(), every.len());
     }
 
-    /// A file of other columns is rejected: its figures would be read as those of other labels.
+    /// A file with other columns is rejected, because its figures would be read with the wrong labels.
     #[test]
-    fn columns_are_kept_by_name_and_place() {
+    fn columns_have_names_and_positions() {
         assert_eq!(
             ReportKind::Sms.columns(),
             [
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn families_are_of_one_report_only() {
+    fn no_family_belongs_to_two_reports() {
         let all = ReportKind::ALL.iter().flat_map(|report| report.families());
         let mut names: Vec<&str> = all.map(|family| family.name).collect();
         let count = names.len();
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_logs_are_few_and_in_order() {
+    fn labels_of_logs_are_few_and_sorted() {
         for &report in ReportKind::ALL {
             let labels = match report {
                 ReportKind::PstnCalls => PstnCalls::LABELS,

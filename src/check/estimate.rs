@@ -10,11 +10,11 @@ use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
 use crate::period::{BillingPeriod, Window};
 use crate::report::blocked_users::BlockedUsers;
-use crate::report::budget::{Budget, Payer};
+use crate::report::budget::{Budget, BudgetRow};
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
-use crate::report::log::{self, Fold, Lens, Log, SeenRows};
+use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, add_page};
@@ -26,7 +26,7 @@ pub(super) struct FirstPage {
     pub(super) series: u64,
     pub(super) size: Size,
     /// The rows as budgets see them.
-    payers: Vec<Payer>,
+    budget_rows: Vec<BudgetRow>,
     /// The origin that the page names as its server's, if that is not the one of `graph_url`.
     foreign_context: Option<String>,
 }
@@ -88,8 +88,8 @@ impl Asking<'_> {
         }
         let exact = pages.is_last() && windows.len() == 1;
         let context = pages.foreign_context().map(str::to_owned);
-        let payers = R::payers(&totals);
-        Ok(self.first_page(exact, context, payers, |view| R::render(totals, view)))
+        let budget_rows = R::budget_rows(&totals);
+        Ok(self.first_page(exact, context, budget_rows, |view| R::render(totals, view)))
     }
 
     /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
@@ -98,7 +98,7 @@ impl Asking<'_> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
-        let lens = Lens {
+        let lens = AggregationContext {
             naming: &self.context.naming,
             budgets: &[],
             period,
@@ -107,8 +107,8 @@ impl Asking<'_> {
         let stats = RequestStats::default();
         let query = log::query::<L>(window);
         let mut pages = self.graph.pages(&query, self.deadline, &stats);
-        let mut fold = Fold::new::<L>(window, lens);
-        fold.payers = Some(Vec::new());
+        let mut fold = LogAggregator::new::<L>(window, lens);
+        fold.budget_rows = Some(Vec::new());
         while let Some(mut page) = pages.next().await? {
             if fold.add_page::<L>(&mut page)? == Read::Whole {
                 break;
@@ -116,8 +116,8 @@ impl Asking<'_> {
         }
         let exact = pages.is_last() && windows.len() == 1;
         let context = pages.foreign_context().map(str::to_owned);
-        let payers = fold.payers.unwrap_or_default();
-        Ok(self.first_page(exact, context, payers, |view| {
+        let budget_rows = fold.budget_rows.unwrap_or_default();
+        Ok(self.first_page(exact, context, budget_rows, |view| {
             log::render::<L>(fold.totals, view)
         }))
     }
@@ -132,7 +132,7 @@ impl Asking<'_> {
         &self,
         exact: bool,
         foreign_context: Option<String>,
-        payers: Vec<Payer>,
+        budget_rows: Vec<BudgetRow>,
         render: impl FnOnce(&View<'_>) -> Rendered,
     ) -> FirstPage {
         let (_, period) = self.period();
@@ -158,7 +158,7 @@ impl Asking<'_> {
                 bytes: share(samples.iter().map(|family| family.block.length()).sum()),
                 exact,
             },
-            payers,
+            budget_rows,
             foreign_context,
         }
     }
@@ -214,7 +214,9 @@ impl FirstPage {
         budgets: &[(ReportKind, Budget)],
     ) -> Vec<Finding> {
         let mismatch = |(kind, budget): &(ReportKind, Budget)| {
-            let why = budget.mismatch(&self.payers).filter(|_| *kind == report)?;
+            let why = budget
+                .mismatch(&self.budget_rows)
+                .filter(|_| *kind == report)?;
             let message = format!("matches no row of the first page: {why}");
             Some(Finding::warning(Check::Budget, message, BUDGET_REMEDY).about(&budget.name))
         };

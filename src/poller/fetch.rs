@@ -15,7 +15,7 @@ use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Kept, View};
-use crate::report::log::{self, Lens, Log};
+use crate::report::log::{self, AggregationContext, Log};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
 use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
@@ -80,7 +80,7 @@ impl Poller {
         } = context;
         let budgets = self.plan.budgets_of(L::KIND);
         let questions = lock(state).ledgers.of(period, &budgets).questions(now);
-        let lens = Lens {
+        let lens = AggregationContext {
             naming: &self.plan.naming,
             budgets: &budgets,
             period,

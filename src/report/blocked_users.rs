@@ -1,8 +1,8 @@
-//! Who may not call any more: Microsoft blocks users of whom it suspects fraud.
+//! Blocked users: Microsoft blocks calls of users whom it suspects of fraud.
 //!
-//! The source is a log of events, not a list of those who are blocked, so whoever was blocked and not unblocked since
-//! is taken to be blocked. Events of the last 89 days are looked at, all that Graph gives for one question; an older block
-//! is not seen.
+//! The source is a log of events, not a list of blocked users, so a user who was blocked and not unblocked since counts
+//! as blocked. The report reads the events of the last 89 days, which is all that Graph returns for one query. An older
+//! block is not seen.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnblockeduserslog>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstnblockeduserslogrow>
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
+use super::interner::{Interner, label};
 use super::labels::{UNKNOWN, View};
 use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, shown, text, time, within};
-use super::words::{Words, label};
 use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::graph::Version;
@@ -44,10 +44,10 @@ pub struct Row<'a> {
     remediation_id: Option<Text<'a>>,
 }
 
-/// Every event, interned. Nobody's name leaves it.
+/// Every event, with interned text. Names of users are never exported.
 #[derive(Default)]
 pub struct Totals {
-    words: Words,
+    words: Interner,
     events: Vec<Event>,
 }
 
@@ -63,7 +63,7 @@ struct Event {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
-    /// By its word: the enumeration may grow.
+    /// Any other mode, by its text: Microsoft may add values.
     Other(u32),
     Unblocked,
     Blocked,
@@ -152,7 +152,7 @@ impl Totals {
         // Pages may overlap.
         events.dedup();
         let newest_blocks = |events: &&[Event]| {
-            // What an unknown mode means is not known, so it hides no block.
+            // An unknown mode may mean anything, so it does not end a block.
             let mut known = events.iter().rev().map(|event| event.mode);
             known.find(|mode| !matches!(mode, Mode::Other(_))) == Some(Mode::Blocked)
         };
@@ -193,7 +193,7 @@ impl Totals {
             repeated: 0,
             unplaced: 0,
             folded: 0,
-            kept: view.kept.emptied(),
+            kept: view.kept.next_generation(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Budgets: what may be spent, and what has been.
+//! Budgets: the configured limit and what has been spent of it.
 
 use std::collections::BTreeSet;
 
@@ -11,34 +11,34 @@ use super::labels::View;
 use crate::exposition::{Family, Samples, Sheet, write_label};
 use crate::money::{Amount, Sum};
 
-/// A limit of spend in one currency, for each tenant that it is configured for. A selector that is none matches
-/// everything; the others match the labels as they are exposed.
+/// A limit of spend in one currency, for each tenant that it is configured for. A selector that is `None`
+/// matches every row. The others match the labels as they are exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Value of the label `budget`.
     pub name: String,
     /// ISO 4217, upper case.
     pub currency: String,
-    /// What may be spent in a billing period.
+    /// Limit of a billing period.
     pub amount: Amount,
-    /// User principal name or object id, without regard to case, and however users are named in labels.
+    /// User principal name or object id, ignoring case. It does not depend on how users are named in labels.
     pub user: Option<String>,
     /// Upper case, or `unknown`.
     pub usage_location: Option<String>,
-    /// As in the label.
+    /// Value of the label `destination_context`.
     pub destination_context: Option<String>,
 }
 
-/// What a row has that budgets select by.
+/// The labels and names of a row that budgets select by.
 #[derive(Clone, Debug)]
-pub struct Payer {
+pub struct BudgetRow {
     /// Currency, usage location and destination context, as they are exposed.
     pub(crate) labels: [String; 3],
     /// User principal name and object id.
     pub(crate) names: [String; 2],
 }
 
-/// A budget with its spend in the current billing period, for people. Amounts are exact decimals as text.
+/// A budget with its spend in the current billing period, for the page. Amounts are exact decimals as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetSpend {
@@ -65,11 +65,11 @@ static SPENT: Family = Family::gauge(
      Cached: from the last complete report.",
 );
 
-/// Those of the budgets of any report.
+/// The families of budgets, which each report with amounts has.
 pub(crate) const FAMILIES: [&Family; 2] = [&AMOUNT, &SPENT];
 
 impl Budget {
-    /// Whether it covers what has these labels, whoever it is of.
+    /// Returns whether the selectors match these labels. The user is not compared.
     pub(crate) fn covers(&self, currency: &str, context: &str, location: &str) -> bool {
         let selects = |selector: &Option<String>, label: &str| {
             selector.as_deref().is_none_or(|wanted| wanted == label)
@@ -79,7 +79,7 @@ impl Budget {
             && selects(&self.usage_location, location)
     }
 
-    /// Whether it is of everyone, or of the person with one of these names.
+    /// Returns whether the budget applies to all users or to the user with one of these names.
     pub(crate) fn is_of(&self, names: [&str; 2]) -> bool {
         self.user.as_deref().is_none_or(|user| {
             names
@@ -88,53 +88,52 @@ impl Budget {
         })
     }
 
-    /// Why none of the rows counts for it: the selectors up to the one that leaves none, and what is there instead, but for
-    /// the names of people. None where a row counts, or there is no row to tell by.
-    pub(crate) fn mismatch(&self, rows: &[Payer]) -> Option<String> {
+    /// Explains why no row matches: the selectors up to the first that leaves no row, and the values that were seen instead
+    /// (never user names). Returns `None` if a row matches or there are no rows.
+    pub(crate) fn mismatch(&self, rows: &[BudgetRow]) -> Option<String> {
         let selectors = [
             (" in ", Some(&self.currency)),
             (", usage_location ", self.usage_location.as_ref()),
             (", destination_context ", self.destination_context.as_ref()),
         ];
-        let mut rows: Vec<&Payer> = rows.iter().collect();
+        let mut rows: Vec<&BudgetRow> = rows.iter().collect();
         if rows.is_empty() {
             return None;
         }
-        let mut told = "no charge".to_owned();
+        let mut text = "no charge".to_owned();
         for (place, (word, wanted)) in selectors.into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
-            told.extend([word, wanted]);
+            text.extend([word, wanted]);
             let seen: BTreeSet<&str> = rows.iter().map(|row| &*row.labels[place]).collect();
             rows.retain(|row| row.labels[place] == *wanted);
             if rows.is_empty() {
-                return Some(format!("{told}; seen {}", listed(&seen)));
+                return Some(format!("{text}; seen {}", listed(&seen)));
             }
         }
-        let is_of = |row: &&Payer| self.is_of(row.names.each_ref().map(String::as_str));
-        (!rows.iter().any(is_of)).then(|| format!("{told} by this user"))
+        let is_of = |row: &&BudgetRow| self.is_of(row.names.each_ref().map(String::as_str));
+        (!rows.iter().any(is_of)).then(|| format!("{text} by this user"))
     }
 }
 
-/// Removes the budgets from `current` and from `shown` if they differ from those of `now` in a name or a selector.
-/// `theirs` is their fingerprint, afterwards that of those of now.
+/// Removes the samples of budgets from `current` and the budgets from `shown` if the configured budgets have changed since
+/// they were rendered. `theirs` is the fingerprint of the rendered budgets and is set to that of the `configured` ones.
 pub(crate) fn drop_others(
     current: &mut Vec<Samples>,
     shown: Option<&mut Vec<BudgetSpend>>,
     theirs: &mut String,
-    now: &[Budget],
+    configured: &[Budget],
 ) {
-    let now = fingerprint(now);
-    if *theirs != now {
+    let configured = fingerprint(configured);
+    if *theirs != configured {
         current.retain(|samples| !FAMILIES.contains(&samples.family));
         if let Some(shown) = shown {
             shown.clear();
         }
-        *theirs = now;
+        *theirs = configured;
     }
 }
 
-/// The same for the same budgets in the same order, and else another. It is written into state files, so nothing of it is
-/// spelled by `Debug`.
+/// A hash of the budgets and their order. State files contain it, so it does not depend on the output of `Debug`.
 pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     let spell = |budget: &Budget| {
         serde_json::json!([
@@ -151,7 +150,7 @@ pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
-/// Amount and spend of every budget of the view, in its order.
+/// Amount and spend of every configured budget, in the order of the configuration.
 pub(crate) fn samples(
     view: &View<'_>,
     spent: impl Iterator<Item = Sum>,
@@ -172,7 +171,7 @@ pub(crate) fn samples(
     sheet.finish().filter(|samples| samples.count > 0)
 }
 
-/// Every budget of the view with its spend, in its order.
+/// Every configured budget with its spend, in the order of the configuration.
 pub(crate) fn for_people(view: &View<'_>, spent: impl Iterator<Item = Sum>) -> Vec<BudgetSpend> {
     let shown = |(budget, spent): (&Budget, Sum)| BudgetSpend {
         name: budget.name.clone(),
@@ -184,7 +183,7 @@ pub(crate) fn for_people(view: &View<'_>, spent: impl Iterator<Item = Sum>) -> V
     view.budgets.iter().zip(spent).map(shown).collect()
 }
 
-/// The first of the words, made fit for a line.
+/// The first of the values, escaped and shortened for a log line.
 fn listed(words: &BTreeSet<&str>) -> String {
     let short = |word: &&str| word.escape_debug().take(WORD_MAX).collect::<String>();
     let mut listed: Vec<String> = words.iter().take(WORDS_MAX).map(short).collect();
@@ -194,10 +193,10 @@ fn listed(words: &BTreeSet<&str>) -> String {
     listed.join(", ")
 }
 
-/// Words of a kind that are told: those that were meant are among them where the report has few, as it mostly does.
+/// Values that a message lists. Most reports have fewer, so the intended value is usually among them.
 const WORDS_MAX: usize = 10;
 
-/// Characters of such a word: more than those of Microsoft have.
+/// Characters of a listed value: more than any value of Microsoft's has.
 const WORD_MAX: usize = 40;
 
 #[cfg(test)]
@@ -206,7 +205,7 @@ mod tests {
 
     #[test]
     fn mismatches_by_table() {
-        let row = |[currency, location, context, name]: [&str; 4]| Payer {
+        let row = |[currency, location, context, name]: [&str; 4]| BudgetRow {
             labels: [currency, location, context].map(str::to_owned),
             names: [name, "id"].map(str::to_owned),
         };
@@ -217,7 +216,7 @@ mod tests {
         ]
         .map(row);
         let some = |text: &str| (text != "-").then(|| text.to_owned());
-        for ([currency, location, context, user], told) in [
+        for ([currency, location, context, user], expected) in [
             (["EUR", "-", "-", "-"], None),
             (["EUR", "DE", "Domestic", "ANN@X"], None),
             (["GBP", "-", "-", "ID"], None),
@@ -246,13 +245,13 @@ mod tests {
                 usage_location: some(location),
                 destination_context: some(context),
             };
-            assert_eq!(budget.mismatch(&rows).as_deref(), told);
+            assert_eq!(budget.mismatch(&rows).as_deref(), expected);
             assert_eq!(budget.mismatch(&[]), None);
         }
     }
 
     #[test]
-    fn what_was_seen_is_told_in_bounds() {
+    fn listed_values_are_limited() {
         let words: Vec<String> = (10..25)
             .map(|n| format!("{n}{}", "x".repeat(100)))
             .collect();

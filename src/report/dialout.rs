@@ -1,4 +1,4 @@
-//! The dial-out report: what calls from meetings to the telephone network cost, by the meeting's organizer.
+//! The dial-out report: cost of calls from meetings to the telephone network, by meeting organizer.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnonlinemeetingdialoutreport>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstnonlinemeetingdialoutreport>
@@ -11,20 +11,20 @@ use hashbrown::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::budget::Payer;
+use super::budget::BudgetRow;
+use super::interner::Interner;
 use super::labels::{Users, View};
 use super::people::{People, Person};
 use super::row::{
     Notes, RETAINED_MAX, RowError, Shown, Text, amount, count, person, shown, text, within,
 };
-use super::words::Words;
 use super::{Rendered, Report, ReportKind, budget};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
 use crate::period::EndBound;
 
-use series::{Account, Aggregated, Group};
+use series::{Aggregated, BudgetAccumulator, Group};
 
 /// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
 pub struct Dialout;
@@ -53,13 +53,13 @@ pub struct Row<'a> {
     total_call_charge: Option<&'a RawValue>,
 }
 
-/// Every row, interned, in the order of arrival.
+/// Every row with interned text, in the order of arrival.
 #[derive(Default)]
 pub struct Totals {
     people: People,
-    locations: Words,
-    contexts: Words,
-    currencies: Words,
+    locations: Interner,
+    contexts: Interner,
+    currencies: Interner,
     places: Places,
     rows: Vec<Entry>,
 }
@@ -73,7 +73,7 @@ struct Entry {
     charge: Amount,
 }
 
-/// The few distinct combinations of currency, context and location, as words.
+/// The few distinct combinations of currency, context and location, as interned text.
 #[derive(Default)]
 struct Places {
     distinct: Vec<[u32; 3]>,
@@ -102,18 +102,18 @@ static SECONDS: Family = Family::gauge(
 
 static PREVIOUS_CHARGE: Family = Family::gauge(
     "teams_pstn_dialout_previous_charge",
-    "Charge of dial-out calls from meetings in the billing period before, in the currency of the label; never add \
+    "Charge of dial-out calls from meetings in the previous billing period, in the currency of the label; never add \
      different currencies. Fetched again until it stops changing.",
 );
 
 static PREVIOUS_CALLS: Family = Family::gauge(
     "teams_pstn_dialout_previous_calls",
-    "Dial-out calls from meetings in the billing period before.",
+    "Dial-out calls from meetings in the previous billing period.",
 );
 
 static PREVIOUS_SECONDS: Family = Family::gauge(
     "teams_pstn_dialout_previous_call_seconds",
-    "Duration of dial-out calls from meetings in the billing period before.",
+    "Duration of dial-out calls from meetings in the previous billing period.",
 );
 
 impl Report for Dialout {
@@ -128,7 +128,7 @@ impl Report for Dialout {
         &PREVIOUS_CALLS,
         &PREVIOUS_SECONDS,
     ];
-    // Today's page does not say; the first one said that both ends belong to the answer.
+    // The current documentation does not say; its first version said that both ends are included.
     const END: EndBound = EndBound::Inclusive;
     type Row<'a> = Row<'a>;
     type Totals = Totals;
@@ -145,8 +145,12 @@ impl Report for Dialout {
         totals.rows.truncate(rows);
     }
 
-    fn payers(totals: &Totals) -> Vec<Payer> {
-        totals.rows.iter().map(|row| totals.payer(row)).collect()
+    fn budget_rows(totals: &Totals) -> Vec<BudgetRow> {
+        totals
+            .rows
+            .iter()
+            .map(|row| totals.budget_row(row))
+            .collect()
     }
 
     fn render(totals: Totals, view: &View<'_>) -> Rendered {
@@ -188,17 +192,17 @@ impl Totals {
             "a report has fewer than 2³² rows"
         );
         let words = [&self.locations, &self.contexts, &self.currencies];
-        let words: usize = words.into_iter().map(Words::bytes).sum();
+        let words: usize = words.into_iter().map(Interner::bytes).sum();
         let rows = self.rows.len() * size_of::<Entry>();
         within(self.people.bytes() + words + rows, RETAINED_MAX)
     }
 
-    fn payer(&self, row: &Entry) -> Payer {
+    fn budget_row(&self, row: &Entry) -> BudgetRow {
         let place = &self.places.distinct[row.place as usize];
         let words = [&self.currencies, &self.contexts, &self.locations];
         let group = Group::of(place, words);
         let people = &self.people;
-        Payer {
+        BudgetRow {
             labels: [group.currency, group.location, group.context],
             names: [people.principal_name(row.person), people.id(row.person)].map(str::to_owned),
         }
@@ -214,10 +218,10 @@ impl Totals {
             rows,
         } = self;
         let words = [&currencies, &contexts, &locations];
-        let mut accounts: Vec<Account> = view
+        let mut accumulators: Vec<BudgetAccumulator> = view
             .budgets
             .iter()
-            .map(|budget| Account::open(budget, &people, &places, words))
+            .map(|budget| BudgetAccumulator::new(budget, &people, &places, words))
             .collect();
         let users = Users::new(&people, view.naming);
         let namesakes = people.namesakes_by_id();
@@ -235,22 +239,25 @@ impl Totals {
             &group_of,
             groups.len(),
             namesakes,
-            &mut accounts,
+            &mut accumulators,
         );
         drop(rows);
-        // Before folding, which hides parts of what a user spent.
+        // Before series are aggregated into `__other__`, which hides parts of a user's spend.
         let top = series::top(&series, &groups, &users, view);
-        let (series, folded, kept) = series::fold(series, &groups, &users, view);
+        let (series, folded, kept) = series::collapse(series, &groups, &users, view);
         Rendered {
             closing: series::closing(&series, &groups, view),
             spend: series::spend(&series, &groups),
             counts: Vec::new(),
             top,
-            budgets: budget::for_people(view, accounts.iter().map(|account| account.spent)),
+            budgets: budget::for_people(
+                view,
+                accumulators.iter().map(|accumulator| accumulator.spent),
+            ),
             samples: series::samples(&series, &groups, &users, view)
                 .chain(budget::samples(
                     view,
-                    accounts.iter().map(|account| account.spent),
+                    accumulators.iter().map(|accumulator| accumulator.spent),
                 ))
                 .collect(),
             rows: received - overlapping,

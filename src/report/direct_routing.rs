@@ -9,10 +9,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::interner::{code, label};
 use super::labels::UNKNOWN;
-use super::log::{Column, Figure, Log, Record};
+use super::log::{Column, Log, Measure, Record};
 use super::row::{Literal, Notes, RowError, Shown, Text, count, first_time, person, shown, text};
-use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -63,9 +63,9 @@ static COLUMNS: [Column; 2] = [
         ),
         previous: Family::gauge(
             "teams_pstn_direct_routing_previous_calls",
-            "Calls over Direct Routing trunks in the billing period before, failed ones included.",
+            "Calls over Direct Routing trunks in the previous billing period, failed ones included.",
         ),
-        figure: Figure::Count(0, "calls"),
+        measure: Measure::Count(0, "calls"),
     },
     Column {
         current: Family::gauge(
@@ -74,9 +74,9 @@ static COLUMNS: [Column; 2] = [
         ),
         previous: Family::gauge(
             "teams_pstn_direct_routing_previous_call_seconds",
-            "Duration of calls over Direct Routing trunks in the billing period before.",
+            "Duration of calls over Direct Routing trunks in the previous billing period.",
         ),
-        figure: Figure::Count(1, SECONDS_COUNT),
+        measure: Measure::Count(1, SECONDS_COUNT),
     },
 ];
 
@@ -127,7 +127,7 @@ impl Log for DirectRouting {
             money: [Amount::default(); 2],
             counts: [
                 1,
-                // A call that nobody took has no duration.
+                // A call that was not answered has no duration.
                 row.duration
                     .or_zero(row.successful_call == Some(false), notes, |literal| {
                         count("duration", literal)

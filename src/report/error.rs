@@ -1,11 +1,11 @@
-//! Why there is no complete report, and what to do about it.
+//! Errors of a collection, and their remedies.
 
 use super::row::RowError;
 use crate::graph::pages::DecodeError;
 use crate::graph::token::TokenError;
 use crate::graph::{self, FailureReason};
 
-/// Why there is no complete report.
+/// The reason why there is no complete report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CollectError {
     #[error(transparent)]
@@ -33,7 +33,7 @@ impl CollectError {
         }
     }
 
-    /// What the admin can do about it, also where the error itself knows no remedy.
+    /// The remedy for an administrator. Every error has one, also if the source has none.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Graph(error) => error.remedy().unwrap_or_else(|| remedy_of(error)),
@@ -60,7 +60,7 @@ impl From<DecodeError<Self>> for CollectError {
     }
 }
 
-/// By the kind of what failed.
+/// The remedy for a kind of failure.
 fn remedy_of(error: &graph::Error) -> &'static str {
     match error {
         graph::Error::Token(TokenError::Credential(_)) => {
@@ -78,10 +78,10 @@ fn remedy_of(error: &graph::Error) -> &'static str {
         }
         FailureReason::Throttled => "poll less often, and see what else uses this application",
         FailureReason::Timeout => {
-            "where it stays, raise poll.timeout or see what slows the network"
+            "if it persists, raise poll.timeout or find out what slows the network"
         }
-        FailureReason::Connect => "where it stays, see what breaks connections on the way",
-        FailureReason::Status => "where it stays, see the service health page of Microsoft 365",
+        FailureReason::Connect => "if it persists, find out what breaks connections on the way",
+        FailureReason::Status => "if it persists, see the service health page of Microsoft 365",
         FailureReason::Malformed => {
             "check graph_url, and whether a proxy or portal answers in Graph's place"
         }

@@ -1,4 +1,4 @@
-//! How people are named in labels, and how many series a report may have.
+//! User labels, and the limit of series of a report.
 
 use std::borrow::Cow;
 use std::cmp::{Ordering, Reverse};
@@ -12,15 +12,15 @@ use super::budget::Budget;
 use super::people::{People, Person};
 use crate::period::BillingPeriod;
 
-/// Names people by a keyed hash: HMAC-SHA-256 of the user principal name in lower case (of the object id where it is
-/// missing), of which the first 128 bits are kept, in hexadecimal.
+/// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
+/// case. If the name is missing, the object id is hashed.
 ///
-/// The same person has the same pseudonym for as long as the key stays, over restarts and on every machine; without the
-/// key nobody can test a guess, and with it anyone can.
+/// A person has the same pseudonym for as long as the key is the same, across restarts and machines. The key is needed to
+/// test a guess.
 #[derive(Clone)]
 pub struct Pseudonyms(hmac::Key);
 
-/// How people are named, with the key where one is needed.
+/// How users are named in labels, with the key if one is needed.
 #[derive(Clone, Debug)]
 pub enum Naming {
     /// By user principal name.
@@ -35,31 +35,31 @@ pub enum Naming {
     Nobody,
 }
 
-/// What a report needs to know to render itself.
+/// Everything besides the rows that rendering a report needs.
 pub struct View<'a> {
-    /// The tenant's name, where tenants are named.
+    /// The tenant's name, if tenants have names.
     pub tenant: Option<&'a str>,
-    /// The period that the report is of.
+    /// The billing period of the report.
     pub period: BillingPeriod,
-    /// How people are named.
+    /// How users are named.
     pub naming: &'a Naming,
-    /// Series that the report may have.
+    /// The setting `max_series`.
     pub series_max: usize,
-    /// The budgets of the tenant that are spent in this report.
+    /// The budgets of the tenant that apply to this report.
     pub budgets: &'a [Budget],
-    /// What was kept at the last poll.
+    /// The series that the last poll kept.
     pub kept: &'a Kept,
 }
 
-/// The series that were kept when others were folded: those near the edge stay on the side they are on, so that a user
-/// does not flap in and out from poll to poll.
+/// The series that the last aggregation into `__other__` kept. Series near the limit stay on their side of it, so that a
+/// user does not appear and disappear from poll to poll.
 #[derive(Clone, Default)]
 pub struct Kept {
     hasher: DefaultHashBuilder,
     series: HashSet<u64>,
 }
 
-/// The distinct values of the label `user` in a report, in their order, and whose they are.
+/// The distinct values of the label `user` in a report, sorted, and the value of each person.
 #[derive(Default)]
 pub(crate) struct Users {
     text: String,
@@ -67,22 +67,22 @@ pub(crate) struct Users {
     of: Vec<User>,
 }
 
-/// Index of a value of the label `user`; indices are in the order of the values.
+/// Index of a value of the label `user`. Indices have the order of the values.
 pub(crate) type User = u32;
 
-/// What the folded series have in place of a user.
+/// User label of the aggregated series.
 pub(crate) const OTHER: &str = "__other__";
 
-/// What stands where the source has nothing.
+/// Label value for a property that the source does not have.
 pub(crate) const UNKNOWN: &str = "unknown";
 
 impl Pseudonyms {
-    /// `key` may be any bytes; the more the better, 16 at the least.
+    /// Takes a key of any length. It should have at least 16 bytes.
     pub fn new(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// The pseudonym of a user principal name, or of an object id where there is none.
+    /// The pseudonym of a user principal name, or of an object id if there is none.
     pub fn of(&self, user: &str) -> String {
         String::from_utf8(self.digits(user).to_vec()).expect("hexadecimal digits are ASCII")
     }
@@ -105,12 +105,12 @@ impl std::fmt::Debug for Pseudonyms {
 }
 
 impl Naming {
-    /// Whether samples bear the label `user` at all.
+    /// Returns whether samples have the label `user`.
     pub(crate) fn names_users(&self) -> bool {
         !matches!(self, Self::Nobody)
     }
 
-    /// The label of one person; empty where people are not named.
+    /// The label of one person; empty if users are not named.
     pub(crate) fn label<'p>(
         &self,
         id: &'p str,
@@ -125,7 +125,7 @@ impl Naming {
         }
     }
 
-    /// Which of a person's names the label is made from; empty where there is none, or people are not named.
+    /// The name that the label of a person is made from; empty if there is none or users are not named.
     fn name<'p>(&self, id: &'p str, principal_name: &'p str, display_name: &'p str) -> &'p str {
         match self {
             Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
@@ -137,7 +137,7 @@ impl Naming {
 }
 
 impl Users {
-    /// Names everyone as configured, and lets go of all other names.
+    /// Makes the user label of every person as configured, and keeps no other names.
     pub(crate) fn new(people: &People, naming: &Naming) -> Self {
         let name = |person| {
             naming.name(
@@ -174,12 +174,12 @@ impl Users {
         users
     }
 
-    /// How many there are; a user is an index below it.
+    /// The number of labels; an id is an index below it.
     pub(crate) fn count(&self) -> u32 {
         User::try_from(self.ends.len()).expect("no more users than people")
     }
 
-    /// Whose label a person bears.
+    /// The id of the label of a person.
     pub(crate) fn of(&self, person: Person) -> User {
         self.of[person as usize]
     }
@@ -191,7 +191,7 @@ impl Users {
         &self.text[start..self.ends[user]]
     }
 
-    /// The user with this label, or, as an error, the first whose label is greater.
+    /// The id of this label, or, as an error, the first id with a greater label.
     pub(crate) fn find(&self, label: &str) -> Result<User, User> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
@@ -215,11 +215,11 @@ impl Kept {
         self.series.insert(self.hasher.hash_one(series));
     }
 
-    /// Which of `count` series to fold where only `room` of them have a place, and what to remember of those that stay.
+    /// Selects which of `count` series to aggregate if only `room` of them stay. Returns their indices and the series that
+    /// stay.
     ///
-    /// Nine tenths of the room go to the largest; the last tenth goes first to those that had a place before and still
-    /// are near the edge.
-    pub(crate) fn choose<'k, S: Ord>(
+    /// Nine tenths of the room go to the largest series. The last tenth prefers series near the limit that stayed before.
+    pub(crate) fn select<'k, S: Ord>(
         &self,
         count: usize,
         room: usize,
@@ -235,7 +235,7 @@ impl Kept {
             !self.contains((&group, user))
         });
         let folded = by_size.split_off(room);
-        let mut kept = self.emptied();
+        let mut kept = self.next_generation();
         for &index in &by_size {
             let (group, user) = key(index);
             kept.insert((&group, user));
@@ -243,8 +243,8 @@ impl Kept {
         (folded, kept)
     }
 
-    /// As empty as a new one, but able to answer for series inserted by the same hasher.
-    pub(crate) fn emptied(&self) -> Self {
+    /// An empty set with the same hasher, so that the hashes of both are comparable.
+    pub(crate) fn next_generation(&self) -> Self {
         Self {
             hasher: self.hasher.clone(),
             series: HashSet::new(),
@@ -252,10 +252,10 @@ impl Kept {
     }
 }
 
-/// People in the order of their labels.
+/// Persons in the order of their labels.
 ///
-/// The 16 bytes that follow what all labels begin with decide nearly every comparison, without a look at text that is
-/// somewhere else in memory.
+/// The 16 bytes after the prefix that all labels share decide nearly every comparison, so the text, which is elsewhere in
+/// memory, is rarely read.
 fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<Item = Person> {
     let first = if count == 0 { "" } else { label(0) };
     let shared = (0..count).fold(first.len(), |shared, person| {
@@ -274,7 +274,7 @@ fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<I
             (u128::from_be_bytes(bytes), person)
         })
         .collect();
-    // By the number alone, for a comparison that may lead to the text is one that branches: four times as slow.
+    // By the number alone: a comparison that may read the text has a branch, which is four times as slow.
     order.sort_unstable_by_key(|&(number, _)| number);
     for same in order.chunk_by_mut(|a, b| a.0 == b.0) {
         if same.len() > 1 {

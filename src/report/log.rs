@@ -1,15 +1,15 @@
 //! Logs: reports that have one row for each call or message instead of one for each sum.
 //!
-//! A month of them may be a million rows, so they are asked for day by day and folded into totals as the pages arrive:
-//! totals grow with the label sets, not with the rows. A day that has ended long enough ago does not change any more; its
-//! totals go into the ledger of the period, and it is not asked for again. So a poll costs the pages of the last days.
+//! A month may have a million rows, so a log is fetched day by day, and its rows are added to totals as the pages arrive.
+//! Totals grow with the label sets, not with the rows. A day that ended long enough ago is final: its totals go into the
+//! ledger of the period, and it is not fetched again. So a poll costs the pages of the last days.
 //!
-//! A row counts once, in the billing period that its time lies in, whichever window brings it: some functions cut windows by
+//! A row counts once, in the billing period of its time, whichever window returns it: some functions cut windows by
 //! the start of a call, some by its end, some include the end of a window, and some return more than the window. Rows are
-//! recognized by their id, of which 64 bits are kept for every row of the period. A call over the end of a period may arrive
+//! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may arrive
 //! only after that, so the windows of the next two days are fetched for it too.
 //!
-//! What this module does not do: ask for several days side by side, remember anything, or know a log's columns.
+//! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -24,11 +24,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::budget::{Budget, Payer};
+use super::budget::{Budget, BudgetRow};
 use super::labels::Naming;
 use super::people::People;
 use super::row::{Notes, RETAINED_MAX, RowError, within};
-use super::{CollectError, ReportKind, Rows};
+use super::{CollectError, ReportKind, RowContext};
 use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
@@ -44,31 +44,31 @@ pub(crate) use render::render;
 pub(crate) use seen::SeenRows;
 pub(crate) use totals::Totals;
 
-/// One of Graph's logs: where it is fetched, and what a row says.
+/// A log of Graph: its function, and how a row is read.
 pub trait Log {
     /// Its name: label and configuration.
     const KIND: ReportKind;
     /// The Graph function that it calls.
     const FUNCTION: &'static str;
-    /// The version of Graph that is asked.
+    /// The version of Graph that has the function.
     const VERSION: Version;
-    /// Its labels but for `tenant` and `user`, in the order of their names; at most [`LABELS_MAX`].
+    /// Its labels except for `tenant` and `user`, in the order of their names; at most [`LABELS_MAX`].
     const LABELS: &'static [&'static str];
-    /// Its families; the first is what series are folded and ranked by.
+    /// Its families. The first one decides which series are aggregated into `__other__`.
     const COLUMNS: &'static [Column];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
 
-    /// What a row says, or why it cannot be counted.
+    /// Reads a row, or explains why it cannot be counted.
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
 /// A row, reduced to what is counted.
 pub struct Record<'r> {
-    /// Unique in the log; empty where the row has none.
+    /// Unique in the log; empty if the row has none.
     pub id: &'r str,
-    /// When it began, which decides what billing period it belongs to. None if the row has no time: then it belongs to
-    /// the period of the window that brings it first.
+    /// Start time, which decides the billing period of the row. `None` if the row has no time: then it belongs to the
+    /// period of the window that returns it first.
     pub time: Option<DateTime<Utc>>,
     /// User id, user principal name, display name; each may be empty.
     pub person: [&'r str; 3],
@@ -80,66 +80,66 @@ pub struct Record<'r> {
     pub counts: [i64; COUNTS_MAX],
 }
 
-/// One family of a log, and where its values come from.
+/// A metric family of a log, and the source of its values.
 pub struct Column {
-    /// Of the current period.
+    /// Family of the current period.
     pub current: Family,
-    /// Of the period before, without users.
+    /// Family of the previous period, without users.
     pub previous: Family,
-    /// Which of a record's figures it adds up.
-    pub figure: Figure,
+    /// The figure of a record that it sums.
+    pub measure: Measure,
 }
 
 /// One of a record's figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Figure {
+pub enum Measure {
     /// An index into [`Record::money`].
     Money(usize),
     /// An index into [`Record::counts`], and what is counted.
     Count(usize, &'static str),
 }
 
-/// What decides, besides the rows, what the totals are.
+/// Labelling rules, budgets and the period that rows are aggregated under.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lens<'a> {
+pub(crate) struct AggregationContext<'a> {
     pub(crate) naming: &'a Naming,
-    /// Those of this log.
+    /// The budgets of this log.
     pub(crate) budgets: &'a [Budget],
-    /// The period that the totals are of.
+    /// The billing period of the totals.
     pub(crate) period: BillingPeriod,
     /// The rows that count already.
     pub(crate) seen: &'a SeenRows,
 }
 
 /// The totals of one window.
-pub(crate) struct Day {
+pub(crate) struct DayTotals {
     pub(crate) window: Window,
     pub(crate) totals: Totals,
-    /// Of the rows that the window was the first to bring.
+    /// Ids of the rows that this window was the first to return.
     pub(crate) ids: Vec<RowId>,
-    /// Whether they are final.
+    /// True if the totals are final.
     pub(crate) settled: bool,
 }
 
-/// The totals of one window, asked for at `now`: all of it, or an error.
+/// Fetches the totals of one window at `now`: all of it, or an error.
 pub(crate) async fn collect<L: Log>(
     graph: &Graph,
     window: Window,
     now: DateTime<Utc>,
-    lens: Lens<'_>,
+    lens: AggregationContext<'_>,
     deadline: Instant,
     stats: &RequestStats,
-) -> Result<Day, CollectError> {
+) -> Result<DayTotals, CollectError> {
     let query = query::<L>(window);
-    let mut fold = Fold::new::<L>(window, lens);
+    let mut fold = LogAggregator::new::<L>(window, lens);
     let mut pages = graph.pages(&query, deadline, stats);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
-        // Of two clocks the slower: one that is ahead would keep a day that is still being written.
+        // The earlier of both clocks: one that is ahead would make a day final that is still being written.
         asked = page.server_date().map_or(asked, |date| asked.min(date));
         fold.add_page::<L>(&mut page)?;
     }
-    Ok(Day {
+    Ok(DayTotals {
         window,
         totals: fold.totals,
         ids: fold.ids,
@@ -147,8 +147,8 @@ pub(crate) async fn collect<L: Log>(
     })
 }
 
-/// The question for one window. Its end is asked for as it is, also of a function that counts what lies exactly there:
-/// a row's own time and id decide where it counts, and nothing is lost if a service cuts fractions of a second off.
+/// The query for one window. The end is the same for a function that includes rows exactly at the end: the time and id of a
+/// row decide where it counts, and no row is lost if a service truncates fractions of a second.
 pub(crate) fn query<L: Log>(window: Window) -> Query {
     Query {
         version: L::VERSION,
@@ -158,29 +158,29 @@ pub(crate) fn query<L: Log>(window: Window) -> Query {
     }
 }
 
-/// The rows of one window on their way into totals.
-pub(crate) struct Fold<'a> {
+/// Aggregates the rows of one window into totals.
+pub(crate) struct LogAggregator<'a> {
     window: Window,
-    lens: Lens<'a>,
+    lens: AggregationContext<'a>,
     places: Places,
     people: People,
-    /// By person, the word of the label.
+    /// Interned label by person.
     users: Vec<u32>,
     numbers: Numbers,
     ids: Vec<RowId>,
     /// The rows of the page that is being read.
     page: PageRows,
     pub(crate) totals: Totals,
-    /// The rows as budgets see them, where somebody wants them: they are as many as the rows.
-    pub(crate) payers: Option<Vec<Payer>>,
+    /// The rows with what budgets select by, if the caller needs them. They are as many as the rows.
+    pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The billing period of a row, as seen from the one that is collected.
+/// The billing period of a row, relative to the one that is collected.
 enum Place {
     Here,
-    /// The period before or after, which finds the row in windows of its own.
+    /// The previous or next period. Its own windows return the row.
     Neighbour,
-    /// Another, whose windows need not bring the row.
+    /// Another period. Its windows may not return the row.
     Unknown,
 }
 
@@ -190,7 +190,7 @@ struct PageRows {
     rows: Vec<PageRow>,
     numbers: Numbers,
     ids: usize,
-    payers: usize,
+    budget_rows: usize,
     overlapping: u64,
     unplaced: u64,
 }
@@ -198,10 +198,10 @@ struct PageRows {
 struct PageRow {
     labels: Labels,
     values: Values,
-    paying: Vec<usize>,
+    matching_budgets: Vec<usize>,
 }
 
-/// Where among a log's labels stands what a budget selects by.
+/// Positions, among the labels of a log, of those that a budget selects by.
 #[derive(Clone, Copy)]
 struct Places {
     count: usize,
@@ -210,8 +210,8 @@ struct Places {
     location: Option<usize>,
 }
 
-impl<'a> Fold<'a> {
-    pub(crate) fn new<L: Log>(window: Window, lens: Lens<'a>) -> Self {
+impl<'a> LogAggregator<'a> {
+    pub(crate) fn new<L: Log>(window: Window, lens: AggregationContext<'a>) -> Self {
         Self {
             window,
             lens,
@@ -222,7 +222,7 @@ impl<'a> Fold<'a> {
             ids: Vec::new(),
             page: PageRows::default(),
             totals: Totals::new(lens.budgets.len()),
-            payers: None,
+            budget_rows: None,
         }
     }
 
@@ -231,11 +231,11 @@ impl<'a> Fold<'a> {
         &mut self,
         page: &mut Page<'_, '_>,
     ) -> Result<Read, CollectError> {
-        let rows = Rows::of(page);
+        let context = RowContext::of(page);
         self.page = PageRows {
             numbers: self.numbers.clone(),
             ids: self.ids.len(),
-            payers: self.payers.as_ref().map_or(0, Vec::len),
+            budget_rows: self.budget_rows.as_ref().map_or(0, Vec::len),
             overlapping: self.totals.overlapping,
             unplaced: self.totals.unplaced,
             ..PageRows::default()
@@ -248,7 +248,7 @@ impl<'a> Fold<'a> {
                 self.stage(&record);
                 within(self.bytes(), DAY_RETAINED_MAX)
             });
-            rows.told(number, staged)
+            context.wrap(number, staged)
         })?;
         match read {
             Read::Whole => {
@@ -260,7 +260,7 @@ impl<'a> Fold<'a> {
         Ok(read)
     }
 
-    /// Counts a row, unless it belongs to another period or counts already.
+    /// Counts a row unless it belongs to another period or was counted before.
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
         self.stage(record);
         self.commit()
@@ -276,22 +276,22 @@ impl<'a> Fold<'a> {
     fn commit(&mut self) -> Result<(), RowError> {
         let totals = &mut self.totals;
         let mut rows = self.page.rows.drain(..);
-        rows.try_for_each(|row| totals.add(row.labels, row.values, &row.paying))
+        rows.try_for_each(|row| totals.add(row.labels, row.values, &row.matching_budgets))
     }
 
-    /// Forgets the rows of the page, which will be sent again.
+    /// Drops the rows of the page, which is requested again.
     fn roll_back(&mut self) {
         let page = std::mem::take(&mut self.page);
         self.lens.seen.remove(self.ids.drain(page.ids..));
         self.numbers = page.numbers;
-        if let Some(payers) = &mut self.payers {
-            payers.truncate(page.payers);
+        if let Some(budget_rows) = &mut self.budget_rows {
+            budget_rows.truncate(page.budget_rows);
         }
         self.totals.overlapping = page.overlapping;
         self.totals.unplaced = page.unplaced;
     }
 
-    /// Counts a row as soon as its page is known to be whole.
+    /// Holds a row until its page is known to be complete.
     fn stage(&mut self, record: &Record<'_>) {
         if let Some(id) = self.numbers.id(record) {
             // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
@@ -309,8 +309,8 @@ impl<'a> Fold<'a> {
                 return;
             }
         }
-        if let Some(payers) = &mut self.payers {
-            payers.push(self.places.payer(record));
+        if let Some(budget_rows) = &mut self.budget_rows {
+            budget_rows.push(self.places.budget_row(record));
         }
         let user = self.user(record.person);
         let mut labels = [NO_LABEL; LABELS_MAX + 1];
@@ -318,11 +318,11 @@ impl<'a> Fold<'a> {
         for (place, label) in labels.iter_mut().zip(&record.labels[..self.places.count]) {
             *place = self.totals.words.intern(label);
         }
-        let paying = self.paying(record);
+        let matching_budgets = self.matching_budgets(record);
         self.page.rows.push(PageRow {
             labels,
             values: Values::of(record),
-            paying,
+            matching_budgets,
         });
     }
 
@@ -340,7 +340,7 @@ impl<'a> Fold<'a> {
         }
     }
 
-    /// The word of the label of a person.
+    /// The interned label of a person.
     fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
         let naming = self.lens.naming;
         if !naming.names_users() {
@@ -355,7 +355,7 @@ impl<'a> Fold<'a> {
     }
 
     /// The budgets that the row counts for.
-    fn paying(&self, record: &Record<'_>) -> Vec<usize> {
+    fn matching_budgets(&self, record: &Record<'_>) -> Vec<usize> {
         let [currency, location, context] = self.places.labels(record);
         let [id, principal_name, _] = record.person;
         let pays = |budget: &Budget| {
@@ -379,28 +379,28 @@ impl Places {
         }
     }
 
-    /// Currency, usage location and destination context of a row; empty what the log does not have.
+    /// Currency, usage location and destination context of a row; empty if the log does not have it.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
         [self.currency, self.location, self.context]
             .map(|place| place.map_or("", |place| &*record.labels[place]))
     }
 
-    fn payer(&self, record: &Record<'_>) -> Payer {
+    fn budget_row(&self, record: &Record<'_>) -> BudgetRow {
         let [id, principal_name, _] = record.person;
-        Payer {
+        BudgetRow {
             labels: self.labels(record).map(str::to_owned),
             names: [principal_name, id].map(str::to_owned),
         }
     }
 }
 
-/// Whether the totals of a window that were asked for at `asked` are final: its last call has long ended, and what is
-/// known of it has arrived.
+/// Returns whether the totals of a window that was fetched at `asked` are final: its last call ended long ago, and its row
+/// has arrived.
 fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.to() + LATENESS
 }
 
-/// Bytes that the rows of one window may take: as windows are read side by side, each has its share.
+/// Bytes that the rows of one window may take: windows are fetched concurrently, so each has a share.
 const DAY_RETAINED_MAX: usize = RETAINED_MAX / 8;
 
 /// Width of a window of a log.
@@ -410,10 +410,10 @@ pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 /// the last second of the day, lasts up to 30.
 const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
-/// How far from its own time a row may be brought: a call of 30 hours ends two days after the day that it began in.
+/// How far from its own time a window may return a row: a call of 30 hours ends two days after the day that it began in.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
-/// Labels of a log beside `tenant` and `user`: what the one with the most has.
+/// Labels of a log except for `tenant` and `user`: the number of the log that has the most.
 pub const LABELS_MAX: usize = 6;
 
 /// Amounts in a row: charge and connection charge.

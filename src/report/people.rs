@@ -1,11 +1,11 @@
-//! The people of a report, each kept once, however many rows they have.
+//! Interned persons of a report, however many rows each has.
 
 use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 /// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
-/// rows are of the same person only where all three agree.
+/// rows are of the same person only if all three agree.
 #[derive(Default)]
 pub(crate) struct People {
     text: String,
@@ -17,8 +17,8 @@ pub(crate) struct People {
 /// Index of a person.
 pub(crate) type Person = u32;
 
-/// A hash that is kept beside an entry: a table that grows would otherwise have to fetch every entry from memory again,
-/// and one that is searched those that differ.
+/// A hash that is stored with an entry. Otherwise a table that grows would read every entry from memory again, and a search
+/// would read entries that differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hash(u32);
 
@@ -60,12 +60,12 @@ impl People {
         self.text.len() + self.spans.len() * (size_of::<Span>() + size_of::<(Hash, Person)>())
     }
 
-    /// How many there are; a person is an index below it.
+    /// The number of persons; an id is an index below it.
     pub(crate) fn count(&self) -> u32 {
         Person::try_from(self.spans.len()).expect("fewer people than rows")
     }
 
-    /// Those who share an id with somebody of other names, and who of them stands for all: few, if any.
+    /// Persons that share an id but not all names, each with the person that represents the id. There are few, if any.
     pub(crate) fn namesakes_by_id(&self) -> HashMap<Person, Person> {
         let mut first: HashMap<&str, Person> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();
@@ -105,8 +105,8 @@ impl Hash {
         Self(u32::try_from(hash >> 32).expect("the upper half"))
     }
 
-    /// The hash that a table wants: it takes the place of an entry from the low bits, and seven bits of check from the
-    /// high ones.
+    /// The hash for a table, which takes the position of an entry from the low bits and seven check bits from the high
+    /// ones.
     pub(crate) fn spread(self) -> u64 {
         u64::from(self.0) << 32 | u64::from(self.0)
     }

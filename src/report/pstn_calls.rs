@@ -11,11 +11,11 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::log::{Column, Figure, Log, Record};
+use super::interner::{code, label};
+use super::log::{Column, Log, Measure, Record};
 use super::row::{
     Literal, Notes, RowError, Shown, Text, count, first_time, money, person, shown, text,
 };
-use super::words::{code, label};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -69,10 +69,10 @@ static COLUMNS: [Column; 4] = [
         ),
         previous: Family::gauge(
             "teams_pstn_previous_call_charge",
-            "Charge of calls over Microsoft's telephone lines in the billing period before, in the currency of the label; \
+            "Charge of calls over Microsoft's telephone lines in the previous billing period, in the currency of the label; \
              never add different currencies. Fetched again until it stops changing.",
         ),
-        figure: Figure::Money(0),
+        measure: Measure::Money(0),
     },
     Column {
         current: Family::gauge(
@@ -82,10 +82,10 @@ static COLUMNS: [Column; 4] = [
         ),
         previous: Family::gauge(
             "teams_pstn_previous_call_connection_charge",
-            "Connection fees of calls over Microsoft's telephone lines in the billing period before, in the currency of the \
+            "Connection fees of calls over Microsoft's telephone lines in the previous billing period, in the currency of the \
              label.",
         ),
-        figure: Figure::Money(1),
+        measure: Measure::Money(1),
     },
     Column {
         current: Family::gauge(
@@ -94,9 +94,9 @@ static COLUMNS: [Column; 4] = [
         ),
         previous: Family::gauge(
             "teams_pstn_previous_calls",
-            "Calls over Microsoft's telephone lines in the billing period before.",
+            "Calls over Microsoft's telephone lines in the previous billing period.",
         ),
-        figure: Figure::Count(0, "calls"),
+        measure: Measure::Count(0, "calls"),
     },
     Column {
         current: Family::gauge(
@@ -106,9 +106,9 @@ static COLUMNS: [Column; 4] = [
         ),
         previous: Family::gauge(
             "teams_pstn_previous_call_seconds",
-            "Duration of calls over Microsoft's telephone lines in the billing period before.",
+            "Duration of calls over Microsoft's telephone lines in the previous billing period.",
         ),
-        figure: Figure::Count(1, SECONDS_COUNT),
+        measure: Measure::Count(1, SECONDS_COUNT),
     },
 ];
 

@@ -1,4 +1,4 @@
-//! What stands in one row of a report: how each kind of property is read, and why it may not be.
+//! The properties of a row: how each kind is read, and the errors of values that cannot be counted.
 //!
 //! Numbers are read from their literal, so that nothing is rounded on the way; a property that a figure needs is required,
 //! and everything has a limit. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::graph::stats::{Oddity, RequestStats};
 use crate::money::{Amount, AmountError};
 
-/// Why a row cannot be counted. The report fails, for a silently smaller bill is worse than an old one.
+/// The reason why a row cannot be counted. The report fails: a bill that is silently too small is worse than an old one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
     /// A figure that every row must have is not there.
@@ -29,17 +29,17 @@ pub enum RowError {
     NotAnAmount {
         /// The property.
         field: &'static str,
-        /// The beginning of what stands there.
+        /// The beginning of the value.
         literal: String,
-        /// What is wrong with it.
+        /// The error of the amount.
         source: AmountError,
     },
-    /// A number of calls or seconds that is none.
+    /// A number of calls or seconds that is not a number.
     #[error("{field} is {literal}, not a whole number within ±{COUNT_MAX}")]
     NotACount {
         /// The property.
         field: &'static str,
-        /// The beginning of what stands there.
+        /// The beginning of the value.
         literal: String,
     },
     /// A time that cannot be read.
@@ -48,10 +48,10 @@ pub enum RowError {
         /// The property.
         field: &'static str,
     },
-    /// More than is kept.
+    /// More than the report may keep.
     #[error("there are too many {what}")]
     TooMany {
-        /// Of what.
+        /// The items in the plural.
         what: &'static str,
     },
     /// Text that no directory would hold.
@@ -62,8 +62,8 @@ pub enum RowError {
     },
 }
 
-/// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only where it is not wrapped in
-/// an `Option`.)
+/// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only if it is not wrapped in an
+/// `Option`.)
 pub struct Text<'a>(Cow<'a, str>);
 
 /// Text that is shown, in a form that is harmless in labels and logs: what is not a character, and control characters,
@@ -82,7 +82,7 @@ enum Change {
     Cut,
 }
 
-/// A number as it stands in a row. Null is told from missing, because null is documented and missing is not.
+/// The literal of a number. Null and missing are different, because null is documented and missing is not.
 #[derive(Clone, Copy, Default)]
 pub enum Literal<'a> {
     /// The row does not have the property.
@@ -94,7 +94,7 @@ pub enum Literal<'a> {
     Value(&'a RawValue),
 }
 
-/// The odd values of rows that count all the same.
+/// Counts of odd values in rows that are counted nevertheless.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     /// Shown text that was cut.
@@ -130,7 +130,7 @@ pub(crate) fn money(
     }
 }
 
-/// A number of calls or seconds, as number or in quotes; required. Signed, for a correction may be negative.
+/// A number of calls or seconds, as number or in quotes; required. It is signed, because a correction may be negative.
 pub(crate) fn count(field: &'static str, literal: Option<&RawValue>) -> Result<i64, RowError> {
     let literal = literal.ok_or(RowError::Missing { field })?.get();
     let count = match literal.parse() {
@@ -145,10 +145,10 @@ pub(crate) fn count(field: &'static str, literal: Option<&RawValue>) -> Result<i
         })
 }
 
-/// The time of a row; none where it is missing or, as the service writes what is not set, in the year 1.
+/// The time of a row; `None` if it is missing or in the year 1, which the service writes for a time that is not set.
 ///
 /// # Errors
-/// Where it is not a time with an offset.
+/// If it is not a time with an offset.
 pub(crate) fn time(
     field: &'static str,
     literal: Option<&Text<'_>>,
@@ -370,7 +370,7 @@ fn harmless(bytes: &[u8]) -> Option<&str> {
     (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
 }
 
-/// Enough of a number to find it in the source; of anything else only what it is, for it may be a person's name.
+/// Enough of a number to find it in the source. Any other value is described only, since it may be a person's name.
 fn excerpt(literal: &str) -> String {
     match literal.as_bytes().first() {
         Some(b'{') => "an object".to_owned(),

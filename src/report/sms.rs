@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ReportKind;
-use super::log::{Column, Figure, Log, Record};
+use super::interner::{code, label};
+use super::log::{Column, Log, Measure, Record};
 use super::row::{Notes, RowError, Shown, Text, count, money, person, shown, text, time};
-use super::words::{code, label};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -56,10 +56,10 @@ static COLUMNS: [Column; 3] = [
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_charge",
-            "Charge of text messages in the billing period before, in the currency of the label; never add different \
+            "Charge of text messages in the previous billing period, in the currency of the label; never add different \
              currencies. Fetched again until it stops changing.",
         ),
-        figure: Figure::Money(0),
+        measure: Measure::Money(0),
     },
     Column {
         current: Family::gauge(
@@ -68,9 +68,9 @@ static COLUMNS: [Column; 3] = [
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_messages",
-            "Text messages in the billing period before.",
+            "Text messages in the previous billing period.",
         ),
-        figure: Figure::Count(0, "messages"),
+        measure: Measure::Count(0, "messages"),
     },
     Column {
         current: Family::gauge(
@@ -80,9 +80,9 @@ static COLUMNS: [Column; 3] = [
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_units",
-            "Units of text messages in the billing period before.",
+            "Units of text messages in the previous billing period.",
         ),
-        figure: Figure::Count(1, "units"),
+        measure: Measure::Count(1, "units"),
     },
 ];
 

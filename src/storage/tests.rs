@@ -397,13 +397,13 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
 
 #[test]
 fn ledgers_are_read_again() {
-    use crate::report::log::{Day, Totals};
+    use crate::report::log::{DayTotals, Totals};
     let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let mut with = saved(&[1]);
     let ledger = with.ledgers.of(period, &[]);
     for window in ledger.questions(now).last_time.into_iter().take(5) {
-        let day = Day {
+        let day = DayTotals {
             window,
             totals: Totals::new(0),
             ids: Vec::new(),

@@ -1,4 +1,4 @@
-//! From rows to series: grouped by the labels they land on, summed exactly, folded, and written in one order.
+//! From rows to series: rows are grouped by label set, summed exactly, aggregated into `__other__`, and sorted.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -12,12 +12,12 @@ use super::{
 use crate::exposition::{Samples, Sheet, write_label};
 use crate::money::Sum;
 use crate::report::budget::Budget;
+use crate::report::interner::Interner;
 use crate::report::labels::{Kept, OTHER, User, Users, View};
 use crate::report::people::{People, Person};
-use crate::report::words::Words;
 use crate::report::{Count, Organizer, SECONDS_COUNT, Spend, TOP, contexts};
 
-/// The labels of a series but for the user, as they are exposed; ordered as the samples are.
+/// The labels of a series except for the user, as they are exposed and in the order of the samples.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group {
     pub(super) currency: String,
@@ -25,56 +25,56 @@ pub(super) struct Group {
     pub(super) location: String,
 }
 
-/// Sums over the rows that land on the same labels.
+/// Sums over the rows that have the same label set.
 #[derive(Clone, Copy)]
 pub(super) struct Series {
     /// Index into the sorted groups.
     group: u32,
-    /// None for what was folded.
+    /// `None` for the series `__other__`.
     user: Option<User>,
     calls: i64,
     seconds: i64,
     charge: Sum,
 }
 
-/// What is spent of one budget, and which rows count for it.
-pub(super) struct Account {
-    /// By place.
+/// The spend of one budget, and which rows count towards it.
+pub(super) struct BudgetAccumulator {
+    /// By label set.
     places: Vec<bool>,
-    /// By person; everyone where there is no selector.
+    /// By person; `None` if the budget applies to all users.
     people: Option<Vec<bool>>,
     pub(super) spent: Sum,
 }
 
-/// The series of all rows that count, and how many rows there were besides.
+/// The series of all rows that count, and the numbers of repeated rows.
 pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
-    /// Identical to another in all fields: an overlap of pages, counted once.
+    /// Rows that are identical to another in all fields: an overlap of pages, counted once.
     pub(super) overlapping: u64,
-    /// Of the same user id, location, context and currency as another, but different otherwise: both counted.
+    /// Rows that share user id, location, context and currency with another but differ otherwise: both are counted.
     pub(super) repeated: u64,
-    /// Who shares an id with somebody of other names, and who stands for all of them.
+    /// Persons that share an id but not all names, each with the person that represents the id.
     namesakes: HashMap<Person, Person>,
-    /// Where one of those was seen.
+    /// Label sets in which such a person was seen.
     seen: HashSet<(Person, Place)>,
 }
 
-/// Sums the rows by the labels they land on; the series come out in the order of their labels.
+/// Sums the rows by label set. The series are in the order of their labels.
 ///
-/// Rows that are identical in all fields land on the same labels, so that is where they are looked for: a table of all
-/// rows to look each up in as it comes costs two more visits to memory a row, which is what a poll spends most time on.
+/// Identical rows have the same label set, so duplicates are searched only within one. A table of all rows would cost two
+/// more memory accesses per row, and a poll spends most of its time on these.
 ///
-/// Groups and users are numbers without gaps, so rows are put in order by counting: by user first, then, keeping that
-/// order, by group.
+/// Groups and users are numbers without gaps, so a counting sort orders the rows: first by user, then, as a stable sort,
+/// by group.
 pub(super) fn aggregate(
     rows: &[Entry],
     users: &Users,
     group_of: &[u32],
     groups: usize,
     namesakes: HashMap<Person, Person>,
-    accounts: &mut [Account],
+    accumulators: &mut [BudgetAccumulator],
 ) -> Aggregated {
-    let by_user = counted(
+    let by_user = counting_sort(
         rows.len(),
         users.count() as usize,
         || rows.iter().map(|row| users.of(row.person)),
@@ -82,7 +82,7 @@ pub(super) fn aggregate(
             .zip(0_u32..)
             .map(|(row, index)| (group_of[row.place as usize], users.of(row.person), index)),
     );
-    let order = counted(
+    let order = counting_sort(
         rows.len(),
         groups,
         || by_user.iter().map(|&(group, ..)| group),
@@ -101,7 +101,7 @@ pub(super) fn aggregate(
         alike.clear();
         alike.extend(same.iter().map(|&(.., index)| rows[index as usize]));
         if alike.len() > 1 {
-            aggregated.tell_apart(&mut alike);
+            aggregated.deduplicate(&mut alike);
         }
         aggregated.count_namesakes(&alike);
         let (group, user, _) = same[0];
@@ -113,9 +113,9 @@ pub(super) fn aggregate(
         for &row in &alike[1..] {
             series.add(row.into());
         }
-        for account in &mut *accounts {
+        for accumulator in &mut *accumulators {
             for row in &alike {
-                account.add(row);
+                accumulator.add(row);
             }
         }
         aggregated.series.push(series);
@@ -123,12 +123,12 @@ pub(super) fn aggregate(
     aggregated
 }
 
-impl Account {
-    pub(super) fn open(
+impl BudgetAccumulator {
+    pub(super) fn new(
         budget: &Budget,
         people: &People,
         places: &Places,
-        words: [&Words; 3],
+        words: [&Interner; 3],
     ) -> Self {
         let covers =
             |labels: &Group| budget.covers(&labels.currency, &labels.context, &labels.location);
@@ -160,8 +160,8 @@ impl Account {
 }
 
 impl Aggregated {
-    /// Leaves of rows with the same labels those that count, and counts what is told of the others.
-    fn tell_apart(&mut self, rows: &mut Vec<Entry>) {
+    /// Deduplicates rows that share labels, and counts exact duplicates and rows that differ otherwise.
+    fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();
         rows.dedup();
@@ -172,7 +172,7 @@ impl Aggregated {
             .sum::<u64>();
     }
 
-    /// Counts those who were seen at the same place under other names, and so perhaps with other labels.
+    /// Counts persons that were seen in the same label set under other names, and so may have another user label.
     fn count_namesakes(&mut self, rows: &[Entry]) {
         if self.namesakes.is_empty() {
             return;
@@ -185,8 +185,8 @@ impl Aggregated {
     }
 }
 
-/// Puts `count` items in the order of their `keys`, each below `keys_end`; those of the same key stay as they came.
-fn counted<K: Iterator<Item = u32>, T: Copy + Default>(
+/// Sorts `count` items by their `keys`, each below `keys_end`. The sort is stable.
+fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     count: usize,
     keys_end: usize,
     keys: impl Fn() -> K,
@@ -209,8 +209,8 @@ fn counted<K: Iterator<Item = u32>, T: Copy + Default>(
     sorted
 }
 
-/// The distinct labels without users, sorted, and which of them each place is.
-pub(super) fn group(places: &Places, words: [&Words; 3]) -> (Vec<Group>, Vec<u32>) {
+/// The distinct labels without users, sorted, and the index of each label set among them.
+pub(super) fn group(places: &Places, words: [&Interner; 3]) -> (Vec<Group>, Vec<u32>) {
     let labels: Vec<Group> = places
         .distinct
         .iter()
@@ -229,20 +229,20 @@ pub(super) fn group(places: &Places, words: [&Words; 3]) -> (Vec<Group>, Vec<u32
     (groups, group_of)
 }
 
-/// Folds the series with the smallest absolute charge into `__other__`, one per group, where there are more than the
-/// view allows.
-pub(super) fn fold(
+/// Aggregates the series with the smallest absolute charge into `__other__`, one per group, if there are more than
+/// `max_series`.
+pub(super) fn collapse(
     mut series: Vec<Series>,
     groups: &[Group],
     users: &Users,
     view: &View<'_>,
 ) -> (Vec<Series>, u64, Kept) {
     if series.len() <= view.series_max || !view.naming.names_users() {
-        return (series, 0, view.kept.emptied());
+        return (series, 0, view.kept.next_generation());
     }
-    // Every group may need a series for what is folded.
+    // Every group may need a series `__other__`.
     let room = view.series_max.saturating_sub(groups.len());
-    let (folded, kept) = view.kept.choose(
+    let (folded, kept) = view.kept.select(
         series.len(),
         room,
         |index| series[index].charge.abs(),
@@ -257,7 +257,7 @@ pub(super) fn fold(
     for &index in &folded {
         series[index].user = None;
     }
-    // Where `__other__` stands among the users: between two of them, unless someone is called that.
+    // The position of `__other__` among the users: between two of them, unless a user has this name.
     let other = users
         .find(OTHER)
         .map_or_else(|next| (next, false), |same| (same, true));
@@ -338,7 +338,7 @@ pub(super) fn top(
         return Vec::new();
     }
     let mut top = Vec::new();
-    // Where a user's charge is gathered, as several groups may have the same user.
+    // Index of a user's sum in `ranked`, as several groups may have the same user.
     let mut place_of = vec![u32::MAX; users.count() as usize];
     for currency in by_currency(series, groups) {
         let mut ranked: Vec<(Reverse<Sum>, User)> = Vec::new();
@@ -386,10 +386,10 @@ fn by_currency<'a>(series: &'a [Series], groups: &[Group]) -> impl Iterator<Item
     })
 }
 
-/// The sum of some series, of which there is one at least.
+/// The sum of at least one series.
 fn total<'a>(series: impl IntoIterator<Item = &'a Series>) -> Series {
     let mut series = series.into_iter();
-    let mut sum = *series.next().expect("nobody adds up nothing");
+    let mut sum = *series.next().expect("a group has at least one series");
     for one in series {
         sum.add(*one);
     }
@@ -432,7 +432,7 @@ impl Group {
     /// The labels of a place.
     pub(super) fn of(
         &[currency, context, location]: &[u32; 3],
-        [currencies, contexts, locations]: [&Words; 3],
+        [currencies, contexts, locations]: [&Interner; 3],
     ) -> Self {
         Self {
             currency: currencies.code(currency),

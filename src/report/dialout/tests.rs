@@ -38,7 +38,7 @@ fn rows_become_samples() {
 }
 
 #[test]
-fn what_is_missing_does_not_lose_the_row() {
+fn rows_with_missing_text_are_counted() {
     let unknown =
         r#"currency="unknown",destination_context="unknown",usage_location="unknown",user="#;
     for row in [
@@ -190,7 +190,7 @@ fn people_are_named_as_configured() {
 }
 
 #[test]
-fn a_user_near_the_edge_of_the_fold_stays() {
+fn a_user_near_the_limit_of_series_is_kept() {
     let users = |charges: &[(&str, i64)]| {
         let rows: Vec<String> = charges
             .iter()
@@ -261,7 +261,7 @@ fn budgets_count_what_they_select() {
                 destination_context: owned(context),
             }];
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-            // Hidden and folded users count all the same.
+            // Hidden users and users in `__other__` count too.
             let views = [
                 View {
                     budgets: &budgets,
@@ -291,7 +291,7 @@ fn budgets_count_what_they_select() {
     check(None, None, None, "1.23");
     check(Some("ANN@x"), None, None, "1.2");
     check(Some("2"), None, None, "0.03");
-    check(Some("nobody"), None, None, "0");
+    check(Some("unknown@x"), None, None, "0");
     check(None, Some("US"), None, "1");
     check(None, Some("unknown"), None, "0.03");
     check(None, None, Some("International"), "0.23");
@@ -320,7 +320,7 @@ proptest! {
     }
 
     #[test]
-    fn folding_and_naming_never_change_a_sum(
+    fn aggregation_and_naming_never_change_a_sum(
         rows in prop::collection::vec(any_row(), 1..60),
         naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::Nobody, Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
         series_max in 0_usize..40,

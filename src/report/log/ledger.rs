@@ -1,4 +1,4 @@
-//! What is known for good: the totals of the days that do not change any more.
+//! The ledger: totals of the final days, which can no longer change.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::SettledRows;
 use super::totals::SavedTotals;
-use super::{DAY, Day, MARGIN, SeenRows, Totals, is_settled};
+use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_settled};
 use crate::period::{BillingPeriod, Window};
 use crate::report::budget::{Budget, fingerprint};
 use crate::report::row::RowError;
 
-/// The settled days of one billing period, as one sum.
+/// The final days of one billing period, as one sum.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     period: BillingPeriod,
-    /// Whose spend is in the totals.
+    /// The budgets that the spend in the totals belongs to.
     budgets: Vec<Budget>,
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
@@ -28,12 +28,12 @@ pub(crate) struct Ledger {
     rows: Arc<SettledRows>,
 }
 
-/// What to ask for in one poll.
+/// The windows that one poll fetches.
 pub(crate) struct Questions {
-    /// The windows that will be final. They come first, so that a row that two windows bring is settled with the one that
-    /// is not asked for again.
+    /// Windows that become final. They are fetched first, so that a row that two windows return is counted in the one that
+    /// is not fetched again.
     pub(crate) last_time: Vec<Window>,
-    /// The windows that will be asked for again.
+    /// Windows that later polls fetch again.
     pub(crate) open: Vec<Window>,
     pub(crate) seen: SeenRows,
 }
@@ -43,8 +43,8 @@ pub(crate) struct Questions {
 pub(crate) struct Ledgers(Vec<Ledger>);
 
 impl Ledgers {
-    /// The ledger of a period, begun anew where there is none that was kept for these budgets. Those of older periods
-    /// than the one before it are closed.
+    /// The ledger of a period. It is new if there is none for these budgets. Ledgers that are older than the previous period
+    /// are dropped.
     pub(crate) fn of(&mut self, period: BillingPeriod, budgets: &[Budget]) -> &mut Ledger {
         let kept = |ledger: &Ledger| ledger.period == period && ledger.budgets == budgets;
         self.0.retain(|ledger| {
@@ -59,34 +59,34 @@ impl Ledgers {
 }
 
 impl Ledgers {
-    /// Whether there is anything to keep.
+    /// Returns whether any day is final.
     pub(crate) fn has_days(&self) -> bool {
         self.0.iter().any(|ledger| !ledger.days.is_empty())
     }
 
-    /// How many days of a period are settled; none where the report is no log.
+    /// The number of final days of a period; `None` if the report is not a log.
     pub(crate) fn settled(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;
         Some(ledger.days.len() as u64)
     }
 }
 
-/// A ledger, as it is kept for the next process. Times are in RFC 3339.
+/// A ledger in a state file. Times are in RFC 3339.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedLedger {
     /// The start of the period.
     period: String,
-    /// Their fingerprint.
+    /// Fingerprint of the budgets.
     budgets: String,
     days: Vec<String>,
     totals: SavedTotals,
-    /// In base64.
+    /// Row ids in base64.
     rows: String,
 }
 
 impl Ledgers {
-    /// What to keep.
+    /// The ledgers for a state file.
     pub(crate) fn save(&self) -> Vec<SavedLedger> {
         let save = |ledger: &Ledger| SavedLedger {
             period: ledger.period.start().to_rfc3339(),
@@ -98,7 +98,7 @@ impl Ledgers {
         self.0.iter().map(save).collect()
     }
 
-    /// What was kept, but for the ledgers of other budgets; none where it does not fit together.
+    /// Restores ledgers, except for those of other budgets. Returns `None` if the contents are inconsistent.
     pub(crate) fn restore(saved: Vec<SavedLedger>, budgets: &[Budget]) -> Option<Self> {
         let wanted = fingerprint(budgets);
         let restore = |saved: SavedLedger| {
@@ -139,7 +139,7 @@ impl Ledger {
         }
     }
 
-    /// What to ask for to know all of the period up to now.
+    /// The windows to fetch for the period up to `now`.
     pub(crate) fn questions(&self, now: DateTime<Utc>) -> Questions {
         let (last_time, open) = windows(self.period, now)
             .filter(|window| !self.days.contains(&window.from()))
@@ -151,11 +151,11 @@ impl Ledger {
         }
     }
 
-    /// Enters the totals of a day that does not change any more.
+    /// Adds the totals of a final day.
     ///
     /// # Errors
-    /// If there are too many label sets or rows; the ledger starts over then.
-    pub(crate) fn settle(&mut self, day: &Day) -> Result<(), RowError> {
+    /// If there are too many label sets or rows. The ledger is then empty again.
+    pub(crate) fn settle(&mut self, day: &DayTotals) -> Result<(), RowError> {
         if !self.days.insert(day.window.from()) {
             return Ok(());
         }
@@ -165,20 +165,20 @@ impl Ledger {
         if entered.is_err() {
             *self = Self::new(self.period, std::mem::take(&mut self.budgets));
         } else if windows(self.period, self.period.end() + MARGIN).count() == self.days.len() {
-            // No window is asked for any more, so no row can come again.
+            // No window is fetched any more, so no row can be repeated.
             self.rows = Arc::default();
         }
         entered
     }
 
-    /// The sum of the days that are settled.
+    /// The sum of the final days.
     pub(crate) fn totals(&self) -> Arc<Totals> {
         Arc::clone(&self.totals)
     }
 }
 
-/// The windows of a period up to `now`, each a day or what has passed of it; once the period has ended, also those in which
-/// its last rows may arrive.
+/// The windows of a period up to `now`, each a day or the part of it that has passed. After the end of the period, also
+/// those in which its last rows may arrive.
 fn windows(period: BillingPeriod, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
     period
         .windows(now, DAY)

@@ -1,28 +1,28 @@
-//! From totals to a report that can be published: sorted, folded, and written in one order.
+//! From totals to a report that can be published: sorted, aggregated into `__other__`, and written in one order.
 
 use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
 use super::totals::{Labels, Values};
-use super::{Column, Figure, LABELS_MAX, Log, Places, Totals};
+use super::{Column, LABELS_MAX, Log, Measure, Places, Totals};
 use crate::exposition::{Samples, Sheet, write_label};
 use crate::money::Sum;
+use crate::report::interner::Interner;
 use crate::report::labels::{Kept, OTHER, View};
-use crate::report::words::Words;
 use crate::report::{Count, Organizer, Rendered, Spend, budget, contexts};
 
 /// The series of a log in the order of their labels.
 struct Series<'a> {
     lines: Vec<Line>,
-    /// The text of a word's rank.
+    /// Text by rank.
     text: Vec<&'a str>,
     names: &'static [&'static str],
     columns: &'static [Column],
     places: Places,
 }
 
-/// One label set. Labels are ranks here, so that lines compare as their texts do; the user's is the last.
+/// One label set. Labels are ranks, so that lines compare like their texts. The user's is the last.
 #[derive(Clone, Copy)]
 struct Line {
     labels: Labels,
@@ -31,15 +31,15 @@ struct Line {
 
 /// Renders the totals of a period. Nothing is added to them after this.
 pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
-    // Those who are folded are a user of this name, and so sorted as one.
+    // The aggregated users are one user of this name, and sorted as such.
     let other = totals.words.intern(OTHER);
     let ranks = totals.words.ranks();
     // Both at once would take twice the memory.
     let sets = std::mem::take(&mut totals.series);
     let mut series = Series::of::<L>(sets, &totals.words, &ranks);
-    // Before folding, which hides parts of what was spent on whom.
+    // Before series are aggregated into `__other__`, which hides parts of a user's spend.
     let (top, spend) = (series.top(view), series.spend());
-    let (folded, kept) = series.fold(view, ranks[other as usize]);
+    let (folded, kept) = series.collapse(view, ranks[other as usize]);
     Rendered {
         closing: series.closing(view),
         spend,
@@ -60,7 +60,7 @@ pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
 }
 
 impl<'a> Series<'a> {
-    fn of<L: Log>(sets: HashMap<Labels, Values>, words: &'a Words, ranks: &[u32]) -> Self {
+    fn of<L: Log>(sets: HashMap<Labels, Values>, words: &'a Interner, ranks: &[u32]) -> Self {
         let mut text = vec![""; ranks.len()];
         for (word, &rank) in (0..).zip(ranks) {
             text[rank as usize] = words.text(word);
@@ -82,14 +82,14 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// Folds the smallest into `__other__` where there are more than the view allows: users first, and where that is not
-    /// enough, all labels but the currency, in which nothing may be added up.
-    fn fold(&mut self, view: &View<'_>, other: u32) -> (u64, Kept) {
+    /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is
+    /// not enough, over all labels except for the currency, since amounts in different currencies have no sum.
+    fn collapse(&mut self, view: &View<'_>, other: u32) -> (u64, Kept) {
         let names_users = view.naming.names_users();
-        let (mut count, mut kept) = (0, view.kept.emptied());
+        let (mut count, mut kept) = (0, view.kept.next_generation());
         if self.lines.len() > view.series_max && names_users {
             let groups = self.groups().count();
-            (count, kept) = self.fold_smallest(view, groups, |line| {
+            (count, kept) = self.collapse_smallest(view, groups, |line| {
                 line.labels[LABELS_MAX] = other;
             });
         }
@@ -107,7 +107,7 @@ impl<'a> Series<'a> {
             currencies.sort_unstable();
             currencies.dedup();
             let more;
-            (more, kept) = self.fold_smallest(view, currencies.len(), |line| {
+            (more, kept) = self.collapse_smallest(view, currencies.len(), |line| {
                 for place in (0..places).filter(|&place| Some(place) != currency) {
                     line.labels[place] = other;
                 }
@@ -120,16 +120,16 @@ impl<'a> Series<'a> {
         (count, kept)
     }
 
-    /// Changes the labels of the smallest, so that with the `others` that they become there are no more than the view
-    /// allows.
-    fn fold_smallest(
+    /// Changes the labels of the smallest series, so that with the `others` that they become there are at most
+    /// `max_series`.
+    fn collapse_smallest(
         &mut self,
         view: &View<'_>,
         others: usize,
         change: impl Fn(&mut Line),
     ) -> (u64, Kept) {
         let room = view.series_max.saturating_sub(others);
-        let (folded, kept) = view.kept.choose(
+        let (folded, kept) = view.kept.select(
             self.lines.len(),
             room,
             |index| self.size(&self.lines[index].values),
@@ -152,11 +152,11 @@ impl<'a> Series<'a> {
         (folded.len() as u64, kept)
     }
 
-    /// What lines are ranked by: the first family's figure, then all others.
+    /// The rank of a line: the figure of the first family, then all counts.
     fn size(&self, values: &Values) -> (Sum, [i64; super::COUNTS_MAX]) {
-        let first = match self.columns[0].figure {
-            Figure::Money(index) => values.money[index],
-            Figure::Count(index, _) => Sum::from(values.counts[index]),
+        let first = match self.columns[0].measure {
+            Measure::Money(index) => values.money[index],
+            Measure::Count(index, _) => Sum::from(values.counts[index]),
         };
         (first.abs(), values.counts)
     }
@@ -189,13 +189,13 @@ impl<'a> Series<'a> {
     }
 
     fn write(&self, values: &Values, labels: &[u8], sheet: &mut Sheet) {
-        sheet.row(labels, |column, out| match self.columns[column].figure {
-            Figure::Money(index) => values.money[index].write_sample(out),
-            Figure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
+        sheet.row(labels, |column, out| match self.columns[column].measure {
+            Measure::Money(index) => values.money[index].write_sample(out),
+            Measure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
         });
     }
 
-    /// By currency; nothing where the log has no money.
+    /// Spend by currency; empty if the log has no amounts.
     fn spend(&self) -> Vec<Spend> {
         let Some(place) = self.places.currency else {
             return Vec::new();
@@ -253,12 +253,12 @@ impl<'a> Series<'a> {
     }
 
     fn counts_of(&self, values: &Values) -> Vec<Count> {
-        let count = |column: &Column| match column.figure {
-            Figure::Count(index, what) => Some(Count {
+        let count = |column: &Column| match column.measure {
+            Measure::Count(index, what) => Some(Count {
                 what: what.into(),
                 value: values.counts[index],
             }),
-            Figure::Money(_) => None,
+            Measure::Money(_) => None,
         };
         self.columns.iter().filter_map(count).collect()
     }

@@ -1,4 +1,4 @@
-//! Which rows count already, so that each counts once, whichever windows and pages bring it.
+//! The rows that were counted, so that each counts once, whichever windows and pages return it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +10,23 @@ use uuid::Uuid;
 use super::Record;
 use crate::report::row::RowError;
 
-/// 64 bits of a row's identity: its id, or, if it has none, all that is known of it. Of a million rows, two have the same
-/// in one of 30 million billing periods.
+/// 64 bits of a row's identity: of its id or, if it has none, of all its properties. Two of a million rows collide in one of
+/// 30 million billing periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RowId(u64);
 
-/// The rows of settled days.
+/// The rows of final days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SettledRows {
-    /// In order, each once.
+    /// Sorted, without duplicates.
     ids: Vec<RowId>,
 }
 
-/// The rows that count already: those of settled days, and those that a window of this poll has brought.
+/// The rows that were counted: those of final days, and those that a window of this poll has returned.
 #[derive(Debug, Default)]
 pub(crate) struct SeenRows {
     settled: Arc<SettledRows>,
-    /// Windows of one poll are read side by side.
+    /// Behind a lock, because the windows of a poll are fetched concurrently.
     brought: Mutex<HashSet<RowId>>,
 }
 
@@ -53,7 +53,7 @@ impl SeenRows {
         brought.insert(id)
     }
 
-    /// Makes rows new again, because the page that brought them is not whole.
+    /// Removes rows, because the page that returned them is incomplete.
     pub(super) fn remove(&self, ids: impl Iterator<Item = RowId>) {
         let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
@@ -86,7 +86,7 @@ impl SettledRows {
         bytes.collect()
     }
 
-    /// None if these are not the bytes of rows.
+    /// Returns `None` if the bytes are not row ids.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (ids, rest) = bytes.as_chunks();
         let ids: Vec<RowId> = ids
@@ -99,7 +99,7 @@ impl SettledRows {
 }
 
 impl Numbers {
-    /// The identity of a row; none if neither id nor time tells it from others that are alike.
+    /// The identity of a row; `None` if it has neither an id nor a time.
     pub(super) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
         if !record.id.is_empty() {
             return Some(match Uuid::try_parse(record.id) {
@@ -117,7 +117,7 @@ impl Numbers {
     }
 }
 
-/// A hash of all that a row says; none if it does not say when it was.
+/// A hash of all properties of a row; `None` if it has no time.
 fn contents(record: &Record<'_>) -> Option<u64> {
     let time = record.time?.to_rfc3339();
     let figures = (record.money.map(|amount| amount.to_string()), record.counts);

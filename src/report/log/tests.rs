@@ -68,13 +68,13 @@ fn fold_beside(
     seen: &SeenRows,
     rows: &[String],
 ) -> Result<(Totals, Vec<RowId>), RowError> {
-    let lens = Lens {
+    let lens = AggregationContext {
         naming: &Naming::Upn,
         budgets,
         period,
         seen,
     };
-    let mut fold = Fold::new::<PstnCalls>(window, lens);
+    let mut fold = LogAggregator::new::<PstnCalls>(window, lens);
     for row in rows {
         let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
         fold.add(&PstnCalls::record(&row, &mut Notes::default())?)?;
@@ -82,7 +82,7 @@ fn fold_beside(
     Ok((fold.totals, fold.ids))
 }
 
-/// Polls as the poller does, but of a list: both ends of a window included, some rows sent twice.
+/// Polls like the poller, but from a list: both ends of a window are included, and some rows are repeated.
 fn poll(
     ledgers: &mut Ledgers,
     period: BillingPeriod,
@@ -132,7 +132,7 @@ fn poll_windows(
             &answer(window)?,
         )
         .expect("rows that count");
-        let day = Day {
+        let day = DayTotals {
             window,
             totals,
             ids,
@@ -290,7 +290,7 @@ proptest! {
 
     /// To fold changes no sum, and leaves no more series than there is room for.
     #[test]
-    fn folding_changes_no_sum(calls in calls(), series_max in 1_usize..6) {
+    fn aggregation_changes_no_sum(calls in calls(), series_max in 1_usize..6) {
         let now = at("2026-12-20T00:00:00Z");
         let all = |series_max| rendered(poll(&mut Ledgers::default(), november(), now, &calls), series_max);
         let (folded, whole) = (all(series_max), all(usize::MAX));
@@ -369,7 +369,7 @@ fn rows_that_come_again_are_counted_once() {
 #[test]
 fn days_of_a_log_with_few_labels_have_the_same_series() {
     let seen = SeenRows::default();
-    let lens = Lens {
+    let lens = AggregationContext {
         naming: &Naming::Upn,
         budgets: &BUDGETS[..],
         period: november(),
@@ -380,7 +380,7 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
         .windows(at("2026-11-03T00:00:00Z"), DAY)
         .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
     {
-        let mut fold = Fold::new::<DirectRouting>(window, lens);
+        let mut fold = LogAggregator::new::<DirectRouting>(window, lens);
         for user in users {
             let row = format!(r#"{{"userPrincipalName":"{user}","duration":60}}"#);
             let row = serde_json::from_str(&row).expect("a row");
@@ -422,12 +422,12 @@ fn label_sets_of_a_day_and_of_a_period_are_limited_by_their_memory() {
 }
 
 #[test]
-fn a_ledger_of_other_budgets_is_begun_anew() {
+fn a_ledger_of_other_budgets_starts_empty() {
     let now = at("2026-11-21T00:00:00Z");
     let mut ledgers = Ledgers::default();
     let other = [budget(None)];
     let first = ledgers.of(november(), &[]);
-    let day = Day {
+    let day = DayTotals {
         window: first.questions(now).last_time[0],
         totals: Totals::new(0),
         ids: Vec::new(),

@@ -1,29 +1,29 @@
-//! Sums by label set, which can be added to each other.
+//! Sums by label set. Totals can be merged.
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
 use crate::money::Sum;
+use crate::report::interner::Interner;
 use crate::report::row::{RETAINED_MAX, RowError, within};
-use crate::report::words::Words;
 
-/// What rows add up to, whatever their order and however they are divided into windows.
+/// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    pub(super) words: Words,
+    pub(super) words: Interner,
     pub(super) series: HashMap<Labels, Values>,
-    /// By budget.
+    /// Spend by budget.
     spent: Vec<Sum>,
     /// Rows that were counted.
     rows: u64,
-    /// Rows that came again with the same id.
+    /// Rows that were repeated with the same id.
     pub(super) overlapping: u64,
-    /// Rows whose time is of another period, and far from the window that brought them.
+    /// Rows whose time is in another period and far from the window that returned them.
     pub(super) unplaced: u64,
 }
 
-/// Words of the labels in the order of the log's, those that it does not have being [`NO_LABEL`]; the user's last.
+/// Interned labels in the order of the log's, then the user's. A label that the log does not have is [`NO_LABEL`].
 pub(super) type Labels = [u32; LABELS_MAX + 1];
 
 /// The figures of a row, or of many.
@@ -34,10 +34,10 @@ pub(super) struct Values {
 }
 
 impl Totals {
-    /// Of nothing, with so many budgets.
+    /// Empty totals with this number of budgets.
     pub(crate) fn new(budgets: usize) -> Self {
-        let mut words = Words::default();
-        // The same in all totals, so that label sets of different days are the same where what they have is.
+        let mut words = Interner::default();
+        // The same in all totals, so that equal label sets of different days are equal.
         let none = words.intern("");
         debug_assert_eq!(none, NO_LABEL);
         Self {
@@ -94,7 +94,7 @@ impl Totals {
         for (sum, more) in self.spent.iter_mut().zip(spent) {
             sum.merge(*more);
         }
-        // What was read from a file may be any number.
+        // Numbers from a state file may have any value.
         self.rows = self.rows.saturating_add(*rows);
         self.overlapping = self.overlapping.saturating_add(*overlapping);
         self.unplaced = self.unplaced.saturating_add(*unplaced);
@@ -114,13 +114,13 @@ impl Totals {
         self.rows
     }
 
-    /// By budget, in the order of the lens that the rows were seen by.
+    /// Spend by budget, in the order of the configured budgets.
     pub(super) fn spent(&self) -> &[Sum] {
         &self.spent
     }
 }
 
-/// Totals, as they are kept for the next process.
+/// Totals in a state file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedTotals {
@@ -136,14 +136,14 @@ pub(crate) struct SavedTotals {
 type SavedSum = (String, String);
 
 impl Totals {
-    /// What to keep.
+    /// The totals for a state file.
     pub(crate) fn save(&self) -> SavedTotals {
         let words = (0..).take(self.words.count());
         let values = |(labels, values): (&Labels, &Values)| {
             (*labels, values.money.map(Sum::parts), values.counts)
         };
         let mut series: Vec<_> = self.series.iter().map(values).collect();
-        // The same totals are the same file.
+        // Equal totals give equal files.
         series.sort_unstable_by_key(|&(labels, ..)| labels);
         SavedTotals {
             words: words.map(|word| self.words.text(word).to_owned()).collect(),
@@ -155,7 +155,7 @@ impl Totals {
         }
     }
 
-    /// What was kept; none where it does not fit together.
+    /// Restores totals. Returns `None` if the contents are inconsistent.
     pub(super) fn restore(saved: SavedTotals, budgets: usize) -> Option<Self> {
         let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction);
         let spent: Vec<Sum> = saved.spent.iter().map(sum).collect::<Option<_>>()?;
@@ -204,11 +204,11 @@ impl Values {
     }
 }
 
-/// The word of a label that a log does not have.
+/// Interned text of a label that a log does not have.
 pub(super) const NO_LABEL: u32 = 0;
 
 /// Bytes of the totals of one day: 100,000 label sets. Four days are read at once.
 const DAY_MAX: usize = RETAINED_MAX / 4;
 
-/// Bytes of all distinct words: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
+/// Bytes of all interned text: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
 const WORDS_MAX: usize = RETAINED_MAX / 3;

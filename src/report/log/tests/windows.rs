@@ -73,7 +73,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     })
 }
 
-/// What a poll sees.
+/// The rows that a poll receives.
 #[derive(Clone, Copy, Debug)]
 struct Poll {
     seconds: i64,

@@ -1,4 +1,4 @@
-//! The few distinct values that the rows of a report have in one property, each kept once.
+//! Interned text: the few distinct values of a property are stored once.
 
 use std::borrow::Cow;
 
@@ -6,18 +6,18 @@ use hashbrown::HashMap;
 
 use super::labels::UNKNOWN;
 
-/// Interned words, in the order of their first arrival; a word is an index.
+/// Interned texts in the order of their first arrival. An id is an index.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Words {
+pub(crate) struct Interner {
     distinct: Vec<Box<str>>,
     last: u32,
     bytes: usize,
     index: HashMap<Box<str>, u32>,
 }
 
-impl Words {
+impl Interner {
     pub(crate) fn intern(&mut self, word: &str) -> u32 {
-        // The same word mostly comes many times in a row.
+        // Most texts are repeated many times in succession.
         if self
             .distinct
             .get(self.last as usize)
@@ -41,32 +41,32 @@ impl Words {
         index
     }
 
-    /// Bytes of memory that they take: each word is there twice, in two places that point to it.
+    /// Bytes of memory that they take. Each text is stored twice, in the list and in the index.
     pub(crate) fn bytes(&self) -> usize {
         2 * (self.bytes + self.distinct.len() * size_of::<(Box<str>, u32)>())
     }
 
-    /// How many there are; a word is an index below it.
+    /// The number of texts; an id is an index below it.
     pub(crate) fn count(&self) -> usize {
         self.distinct.len()
     }
 
-    /// The word as it came.
+    /// The text as it was interned.
     pub(crate) fn text(&self, word: u32) -> &str {
         &self.distinct[word as usize]
     }
 
-    /// The word as a label.
+    /// The text as a label value.
     pub(crate) fn label(&self, word: u32) -> String {
         label(self.text(word)).to_owned()
     }
 
-    /// The word as a label, upper case, as ISO writes its codes.
+    /// The text as a label value in upper case, as ISO codes are written.
     pub(crate) fn code(&self, word: u32) -> String {
         code(self.text(word)).into_owned()
     }
 
-    /// Every word's place in the order of the words.
+    /// The rank of every text in the sorted order.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..).take(self.distinct.len()).collect();
         order.sort_unstable_by_key(|&word| self.text(word));
@@ -78,12 +78,12 @@ impl Words {
     }
 }
 
-/// Text of a row as the value of a label.
+/// Text of a row as a label value; `unknown` if it is empty.
 pub(crate) fn label(text: &str) -> &str {
     if text.is_empty() { UNKNOWN } else { text }
 }
 
-/// Text of a row as the value of a label, upper case, as ISO writes its codes.
+/// Text of a row as a label value in upper case, as ISO codes are written; `unknown` if it is empty.
 pub(crate) fn code(text: &str) -> Cow<'_, str> {
     match text {
         "" => Cow::Borrowed(UNKNOWN),
