@@ -24,7 +24,7 @@ use crate::poller::{Fleet, FleetError, Shared};
 use crate::pseudonym::PseudonymError;
 use crate::report::labels::Naming;
 use crate::server::web_config::{WebConfig, WebConfigError};
-use crate::server::{About, BindError, Bound, Limits, Reload, Site, TelemetryPath};
+use crate::server::{About, BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
 use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
 use crate::systemd::Systemd;
@@ -53,7 +53,7 @@ pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 /// Bound and resolved: what can go wrong at the start has not.
 pub struct Daemon {
     bound: Bound,
-    site: Site,
+    state: ServerState,
     fleet: Fleet,
     reloads: mpsc::Receiver<Reload>,
     reloader: Reloader,
@@ -182,7 +182,7 @@ impl Daemon {
         // Before anyone can ask: else the first scrape might find no counter to count from.
         publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
-        let site = Site {
+        let state = ServerState {
             subscriber: publisher.subscribe(),
             clock: options.clock.clone(),
             about: About {
@@ -197,7 +197,7 @@ impl Daemon {
         };
         Ok(Self {
             bound,
-            site,
+            state,
             fleet,
             reloads,
             reloader: Reloader {
@@ -231,7 +231,7 @@ impl Daemon {
     ) -> Result<(), Failure> {
         let Self {
             bound,
-            site,
+            state,
             mut fleet,
             mut reloads,
             reloader,
@@ -239,10 +239,10 @@ impl Daemon {
         let systemd = reloader.systemd.clone();
         // Dropped with everything else, so that nothing of it outlives the daemon.
         let mut watching = JoinSet::new();
-        let tls = site.web_config.as_ref().is_some_and(WebConfig::has_tls);
+        let tls = state.web_config.as_ref().is_some_and(WebConfig::has_tls);
         // One socket stands for all, since the daemon ends with each.
-        let (address, crowd) = (bound.addresses()[0], bound.crowd());
-        let probe = move || healthcheck::probe_own(address, tls, crowd.clone());
+        let (address, saturation) = (bound.addresses()[0], bound.saturation());
+        let probe = move || healthcheck::probe_own(address, tls, saturation.clone());
         let watch = watching.spawn(systemd.clone().watch(probe));
         let stopping = systemd.clone();
         let shutdown = async move {
@@ -251,7 +251,7 @@ impl Daemon {
             stopping.stopping();
         };
         let mut publishing = tokio::spawn(Arc::clone(&reloader.publisher).run());
-        let mut serving = tokio::spawn(bound.serve(site, shutdown));
+        let mut serving = tokio::spawn(bound.serve(state, shutdown));
         // The sockets are bound: whoever connects now is answered.
         systemd.ready("serving");
         let mut requested = ReloadQueue::new();

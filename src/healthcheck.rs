@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::server::web_config::{WebConfig, WebConfigError};
-use crate::server::{Crowd, LOOPBACK, Listen};
+use crate::server::{LOOPBACK, Listen, Saturation};
 
 /// Why the exporter is not known to be healthy.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +135,7 @@ async fn probe(host: &str, port: u16, tls: bool) -> Result<(), HealthcheckError>
 pub(crate) async fn probe_own(
     bound: SocketAddr,
     tls: bool,
-    crowd: Crowd,
+    saturation: Saturation,
 ) -> Result<(), HealthcheckError> {
     let begun = Instant::now();
     let ip = bound.ip().to_string();
@@ -145,7 +145,7 @@ pub(crate) async fn probe_own(
         _ => &[ip.as_str()],
     };
     match probe_any(hosts, bound.port(), tls).await {
-        Err(_) if crowd.is_seen_since(begun) => Ok(()),
+        Err(_) if saturation.occurred_since(begun) => Ok(()),
         outcome => outcome,
     }
 }
@@ -307,18 +307,18 @@ mod tests {
     async fn silence_of_a_crowded_server_is_none() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let crowd = Crowd::default();
-        crowd.note();
+        let saturation = Saturation::default();
+        saturation.mark();
         // That was before, and so tells nothing of a server that hangs now.
         tokio::time::advance(Duration::from_secs(1)).await;
-        let outcome = probe_own(address, false, crowd.clone()).await;
+        let outcome = probe_own(address, false, saturation.clone()).await;
         assert!(matches!(outcome, Err(HealthcheckError::Silence { .. })));
-        let noting = crowd.clone();
+        let noting = saturation.clone();
         let noting = tokio::spawn(async move {
             tokio::time::sleep(PATIENCE / 2).await;
-            noting.note();
+            noting.mark();
         });
-        let outcome = probe_own(address, false, crowd).await;
+        let outcome = probe_own(address, false, saturation).await;
         assert!(outcome.is_ok(), "{outcome:?}");
         noting.await.unwrap();
     }
@@ -345,7 +345,7 @@ mod tests {
                 stream.read_to_end(&mut Vec::new()).await.unwrap();
             });
             let bound = format!("{bound}:{port}").parse().unwrap();
-            let outcome = probe_own(bound, false, Crowd::default()).await;
+            let outcome = probe_own(bound, false, Saturation::default()).await;
             assert!(outcome.is_ok(), "{own} as {bound}: {outcome:?}");
             serving.await.unwrap();
         }

@@ -1,29 +1,30 @@
-//! The HTTP server: `Listen → Bound → serve(Site, shutdown)`.
+//! The HTTP server: `Listen → Bound → serve(ServerState, shutdown)`.
 //!
-//! Binding and serving are two steps, so that a taken port is an error at the start, and tests bind port 0 and learn the
-//! address. A scrape does no I/O but its own connection's, takes no lock that a poll or a slow client can hold, and never waits
-//! for a poll. A client that sends nothing or reads nothing cannot hold the server: everything has a limit, see [`Limits`].
+//! Binding and serving are two steps. So a port that is in use is an error at the start, and tests can bind port 0 and read
+//! the address. A scrape reads and writes its own connection only, takes no lock that a poll or a slow client can hold, and
+//! never waits for a poll. A client that sends or reads nothing cannot block the server: everything has a limit, see
+//! [`Limits`].
 //!
-//! - `routes` says what is answered, `page` what people see at `/`;
-//! - `listen` reads addresses and binds them;
-//! - `connection` drives one connection, `activity` has its deadlines, `peer` is its client, `body` is what a response
-//!   sends;
-//! - `slots` limits connections and scrapes, `crowd` tells when all slots were taken;
-//! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` act upon it.
+//! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a page in a
+//!   browser has caused;
+//! - `listen` parses and binds addresses;
+//! - `connection` drives one connection, `activity` has its deadlines, `peer` its client, `body` the body of a response;
+//! - `slots` limits connections and scrapes, `saturation` records when the connection limit was reached;
+//! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.
 //!
-//! What this module does not do: start polls, know what a report is, or render metrics.
+//! This module does not start polls, does not know reports, and does not render metrics.
 
 mod activity;
 mod auth;
 mod body;
 mod connection;
-mod crowd;
 mod foreign;
 mod listen;
 pub mod page;
 mod peer;
 mod rendered_page;
 mod routes;
+mod saturation;
 mod slots;
 mod tls;
 pub mod web_config;
@@ -39,7 +40,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use self::auth::Gate;
+use self::auth::Authenticator;
 use self::rendered_page::RenderedPage;
 use self::slots::{Scrapes, Slots};
 use self::web_config::WebConfig;
@@ -48,38 +49,38 @@ use crate::snapshot::Subscriber;
 
 pub(crate) use self::listen::LOOPBACK;
 
-pub use self::crowd::Crowd;
 pub use self::listen::{BindError, Listen, ListenAddress, ListenAddressError};
+pub use self::saturation::Saturation;
 
-/// The path of the metrics: begins with `/`, and is none of the server's other paths.
+/// Path of the metrics. It begins with `/` and differs from the server's other paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryPath(String);
 
-/// What is no [`TelemetryPath`].
+/// Error for a text that is not a [`TelemetryPath`].
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{0:?} is not a path such as /metrics: it begins with / and neither begins with /-/ nor contains ?, # or blanks"
 )]
 pub struct TelemetryPathError(String);
 
-/// Sockets that listen, and nobody who answers yet.
+/// Sockets that listen and are not served yet.
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    crowd: Crowd,
+    saturation: Saturation,
     /// Hosts of `--web.listen-address`.
     names: Vec<String>,
 }
 
-/// What is served, and how.
+/// Everything that the server needs: the data to serve and its settings.
 #[derive(Debug)]
-pub struct Site {
-    /// What is published.
+pub struct ServerState {
+    /// The published snapshots.
     pub subscriber: Subscriber,
     /// The wall clock, for "12 minutes ago" on the page.
     pub clock: Clock,
-    /// Version and the like, for the page.
+    /// Version and revision, for the page.
     pub about: About,
     /// `--web.telemetry-path`.
     pub telemetry_path: TelemetryPath,
@@ -87,18 +88,18 @@ pub struct Site {
     pub requests_max: usize,
     /// `--web.config.file`; without it there is neither TLS nor authentication.
     pub web_config: Option<WebConfig>,
-    /// Takes the wish to reload; the answer is what `/-/reload` tells. `None`: there is no such path.
+    /// Receives reload requests of `/-/reload`, which answers with the outcome. `None`: there is no such path.
     pub reload: Option<mpsc::Sender<Reload>>,
-    /// How patient the server is.
+    /// Limits of connections and times.
     pub limits: Limits,
 }
 
-/// A request to reload the configuration; whoever takes it reports the outcome.
+/// A request to reload the configuration. The receiver reports the outcome.
 #[derive(Debug)]
 pub struct Reload {
-    /// Whether settled days of logs are to be fetched again.
+    /// Fetch the final days of logs again, too.
     pub refetch: bool,
-    answer: oneshot::Sender<Result<(), String>>,
+    reply: oneshot::Sender<Result<(), String>>,
 }
 
 impl Reload {
@@ -107,55 +108,55 @@ impl Reload {
     /// # Errors
     /// The outcome, if the client has gone.
     pub fn send(self, outcome: Result<(), String>) -> Result<(), Result<(), String>> {
-        self.answer.send(outcome)
+        self.reply.send(outcome)
     }
 }
 
-/// What the page tells of the program.
+/// Version and revision of the program, for the page.
 #[derive(Clone, Debug)]
 pub struct About {
     /// As in `teams_pstn_exporter_build_info`.
     pub version: &'static str,
-    /// Likewise.
+    /// As in `teams_pstn_exporter_build_info`, too.
     pub revision: &'static str,
 }
 
-/// How much the server puts up with. The default is for production; tests take smaller ones.
+/// Limits of the server. The default is for production, tests use smaller ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections at the same time: far more than scrapers need, far fewer than the file descriptors of a service
-    /// (1024). When they are all taken, the one with the weakest claim is closed for a new one. When three quarters are,
-    /// clients are asked to open another connection for their next request.
+    /// (1024). When the limit is reached, the server closes the connection that is first in the closing order for a new
+    /// one. When three quarters of it are open, the server asks clients to open another connection for their next request.
     pub connections: usize,
-    /// How long a connection is safe from being closed for another after it began, became idle, began a response or made
-    /// progress: a client that has just connected must come to ask, and all connections together must not keep a new one
-    /// waiting for a second.
-    pub courtesy: Duration,
-    /// Bytes of a request's line and headers, beyond which it is answered with 431: four times what a browser with
-    /// a long authorization sends.
+    /// How long a connection cannot be closed for another after it began, became idle, began a response or made progress:
+    /// a client that has just connected needs time for its request, and a new connection must not wait for a second
+    /// because of all others.
+    pub close_grace: Duration,
+    /// Bytes of a request's line and headers; more are answered with 431. The limit is four times what a browser with a long
+    /// authorization sends.
     pub header_size: usize,
     /// From the connection, or from a request's first byte, to the end of its headers: scrapers send them in one packet.
     pub header_time: Duration,
-    /// How long a connection may wait for its next request: longer than the five minutes after which Prometheus closes
-    /// it from its side, so that the two never meet half way.
+    /// How long a connection may wait for its next request: longer than the five minutes after which Prometheus closes it,
+    /// so that the server never closes a connection on which Prometheus is just sending a request.
     pub idle: Duration,
-    /// How long a client may read nothing of a response that is being sent, over HTTP/2 of each: no network path is silent
-    /// that long and then works.
+    /// How long a client may read nothing of a response, over HTTP/2 of each response: no network path is silent that long
+    /// and then works.
     pub stall: Duration,
-    /// From a request to the last byte of its response, where the scraper does not say
-    /// (`X-Prometheus-Scrape-Timeout-Seconds`) that it leaves earlier: 80 MB at 3 Mbit/s.
+    /// From a request to the last byte of its response: 80 MB at 3 Mbit/s. If the scraper gives a shorter time
+    /// (`X-Prometheus-Scrape-Timeout-Seconds`), that applies.
     pub response: Duration,
-    /// What requests under way get at shutdown; below the ten seconds after which container runtimes kill.
+    /// Time for open requests at shutdown; below the ten seconds after which container runtimes kill.
     pub drain: Duration,
-    /// How long the web configuration file is taken to be what it was, before it is looked at again: an administrator
-    /// does not notice, and a busy server looks rarely.
+    /// How long the web configuration file is assumed to be unchanged before the server checks it again: an administrator
+    /// does not notice the delay, and a busy server checks rarely.
     pub web_config_age: Duration,
 }
 
 impl Bound {
     /// Binds every address, or fails.
     ///
-    /// Sockets of systemd's are taken out of the environment, so this is called once, before threads are started.
+    /// Removes the sockets of systemd from the environment. Call it once, before threads are started.
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let listeners = match listen {
             Listen::Addresses(addresses) => addresses
@@ -180,36 +181,35 @@ impl Bound {
         Ok(Self {
             listeners,
             addresses,
-            crowd: Crowd::default(),
+            saturation: Saturation::default(),
             names,
         })
     }
 
-    /// The addresses that are listened on, with the ports that the system chose where 0 was asked for.
+    /// The addresses that the server listens on. If port 0 was requested, they have the port that the system chose.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// When all places for connections are taken.
-    pub fn crowd(&self) -> Crowd {
-        self.crowd.clone()
+    /// The record of when the connection limit was last reached.
+    pub fn saturation(&self) -> Saturation {
+        self.saturation.clone()
     }
 
-    /// Serves until `shutdown`, then lets the requests under way end within [`Limits::drain`].
+    /// Serves until `shutdown`, then lets open requests end within [`Limits::drain`].
     ///
-    /// Returns how many connections were cut because that time was over. Fails only where the runtime cannot take the
-    /// sockets.
+    /// Returns how many connections were cut because that time was over. Fails only if the runtime cannot use the sockets.
     pub async fn serve(
         self,
-        site: Site,
+        state: ServerState,
         shutdown: impl Future<Output = ()>,
     ) -> Result<usize, io::Error> {
-        let shared = Arc::new(Shared::new(site, self.crowd, self.names));
+        let shared = Arc::new(Shared::new(state, self.saturation, self.names));
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
-            // Only over plain HTTP: a certificate is for other names than those of a foreign page.
-            let tls = shared.site.web_config.as_ref();
+            // Only over plain HTTP: with TLS, a browser accepts the certificate for its own names only.
+            let tls = shared.state.web_config.as_ref();
             let checks_host =
                 address.ip().to_canonical().is_loopback() && !tls.is_some_and(WebConfig::has_tls);
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -222,7 +222,7 @@ impl Bound {
         }
         tokio::select! {
             () = shutdown => {}
-            // None ends by itself, and a port that is open and dead would be worse than a process that is gone.
+            // Acceptors do not end by themselves. An open port that does not answer would be worse than an ended process.
             Some(ended) = acceptors.join_next() => {
                 ended.map_err(io::Error::other)?;
             }
@@ -232,37 +232,37 @@ impl Bound {
     }
 }
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Debug)]
 struct Shared {
-    site: Site,
+    state: ServerState,
     scrapes: Scrapes,
     slots: Slots,
     page: RenderedPage,
     /// Permits for requests that wait for a reload.
     reloads: Semaphore,
-    /// Hosts of `--web.listen-address`, which requests may name.
+    /// Hosts of `--web.listen-address`, which the `Host` of a request may have.
     names: Vec<String>,
-    /// Who is let in.
-    gate: Gate,
+    /// Checks logins.
+    authenticator: Authenticator,
     /// TLS handshakes that failed.
     failures: tls::Failures,
-    /// From where deadlines are counted.
+    /// Start of the clock of all deadlines.
     epoch: Instant,
 }
 
 impl Shared {
-    fn new(site: Site, crowd: Crowd, names: Vec<String>) -> Self {
+    fn new(state: ServerState, saturation: Saturation, names: Vec<String>) -> Self {
         Self {
-            scrapes: Scrapes::new(site.requests_max),
-            slots: Slots::new(site.limits.connections, crowd),
+            scrapes: Scrapes::new(state.requests_max),
+            slots: Slots::new(state.limits.connections, saturation),
             page: RenderedPage::default(),
             reloads: Semaphore::new(RELOADS_WAITING_MAX),
             names,
-            gate: Gate::new(),
+            authenticator: Authenticator::new(),
             failures: tls::Failures::default(),
             epoch: Instant::now(),
-            site,
+            state,
         }
     }
 }
@@ -293,7 +293,7 @@ async fn accept(
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
-                // Most likely for want of a file descriptor.
+                // Most likely there is no free file descriptor.
                 shared.slots.close_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -301,7 +301,7 @@ async fn accept(
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(shared.site.limits.drain, drained)
+    if tokio::time::timeout(shared.state.limits.drain, drained)
         .await
         .is_err()
     {
@@ -310,14 +310,14 @@ async fn accept(
     connections.len()
 }
 
-/// The next connection, with the permit to keep it.
+/// Accepts the next connection and returns it with the permit for its slot.
 async fn accept_one(
     listener: &tokio::net::TcpListener,
     shared: &Shared,
 ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = shared.slots.acquire().await;
     let (stream, _) = listener.accept().await?;
-    // A response is one write, and what is left of it must not wait for the client's acknowledgement.
+    // A response is one write. Its last bytes must not wait for the client's acknowledgement.
     stream.set_nodelay(true)?;
     Ok((stream, permit))
 }
@@ -352,7 +352,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
-            courtesy: Duration::from_millis(250),
+            close_grace: Duration::from_millis(250),
             header_size: 32 * 1024,
             header_time: Duration::from_secs(10),
             idle: Duration::from_secs(330),
@@ -364,7 +364,7 @@ impl Default for Limits {
     }
 }
 
-/// The error with what to do about it, where that is known of its kind.
+/// Adds the remedy for its kind to the error, if there is one.
 fn with_remedy(
     error: io::Error,
     remedy: impl FnOnce(io::ErrorKind) -> Option<&'static str>,
@@ -375,11 +375,11 @@ fn with_remedy(
     }
 }
 
-/// Requests that wait for a reload, which may wait for a disk: each holds a connection, and all waiting ones get the same
+/// Requests that wait for a reload, which may wait for a disk: each holds a connection, and all of them get the same
 /// outcome.
 const RELOADS_WAITING_MAX: usize = 16;
 
-/// After an error of `accept`, which is most likely a lack of file descriptors: others must end first.
+/// Pause after an error of `accept`: most likely no file descriptor is free, and other connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_an_error_that_names_the_address() {
+    fn a_port_in_use_is_an_error_that_names_the_address() {
         let free = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
         let bound = Bound::bind(&free).unwrap();
         let taken = bound.addresses()[0].to_string();

@@ -1,12 +1,12 @@
-//! What one connection is doing: its requests, how far their responses are, and its deadline.
+//! State of one connection: its requests, the progress of their responses, and its deadline.
 //!
 //! A connection has one deadline at any time: for the client to send the headers of a request
 //! ([`Limits::header_time`]), for the response ([`Limits::response`], or less if the scraper says so), for the client to
-//! read ([`Limits::stall`]), or for its next request ([`Limits::idle`]). The deadline is a number that requests move. One
-//! timer looks at it, so that a request over HTTP/1 costs no timer of its own.
+//! read ([`Limits::stall`]), or for its next request ([`Limits::idle`]). The deadline is a number that requests change. One
+//! timer per connection reads it, so a request over HTTP/1 needs no timer of its own.
 //!
 //! Over HTTP/2 the client's flow control can stop a response while the connection is writable. Each stream therefore has a
-//! deadline of its own, and a connection ends with the last of its streams that stalled.
+//! deadline of its own, and a connection ends if all of its streams have stalled.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -35,15 +35,15 @@ pub(super) struct Activity {
     /// Address of the client, or of the proxy before it.
     pub(super) client: IpAddr,
     pub(super) peer: Peer,
-    /// Whether the names that requests have for the server are checked, see `foreign`.
+    /// Requests must have a trusted `Host`, see `foreign`.
     pub(super) checks_host: bool,
-    /// HTTP/2: requests overlap, and between them come bytes that begin none, such as acknowledgements.
+    /// HTTP/2: requests overlap, and bytes between them need not begin a request (acknowledgements, for example).
     pub(super) is_http2: AtomicBool,
-    /// Requests that are being answered.
+    /// Open requests.
     active: AtomicUsize,
-    /// Of those, the ones without an answer yet: they wait for the exporter, not for the client.
+    /// Of those, the ones without a response yet: they wait for the exporter, not for the client.
     unanswered: AtomicUsize,
-    /// Of those, the ones whose last byte hyper has taken but perhaps not written.
+    /// Of those, the ones of which hyper has the last byte, but may not have written it.
     taken: AtomicUsize,
     /// Of those, the scrapes.
     scrapes: AtomicUsize,
@@ -52,48 +52,48 @@ pub(super) struct Activity {
     /// The client does not read what the exporter writes.
     stalled: AtomicBool,
     /// The client has been asked to open another connection for its next request.
-    is_leaving: AtomicBool,
-    /// Since when no request is under way, if none is.
+    is_closing: AtomicBool,
+    /// When the last open request ended; used if no request is open.
     idle_since: AtomicU64,
-    /// When the oldest request under way began.
+    /// When the oldest open request began.
     begun: AtomicU64,
     /// When bytes of a response were last written.
     progress: AtomicU64,
     deadline: AtomicU64,
-    /// The deadline of the oldest response under way.
+    /// The deadline of the oldest open response.
     response_deadline: AtomicU64,
     /// The newest request, until its stream is spawned.
     newest: Mutex<Option<Arc<Exchange>>>,
     /// Ends the connection at once.
     close: Notify,
-    /// Ends the connection after the requests under way.
-    leave: Notify,
+    /// Ends the connection after its open requests.
+    graceful_close: Notify,
 }
 
 /// One request and its response.
 #[derive(Debug)]
 pub(super) struct Exchange {
     activity: Arc<Activity>,
-    /// When the response last took a step; [`NEVER`] while there is none.
+    /// When the response last made progress; [`NEVER`] while there is none.
     progress: AtomicU64,
-    /// Whether it is among the scrapes under way.
+    /// The request counts as an open scrape.
     is_scrape: AtomicBool,
     abort: Notify,
 }
 
-/// One request, from its headers until hyper has taken the last byte of the response.
+/// Keeps a request open from its headers until hyper has the last byte of the response.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Exchange>);
+pub(super) struct RequestGuard(Arc<Exchange>);
 
 /// The order in which connections are closed when all slots are taken: idle ones, then those with other responses than
-/// scrapes, then those whose scrapes stall; of each kind, the oldest first.
+/// scrapes, then those with stalled scrapes; of each kind, the oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Claim(u8, u64);
+pub(super) struct CloseOrder(u8, u64);
 
 impl Activity {
     pub(super) fn new(shared: Arc<Shared>, client: IpAddr, checks_host: bool) -> Self {
         let now = micros(shared.epoch.elapsed());
-        let header_time = micros(shared.site.limits.header_time);
+        let header_time = micros(shared.state.limits.header_time);
         Self {
             shared,
             client,
@@ -106,7 +106,7 @@ impl Activity {
             scrapes: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
-            is_leaving: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             idle_since: AtomicU64::new(now),
             begun: AtomicU64::new(now),
             progress: AtomicU64::new(now),
@@ -114,18 +114,20 @@ impl Activity {
             response_deadline: AtomicU64::new(0),
             newest: Mutex::new(None),
             close: Notify::new(),
-            leave: Notify::new(),
+            graceful_close: Notify::new(),
         }
     }
 
-    /// Begins a request. The scraper leaves after `patience`.
-    pub(super) fn begin(self: &Arc<Self>, patience: Option<Duration>) -> Turn {
+    /// Begins a request. `scrape_timeout` is the time after which the scraper gives up, if it says so.
+    pub(super) fn begin(self: &Arc<Self>, scrape_timeout: Option<Duration>) -> RequestGuard {
         self.unanswered.fetch_add(1, Relaxed);
-        // Over HTTP/2 a later request does not move the deadline: else a client could hold a response for ever by
-        // asking for others.
+        // Over HTTP/2 a later request does not change the deadline. Otherwise a client could hold a response for ever by
+        // sending other requests.
         if self.active.fetch_add(1, Relaxed) == 0 {
-            let response = self.shared.site.limits.response;
-            let deadline = self.after(patience.map_or(response, |patience| patience.min(response)));
+            let response = self.shared.state.limits.response;
+            let deadline = self.after(
+                scrape_timeout.map_or(response, |scrape_timeout| scrape_timeout.min(response)),
+            );
             self.response_deadline.store(deadline, Relaxed);
             self.deadline.store(deadline, Relaxed);
             self.begun.store(self.now(), Relaxed);
@@ -142,10 +144,10 @@ impl Activity {
         if self.is_http2.load(Relaxed) {
             *self.newest() = Some(Arc::clone(&exchange));
         }
-        Turn(exchange)
+        RequestGuard(exchange)
     }
 
-    /// The request that has just begun, for the task that is spawned for its stream.
+    /// Returns the request that has just begun, for the task of its stream.
     pub(super) fn take_newest(&self) -> Option<Arc<Exchange>> {
         self.newest().take()
     }
@@ -158,8 +160,8 @@ impl Activity {
         self.active.load(Relaxed) == 0
     }
 
-    /// Its place in the order in which connections are closed, if it may be closed now.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    /// Returns the connection's position in the closing order; `None` if it must not be closed now.
+    pub(super) fn close_order(&self) -> Option<CloseOrder> {
         let (rank, since) = if self.is_idle() {
             (0, &self.idle_since)
         } else if self.unanswered.load(Relaxed) > 0 {
@@ -170,8 +172,8 @@ impl Activity {
             (2, &self.progress)
         };
         let since = since.load(Relaxed);
-        let courtesy = micros(self.shared.site.limits.courtesy);
-        (since.saturating_add(courtesy) <= self.now()).then_some(Claim(rank, since))
+        let close_grace = micros(self.shared.state.limits.close_grace);
+        (since.saturating_add(close_grace) <= self.now()).then_some(CloseOrder(rank, since))
     }
 
     /// Ends the connection at once.
@@ -183,33 +185,33 @@ impl Activity {
         self.close.notified().await;
     }
 
-    /// Asks the client to open another connection for its next request; over HTTP/1 the answer itself says so.
-    pub(super) fn leave(&self) {
-        self.leave.notify_one();
+    /// Asks the client to open another connection for its next request. Over HTTP/1 the response itself says so.
+    pub(super) fn close_gracefully(&self) {
+        self.graceful_close.notify_one();
     }
 
-    pub(super) async fn left(&self) {
-        self.leave.notified().await;
-        self.is_leaving.store(true, Relaxed);
+    pub(super) async fn graceful_close_requested(&self) {
+        self.graceful_close.notified().await;
+        self.is_closing.store(true, Relaxed);
         if self.is_idle() {
-            let deadline = self.after(self.shared.site.limits.header_time);
+            let deadline = self.after(self.shared.state.limits.header_time);
             self.deadline.fetch_min(deadline, Relaxed);
         }
     }
 
-    /// Bytes came in.
+    /// Records that bytes came in.
     fn read(&self) {
         if self.waiting.swap(false, Relaxed) {
-            let deadline = self.after(self.shared.site.limits.header_time);
+            let deadline = self.after(self.shared.state.limits.header_time);
             self.deadline.fetch_min(deadline, Relaxed);
             self.idle_since.store(self.now(), Relaxed);
         }
     }
 
-    /// The client did, or did not, take bytes.
+    /// Records whether the client accepted bytes.
     fn wrote(&self, progress: bool) {
         if self.is_idle() {
-            // An acknowledgement of HTTP/2, or hyper's own refusal of a request: the deadline is set already.
+            // These bytes are an acknowledgement of HTTP/2, or hyper's own rejection of a request: the deadline is set already.
             return;
         }
         if progress {
@@ -221,18 +223,18 @@ impl Activity {
             let deadline = if progress {
                 response
             } else {
-                response.min(self.after(self.shared.site.limits.stall))
+                response.min(self.after(self.shared.state.limits.stall))
             };
             self.deadline.store(deadline, Relaxed);
         }
     }
 
-    /// Everything that was taken is written.
+    /// Records that hyper has written everything that it had.
     fn flushed(&self) {
         let taken = self.taken.swap(0, Relaxed);
         if taken != 0 && self.active.fetch_sub(taken, Relaxed) == taken {
-            let limits = &self.shared.site.limits;
-            let idle = if self.is_leaving.load(Relaxed) {
+            let limits = &self.shared.state.limits;
+            let idle = if self.is_closing.load(Relaxed) {
                 limits.header_time
             } else {
                 limits.idle
@@ -262,11 +264,11 @@ impl Activity {
 }
 
 impl Exchange {
-    /// Runs the stream of this request, and resets it if its response makes no progress. If no other stream of the
-    /// connection is under way then, all of them have stalled, and the connection ends.
+    /// Runs the stream of this request, and resets it if its response makes no progress. If the connection has no other
+    /// open stream then, all of them have stalled, and the connection ends.
     pub(super) async fn run(self: Arc<Self>, stream: impl Future<Output = ()>) {
         let activity = Arc::clone(&self.activity);
-        // The stream is in the inner future, so that it is dropped, and with it reset, before the others are counted.
+        // The inner future owns the stream, so the stream is dropped, and thus reset, before the others are counted.
         let finished = async move {
             tokio::select! {
                 biased;
@@ -286,7 +288,7 @@ impl Exchange {
 
     /// Waits until the response has made no progress for [`Limits::stall`].
     async fn stalled(&self) {
-        let limit = self.activity.shared.site.limits.stall;
+        let limit = self.activity.shared.state.limits.stall;
         loop {
             let progress = self.progress.load(Relaxed);
             let end = if progress == NEVER {
@@ -301,8 +303,8 @@ impl Exchange {
         }
     }
 
-    /// Since when the response has made no progress.
-    pub(super) fn waits_since(&self) -> u64 {
+    /// Returns when the response last made progress.
+    pub(super) fn last_progress(&self) -> u64 {
         if self.activity.is_http2.load(Relaxed) {
             self.progress.load(Relaxed)
         } else {
@@ -326,8 +328,8 @@ impl Exchange {
     }
 }
 
-impl Turn {
-    /// Begins a scrape, which lasts until hyper has taken the response; false if there are too many.
+impl RequestGuard {
+    /// Begins a scrape, which lasts until hyper has the whole response. Returns false if too many are open.
     pub(super) fn scrape(&self) -> bool {
         let activity = &self.0.activity;
         let admitted = activity.shared.scrapes.begin(&self.0, activity.now());
@@ -338,7 +340,7 @@ impl Turn {
         admitted
     }
 
-    /// The response has taken a step, the first when it exists.
+    /// Records progress of the response, first when it exists.
     pub(super) fn step(&self) {
         self.0.answered();
         self.0
@@ -352,7 +354,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let activity = &self.0.activity;
         self.0.answered();

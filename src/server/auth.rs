@@ -1,13 +1,13 @@
 //! Basic authentication.
 //!
-//! Results are remembered, so that scrapers, which send the same login with every request, cost one bcrypt in all. The
-//! memory holds no passwords: its keys are HMACs under a key of this process, over parts with their lengths, so that no
-//! two logins look the same and the time of a comparison tells nothing.
+//! Results are cached. So a scraper, which sends the same login with every request, costs one bcrypt computation. The cache
+//! holds no passwords. Its keys are HMACs with a key of this process. They cover each part together with its length, so two
+//! logins never have the same key, and the time of a comparison reveals nothing.
 //!
-//! An unknown login waits in a short queue. One computation runs at a time, away from the threads that serve, and it keeps
-//! its turn until it ends, even if its client has hung up. A login that is already known never waits.
+//! An unknown login waits in a short queue. One computation runs at a time, on a thread that does not serve. It keeps its
+//! permit until it ends, even if its client has disconnected. A cached login never waits.
 //!
-//! A wrong password and an unknown user cost the same work, whatever the costs of the other users.
+//! A wrong password and an unknown user cost the same work, whatever the costs of the other users are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -30,35 +30,35 @@ use super::web_config::Secret;
 /// Users and the bcrypt hashes of their passwords.
 pub(super) struct Users {
     hashes: HashMap<String, String>,
-    /// The highest cost of them, which every wrong login costs.
+    /// The highest cost of all hashes. Every wrong login costs as much.
     cost_max: u32,
 }
 
-/// A user who cannot be let in.
+/// Error for a user who could never log in.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// What stands for the password is no bcrypt hash.
+    /// The value is not a bcrypt hash.
     #[error(
         "the password of {0:?} is not a bcrypt hash; make one with: htpasswd -nBC 10 \"\" | tr -d ':\\n' (htpasswd is in the package apache2-utils)"
     )]
     Hash(String),
     /// The hash would take too long.
     #[error(
-        "the password of {user:?} has the bcrypt cost {cost}; up to {COST_MAX} is computed in bearable time"
+        "the password of {user:?} has the bcrypt cost {cost}, which takes too long; use at most {COST_MAX}"
     )]
     Cost {
-        /// Who.
+        /// Name of the user.
         user: String,
         /// The binary logarithm of the rounds.
         cost: u32,
     },
 }
 
-/// Checks logins and remembers the results.
-pub(super) struct Gate {
+/// Checks logins and caches the results.
+pub(super) struct Authenticator {
     key: hmac::Key,
     /// bcrypt keeps a core busy: one computation at a time leaves the others for serving.
-    turn: Arc<Semaphore>,
+    bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,
 }
 
@@ -80,11 +80,11 @@ pub(super) struct Credentials {
 /// Identifies a login without its password.
 type Tag = [u8; 32];
 
-/// Results, and the queue.
+/// Cached results, and the queue.
 #[derive(Default)]
 struct Logins {
     admitted: Recent,
-    /// Apart from the admitted, so that guesses do not displace them.
+    /// Separate from the admitted logins, so that guesses do not displace them.
     refused: Recent,
     /// Logins that wait or are being computed.
     pending: HashMap<Tag, Pending>,
@@ -101,7 +101,7 @@ struct Pending {
     result: watch::Sender<Option<bool>>,
 }
 
-/// One check: a password, the hash to compare it with, and the costs that a wrong password still owes.
+/// One check: a password, the hash to compare it with, and the costs that a wrong password must still spend.
 struct Check {
     password: Zeroizing<Vec<u8>>,
     hash: String,
@@ -146,8 +146,9 @@ impl Users {
 }
 
 impl Check {
-    /// Whether the password is right. A wrong one always costs as much as the highest cost of any user: computations of
-    /// the costs from the user's own up to the highest, each twice the one before, add up to it.
+    /// Returns whether the password is right. A wrong one always costs as much as the highest cost of any user: computations
+    /// with each cost from the user's own up to the highest one add up to it, because each takes twice as long as the
+    /// previous one.
     fn run(&self) -> bool {
         let matches = self.known && self.matches(&self.hash);
         if !matches {
@@ -172,18 +173,18 @@ impl fmt::Debug for Users {
     }
 }
 
-impl Gate {
+impl Authenticator {
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .expect("the system has random numbers");
         Self {
             key,
-            turn: Arc::new(Semaphore::new(1)),
+            bcrypt_permit: Arc::new(Semaphore::new(1)),
             logins: Arc::default(),
         }
     }
 
-    /// Checks the login of a request from `client`. Waits only if the login is not known yet and the queue has room.
+    /// Checks the login of a request from `client`. Waits only if the login is not cached yet and the queue has room.
     pub(super) async fn check(
         &self,
         users: &Users,
@@ -206,8 +207,9 @@ impl Gate {
             }
             let Some(result) = logins.join(&tag).or_else(|| {
                 let result = logins.enqueue(tag, client)?;
-                let (turn, logins) = (Arc::clone(&self.turn), Arc::clone(&self.logins));
-                tokio::spawn(compute(turn, logins, tag, result.clone(), check));
+                let (bcrypt_permit, logins) =
+                    (Arc::clone(&self.bcrypt_permit), Arc::clone(&self.logins));
+                tokio::spawn(compute(bcrypt_permit, logins, tag, result.clone(), check));
                 Some(result.subscribe())
             }) else {
                 return Verdict::Busy;
@@ -218,7 +220,7 @@ impl Gate {
         match admitted.ok().and_then(|admitted| *admitted) {
             Some(true) => Verdict::Admitted,
             Some(false) => Verdict::Refused,
-            // The computation has been dropped, as at the end of the process.
+            // The computation has been dropped, for example at the end of the process.
             None => Verdict::Busy,
         }
     }
@@ -237,10 +239,10 @@ impl Gate {
     }
 }
 
-/// Waits for its turn and computes, unless all clients have hung up before. From then on the computation holds the turn
-/// itself, for it cannot be stopped: else those of clients that hang up would pile up.
+/// Waits for the permit and computes, unless all clients disconnect before. The computation itself holds the permit, because
+/// it cannot be stopped. Otherwise computations for clients that have disconnected would add up.
 async fn compute(
-    turn: Arc<Semaphore>,
+    bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,
     tag: Tag,
     result: watch::Sender<Option<bool>>,
@@ -250,11 +252,11 @@ async fn compute(
     while permit.is_none() {
         tokio::select! {
             biased;
-            acquired = Arc::clone(&turn).acquire_owned() => permit = acquired.ok(),
+            acquired = Arc::clone(&bcrypt_permit).acquire_owned() => permit = acquired.ok(),
             () = result.closed() => {}
         }
         let mut logins = lock(&logins);
-        // Under the lock, for another request may have joined in the meantime.
+        // Checked under the lock, because another request may have joined in the meantime.
         if result.is_closed() {
             logins.pending.remove(&tag);
             return;
@@ -288,7 +290,7 @@ impl Logins {
         }
     }
 
-    /// Waits with the others for a login that is already in the queue.
+    /// Joins the requests that wait for this login, if it is in the queue.
     fn join(&self, tag: &Tag) -> Option<watch::Receiver<Option<bool>>> {
         let waiting: usize = self
             .pending
@@ -299,7 +301,7 @@ impl Logins {
         (waiting < WAITING_MAX).then(|| pending.result.subscribe())
     }
 
-    /// A place in the queue for a login that is not in it, if there is one for this client.
+    /// Adds a login that is not in the queue. Returns `None` if there is no room for this client.
     fn enqueue(&mut self, tag: Tag, client: IpAddr) -> Option<watch::Sender<Option<bool>>> {
         let of_client = |pending: &&Pending| pending.client == client;
         let own = self.pending.values().filter(of_client).count();
@@ -320,7 +322,7 @@ impl Logins {
 }
 
 fn lock(logins: &Mutex<Logins>) -> MutexGuard<'_, Logins> {
-    // A panic elsewhere leaves whole values.
+    // Values are complete even if another thread has panicked.
     logins.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -329,14 +331,14 @@ fn cost(hash: &str) -> Option<u32> {
     Some(parts.get_cost())
 }
 
-/// A hash that no password is known for.
+/// Returns a hash of which no password is known.
 fn decoy(cost: u32) -> String {
     format!("$2b${cost:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62.")
 }
 
-impl fmt::Debug for Gate {
+impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.write_str("Authenticator")
     }
 }
 
@@ -350,12 +352,12 @@ impl Recent {
 }
 
 impl Credentials {
-    /// A number that differs for different logins, under keys of the caller's.
+    /// Returns a hash of the login under keys of the caller.
     pub(super) fn hash(&self, keys: &RandomState) -> u64 {
         keys.hash_one((&*self.user, &*self.password))
     }
 
-    /// As in RFC 7617; `None` if it is something else.
+    /// Parses the header of RFC 7617. Returns `None` for any other scheme.
     pub(super) fn parse(authorization: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Basic") {
@@ -370,23 +372,23 @@ impl Credentials {
     }
 }
 
-/// The least cost that bcrypt knows.
+/// The lowest cost of bcrypt.
 const COST_MIN: u32 = 4;
 
-/// The greatest cost that is let pass: a minute and a half of one core. 31, the greatest that bcrypt knows, is two days.
+/// The highest cost that is accepted: a minute and a half of one core. 31, the highest cost of bcrypt, would take two days.
 const COST_MAX: u32 = 20;
 
-/// Remembered logins of each result: far more than a server has users, some 3 KiB.
+/// Cached logins of each result: far more than a server has users, some 3 KiB.
 const RECENT_MAX: usize = 100;
 
-/// Different logins in the queue: at cost 12, a quarter of a second each, the last one waits two seconds, which a scrape
-/// can do.
+/// Different logins in the queue: at cost 12 each takes a quarter of a second, so the last one waits two seconds, which a
+/// scrape can do.
 const QUEUE_MAX: usize = 8;
 
-/// Of those, the ones from one address: a client that guesses leaves room for the first login of others.
+/// Of those, the ones from one address: a client that guesses passwords leaves room for the first login of others.
 const QUEUE_OF_CLIENT_MAX: usize = 4;
 
-/// Requests that wait for a login in the queue: several scrapers of one user may start at the same time, and each of them
+/// Requests that wait for one login in the queue: several scrapers of one user may start at the same time, and each of them
 /// holds a connection.
 const WAITING_MAX: usize = 64;
 

@@ -1,4 +1,4 @@
-//! What a response sends: bytes that exist already.
+//! Response bodies: bytes that exist before the response begins.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,54 +7,54 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::activity::Turn;
+use super::activity::RequestGuard;
 use crate::snapshot;
 
-/// The body of every response. Keeps its turn until hyper has taken all of it.
+/// The body of every response. Keeps its request open until hyper has all of the body.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
-    /// What is left of the part that is being sent.
+    /// Rest of the part that is being sent.
     part: Bytes,
     /// The parts after it.
     parts: Option<snapshot::Parts>,
     /// Bytes that are still to come.
     length: u64,
-    turn: Turn,
+    guard: RequestGuard,
 }
 
 impl ResponseBody {
-    pub(super) fn whole(bytes: impl Into<Bytes>, turn: Turn) -> Self {
+    pub(super) fn whole(bytes: impl Into<Bytes>, guard: RequestGuard) -> Self {
         let part = bytes.into();
-        turn.step();
+        guard.step();
         Self {
             length: part.len() as u64,
             part,
             parts: None,
-            turn,
+            guard,
         }
     }
 
-    pub(super) fn prepared(body: snapshot::Body, turn: Turn) -> Self {
-        turn.step();
+    pub(super) fn prepared(body: snapshot::Body, guard: RequestGuard) -> Self {
+        guard.step();
         Self {
             length: body.length,
             part: Bytes::new(),
             parts: Some(body.parts),
-            turn,
+            guard,
         }
     }
 
-    /// Sends nothing.
+    /// Removes all bytes.
     pub(super) fn clear(&mut self) {
         (self.part, self.parts, self.length) = (Bytes::new(), None, 0);
     }
 
-    /// The size of the next frame of a part. Over HTTP/2 frames are small, so that each is a sign of progress. The last byte
-    /// is a frame of its own there: hyper sends a frame as soon as the client has room for a byte of it, so that a response
-    /// is over only when the client has room for all of it.
+    /// Returns the size of the next frame of a part. Over HTTP/2 frames are small, so that each one shows progress. There the
+    /// last byte is a frame of its own: hyper takes a frame as soon as the client has room for one byte of it, and a
+    /// response must not end before the client has room for all of it.
     fn frame_size(&self) -> usize {
         let size = self.part.len();
-        if !self.turn.is_http2() {
+        if !self.guard.is_http2() {
             return size;
         }
         let size = size.min(FRAME_MAX);
@@ -74,7 +74,7 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.turn.step();
+        self.guard.step();
         if self.part.is_empty() {
             let next = self.parts.as_mut();
             match next.and_then(|parts| parts.find(|part| !part.is_empty())) {
@@ -97,5 +97,5 @@ impl Body for ResponseBody {
     }
 }
 
-/// Bytes of a frame over HTTP/2: what the protocol allows by default.
+/// Bytes of a frame over HTTP/2: the default limit of the protocol.
 const FRAME_MAX: usize = 16 * 1024;

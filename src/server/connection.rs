@@ -1,6 +1,6 @@
-//! One connection: drives it, and ends it when its deadline is over or another needs its slot.
+//! Drives one connection, and ends it when its deadline is over or another connection needs its slot.
 //!
-//! hyper's own time-out for headers is not used: it counts the idle time between two scrapes too.
+//! hyper's own header timeout is not used: it includes the idle time between two scrapes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
@@ -23,8 +23,7 @@ use super::activity::{Activity, Observed};
 use super::routes::Router;
 use super::tls::HTTP2;
 
-/// Serves the connection until one side ends it, the server is stopped and its last response is written, or its
-/// deadline is over.
+/// Serves the connection until one side ends it, its deadline is over, or the server stops and the last response is written.
 pub(super) async fn serve(
     stream: TcpStream,
     checks_host: bool,
@@ -38,7 +37,7 @@ pub(super) async fn serve(
     let _open = shared.slots.enter(activity.clone());
     tokio::select! {
         biased;
-        () = converse(stream, activity.clone(), stopped) => {}
+        () = serve_stream(stream, activity.clone(), stopped) => {}
         () = overdue(&activity) => debug!("a client was too slow"),
         () = activity.closed() => debug!("a connection was closed for another or because it stalled"),
     }
@@ -48,7 +47,7 @@ pub(super) async fn serve(
 async fn overdue(activity: &Activity) {
     let mut timer = pin!(sleep_until(activity.deadline()));
     std::future::poll_fn(|cx| {
-        // A deadline that moved away is noticed when the timer fires; only one that moved nearer needs it set.
+        // A later deadline is noticed when the timer fires. Only an earlier one needs the timer to be set.
         if activity.deadline() < timer.deadline() {
             timer.as_mut().reset(activity.deadline());
         }
@@ -63,17 +62,21 @@ async fn overdue(activity: &Activity) {
     .await;
 }
 
-async fn converse(stream: TcpStream, activity: Arc<Activity>, mut stopped: watch::Receiver<bool>) {
-    let site = &activity.shared.site;
-    let tls = match &site.web_config {
+async fn serve_stream(
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let state = &activity.shared.state;
+    let tls = match &state.web_config {
         Some(web_config) => {
-            let settings = web_config.current(site.limits.web_config_age).await;
+            let settings = web_config.current(state.limits.web_config_age).await;
             settings.tls.clone()
         }
         None => None,
     };
     let Some(tls) = tls else {
-        return speak_http1(stream, activity, stopped).await;
+        return serve_http1(stream, activity, stopped).await;
     };
     let handshake = tokio::select! {
         handshake = TlsAcceptor::from(tls.server.clone()).accept(stream) => handshake,
@@ -88,22 +91,22 @@ async fn converse(stream: TcpStream, activity: Arc<Activity>, mut stopped: watch
     };
     let connection = stream.get_ref().1;
     let is_http2 = connection.alpn_protocol() == Some(HTTP2);
-    activity.peer.shook_hands(connection, tls);
+    activity.peer.record_handshake(connection, tls);
     if is_http2 {
-        speak_http2(stream, activity, stopped).await;
+        serve_http2(stream, activity, stopped).await;
     } else {
-        speak_http1(stream, activity, stopped).await;
+        serve_http1(stream, activity, stopped).await;
     }
 }
 
-async fn speak_http1(
+async fn serve_http1(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     activity: Arc<Activity>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let stream = TokioIo::new(Observed::new(stream, activity.clone()));
     let connection = http1::Builder::new()
-        .max_buf_size(activity.shared.site.limits.header_size)
+        .max_buf_size(activity.shared.state.limits.header_size)
         .serve_connection(stream, Router::new(activity.clone()));
     let mut connection = pin!(connection);
     tokio::select! {
@@ -111,20 +114,20 @@ async fn speak_http1(
         ended = connection.as_mut() => return log_end(ended),
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
-    // hyper would wait for the first request of a connection that has not had one.
+    // On a connection without any request so far, hyper would wait for the first one.
     if !activity.is_idle() {
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);
     }
 }
 
-async fn speak_http2(
+async fn serve_http2(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     activity: Arc<Activity>,
     mut stopped: watch::Receiver<bool>,
 ) {
     activity.is_http2.store(true, Relaxed);
-    let header_size = activity.shared.site.limits.header_size;
+    let header_size = activity.shared.state.limits.header_size;
     let stream = TokioIo::new(Observed::new(stream, activity.clone()));
     let connection = http2::Builder::new(Streams(activity.clone()))
         .max_concurrent_streams(STREAMS_MAX)
@@ -138,7 +141,7 @@ async fn speak_http2(
         biased;
         ended = connection.as_mut() => return log_end(ended),
         _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = activity.left() => {}
+        () = activity.graceful_close_requested() => {}
     }
     connection.as_mut().graceful_shutdown();
     log_end(connection.await);
@@ -150,7 +153,7 @@ struct Streams(Arc<Activity>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        // hyper spawns the stream of a request right after it has called the router.
+        // hyper spawns the stream of a request right after the call of the router.
         match self.0.take_newest() {
             Some(exchange) => drop(tokio::spawn(exchange.run(stream))),
             None => drop(tokio::spawn(stream)),
@@ -167,11 +170,11 @@ fn log_end(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// Requests at once on one connection of HTTP/2: scrapers send one, browsers a few.
+/// Requests at the same time on one HTTP/2 connection: scrapers send one, browsers a few.
 const STREAMS_MAX: u32 = 16;
 
-/// Bytes of request bodies that a client may send unasked: no request needs one, and the protocol starts with this much.
+/// Bytes of request bodies that a client may send: no request needs a body, and this is the protocol's initial window.
 const REQUEST_BODY_MAX: u32 = 65_535;
 
-/// Bytes of one response that wait for the client's window: more would only be memory.
+/// Bytes of one response that wait for the client's window: more would only take memory.
 const SEND_BUFFER_MAX: usize = 64 * 1024;

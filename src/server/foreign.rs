@@ -1,18 +1,19 @@
-//! Refuses requests that a foreign page in a browser has caused.
+//! Rejects requests that a page of another state in a browser has caused.
 //!
-//! A page can send a POST to any address, so a reload with a header that only browsers send is refused.
+//! Any page can send a POST to any address. So a reload with a header that only browsers send is rejected.
 //!
-//! An exporter that listens on loopback only counts on being out of reach. A page in a browser on the same machine reaches
-//! it nevertheless and reads its answers, if the page's own name is made to resolve to 127.0.0.1: to the browser both are one site then. Such a
-//! request has that name as its `Host` (DNS rebinding). Names that nobody on the internet can own are accepted: addresses, `localhost`, and names without a dot, as on an
-//! internal network. So is the name in `--web.listen-address`.
+//! An exporter that listens on loopback only is meant to be out of reach. A page in a browser on the same machine can still
+//! reach it and read its responses if the name of the page resolves to 127.0.0.1, because the browser then considers both
+//! as one origin (DNS rebinding). Such a request has that name as its `Host`. Names that cannot be registered on the internet
+//! are accepted: addresses, `localhost`, and names without a dot, which are common on internal networks. The name in
+//! `--web.listen-address` is accepted too.
 
 use std::net::IpAddr;
 
 use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 
-/// Why a request is refused, whoever sends it. `own`: hosts of `--web.listen-address`.
+/// Returns the reason to reject a request, independent of its login. `own`: hosts of `--web.listen-address`.
 pub(super) fn refusal(
     request: &Parts,
     is_reload: bool,
@@ -26,7 +27,7 @@ pub(super) fn refusal(
     (is_reload && request.headers.keys().any(is_of_browser)).then_some(RELOAD_BY_BROWSER)
 }
 
-/// Whether every name by which a request addresses the server is one that a foreign page cannot have.
+/// Returns whether no name in the request for the server can be the name of a page on the internet.
 fn is_trusted(request: &Parts, own: &[String]) -> bool {
     let mut hosts = request.headers.get_all(HOST).iter();
     let authority = request.uri.authority().is_none_or(|authority| {
@@ -52,13 +53,13 @@ fn is_trusted_name(host: &str, own: &[String]) -> bool {
         || own.iter().any(|own| own.eq_ignore_ascii_case(&name))
 }
 
-/// The answer to a request on loopback for a name that a foreign page could have.
-const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, and the Host of the request is a name of the internet; use localhost or an address, or have the proxy in between set Host to the address it connects to\n";
+/// The response to a request on loopback that has a `Host` which a page on the internet could have.
+const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, but the Host of the request is an internet name; use localhost or an address, or let the proxy set Host to the address that it connects to\n";
 
-/// The answer to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
+/// The response to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
 const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
 
-/// Begin of the names of headers that browsers alone send.
+/// Prefix of the names of headers that only browsers send.
 const SEC_FETCH: &str = "sec-fetch-";
 
 #[cfg(test)]
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_in_the_request_line_is_checked_too() {
+    fn the_host_in_the_request_line_is_checked_too() {
         for (uri, trusted) in [
             ("/metrics", true),
             ("http://localhost/metrics", true),

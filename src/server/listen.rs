@@ -1,4 +1,4 @@
-//! Where the server listens: addresses as they are written on the command line, and sockets for them.
+//! Listen addresses of the command line, and their sockets.
 
 use std::fmt;
 use std::io;
@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 use super::with_remedy;
 
-/// Where the server listens.
+/// Addresses or sockets that the server listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// On addresses of its own.
+    /// The addresses of `--web.listen-address`.
     Addresses(Vec<ListenAddress>),
-    /// On the sockets that systemd hands over (`--web.systemd-socket`).
+    /// The sockets that systemd passes (`--web.systemd-socket`).
     Systemd,
 }
 
@@ -24,7 +24,7 @@ pub struct ListenAddress {
     port: u16,
 }
 
-/// What is no [`ListenAddress`].
+/// Error for a text that is not a [`ListenAddress`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not HOST:PORT, [IPV6]:PORT or :PORT")]
 pub struct ListenAddressError(String);
@@ -32,24 +32,26 @@ pub struct ListenAddressError(String);
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is taken, forbidden, or not ours.
+    /// The address is in use, forbidden, or not one of this machine.
     #[error("cannot listen on {address}")]
     Address {
-        /// As it was asked for.
+        /// As configured.
         address: String,
-        /// What the system said, and what to do.
+        /// The error of the system, with a remedy.
         source: io::Error,
     },
-    /// A socket of systemd's cannot be used.
-    #[error("cannot use socket {index} of systemd's, it must be a TCP stream that listens")]
+    /// A socket from systemd cannot be used.
+    #[error(
+        "cannot use socket {index} from systemd; configure it with ListenStream= and a TCP port"
+    )]
     Socket {
         /// Counted from 0, in the order of the unit file.
         index: usize,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// There is nothing to listen on.
-    #[error("systemd handed over no socket: is the service started by its .socket unit?")]
+    #[error("systemd passed no socket; start the service by its .socket unit")]
     NoSocket,
 }
 
@@ -62,7 +64,7 @@ impl ListenAddress {
         }
     }
 
-    /// Hosts and port by which this machine reaches it: loopback where it is every interface.
+    /// Returns the hosts and the port by which this machine reaches the address: those of loopback if it is every interface.
     pub(crate) fn reached_at(&self) -> (Vec<&str>, u16) {
         let hosts = match self.host.as_str() {
             "0.0.0.0" => LOOPBACK[..1].to_vec(),
@@ -92,14 +94,14 @@ impl ListenAddress {
                         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
                     ) =>
                 {
-                    // A machine without IPv6.
+                    // The machine has no IPv6.
                     listen((Ipv4Addr::UNSPECIFIED, self.port).into())
                 }
                 bound => bound,
             };
         }
         let mut addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
-        // As Go has it: of a name that has both, IPv4.
+        // Like Go: IPv4 if the name has both.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let first = addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         listen(*first)
@@ -139,23 +141,23 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// What to do where an address cannot be listened on, where that is known.
+/// Returns the remedy for an address that cannot be bound, if there is one.
 fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
         io::ErrorKind::AddrInUse => Some(
-            "another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address",
+            "another process listens there; find it with ss -ltnp and stop it, or choose another --web.listen-address",
         ),
         io::ErrorKind::PermissionDenied => {
-            Some("ports below 1024 are not for every user, so choose another --web.listen-address")
+            Some("ports below 1024 need a privilege; choose another --web.listen-address")
         }
         io::ErrorKind::AddrNotAvailable => {
-            Some("this machine has no such address, so choose another --web.listen-address")
+            Some("this machine has no such address; choose another --web.listen-address")
         }
         _ => None,
     }
 }
 
-/// One socket that listens on `address`; on IPv4 too where that is every IPv6 address, whatever the system's default.
+/// Opens a socket that listens on `address`. If that is `[::]`, it listens on IPv4 too, whatever the system's default is.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
 
@@ -167,7 +169,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // Else a restart would fail while old connections linger in TIME_WAIT.
+    // Without it, a restart would fail while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -175,7 +177,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// The sockets that systemd hands over.
+/// Returns the sockets that systemd passes.
 pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
     let mut inherited = listenfd::ListenFd::from_env();
     let listeners: Vec<TcpListener> = (0..inherited.len())
@@ -195,11 +197,11 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
-/// This machine by IPv4 and by IPv6. Where every interface is listened on, one of them may be missing: `[::]` can be bound
-/// although IPv6 is disabled, and a socket of systemd's may be of IPv6 alone.
+/// The loopback addresses of IPv4 and IPv6. If the server listens on every interface, one of them may still not work: `[::]`
+/// can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
 pub(crate) const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// Connections that wait to be accepted: the usual figure of busy servers; the system may lower it.
+/// Connections that wait to be accepted: a usual value for busy servers. The system may lower it.
 const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
@@ -237,7 +239,7 @@ mod tests {
         use io::ErrorKind as Kind;
         for (kind, remedy) in [
             (Kind::AddrInUse, "; another process listens there"),
-            (Kind::PermissionDenied, "; ports below 1024 are not for"),
+            (Kind::PermissionDenied, "; ports below 1024 need"),
             (Kind::AddrNotAvailable, "; this machine has no such"),
             (Kind::OutOfMemory, ""),
         ] {
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_is_reached_by_table() {
+    fn reachable_hosts_by_table() {
         for (text, hosts) in [
             (":1", &LOOPBACK[..]),
             ("[::]:1", &LOOPBACK),

@@ -1,8 +1,8 @@
-//! The page at `/`, for people: the first thing an administrator opens when something looks wrong.
+//! The HTML page at `/`, which an administrator opens first when something looks wrong.
 //!
-//! It has no script and loads nothing. It is bounded: with a thousand tenants, the failing ones are on top, and only the
-//! first are shown in full. Every text is escaped and isolated from the text around it, because names may be written from
-//! right to left.
+//! The page has no script and loads nothing. Its size is limited: failing reports are on top, and only the first reports are
+//! shown in full. Every text is escaped, and isolated from the text around it, because names may be written from right to
+//! left.
 
 mod amount;
 mod budgets;
@@ -17,45 +17,45 @@ use super::About;
 use crate::snapshot::State;
 
 use budgets::Budgets;
-use format::{Escaped, Moment, Number, Text, cut};
+use format::{Escaped, Number, Text, Timestamp, truncate};
 
-/// What the page is made from.
+/// Input of the page.
 #[derive(Debug)]
-pub struct View<'a> {
+pub struct PageContext<'a> {
     /// Every report of every tenant.
     pub states: &'a [State],
     /// The time of day.
     pub now: DateTime<Utc>,
-    /// What the program is.
+    /// Version and revision of the program.
     pub about: &'a About,
     /// The reason if the exporter is not ready.
     pub unready: Option<&'a str>,
     /// The error if the last reload of the configuration was refused.
     pub refused_reload: Option<&'a str>,
     /// The error if the newest web configuration file is not in use.
-    pub complaint: Option<&'a str>,
-    /// Where the metrics are.
+    pub web_config_error: Option<&'a str>,
+    /// Path of the metrics.
     pub telemetry_path: &'a str,
 }
 
-/// The page as HTML.
-pub fn render(view: &View<'_>) -> String {
+/// Renders the page as HTML.
+pub fn render(view: &PageContext<'_>) -> String {
     let mut html = String::with_capacity(16 * 1024);
     let written = write_page(&mut html, view);
     debug_assert!(written.is_ok(), "a String takes everything");
     html
 }
 
-/// How a report is doing; in the order in which they are shown.
+/// The status of a report. The page shows reports in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Health {
+enum ReportStatus {
     Never,
     Failing,
     Untried,
     Fine,
 }
 
-impl Health {
+impl ReportStatus {
     const fn of(state: &State) -> Self {
         match (&state.failure, state.last_success) {
             (Some(_), None) => Self::Never,
@@ -74,7 +74,7 @@ impl Health {
         }
     }
 
-    const fn words(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::Never => "never succeeded",
             Self::Failing => "failing",
@@ -84,9 +84,9 @@ impl Health {
     }
 }
 
-fn write_page(html: &mut String, view: &View<'_>) -> fmt::Result {
+fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
     let mut states: Vec<&State> = view.states.iter().collect();
-    states.sort_by_key(|state| Health::of(state));
+    states.sort_by_key(|state| ReportStatus::of(state));
     write!(
         html,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -115,12 +115,12 @@ fn write_page(html: &mut String, view: &View<'_>) -> fmt::Result {
          reports. Microsoft's data is 24 to 48 hours late.</footer>\n</body>\n</html>",
         Escaped(view.about.version),
         Escaped(view.about.revision),
-        Moment(view.now),
+        Timestamp(view.now),
     )
 }
 
-/// The headline, budgets, and one line for each report if there are several.
-fn write_overview(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt::Result {
+/// Writes the headline, the budgets, and one line for each report if there are several.
+fn write_overview(html: &mut String, view: &PageContext<'_>, states: &[&State]) -> fmt::Result {
     let budgets = Budgets::of(states);
     writeln!(html, "<section class=\"sheet\">")?;
     write_headline(html, view, states, &budgets)?;
@@ -133,15 +133,15 @@ fn write_overview(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt:
             "<div class=\"alarm\"><p><b>The new configuration was refused. The previous one stays in use.</b></p>\
              <pre>{}</pre><p><b>What to do:</b> Correct the configuration, check it with <code>--config.check</code>, and \
              reload again.</p></div>",
-            Text(&cut(error, ERROR_MAX))
+            Text(&truncate(error, ERROR_MAX))
         )?;
     }
-    if let Some(complaint) = view.complaint {
+    if let Some(web_config_error) = view.web_config_error {
         writeln!(
             html,
             "<div class=\"alarm\"><p><b>The new web configuration file was refused. The previous one stays in use.</b></p>\
              <p>{}</p></div>",
-            Text(&cut(complaint, ERROR_MAX))
+            Text(&truncate(web_config_error, ERROR_MAX))
         )?;
     }
     budgets.write(html)?;
@@ -151,10 +151,10 @@ fn write_overview(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt:
     writeln!(html, "</section>")
 }
 
-/// The worst first: budgets, configuration, and then the reports in any case.
+/// Writes the headline: first problems of budgets and configuration, then always the state of the reports.
 fn write_headline(
     html: &mut String,
-    view: &View<'_>,
+    view: &PageContext<'_>,
     states: &[&State],
     budgets: &Budgets<'_>,
 ) -> fmt::Result {
@@ -168,7 +168,7 @@ fn write_headline(
         class = worse(class, "failing");
         sentences.push("The new configuration was refused.".to_owned());
     }
-    if view.complaint.is_some() {
+    if view.web_config_error.is_some() {
         class = worse(class, "failing");
         sentences.push("The new web configuration file was refused.".to_owned());
     }
@@ -180,7 +180,7 @@ fn write_headline(
     )
 }
 
-/// The worse of two of the classes `failing`, `untried` and `ok`.
+/// Returns the worse of two of the classes `failing`, `untried` and `ok`.
 fn worse(one: &'static str, other: &'static str) -> &'static str {
     match (one, other) {
         ("failing", _) | (_, "failing") => "failing",
@@ -189,14 +189,14 @@ fn worse(one: &'static str, other: &'static str) -> &'static str {
     }
 }
 
-/// The class of all reports together, and their state in one sentence.
+/// Returns the class of all reports together, and a sentence on their state.
 fn reports_sentence(states: &[&State]) -> (&'static str, String) {
     let count = |health| {
-        let is = |state: &&&State| Health::of(state) == health;
+        let is = |state: &&&State| ReportStatus::of(state) == health;
         states.iter().filter(is).count()
     };
-    let failing = count(Health::Never) + count(Health::Failing);
-    let untried = count(Health::Untried);
+    let failing = count(ReportStatus::Never) + count(ReportStatus::Failing);
+    let untried = count(ReportStatus::Untried);
     let total = states.len();
     let of_total = |count: usize| {
         let verb = if count == 1 { "is" } else { "are" };
@@ -224,7 +224,7 @@ fn reports_sentence(states: &[&State]) -> (&'static str, String) {
 
 const CSS: &str = include_str!("page.css");
 
-/// Characters of a configuration error: enough for the first dozens of mistakes. The log has all of them.
+/// Characters of a configuration error: enough for dozens of mistakes. The log has all of them.
 const ERROR_MAX: usize = 8_000;
 
 /// Reports shown in full: more than anyone reads, and the page stays below a few hundred KiB.

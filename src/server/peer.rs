@@ -1,8 +1,8 @@
-//! The client of one connection, and if it may still use the connection.
+//! The client of one connection, and the check that it may still use the connection.
 //!
-//! A connection can outlive what allowed it: a certificate expires, a name leaves `client_allowed_sans`, an authority is
-//! replaced, a user is removed. So each request looks again, and the first one that is refused is the last one of its
-//! connection. What this module does not do: verify a certificate or a password; `tls` and `auth` do.
+//! A client can lose its access while a connection is open: a certificate expires, a name is removed from
+//! `client_allowed_sans`, an authority is replaced, a user is removed. So each request is checked again, and the first
+//! request that is rejected is the last one of its connection. `tls` verifies certificates, `auth` passwords.
 
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,13 +21,13 @@ use crate::period::Clock;
 pub(super) struct Peer {
     /// Empty without TLS.
     handshake: OnceLock<Handshake>,
-    /// The login that was last admitted on this connection, hashed with `keys`: without its password, and comparable here
-    /// only.
+    /// The login that was last admitted on this connection, hashed with `keys`: it has no password, and can be compared on
+    /// this connection only.
     admitted: Mutex<Option<u64>>,
     keys: RandomState,
 }
 
-/// The certificates that the client has shown, and when they were last verified.
+/// The certificates of the client, and when they were last verified.
 #[derive(Debug)]
 struct Handshake {
     certificates: Vec<CertificateDer<'static>>,
@@ -35,9 +35,9 @@ struct Handshake {
 }
 
 impl Peer {
-    /// Keeps the client certificates of a handshake that has succeeded.
-    pub(super) fn shook_hands(&self, connection: &ServerConnection, tls: Arc<Tls>) {
-        // A resumed session brings the certificates of an earlier handshake, and rustls does not verify them again.
+    /// Records the client certificates of a successful handshake.
+    pub(super) fn record_handshake(&self, connection: &ServerConnection, tls: Arc<Tls>) {
+        // A resumed session has the certificates of an earlier handshake, and rustls does not verify them again.
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let certificates = connection.peer_certificates().unwrap_or_default();
         let handshake = Handshake {
@@ -48,7 +48,7 @@ impl Peer {
         debug_assert!(first.is_ok(), "a connection has one handshake");
     }
 
-    /// Returns if the current TLS settings allow the client certificates of this connection.
+    /// Returns whether the current TLS settings allow the client certificates of this connection.
     pub(super) fn certificate_is_allowed(&self, tls: Option<&Arc<Tls>>, clock: &Clock) -> bool {
         let (Some(handshake), Some(tls)) = (self.handshake.get(), tls) else {
             return true;
@@ -73,12 +73,12 @@ impl Peer {
         credentials.map(|credentials| credentials.hash(&self.keys))
     }
 
-    /// Notes that this login was admitted.
+    /// Records that this login was admitted.
     pub(super) fn admit(&self, login: Option<u64>) {
         *self.lock_admitted() = login;
     }
 
-    /// Returns if this login, which is refused now, was admitted earlier.
+    /// Returns whether this login, which is rejected now, was admitted earlier.
     pub(super) fn was_admitted(&self, login: Option<u64>) -> bool {
         login.is_some() && *self.lock_admitted() == login
     }
@@ -88,6 +88,6 @@ impl Peer {
     }
 }
 
-/// Certificates are verified again after this time, because they can expire: a scraper that comes every minute pays for
-/// one verification per scrape at the most.
+/// Certificates are verified again after this time, because they can expire: a scraper that scrapes every minute costs at
+/// most one verification per scrape.
 const VERIFIED_AGE_MAX: Duration = Duration::from_mins(1);

@@ -1,8 +1,8 @@
 //! The rendered page, shared by all requests for it.
 //!
-//! A page has some hundred KiB with many tenants, and a client may ask for it many times over one connection and read
-//! nothing. It is therefore rendered once for each snapshot and second, and responses share its bytes. Versions that slow
-//! clients still hold are bounded too: while they are, the newest one is served a little longer.
+//! With many tenants the page has some hundred KiB, and a client may request it many times over one connection and read
+//! nothing. Therefore it is rendered once for each snapshot and second, and responses share its bytes. The bytes of versions
+//! that slow clients still hold are limited too: above the limit, the newest version is served a little longer.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -22,10 +22,10 @@ pub(super) struct RenderedPage {
 
 #[derive(Debug)]
 struct Version {
-    /// Weak, so that the figures of an old snapshot are not kept for it.
+    /// A weak reference, so that it does not keep an old snapshot in memory.
     snapshot: Weak<Snapshot>,
     second: i64,
-    complaint: Option<String>,
+    web_config_error: Option<String>,
     html: Bytes,
 }
 
@@ -36,24 +36,24 @@ struct Counted {
 }
 
 impl RenderedPage {
-    /// The page of a snapshot, rendered if nothing has been yet.
+    /// Returns the page of a snapshot. Renders it if it is not up to date.
     pub(super) fn get(
         &self,
         snapshot: &Arc<Snapshot>,
         now: DateTime<Utc>,
-        complaint: Option<String>,
+        web_config_error: Option<String>,
         render: impl FnOnce(Option<&str>) -> String,
     ) -> Bytes {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(version) = &*newest {
             let is_current = version.snapshot.as_ptr() == Arc::as_ptr(snapshot)
                 && version.second == now.timestamp()
-                && version.complaint == complaint;
+                && version.web_config_error == web_config_error;
             if is_current || self.held.load(Relaxed) > HELD_MAX {
                 return version.html.clone();
             }
         }
-        let html = render(complaint.as_deref());
+        let html = render(web_config_error.as_deref());
         self.held.fetch_add(html.len(), Relaxed);
         let html = Bytes::from_owner(Counted {
             html,
@@ -62,7 +62,7 @@ impl RenderedPage {
         *newest = Some(Version {
             snapshot: Arc::downgrade(snapshot),
             second: now.timestamp(),
-            complaint,
+            web_config_error,
             html: html.clone(),
         });
         html
@@ -81,7 +81,7 @@ impl Drop for Counted {
     }
 }
 
-/// Bytes of versions that are held: dozens of them with fifty tenants, and a sixteenth of a small container's memory.
+/// Bytes of all held versions: dozens of versions with fifty tenants, and a sixteenth of a small container's memory.
 const HELD_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
@@ -89,11 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_rendered_once_for_each_snapshot_second_and_complaint() {
+    fn a_page_is_rendered_once_for_each_snapshot_second_and_web_config_error() {
         let page = RenderedPage::default();
         let snapshots = [(); 2].map(|()| Arc::new(Snapshot::default()));
         let mut rendered = 0;
-        for (snapshot, second, complaint, expected) in [
+        for (snapshot, second, web_config_error, expected) in [
             (0, 0, None, 1),
             (0, 0, None, 1),
             (1, 0, None, 2),
@@ -102,11 +102,16 @@ mod tests {
             (1, 1, Some("no"), 4),
         ] {
             let now = DateTime::from_timestamp(second, 999_999_999).unwrap();
-            let complaint = complaint.map(str::to_owned);
-            let html = page.get(&snapshots[snapshot], now, complaint, |complaint| {
-                rendered += 1;
-                format!("{complaint:?}")
-            });
+            let web_config_error = web_config_error.map(str::to_owned);
+            let html = page.get(
+                &snapshots[snapshot],
+                now,
+                web_config_error,
+                |web_config_error| {
+                    rendered += 1;
+                    format!("{web_config_error:?}")
+                },
+            );
             assert_eq!(rendered, expected);
             assert!(!html.is_empty());
         }

@@ -1,4 +1,4 @@
-//! What is answered to which request.
+//! Routes: maps requests to responses.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::activity::{Activity, Turn};
+use super::activity::{Activity, RequestGuard};
 use super::auth::{Credentials, Verdict};
 use super::body::ResponseBody;
 use super::foreign;
@@ -45,34 +45,34 @@ enum Route {
     Reload,
 }
 
-/// The part of a request that its answer depends on. Headers are dropped at once, for a request that waits must not hold
-/// more than this.
-struct Asked {
+/// The part of a request that its response depends on. Headers are dropped at once, because a request that waits must hold
+/// as little memory as possible.
+struct RequestInfo {
     route: Option<Route>,
-    /// Whether the path can be requested with this method.
+    /// The path can be requested with this method.
     allowed: bool,
     is_head: bool,
     version: Version,
-    /// Why it is refused whoever sends it.
+    /// The reason to reject it, independent of its login.
     forbidden: Option<&'static str>,
     format: (Format, &'static str),
     encoding: Encoding,
-    /// The requested families, all if there are none.
+    /// The requested families; empty for all.
     names: Vec<String>,
-    /// Whether a reload is to fetch settled days again.
+    /// A reload fetches the final days of logs again.
     refetch: bool,
 }
 
-type Answer = Response<ResponseBody>;
+type HttpResponse = Response<ResponseBody>;
 
-/// An answer that is there, or one that has to wait.
+/// A response that is ready, or one that has to wait.
 #[expect(
     clippy::large_enum_variant,
     reason = "a request has one for a moment, and a box would cost each request an allocation"
 )]
-pub(super) enum Answering {
-    Now(Option<Answer>),
-    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
+pub(super) enum ResponseFuture {
+    Ready(Option<HttpResponse>),
+    Pending(Pin<Box<dyn Future<Output = HttpResponse> + Send>>),
 }
 
 impl Router {
@@ -82,43 +82,43 @@ impl Router {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Router {
-    type Response = Answer;
+    type Response = HttpResponse;
     type Error = Infallible;
-    type Future = Answering;
+    type Future = ResponseFuture;
 
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
         // The body is dropped unread: no request has one.
         let (request, _) = request.into_parts();
-        let turn = self.activity.begin(patience(&request.headers));
+        let guard = self.activity.begin(scrape_timeout(&request.headers));
         let shared = &self.activity.shared;
-        let asked = Asked::new(&request, &self.activity);
-        if let Some(message) = asked.forbidden {
-            let answer = text(StatusCode::FORBIDDEN, message, turn);
-            return Answering::Now(Some(asked.finish(answer, &self.activity)));
+        let info = RequestInfo::new(&request, &self.activity);
+        if let Some(message) = info.forbidden {
+            let response = text(StatusCode::FORBIDDEN, message, guard);
+            return ResponseFuture::Ready(Some(info.finish(response, &self.activity)));
         }
-        if let Some(web_config) = shared.site.web_config.clone() {
+        if let Some(web_config) = shared.state.web_config.clone() {
             let credentials = request.headers.get(AUTHORIZATION);
             let credentials = credentials.and_then(Credentials::parse);
             drop(request);
             let activity = Arc::clone(&self.activity);
-            return Answering::Later(Box::pin(async move {
-                let answer = guarded(&asked, credentials, &activity, &web_config, turn).await;
-                asked.finish(answer, &activity)
+            return ResponseFuture::Pending(Box::pin(async move {
+                let response = guarded(&info, credentials, &activity, &web_config, guard).await;
+                info.finish(response, &activity)
             }));
         }
-        if asked.route == Some(Route::Reload) {
+        if info.route == Some(Route::Reload) {
             let activity = Arc::clone(&self.activity);
-            return Answering::Later(Box::pin(async move {
-                let answer = answer(&asked, &activity, turn).await;
-                asked.finish(answer, &activity)
+            return ResponseFuture::Pending(Box::pin(async move {
+                let response = respond(&info, &activity, guard).await;
+                info.finish(response, &activity)
             }));
         }
-        let answer = answer_now(&asked, &self.activity, turn);
-        Answering::Now(Some(asked.finish(answer, &self.activity)))
+        let response = respond_now(&info, &self.activity, guard);
+        ResponseFuture::Ready(Some(info.finish(response, &self.activity)))
     }
 }
 
-impl Asked {
+impl RequestInfo {
     fn new(request: &Parts, activity: &Activity) -> Self {
         let headers = &request.headers;
         let route = Route::of(request.uri.path(), &activity.shared);
@@ -135,7 +135,7 @@ impl Asked {
             forbidden: foreign::refusal(
                 request,
                 route == Some(Route::Reload),
-                // A probe learns nothing and may use any name.
+                // A health check reveals nothing and may use any name.
                 activity.checks_host && route != Some(Route::Healthy),
                 &activity.shared.names,
             ),
@@ -146,31 +146,31 @@ impl Asked {
         }
     }
 
-    /// The answer as it is sent. That to HEAD has the length that GET would have, and no body: hyper leaves the body out
-    /// over HTTP/1 only. When slots are scarce, the client is asked not to keep its connection.
-    fn finish(&self, mut answer: Answer, activity: &Activity) -> Answer {
+    /// Completes the response. A response to HEAD has the length that GET would have, and no body: hyper omits the body over
+    /// HTTP/1 only. When slots are scarce, the response asks the client not to keep its connection.
+    fn finish(&self, mut response: HttpResponse, activity: &Activity) -> HttpResponse {
         if activity.shared.slots.are_scarce() {
-            answer = leave(self, activity, answer);
+            response = close_after(self, activity, response);
         }
-        if let Some(length) = answer.body().size_hint().exact() {
-            answer.headers_mut().insert(CONTENT_LENGTH, length.into());
+        if let Some(length) = response.body().size_hint().exact() {
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         if self.is_head {
-            answer.body_mut().clear();
+            response.body_mut().clear();
         }
-        answer
+        response
     }
 }
 
 impl Route {
     fn of(path: &str, shared: &Shared) -> Option<Self> {
-        // The telemetry path first: where it is `/`, the page yields.
+        // The telemetry path comes first: if it is `/`, there is no page.
         match path {
-            path if path == shared.site.telemetry_path.0 => Some(Self::Metrics),
+            path if path == shared.state.telemetry_path.0 => Some(Self::Metrics),
             "/" => Some(Self::Page),
             "/-/healthy" => Some(Self::Healthy),
             "/-/ready" => Some(Self::Ready),
-            "/-/reload" if shared.site.reload.is_some() => Some(Self::Reload),
+            "/-/reload" if shared.state.reload.is_some() => Some(Self::Reload),
             _ => None,
         }
     }
@@ -183,145 +183,154 @@ impl Route {
     }
 }
 
-impl Future for Answering {
-    type Output = Result<Answer, Infallible>;
+impl Future for ResponseFuture {
+    type Output = Result<HttpResponse, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Now(answer) => Poll::Ready(Ok(answer
+            Self::Ready(response) => Poll::Ready(Ok(response
                 .take()
                 .expect("a future is not polled after it was ready"))),
-            Self::Later(answer) => answer.as_mut().poll(cx).map(Ok),
+            Self::Pending(response) => response.as_mut().poll(cx).map(Ok),
         }
     }
 }
 
-/// With the settings of the web configuration file.
+/// Responds according to the settings of the web configuration file.
 async fn guarded(
-    asked: &Asked,
+    info: &RequestInfo,
     credentials: Option<Credentials>,
     activity: &Activity,
     web_config: &WebConfig,
-    turn: Turn,
-) -> Answer {
+    guard: RequestGuard,
+) -> HttpResponse {
     let (shared, peer) = (&*activity.shared, &activity.peer);
-    let settings = web_config.current(shared.site.limits.web_config_age).await;
-    if !peer.certificate_is_allowed(settings.tls.as_ref(), &shared.site.clock) {
+    let settings = web_config.current(shared.state.limits.web_config_age).await;
+    if !peer.certificate_is_allowed(settings.tls.as_ref(), &shared.state.clock) {
         let message = "the client certificate is no longer allowed\n";
-        return leave(asked, activity, text(StatusCode::FORBIDDEN, message, turn));
+        return close_after(info, activity, text(StatusCode::FORBIDDEN, message, guard));
     }
-    // Probes have no password, and users of the toolkit have long asked for this.
-    let open = matches!(asked.route, Some(Route::Healthy | Route::Ready));
+    // Probes have no password. Users of the toolkit have long info for this exception.
+    let open = matches!(info.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
-    let mut answer = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
+    let mut response = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
         text(
             StatusCode::TOO_MANY_REQUESTS,
             "too many requests, see rate_limit in the web configuration\n",
-            turn,
+            guard,
         )
     } else if open {
-        answer(asked, activity, turn).await
+        respond(info, activity, guard).await
     } else {
         let login = peer.login(credentials.as_ref());
         let verdict = shared
-            .gate
+            .authenticator
             .check(&settings.users, credentials, activity.client);
         match verdict.await {
             Verdict::Admitted => {
                 peer.admit(login);
-                answer(asked, activity, turn).await
+                respond(info, activity, guard).await
             }
             Verdict::Refused => {
-                let mut answer = text(StatusCode::UNAUTHORIZED, "unauthorized\n", turn);
+                let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized\n", guard);
                 let challenge = HeaderValue::from_static("Basic");
-                answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                 if peer.was_admitted(login) {
-                    answer = leave(asked, activity, answer);
+                    response = close_after(info, activity, response);
                 }
-                answer
+                response
             }
-            Verdict::Busy => busy("too many logins are being checked; try again later\n", turn),
+            Verdict::Busy => busy(
+                "too many logins are being checked; try again later\n",
+                guard,
+            ),
         }
     };
     for (name, value) in &settings.headers {
-        answer.headers_mut().insert(name, value.clone());
+        response.headers_mut().insert(name, value.clone());
     }
-    answer
+    response
 }
 
-/// The answer as the last one of its connection.
-fn leave(asked: &Asked, activity: &Activity, mut answer: Answer) -> Answer {
-    if asked.version < Version::HTTP_2 {
+/// Makes this response the last one of its connection.
+fn close_after(
+    info: &RequestInfo,
+    activity: &Activity,
+    mut response: HttpResponse,
+) -> HttpResponse {
+    if info.version < Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(CONNECTION, close);
+        response.headers_mut().insert(CONNECTION, close);
     } else {
-        activity.leave();
+        activity.close_gracefully();
     }
-    answer
+    response
 }
 
-async fn answer(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
-    match asked.route {
-        Some(Route::Reload) if asked.allowed => reload(&activity.shared, asked.refetch, turn).await,
-        _ => answer_now(asked, activity, turn),
+async fn respond(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> HttpResponse {
+    match info.route {
+        Some(Route::Reload) if info.allowed => reload(&activity.shared, info.refetch, guard).await,
+        _ => respond_now(info, activity, guard),
     }
 }
 
-/// Everything that waits for nothing.
-fn answer_now(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
+/// Responds to requests that wait for nothing.
+fn respond_now(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> HttpResponse {
     let shared = &activity.shared;
-    match asked.route {
-        None => text(StatusCode::NOT_FOUND, "not found\n", turn),
-        Some(route) if !asked.allowed => refuse_method(route, turn),
-        Some(Route::Metrics) => metrics(asked, activity, turn),
-        Some(Route::Page) => page(shared, turn),
-        Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", turn),
-        Some(Route::Ready) => ready(shared, turn),
-        Some(Route::Reload) => unreachable!("a reload is waited for"),
+    match info.route {
+        None => text(StatusCode::NOT_FOUND, "not found\n", guard),
+        Some(route) if !info.allowed => refuse_method(route, guard),
+        Some(Route::Metrics) => metrics(info, activity, guard),
+        Some(Route::Page) => page(shared, guard),
+        Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", guard),
+        Some(Route::Ready) => ready(shared, guard),
+        Some(Route::Reload) => unreachable!("a reload has to wait"),
     }
 }
 
-fn metrics(asked: &Asked, activity: &Activity, turn: Turn) -> Answer {
+fn metrics(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> HttpResponse {
     let shared = &activity.shared;
-    if !turn.scrape() {
+    if !guard.scrape() {
         let message = format!(
             "{} scrapes are under way, which is the limit; try again later\n",
-            shared.site.requests_max
+            shared.state.requests_max
         );
-        let answer = text(StatusCode::SERVICE_UNAVAILABLE, message, turn);
-        // Else a client could try again many times in one packet, and leave others no chance.
-        return leave(asked, activity, answer);
+        let response = text(StatusCode::SERVICE_UNAVAILABLE, message, guard);
+        // Otherwise a client could retry many times in one packet and leave no slot for others.
+        return close_after(info, activity, response);
     }
-    let (format, content_type) = asked.format;
-    let snapshot = shared.site.subscriber.latest();
-    let body = snapshot.body(format, asked.encoding, &asked.names);
-    let mut answer = Response::new(ResponseBody::prepared(body, turn));
-    let headers = answer.headers_mut();
+    let (format, content_type) = info.format;
+    let snapshot = shared.state.subscriber.latest();
+    let body = snapshot.body(format, info.encoding, &info.names);
+    let mut response = Response::new(ResponseBody::prepared(body, guard));
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if asked.encoding == Encoding::Gzip {
+    if info.encoding == Encoding::Gzip {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    answer
+    response
 }
 
-fn page(shared: &Shared, turn: Turn) -> Answer {
-    let Shared { site, .. } = shared;
-    let snapshot = site.subscriber.latest();
-    let complaint = site.web_config.as_ref().and_then(WebConfig::complaint);
-    let now = site.clock.now();
-    let html = shared.page.get(&snapshot, now, complaint, |complaint| {
-        page::render(&page::View {
-            states: snapshot.states(),
-            now,
-            about: &site.about,
-            unready: snapshot.ready().err().as_deref(),
-            refused_reload: snapshot.refused_reload(),
-            complaint,
-            telemetry_path: &site.telemetry_path.0,
-        })
-    });
-    let mut answer = text(StatusCode::OK, html, turn);
-    let headers = answer.headers_mut();
+fn page(shared: &Shared, guard: RequestGuard) -> HttpResponse {
+    let Shared { state, .. } = shared;
+    let snapshot = state.subscriber.latest();
+    let web_config_error = state.web_config.as_ref().and_then(WebConfig::reload_error);
+    let now = state.clock.now();
+    let html = shared
+        .page
+        .get(&snapshot, now, web_config_error, |web_config_error| {
+            page::render(&page::PageContext {
+                states: snapshot.states(),
+                now,
+                about: &state.about,
+                unready: snapshot.ready().err().as_deref(),
+                refused_reload: snapshot.refused_reload(),
+                web_config_error,
+                telemetry_path: &state.telemetry_path.0,
+            })
+        });
+    let mut response = text(StatusCode::OK, html, guard);
+    let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, PAGE_POLICY),
@@ -330,17 +339,17 @@ fn page(shared: &Shared, turn: Turn) -> Answer {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    answer
+    response
 }
 
-fn ready(shared: &Shared, turn: Turn) -> Answer {
-    match shared.site.subscriber.latest().ready() {
-        Ok(None) => text(StatusCode::OK, "ready\n", turn),
-        Ok(Some(expired)) => text(StatusCode::OK, format!("ready; {expired}\n"), turn),
+fn ready(shared: &Shared, guard: RequestGuard) -> HttpResponse {
+    match shared.state.subscriber.latest().ready() {
+        Ok(None) => text(StatusCode::OK, "ready\n", guard),
+        Ok(Some(expired)) => text(StatusCode::OK, format!("ready; {expired}\n"), guard),
         Err(reason) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not ready: {reason}\n"),
-            turn,
+            guard,
         ),
     }
 }
@@ -351,65 +360,69 @@ fn has_refetch(query: &str) -> bool {
         .any(|parameter| parameter == "refetch=true")
 }
 
-async fn reload(shared: &Shared, refetch: bool, turn: Turn) -> Answer {
+async fn reload(shared: &Shared, refetch: bool, guard: RequestGuard) -> HttpResponse {
     let Ok(_waiting) = shared.reloads.try_acquire() else {
-        return busy("many requests wait for a reload; try again later\n", turn);
+        return busy("many requests wait for a reload; try again later\n", guard);
     };
     let outcome = async {
-        let wishes = shared.site.reload.as_ref()?;
-        let (answer, outcome) = oneshot::channel();
-        wishes.send(super::Reload { refetch, answer }).await.ok()?;
+        let requests = shared.state.reload.as_ref()?;
+        let (reply, outcome) = oneshot::channel();
+        requests.send(super::Reload { refetch, reply }).await.ok()?;
         outcome.await.ok()
     };
     match outcome.await {
-        Some(Ok(())) => text(StatusCode::OK, "reloaded\n", turn),
-        Some(Err(error)) => failure(&error, turn),
-        None => failure(&"the program is ending", turn),
+        Some(Ok(())) => text(StatusCode::OK, "reloaded\n", guard),
+        Some(Err(error)) => failure(&error, guard),
+        None => failure(&"the exporter is shutting down", guard),
     }
 }
 
-fn failure(error: &dyn Display, turn: Turn) -> Answer {
+fn failure(error: &dyn Display, guard: RequestGuard) -> HttpResponse {
     text(
         StatusCode::INTERNAL_SERVER_ERROR,
         format!("cannot reload: {error}\n"),
-        turn,
+        guard,
     )
 }
 
-fn refuse_method(route: Route, turn: Turn) -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n", turn);
+fn refuse_method(route: Route, guard: RequestGuard) -> HttpResponse {
+    let mut response = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed\n",
+        guard,
+    );
     let allowed = if route == Route::Reload {
         "POST"
     } else {
         "GET, HEAD"
     };
-    answer
+    response
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
+    response
 }
 
-/// Refuses for now, because a queue is full.
-fn busy(message: &'static str, turn: Turn) -> Answer {
-    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, message, turn);
-    let headers = answer.headers_mut();
+/// Rejects the request with 429, because a queue is full.
+fn busy(message: &'static str, guard: RequestGuard) -> HttpResponse {
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, message, guard);
+    let headers = response.headers_mut();
     headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
-    answer
+    response
 }
 
-fn text(status: StatusCode, message: impl Into<Bytes>, turn: Turn) -> Answer {
-    let mut answer = Response::new(ResponseBody::whole(message, turn));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+fn text(status: StatusCode, message: impl Into<Bytes>, guard: RequestGuard) -> HttpResponse {
+    let mut response = Response::new(ResponseBody::whole(message, guard));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response
 }
 
-/// All values of a header that are text.
+/// Returns all values of a header that are text.
 fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
         .get_all(name)
@@ -417,7 +430,7 @@ fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .filter_map(|value| value.to_str().ok())
 }
 
-/// The families that are asked for, as promhttp has it: `?name[]=a&name[]=b`.
+/// Returns the requested families. The query has the form of promhttp: `?name[]=a&name[]=b`.
 fn names(query: &str) -> Vec<String> {
     url::form_urlencoded::parse(query.as_bytes())
         .filter(|(key, _)| key == "name[]")
@@ -425,21 +438,21 @@ fn names(query: &str) -> Vec<String> {
         .collect()
 }
 
-/// How long the scraper waits for the response, where it says so.
-fn patience(headers: &HeaderMap) -> Option<Duration> {
+/// Returns how long the scraper waits for the response, if it says so.
+fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds)
         .ok()
-        .filter(|patience| !patience.is_zero())
+        .filter(|scrape_timeout| !scrape_timeout.is_zero())
 }
 
-/// The page has its style within, and nothing else from anywhere.
+/// The page has its style inline and loads nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What `Retry-After` says: the queues are so short that they have room again within a second or two.
+/// Value of `Retry-After`: the queues are so short that they have room again within a second or two.
 const RETRY_SECONDS: &str = "1";
 
-/// Sent by Prometheus and VictoriaMetrics with every scrape.
+/// The scrape timeout, which Prometheus and VictoriaMetrics send with every scrape.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 
 #[cfg(test)]
@@ -447,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_by_table() {
+    fn scrape_timeouts_by_table() {
         for (value, millis) in [
             ("10", Some(10_000)),
             ("0.5", Some(500)),
@@ -463,12 +476,12 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_static(value));
             assert_eq!(
-                patience(&headers),
+                scrape_timeout(&headers),
                 millis.map(Duration::from_millis),
                 "{value}"
             );
         }
-        assert_eq!(patience(&HeaderMap::new()), None);
+        assert_eq!(scrape_timeout(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Slots for connections and scrapes, and which of them yields when all are taken.
+//! Slots for connections and scrapes, and the rule for which one is closed when all are taken.
 //!
-//! A new connection is never kept waiting by clients that send or read nothing: the one with the weakest claim is closed
-//! for it. So a probe always gets a slot. What this module does not do: accept, or know what a request asks for.
+//! Clients that send or read nothing never keep a new connection waiting: the server closes the connection that is first in
+//! the closing order. So a probe always gets a slot. This module does not accept connections and does not read requests.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::activity::{Activity, Exchange, micros};
-use super::crowd::Crowd;
+use super::saturation::Saturation;
 
 /// Slots for connections.
 #[derive(Debug)]
@@ -20,17 +20,17 @@ pub(super) struct Slots {
     limit: usize,
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     next: AtomicU64,
-    /// When all were taken.
-    crowd: Crowd,
+    /// Record of when all were taken.
+    saturation: Saturation,
 }
 
-/// The entry of a connection that is open.
+/// The entry of an open connection.
 pub(super) struct Open<'a> {
     slots: &'a Slots,
     id: u64,
 }
 
-/// Scrapes under way.
+/// Open scrapes.
 #[derive(Debug)]
 pub(super) struct Scrapes {
     limit: usize,
@@ -38,46 +38,46 @@ pub(super) struct Scrapes {
 }
 
 impl Slots {
-    pub(super) fn new(limit: usize, crowd: Crowd) -> Self {
+    pub(super) fn new(limit: usize, saturation: Saturation) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
             open: Mutex::default(),
             next: AtomicU64::new(0),
-            crowd,
+            saturation,
         }
     }
 
-    /// A slot for the next connection. If none is free, others are closed until one is.
+    /// Waits for a slot for the next connection. If none is free, closes other connections until one is.
     pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         loop {
             let permit = Arc::clone(&self.permits).acquire_owned();
-            let patience = if self.permits.available_permits() == 0 {
-                self.crowd.note();
+            let wait = if self.permits.available_permits() == 0 {
+                self.saturation.mark();
                 self.close_one();
-                // Those that may not be closed now may be the next time.
-                CROWDED_PAUSE
+                // Connections that must not be closed now may be closed next time.
+                CLOSE_PAUSE
             } else {
                 Duration::MAX
             };
-            if let Ok(permit) = tokio::time::timeout(patience, permit).await {
+            if let Ok(permit) = tokio::time::timeout(wait, permit).await {
                 return permit.expect("the semaphore of the slots is never closed");
             }
         }
     }
 
-    /// Whether three quarters are taken, so that clients are asked not to keep their connections.
+    /// Returns whether three quarters are taken. Then clients are asked not to keep their connections.
     pub(super) fn are_scarce(&self) -> bool {
         self.permits.available_permits() < self.limit / 4
     }
 
-    /// Closes the connection with the weakest claim to its slot.
+    /// Closes the connection that is first in the closing order.
     pub(super) fn close_one(&self) {
         let open = lock(&self.open);
-        let claims = open
+        let candidates = open
             .values()
-            .filter_map(|activity| Some((activity.claim()?, activity)));
-        if let Some((_, activity)) = claims.min_by_key(|(claim, _)| *claim) {
+            .filter_map(|activity| Some((activity.close_order()?, activity)));
+        if let Some((_, activity)) = candidates.min_by_key(|(order, _)| *order) {
             activity.close();
         }
     }
@@ -103,17 +103,19 @@ impl Scrapes {
         }
     }
 
-    /// Admits a scrape. If there are too many, the one that has stalled longest is aborted for it.
+    /// Admits a scrape. If there are too many, aborts the one that has stalled longest.
     pub(super) fn begin(&self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let mut under_way = lock(&self.under_way);
         if under_way.len() >= self.limit {
             let slowest = under_way
                 .iter()
                 .enumerate()
-                .min_by_key(|(_, other)| other.waits_since());
+                .min_by_key(|(_, other)| other.last_progress());
             let Some((index, slowest)) = slowest.filter(|(_, slowest)| {
-                let patience = micros(STALLED_SCRAPE);
-                slowest.waits_since().saturating_add(patience) <= now
+                slowest
+                    .last_progress()
+                    .saturating_add(micros(STALLED_SCRAPE))
+                    <= now
             }) else {
                 return false;
             };
@@ -130,13 +132,13 @@ impl Scrapes {
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic elsewhere leaves whole entries.
+    // Entries are complete even if another thread has panicked.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How soon the next connection is closed if one that was closed has not left yet: new clients notice no delay.
-const CROWDED_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before the next connection is closed if the slot of the last one is not free yet: new clients notice no delay.
+const CLOSE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Without progress for this long, a scrape yields to another when there are too many: a scraper on any working network
+/// A scrape without progress for this long is aborted for another when there are too many: a scraper on any working network
 /// reads more often.
 const STALLED_SCRAPE: Duration = Duration::from_millis(100);

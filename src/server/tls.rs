@@ -1,9 +1,9 @@
 //! The section `tls_server_config` of the web configuration file, as a configuration of rustls.
 //!
-//! What the exporter-toolkit offers and rustls does not is refused with a message that names the alternative: TLS 1.0
-//! and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is refused, where
-//! Go would take the certificate authorities of the whole world. Client certificates are verified by webpki, which wants
-//! X.509 v3 and does not take a certificate of an authority as a client's, unless `client_ca` has this very certificate.
+//! Options of the exporter-toolkit that rustls does not support are rejected with a message that names the alternative: TLS
+//! 1.0 and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is rejected too:
+//! Go would accept certificates of all public authorities. webpki verifies client certificates. It requires X.509 v3 and
+//! rejects the certificate of an authority as a client certificate, unless `client_ca` has this very certificate.
 
 mod client_auth;
 mod failures;
@@ -39,86 +39,88 @@ pub enum TlsError {
     Read {
         /// The option that names it.
         option: &'static str,
-        /// Of the file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said, and what to do.
+        /// The error of the system, with a remedy.
         source: io::Error,
     },
-    /// Neither inline nor as a file.
-    #[error("neither {0} nor {0}_file is given")]
+    /// The option is given neither inline nor as a file.
+    #[error("neither {0} nor {0}_file is given; set one of them")]
     Missing(&'static str),
-    /// Inline and as a file.
-    #[error("both {0} and {0}_file are given")]
+    /// The option is given inline and as a file.
+    #[error("both {0} and {0}_file are given; remove one of them")]
     Twice(&'static str),
-    /// Not what it should be.
+    /// The value is not a PEM text of the expected kind.
     #[error("{0} holds no PEM {1}")]
     Pem(&'static str, &'static str),
-    /// rustls does not take it.
+    /// rustls rejects the value.
     #[error("cannot use {0}")]
     Rejected(&'static str, #[source] rustls::Error),
     /// The verifier of client certificates cannot be built.
     #[error("cannot use client_ca")]
     ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// A TLS version that there is not.
+    /// An unknown TLS version.
     #[error("{option}: {value:?} is {reason}; TLS12 and TLS13 are available")]
     Version {
         /// The option.
         option: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong with it.
+        /// Reason for the rejection.
         reason: &'static str,
     },
     /// The range of versions is empty.
-    #[error("min_version is above max_version")]
+    #[error("min_version is above max_version; swap them")]
     VersionRange,
-    /// A cipher suite that there is not.
+    /// An unknown cipher suite.
     #[error(
-        "cipher_suites: {0:?} is not available here; those with GCM or CHACHA20_POLY1305 are, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
+        "cipher_suites: {0:?} is not available; use suites with GCM or CHACHA20_POLY1305, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
     )]
     CipherSuite(String),
-    /// HTTP/2 forbids nearly all others of TLS 1.2, so a client could not connect at all.
+    /// A list without both suites: HTTP/2 forbids nearly all others of TLS 1.2, so clients could not connect.
     #[error(
         "cipher_suites: HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add one of them, or set min_version to TLS13 or http2 to false"
     )]
     Http2CipherSuite,
-    /// A curve that there is not.
-    #[error("curve_preferences: {0:?} is not available here; X25519, CurveP256 and CurveP384 are")]
+    /// An unknown curve.
+    #[error("curve_preferences: {0:?} is not available; use X25519, CurveP256 or CurveP384")]
     Curve(String),
-    /// No policy of that name.
+    /// An unknown client authentication type.
     #[error(
         "client_auth_type: {0:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
     )]
     ClientAuth(String),
-    /// Authorities, and nobody whom they could vouch for.
-    #[error("client_ca is given, but client_auth_type does not ask for certificates")]
+    /// Authorities are given, but clients need no certificates.
+    #[error(
+        "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
+    )]
     ClientCaUnused,
-    /// Certificates to be verified, and nobody who vouches for them.
+    /// Certificates are to be verified, but no authority is given.
     #[error(
         "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
     )]
     ClientCaMissing(&'static str),
-    /// Names of certificates that are optional or not verified.
+    /// Allowed names are given, but certificates are optional or not verified.
     #[error(
         "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
     )]
     SansUnverified,
-    /// An empty list of names.
+    /// The list of allowed names is empty.
     #[error(
-        "client_allowed_sans is empty, so that nobody could connect; leave it out to allow every client"
+        "client_allowed_sans is empty, so no client could connect; remove it to allow every client"
     )]
     SansEmpty,
 }
 
-/// TLS as the section configures it.
+/// The TLS configuration of the section.
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
-    /// The verifier of client certificates in `server`, which does not give it away.
+    /// The verifier of client certificates in `server`, which has no getter for it.
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
-/// The section as it is written.
+/// The structure of the section.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Section {
@@ -138,7 +140,7 @@ pub(super) struct Section {
 }
 
 impl Tls {
-    /// Returns if a handshake with these client certificates would succeed now. Empty: the client has shown none.
+    /// Returns whether a handshake with these client certificates would succeed now. Empty: the client has presented none.
     pub(super) fn allows(&self, certificates: &[CertificateDer<'_>], now: DateTime<Utc>) -> bool {
         let verifier = &self.verifier;
         match certificates {
@@ -156,7 +158,7 @@ impl Tls {
 }
 
 impl Section {
-    /// `None` where the section says nothing: then there is no TLS.
+    /// Builds the configuration; `None`, and thus no TLS, if the section is empty.
     pub(super) fn server_config(
         &self,
         directory: &Path,
@@ -207,7 +209,7 @@ impl Section {
         })))
     }
 
-    /// The files that the section names.
+    /// Returns the files that the section names.
     pub(super) fn files(&self, directory: &Path) -> Vec<PathBuf> {
         [&self.cert_file, &self.key_file, &self.client_ca_file]
             .into_iter()
@@ -217,7 +219,7 @@ impl Section {
     }
 
     fn is_enabled(&self) -> bool {
-        // Field by field, so that a new one is not forgotten.
+        // A pattern with every field, so that the compiler reports a new one.
         let Self {
             cert,
             cert_file,
@@ -255,7 +257,7 @@ impl Section {
                 reason: if matches!(value, "TLS10" | "TLS11") {
                     "too old to be safe"
                 } else {
-                    "no version of TLS"
+                    "not a version of TLS"
                 },
             }),
         };
@@ -271,7 +273,7 @@ impl Section {
             .collect())
     }
 
-    /// As in Go: RFC 9113, section 9.2.2, demands a suite of TLS 1.2.
+    /// Like Go, checks the cipher suites for HTTP/2: RFC 9113, section 9.2.2, demands one for TLS 1.2.
     fn check_http2(&self, over_tls12: bool) -> Result<(), TlsError> {
         let names = self.cipher_suites.as_deref().unwrap_or_default();
         let has_one = names
@@ -327,7 +329,7 @@ impl Section {
     }
 }
 
-/// The text of an option that is given inline or as a file; `None` where it is not given.
+/// Returns the value of an option that is given inline or as a file; `None` if it is not given.
 fn pem(
     option: &'static str,
     inline: Option<&str>,
@@ -354,14 +356,14 @@ fn pem(
     }
 }
 
-/// What to do about a file that cannot be read, where that is known.
+/// Returns the remedy for a file that cannot be read, if there is one.
 fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(
-            "name a file that is there, a relative path starts at the folder of this configuration",
+            "name an existing file; a relative path starts at the folder of this configuration",
         ),
         io::ErrorKind::PermissionDenied => {
-            Some("let this user read it, and enter the folders on the way")
+            Some("let this user read it and enter the folders on its path")
         }
         _ => None,
     }
@@ -380,7 +382,8 @@ fn certificates(
     Ok(certificates)
 }
 
-/// As in Go, the list restricts TLS 1.2 only: the suites of TLS 1.3 may be in it, and are always on.
+/// Returns the cipher suites. Like in Go, the list restricts TLS 1.2 only: the suites of TLS 1.3 may be in it, and are always
+/// enabled.
 fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, TlsError> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
@@ -402,7 +405,7 @@ fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, 
     Ok(suites)
 }
 
-/// rustls says `TLS13_AES_128_GCM_SHA256` where Go, as the registry does, says `TLS_AES_128_GCM_SHA256`.
+/// Returns the name that Go and the registry use. They write `TLS_AES_128_GCM_SHA256`, rustls `TLS13_AES_128_GCM_SHA256`.
 fn go_name(suite: &SupportedCipherSuite) -> String {
     let name = format!("{:?}", suite.suite());
     name.strip_prefix("TLS13_")
@@ -425,12 +428,12 @@ fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>
         .collect()
 }
 
-/// One of them is in the list of `cipher_suites` if TLS 1.2 carries HTTP/2.
+/// If HTTP/2 runs over TLS 1.2, one of these must be in the list of `cipher_suites`.
 const HTTP2_CIPHER_SUITES: [&str; 2] = [
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 ];
 
-/// The names of the protocols in the handshake.
+/// Protocol names in the handshake (ALPN).
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";

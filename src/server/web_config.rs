@@ -1,14 +1,15 @@
 //! The file of `--web.config.file`, in the format of Prometheus' exporter-toolkit: TLS, client certificates, basic
 //! authentication, response headers, rate limit.
 //!
-//! The file, the certificates and the key are re-read when they change, without a restart: requests and connections
-//! look, at most once a second, whether they did. Unlike the toolkit, which refuses every request then, a new file that
-//! cannot be used changes nothing: the last good one stays in force, and the error is logged once and shown on the page.
-//! What protects cannot be switched off that way, for a file that is just being written looks like one without users:
-//! TLS is neither switched on nor off, and the last user is not removed, without a restart.
+//! The exporter re-reads the file, the certificates and the key when they change, without a restart: requests and
+//! connections check for changes, at most once a second. If a new file is invalid, the last valid one stays in use, and the
+//! error is logged once and shown on the page. The toolkit rejects every request in this case.
 //!
-//! Stricter than the toolkit: an option given inline and as a file, and TLS options without a certificate, are refused;
-//! `tls` says what rustls does not offer.
+//! Switching TLS on or off, and removing the last user, needs a restart. Otherwise a file that is just being written, and has
+//! no users yet, would switch protection off.
+//!
+//! The exporter is stricter than the toolkit: it rejects an option that is given both inline and as a file, and TLS options
+//! without a certificate. `tls` lists the options that rustls does not support.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,61 +32,61 @@ use super::auth::{UserError, Users};
 use super::tls::{self, Tls, TlsError};
 use crate::secret_file;
 
-/// A web configuration file, and what it said when it was last good.
+/// A web configuration file and its last valid settings.
 #[derive(Clone, Debug)]
 pub struct WebConfig(Arc<Watched>);
 
 /// Why a web configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Of the file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is no YAML, or has a key that there is not.
-    #[error("cannot understand the web configuration file")]
+    /// The file is not YAML, or has an unknown key.
+    #[error("cannot check_text the web configuration file")]
     Yaml(#[source] Box<serde_saphyr::Error>),
-    /// Its section `tls_server_config` cannot be used.
+    /// The section `tls_server_config` cannot be used.
     #[error("cannot use tls_server_config")]
     Tls(#[from] TlsError),
     /// A response header that cannot be set.
     #[error(
-        "http_server_config: {0:?} is none of the headers that can be set: Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
+        "http_server_config: {0:?} cannot be set; use one of Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
     )]
     Header(String),
     /// A value that a response header cannot have.
     #[error("http_server_config: {name} cannot be {value:?}{expected}")]
     HeaderValue {
-        /// Of the header.
+        /// Name of the header.
         name: String,
-        /// As it was written.
+        /// The value in the file.
         value: String,
         /// The values that it can have.
         expected: &'static str,
     },
-    /// A user who cannot be let in.
+    /// A user who could never log in.
     #[error("cannot use basic_auth_users")]
     User(#[from] UserError),
-    /// A rate limit that makes no sense.
+    /// An invalid rate limit.
     #[error("rate_limit: {0}")]
     RateLimit(String),
-    /// The new file has TLS where the old one had none, or the other way round.
-    #[error("TLS is switched on or off by a restart only")]
+    /// The new file has TLS and the old one had none, or the other way round.
+    #[error("TLS cannot be switched on or off by a reload; restart the exporter")]
     TlsSwitched,
     /// The new file has no users.
     #[error(
-        "basic_auth_users had users and has none now; authentication is switched off by a restart only"
+        "basic_auth_users has no users any more, but authentication cannot be switched off by a reload; restart the exporter"
     )]
     UsersGone,
 }
 
-/// What a web configuration file says.
+/// The settings of a web configuration file.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct WebSettings {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) users: Users,
@@ -94,147 +95,147 @@ pub(super) struct Settings {
     files: Vec<PathBuf>,
 }
 
-/// A limit of requests: one in every interval, and some at once where it was quiet before.
+/// A rate limit: one request in every interval, and a burst after a quiet time.
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// How far the requests may be ahead of their intervals; none if there may be no request.
+    /// How far requests may be ahead of their intervals; `None` if no request is allowed.
     ahead_max: Option<Duration>,
-    /// When the next request would come if all came at the intervals.
+    /// When the next request is expected if all come at the interval.
     next: Mutex<Option<Instant>>,
 }
 
 impl WebConfig {
-    /// Reads the file and everything that it names. Blocks.
+    /// Reads the file and all files that it names. Blocks.
     pub fn load(path: &Path) -> Result<Self, WebConfigError> {
-        let settings = Settings::read(path)?;
+        let settings = WebSettings::read(path)?;
         Ok(Self(Arc::new(Watched {
             path: path.to_owned(),
-            known: Mutex::new(Known {
-                seen: settings.stamps(path)?,
+            loaded: Mutex::new(Loaded {
+                stamps: settings.stamps(path)?,
                 settings: Arc::new(settings),
                 checked: Instant::now(),
                 checking: false,
-                complaint: None,
+                reload_error: None,
             }),
         })))
     }
 
-    /// Whether the text of a file would do, whose relative paths start at a directory.
-    pub(crate) fn understand(text: &str, directory: &Path) -> Result<(), WebConfigError> {
-        Settings::parse(text, directory).map(drop)
+    /// Checks the text of a file. Relative paths in it start at the directory.
+    pub(crate) fn check_text(text: &str, directory: &Path) -> Result<(), WebConfigError> {
+        WebSettings::parse(text, directory).map(drop)
     }
 
-    /// Whether the server speaks TLS; that does not change while it runs.
+    /// Returns whether the server uses TLS, which does not change while it runs.
     pub fn has_tls(&self) -> bool {
         self.0.lock().settings.tls.is_some()
     }
 
-    /// Why the newest file is not in force, where it is not.
-    pub fn complaint(&self) -> Option<String> {
-        self.0.lock().complaint.clone()
+    /// Returns why the newest file is not in use; `None` if it is.
+    pub fn reload_error(&self) -> Option<String> {
+        self.0.lock().reload_error.clone()
     }
 
-    /// The current settings. Looks for a newer file if the last look was `age_max` ago. A request that comes while that
-    /// is under way gets the previous settings, and so does the one that looks if it takes longer than [`PATIENCE`].
-    pub(super) async fn current(&self, age_max: Duration) -> Arc<Settings> {
+    /// Returns the current settings. Checks the files first if the last check was `age_max` ago. A request that comes during
+    /// the check gets the previous settings. So does the request that checks, if the check takes longer than [`CHECK_WAIT_MAX`].
+    pub(super) async fn current(&self, age_max: Duration) -> Arc<WebSettings> {
         {
-            let mut known = self.0.lock();
-            if known.checking || known.checked.elapsed() < age_max {
-                return known.settings.clone();
+            let mut loaded = self.0.lock();
+            if loaded.checking || loaded.checked.elapsed() < age_max {
+                return loaded.settings.clone();
             }
-            known.checking = true;
+            loaded.checking = true;
         }
         let watched = self.0.clone();
         let check = tokio::task::spawn_blocking(move || watched.check());
-        match tokio::time::timeout(PATIENCE, check).await {
+        match tokio::time::timeout(CHECK_WAIT_MAX, check).await {
             Ok(settings) => settings.expect("reading a file does not panic"),
             Err(_) => self.0.lock().settings.clone(),
         }
     }
 }
 
-/// A file that is looked at again and again.
+/// A file that is checked for changes.
 struct Watched {
     path: PathBuf,
-    known: Mutex<Known>,
+    loaded: Mutex<Loaded>,
 }
 
-struct Known {
-    settings: Arc<Settings>,
-    /// What the files looked like when they were read.
-    seen: Stamps,
+struct Loaded {
+    settings: Arc<WebSettings>,
+    /// The stamps of the files when they were read.
+    stamps: Stamps,
     checked: Instant,
-    /// Somebody is looking at the files.
+    /// A request is checking the files.
     checking: bool,
-    complaint: Option<String>,
+    reload_error: Option<String>,
 }
 
-/// The stamps of the web configuration file and the files that it names; none for one that is not there.
+/// The stamps of the web configuration file and the files that it names; `None` for a missing file.
 type Stamps = Vec<Option<Stamp>>;
 
-/// What changes when a file does, without reading it.
+/// Metadata that changes when a file changes.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
-    /// Another file by the same name, as after `rename` or a change of a symbolic link on the way to it.
+    /// Differs for another file of the same name, for example after `rename` or a change of a symbolic link in its path.
     inode: u64,
 }
 
 impl Watched {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
-        // Only whole values are stored, so a panic elsewhere leaves nothing half done.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
+        // Values are complete even if another thread has panicked.
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check(&self) -> Arc<Settings> {
+    fn check(&self) -> Arc<WebSettings> {
         let newer = self.newer();
-        let mut known = self.lock();
+        let mut loaded = self.lock();
         match newer {
             Ok(None) => {}
-            Ok(Some((settings, seen))) => {
-                known.seen = seen;
-                known.settings = Arc::new(settings);
-                known.complaint = None;
+            Ok(Some((settings, stamps))) => {
+                loaded.stamps = stamps;
+                loaded.settings = Arc::new(settings);
+                loaded.reload_error = None;
                 info!(path = %self.path.display(), "web configuration re-read");
             }
             Err(error) => {
-                let complaint = chain(&error);
-                if known.complaint.as_ref() != Some(&complaint) {
+                let reload_error = chain(&error);
+                if loaded.reload_error.as_ref() != Some(&reload_error) {
                     warn!(
                         path = %self.path.display(),
-                        error = complaint,
-                        "the new web configuration cannot be used, the old one stays in force"
+                        error = reload_error,
+                        "the new web configuration cannot be used, so the previous one stays in use"
                     );
                 }
-                known.complaint = Some(complaint);
+                loaded.reload_error = Some(reload_error);
             }
         }
-        known.checked = Instant::now();
-        known.checking = false;
-        known.settings.clone()
+        loaded.checked = Instant::now();
+        loaded.checking = false;
+        loaded.settings.clone()
     }
 
-    /// The settings of files that have changed, and the stamps of these files; none if they have not.
-    fn newer(&self) -> Result<Option<(Settings, Stamps)>, WebConfigError> {
+    /// Returns the settings and stamps of changed files; `None` if no file has changed.
+    fn newer(&self) -> Result<Option<(WebSettings, Stamps)>, WebConfigError> {
         let old = self.lock().settings.clone();
         let stamps = old.stamps(&self.path)?;
         {
-            let known = self.lock();
-            // One that could not be used may have named files that are not watched, so it is tried again each time.
-            if known.complaint.is_none() && known.seen == stamps {
+            let loaded = self.lock();
+            // A file that could not be used may name files that are not watched, so it is read again each time.
+            if loaded.reload_error.is_none() && loaded.stamps == stamps {
                 return Ok(None);
             }
         }
-        let new = Settings::read(&self.path)?;
+        let new = WebSettings::read(&self.path)?;
         if new.tls.is_some() != old.tls.is_some() {
             return Err(WebConfigError::TlsSwitched);
         }
         if new.users.is_empty() && !old.users.is_empty() {
             return Err(WebConfigError::UsersGone);
         }
-        // The stamps of the files that it names: those from before reading, if they were watched.
+        // If the named files were watched already, the stamps from before reading are the right ones.
         let stamps = if new.files == old.files {
             stamps
         } else {
@@ -250,7 +251,7 @@ impl fmt::Debug for Watched {
     }
 }
 
-impl Settings {
+impl WebSettings {
     fn read(path: &Path) -> Result<Self, WebConfigError> {
         let failed = |source| WebConfigError::Read {
             path: path.to_owned(),
@@ -262,9 +263,9 @@ impl Settings {
         Self::parse(text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// `directory`: what relative paths are relative to.
+    /// `directory`: base of relative paths.
     fn parse(text: &str, directory: &Path) -> Result<Self, WebConfigError> {
-        // Errors must not show the lines around them: hashes and keys are in them.
+        // Errors must not quote lines of the file, which has hashes and keys.
         let options = serde_saphyr::options! { with_snippet: false };
         let file: Option<File> = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| WebConfigError::Yaml(Box::new(error)))?;
@@ -321,7 +322,7 @@ impl Rate {
         if interval.is_zero() {
             return Ok(None);
         }
-        // As in the toolkit, a burst of 0 lets no request through.
+        // Like in the toolkit, a burst of 0 allows no request.
         let ahead_max = section.burst.unwrap_or(0).checked_sub(1).map(|ahead| {
             interval
                 .checked_mul(ahead)
@@ -346,7 +347,7 @@ impl Rate {
     }
 }
 
-/// The file as it is written.
+/// The structure of the file.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
@@ -370,7 +371,7 @@ struct RateLimit {
     burst: Option<u32>,
 }
 
-/// A string that is not shown, and wiped when it is not needed any more.
+/// A string that is not printed, and is overwritten on drop.
 #[derive(Deserialize)]
 #[serde(transparent)]
 pub(super) struct Secret(String);
@@ -393,7 +394,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A response header that may be set; `None` where it is blank.
+/// Parses a response header that may be set; `None` if the value is empty.
 fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>, WebConfigError> {
     let (header, allowed, expected): (_, &[&str], _) = match name {
         "Content-Security-Policy" => (CONTENT_SECURITY_POLICY, &[], ""),
@@ -421,18 +422,17 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     }
 }
 
-/// The error and what caused it, on one line.
+/// Returns the error and its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |error| error.source())
         .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
-/// Beyond this a rate limit is a slip of the pen, and sums of times could overflow.
+/// Longest time that requests may be ahead: a longer one is a typing error, and sums of times could overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// How long a request waits for newer settings: local files take milliseconds, and Prometheus waits ten seconds for a
-/// scrape.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request waits for new settings: local files take milliseconds, and Prometheus waits ten seconds for a scrape.
+const CHECK_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// Bytes of the file, and of each that it names: more than any has, and not all that a device gives.
+/// Bytes of the file, and of each file that it names: more than any such file has, and a bound if the path is a device.
 pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

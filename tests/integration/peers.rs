@@ -12,7 +12,7 @@ use serde_json::Value;
 use teams_pstn_exporter::bench::publish;
 use teams_pstn_exporter::exposition::{Family, Format, Sheet, write_label};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::server::{About, Bound, Limits, Listen, Site, TelemetryPath};
+use teams_pstn_exporter::server::{About, Bound, Limits, Listen, ServerState, TelemetryPath};
 use teams_pstn_exporter::snapshot::{Encoding, Snapshot, Subscriber};
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
@@ -235,7 +235,7 @@ fn serve(snapshot: Snapshot) -> (SocketAddr, oneshot::Sender<()>) {
     let bound = Bound::bind(&Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
     let address = bound.addresses()[0];
     let (stop, stopped) = oneshot::channel::<()>();
-    let site = Site {
+    let state = ServerState {
         subscriber: Subscriber::fixed(snapshot),
         clock: Clock::system(),
         about: About {
@@ -248,7 +248,7 @@ fn serve(snapshot: Snapshot) -> (SocketAddr, oneshot::Sender<()>) {
         reload: None,
         limits: Limits::default(),
     };
-    tokio::spawn(bound.serve(site, async {
+    tokio::spawn(bound.serve(state, async {
         let _ = stopped.await;
     }));
     (address, stop)

@@ -269,7 +269,7 @@ async fn exit_codes_by_table() {
             1,
             &[
                 "cannot listen on 127.0.0.1:",
-                "Address already in use (os error 98); another process listens there (`ss -ltnp` names it), so stop it or choose another --web.listen-address",
+                "Address already in use (os error 98); another process listens there; find it with ss -ltnp and stop it, or choose another --web.listen-address",
             ],
         ),
         (

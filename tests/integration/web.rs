@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::{
-    About, Bound, Limits, Listen, ListenAddress, Reload, Site, TelemetryPath,
+    About, Bound, Limits, Listen, ListenAddress, Reload, ServerState, TelemetryPath,
 };
 use teams_pstn_exporter::snapshot::{Publisher, Snapshot, Subscriber};
 use teams_pstn_exporter::telemetry::Telemetry;
@@ -40,7 +40,7 @@ struct Answer {
 }
 
 impl Server {
-    fn start(site: Site) -> Self {
+    fn start(state: ServerState) -> Self {
         let bound = Bound::bind(&Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()])).unwrap();
         let address = bound.addresses()[0];
         let (stop, stopped) = oneshot::channel();
@@ -48,7 +48,7 @@ impl Server {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            bound.serve(site, stopped).await.unwrap()
+            bound.serve(state, stopped).await.unwrap()
         });
         Self {
             address,
@@ -108,8 +108,8 @@ impl Answer {
     }
 }
 
-fn site() -> Site {
-    Site {
+fn state() -> ServerState {
+    ServerState {
         subscriber: Subscriber::fixed(Snapshot::default()),
         clock: Clock::new(|| time("2026-11-21T13:00:00Z")),
         about: About {
@@ -141,16 +141,16 @@ fn time(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-/// A site whose reload is answered by `outcome`.
-fn reloading(outcome: Result<(), &'static str>) -> Site {
+/// A state whose reload is answered by `outcome`.
+fn reloading(outcome: Result<(), &'static str>) -> ServerState {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     tokio::spawn(async move {
         while let Some(wish) = taken.recv().await {
             let _ = wish.send(outcome.map_err(str::to_owned));
         }
     });
-    Site {
+    ServerState {
         reload: Some(wishes),
-        ..site()
+        ..state()
     }
 }

@@ -1,4 +1,4 @@
-//! Logins, their queue, and what they cost.
+//! Logins: verdicts, queue, cache, and cost.
 
 use super::*;
 
@@ -28,102 +28,104 @@ fn every_wrong_login_costs_the_same_whatever_the_mix_of_costs() {
     }
 }
 
-/// With a turn that another computation has.
+/// The queue fills because another computation holds the permit.
 #[tokio::test]
-async fn the_queue_is_bounded_and_known_logins_pass_it() {
-    let (gate, users) = gate();
+async fn the_queue_is_bounded_and_cached_logins_bypass_it() {
+    let (authenticator, users) = authenticator();
     let client = |index: usize| IpAddr::from([192, 0, 2, u8::try_from(index).unwrap()]);
     let good = || Some(login("a", "good"));
     assert_eq!(
-        gate.check(&users, good(), client(1)).await,
+        authenticator.check(&users, good(), client(1)).await,
         Verdict::Admitted
     );
-    let turn = gate.turn.acquire().await.unwrap();
+    let bcrypt_permit = authenticator.bcrypt_permit.acquire().await.unwrap();
     let mut waiting = Vec::new();
     for index in 0..QUEUE_MAX {
         let guess = Some(login("a", &index.to_string()));
         let client = client(index / QUEUE_OF_CLIENT_MAX);
-        waiting.push(Box::pin(gate.check(&users, guess, client)));
+        waiting.push(Box::pin(authenticator.check(&users, guess, client)));
         assert!(is_pending(waiting.last_mut().unwrap()).await);
     }
     for index in [0, 1, 2] {
         let guess = Some(login("a", "another"));
         assert_eq!(
-            gate.check(&users, guess, client(index)).await,
+            authenticator.check(&users, guess, client(index)).await,
             Verdict::Busy
         );
     }
     assert_eq!(
-        gate.check(&users, good(), client(0)).await,
+        authenticator.check(&users, good(), client(0)).await,
         Verdict::Admitted
     );
     // One client cannot take the whole queue.
     waiting.truncate(QUEUE_OF_CLIENT_MAX);
-    until(|| lock(&gate.logins).pending.len() == QUEUE_OF_CLIENT_MAX).await;
-    let mut other = Box::pin(gate.check(&users, Some(login("b", "first")), client(0)));
+    until(|| lock(&authenticator.logins).pending.len() == QUEUE_OF_CLIENT_MAX).await;
+    let mut other = Box::pin(authenticator.check(&users, Some(login("b", "first")), client(0)));
     assert!(!is_pending(&mut other).await, "its share is taken");
-    let mut other = Box::pin(gate.check(&users, Some(login("b", "first")), client(9)));
+    let mut other = Box::pin(authenticator.check(&users, Some(login("b", "first")), client(9)));
     assert!(is_pending(&mut other).await);
-    drop(turn);
+    drop(bcrypt_permit);
     assert_eq!(other.await, Verdict::Refused);
 }
 
 #[tokio::test]
 async fn requests_with_the_same_login_share_one_computation() {
-    let (gate, users) = gate();
+    let (authenticator, users) = authenticator();
     let client = IpAddr::from([192, 0, 2, 1]);
-    let turn = gate.turn.acquire().await.unwrap();
+    let bcrypt_permit = authenticator.bcrypt_permit.acquire().await.unwrap();
     let mut waiting: Vec<_> = (0..WAITING_MAX)
-        .map(|_| Box::pin(gate.check(&users, Some(login("a", "good")), client)))
+        .map(|_| Box::pin(authenticator.check(&users, Some(login("a", "good")), client)))
         .collect();
     for waiting in &mut waiting {
         assert!(is_pending(waiting).await);
     }
-    assert_eq!(lock(&gate.logins).pending.len(), 1);
-    let one_more = gate.check(&users, Some(login("a", "good")), client);
+    assert_eq!(lock(&authenticator.logins).pending.len(), 1);
+    let one_more = authenticator.check(&users, Some(login("a", "good")), client);
     assert_eq!(one_more.await, Verdict::Busy);
-    drop(turn);
+    drop(bcrypt_permit);
     for waiting in waiting {
         assert_eq!(waiting.await, Verdict::Admitted);
     }
 }
 
 #[tokio::test]
-async fn a_login_that_is_waited_for_by_no_client_is_not_computed() {
-    let (gate, users) = gate();
+async fn a_login_without_a_waiting_client_is_not_computed() {
+    let (authenticator, users) = authenticator();
     let client = IpAddr::from([192, 0, 2, 1]);
-    let turn = gate.turn.acquire().await.unwrap();
-    let mut abandoned = Box::pin(gate.check(&users, Some(login("a", "x")), client));
+    let bcrypt_permit = authenticator.bcrypt_permit.acquire().await.unwrap();
+    let mut abandoned = Box::pin(authenticator.check(&users, Some(login("a", "x")), client));
     assert!(is_pending(&mut abandoned).await);
     drop(abandoned);
-    until(|| lock(&gate.logins).pending.is_empty()).await;
-    drop(turn);
-    until(|| gate.turn.available_permits() == 1).await;
-    assert!(lock(&gate.logins).refused.0.is_empty());
+    until(|| lock(&authenticator.logins).pending.is_empty()).await;
+    drop(bcrypt_permit);
+    until(|| authenticator.bcrypt_permit.available_permits() == 1).await;
+    assert!(lock(&authenticator.logins).refused.0.is_empty());
 }
 
-/// A computation cannot be stopped, so the next one waits for it although its client has hung up.
+/// A computation cannot be stopped, so the next one waits for it although its client has disconnected.
 #[tokio::test]
-async fn an_abandoned_computation_keeps_its_turn() {
-    let (gate, _) = gate();
+async fn an_abandoned_computation_keeps_its_permit() {
+    let (authenticator, _) = authenticator();
     let users = Users::new([("a".to_owned(), hash("good", 9))].into()).unwrap();
     let client = IpAddr::from([192, 0, 2, 1]);
-    let mut abandoned = Box::pin(gate.check(&users, Some(login("a", "x")), client));
+    let mut abandoned = Box::pin(authenticator.check(&users, Some(login("a", "x")), client));
     assert!(is_pending(&mut abandoned).await);
-    until(|| gate.turn.available_permits() == 0).await;
+    until(|| authenticator.bcrypt_permit.available_permits() == 0).await;
     drop(abandoned);
-    let next = gate.check(&users, Some(login("a", "y")), client).await;
+    let next = authenticator
+        .check(&users, Some(login("a", "y")), client)
+        .await;
     assert_eq!(next, Verdict::Refused);
-    until(|| lock(&gate.logins).refused.0.len() == 2).await;
-    let tag = |password| gate.tag(b"a", &users.check(login("a", password)));
-    let refused = lock(&gate.logins).refused.0.clone();
+    until(|| lock(&authenticator.logins).refused.0.len() == 2).await;
+    let tag = |password| authenticator.tag(b"a", &users.check(login("a", password)));
+    let refused = lock(&authenticator.logins).refused.0.clone();
     assert_eq!(refused, [tag("x"), tag("y")], "one after the other");
 }
 
-fn gate() -> (Gate, Users) {
+fn authenticator() -> (Authenticator, Users) {
     let users = [("a", "good"), ("b", "other")]
         .map(|(user, password)| (user.to_owned(), hash(password, 4)));
-    (Gate::new(), Users::new(users.into()).unwrap())
+    (Authenticator::new(), Users::new(users.into()).unwrap())
 }
 
 fn login(user: &str, password: &str) -> Credentials {
@@ -197,8 +199,8 @@ fn credentials_by_table() {
 }
 
 #[tokio::test]
-async fn the_memory_distinguishes_logins() {
-    let gate = Gate::new();
+async fn the_cache_distinguishes_logins() {
+    let authenticator = Authenticator::new();
     let users = Users::new([("a".to_owned(), hash("b:c", 4))].into()).unwrap();
     let client = IpAddr::from([192, 0, 2, 1]);
     for _ in 0..2 {
@@ -212,21 +214,27 @@ async fn the_memory_distinguishes_logins() {
         ] {
             let login = Some(login(user, password));
             assert_eq!(
-                gate.check(&users, login, client).await,
+                authenticator.check(&users, login, client).await,
                 verdict,
                 "{user}:{password}"
             );
         }
     }
-    assert_eq!(gate.check(&users, None, client).await, Verdict::Refused);
-    // Another hash, another verdict.
+    assert_eq!(
+        authenticator.check(&users, None, client).await,
+        Verdict::Refused
+    );
+    // A new hash needs a new check.
     let users = Users::new([("a".to_owned(), hash("new", 4))].into()).unwrap();
     let login = Some(login("a", "b:c"));
-    assert_eq!(gate.check(&users, login, client).await, Verdict::Refused);
+    assert_eq!(
+        authenticator.check(&users, login, client).await,
+        Verdict::Refused
+    );
 }
 
 #[test]
-fn the_memory_is_bounded() {
+fn the_cache_is_bounded() {
     let mut recent = Recent::default();
     for index in 0..300_u64 {
         let mut tag = [0; 32];

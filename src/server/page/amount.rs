@@ -1,4 +1,4 @@
-//! Amounts and counts for people: thousands separators, and the decimals of the currency.
+//! Amounts and counts for readers: thousands separators, and the decimals of the currency.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -29,7 +29,7 @@ impl<'a> Money<'a> {
             return None;
         };
         let decimals = minor_digits(self.currency);
-        // As on an invoice: half a cent is a cent.
+        // Like on an invoice, half a cent is rounded up to a cent.
         let strategy = RoundingStrategy::MidpointAwayFromZero;
         let mut rounded = decimal.round_dp_with_strategy(decimals, strategy);
         rounded.rescale(decimals);
@@ -61,7 +61,7 @@ impl<N: Display> Display for Number<N> {
     }
 }
 
-/// A decimal number with a comma after every third digit before the point.
+/// Adds thousands separators to a decimal number.
 fn grouped(number: &str) -> String {
     let (sign, unsigned) = number.split_at(usize::from(number.starts_with('-')));
     let whole = unsigned.find('.').unwrap_or(unsigned.len());
@@ -75,7 +75,7 @@ fn grouped(number: &str) -> String {
     grouped
 }
 
-/// Decimals of a currency: the minor unit of ISO 4217. Two if the currency is not listed.
+/// Returns the decimals of a currency: the minor unit of ISO 4217, or two if the currency is not listed.
 fn minor_digits(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"
@@ -120,7 +120,7 @@ mod tests {
             ("<b>", "USD", "<bdi>&lt;b&gt;</bdi>"),
             ("", "USD", "<bdi></bdi>"),
             ("1_000", "USD", "<bdi>1_000</bdi>"),
-            // More digits than can be rounded: shown as they are.
+            // Too many digits to be rounded: shown unchanged.
             (
                 "99999999999999999999999999999999.5",
                 "USD",

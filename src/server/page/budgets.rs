@@ -11,7 +11,7 @@ use crate::snapshot::State;
 /// Every budget of every report, the most used first.
 pub(super) struct Budgets<'a>(Vec<(&'a State, &'a BudgetSpend)>);
 
-/// The highest threshold that a budget has reached: those of the alerts.
+/// The highest alert threshold that a budget has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Below,
@@ -38,7 +38,7 @@ impl Level {
         }
     }
 
-    const fn words(self) -> &'static str {
+    const fn label(self) -> &'static str {
         match self {
             Self::Below => "below 50 %",
             Self::Half => "50 % reached",
@@ -60,7 +60,7 @@ impl<'a> Budgets<'a> {
         Self(budgets)
     }
 
-    /// The class of the worst budgets and what to say about them; `None` while all are below 80 %.
+    /// Returns the class of the most used budgets and a sentence on them; `None` while all are below 80 %.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
         let level = Level::of(self.0.first()?.1);
         let reached = match level {
@@ -112,7 +112,7 @@ fn write_budget(html: &mut String, state: &State, budget: &BudgetSpend) -> fmt::
          <p>{} of {} {} spent, <b>{}&nbsp;%</b></p><p class=\"soft\">",
         Text(&budget.name),
         level.class(),
-        level.words(),
+        level.label(),
         Bar(&[(shade, budget.percent.into())]),
         Money::new(&budget.spent, &budget.currency),
         Money::new(&budget.amount, &budget.currency),

@@ -10,20 +10,20 @@ use crate::snapshot::State;
 
 pub(super) use super::amount::Number;
 
-/// A text from elsewhere, escaped, and isolated if it is written from right to left.
+/// An external text, escaped and isolated from the text around it, as it may be written from right to left.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
-/// A text from elsewhere, for attributes and for places where it cannot disturb others.
+/// An external text, escaped only: for attributes and places in which it cannot affect other text.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 /// The name of a report.
-pub(super) struct Title<'a>(pub(super) &'a State);
+pub(super) struct ReportTitle<'a>(pub(super) &'a State);
 
 /// A point in time.
-pub(super) struct Moment(pub(super) DateTime<Utc>);
+pub(super) struct Timestamp(pub(super) DateTime<Utc>);
 
 /// A point in time, relative to now.
-pub(super) enum Ago {
+pub(super) enum RelativeTime {
     Never,
     Unknown,
     Now,
@@ -31,33 +31,33 @@ pub(super) enum Ago {
     In(TimeDelta),
 }
 
-/// A span of time in its greatest unit.
+/// A span of time in its largest unit.
 pub(super) struct Span(pub(super) TimeDelta);
 
-/// Seconds of talk.
-pub(super) struct Talk(pub(super) i64);
+/// TalkTime time in seconds.
+pub(super) struct TalkTime(pub(super) i64);
 
-/// A bar of parts: shade and percent.
+/// A bar with parts: shade and percent of each.
 pub(super) struct Bar<'a>(pub(super) &'a [(&'static str, i64)]);
 
-/// Counts in a sentence; a number of seconds as hours and minutes.
+/// Counts as a list in a sentence; seconds are shown as hours and minutes.
 pub(super) struct Counts<'a>(pub(super) &'a [Count]);
 
 /// One count without its noun.
-pub(super) struct Figure<'a>(pub(super) &'a Count);
+pub(super) struct CountValue<'a>(pub(super) &'a Count);
 
-/// The text up to a number of characters, with a mark if it is longer.
-pub(super) fn cut(text: &str, characters: usize) -> Cow<'_, str> {
+/// Truncates the text to a number of characters, and marks the cut.
+pub(super) fn truncate(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         None => text.into(),
         Some((end, _)) => format!("{}… (the log has all of it)", &text[..end]).into(),
     }
 }
 
-/// The heading of a column of such counts.
-pub(super) struct Heading<'a>(pub(super) &'a Count);
+/// The column heading of a count.
+pub(super) struct CountHeading<'a>(pub(super) &'a Count);
 
-impl Display for Heading<'_> {
+impl Display for CountHeading<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let what = &*self.0.what;
         if what == SECONDS_COUNT {
@@ -82,14 +82,14 @@ impl Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
-            // HTML has no way to write them.
+            // HTML cannot represent control characters.
             char if char.is_control() && char != '\n' && char != '\t' => f.write_char('\u{fffd}'),
             char => f.write_char(char),
         })
     }
 }
 
-impl Display for Title<'_> {
+impl Display for ReportTitle<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let Some(tenant) = &self.0.tenant {
             write!(f, "{} · ", Text(tenant))?;
@@ -98,7 +98,7 @@ impl Display for Title<'_> {
     }
 }
 
-impl Display for Moment {
+impl Display for Timestamp {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let machine = self.0.format("%Y-%m-%dT%H:%M:%SZ");
         write!(
@@ -109,13 +109,13 @@ impl Display for Moment {
     }
 }
 
-impl Ago {
+impl RelativeTime {
     pub(super) fn of(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self::Before(now - at)
     }
 }
 
-impl Display for Ago {
+impl Display for RelativeTime {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Never => f.write_str("never"),
@@ -146,7 +146,7 @@ impl Display for Span {
     }
 }
 
-impl Display for Talk {
+impl Display for TalkTime {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             seconds @ ..60 => write!(f, "{seconds} s"),
@@ -176,7 +176,7 @@ impl Display for Counts<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (index, count) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
-            write!(f, "{separator}{}", Figure(count))?;
+            write!(f, "{separator}{}", CountValue(count))?;
             if count.what != SECONDS_COUNT {
                 write!(f, " {}", Escaped(&count.what))?;
             }
@@ -185,11 +185,11 @@ impl Display for Counts<'_> {
     }
 }
 
-impl Display for Figure<'_> {
+impl Display for CountValue<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self(Count { what, value }) = self;
         if what == SECONDS_COUNT {
-            write!(f, "{}", Talk(*value))
+            write!(f, "{}", TalkTime(*value))
         } else {
             write!(f, "{}", Number(value))
         }

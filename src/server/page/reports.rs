@@ -6,31 +6,36 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::amount::Money;
 use super::format::{
-    Ago, Bar, Counts, Escaped, Figure, Heading, Moment, Number, Span, Text, Title,
+    Bar, CountHeading, CountValue, Counts, Escaped, Number, RelativeTime, ReportTitle, Span, Text,
+    Timestamp,
 };
-use super::{FULL_MAX, Health, View};
+use super::{FULL_MAX, PageContext, ReportStatus};
 use crate::report::{Organizer, Spend};
 use crate::snapshot::{Failure, State, Summary};
 
-pub(super) fn write_table(html: &mut String, view: &View<'_>, states: &[&State]) -> fmt::Result {
+pub(super) fn write_table(
+    html: &mut String,
+    view: &PageContext<'_>,
+    states: &[&State],
+) -> fmt::Result {
     writeln!(
         html,
         "<div class=\"scroll\"><table>\n<thead><tr><th>Report</th><th>State</th><th class=\"figure\">Spend so far</th>\
          <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>"
     )?;
     for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
-        let health = Health::of(state);
+        let health = ReportStatus::of(state);
         write!(html, "<tr><td class=\"name\">")?;
         if index < FULL_MAX {
-            write!(html, "<a href=\"#r{index}\">{}</a>", Title(state))?;
+            write!(html, "<a href=\"#r{index}\">{}</a>", ReportTitle(state))?;
         } else {
-            write!(html, "{}", Title(state))?;
+            write!(html, "{}", ReportTitle(state))?;
         }
         write!(
             html,
             "</td><td><span class=\"state {}\">{}</span></td><td class=\"figure\">",
             health.class(),
-            health.words()
+            health.label()
         )?;
         let spend = state.summary.iter().flat_map(|summary| &summary.spend);
         for (position, spend) in spend.enumerate() {
@@ -47,7 +52,7 @@ pub(super) fn write_table(html: &mut String, view: &View<'_>, states: &[&State])
             "</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
             state
                 .last_success
-                .map_or(Ago::Never, |at| Ago::of(at, view.now)),
+                .map_or(RelativeTime::Never, |at| RelativeTime::of(at, view.now)),
             due(state, view.now),
         )?;
     }
@@ -62,20 +67,20 @@ pub(super) fn write_table(html: &mut String, view: &View<'_>, states: &[&State])
     Ok(())
 }
 
-/// One report in full.
+/// Writes one report in full.
 pub(super) fn write_in_full(
     html: &mut String,
-    view: &View<'_>,
+    view: &PageContext<'_>,
     index: usize,
     state: &State,
 ) -> fmt::Result {
-    let health = Health::of(state);
+    let health = ReportStatus::of(state);
     writeln!(
         html,
         "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {}\">{}</span></div>",
-        Title(state),
+        ReportTitle(state),
         health.class(),
-        health.words()
+        health.label()
     )?;
     if let Some(failure) = &state.failure {
         write_failure(html, view, state, failure)?;
@@ -93,8 +98,8 @@ pub(super) fn write_in_full(
             Some(at) => writeln!(
                 html,
                 "<div><dt>{name}</dt><dd>{} {}</dd></div>",
-                Ago::of(at, view.now),
-                Moment(at)
+                RelativeTime::of(at, view.now),
+                Timestamp(at)
             )?,
             None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,
         }
@@ -104,7 +109,7 @@ pub(super) fn write_in_full(
         writeln!(
             html,
             "<div><dt>Next poll</dt><dd>{due} {}</dd></div>",
-            Moment(at)
+            Timestamp(at)
         )?;
     }
     writeln!(html, "</dl>")?;
@@ -122,7 +127,7 @@ pub(super) fn write_in_full(
 
 fn write_failure(
     html: &mut String,
-    view: &View<'_>,
+    view: &PageContext<'_>,
     state: &State,
     failure: &Failure,
 ) -> fmt::Result {
@@ -143,7 +148,7 @@ fn write_failure(
     writeln!(html, "<p><b>What to do:</b> {remedy}</p></div>")
 }
 
-fn write_period(html: &mut String, view: &View<'_>, summary: &Summary) -> fmt::Result {
+fn write_period(html: &mut String, view: &PageContext<'_>, summary: &Summary) -> fmt::Result {
     let period = summary.period;
     let whole = (period.end() - period.start()).num_seconds().max(1);
     let elapsed = (view.now - period.start()).num_seconds().clamp(0, whole);
@@ -183,7 +188,7 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
     Ok(())
 }
 
-/// The users who spent most in one currency.
+/// Writes the users who spent most in one currency.
 fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
     write!(
         html,
@@ -191,7 +196,11 @@ fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
         Text(&top[0].currency)
     )?;
     for count in &top[0].counts {
-        write!(html, "<th class=\"figure wide\">{}</th>", Heading(count))?;
+        write!(
+            html,
+            "<th class=\"figure wide\">{}</th>",
+            CountHeading(count)
+        )?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
     for organizer in top {
@@ -202,7 +211,7 @@ fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
             Money::new(&organizer.charge, &organizer.currency),
         )?;
         for count in &organizer.counts {
-            write!(html, "<td class=\"figure wide\">{}</td>", Figure(count))?;
+            write!(html, "<td class=\"figure wide\">{}</td>", CountValue(count))?;
         }
         writeln!(html, "</tr>")?;
     }
@@ -239,7 +248,8 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
     writeln!(html, "</ul></div>")
 }
 
-/// The shade of a context. International calls, which cause most of the cost, have the same shade everywhere.
+/// Returns the shade of a destination context. International calls, which cause most of the cost, have the same shade in
+/// every bar.
 fn shade(context: &str) -> &'static str {
     match context {
         "International" => "one",
@@ -248,11 +258,11 @@ fn shade(context: &str) -> &'static str {
     }
 }
 
-fn due(state: &State, now: DateTime<Utc>) -> Ago {
+fn due(state: &State, now: DateTime<Utc>) -> RelativeTime {
     match state.next_poll {
-        None => Ago::Unknown,
-        Some(at) if at <= now => Ago::Now,
-        Some(at) => Ago::In(at - now),
+        None => RelativeTime::Unknown,
+        Some(at) if at <= now => RelativeTime::Now,
+        Some(at) => RelativeTime::In(at - now),
     }
 }
 
@@ -262,5 +272,5 @@ const ROWS_MAX: usize = 1000;
 /// Lists of top users of one report: a handful of currencies.
 const TOP_LISTS_MAX: usize = 5;
 
-/// Destination contexts of one currency: Microsoft knows two.
+/// Destination contexts of one currency: Microsoft has two.
 const CONTEXTS_MAX: usize = 10;

@@ -34,7 +34,7 @@ fn everything_is_escaped() {
     let html = rendered(&[state, fine(None)], |view| {
         view.unready = Some(evil);
         view.refused_reload = Some(evil);
-        view.complaint = Some(evil);
+        view.web_config_error = Some(evil);
     });
     assert!(!html.contains("<script") && !html.contains('\0'), "{html}");
     assert_eq!(
@@ -44,7 +44,7 @@ fn everything_is_escaped() {
 }
 
 #[test]
-fn states_in_words() {
+fn states_are_described_in_words() {
     let mut failing = fine(Some("contoso"));
     failing.failure = Some(Failure {
         reason: "forbidden",
@@ -90,7 +90,7 @@ fn states_in_words() {
 }
 
 #[test]
-fn a_thousand_tenants_are_bounded_and_the_failing_ones_on_top() {
+fn with_a_thousand_tenants_the_page_is_bounded_and_failing_reports_are_on_top() {
     let mut states: Vec<State> = (0..3000)
         .map(|index| fine(Some(&format!("tenant-{index}"))))
         .collect();
@@ -184,7 +184,7 @@ fn budgets_are_bounded() {
 }
 
 #[test]
-fn a_refused_reload_is_shown_in_bounds() {
+fn the_error_of_a_rejected_reload_is_shown_and_bounded() {
     let html = rendered(&[fine(None)], |view| {
         view.refused_reload = Some("line 3: tenants: expected a list");
     });
@@ -225,7 +225,7 @@ fn spans_by_table() {
     }
 }
 
-/// Not a test of its own: writes pages to look at, where a directory is named.
+/// Writes example pages to the directory in `PAGE_SAMPLES`, if it is set; it tests nothing.
 #[test]
 fn samples() {
     let Some(directory) = std::env::var_os("PAGE_SAMPLES").map(std::path::PathBuf::from) else {
@@ -257,8 +257,8 @@ fn page(states: &[State]) -> String {
     rendered(states, |_| ())
 }
 
-fn rendered<'a>(states: &'a [State], change: impl FnOnce(&mut View<'a>)) -> String {
-    let mut view = View {
+fn rendered<'a>(states: &'a [State], change: impl FnOnce(&mut PageContext<'a>)) -> String {
+    let mut view = PageContext {
         states,
         now: time("2026-11-21T13:00:00Z"),
         about: &About {
@@ -267,14 +267,14 @@ fn rendered<'a>(states: &'a [State], change: impl FnOnce(&mut View<'a>)) -> Stri
         },
         unready: None,
         refused_reload: None,
-        complaint: None,
+        web_config_error: None,
         telemetry_path: "/metrics",
     };
     change(&mut view);
     render(&view)
 }
 
-/// A report with budgets of 20,000 dollars of which these percentages are spent.
+/// Returns a report with budgets of 20,000 dollars, of which these percentages are spent.
 fn spent(percents: &[u32]) -> State {
     let mut state = fine(Some("a"));
     let budget = |(index, percent): (usize, &u32)| BudgetSpend {

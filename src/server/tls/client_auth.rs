@@ -1,4 +1,4 @@
-//! What a client has to show, and whether what it shows will do.
+//! Client certificates: the policies and the verifier.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use x509_parser::time::ASN1Time;
 
 use super::TlsError;
 
-/// What a client has to show, by Go's names.
+/// The policy for client certificates, with Go's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientAuth {
     None,
@@ -29,7 +29,7 @@ impl ClientAuth {
         match name {
             "" | "NoClientCert" => Ok(Self::None),
             "RequestClientCert" => Ok(Self::Request),
-            // The second is the toolkit's earlier name for it.
+            // The second is an earlier name in the toolkit.
             "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
             "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
@@ -52,9 +52,9 @@ impl ClientAuth {
     }
 }
 
-/// Verifies what a client shows: by an authority, where there is one, and by its alternative names.
+/// Verifies a client certificate: by an authority, if there is one, and by its alternative names.
 ///
-/// That the client holds the certificate's key is verified in any case.
+/// It always verifies that the client has the certificate's key.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) authority: Option<Arc<dyn ClientCertVerifier>>,
@@ -120,10 +120,10 @@ impl ClientCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// Returns if the certificate is itself in `client_ca`, is an authority's, and is valid for a client now.
+    /// Returns whether the certificate is itself in `client_ca`, belongs to an authority, and is valid for a client now.
     ///
-    /// `openssl req -x509` makes such certificates. webpki takes no authority as a client, Go does if the certificate is
-    /// one of the roots. It is no weaker: the holder of its key could issue a client certificate.
+    /// `openssl req -x509` makes such certificates. webpki rejects an authority as a client, but Go accepts it if the
+    /// certificate is one of the roots. This is not weaker: the holder of its key could issue a client certificate.
     fn is_own_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         if !self.anchors.iter().any(|anchor| anchor == certificate) {
             return false;
@@ -140,7 +140,7 @@ impl Verifier {
             Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
             Err(_) => false,
         };
-        // Of these, webpki verifies or ignores what concerns a certificate without a chain.
+        // For a certificate without a chain, webpki verifies or ignores these extensions.
         let understood = certificate.extensions().iter().all(|extension| {
             !extension.critical
                 || matches!(
@@ -159,10 +159,10 @@ impl Verifier {
     }
 }
 
-/// webpki's name of the error for a client certificate that is an authority's. rustls passes it on as it is.
+/// webpki's name of the error for a client certificate that belongs to an authority. rustls passes it on unchanged.
 pub(super) const AUTHORITY_AS_CLIENT: &str = "CaUsedAsEndEntity";
 
-/// Whether one of the certificate's alternative names is exactly one of those that are allowed.
+/// Returns whether one of the certificate's alternative names is allowed. The names must match exactly.
 fn has_san(certificate: &CertificateDer<'_>, allowed: &[String]) -> bool {
     let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
         return false;

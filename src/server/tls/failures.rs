@@ -1,4 +1,4 @@
-//! TLS handshakes that fail because of a certificate: which side refused which certificate, and what to do.
+//! Log messages for TLS handshakes that fail because of a certificate: which side rejected which certificate, and the remedy.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use tracing::{debug, info};
 
 use super::client_auth::AUTHORITY_AS_CLIENT;
 
-/// Failed handshakes, logged at a limited rate: a scraper with an old certificate comes every few seconds.
+/// Failed handshakes, logged at a limited rate: a scraper with an expired certificate retries every few seconds.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Failures(Mutex<Since>);
 
-/// What has happened since the last line of the log.
+/// Failures since the last log line.
 #[derive(Debug, Default)]
 struct Since {
     line: Option<Instant>,
@@ -23,7 +23,7 @@ struct Since {
 }
 
 impl Failures {
-    /// Logs a handshake that has failed: at info if it is about a certificate.
+    /// Logs a failed handshake: at info if a certificate is the cause, otherwise at debug.
     pub(in crate::server) fn log(&self, error: &io::Error, client: IpAddr) {
         let tls = error.get_ref().and_then(|error| error.downcast_ref());
         let own_probe = client.is_loopback() && tls == Some(&Error::NoCertificatesPresented);
@@ -46,7 +46,8 @@ impl Failures {
     }
 }
 
-/// What to do about a certificate that the exporter or the client refuses; none if the handshake failed for another reason.
+/// Returns the remedy for a certificate that the exporter or the client rejects; `None` if the handshake failed for another
+/// reason.
 fn remedy(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::NoCertificatesPresented => {
@@ -59,7 +60,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "see if the clocks of the client and of this machine are right"
             }
-            // A signature is bad if another authority has the same name.
+            // BadSignature: another authority has the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "let an authority in client_ca issue the client certificate, or add its authority to client_ca"
             }
@@ -91,5 +92,5 @@ fn remedy(error: &Error) -> Option<&'static str> {
     })
 }
 
-/// Between two lines of the log.
+/// Time between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_mins(1);

@@ -186,15 +186,15 @@ async fn file_that_becomes_a_pipe_leaves_the_last_good_configuration() {
         for _ in 0..2 {
             let config = client(&files.authority, None, DEFAULT_VERSIONS);
             assert!(get_over(&server, config).await.is_some(), "{name}");
-            let complaint = web_config.complaint().expect("it is not in force");
+            let reload_error = web_config.reload_error().expect("it is not in force");
             assert!(
-                complaint.contains("a pipe, not a regular file"),
-                "{complaint}"
+                reload_error.contains("a pipe, not a regular file"),
+                "{reload_error}"
             );
         }
         files.write(name, &good);
         let config = client(&files.authority, None, DEFAULT_VERSIONS);
         assert!(get_over(&server, config).await.is_some(), "{name}");
-        assert_eq!(web_config.complaint(), None, "{name}");
+        assert_eq!(web_config.reload_error(), None, "{name}");
     }
 }

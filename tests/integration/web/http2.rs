@@ -95,21 +95,21 @@ impl Http2 {
     }
 }
 
-/// A site with TLS whose metrics have a body.
-fn secure_site(files: &Files) -> Site {
-    Site {
+/// A state with TLS whose metrics have a body.
+fn secure_state(files: &Files) -> ServerState {
+    ServerState {
         subscriber: with_figures(),
         web_config: Some(files.load().unwrap()),
-        ..site()
+        ..state()
     }
 }
 
 #[tokio::test]
 async fn streams_without_progress_are_reset_and_the_last_ends_the_connection() {
     let files = Files::new(TLS);
-    let mut site = secure_site(&files);
-    site.limits.stall = Duration::from_millis(100);
-    let server = Server::start(site);
+    let mut state = secure_state(&files);
+    state.limits.stall = Duration::from_millis(100);
+    let server = Server::start(state);
     // The answer of `/-/healthy` has eight bytes.
     for window in [0, 1, 7] {
         let mut deaf = Http2::connect(&files, &server, window).await;
@@ -135,9 +135,9 @@ async fn streams_without_progress_are_reset_and_the_last_ends_the_connection() {
 #[tokio::test]
 async fn a_connection_whose_streams_are_read_goes_on() {
     let files = Files::new(TLS);
-    let mut site = secure_site(&files);
-    site.limits.stall = Duration::from_millis(100);
-    let server = Server::start(site);
+    let mut state = secure_state(&files);
+    state.limits.stall = Duration::from_millis(100);
+    let server = Server::start(state);
     let mut reader = Http2::connect(&files, &server, 8).await;
     // Another one that stalls is the measure of time.
     let mut deaf = Http2::connect(&files, &server, 0).await;
@@ -161,9 +161,9 @@ async fn a_connection_whose_streams_are_read_goes_on() {
 #[tokio::test]
 async fn scrapes_that_stall_yield_to_others() {
     let files = Files::new(TLS);
-    let mut site = secure_site(&files);
-    site.requests_max = 2;
-    let server = Server::start(site);
+    let mut state = secure_state(&files);
+    state.requests_max = 2;
+    let server = Server::start(state);
     let mut deaf = Http2::connect(&files, &server, 0).await;
     for _ in 0..2 {
         deaf.get("/metrics").await;
@@ -188,9 +188,9 @@ async fn read_metrics(files: &Files, server: &Server) -> u16 {
 #[tokio::test]
 async fn a_probe_gets_a_slot_from_streams_that_are_not_read() {
     let files = Files::new(TLS);
-    let mut site = secure_site(&files);
-    site.limits.connections = 3;
-    let server = Server::start(site);
+    let mut state = secure_state(&files);
+    state.limits.connections = 3;
+    let server = Server::start(state);
     let mut others = Vec::new();
     for path in ["/", "/-/healthy", "/metrics", "/", "/metrics"] {
         let mut deaf = Http2::connect(&files, &server, 0).await;
@@ -206,9 +206,9 @@ async fn a_probe_gets_a_slot_from_streams_that_are_not_read() {
 #[tokio::test]
 async fn connections_are_not_kept_when_slots_are_scarce() {
     let files = Files::new(TLS);
-    let mut site = secure_site(&files);
-    site.limits.connections = 8;
-    let server = Server::start(site);
+    let mut state = secure_state(&files);
+    state.limits.connections = 8;
+    let server = Server::start(state);
     let mut first = Http2::connect(&files, &server, 100).await;
     let mut others = Vec::new();
     for _ in 0..6 {

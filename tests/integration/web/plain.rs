@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn routes_by_table() {
-    let server = Server::start(site());
+    let server = Server::start(state());
     for (method, path, status, allow) in [
         ("GET", "/metrics", 200, None),
         ("HEAD", "/metrics", 200, None),
@@ -42,7 +42,7 @@ async fn routes_by_table() {
 
 #[tokio::test]
 async fn head_tells_the_length_of_what_get_would_send() {
-    let server = Server::start(site());
+    let server = Server::start(state());
     for path in ["/", "/-/healthy", "/nothing"] {
         let (head, get) = (server.ask("HEAD", path, "").await, server.get(path).await);
         assert_eq!(head.header("content-length"), get.header("content-length"));
@@ -52,7 +52,7 @@ async fn head_tells_the_length_of_what_get_would_send() {
 
 #[tokio::test]
 async fn the_metrics_are_negotiated() {
-    let server = Server::start(site());
+    let server = Server::start(state());
     for (headers, content_type, encoding) in [
         (
             "",
@@ -73,9 +73,9 @@ async fn the_metrics_are_negotiated() {
 
 #[tokio::test]
 async fn the_page_yields_to_metrics_at_the_root() {
-    let server = Server::start(Site {
+    let server = Server::start(ServerState {
         telemetry_path: "/".parse().unwrap(),
-        ..site()
+        ..state()
     });
     let answer = server.get("/").await;
     assert!(answer.header("content-type").unwrap().contains("0.0.4"));
@@ -124,9 +124,9 @@ async fn reload_by_a_browser_is_refused() {
 #[tokio::test]
 async fn waiting_reloads_are_bounded() {
     let (requests, mut taken) = mpsc::channel::<Reload>(100);
-    let server = Server::start(Site {
+    let server = Server::start(ServerState {
         reload: Some(requests),
-        ..site()
+        ..state()
     });
     let mut waiting = Vec::new();
     let mut reloads = Vec::new();
@@ -181,7 +181,7 @@ async fn foreign_names_for_loopback_are_refused() {
 async fn every_name_is_accepted_on_other_addresses_than_loopback() {
     let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
     let port = bound.addresses()[0].port();
-    let serving = tokio::spawn(bound.serve(site(), std::future::pending()));
+    let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nHost: exporter.example\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();
@@ -193,7 +193,7 @@ async fn every_name_is_accepted_on_other_addresses_than_loopback() {
 
 #[tokio::test]
 async fn a_connection_serves_many_requests() {
-    let server = Server::start(site());
+    let server = Server::start(state());
     let mut stream = server.connect().await;
     for _ in 0..3 {
         let answer = exchange(&mut stream, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -203,9 +203,9 @@ async fn a_connection_serves_many_requests() {
 
 #[tokio::test]
 async fn too_many_scrapes_are_refused() {
-    let server = Server::start(Site {
+    let server = Server::start(ServerState {
         requests_max: 0,
-        ..site()
+        ..state()
     });
     let answer = server.get("/metrics").await;
     assert_eq!(answer.status, 503);
@@ -222,9 +222,9 @@ async fn too_many_scrapes_are_refused() {
 
 #[tokio::test]
 async fn permits_come_back() {
-    let server = Server::start(Site {
+    let server = Server::start(ServerState {
         requests_max: 1,
-        ..site()
+        ..state()
     });
     let mut stream = server.connect().await;
     for request in ["GET", "HEAD", "GET"] {
@@ -235,7 +235,7 @@ async fn permits_come_back() {
 
 #[tokio::test]
 async fn headers_that_are_too_long_are_refused() {
-    let server = Server::start(site());
+    let server = Server::start(state());
     let header = format!("X: {}\r\n", "x".repeat(200 * 1024));
     let answer = server.ask("GET", "/", &header).await;
     assert_eq!(answer.status, 431);
@@ -243,9 +243,9 @@ async fn headers_that_are_too_long_are_refused() {
 
 #[tokio::test]
 async fn a_silent_client_is_dropped() {
-    let mut site = site();
-    site.limits.header_time = Duration::from_millis(50);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.header_time = Duration::from_millis(50);
+    let server = Server::start(state);
     for begun in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
         let mut stream = server.connect().await;
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -260,10 +260,10 @@ async fn a_silent_client_is_dropped() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_dropped() {
-    let mut site = site();
-    site.limits.connections = 1;
-    site.limits.stall = Duration::from_millis(50);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 1;
+    state.limits.stall = Duration::from_millis(50);
+    let server = Server::start(state);
     let mut deaf = server.connect().await;
     // More answers than the buffers of the two sockets hold.
     let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
@@ -275,7 +275,7 @@ async fn a_client_that_reads_nothing_is_dropped() {
 
 #[tokio::test]
 async fn the_page_needs_nothing_from_elsewhere() {
-    let answer = Server::start(site()).get("/").await;
+    let answer = Server::start(state()).get("/").await;
     assert_eq!(
         answer.header("content-type"),
         Some("text/html; charset=utf-8")
@@ -292,9 +292,9 @@ async fn the_page_needs_nothing_from_elsewhere() {
 
 #[tokio::test]
 async fn an_idle_connection_is_kept_longer_than_a_silent_one() {
-    let mut site = site();
-    site.limits.header_time = Duration::from_millis(30);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.header_time = Duration::from_millis(30);
+    let server = Server::start(state);
     let mut stream = server.connect().await;
     exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     // A silent one, begun later, is dropped first.
@@ -306,9 +306,9 @@ async fn an_idle_connection_is_kept_longer_than_a_silent_one() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_the_end() {
-    let mut site = site();
-    site.limits.idle = Duration::from_millis(50);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.idle = Duration::from_millis(50);
+    let server = Server::start(state);
     let mut stream = server.connect().await;
     exchange(&mut stream, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
@@ -316,10 +316,10 @@ async fn an_idle_connection_is_closed_in_the_end() {
 
 #[tokio::test]
 async fn idle_connections_yield_to_new_ones() {
-    let mut site = site();
-    site.limits.connections = 2;
-    site.limits.courtesy = Duration::ZERO;
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 2;
+    state.limits.close_grace = Duration::ZERO;
+    let server = Server::start(state);
     let mut idle = Vec::new();
     for _ in 0..2 {
         let mut stream = server.connect().await;
@@ -332,10 +332,10 @@ async fn idle_connections_yield_to_new_ones() {
 /// However the others hold their slots: silent, in the middle of a request, idle, or with responses that they do not read.
 #[tokio::test]
 async fn a_probe_always_gets_a_slot() {
-    let mut site = site();
-    site.limits.connections = 2;
-    site.limits.courtesy = Duration::from_millis(50);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 2;
+    state.limits.close_grace = Duration::from_millis(50);
+    let server = Server::start(state);
     let unread = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
     let mut others = Vec::new();
     for begin in [
@@ -360,9 +360,9 @@ async fn a_probe_always_gets_a_slot() {
 
 #[tokio::test]
 async fn connections_are_not_kept_when_three_quarters_of_the_slots_are_taken() {
-    let mut site = site();
-    site.limits.connections = 8;
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 8;
+    let server = Server::start(state);
     let mut kept = Vec::new();
     for index in 0..7 {
         let mut stream = server.connect().await;
@@ -379,11 +379,11 @@ async fn connections_are_not_kept_when_three_quarters_of_the_slots_are_taken() {
 #[tokio::test]
 async fn connections_that_become_idle_yield_too() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
-    let mut site = site();
-    site.limits.connections = 1;
-    site.limits.courtesy = Duration::ZERO;
-    site.reload = Some(wishes);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 1;
+    state.limits.close_grace = Duration::ZERO;
+    state.reload = Some(wishes);
+    let server = Server::start(state);
     let mut busy = server.connect().await;
     busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
@@ -402,10 +402,10 @@ async fn connections_that_become_idle_yield_too() {
 /// On tokio's paused clock, where it costs nothing to be as slow as one likes.
 #[tokio::test(start_paused = true)]
 async fn who_has_just_connected_may_ask_while_others_wait() {
-    let mut site = site();
-    site.limits.connections = 1;
-    site.limits.courtesy = Duration::from_secs(20);
-    let server = Server::start(site);
+    let mut state = state();
+    state.limits.connections = 1;
+    state.limits.close_grace = Duration::from_secs(20);
+    let server = Server::start(state);
     let mut new = server.connect().await;
     let address = server.address;
     let ask = || async move {
@@ -431,16 +431,16 @@ async fn who_has_just_connected_may_ask_while_others_wait() {
 #[tokio::test(start_paused = true)]
 async fn whether_all_places_are_taken_is_told() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
-    let mut site = site();
-    site.limits.connections = 1;
-    site.reload = Some(wishes);
+    let mut state = state();
+    state.limits.connections = 1;
+    state.reload = Some(wishes);
     let listen = Listen::Addresses(vec!["127.0.0.1:0".parse().unwrap()]);
     let bound = Bound::bind(&listen).unwrap();
-    let (address, crowd) = (bound.addresses()[0], bound.crowd());
+    let (address, saturation) = (bound.addresses()[0], bound.saturation());
     let begun = tokio::time::Instant::now();
-    let serving = tokio::spawn(bound.serve(site, std::future::pending()));
+    let serving = tokio::spawn(bound.serve(state, std::future::pending()));
     let mut busy = TcpStream::connect(address).await.unwrap();
-    assert!(!crowd.is_seen_since(begun));
+    assert!(!saturation.occurred_since(begun));
     busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
         .await
         .unwrap();
@@ -449,7 +449,7 @@ async fn whether_all_places_are_taken_is_told() {
     for _ in 0..3 {
         let begun = tokio::time::Instant::now();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(crowd.is_seen_since(begun));
+        assert!(saturation.occurred_since(begun));
     }
     drop(busy);
     drop(wish);
@@ -463,7 +463,7 @@ async fn whether_all_places_are_taken_is_told() {
 async fn every_interface_is_listened_on() {
     let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
     let port = bound.addresses()[0].port();
-    let serving = tokio::spawn(bound.serve(site(), std::future::pending()));
+    let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     assert_eq!(ask_on(stream, "GET", "/", "").await.status, 200);
     serving.abort();
@@ -498,7 +498,7 @@ fn sockets_of_systemd_are_taken() {
 
 #[tokio::test]
 async fn stopping_ends_idle_connections_and_closes_the_port() {
-    let mut server = Server::start(site());
+    let mut server = Server::start(state());
     let mut used = server.connect().await;
     exchange(&mut used, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut silent = server.connect().await;
@@ -514,9 +514,9 @@ async fn stopping_ends_idle_connections_and_closes_the_port() {
 #[tokio::test]
 async fn a_request_under_way_is_answered_at_the_stop() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
-    let mut server = Server::start(Site {
+    let mut server = Server::start(ServerState {
         reload: Some(wishes),
-        ..site()
+        ..state()
     });
     let mut stream = server.connect().await;
     stream
@@ -535,10 +535,10 @@ async fn a_request_under_way_is_answered_at_the_stop() {
 #[tokio::test]
 async fn the_drain_is_bounded() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
-    let mut site = site();
-    site.limits.drain = Duration::from_millis(20);
-    site.reload = Some(wishes);
-    let mut server = Server::start(site);
+    let mut state = state();
+    state.limits.drain = Duration::from_millis(20);
+    state.reload = Some(wishes);
+    let mut server = Server::start(state);
     let mut stream = server.connect().await;
     stream
         .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -552,9 +552,9 @@ async fn the_drain_is_bounded() {
 #[tokio::test]
 async fn a_response_is_given_up_when_the_scraper_has_left() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
-    let server = Server::start(Site {
+    let server = Server::start(ServerState {
         reload: Some(wishes),
-        ..site()
+        ..state()
     });
     let mut stream = server.connect().await;
     stream

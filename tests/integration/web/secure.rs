@@ -121,10 +121,10 @@ impl Files {
 
     pub(super) fn start(&self) -> (Server, WebConfig) {
         let web_config = self.load().unwrap();
-        let mut site = site();
-        site.limits.web_config_age = Duration::ZERO;
-        site.web_config = Some(web_config.clone());
-        (Server::start(site), web_config)
+        let mut state = state();
+        state.limits.web_config_age = Duration::ZERO;
+        state.web_config = Some(web_config.clone());
+        (Server::start(state), web_config)
     }
 }
 
@@ -169,12 +169,12 @@ fn certificates_by_table() {
     check_tls_only(
         "  cert_file: no.pem\n  key_file: key.pem\n",
         Err(
-            "(os error 2); name a file that is there, a relative path starts at the folder of this configuration",
+            "(os error 2); name an existing file; a relative path starts at the folder of this configuration",
         ),
     );
     check_tls_only(
         "  cert_file: cert.pem\n  key_file: ../none/key.pem\n",
-        Err("(os error 2); name a file that is there"),
+        Err("(os error 2); name an existing file"),
     );
     check_tls_only(
         "  cert_file: key.pem\n  key_file: key.pem\n",
@@ -202,7 +202,7 @@ fn certificates_by_table() {
         "  max_version: TLS11\n",
         Err("too old to be safe; TLS12 and TLS13"),
     );
-    check_tls("  min_version: TLS111\n", Err("no version of TLS"));
+    check_tls("  min_version: TLS111\n", Err("not a version of TLS"));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn client_auth_types_by_table() {
     );
     check_tls(
         "  client_ca_file: ca.pem\n",
-        Err("does not ask for certificates"),
+        Err("does not request certificates"),
     );
     for (auth, sans, expected) in [
         ("RequireAndVerifyClientCert", "[a]", Ok(())),
@@ -569,10 +569,10 @@ async fn head_has_the_headers_of_get_and_no_body_over_every_protocol() {
 #[tokio::test]
 async fn a_client_that_shakes_no_hands_is_dropped() {
     let files = Files::new(TLS);
-    let mut site = site();
-    site.web_config = Some(files.load().unwrap());
-    site.limits.header_time = Duration::from_millis(50);
-    let server = Server::start(site);
+    let mut state = state();
+    state.web_config = Some(files.load().unwrap());
+    state.limits.header_time = Duration::from_millis(50);
+    let server = Server::start(state);
     for begun in [&b""[..], b"\x16\x03\x01"] {
         let mut stream = server.connect().await;
         stream.write_all(begun).await.unwrap();
@@ -688,25 +688,25 @@ async fn users_are_read_anew_and_a_broken_file_changes_nothing() {
     assert_eq!(statuses().await, [200, 401]);
     files.write("web.yml", &users("new"));
     assert_eq!(statuses().await, [401, 200]);
-    for (broken, complaint) in [
+    for (broken, reload_error) in [
         ("basic_auth_users: {alice", "cannot understand"),
         ("", "basic_auth_users had users"),
-        (TLS, "TLS is switched on or off by a restart only"),
+        (TLS, "TLS cannot be switched on or off by a reload"),
         ("nonsense: true\n", "nonsense"),
     ] {
         files.write("web.yml", broken);
         assert_eq!(statuses().await, [401, 200], "{broken}");
         assert!(
-            web_config.complaint().unwrap().contains(complaint),
+            web_config.reload_error().unwrap().contains(reload_error),
             "{broken}"
         );
     }
     fs::remove_file(files.path().join("web.yml")).unwrap();
     assert_eq!(statuses().await, [401, 200]);
-    assert!(web_config.complaint().unwrap().contains("cannot read"));
+    assert!(web_config.reload_error().unwrap().contains("cannot read"));
     files.write("web.yml", &users("old"));
     assert_eq!(statuses().await, [200, 401]);
-    assert_eq!(web_config.complaint(), None);
+    assert_eq!(web_config.reload_error(), None);
 }
 
 #[tokio::test]
@@ -728,7 +728,7 @@ async fn certificates_are_read_anew() {
     let third = files.authority.localhost();
     files.write("cert.pem", &third.pem);
     assert_eq!(shown().await, second);
-    assert!(web_config.complaint().unwrap().contains("cert and key"));
+    assert!(web_config.reload_error().unwrap().contains("cert and key"));
     files.write("key.pem", &third.key_pem);
     assert_eq!(shown().await, third.certificate);
     // TLS is not switched off by a file that has none.
