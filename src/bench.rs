@@ -1,7 +1,7 @@
-//! Doors for `benches/` to steps that are private, so that each can be measured by itself.
+//! Benchmark entry points for private functions, so that `benches/` can measure each step separately.
 //!
-//! Not for anyone else: the library is not published, and this module is hidden from its documentation. It only passes
-//! on; what is measured is what the daemon runs.
+//! For the benchmarks only: the library is not published, and this module is hidden from its documentation. It only forwards
+//! calls, so the benchmarks measure the code that the daemon runs.
 
 use bytes::Bytes;
 
@@ -15,29 +15,32 @@ use crate::snapshot::Snapshot;
 /// Reads the bytes of a page and adds its rows, as a poll does. Returns how many rows it has.
 ///
 /// # Panics
-/// Where the page is not one: a bench makes its own.
+/// If the page is invalid: a benchmark makes its own pages.
 pub fn add_page<R: Report>(page: Vec<u8>, totals: &mut R::Totals) -> u64 {
-    let page = String::from_utf8(page).expect("a bench makes UTF-8");
+    let page = String::from_utf8(page).expect("the benchmark makes UTF-8");
     each_row(&page, |row: R::Row<'_>| {
-        R::add(totals, row, &mut Notes::default()).expect("a bench makes rows that count");
+        R::add(totals, row, &mut Notes::default()).expect("the benchmark makes rows that count");
     })
 }
 
-/// Reads a page and hands on its rows. Returns how many there are.
+/// Reads a page and passes its rows to `add`. Returns how many there are.
 ///
 /// # Panics
-/// Where the page is not one.
+/// If the page is invalid.
 pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t str, mut add: impl FnMut(Row)) -> u64 {
     let mut rows = 0;
     let decoded = decode(page.as_bytes(), 0, u64::MAX, &mut rows, |_, row| {
         add(row);
         Ok::<(), ()>(())
     });
-    assert!(decoded.is_ok(), "a bench makes pages that can be read");
+    assert!(
+        decoded.is_ok(),
+        "the benchmark makes pages that can be read"
+    );
     rows
 }
 
-/// Compresses each text as a part of its own, as families are, and puts them together into one gzip member.
+/// Compresses each text separately, like families, and joins them into one gzip member.
 pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
     let mut member = Member::new();
     for text in texts {
@@ -46,7 +49,7 @@ pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
     member.finish()
 }
 
-/// All bodies of these samples, as the publisher prepares them.
+/// Prepares all bodies of these samples like the publisher.
 pub fn publish(samples: &[Samples]) -> Snapshot {
     Snapshot::of(samples)
 }
@@ -65,6 +68,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes written between two looks at how much has gathered. A report looks after each line; here the text is written
-/// already, and copying it in small pieces would be counted as compressing it.
+/// Bytes written between two checks of the buffer's size. A report checks after each line. Here the text exists already, and
+/// the time for copying it in small pieces would count as compression.
 const LINES: usize = 64 * 1024;

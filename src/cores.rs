@@ -1,13 +1,13 @@
-//! Core dumps: none, since one holds every secret of the process and the names of everybody in the reports, and lies
-//! about on a disk or is sent to somebody.
+//! Disables core dumps: a dump has every secret of the process and all names in the reports, and it may stay on a disk or be
+//! sent to a crash reporting service.
 
-/// Lets the system write none of this process, whatever was allowed before. Where the system refuses, the exporter runs
-/// all the same: it is the administrator's machine.
+/// Disables core dumps of this process. If the system refuses that, the exporter runs anyway: the administrator decides about
+/// the machine.
 ///
-/// Linux does not hold a handler of dumps, such as systemd's, to the limit (`core(5)`): it would get the whole memory, and
-/// the environment beside it. So there the process is also marked as one that is not dumped, neither into a file nor to a
-/// handler. With that its memory, environment and descriptors are closed to others of the same user, debuggers among
-/// them; root and the process itself read them as before.
+/// On Linux the limit does not apply to dump handlers such as systemd's (`core(5)`), which would get the whole memory and the
+/// environment. So there the process is also marked as not dumpable, which covers files and handlers. This also denies
+/// other processes of the same user, such as debuggers, access to its memory, environment and descriptors. Root and the
+/// process itself still have access.
 #[cfg(unix)]
 pub fn forbid() {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -16,7 +16,7 @@ pub fn forbid() {
         current: Some(0),
         maximum: Some(0),
     };
-    // To make a limit smaller is everybody's right.
+    // Every process may lower its limits.
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     {
@@ -26,6 +26,6 @@ pub fn forbid() {
     }
 }
 
-/// Other systems write none unless told to.
+/// Does nothing: by default, other systems write no core dumps.
 #[cfg(not(unix))]
 pub fn forbid() {}

@@ -1,6 +1,6 @@
-//! The daemon: everything bound and resolved first, then served and polled until a signal.
+//! The daemon: it binds and resolves everything first, then serves and polls until a signal.
 //!
-//! What this module does not do: read flags, or know where its configuration comes from; `demo` runs the same daemon.
+//! It does not read flags, and does not know the source of its configuration, so `demo` runs the same daemon.
 
 use std::future::Future;
 use std::io;
@@ -30,16 +30,16 @@ use crate::snapshot::{Publisher, Subscriber};
 use crate::systemd::Systemd;
 use crate::telemetry::Telemetry;
 
-/// How the process runs.
+/// Settings of the daemon that come from flags.
 #[derive(Debug)]
 pub struct Options {
-    /// Path of the metrics.
+    /// `--web.telemetry-path`.
     pub telemetry_path: TelemetryPath,
-    /// Parallel scrapes.
+    /// `--web.max-requests`: scrapes at the same time.
     pub requests_max: usize,
     /// TLS and authentication.
     pub web_config: Option<WebConfig>,
-    /// The time of day.
+    /// The wall clock.
     pub clock: Clock,
     /// Fetch the previous billing period too. Tests that count requests turn it off.
     pub previous: bool,
@@ -50,7 +50,7 @@ pub struct Options {
 /// Reads the configuration: at the start, and again at every reload.
 pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
-/// Bound and resolved: what can go wrong at the start has not.
+/// A daemon that has bound its addresses and resolved its configuration.
 pub struct Daemon {
     bound: Bound,
     state: ServerState,
@@ -59,7 +59,7 @@ pub struct Daemon {
     reloader: Reloader,
 }
 
-/// What a reload needs, and whom it concerns.
+/// Everything that a reload uses or updates.
 struct Reloader {
     publisher: Arc<Publisher>,
     telemetry: Arc<Telemetry>,
@@ -68,51 +68,51 @@ struct Reloader {
     systemd: Systemd,
 }
 
-/// Why the daemon cannot start, or ended without being asked to.
+/// Errors that prevent the start or end the process.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     #[error("the configuration cannot be used:\n{0}")]
     Config(#[from] ConfigErrors),
-    /// The web configuration is wrong.
+    /// The web configuration is invalid.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),
     /// A tenant cannot be set up.
     #[error("the configuration cannot be used")]
     Fleet(#[from] FleetError),
-    /// No address to listen on.
+    /// An address cannot be bound.
     #[error("cannot start")]
     Bind(#[from] BindError),
-    /// The machine leaves no room to work.
+    /// The machine does not have enough resources.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The system refuses what every process gets.
+    /// The system does not provide what every process needs.
     #[error("cannot start")]
     System(#[from] io::Error),
-    /// The simulator has no port.
+    /// The simulator cannot listen.
     #[error("cannot start the simulator")]
     Demo(#[source] io::Error),
-    /// The demo has nothing to split.
-    #[error("the demo has one simulated tenant only; leave --tenants.shard out")]
+    /// The demo has one tenant, which cannot be split into shards.
+    #[error("the demo has one simulated tenant only; remove --tenants.shard")]
     DemoShard,
-    /// More than one of the above.
+    /// Two of these errors.
     #[error("{0}\n{1}")]
     Both(Box<Self>, Box<Self>),
-    /// There are no pseudonyms.
+    /// The command `pseudonym` failed.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
-    /// The exporter that was asked is not healthy, or not there.
+    /// The command `healthcheck` failed.
     #[error(transparent)]
     Healthcheck(#[from] HealthcheckError),
-    /// A task ended or panicked, which none may: whoever supervises the process starts it again.
+    /// A task ended or panicked, which no task may. The service manager restarts the process.
     #[error("a task died: {0}")]
     Task(String),
 }
 
-/// Reads everything that is configured, to the last certificate, and runs nothing. Returns the configuration.
+/// Reads the configuration and every file that it names, and runs nothing. Returns the configuration.
 ///
 /// # Errors
-/// Every mistake, those of the web configuration after those of the configuration.
+/// All errors: first those of the configuration, then those of the web configuration.
 pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failure> {
     let config = load().map_err(Failure::from).and_then(|config| {
         setup::validate(&config)?;
@@ -129,10 +129,10 @@ pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failur
 }
 
 impl Failure {
-    /// Says why, and with which code the process ends: 2 for a bad configuration, else 1.
+    /// Prints the error and returns the exit code: 2 for a bad configuration, otherwise 1.
     pub fn report(&self) -> ExitCode {
-        // The last words of the process, and several lines of them.
-        logging::write(&format!("teams-pstn-exporter: {}\n", self.in_full()));
+        // The final error message of the process may have several lines.
+        logging::write(&format!("teams-pstn-exporter: {}\n", self.with_causes()));
         match self {
             Self::Fleet(FleetError::Http(_)) => ExitCode::from(1),
             Self::Config(_)
@@ -145,11 +145,13 @@ impl Failure {
         }
     }
 
-    /// With every mistake of a configuration, each on its line.
-    fn in_full(&self) -> String {
+    /// Returns the message with its causes. Each configuration error has a line of its own.
+    fn with_causes(&self) -> String {
         match self {
             Self::Config(_) => self.to_string(),
-            Self::Both(first, second) => format!("{}\n{}", first.in_full(), second.in_full()),
+            Self::Both(first, second) => {
+                format!("{}\n{}", first.with_causes(), second.with_causes())
+            }
             _ => Chain(self).to_string(),
         }
     }
@@ -159,7 +161,7 @@ impl Daemon {
     /// Reads the configuration, sets everything up, and starts to poll.
     ///
     /// # Errors
-    /// The first step that fails; nothing runs then.
+    /// The first step that fails. Then nothing runs.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
         let telemetry = Arc::new(Telemetry::new(options.clock.now()));
@@ -179,7 +181,7 @@ impl Daemon {
         }
         fleet.apply(&config, &setup::naming(&config)?)?;
         telemetry.set_reload(true, options.clock.now());
-        // Before anyone can ask: else the first scrape might find no counter to count from.
+        // Published before the first scrape, so that every counter has a start value in it.
         publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let state = ServerState {
@@ -210,12 +212,12 @@ impl Daemon {
         })
     }
 
-    /// Where it listens.
+    /// The addresses that the server listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.bound.addresses()
     }
 
-    /// What it publishes.
+    /// A subscriber of the published snapshots.
     pub fn subscribe(&self) -> Subscriber {
         self.reloader.publisher.subscribe()
     }
@@ -223,7 +225,7 @@ impl Daemon {
     /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups` and every POST to `/-/reload`.
     ///
     /// # Errors
-    /// Where a part of it dies.
+    /// If a task of the daemon ends.
     pub async fn run(
         self,
         mut hangups: Hangups,
@@ -237,10 +239,10 @@ impl Daemon {
             reloader,
         } = self;
         let systemd = reloader.systemd.clone();
-        // Dropped with everything else, so that nothing of it outlives the daemon.
+        // Dropped with the daemon, which ends its task.
         let mut watching = JoinSet::new();
         let tls = state.web_config.as_ref().is_some_and(WebConfig::has_tls);
-        // One socket stands for all, since the daemon ends with each.
+        // Checking one socket is enough: if any of them fails, the daemon ends.
         let (address, saturation) = (bound.addresses()[0], bound.saturation());
         let probe = move || healthcheck::probe_own(address, tls, saturation.clone());
         let watch = watching.spawn(systemd.clone().watch(probe));
@@ -252,7 +254,7 @@ impl Daemon {
         };
         let mut publishing = tokio::spawn(Arc::clone(&reloader.publisher).run());
         let mut serving = tokio::spawn(bound.serve(state, shutdown));
-        // The sockets are bound: whoever connects now is answered.
+        // The sockets are bound, so every connection is answered from now on.
         systemd.ready("serving");
         let mut requested = ReloadQueue::new();
         let mut loading: Option<Loading> = None;
@@ -270,20 +272,20 @@ impl Daemon {
                     return Err(Failure::Task(ended.err().map_or("publishing ended".to_owned(), |error| error.to_string())));
                 }
                 _ = clock_checks.tick() => machine::check_clock(reloader.clock.now())?,
-                Some(answer) = reloads.recv() => requested.push(Some(answer)),
+                Some(reload) = reloads.recv() => requested.push(Some(reload)),
                 () = hangups.next() => requested.push(None),
                 () = requested.due(), if loading.is_none() => {
                     loading = Some(reloader.load(requested.take()));
                 }
                 loaded = loaded(&mut loading) => {
-                    let (config, answers) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
+                    let (config, waiting) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
                     let outcome = reloader.apply(&mut fleet, config);
-                    if outcome.is_ok() && answers.iter().any(|answer| answer.refetch) {
+                    if outcome.is_ok() && waiting.iter().any(|reload| reload.refetch) {
                         fleet.refetch();
                     }
-                    for answer in answers {
-                        // The client may have gone.
-                        let _ = answer.send(outcome.clone());
+                    for reload in waiting {
+                        // The client may have disconnected.
+                        let _ = reload.send(outcome.clone());
                     }
                 }
             }
@@ -291,10 +293,10 @@ impl Daemon {
     }
 }
 
-/// Requested reloads. They run at most once per second, for each reads files and may poll; requests that come in between
+/// Requested reloads. They run at most once per second, because each reads files and may poll. Requests that arrive in between
 /// are answered together.
 struct ReloadQueue {
-    answers: Vec<Reload>,
+    waiting: Vec<Reload>,
     is_requested: bool,
     not_before: Instant,
 }
@@ -302,15 +304,15 @@ struct ReloadQueue {
 impl ReloadQueue {
     fn new() -> Self {
         Self {
-            answers: Vec::new(),
+            waiting: Vec::new(),
             is_requested: false,
             not_before: Instant::now(),
         }
     }
 
-    fn push(&mut self, answer: Option<Reload>) {
+    fn push(&mut self, reload: Option<Reload>) {
         self.is_requested = true;
-        self.answers.extend(answer);
+        self.waiting.extend(reload);
     }
 
     /// Waits until a requested reload may run.
@@ -322,36 +324,36 @@ impl ReloadQueue {
         }
     }
 
-    /// The requests that a reload answers if it begins now.
+    /// Returns the requests that the next reload waiting.
     fn take(&mut self) -> Vec<Reload> {
         self.is_requested = false;
         self.not_before = Instant::now() + RELOAD_PAUSE;
-        std::mem::take(&mut self.answers)
+        std::mem::take(&mut self.waiting)
     }
 }
 
 /// A configuration that is being read, and the requests that wait for the outcome.
 struct Loading {
     reading: JoinHandle<Result<(Config, Naming), String>>,
-    answers: Vec<Reload>,
+    waiting: Vec<Reload>,
 }
 
 type Loaded = (Result<(Config, Naming), String>, Vec<Reload>);
 
-/// Waits until the configuration is read; for ever if none is being read.
+/// Waits until the configuration is read. Never completes if none is being read.
 async fn loaded(loading: &mut Option<Loading>) -> Result<Loaded, JoinError> {
-    let Some(Loading { reading, answers }) = loading else {
+    let Some(Loading { reading, waiting }) = loading else {
         return std::future::pending().await;
     };
     let config = reading.await?;
-    let answers = std::mem::take(answers);
+    let waiting = std::mem::take(waiting);
     *loading = None;
-    Ok((config, answers))
+    Ok((config, waiting))
 }
 
 impl Reloader {
-    /// Begins to read the configuration, on a thread of its own: files may hang, and the shutdown must not wait for them.
-    fn load(&self, answers: Vec<Reload>) -> Loading {
+    /// Begins to read the configuration, on a separate thread: files may hang, and the shutdown must not wait for them.
+    fn load(&self, waiting: Vec<Reload>) -> Loading {
         self.systemd.reloading();
         let load = Arc::clone(&self.load);
         let reading = tokio::task::spawn_blocking(move || {
@@ -359,10 +361,10 @@ impl Reloader {
             let naming = setup::naming(&config).map_err(|error| Chain(&error).to_string())?;
             Ok((config, naming))
         });
-        Loading { reading, answers }
+        Loading { reading, waiting }
     }
 
-    /// Makes the fleet that of this configuration, or says why that cannot be.
+    /// Applies the configuration to the fleet, or returns why that is impossible.
     fn apply(
         &self,
         fleet: &mut Fleet,
@@ -381,9 +383,9 @@ impl Reloader {
             Err(error) => {
                 tracing::error!(
                     error,
-                    "configuration not reloaded; the old one stays in force"
+                    "configuration not reloaded; the previous one stays in use"
                 );
-                "serving; configuration not reloaded, the old one stays in force"
+                "serving; configuration not reloaded, the previous one stays in use"
             }
         };
         self.telemetry.set_reload(outcome.is_ok(), self.clock.now());
@@ -394,20 +396,21 @@ impl Reloader {
     }
 }
 
-/// Polls that run side by side at full speed, over all tenants: enough to hide the network's latency, few enough that
-/// the processor is shared with scrapes. One that takes longer than most no longer counts, see the poller.
+/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that scrapes get
+/// processor time. A poll that takes longer than most does not count any more, see the poller.
 const POLLS_MAX: usize = 8;
 
-/// Polls under way, those that stall included: each has some 300 bytes a row of a report, and where a proxy does not let
-/// HTTP/2 pass, up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
+/// Open polls, including stalled ones: each has some 300 bytes per row of a report. If a proxy does not support HTTP/2, each
+/// also has up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
-/// State files written side by side: a disk gains nothing by more, and each that hangs has one of the 512 threads for good
-/// that reports are rendered on too.
+/// State files written at the same time: more would not be faster, and each write that hangs blocks one of the 512 threads
+/// that also render reports.
 const WRITES_MAX: usize = 8;
 
-/// Between two looks at the clock, which can be set back at any time: soon, and no cost.
+/// Interval of clock checks: the clock can be set back at any time, and a check costs nothing.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two reloads: an administrator notices no delay, and a client that floods them costs little.
+/// Pause between two reloads: an administrator notices no delay, and a client that floods the exporter with reloads costs
+/// little.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);

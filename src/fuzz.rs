@@ -1,8 +1,7 @@
-//! Doors for fuzzers to everything that reads what strangers write: each takes any bytes, and panics where something
-//! does not hold that always must.
+//! Fuzz entry points for every parser of untrusted input. Each takes any bytes and panics if an invariant is violated.
 //!
-//! Not for anyone else: the library is not published, and this module is hidden from its documentation. The targets in
-//! `tests/fuzz` call it, and so do ordinary tests for a bounded time.
+//! For the fuzzers only: the library is not published, and this module is hidden from its documentation. The targets in
+//! `tests/fuzz` call it, and so do ordinary tests for a limited time.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -33,20 +32,20 @@ use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
 
-/// A page of every report: what is read of it is JSON, each of its rows is told or an error, and what is exposed of them
-/// is lines of the text format, whatever is in the names.
+/// Reads a page as each of the reports. A page that is accepted is JSON, each row is counted or an error, and the output is
+/// valid lines of the text format, whatever characters the names have.
 pub fn page(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    whole::<Dialout>(text);
-    whole::<BlockedUsers>(text);
+    aggregated::<Dialout>(text);
+    aggregated::<BlockedUsers>(text);
     by_day::<PstnCalls>(text);
     by_day::<DirectRouting>(text);
     by_day::<Sms>(text);
 }
 
-/// A link to the next page, one for each line: it leads to the origin of the root or nowhere.
+/// Resolves a link to the next page, one per line. A link that is accepted has the origin of the root.
 pub fn next_link(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for root in ["https://graph.microsoft.com", "http://127.0.0.1:8080/graph"] {
@@ -58,34 +57,34 @@ pub fn next_link(bytes: &[u8]) {
                 assert_eq!(url.origin(), origin, "{url}");
                 assert_eq!(url.username(), "", "{url}");
                 assert_eq!(url.password(), None, "{url}");
-                // What is sent is what was resolved.
+                // The request has exactly the resolved address.
                 assert_eq!(url::Url::parse(url.as_str()).as_ref(), Ok(url));
             }
         }
     }
 }
 
-/// A configuration file: each mistake in it is one line.
+/// Parses a configuration file. Each error in it is one line.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    if let Err(told) = Config::understand(text, Path::new(NOWHERE)) {
-        assert!(told.len() > 0);
-        assert_eq!(told.to_string().lines().count(), told.len(), "{told}");
+    if let Err(errors) = Config::understand(text, Path::new(NOWHERE)) {
+        assert!(errors.len() > 0);
+        assert_eq!(errors.to_string().lines().count(), errors.len(), "{errors}");
     }
 }
 
-/// A web configuration file.
+/// Parses a web configuration file.
 pub fn web_configuration(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        // That it is told is all there is to hold.
+        // The only invariant: it does not panic.
         drop(WebConfig::check_text(text, Path::new(NOWHERE)));
     }
 }
 
-/// The headers `Accept`, `Accept-Encoding` and `Retry-After`, each line as one: a format is always found, and a wait is
-/// only read from digits or from a date.
+/// Parses each line as the headers `Accept`, `Accept-Encoding` and `Retry-After`. There is always a format, and only a value
+/// with digits is a wait.
 pub fn headers(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (format, content_type) = Format::negotiate(text.lines());
@@ -99,10 +98,10 @@ pub fn headers(bytes: &[u8]) {
     }
 }
 
-/// A state file of the dial-out report after its first line, with the checksum that it should have: what is believed of it
-/// comes out of the program as it went in, and can be exposed. Returns whether it was believed.
+/// Reads the bytes as a state file without its first line, and adds the right checksum. A file that is accepted is written
+/// again with the same content, and can be exposed. Returns whether it was accepted.
 pub fn state(bytes: &[u8]) -> bool {
-    let file = summed([b"teams-pstn-exporter state 2\n", bytes].concat());
+    let file = with_checksum([b"teams-pstn-exporter state 2\n", bytes].concat());
     let identity = Identity {
         naming: "naming".to_owned(),
         shows_names: true,
@@ -110,14 +109,14 @@ pub fn state(bytes: &[u8]) -> bool {
         columns: Vec::new(),
     };
     let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family, &BUDGETS);
-    // As it stands, it has another checksum, or is of another kind.
+    // Unchanged, the bytes have a wrong checksum or no first line.
     assert!(read(bytes.to_vec()).is_err());
     let Ok(saved) = read(file) else {
         return false;
     };
     let write = |saved: &SavedState| {
         let mut out = Vec::new();
-        storage::encode(saved, &identity, &mut out).expect("memory takes all");
+        storage::encode(saved, &identity, &mut out).expect("writing to memory does not fail");
         out
     };
     let written = write(&saved);
@@ -136,8 +135,8 @@ pub fn state(bytes: &[u8]) -> bool {
     true
 }
 
-/// With its SHA-256 at the end.
-fn summed(mut file: Vec<u8>) -> Vec<u8> {
+/// Appends the SHA-256 of the file.
+fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {
     let sum = ring::digest::digest(&ring::digest::SHA256, &file);
     file.extend_from_slice(sum.as_ref());
     file
@@ -149,7 +148,7 @@ fn family(name: &str) -> Option<&'static Family> {
         .find_map(|report| report_metrics::family(report, name))
 }
 
-fn whole<R: Report>(text: &str) {
+fn aggregated<R: Report>(text: &str) {
     let mut totals = R::Totals::default();
     if is_whole(text, |row: R::Row<'_>| {
         R::add(&mut totals, row, &mut Notes::default()).is_ok()
@@ -180,7 +179,7 @@ fn by_day<L: Log>(text: &str) {
     }
 }
 
-/// Whether all of the page can be read and counted.
+/// Returns whether the whole page can be read and counted.
 fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) -> bool) -> bool {
     let mut rows = 0;
     let mut numbers = 0..;
@@ -190,7 +189,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     });
     match decoded {
         Ok(_) => {
-            // Text that is only shown may have control characters.
+            // Text that is only displayed may have control characters.
             let text = text.replace(char::is_control, " ");
             assert!(serde_json::from_str::<IgnoredAny>(&text).is_ok(), "JSON");
             assert!(rows <= ROWS_MAX);
@@ -204,7 +203,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     }
 }
 
-/// Holds every line of what is exposed against the format, and their number against what is said of it.
+/// Checks that every line of the output is valid, and that the number of lines is the stated one.
 fn each_line(rendered: &Rendered) {
     for samples in rendered.samples.iter().chain(&rendered.closing) {
         let mut text = Vec::new();
@@ -227,7 +226,7 @@ fn view(naming: &Naming) -> View<'_> {
     }
 }
 
-/// One of all that is spent in a currency, whose name is as hostile as the tenant's.
+/// A budget for everything in one currency. Its name has special characters, like that of the tenant.
 static BUDGETS: LazyLock<Vec<Budget>> = LazyLock::new(|| {
     vec![Budget {
         name: "a \"budget\"\n".to_owned(),
@@ -239,7 +238,7 @@ static BUDGETS: LazyLock<Vec<Budget>> = LazyLock::new(|| {
     }]
 });
 
-/// That of the documented rows.
+/// Returns the billing period of the documented rows.
 fn period() -> BillingPeriod {
     let time = "2026-11-21T12:00:00Z".parse().expect("a time");
     BillingPeriod::containing(time, CycleDay::default())
@@ -248,7 +247,7 @@ fn period() -> BillingPeriod {
 /// Few, so that a fuzzer reaches the limit.
 const ROWS_MAX: u64 = 5;
 
-/// Where relative paths of a fuzzed file lead: to no file.
+/// Base of relative paths in a fuzzed file: no file exists there.
 const NOWHERE: &str = "/nonexistent";
 
 #[cfg(test)]
@@ -256,9 +255,9 @@ mod tests {
     use super::*;
     use crate::report::budget::fingerprint;
 
-    /// Else what has been spent is left out of the seeds as of other budgets, and no fuzzer gets at it.
+    /// Otherwise the spend in the seeds would be dropped as that of other budgets, and no fuzzer would reach it.
     #[test]
-    fn the_seeds_are_of_the_budgets() {
+    fn the_seeds_have_the_fingerprint_of_the_budgets() {
         let of = format!("\"budgets\":\"{}\"", fingerprint(&BUDGETS));
         for seed in [
             include_str!("../tests/fuzz/seeds/state/calls"),

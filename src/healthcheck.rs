@@ -1,9 +1,9 @@
-//! `healthcheck`: asks the running exporter's own `/-/healthy`, where there is no shell to do it, and for the watchdog.
+//! `healthcheck`: requests `/-/healthy` from the running exporter, for images without a shell and for the watchdog.
 //!
-//! By hand over tokio, for a client library would be larger than all that it does here. What this module does not do:
-//! verify who answers. It connects to this machine's own address and sends nothing that is secret, so that the
-//! certificate's names, which are not those of loopback, do not matter. Where the server wants a client's certificate,
-//! asking for it is a sign of life too: whoever says that accepts connections and has its keys.
+//! It uses tokio directly, because a client library would be larger than this module. It does not verify the server: it
+//! connects to an address of this machine and sends no secret, so the names in the certificate, which are not those of
+//! loopback, do not matter. If the server requires a client certificate, its request for one counts as healthy: a server that
+//! sends it accepts connections and has its keys.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,59 +23,61 @@ use tokio_rustls::TlsConnector;
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{LOOPBACK, Listen, Saturation};
 
-/// Why the exporter is not known to be healthy.
+/// Errors of the health check.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
-    /// Sockets of systemd's are known to the daemon only.
+    /// The sockets of systemd are passed to the daemon only.
     #[error(
-        "where systemd listens is not known here; leave --web.systemd-socket out and give --web.listen-address"
+        "cannot check sockets of systemd: their address is unknown here; replace --web.systemd-socket by --web.listen-address"
     )]
     SystemdSocket,
-    /// The system chose the port.
+    /// The port is 0, so the system chose it.
     #[error(
-        "port 0 is any port; give the one that the exporter listens on by --web.listen-address"
+        "cannot check port 0: it stands for any port; set --web.listen-address to the port that the exporter listens on"
     )]
     AnyPort,
-    /// Whether there is TLS is in that file.
+    /// The web configuration, which says whether the exporter uses TLS, is invalid.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),
-    /// The system refuses what every process gets.
-    #[error("cannot ask")]
+    /// The system does not provide what every process needs.
+    #[error("cannot start the health check")]
     System(#[source] io::Error),
-    /// Nobody is there, or not in this language.
-    #[error("unhealthy: nobody answers at {address}")]
+    /// The connection is refused or broken, or the peer does not speak HTTP.
+    #[error("unhealthy: no HTTP response from {address}")]
     Connection {
-        /// Where it was asked.
+        /// The address of the request.
         address: String,
-        /// What happened.
+        /// The error of the connection.
         source: io::Error,
     },
-    /// Somebody is there, and silent.
-    #[error("unhealthy: no answer from {address} within {} seconds", PATIENCE.as_secs())]
-    Silence {
-        /// Where it was asked.
+    /// The connection is open, but there is no response.
+    #[error("unhealthy: no response from {address} within {} seconds", TIMEOUT.as_secs())]
+    Timeout {
+        /// The address of the request.
         address: String,
     },
-    /// An answer, and not the right one.
+    /// The response is not 200.
     #[error("unhealthy: {address} answers {line:?}")]
-    Answer {
-        /// Where it was asked.
+    Status {
+        /// The address of the request.
         address: String,
-        /// Its first line.
+        /// The status line of the response.
         line: String,
     },
 }
 
-/// Asks once the exporter that was started with these flags, in a runtime of its own.
+/// Checks once the exporter that was started with these flags, in a runtime of its own.
 ///
 /// # Errors
-/// Where it is not healthy, or where it is cannot be told.
+/// If it is not healthy, or its address is unknown.
 pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), HealthcheckError> {
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
     };
-    // One stands for all: where one of its sockets dies, the daemon ends.
-    let address = addresses.first().expect("an address where there are any");
+    // One address is enough: if one of its sockets fails, the daemon ends.
+    let address = addresses
+        .first()
+        .expect("a list of addresses has at least one");
     let (hosts, port) = address.reached_at();
     if port == 0 {
         return Err(HealthcheckError::AnyPort);
@@ -87,12 +89,12 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
         .build()
         .map_err(HealthcheckError::System)?;
     let outcome = runtime.block_on(probe_any(&hosts, port, tls));
-    // A name server that does not answer holds a thread, which nobody waits for any more.
+    // A name server that does not answer blocks a thread. Do not wait for it.
     runtime.shutdown_background();
     outcome
 }
 
-/// Asks at each of these hosts until one says that it is healthy. Where none does, the first error is told.
+/// Checks these hosts until one is healthy. If none is, returns the first error.
 async fn probe_any(hosts: &[&str], port: u16, tls: bool) -> Result<(), HealthcheckError> {
     let mut first = Ok(());
     for host in hosts {
@@ -105,33 +107,33 @@ async fn probe_any(hosts: &[&str], port: u16, tls: bool) -> Result<(), Healthche
     first
 }
 
-/// Asks once.
+/// Checks one host.
 ///
 /// # Errors
-/// Where the answer is not that it is healthy, or does not come in time.
+/// If the response is not 200, or does not come in time.
 async fn probe(host: &str, port: u16, tls: bool) -> Result<(), HealthcheckError> {
     let address = if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
     };
-    let line = match tokio::time::timeout(PATIENCE, ask(host, port, tls)).await {
+    let line = match tokio::time::timeout(TIMEOUT, request_status(host, port, tls)).await {
         Ok(Ok(line)) => line,
         Ok(Err(error)) if wants_certificate(&error) => return Ok(()),
         Ok(Err(source)) => return Err(HealthcheckError::Connection { address, source }),
-        Err(_) => return Err(HealthcheckError::Silence { address }),
+        Err(_) => return Err(HealthcheckError::Timeout { address }),
     };
     if line == "HTTP/1.1 200 OK" {
         Ok(())
     } else {
-        Err(HealthcheckError::Answer { address, line })
+        Err(HealthcheckError::Status { address, line })
     }
 }
 
-/// Asks this process' own server, which listens at `bound`.
+/// Checks the server of this process, which listens on `bound`.
 ///
-/// Where all places for connections are taken by clients that are being answered, this one has to wait like any other. Then
-/// the server works as long as it goes on looking for a place: to start it anew would only help whoever crowds it.
+/// If clients that are being answered hold all connection slots, this client has to wait like any other. Then the server is
+/// healthy as long as it continues to look for a slot: a restart would only help the clients that overload it.
 pub(crate) async fn probe_own(
     bound: SocketAddr,
     tls: bool,
@@ -150,13 +152,13 @@ pub(crate) async fn probe_own(
     }
 }
 
-/// The first line of the answer.
-async fn ask(host: &str, port: u16, tls: bool) -> io::Result<String> {
+/// Requests `/-/healthy` and returns the status line of the response.
+async fn request_status(host: &str, port: u16, tls: bool) -> io::Result<String> {
     let stream = TcpStream::connect((host, port)).await?;
     if !tls {
         return exchange(stream).await;
     }
-    let connector = TlsConnector::from(Arc::new(anyone()));
+    let connector = TlsConnector::from(Arc::new(accept_any_certificate()));
     let name = ServerName::try_from("localhost").expect("a name");
     exchange(connector.connect(name, stream).await?).await
 }
@@ -175,7 +177,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result
     Ok(line.trim_end().to_owned())
 }
 
-/// Whether a server of ours refused for want of a client's certificate.
+/// Returns whether the server rejected the connection only because it requires a client certificate.
 fn wants_certificate(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref());
     matches!(
@@ -186,22 +188,22 @@ fn wants_certificate(error: &io::Error) -> bool {
     )
 }
 
-/// A client that takes every certificate.
-fn anyone() -> ClientConfig {
+/// Returns a TLS client that accepts every certificate.
+fn accept_any_certificate() -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for the default versions")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
         .with_no_client_auth()
 }
 
-/// Takes every certificate whose key signs the handshake.
+/// Accepts every certificate, if its key signs the handshake.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -241,11 +243,11 @@ impl ServerCertVerifier for Anyone {
 
 const REQUEST: &str = "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nUser-Agent: healthcheck\r\nConnection: close\r\n\r\n";
 
-/// For the connection, TLS and the answer together, at each address: a healthy exporter needs milliseconds, and those who ask for a
-/// health check mostly wait longer than this.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Limit for the connection, TLS and the response together, for each address: a healthy exporter needs milliseconds, and
+/// container runtimes wait longer than this by default.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes in which the first line must have come: ours has 17.
+/// Bytes read for the status line: that of the exporter has 17.
 const LINE_MAX: u64 = 1024;
 
 #[cfg(test)]
@@ -254,8 +256,8 @@ mod tests {
 
     use super::*;
 
-    /// What [`probe`] says of a server that answers with these bytes and closes.
-    async fn said_of(answer: &'static [u8]) -> String {
+    /// Returns the outcome of [`probe`] for a server that sends these bytes and closes the connection.
+    async fn outcome_for(answer: &'static [u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let serving = tokio::spawn(async move {
@@ -274,8 +276,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_by_table() {
-        for (answer, said) in [
+    async fn responses_by_table() {
+        for (answer, expected) in [
             (
                 &b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhealthy\n"[..],
                 "healthy",
@@ -289,43 +291,43 @@ mod tests {
                 b"\x15\x03\x01\n",
                 "unhealthy: 127.0.0.1 answers \"\\u{15}\\u{3}\\u{1}\"",
             ),
-            (b"", "unhealthy: nobody answers at 127.0.0.1"),
+            (b"", "unhealthy: no HTTP response from 127.0.0.1"),
         ] {
-            assert_eq!(said_of(answer).await, said);
+            assert_eq!(outcome_for(answer).await, expected);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_has_an_end() {
+    async fn a_server_that_sends_nothing_is_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let error = probe("127.0.0.1", port, false).await.unwrap_err();
-        assert!(matches!(error, HealthcheckError::Silence { .. }), "{error}");
+        assert!(matches!(error, HealthcheckError::Timeout { .. }), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_of_a_crowded_server_is_none() {
+    async fn a_timeout_of_a_saturated_server_is_healthy() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let saturation = Saturation::default();
         saturation.mark();
-        // That was before, and so tells nothing of a server that hangs now.
+        // Saturation before the check does not excuse a server that hangs now.
         tokio::time::advance(Duration::from_secs(1)).await;
         let outcome = probe_own(address, false, saturation.clone()).await;
-        assert!(matches!(outcome, Err(HealthcheckError::Silence { .. })));
-        let noting = saturation.clone();
-        let noting = tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE / 2).await;
-            noting.mark();
+        assert!(matches!(outcome, Err(HealthcheckError::Timeout { .. })));
+        let marking = saturation.clone();
+        let marking = tokio::spawn(async move {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            marking.mark();
         });
         let outcome = probe_own(address, false, saturation).await;
         assert!(outcome.is_ok(), "{outcome:?}");
-        noting.await.unwrap();
+        marking.await.unwrap();
     }
 
-    /// A machine without IPv6 still lets every interface be bound as `[::]`, and answers on IPv4 only.
+    /// On a machine without IPv6, `[::]` can still be bound, but only IPv4 works.
     #[tokio::test]
-    async fn every_interface_is_reached_on_loopback_of_either_kind() {
+    async fn wildcard_addresses_are_reached_on_either_loopback_address() {
         for (own, bound) in [
             ("127.0.0.1:0", "[::]"),
             ("[::1]:0", "[::]"),
@@ -334,7 +336,7 @@ mod tests {
         ] {
             let listener = match TcpListener::bind(own).await {
                 Ok(listener) => listener,
-                // Where this is tested may be without IPv6 too.
+                // The test machine may have no IPv6.
                 Err(_) if own.starts_with('[') => continue,
                 Err(error) => panic!("{own}: {error}"),
             };

@@ -1,43 +1,45 @@
 //! Prometheus exporter for the telephony cost of Microsoft Teams.
 //!
-//! # The line
+//! # Data flow
 //!
 //! ```text
 //! tick → BillingPeriod → Window → Graph::pages → Row → Totals → Rendered → Publisher → Snapshot → watch → GET /metrics
 //! ```
 //!
-//! A log, which has a row for each call, takes one turn more: its days are folded one by one, those that cannot change any
-//! more are kept in a ledger, and what is rendered is the sum of them and the open ones.
+//! A log (one row per call) adds a step: each day is aggregated separately, final days are kept in a ledger, and the output
+//! is the sum of the ledger and the open days.
 //!
-//! Nothing flows back. The [`server`] cannot start a poll, a [`report`] cannot see HTTP, [`graph`] cannot see money. The
-//! [`poller`] is the only place where the parts meet; whoever has read it and this page can explain the program.
+//! Data flows in this direction only. The [`server`] cannot start a poll, a [`report`] does not know HTTP, [`graph`] does not
+//! know money. The [`poller`] connects the parts: begin there to understand the program.
 //!
-//! # What always holds
+//! # Guarantees
 //!
-//! - **Half a report has no name.** A report's totals are a local value of one poll; dropping it on an error is the
-//!   rollback. What is published is complete, and stays until the next complete one replaces it.
-//! - **Numbers and the period they belong to change in one step**, because they are in one [`snapshot`], together with
-//!   what is said about the poll that brought them.
-//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal, adds without rounding in any
-//!   order, and no float arithmetic is compiled in it or in a report that has money. Currencies never meet in a sum, as the currency is
-//!   part of the key.
-//! - **What survives a restart is whole or is not used.** A state file is replaced in one step, and believed only where its
-//!   version, checksum and configuration are right; see `storage`.
-//! - **The bearer token goes to one origin.** A link to the next page leads to the configured root or nowhere; redirects
-//!   are not followed.
-//! - **A scrape does no I/O and waits for nobody.** Everything is rendered and compressed when it changes; a scrape
-//!   clones references and writes.
-//! - **Everything has a limit**, a constant with one sentence why.
-//! - **Time is passed in** as a [`period::Clock`]; only tokio's monotonic clock is read elsewhere.
+//! - **A report is all or nothing.** The running totals of a poll are local to it, and an error drops them. So a published
+//!   report is complete, and stays until the next complete one replaces it.
+//! - **Figures and their billing period change in one step**, because they are in one [`snapshot`], together with the metrics
+//!   of the poll that fetched them.
+//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal and adds without rounding in any order.
+//!   Neither it nor a report with money has float arithmetic. A sum never has two currencies, because the currency is part
+//!   of the key.
+//! - **A state file is complete or is not used.** It is replaced in one step, and used only if its version, checksum and
+//!   configuration match, see `storage`.
+//! - **The bearer token goes to one origin.** A link to the next page that leaves the configured root is an error, and
+//!   redirects are not followed.
+//! - **A scrape does no I/O of its own and never waits for a poll.** Everything is rendered and compressed when it changes. A
+//!   scrape clones references and writes the response.
+//! - **Everything has a limit**: a constant with one sentence that gives the reason.
+//! - **Time is passed in** as a [`period::Clock`]. Other code reads tokio's monotonic clock only.
 //!
-//! # Who may know whom
+//! # Module dependencies
 //!
-//! `money`, `period`, `gzip` and `machine` know no sibling, `secret_file` knows `machine` only, and `graph` knows `secret_file` only. `report` knows
-//! `graph`, `money`, `period` and `exposition`; `poller` knows these and `config`, `report_metrics`, `secret_file`, `snapshot`, `storage` and
-//! `telemetry`; `server` knows what it serves, `snapshot`, and not who made it; `daemon` and `main` put it together. reqwest
-//! is used under `graph` only, hyper in `server`, clap in `config`, the `prometheus` crate in `telemetry` and
-//! where its families are written.
-//! A test holds the code against the whole table, `tests/integration/structure.rs`.
+//! `money`, `period`, `gzip` and `machine` use no other module. `secret_file` uses `machine` only, `graph` uses `secret_file`
+//! only. `report` uses `graph`, `money`, `period` and `exposition`. `poller` uses these and `config`, `report_metrics`,
+//! `secret_file`, `snapshot`, `storage` and `telemetry`. `server` uses `snapshot`, but not the modules that make the snapshot.
+//! `daemon` and `main` connect everything.
+//!
+//! Only `graph` uses reqwest, only `server` hyper, only `config` clap. The `prometheus` crate is used by `telemetry` and by the
+//! modules that write its families. The test `tests/integration/structure.rs` has the whole table and checks the code against
+//! it.
 
 pub mod config;
 

@@ -1,4 +1,4 @@
-//! The program: read what is asked for, resolve it, bind, then run until a signal.
+//! The program: parses the flags, reads the configuration, binds, and runs until a signal.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -21,15 +21,15 @@ fn main() -> ExitCode {
     cores::forbid();
     allocator::fix_thresholds();
     let args = Args::from_command_line();
-    let code = begin(&args)
+    let code = set_up(&args)
         .and_then(|()| run(&args))
         .unwrap_or_else(|failure| failure.report());
     logging::flush();
     code
 }
 
-/// The parts of the process that every command needs.
-fn begin(args: &Args) -> Result<(), Failure> {
+/// Sets up the parts of the process that every command needs.
+fn set_up(args: &Args) -> Result<(), Failure> {
     machine::check(Clock::system().now())?;
     signals::survive_file_size_limit()?;
     Ok(logging::start(args.log_level(), args.log_format)?)
@@ -39,7 +39,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.is_demo() && args.shard != Shard::WHOLE {
         return Err(Failure::DemoShard);
     }
-    let load = source(args);
+    let load = config_loader(args);
     match &args.command {
         _ if args.config_check => {
             let config = daemon::validate(&load, args.web_config_file.as_deref())?;
@@ -68,9 +68,9 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where the configuration comes from: the file, else the environment; and what of it is this exporter's. That of the demo
-/// leads to no simulator yet.
-fn source(args: &Args) -> Load {
+/// Returns the loader of the configuration. It reads the file, or without one the environment, and keeps the tenants of this
+/// shard. The configuration of the demo has no simulator yet.
+fn config_loader(args: &Args) -> Load {
     #[cfg(feature = "demo")]
     if args.is_demo() {
         return demo::unconnected(args.config_file.clone());
@@ -109,7 +109,7 @@ fn serve_demo(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Runs the daemon until a signal. `prepare` returns the source of the configuration and a value that lives as long as the
+/// Runs the daemon until a signal. `prepare` returns the loader of the configuration and a value that lives as long as the
 /// daemon. `started` is called with that value, the addresses that the daemon listens on, and true if they serve TLS.
 fn serve<T>(
     args: &Args,
@@ -121,7 +121,7 @@ fn serve<T>(
         .as_deref()
         .map(WebConfig::load)
         .transpose()?;
-    // Before there are threads that use the environment: sockets that systemd hands over are taken out of it.
+    // Binding removes the sockets of systemd from the environment, so it comes before threads that use the environment.
     let bound = Bound::bind(&args.listen())?;
     let systemd = Systemd::from_environment(|name| std::env::var_os(name), std::process::id());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -144,10 +144,10 @@ fn serve<T>(
         started(&companion, daemon.addresses(), tls);
         daemon.run(hangups, stop).await
     });
-    // A file or a name server that does not answer holds a thread, which nobody waits for any more.
+    // Do not wait for threads that are blocked by a slow file system or name server.
     runtime.shutdown_background();
     outcome
 }
 
-/// Scrapes are a write each and polls wait for the network: two threads keep both moving on any machine.
+/// Worker threads. A scrape is one write and polls wait for the network, so two threads are enough on any machine.
 const WORKERS: usize = 2;

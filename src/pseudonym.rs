@@ -1,4 +1,4 @@
-//! `pseudonym`: the label that a person has on `/metrics`, for whoever holds the key.
+//! `pseudonym`: prints the label that a user has on `/metrics`. It needs the key.
 
 use std::io::{self, Write};
 
@@ -7,25 +7,25 @@ use crate::poller::FleetError;
 use crate::poller::setup::naming;
 use crate::report::labels::Naming;
 
-/// Why there is nothing to print.
+/// Errors of the command.
 #[derive(Debug, thiserror::Error)]
 pub enum PseudonymError {
-    /// People have their names.
+    /// Labels do not show pseudonyms.
     #[error(
-        "the configuration does not use pseudonyms; set labels.user to pseudonym and labels.pseudonym_key_file, and name the file by --config.file"
+        "the configuration does not use pseudonyms; set labels.user to pseudonym and labels.pseudonym_key_file, and pass the file with --config.file"
     )]
     Unused,
-    /// The key is not there.
+    /// The key cannot be read.
     #[error("cannot use pseudonyms")]
     Key(#[from] FleetError),
-    /// Nobody reads what is written.
+    /// The output is closed.
     #[error("cannot write the pseudonyms")]
     Write(#[from] io::Error),
 }
 
-/// Writes one line a user: the user as given, a tab, and the pseudonym by the configuration's key.
+/// Writes one line per user: the user as given, a tab, and the pseudonym with the key of the configuration.
 ///
-/// A user is a user principal name, in any case, or the object id of somebody who has none.
+/// A user is a user principal name in upper or lower case, or the object id if there is no such name.
 pub fn write(
     config: &Config,
     users: &[String],

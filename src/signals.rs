@@ -1,6 +1,6 @@
-//! The signals of the process.
+//! Unix signals: SIGTERM and SIGINT shut down, SIGHUP reloads.
 //!
-//! SIGTERM and SIGINT end it in a limited time, whatever hangs: a disk, a client, a pipe that nothing reads.
+//! The shutdown ends within a limited time even if a disk, a client, or the reader of a pipe hangs.
 
 use std::future::Future;
 use std::io;
@@ -15,20 +15,20 @@ use tokio::sync::oneshot;
 
 use crate::machine;
 
-/// The first SIGTERM or SIGINT, and every SIGHUP. A second SIGTERM or SIGINT ends the process at once, and so does
-/// [`STOP_TIME_MAX`] after the first.
+/// Returns a future for the first SIGTERM or SIGINT, and all SIGHUPs. The process ends at once on a second SIGTERM or SIGINT,
+/// or [`STOP_TIME_MAX`] after the first.
 ///
-/// To be called in a runtime with several threads, of which one may block.
+/// Call it in a runtime with several threads, because one may block.
 ///
 /// # Errors
-/// If the system does not let the process listen.
+/// If the system does not let the process handle signals.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangups = Hangups(Some(signal(SignalKind::hangup())?));
     let (stop, stopped) = oneshot::channel();
-    // A task of its own, because the receiver may be busy. The time has a thread, because the threads of the runtime may
-    // all hang. It is started now, because later the system may have none.
+    // The second signal has a task of its own, because the task that waits for the first one may be busy. The time limit has
+    // a thread, because all threads of the runtime may hang. The thread starts now, because later the system may have none.
     let (begin, begun) = mpsc::channel::<()>();
     machine::spawn("stop-limit", move || end_in_time(&begun))?;
     tokio::spawn(async move {
@@ -46,23 +46,24 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
     Ok((stop, hangups))
 }
 
-/// Turns the signal for a file that exceeds the limit of its size (`ulimit -f`) into an error of the write, which has a
-/// message. Unlike SIGPIPE, Rust leaves it as it is, and it ends the process.
+/// Catches SIGXFSZ, so that a write beyond the file size limit (`ulimit -f`) returns an error with a message. By default the
+/// signal ends the process. Rust ignores SIGPIPE, but not this signal.
 ///
 /// # Errors
-/// If the system does not let the process listen.
+/// If the system does not let the process handle signals.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
     let _context = runtime.enter();
-    // The first call of `signal` panics if there are no descriptors for a pair like this.
+    // Without free descriptors for such a pair, the first call of `signal` would panic.
     UnixStream::pair()?;
-    // Nothing waits for it. It stays caught when the runtime ends.
+    // Nothing waits for the signal. It stays caught after the runtime ends.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
 }
 
-/// Ends the process if nothing else does. The time begins with a message; without a sender there is no shutdown to limit.
+/// Ends the process if the shutdown takes too long. The time begins with a message. Without a sender, there is no shutdown to
+/// limit.
 fn end_in_time(begun: &Receiver<()>) {
     if begun.recv().is_err() {
         return;
@@ -76,12 +77,12 @@ fn end_in_time(begun: &Receiver<()>) {
     std::process::exit(1);
 }
 
-/// SIGHUPs as they come.
+/// Stream of SIGHUPs.
 #[derive(Debug)]
 pub struct Hangups(Option<Signal>);
 
 impl Hangups {
-    /// None ever comes: for a daemon inside another process, and the signals are the other's.
+    /// Returns a stream without any signal, for a daemon inside a process that handles signals itself.
     pub const fn never() -> Self {
         Self(None)
     }
@@ -105,6 +106,6 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// From SIGTERM to the end of the process: more than the five seconds in which responses may end, less than the ten
-/// after which container runtimes kill.
+/// Time from SIGTERM to the end of the process: more than the five seconds for open responses, less than the ten after which
+/// container runtimes kill.
 const STOP_TIME_MAX: Duration = Duration::from_secs(8);

@@ -65,23 +65,23 @@ async fn a_running_exporter_is_healthy_with_and_without_tls() {
 }
 
 #[tokio::test]
-async fn one_line_and_exit_code_1_where_it_is_not() {
+async fn an_unhealthy_exporter_is_one_line_and_exit_code_1() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let nobody = format!("--web.listen-address={address}");
+    let unreachable = format!("--web.listen-address={address}");
     for (flags, line) in [
         (
-            &[nobody.as_str()][..],
-            format!("unhealthy: nobody answers at {address}"),
+            &[unreachable.as_str()][..],
+            format!("unhealthy: no HTTP response from {address}"),
         ),
         (
             &["--web.systemd-socket"],
-            "where systemd listens is not known here".to_owned(),
+            "cannot check sockets of systemd".to_owned(),
         ),
-        (&[ANY_PORT], "port 0 is any port".to_owned()),
+        (&[ANY_PORT], "cannot check port 0".to_owned()),
         (
-            &[&nobody, "--web.config.file=nowhere.yml"],
+            &[&unreachable, "--web.config.file=nowhere.yml"],
             "the web configuration cannot be used: cannot read nowhere.yml".to_owned(),
         ),
     ] {

@@ -288,7 +288,7 @@ async fn exit_codes_by_table() {
             &["demo", "--tenants.shard=0/2"],
             none,
             2,
-            &["the demo has one simulated tenant only; leave --tenants.shard out"],
+            &["the demo has one simulated tenant only; remove --tenants.shard"],
         ),
         (
             &[ANY_PORT],

@@ -76,10 +76,7 @@ async fn the_program_knows_its_share_and_refuses_what_cannot_be_shared() {
         (&["--tenants.shard=1/2", &option], unnamed),
         (&["--tenants.shard=1/2", "--config.check", &option], unnamed),
         (&["--tenants.shard=2/2"], "they are counted from 0"),
-        (
-            &["demo", "--tenants.shard=1/2"],
-            "leave --tenants.shard out",
-        ),
+        (&["demo", "--tenants.shard=1/2"], "remove --tenants.shard"),
     ] {
         let words = [words, &[ANY_PORT]].concat();
         let (code, all) = Program::start(&words, &environment).end().await;

@@ -52,7 +52,7 @@ async fn ready_alive_reloading_ready_again_and_stopping() {
         (None, "serving; configuration reloaded"),
         (
             Some("tenants: ["),
-            "serving; configuration not reloaded, the old one stays in force",
+            "serving; configuration not reloaded, the previous one stays in use",
         ),
     ] {
         if let Some(text) = text {
