@@ -276,7 +276,7 @@ async fn exit_codes_by_table() {
             &["--web.listen-address=192.0.2.1:0"],
             environment,
             1,
-            &["; this machine has no such address, so choose another --web.listen-address"],
+            &["; this machine has no such address; choose another --web.listen-address"],
         ),
         (
             &["demo", &bad],
