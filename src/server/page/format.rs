@@ -34,7 +34,7 @@ pub(super) enum RelativeTime {
 /// A span of time in its largest unit.
 pub(super) struct Span(pub(super) TimeDelta);
 
-/// TalkTime time in seconds.
+/// Talk time in seconds.
 pub(super) struct TalkTime(pub(super) i64);
 
 /// A bar with parts: shade and percent of each.
