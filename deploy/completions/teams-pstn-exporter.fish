@@ -32,7 +32,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
-warn\t'What may become a failure'
+warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object a line'"
@@ -52,7 +52,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
-warn\t'What may become a failure'
+warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object a line'"
@@ -69,7 +69,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
-warn\t'What may become a failure'
+warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object a line'"
@@ -84,7 +84,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
-warn\t'What may become a failure'
+warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object a line'"
@@ -99,7 +99,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
-warn\t'What may become a failure'
+warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object a line'"

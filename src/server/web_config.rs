@@ -48,7 +48,7 @@ pub enum WebConfigError {
         source: io::Error,
     },
     /// The file is not YAML, or has an unknown key.
-    #[error("cannot check_text the web configuration file")]
+    #[error("cannot read the web configuration")]
     Yaml(#[source] Box<serde_saphyr::Error>),
     /// The section `tls_server_config` cannot be used.
     #[error("cannot use tls_server_config")]

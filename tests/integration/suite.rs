@@ -11,26 +11,26 @@ const SKIPS_A_PART: &str = "echo 'no network' >> \"$TESTS_SKIPPED\"";
 const FAILS: &str = "exit 3";
 
 /// The steps of Cargo, which come before the scripts.
-const OF_CARGO: usize = 4;
+const OF_CARGO: usize = 5;
 
 #[test]
 fn a_skipped_step_is_not_counted_as_passed() {
     // The scripts of a.., whether CI is set, the exit code, and what is printed last.
     let cases: &[(&[&str], bool, i32, &str)] = &[
-        (&[PASSES, PASSES], false, 0, "6 steps passed, 0 skipped in "),
-        (&[PASSES, PASSES], true, 0, "6 steps passed, 0 skipped in "),
+        (&[PASSES, PASSES], false, 0, "7 steps passed, 0 skipped in "),
+        (&[PASSES, PASSES], true, 0, "7 steps passed, 0 skipped in "),
         (
             &[SKIPS_ALL, PASSES],
             false,
             0,
-            "5 steps passed, 1 skipped in ",
+            "6 steps passed, 1 skipped in ",
         ),
         (&[SKIPS_ALL, PASSES], true, 77, "nothing may be skipped"),
         (
             &[PASSES, SKIPS_A_PART, SKIPS_ALL],
             false,
             0,
-            "5 steps passed, 2 skipped in ",
+            "6 steps passed, 2 skipped in ",
         ),
         // A part that may be skipped with CI set is the script's own decision.
         (
