@@ -19,14 +19,16 @@ pub enum MachineError {
     Descriptors(u64),
     /// Memory runs out during the start or the first poll.
     #[error(
-        "the limit of {what} is {limit} bytes; raise it to {} MiB or more, or limit memory by MemoryMax= or a container instead of {setting}",
-        MEMORY_MIN >> 20
+        "the limit of {what} is {limit} bytes; raise it to {} KiB or more, or limit memory by MemoryMax= or a container instead of {setting}",
+        min >> 10
     )]
     Memory {
         /// The kind of memory.
         what: &'static str,
         /// The limit that is set.
         limit: u64,
+        /// The least that is enough.
+        min: u64,
         /// The settings that set it.
         setting: &'static str,
     },
@@ -47,14 +49,31 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     if let Some(limit) = below(Resource::Nofile, DESCRIPTORS_MIN) {
         return Err(MachineError::Descriptors(limit));
     }
-    for (resource, what, setting) in [
-        (Resource::As, "address space", "ulimit -v or LimitAS="),
-        (Resource::Data, "data memory", "ulimit -d or LimitDATA="),
+    for (resource, min, what, setting) in [
+        (
+            Resource::Stack,
+            STACK_MIN,
+            "the stack",
+            "ulimit -s or LimitSTACK=",
+        ),
+        (
+            Resource::As,
+            MEMORY_MIN,
+            "address space",
+            "ulimit -v or LimitAS=",
+        ),
+        (
+            Resource::Data,
+            MEMORY_MIN,
+            "data memory",
+            "ulimit -d or LimitDATA=",
+        ),
     ] {
-        if let Some(limit) = below(resource, MEMORY_MIN) {
+        if let Some(limit) = below(resource, min) {
             return Err(MachineError::Memory {
                 what,
                 limit,
+                min,
                 setting,
             });
         }
@@ -131,6 +150,9 @@ const DESCRIPTORS_MIN: u64 = 16;
 
 /// Bytes with which the program, its threads and a small report have room: it starts with 40 MiB.
 const MEMORY_MIN: u64 = 64 << 20;
+
+/// Bytes with which the main thread reads the flags and the configuration: it overflows at 128 KiB without optimization.
+const STACK_MIN: u64 = 512 << 10;
 
 /// Threads of the smallest exporter: the main thread's helpers for the log, files and the shutdown, two of the runtime, and
 /// three that render, write and check passwords.

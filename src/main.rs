@@ -20,19 +20,20 @@ use teams_pstn_exporter::{
 fn main() -> ExitCode {
     cores::forbid();
     allocator::fix_thresholds();
-    let args = Args::from_command_line();
-    let code = set_up(&args)
-        .and_then(|()| run(&args))
+    // Before the flags, which need more stack than a low limit leaves.
+    let code = machine::check(Clock::system().now())
+        .map_err(Failure::from)
+        .and_then(|()| run_with(&Args::from_command_line()))
         .unwrap_or_else(|failure| failure.report());
     logging::flush();
     code
 }
 
-/// Sets up the parts of the process that every command needs.
-fn set_up(args: &Args) -> Result<(), Failure> {
-    machine::check(Clock::system().now())?;
+/// Sets up the parts of the process that every command needs, and runs the command.
+fn run_with(args: &Args) -> Result<ExitCode, Failure> {
     signals::survive_file_size_limit()?;
-    Ok(logging::start(args.log_level(), args.log_format)?)
+    logging::start(args.log_level(), args.log_format)?;
+    run(args)
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {

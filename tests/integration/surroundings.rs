@@ -137,6 +137,10 @@ async fn limits_that_are_too_low_are_errors_with_a_remedy() {
         ("ulimit -n 8", "the limit of open files is 8; raise it"),
         ("ulimit -n 15", "the limit of open files is 15; raise it"),
         (
+            "ulimit -s 64",
+            "the limit of the stack is 65536 bytes; raise it",
+        ),
+        (
             "ulimit -v 40960",
             "the limit of address space is 41943040 bytes; raise it",
         ),
