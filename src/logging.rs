@@ -79,7 +79,7 @@ pub fn write(text: &str) {
     }
 }
 
-/// Waits until all logged lines are written, for [`FLUSH_TIME_MAX`] at most.
+/// Waits until all logged lines are written, for one second at most.
 pub fn flush() {
     let Some(queue) = QUEUE.get() else { return };
     let (done, written) = mpsc::sync_channel(1);

@@ -50,7 +50,7 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// The time of day.
     pub clock: Clock,
-    /// Limit of parallel polls over all tenants. A poll that takes longer than [`PERMIT_TIME`] returns its permit.
+    /// Limit of parallel polls over all tenants. A poll that takes longer than two seconds returns its permit.
     pub permits: Arc<Semaphore>,
     /// Limit of polls under way, including those of tenants that stall.
     pub under_way: Arc<Semaphore>,

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::machine;
 
 /// Returns a future for the first SIGTERM or SIGINT, and all SIGHUPs. The process ends at once on a second SIGTERM or SIGINT,
-/// or [`STOP_TIME_MAX`] after the first.
+/// or eight seconds after the first.
 ///
 /// Call it in a runtime with several threads, because one may block.
 ///

@@ -67,7 +67,7 @@ pub enum RowError {
 pub struct Text<'a>(Cow<'a, str>);
 
 /// Text that is shown, in a form that is harmless in labels and logs: what is not a character, and control characters,
-/// are U+FFFD, and text beyond [`TEXT_MAX`] is cut.
+/// are U+FFFD, and text beyond 1,024 bytes is cut.
 ///
 /// Text that was changed ends in `~` and eight digits of its SHA-256, so that different names stay different.
 pub struct Shown<'a> {
