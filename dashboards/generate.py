@@ -8,7 +8,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
-# What every query selects by. `tenant` also matches its absence, as a single tenant may be without a name.
+# Labels that every query selects by. `tenant` also matches a missing label, because a single tenant may have no name.
 TARGET = 'job=~"$job", instance=~"$instance"'
 TENANT = TARGET + ', tenant=~"$tenant"'
 CURRENCY = TENANT + ', currency=~"$currency"'
@@ -104,7 +104,7 @@ def common_variables(money):
     # A budget may be of a report that the dashboard is not about.
     budgeted = f'__name__=~"{charge}|teams_pstn_budget_amount"'
     return [
-        # Where the exporter itself cannot say anything, it is known by the metrics about it.
+        # If the exporter itself cannot report anything, Prometheus still has the metrics about it.
         variable("job", "Job", "label_values(teams_pstn_exporter_build_info, job)", ".+"),
         variable("instance", "Instance", 'label_values(teams_pstn_exporter_build_info{job=~"$job"}, instance)', ".+"),
         variable("tenant", "Tenant", f"label_values({report}{{{TARGET}}}, tenant)", description="Empty where tenants are not named."),
@@ -290,7 +290,7 @@ def spend_overview():
               (12, 7), no_value="No budgets in the exporter's configuration"),
     ]  # fmt: skip
     forecast = [
-        table("Forecast", "Where the period ends: the spend so far over the share of the period that is over, and a band of two standard deviations of the last seven days. Withheld during the first 5 % of the period; the band needs three days of history. All usage locations.",
+        table("Forecast", "Expected spend at the end of the period: the spend so far over the share of the period that is over, and a band of two standard deviations of the last seven days. Withheld during the first 5 % of the period; the band needs three days of history. All usage locations.",
               LABELS | {"Value #A": ("Spent", MONEY, DECIMALS), "Value #B": ("Low", MONEY, DECIMALS), "Value #C": ("Forecast", MONEY, DECIMALS), "Value #D": ("High", MONEY, DECIMALS)},
               [target(f"max by ({BY}) ({recorded}:{suffix}{{{CURRENCY}}})", table=True) for suffix in ("sum", "forecast_lower", "forecast", "forecast_upper")],
               (12, 9), no_value="Withheld during the first 5 % of the period"),
@@ -397,7 +397,7 @@ def organizers():
             target(f"{person(charge, select)} / ({person(calls, select)} > 0) and on ({by}) {chosen}", table=True),
         ]
 
-    top_ten = table("Top ten organizers", "The ten organizers with the highest charges in each currency. Charges are booked on the organizer of the meeting, whoever dialled. Minutes are those charged and those within the licence.",
+    top_ten = table("Top ten organizers", "The ten organizers with the highest charges in each currency. Charges are booked on the organizer of the meeting, whichever participant dialled. Minutes are those charged and those within the licence.",
                     ranking, [*ranked(people), target(f"(({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0)) and on ({by}) {top()}", table=True)],
                     (24, 14), sort=order, no_value=hidden)  # fmt: skip
     top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
@@ -526,16 +526,16 @@ def calls():
               (24, 12), sort=by_charge, no_value="Users are not exported (labels.user: none), or no user has spent anything"),
     ]  # fmt: skip
     trunk = "job, instance, tenant, trunk"
-    told = 'success=~"true|false"'
+    known = 'success=~"true|false"'
     unused = "Not switched on (reports: direct_routing), or no calls yet"
     routing = [
         bars("Direct routing: calls that succeeded", "Of all direct routing calls of the period, by trunk. Busy and unanswered calls are no success; calls of which the source does not say it are left out.", "percentunit",
-             [target(f"sum by ({trunk}) ({routed}{{{PLACE}, success=\"true\"}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}, {told}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
+             [target(f"sum by ({trunk}) ({routed}{{{PLACE}, success=\"true\"}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}, {known}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
              (8, 8), min=0, max=1, decimals=1, thresholds=steps((None, RED), (0.5, ORANGE), (0.8, GREEN)), color={"mode": "thresholds"}, no_value=unused),
         table("Direct routing: failures by SIP code", "Calls without success by class of the final SIP code: 5xx points to the session border controller or the carrier, 4xx and 6xx also are busy, declined and unknown numbers.",
               {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "sip_code_class": ("SIP code", None), "Value #A": ("Calls", "locale", whole), "Value #B": ("Of the trunk's calls", "percentunit", {"id": "decimals", "value": 1})},
               [target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0)", table=True),
-               target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}, {told}}}) > 0)", table=True)],
+               target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}, {known}}}) > 0)", table=True)],
               (16, 8), sort=[{"displayName": "Calls", "desc": True}], no_value="No call has failed, or direct_routing is not among the reports"),
         lines("Direct routing: failures of the last 24 hours", "Share of the calls that arrived within 24 hours, by trunk. All usage locations.", "percentunit",
               [target(f"max by ({trunk}) (trunk:teams_pstn_direct_routing_calls:failure_ratio1d{{{TENANT}}})", "{{tenant}} {{trunk}}")], (12, 9), max=1, decimals=1, no_value=unused),
@@ -557,17 +557,17 @@ def calls():
         lines("SMS over time", "Messages so far in the billing period, by direction.", "none",
               [target(f"sum by ({by('direction')}) (teams_pstn_sms_messages{{{LOCATION}}})", f"{name} {{{{direction}}}}")], (12, 8), no_value=silent),
     ]  # fmt: skip
-    nobody = "Not switched on (reports: blocked_users)"
+    no_blocks = "Not switched on (reports: blocked_users)"
     blocked = [
         stat("Blocked users", "Users whose newest event of the last 89 days is a block: they cannot call the telephone network. Who they are, the Teams admin center says.", "none",
              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}}", instant=True)],
-             (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=nobody),
+             (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=no_blocks),
         table("Blocks of this period", "Events by kind and reason. High Overall Usage is Microsoft's guard against fraud.",
               {"tenant": ("Tenant", None), "event": ("Event", None), "reason": ("Reason", None), "Value #A": ("Events", "locale", whole)},
               [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_block_events{{{TENANT}}})", table=True)],
               (9, 8), sort=[{"displayName": "Events", "desc": True}], no_value="None, or blocked_users is not among the reports"),
-        lines("Blocked users over time", "Falls when somebody is unblocked, and when a block is older than 89 days.", "none",
-              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=nobody),
+        lines("Blocked users over time", "Falls when a user is unblocked, and when a block is older than 89 days.", "none",
+              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=no_blocks),
     ]  # fmt: skip
     call_type = variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dialling out of meetings is conf_out.")
     return dashboard(

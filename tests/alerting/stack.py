@@ -175,7 +175,7 @@ class Stack:
             f"--storage.tsdb.path={folder}/data",
             "--storage.tsdb.retention.time=60d",
             f"--web.listen-address=127.0.0.1:{port}",
-            # Else a resolved alert is told anew every minute.
+            # Otherwise a resolved alert is sent again every minute.
             "--rules.alert.resend-delay=5s",
         )
         prometheus = Prometheus(f"http://127.0.0.1:{port}")

@@ -11,7 +11,7 @@ def hold(check, rendered):
             check(f"{name}: the pod is restricted", not unrestricted(pod), *unrestricted(pod))
         check(f"{name}: one pod a Deployment, and never two", all(alone(document) for document in documents if document["kind"] == "Deployment"))
         wrong = [document["metadata"]["name"] for document in documents if not document["metadata"]["name"].startswith((RELEASE, "teams-cost"))]
-        check(f"{name}: everything bears the release's name", not wrong, *wrong)
+        check(f"{name}: everything has the release's name", not wrong, *wrong)
         check(f"{name}: the Service and the policies choose the pods, and nothing else", chooses(documents))
     targets(check, rendered)
     identity(check, one(rendered["workload-identity"], "ServiceAccount"), rendered["workload-identity"])
@@ -96,7 +96,7 @@ def targets(check, rendered):
     services = [one(documents, "Service") for documents in rendered.values()]
     check("a pod that is not ready is scraped", all(service["spec"]["publishNotReadyAddresses"] is True for service in services))
     (endpoint,) = one(rendered["monitoring"], "ServiceMonitor")["spec"]["endpoints"]
-    check("somebody's relabelings come after ours", endpoint["relabelings"][-1] == {"targetLabel": "cluster", "replacement": "west"} and len(endpoint["metricRelabelings"]) == 1)
+    check("the user's relabelings come after ours", endpoint["relabelings"][-1] == {"targetLabel": "cluster", "replacement": "west"} and len(endpoint["metricRelabelings"]) == 1)
     (endpoint,) = one(rendered["existing-secret"], "ServiceMonitor")["spec"]["endpoints"]
     (pod,) = pods(rendered["existing-secret"])
     schemes = {endpoint["scheme"], *(pod["containers"][0][probe]["httpGet"]["scheme"].lower() for probe in ("livenessProbe", "readinessProbe"))}
@@ -136,14 +136,14 @@ def secrets(check, rendered):
 
 
 def persistence(check, rendered):
-    """Where each pod keeps what it knows: told to the exporter, mounted for it alone, on by default."""
+    """The folder for state files of each pod: set for the exporter, mounted for it alone, on by default."""
     for name, documents in rendered.items():
         volumes = []
         for pod in pods(documents):
             (container,) = pod["containers"]
-            told = {variable["name"]: variable.get("value") for variable in container.get("env", [])}.get("STATE_DIRECTORY")
+            folder = {variable["name"]: variable.get("value") for variable in container.get("env", [])}.get("STATE_DIRECTORY")
             mounted = {mount["mountPath"] for mount in container.get("volumeMounts", []) if mount["name"] == "state"}
-            check(f"{name}: the folder for state is the volume's: {told or 'none'}", mounted == ({told} if told else set()), container)
+            check(f"{name}: the folder for state is the volume's: {folder or 'none'}", mounted == ({folder} if folder else set()), container)
             volumes += [volume for volume in pod.get("volumes", []) if volume["name"] == "state"]
         claims = [document["metadata"]["name"] for document in documents if document["kind"] == "PersistentVolumeClaim"]
         used = [volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume]
@@ -167,7 +167,7 @@ def network(check, rendered):
     check("network policy of the demo: nothing", ports("demo") == [], ports("demo"))
     for name in ("network-policy", "proxy", "demo"):
         spec = one(rendered[name], "NetworkPolicy")["spec"]
-        check(f"{name}: both directions are closed but for what is named", spec["policyTypes"] == ["Ingress", "Egress"] and all(rule["ports"] == [{"port": "http", "protocol": "TCP"}] and rule["from"] for rule in spec["ingress"]))
+        check(f"{name}: both directions are closed except for what is named", spec["policyTypes"] == ["Ingress", "Egress"] and all(rule["ports"] == [{"port": "http", "protocol": "TCP"}] and rule["from"] for rule in spec["ingress"]))
     private = {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"}
     blocks = [peer["ipBlock"] for peer in one(rendered["network-policy"], "NetworkPolicy")["spec"]["egress"][1]["to"]]
     check("https does not lead into private networks", blocks[0]["cidr"] == "0.0.0.0/0" and set(blocks[0]["except"]) == private, blocks)

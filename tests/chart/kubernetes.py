@@ -12,15 +12,15 @@ VERSIONS = ["1.27.0", "1.32.0", "1.37.0"]
 # A wheel that holds the JSON schemas of each version, made from the OpenAPI description in Kubernetes' own sources.
 WHEEL = ("kubernetes-validate", "1.37.0")
 OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
-# What the chart makes.
+# Kinds of objects that the chart makes.
 KINDS = ["configmap-v1", "deployment-apps-v1", "networkpolicy-networking-v1", "persistentvolumeclaim-v1", "poddisruptionbudget-policy-v1", "secret-v1", "service-v1", "serviceaccount-v1"]
 RESOURCES = ["servicemonitors", "podmonitors", "prometheusrules"]
 PATTERN = "{{.NormalizedKubernetesVersion}}/{{.ResourceKind}}{{.KindSuffix}}.json"
 
 
 def schemas():
-    """Where the schemas are, as kubeconform's -schema-location; none where they cannot be had."""
-    # Made anew when this file is another.
+    """Where the schemas are, as kubeconform's -schema-location; none if they cannot be had."""
+    # Made again when this file changes.
     folder = TOOLS / f"kubernetes-schemas-{zlib.crc32(Path(__file__).read_bytes()):08x}"
     done = folder / "done"
     if not done.exists():
@@ -73,7 +73,7 @@ def convert(path, folder):
 
 
 def strict(node):
-    """Refuses what is not described, where the description is one of an object with known parts."""
+    """Refuses undescribed keys if the description is one of an object with known parts."""
     if isinstance(node, list):
         return [strict(item) for item in node]
     if not isinstance(node, dict):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/teams-pstn-exporter"
-# What Kubernetes or another operator judges itself.
+# Objects that Kubernetes or another operator validates itself.
 FREE = {"type": "object"}
 FREE_LIST = {"type": "array", "items": {"type": "object"}}
 TEXT = {"type": "string"}
@@ -114,7 +114,7 @@ def draft7(node):
         return node
     node = {{"dependentRequired": "dependencies"}.get(key, key): draft7(value) for key, value in node.items()}
     if "$ref" in node:
-        # What stands beside a reference is not looked at in draft 7.
+        # Draft 7 ignores keys beside a reference.
         node = {"$ref": node["$ref"].replace("#/$defs/", "#/definitions/")}
     return node
 

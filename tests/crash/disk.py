@@ -2,9 +2,9 @@
 """Lets the exporter keep its state files on a disk that fills up in the middle of one, and one that becomes read-only.
 
 Each time it must go on as if nothing were: polls succeed, the files stay as they were and nothing lies beside them, a metric
-counts and the log says why. With room again what could not be written is written, also where Graph answers nobody by then,
-and a restart serves it. tests/crash/run calls this in a mount namespace of its own, where its disk is: 64 KiB of memory.
-Root only.
+counts and the log says why. With room again the exporter writes what it could not write, even if Graph answers no requests
+by then, and a restart serves it. tests/crash/run calls this in a mount namespace of its own, where its disk is: 64 KiB of
+memory. Root only.
 """
 
 import json
@@ -64,7 +64,7 @@ class Disk:
         self.address = self.wait("it listens", lambda: re.search(r" address=(\S+) .*\n", self.log.read_text()))[1]
 
     def works(self):
-        # Also with the period before.
+        # Also with the previous period.
         self.wait("two files are written", lambda: self.counted("written") >= 2)
         size = self.file().stat().st_size
         if not 2 * PAGE < size < 32 << 10:
@@ -83,14 +83,14 @@ class Disk:
         failed, polls = self.counted("write_failed"), self.successes()
         self.wait("two more fail", lambda: self.counted("write_failed") >= failed + 2 and self.successes() >= polls + 2)
         served = self.served()
-        # A write is under way once in a while, where there is room to begin one.
+        # If there is room to begin a write, one is under way once in a while.
         self.wait("nothing lies beside", lambda: self.listing() == before)
         said = self.log.read_text()[begun:]
         if f"error=\"cannot write {self.file()}: {error}" not in said or "see whether the disk is full" not in said:
             raise Failed(f"the log does not say {error}:\n{said}")
         if self.served() < served or self.process.poll() is not None:
             raise Failed("it does not go on")
-        print(f"ok      {error}: counted, told, polls go on, the old file stays and nothing beside it")
+        print(f"ok      {error}: counted, logged, polls go on, the old file stays and nothing beside it")
 
     def stuck(self, fill, failed):
         """What there is, once two more writes than these have failed and to fill the disk again changes nothing."""
@@ -112,7 +112,7 @@ class Disk:
         """From here on no poll succeeds; returns the version that is served."""
         failures = self.failures()
         self.graph.hold()
-        # What was answered before has been served by then.
+        # Earlier answers have been served by then.
         self.wait("a poll fails", lambda: self.failures() > failures)
         return self.served()
 

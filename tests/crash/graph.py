@@ -1,6 +1,6 @@
 """A Microsoft Graph whose every answer is recognisable as a whole: all amounts of one report are the number of its version.
 
-It has a token for everybody, the dial-out report, and the log of calls with all its calls in the window that ends now. The
+It has a token for every client, the dial-out report, and the log of calls with all its calls in the window that ends now. The
 exporter may be made to wait for it, or be refused.
 """
 
@@ -41,14 +41,14 @@ class Graph:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def hold(self):
-        """Nobody gets an answer, until `release`."""
+        """Holds back every answer until `release`."""
         self.open.clear()
 
     def release(self):
         self.open.set()
 
     def close(self):
-        """Nobody is listening any more."""
+        """Stops listening."""
         self.server.shutdown()
         self.server.server_close()
 

@@ -1,5 +1,6 @@
-"""A past for Prometheus, as nobody waits a month for a test: made from what an exporter shows now, in the moments that rules
-and dashboards look back to: the midnights of twelve days, a day ago, and the same day of the billing period before.
+"""A past for Prometheus, because no test can wait a month. It is made from the current values of an exporter, for the moments
+that rules and dashboards look back to: the midnights of twelve days, a day ago, and the same day of the previous billing
+period.
 
 Spend grows evenly over working days and less so over weekends, up to what is exported for either period.
 """
@@ -14,7 +15,7 @@ from math import sqrt
 from statistics import pstdev
 
 DAY = 86400
-# What the rules record of a family and look back to: the level of the record, the family and the same of the period before.
+# Records of the rules that look back: the level of the record, the family, and the same of the previous period.
 RECORDED = [
     ("currency", "teams_pstn_dialout_charge", "teams_pstn_dialout_previous_charge"),
     ("currency", "teams_pstn_dialout_calls", "teams_pstn_dialout_previous_calls"),

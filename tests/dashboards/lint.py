@@ -95,7 +95,7 @@ def query(rule, title, target):
     rule(selectors and not bare, where, f"without matchers: {bare}")
     for metric, matchers in selectors:
         wanted = ["job", "instance"]
-        # What is about the process, or about Graph as a whole, has no tenant.
+        # A metric about the process, or about Graph as a whole, has no tenant.
         if not re.match(r"up$|process_|teams_pstn_(exporter|exposition|config|graph)_", metric):
             wanted.append("tenant")
         if re.search(r"_dialout_(charge|call|previous)|_budget_", metric) or CALLS.search(metric):

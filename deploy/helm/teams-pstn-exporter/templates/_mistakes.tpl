@@ -1,4 +1,4 @@
-{{/* What the schema cannot say, or not so that somebody would understand it. Included by the Deployment. */}}
+{{/* Mistakes that the schema cannot express, or not in a form that a reader would understand. Included by the Deployment. */}}
 {{- define "teams-pstn-exporter.mistakes" -}}
 {{- $own := include "teams-pstn-exporter.ownConfig" . }}
 {{- if and $own (not .Values.config.tenants) }}
