@@ -365,8 +365,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
 fn harmless(bytes: &[u8]) -> Option<&str> {
     let text = str::from_utf8(bytes).ok()?;
     // All control characters have one of these bytes.
-    let suspicious = |byte: &u8| *byte < 0x20 || matches!(*byte, 0x7F | 0xC2);
-    let is_plain = !bytes.iter().any(suspicious) || !text.contains(char::is_control);
+    let is_suspicious = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
+    // Without an early exit, so that many bytes are compared at once.
+    let any = bytes
+        .iter()
+        .fold(false, |any, &byte| any | is_suspicious(byte));
+    let is_plain = !any || !text.contains(char::is_control);
     (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
 }
 
