@@ -202,7 +202,7 @@ fn render(rows: usize, rounds: usize) {
     }
 }
 
-/// What a row of a report is to a client library.
+/// A row of a report, as a client library has it.
 struct Line {
     labels: [String; 4],
     charge: Decimal,
@@ -340,7 +340,7 @@ generate_latest(registry)
 print(time.process_time() - begun)
 "#;
 
-/// What `work` costs this thread, and what it makes.
+/// The CPU time of this thread for `work`, and the result of `work`.
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let start = cpu();
     let made = work();

@@ -1,7 +1,7 @@
 //! Criterion benches of each step from the bytes of a page to the published body; `cargo bench --profile dist --bench stages`.
 //!
-//! What is measured is CPU time of the thread, so that other work on the machine moves it little. The gates, which are
-//! ratios, are in `ratios`.
+//! Each stage is measured in CPU time of the thread, so other work on the machine has little effect. The gates, which
+//! are ratios, are in `ratios`.
 
 mod support;
 

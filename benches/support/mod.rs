@@ -1,4 +1,4 @@
-//! What the benches share: pages as Graph sends them, and a clock that counts only the time this thread ran.
+//! Shared parts of the benches: pages as Graph sends them, and a clock that counts only the time this thread ran.
 
 use std::fmt::Write as _;
 use std::time::Duration;

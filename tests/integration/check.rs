@@ -197,7 +197,7 @@ async fn failures_by_table() {
             usize::from(is_failure),
             "{said}"
         );
-        // Nothing was fetched of which a size could be told.
+        // Nothing was fetched, so there is no size to report.
         assert_eq!(said.contains(" exposition: "), !is_failure, "{said}");
     };
     let page = "failure first page dialout: ";
@@ -269,7 +269,7 @@ async fn failures_by_table() {
     .await;
 }
 
-/// Every documented error of the token endpoint that asking again cannot mend, and how its remedy begins.
+/// Every documented error of the token endpoint that a retry cannot fix, and how its remedy begins.
 const TOKEN_ERRORS: &[(u32, &str)] = &[
     (
         7_000_215,
@@ -437,7 +437,7 @@ async fn series_are_counted_as_far_as_they_are_known() {
 }
 
 #[tokio::test]
-async fn budgets_that_match_no_row_are_told() {
+async fn budgets_that_match_no_row_are_reported() {
     let simulator = simulator(vec![tenant()]).await;
     let now = Clock::system().now();
     let hours = (1..=60).map(|hours| (hours, now - chrono::TimeDelta::hours(hours.into())));
@@ -477,12 +477,13 @@ async fn budgets_that_match_no_row_are_told() {
     let folder = folder(simulator.url(), &budgets);
     let (code, said) = check(&folder.path("c.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
-    for (name, _, told) in table {
+    for (name, _, cause) in table {
         let line = said
             .lines()
             .find(|line| line.contains(&format!(" budget {name}: ")));
-        let begin = told
-            .map(|told| format!("warning budget {name}: matches no row of the first page: {told}"));
+        let begin = cause.map(|cause| {
+            format!("warning budget {name}: matches no row of the first page: {cause}")
+        });
         match (line, begin) {
             (None, None) => {}
             (Some(line), Some(begin)) => assert!(
@@ -497,7 +498,7 @@ async fn budgets_that_match_no_row_are_told() {
     }
 }
 
-/// Nothing is known of a budget where nobody has made a call yet.
+/// A budget has no finding if no user has made a call yet.
 #[tokio::test]
 async fn an_empty_page_says_nothing_of_budgets() {
     let mut quiet = tenant();
@@ -515,7 +516,7 @@ async fn an_empty_page_says_nothing_of_budgets() {
 }
 
 #[tokio::test]
-async fn a_bad_configuration_is_told_in_the_format_that_was_asked_for() {
+async fn configuration_errors_have_the_requested_format() {
     let folder = Folder::new();
     let file = folder.write("c.yml", "poll: {intervall: 1h}\ntenants: []\n");
     let file = format!("--config.file={}", file.display());
@@ -548,7 +549,7 @@ async fn a_bad_configuration_is_told_in_the_format_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn hosts_that_cannot_be_reached_are_told_apart() {
+async fn unreachable_hosts_are_reported_separately() {
     // A port that was free a moment ago.
     let gone = simulator(vec![]).await;
     let url = gone.url().to_owned();

@@ -76,9 +76,9 @@ async fn every_report_is_asked_for_its_first_page() {
     }
 }
 
-/// A report that Graph does not give is told by its name, and the others are looked at all the same.
+/// The check reports a refused report by its name and still checks the others.
 #[tokio::test]
-async fn a_report_that_is_refused_is_told_apart() {
+async fn refused_report_is_reported_by_name() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = folder(simulator.url(), ALL);
     for (function, report) in [
@@ -104,8 +104,8 @@ async fn a_report_that_is_refused_is_told_apart() {
             simulator.clear_faults();
             assert_eq!(code, 1, "{said}");
             let begin = format!("failure first page {report}: ");
-            let told = |line: &str| line.starts_with(&begin) && line.contains(remedy);
-            assert!(said.lines().any(told), "{begin}{said}");
+            let is_reported = |line: &str| line.starts_with(&begin) && line.contains(remedy);
+            assert!(said.lines().any(is_reported), "{begin}{said}");
             assert_eq!(said.matches("failure ").count(), 1, "{said}");
             assert_eq!(said.matches("ok      first page ").count(), 4, "{said}");
         }
@@ -139,7 +139,7 @@ async fn proxy_that_does_not_rewrite_links_is_found() {
         let (ended, said) = check(&folder.path("c.yml"), &[]).await;
         simulator.clear_faults();
         assert_eq!(ended, code, "{said}");
-        let told = |line: &str| line.starts_with(begin) && line.contains("rewrite links");
-        assert!(said.lines().any(told), "{begin}{said}");
+        let is_reported = |line: &str| line.starts_with(begin) && line.contains("rewrite links");
+        assert!(said.lines().any(is_reported), "{begin}{said}");
     }
 }

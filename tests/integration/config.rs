@@ -109,7 +109,7 @@ tenants:
     colour: red
 reports: [calls, dialout, dialout]
 ";
-    let told = mistakes_of(config);
+    let errors = mistakes_of(config);
     let starts = [
         "c.yml:2: budgets[0].currency: ",
         "c.yml:2: budgets[0].amount: ",
@@ -130,8 +130,8 @@ reports: [calls, dialout, dialout]
         "c.yml:13: reports[0]: ",
         "c.yml:13: reports[2]: ",
     ];
-    assert_eq!(told.len(), starts.len(), "{told:#?}");
-    for (line, start) in told.iter().zip(starts) {
+    assert_eq!(errors.len(), starts.len(), "{errors:#?}");
+    for (line, start) in errors.iter().zip(starts) {
         assert!(line.starts_with(start), "{line}\n{start}");
     }
 }
@@ -150,13 +150,13 @@ fn files_that_are_no_configuration() {
     let folder = Folder::with(TENANT);
     for name in ["nowhere.yml", "folder"] {
         let path = folder.path(name);
-        let told = Config::load(&path).unwrap_err().to_string();
+        let errors = Config::load(&path).unwrap_err().to_string();
         let start = format!("{}: cannot be read: ", path.display());
-        assert!(told.starts_with(&start), "{told}");
+        assert!(errors.starts_with(&start), "{errors}");
     }
 }
 
-/// What is small on disk must not become large or slow in memory: many keys, deep nesting, long words.
+/// A file that is small on disk must not become large or slow in memory: many keys, deep nesting, long words.
 #[test]
 fn hostile_files_end_soon() {
     let keys: Vec<String> = (0..80_000).map(|index| format!("k{index}: 1\n")).collect();
@@ -187,8 +187,8 @@ fn a_pasted_secret_is_never_repeated() {
         "federated_token_file",
     ] {
         let config = format!("tenants:\n  - {key}: {secret}\n");
-        let told = mistakes_of(config).join("\n");
-        assert!(!told.contains("Abc8Q"), "{told}");
+        let errors = mistakes_of(config).join("\n");
+        assert!(!errors.contains("Abc8Q"), "{errors}");
     }
 }
 
@@ -319,7 +319,7 @@ fn the_example_loads() {
     ] {
         fs::write(folder.path("secrets").join(name), "0123456789abcdef").unwrap();
     }
-    let config = folder.load().unwrap_or_else(|told| panic!("{told}"));
+    let config = folder.load().unwrap_or_else(|errors| panic!("{errors}"));
     let names: Vec<_> = config.tenants.iter().map(|t| t.name.as_deref()).collect();
     assert_eq!(
         names,
@@ -367,7 +367,7 @@ fn the_example_is_complete() {
     }
 }
 
-/// `UPDATE_SCHEMA=1 cargo test --test integration schema` writes it anew.
+/// `UPDATE_SCHEMA=1 cargo test --test integration schema` writes it again.
 #[test]
 fn the_schema_is_in_step() {
     let path = deploy("config.schema.json");
@@ -437,7 +437,7 @@ fn environment_by_table() {
 }
 
 #[test]
-fn the_folder_of_the_service_manager_is_where_state_goes_unless_told_otherwise() {
+fn state_goes_to_the_folder_of_the_service_manager_unless_configured() {
     let kept = |storage: &str, variable: Option<&str>| {
         let tenants = "tenants: [{tenant_id: contoso.example, managed_identity: true}]";
         let config = Folder::with(format!("{tenants}\n{storage}"))
@@ -472,10 +472,10 @@ const GOOD: [(&str, &str); 3] = [
 ];
 
 fn check_environment(variables: &[(&str, &str)], expected: &[&str]) {
-    let told = from_environment(variables).unwrap_err().to_string();
+    let errors = from_environment(variables).unwrap_err().to_string();
     let here = format!("{}/", std::env::current_dir().unwrap().display());
-    let told = told.replace(&here, "");
-    let lines: Vec<&str> = told.lines().collect();
+    let errors = errors.replace(&here, "");
+    let lines: Vec<&str> = errors.lines().collect();
     assert_eq!(lines, expected);
 }
 
@@ -572,7 +572,7 @@ fn variables_that_were_badly_set() {
             "environment: AZURE_TENANT_ID is empty; copy the directory (tenant) ID from the app registration's overview in Entra",
         ],
     );
-    for (secret, told) in [
+    for (secret, cause) in [
         ("\u{feff}s3cret", "begins with a byte order mark; remove it"),
         ("'s3cret'", "has a quote at its beginning or end; remove it"),
         ("\"s3cret", "has a quote at its beginning or end; remove it"),
@@ -587,7 +587,7 @@ fn variables_that_were_badly_set() {
     ] {
         check(
             &[good[0], good[1], ("AZURE_CLIENT_SECRET", secret)],
-            &[&format!("environment: AZURE_CLIENT_SECRET {told}")],
+            &[&format!("environment: AZURE_CLIENT_SECRET {cause}")],
         );
     }
 }
@@ -604,9 +604,9 @@ proptest! {
     fn text_that_looks_like_yaml_never_panics(
         words in prop::collection::vec(prop::sample::select(WORDS), 0..40),
     ) {
-        if let Err(told) = Folder::with(words.concat()).load() {
-            prop_assert!(told.len() > 0);
-            prop_assert_eq!(told.to_string().lines().count(), told.len());
+        if let Err(errors) = Folder::with(words.concat()).load() {
+            prop_assert!(errors.len() > 0);
+            prop_assert_eq!(errors.to_string().lines().count(), errors.len());
         }
     }
 

@@ -1,5 +1,5 @@
-//! The families, types and labels that dashboards and rules depend on, held against what a daemon emits: no more and no
-//! fewer. Whoever changes this table changes the contract.
+//! The families, types and labels that dashboards and rules depend on, compared with the metrics of a daemon: no more
+//! and no fewer. A change of this table is a change of the contract.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
 
-/// A family, its type, its labels, and whether it bears `tenant` too where tenants are named.
+/// A family, its type, its labels, and whether it also has `tenant` if tenants have names.
 type Entry = (&'static str, &'static str, &'static [&'static str], bool);
 
 const DIALOUT: &[&str] = &["currency", "destination_context", "usage_location", "user"];
@@ -48,7 +48,7 @@ const SMS: &[&str] = &[
     "user",
 ];
 
-/// The labels of a family of the period before: all but the last, which is the user.
+/// The labels of a family of the previous period: all except for the last, which is the user.
 const fn without_user(labels: &'static [&'static str]) -> &'static [&'static str] {
     labels.split_at(labels.len() - 1).0
 }
@@ -178,7 +178,7 @@ fn the_manual_has_every_family() {
     }
 }
 
-/// What a daemon says when it has polled everything that there is to poll.
+/// The metrics of a daemon that has polled every report.
 async fn settled(setup: &Setup) -> Metrics {
     let (simulator, time) = setup.simulate().await;
     fill_logs(&simulator);
@@ -198,7 +198,7 @@ async fn settled(setup: &Setup) -> Metrics {
                     .collect();
                 names.len() == tenants || (tenants == 1 && !samples.is_empty())
             };
-            // Every report, and its period before: in the order in which they are polled.
+            // Every report and its previous period, in the order in which they are polled.
             [
                 "teams_pstn_dialout_previous_charge",
                 "teams_pstn_previous_call_charge",

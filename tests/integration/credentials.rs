@@ -112,7 +112,7 @@ async fn each_is_accepted_by_a_simulator_that_verifies_it() {
 }
 
 #[tokio::test]
-async fn a_machine_without_an_identity_is_told_so() {
+async fn machine_without_an_identity_is_reported() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::new();
     let yaml = config(simulator.url(), "managed_identity: true", "").replace("20s", "2s");
@@ -222,7 +222,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// What the endpoint really refuses, and what the admin reads.
+/// Each refusal of the token endpoint, and the message that the administrator reads.
 #[tokio::test]
 async fn refusals_by_their_causes() {
     let folder = Folder::new();
@@ -238,7 +238,7 @@ async fn refusals_by_their_causes() {
     tenant.expired_secrets = vec!["expired-secret".to_owned()];
     let simulator = simulator(vec![tenant]).await;
     let url = simulator.url();
-    let check = async |file: String, told: &str, remedy: &str| {
+    let check = async |file: String, cause: &str, remedy: &str| {
         let file = folder.write("c.yml", file);
         let (code, said) = check(&file, &[]).await;
         assert_eq!(code, 1, "{said}");
@@ -247,7 +247,7 @@ async fn refusals_by_their_causes() {
             .find(|line| line.starts_with("failure token: "));
         let line = line.unwrap_or_else(|| panic!("{said}"));
         assert!(
-            line.contains(told) && line.contains(&format!("; remedy: {remedy}")),
+            line.contains(cause) && line.contains(&format!("; remedy: {remedy}")),
             "{line}"
         );
         for secret in [
@@ -259,7 +259,7 @@ async fn refusals_by_their_causes() {
             assert!(!said.contains(secret), "{said}");
         }
         let id = "warning credential: this looks like the id of the secret; remedy: the value is shown once, when it is made";
-        assert_eq!(said.contains(id), told == "AADSTS7000215", "{said}");
+        assert_eq!(said.contains(id), cause == "AADSTS7000215", "{said}");
     };
     let secret = |file: &str| config(url, &format!("client_secret_file: {file}"), "");
     check(
@@ -323,12 +323,12 @@ async fn refusals_by_their_causes() {
     .await;
 }
 
-/// What an editor or a shell has left around a secret is told before anything is sent.
+/// The check reports extra characters that an editor or a shell left around a secret before it sends anything.
 #[tokio::test]
 async fn what_is_around_a_secret_is_named() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::new();
-    for (before, after, told) in [
+    for (before, after, cause) in [
         ("\u{feff}", "\n", "begins with a byte order mark"),
         ("\"", "\"\n", "has a quote at its beginning or end"),
         ("'", "'", "has a quote at its beginning or end"),
@@ -349,8 +349,8 @@ async fn what_is_around_a_secret_is_named() {
             let yaml = config(simulator.url(), &format!("{key}: around"), "");
             let (code, said) = check(&folder.write("c.yml", yaml), &[]).await;
             assert_eq!(code, 2, "{said}");
-            let told = format!("/around: the file {told}; ");
-            assert!(said.contains(&told), "{told}: {said}");
+            let message = format!("/around: the file {cause}; ");
+            assert!(said.contains(&message), "{message}: {said}");
             assert!(!said.contains(SECRET), "{said}");
         }
     }

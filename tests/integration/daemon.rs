@@ -168,7 +168,7 @@ async fn a_renewal_that_fails_leaves_the_old_token_in_use() {
     assert_eq!(after.of_report(), before.of_report());
 }
 
-/// What the table says before, in the outage, and after it.
+/// Compares the metrics with the table before, in and after the outage.
 async fn check_boundary(
     change: fn(&mut Config),
     times: [&'static str; 2],
@@ -258,7 +258,7 @@ async fn the_boundary_is_polled_right_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_the_first_success_the_exporter_tells_about_itself() {
+async fn exporter_serves_its_own_metrics_before_the_first_success() {
     let (simulator, time) = Setup::of(World::Rows { count: 1 }).simulate().await;
     simulator.push_fault(When::graph().times(2), Fault::EmptyForbidden);
     let config = crate::harness::config(&simulator);
@@ -430,7 +430,7 @@ async fn reloads_leave_what_stays() {
     assert_eq!(polls_of_a(&changed), "1");
     assert!(!changed.0.contains("tenant=\"b\""), "{}", changed.0);
 
-    // One changes: it starts anew with what it knows, though Graph says no.
+    // One changes: it starts again with the figures that it has, though Graph refuses.
     simulator.push_fault(When::graph().tenant(TENANT), Fault::EmptyForbidden);
     configure(&[("a", TENANT, "new"), ("c", C, "old")]);
     assert_eq!(reload(&exporter).await.status, 200);
@@ -447,10 +447,11 @@ async fn reloads_leave_what_stays() {
         "1"
     );
 
-    // Nothing changes, but what was mended is not waited for: the one that failed is tried at once, the other is not.
+    // Nothing changes, but a fix takes effect without a wait: the tenant that failed is polled at once, the other is
+    // not.
     let reloaded = tokio::time::Instant::now();
     assert_eq!(reload(&exporter).await.status, 200);
-    let mended = exporter
+    let fixed = exporter
         .scrape_when(|metrics| polls_of_a(metrics) == "3")
         .await;
     assert!(
@@ -458,11 +459,11 @@ async fn reloads_leave_what_stays() {
         "it waited for its turn"
     );
     assert_eq!(
-        mended.value("teams_pstn_report_up{report=\"dialout\",tenant=\"a\"}"),
+        fixed.value("teams_pstn_report_up{report=\"dialout\",tenant=\"a\"}"),
         "1"
     );
     let polls_of_c = "teams_pstn_report_polls_total{report=\"dialout\",tenant=\"c\"}";
-    assert_eq!(mended.value(polls_of_c), known.value(polls_of_c));
+    assert_eq!(fixed.value(polls_of_c), known.value(polls_of_c));
 
     // The name of a tenant now stands for another: numbers of the old one are not shown again.
     simulator.push_fault(When::graph().tenant(B).always(), Fault::EmptyForbidden);

@@ -1,4 +1,4 @@
-//! What an administrator decides by: budgets, and the period before.
+//! The figures that an administrator decides by: budgets, and the previous period.
 
 use teams_pstn_exporter::config::{Budget, Config};
 use teams_pstn_exporter::report::ReportKind;

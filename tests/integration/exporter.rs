@@ -1,5 +1,5 @@
-//! The exporter as tests run it: its program as a child, and the daemon in this process, where a publication can be
-//! waited for.
+//! The exporter as tests run it: its program as a child, and the daemon in this process, which lets a test wait for a
+//! publication.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -93,7 +93,7 @@ pub(crate) fn people() -> World {
     ]))
 }
 
-/// What recognises [`people`] in any text.
+/// Words by which a test recognises [`people`] in any text.
 pub(crate) const NAMES: [&str; 8] = [
     "ottilie", "quaver", "zebedee", "thrum", "ximena", "plonk", "@contoso", "jasper",
 ];

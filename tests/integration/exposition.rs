@@ -154,8 +154,8 @@ fn body(format: Format) -> Vec<u8> {
     out
 }
 
-/// A random family: a gauge, or now and then a counter, whose name, help and labels nobody can object to and whose
-/// label values and numbers are as bad as they come.
+/// A random family: a gauge, or now and then a counter. Its name, help and labels are valid; its label values and
+/// numbers are as bad as they come.
 fn family(seed: u64) -> MetricFamily {
     let mut random = fastrand::Rng::with_seed(seed);
     let help = format!("Help {}.", text(&mut random));

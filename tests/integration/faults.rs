@@ -1,5 +1,4 @@
-//! What /metrics, the counters and the log say when something goes wrong: one table, each row an outage between two good
-//! polls.
+//! /metrics, the counters and the log when something goes wrong: one table, each row an outage between two good polls.
 
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,18 +17,18 @@ struct Case {
     name: &'static str,
     when: When,
     fault: Fault,
-    /// Whether the token of the first poll has expired at the second.
+    /// True if the token of the first poll has expired at the second.
     new_token: bool,
     change: fn(&mut Config),
-    /// The label `reason` of the failure; none where the poll succeeds all the same.
+    /// The label `reason` of the failure; none if the poll succeeds nevertheless.
     reason: Option<&'static str>,
-    /// What is added to `teams_pstn_graph_requests_total`, by code; any count for `*`.
+    /// Growth of `teams_pstn_graph_requests_total`, by code; any count for `*`.
     requests: &'static str,
-    /// What is added to `teams_pstn_graph_retries_total`, by reason; any count for `*`.
+    /// Growth of `teams_pstn_graph_retries_total`, by reason; any count for `*`.
     retries: &'static str,
     /// Seconds that the poll takes at least and at most.
     takes: (f64, f64),
-    /// What the log says, besides.
+    /// Other texts in the log.
     log: &'static [&'static str],
 }
 
@@ -117,7 +116,7 @@ fn bad_row(json: &str) -> Fault {
     }
 }
 
-/// Of the same host; nobody else gets the port, and nobody answers there.
+/// A port of the same host that no other process gets and on which no server answers.
 fn foreign_port() -> String {
     static LISTENER: LazyLock<TcpListener> =
         LazyLock::new(|| TcpListener::bind("127.0.0.1:0").unwrap());
@@ -262,7 +261,7 @@ fn faults_by_table() {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
-    // Every row that fails is told, not only the first.
+    // The test reports every row that fails, not only the first.
     let work = || {
         while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -357,7 +356,7 @@ async fn check(case: &Case) {
     parts.extend([level, message]);
     let reason = case.reason.map(|reason| format!("reason={reason}"));
     parts.extend(reason.as_deref());
-    // What is tried again is only told at debug, on other lines.
+    // Retries are only logged at debug, on other lines.
     let line = if case.reason.is_some() {
         polls[0]
     } else {
@@ -379,7 +378,7 @@ fn seconds(metrics: &Metrics, metric: &str) -> f64 {
 
 /// A token goes to the origin of the Graph root and nowhere else, however another is named.
 #[tokio::test(start_paused = true)]
-async fn nobody_else_is_asked() {
+async fn no_other_origin_gets_a_request() {
     let setup = Setup::of(World::Rows { count: 3 });
     let (elsewhere, _) = setup.simulate().await;
     let url = |path: &str| format!("{}{path}", elsewhere.url());

@@ -1,7 +1,7 @@
 //! The man page, the completions and the manual name exactly the flags that the program's own `--help` prints. The first
 //! two are made here from the definition of the flags, so that the program does not carry what makes them.
 //!
-//! `UPDATE_MAN=1 cargo test --test integration flags` writes them anew.
+//! `UPDATE_MAN=1 cargo test --test integration flags` writes them again.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,7 +63,7 @@ fn man() -> String {
     text
 }
 
-/// What is written, without the preamble of the format, which is at the top of the page once.
+/// The output of `write` without the preamble of the format, which is at the top of the page once.
 fn section(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
     let mut section = Vec::new();
     write(&mut section).unwrap();
@@ -107,7 +107,7 @@ async fn all_name_exactly_the_flags_that_help_prints() {
             .map(str::trim_start)
             .filter(|line| line.starts_with('-'));
         printed.extend(options.flat_map(|line| {
-            // What is said of an option is not another one.
+            // A flag in the description of an option is not another option.
             let option = line.split("  ").next().unwrap();
             long_flags(option)
         }));

@@ -16,7 +16,7 @@ use crate::exporter::{
 };
 use crate::network::until_logged;
 
-/// The ways to fail, and the reason by which each is told.
+/// The ways to fail, each with the reason that the exporter reports.
 fn faults() -> Vec<(When, Fault, &'static str)> {
     let row = r#"{"userId":"x","totalCalls":1,"totalCallSeconds":1}"#;
     vec![
@@ -225,7 +225,7 @@ async fn more_tenants_than_places_are_all_polled_at_once() {
 
 /// In every mode but two no name of a person is anywhere, whatever Graph sends.
 #[tokio::test]
-async fn nobody_is_named_where_nobody_shall_be() {
+async fn no_user_is_named_unless_the_labels_have_names() {
     let (id, pseudonym, none, upn, display_name) = tokio::join!(
         everything("id"),
         everything("pseudonym"),
@@ -243,7 +243,7 @@ async fn nobody_is_named_where_nobody_shall_be() {
             }
         }
     }
-    // That they would be seen where they are meant to be.
+    // The search finds names in the outputs that should have them.
     assert!(upn.contains("Ottilie.Quaver@contoso.com"));
     assert!(display_name.contains("Ottilie Quaver"));
 }

@@ -1,4 +1,4 @@
-//! What the fuzzers of `tests/fuzz` do, for a bounded time: their seeds, and what comes of them by chance.
+//! The fuzzers of `tests/fuzz`, for a bounded time: their seeds, and random changes of them.
 
 use std::fs;
 use std::panic::catch_unwind;
@@ -84,7 +84,7 @@ fn every_target_is_a_fuzzers_too() {
     }
 }
 
-/// What a fuzzer does to bytes.
+/// A change that a fuzzer makes to bytes.
 #[derive(Clone, Debug)]
 enum Change {
     Set(Index, u8),
@@ -167,7 +167,7 @@ fn root() -> &'static Path {
 /// Of every target, so that a second in a test reaches further than chance alone.
 const CASES: u32 = 1_000;
 
-/// What the languages that are read are made of.
+/// Tokens of the languages that the exporter reads.
 const WORDS: &[&str] = &[
     "null",
     "{",

@@ -1,7 +1,7 @@
 //! Fixtures and what becomes of them, letter by letter, in both formats; and that neither the order of the rows nor the
 //! split into pages changes a letter.
 //!
-//! `UPDATE_GOLDEN=1` writes the golden files anew, to be read before they are committed.
+//! `UPDATE_GOLDEN=1` writes the golden files again. Read them before you commit them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,7 @@ async fn logs_by_golden_file() {
         (BlockedUsers, "blocked_users_odd", "2026-11-21T12:00:00Z"),
     ] {
         let (simulator, time) = simulate_at(now).await;
-        tell(&simulator, report, &texts_of(name));
+        set_texts(&simulator, report, &texts_of(name));
         assert_eq!(up(name, report, &simulator, &time).await, "1", "{name}");
     }
 }
@@ -88,7 +88,7 @@ async fn logs_by_golden_file() {
 async fn refused_logs_by_golden_file() {
     let (simulator, time) = simulate_at("2026-11-01T12:00:00Z").await;
     let name = "pstn_calls_without_charge";
-    tell(&simulator, ReportKind::PstnCalls, &texts_of(name));
+    set_texts(&simulator, ReportKind::PstnCalls, &texts_of(name));
     let refused = format!("{name}.refused");
     assert_eq!(
         up(&refused, ReportKind::PstnCalls, &simulator, &time).await,
@@ -122,8 +122,8 @@ async fn simulate_at(now: &'static str) -> (Simulator, Time) {
     setup.simulate().await
 }
 
-/// Lets a log tell these texts.
-fn tell(simulator: &Simulator, report: ReportKind, texts: &[String]) {
+/// Sets the rows of a log to these texts.
+fn set_texts(simulator: &Simulator, report: ReportKind, texts: &[String]) {
     let (logs, texts) = (simulator.logs(TENANT), texts.iter().cloned());
     match report {
         ReportKind::Dialout => unreachable!("it is no log"),
@@ -237,7 +237,7 @@ async fn check(name: &str, exporter: &Exporter) {
         let golden = fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == golden,
-            "{} differs; UPDATE_GOLDEN=1 writes it anew. Found:\n{found}",
+            "{} differs; UPDATE_GOLDEN=1 updates it. Found:\n{found}",
             path.display()
         );
     }
@@ -267,7 +267,7 @@ fn folder(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The families that tell no time of day, nothing of the machine and nothing of the build.
+/// The families that do not depend on the time of day, the machine or the build.
 const STEADY: &[&str] = &[
     "teams_pstn_dialout_",
     "teams_pstn_call",

@@ -41,7 +41,7 @@ pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 /// Long enough for a loaded machine to answer a scrape before the paused clock gets there, a second a step.
 pub(crate) const INTERVAL: Duration = Duration::from_mins(1);
 
-/// Longer by the paused clock than any poll takes: a test that waits in vain ends with a word.
+/// Longer by the paused clock than any poll takes: a test that waits in vain ends with a message.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A wall clock that goes with tokio's and can be set.
@@ -76,7 +76,7 @@ impl Time {
     }
 }
 
-/// What differs from test to test.
+/// The settings that differ from test to test.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) world: World,
@@ -139,7 +139,7 @@ pub(crate) fn config(simulator: &Simulator) -> Config {
     Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL)
 }
 
-/// Of the dial-out report and of everybody, in dollars.
+/// A budget in dollars for the dial-out report and all users.
 pub(crate) fn budget(amount: u32) -> Budget {
     Budget {
         name: "all".to_owned(),
@@ -175,7 +175,7 @@ impl Exporter {
         Self::start_with(load, time, false)
     }
 
-    /// With the period before, which most tests do without since it is more requests.
+    /// With the previous period, which most tests leave out since it needs more requests.
     pub(crate) fn start_with(load: Load, time: &Time, previous: bool) -> Self {
         let address = "127.0.0.1:0".parse().expect("an address");
         let bound = Bound::bind(&Listen::Addresses(vec![address])).expect("a free port");
@@ -191,7 +191,7 @@ impl Exporter {
         let (address, subscriber) = (daemon.addresses()[0], daemon.subscribe());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(daemon.run(Hangups::never(), async {
-            // Told to stop, or the test is over.
+            // A test asks it to stop, or the test is over.
             let _ = stopped.await;
         }));
         Self {
@@ -281,7 +281,7 @@ impl Exporter {
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         let ended = (&mut self.running).await.expect("it does not panic");
-        ended.expect("it ends as it was told to");
+        ended.expect("it ends on request");
     }
 }
 
@@ -378,7 +378,7 @@ impl Metrics {
             .collect()
     }
 
-    /// What of a counter has grown since, as `value=growth` in the order of the label's values.
+    /// The growth of a counter since `before`, as `value=growth` in the order of the label's values.
     pub(crate) fn growth(&self, before: &Self, counter: &str, label: &str) -> String {
         let old = before.samples(counter);
         let mut grown = String::new();
@@ -442,7 +442,7 @@ fn sample(line: &str) -> Sample {
     }
 }
 
-/// What this thread logs while this lives.
+/// The log of this thread during the lifetime of this value.
 pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
@@ -451,8 +451,8 @@ pub(crate) struct Log {
 impl Log {
     /// At debug, in logfmt, the exporter's own events only: as the program does.
     pub(crate) fn capture() -> Self {
-        // Where there is one subscriber only, what another thread without one comes across first is taken to interest
-        // nobody. So there is one for all threads, which takes everything and writes nothing.
+        // If there is only one subscriber, an event that a thread without one reaches first is cached as of interest to
+        // no subscriber. So there is one for all threads, which takes everything and writes nothing.
         let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         let text = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&text);
@@ -468,7 +468,7 @@ impl Log {
         }
     }
 
-    /// What was logged since the last time.
+    /// Returns the log since the last call.
     pub(crate) fn take(&self) -> String {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8(std::mem::take(&mut *text)).expect("UTF-8")

@@ -1,4 +1,4 @@
-//! What a reload or an outage takes away is gone: from what is served, from what is said of it, and from the disk.
+//! Data that a reload or an outage removes is gone from the metrics, from the log and from the disk.
 
 use std::fs;
 
@@ -17,9 +17,9 @@ use crate::storage::{
 
 const PREVIOUS: &str = "teams_pstn_dialout_previous_charge{currency=\"USD\",destination_context=\"Domestic\",usage_location=\"US\"}";
 
-/// They do not count as final because nobody asked for four days.
+/// The charges do not count as final because the exporter made no request for four days.
 #[tokio::test(start_paused = true)]
-async fn late_charges_of_the_period_before_arrive_after_an_outage_of_days() {
+async fn late_charges_of_the_previous_period_arrive_after_an_outage_of_days() {
     let folder = TempDir::new().unwrap();
     let table = Table::new([row("ann", "10")]);
     let setup = Setup {
@@ -34,7 +34,7 @@ async fn late_charges_of_the_period_before_arrive_after_an_outage_of_days() {
     let metrics = written(&mut exporter, 4).await;
     assert_eq!(metrics.get(PREVIOUS), Some("10"));
     exporter.stop().await;
-    // What was called on the last two days of October arrives while the exporter is down.
+    // The calls of the last two days of October arrive while the exporter is down.
     table.set_rows([row("ann", "10"), row("bob", "500")]);
     time.set("2026-11-06T08:00:00Z");
     let mut exporter = start(&config, &time);

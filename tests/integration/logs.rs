@@ -1,5 +1,5 @@
-//! The logs of calls and messages, and of blocked users, over HTTP: every sample is what the simulator's own rows add up
-//! to, whoever is named and however many series there may be.
+//! The logs of calls and messages, and of blocked users, over HTTP: every sample is the sum of the simulator's own
+//! rows, whichever users are named and however many series there may be.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -78,7 +78,7 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
                     .count()
                     == tenants.len()
             };
-            // This period and the one before, which nobody asks for of those who are blocked.
+            // The current and the previous period; the exporter requests no previous period of blocked users.
             all("pstn_calls", 2)
                 && all("direct_routing", 2)
                 && all("sms", 2)
@@ -148,7 +148,7 @@ async fn everything(config: Config, time: &Time) -> (Metrics, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_named_where_nobody_shall_be() {
+async fn no_user_is_named_unless_the_labels_have_names() {
     let (_simulator, time, logs, mut config) = simulate().await;
     let everyone: BTreeSet<_> = logs
         .calls
@@ -171,8 +171,8 @@ async fn nobody_is_named_where_nobody_shall_be() {
     config.labels.user = UserLabel::None;
     let (metrics, text) = everything(config.clone(), &time).await;
     assert_eq!(named(&text), [""; 0]);
-    let sums = expected(&logs, &november(), at(NOW), Shape::Nobody);
-    assert_same("nobody", &found(&metrics, Shape::Nobody, None), &sums);
+    let sums = expected(&logs, &november(), at(NOW), Shape::NoUsers);
+    assert_same("no users", &found(&metrics, Shape::NoUsers, None), &sums);
 
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("key");
@@ -195,7 +195,7 @@ async fn nobody_is_named_where_nobody_shall_be() {
         .collect();
     assert_eq!(labels, users);
 
-    // That they would be seen.
+    // The search finds the names if the labels have them.
     for user in [UserLabel::Upn, UserLabel::DisplayName] {
         config.labels.user = user;
         config.labels.pseudonym_key_file = None;
@@ -208,14 +208,17 @@ async fn nobody_is_named_where_nobody_shall_be() {
 async fn budgets_are_spent_where_they_say() {
     let (_simulator, time, logs, mut config) = simulate().await;
     let calls = logs.calls.rows(november(), at(NOW));
-    let dearest = calls.iter().filter(|call| call.user.is_some());
-    let dearest = dearest.max_by_key(|call| call.charge).unwrap().clone();
+    let most_expensive = calls.iter().filter(|call| call.user.is_some());
+    let most_expensive = most_expensive
+        .max_by_key(|call| call.charge)
+        .unwrap()
+        .clone();
     let Call {
         user: Some(user),
         currency: Some(currency),
         usage_country: Some(location),
         ..
-    } = dearest
+    } = most_expensive
     else {
         panic!("a call that says all of it");
     };
@@ -282,7 +285,7 @@ async fn budgets_are_spent_where_they_say() {
     }
 }
 
-/// What the messages of November have cost.
+/// The charge of the messages of November.
 fn sms_charge(logs: &Logs, currency: &str) -> Decimal {
     let sums = logs.sms.expected(november(), at(NOW));
     let charge = sums.by(&["currency"])[&vec![currency.to_owned()]].charge;

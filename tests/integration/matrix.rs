@@ -39,11 +39,11 @@ enum Moment {
     /// On the middle page of one window of a log, while other windows are asked for.
     MiddleWindow,
     BetweenPolls,
-    /// While somebody scrapes.
+    /// During a scrape.
     Scrape,
     /// While the configuration is replaced.
     Reload,
-    /// While the process is told to stop.
+    /// After the process gets the signal to stop.
     Shutdown,
 }
 
@@ -97,12 +97,15 @@ fn the_readme_has_their_numbers() {
     let cells = cells(&table).len();
     let readme: Vec<&str> = include_str!("../../README.md").split_whitespace().collect();
     let readme = readme.join(" ");
-    let told = format!(
+    let summary = format!(
         "{} faults at {} moments, {cells} cells",
         table.len(),
         MOMENTS.len()
     );
-    assert!(readme.contains(&told), "README.md does not say {told:?}");
+    assert!(
+        readme.contains(&summary),
+        "README.md does not say {summary:?}"
+    );
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn every_fault_at_every_moment() {
     assert!(text.contains("1 passed"), "it did not run: {text}");
 }
 
-/// Every cell that fails is told, not only the first.
+/// Plays all cells and reports every one that fails, not only the first.
 fn play_all(cells: &[Cell<'_>], certificates: &Certificates) {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
@@ -164,8 +167,9 @@ fn play_all(cells: &[Cell<'_>], certificates: &Certificates) {
 
 /// Makes a second of the paused clock take a real millisecond, and as long as a packet needs from one socket to another.
 ///
-/// Else ten minutes of it pass while a loaded system brings one packet to the next socket, of which there are four on the
-/// way by TLS, and whoever waits for it gives up. What is on its way when the byte here sets out has arrived when it has.
+/// Otherwise ten minutes of it pass while a loaded system brings one packet to the next socket, of which there are four
+/// on the way by TLS, and the peer that waits for it gives up. A packet that is on its way when the byte here sets out
+/// has arrived when the byte has.
 async fn pace() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut here = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -209,13 +213,13 @@ impl Cell<'_> {
         }
     }
 
-    /// Whether it befalls the request for a token.
+    /// True if the fault affects the request for a token.
     fn strikes_token(&self) -> bool {
         let first = matches!(self.row.what, What::Connections(_)) && self.moment == Moment::Start;
         self.moment == Moment::Token || self.row.page.is_none() || first
     }
 
-    /// What becomes of the poll that it strikes, or of that after the reload.
+    /// The outcome of the poll that the fault affects, or of the poll after the reload.
     fn end(&self) -> End {
         let heals = End {
             reason: None,
@@ -232,7 +236,7 @@ impl Cell<'_> {
     }
 }
 
-/// By which variable the daemon is told whom to trust.
+/// The variable that names the certificates that the daemon trusts.
 const CA_FILE: &str = "SSL_CERT_FILE";
 
 /// Tells the test that the variable is set.

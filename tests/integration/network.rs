@@ -20,7 +20,7 @@ struct Cloud {
     folder: Folder,
     port: u16,
     proxy: String,
-    /// What the proxy was asked to connect to.
+    /// The targets that the proxy was asked to connect to.
     connected: Arc<Mutex<Vec<String>>>,
 }
 
@@ -280,13 +280,13 @@ async fn no_proxy_is_direct() {
 #[tokio::test]
 async fn what_is_wrong_on_the_way_by_table() {
     let good = Cloud::start(None, Certificate::Good).await;
-    let check = async |cloud: &Cloud, variables: &[(&str, &str)], told: &str, remedy: &str| {
+    let check = async |cloud: &Cloud, variables: &[(&str, &str)], cause: &str, remedy: &str| {
         let (code, said) = cloud.check(&cloud.config(), variables).await;
         assert_eq!(code, 1, "{said}");
         let mut failures = said.lines().filter(|line| line.starts_with("failure"));
         let line = failures.next().unwrap();
-        let told = line.contains(told) && line.contains(&format!("; remedy: {remedy}"));
-        assert!(told && failures.next().is_none(), "{said}");
+        let is_reported = line.contains(cause) && line.contains(&format!("; remedy: {remedy}"));
+        assert!(is_reported && failures.next().is_none(), "{said}");
         assert!(
             !said.contains("panicked") && !said.contains("sesame"),
             "{said}"
@@ -319,9 +319,9 @@ async fn what_is_wrong_on_the_way_by_table() {
         "check HTTPS_PROXY, its user and password",
     )
     .await;
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = format!("http://{}", closed.local_addr().unwrap());
+    drop(closed);
     check(
         &good,
         &[("HTTPS_PROXY", &gone)],
@@ -388,7 +388,7 @@ async fn proxies_that_are_not_spoken_to_by_table() {
             assert!(text.contains(&message), "{proxy}: {text}");
             assert!(!text.contains("sesame"), "{text}");
         }
-        // What speaks to this machine only, as the demo does, has no use for one.
+        // A configuration that connects to this machine only, like the demo's, needs no proxy.
         let words = ["--config.check", &of_this_machine];
         let (code, text) = said(&output(program(words).envs(variables)).await);
         assert_eq!(code, 0, "{proxy}: {text}");

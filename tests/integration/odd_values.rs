@@ -23,7 +23,7 @@ async fn poll(report: &str, function: &'static str, rows: &str, outcome: &str) -
     let address = program.address().await;
     let line = program.logged(outcome).await;
     if outcome == "poll complete" {
-        // That of the previous period, and the next one: the figures of the first are published before it ends.
+        // The poll of the previous period, and the next one: the figures of the first are published before it ends.
         program.logged(outcome).await;
         program.logged(outcome).await;
     }

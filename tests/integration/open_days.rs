@@ -71,7 +71,7 @@ impl Site {
         Exporter::start_with(load, &self.time, previous)
     }
 
-    /// What has been asked and answered since there were so many requests, by function; and how many there are now.
+    /// The requests and answers since there were `before` requests, by function, and the present number of requests.
     pub(crate) fn asked_since(&self, before: usize) -> (BTreeMap<Function, Vec<Asked>>, usize) {
         let requests = self.simulator.requests();
         let mut asked: BTreeMap<Function, Vec<Asked>> = BTreeMap::new();
@@ -164,7 +164,7 @@ async fn later_polls_ask_for_the_open_days_only() {
         );
     }
     for report in DAILY {
-        // Until 78 hours ago it was the 18th, at six in the morning.
+        // 78 hours ago it was the 18th, at six in the morning, so the 17th is the last final day.
         assert_eq!(settled(&first, report), "17");
     }
     let blocks = &asked[&Function::BlockedUsers];
@@ -215,7 +215,7 @@ async fn a_failure_in_the_middle_loses_and_doubles_nothing() {
         site.check("healed", &healed, NOW);
         let (after, _) = site.asked_since(requests);
         for (function, _) in LOGS {
-            // What was there before the failure and does not change any more is not asked for again.
+            // Days that were fetched before the failure and are final are not requested again.
             let had = before
                 .get(&function)
                 .map(|asked| days(asked))
@@ -271,7 +271,7 @@ async fn the_end_of_a_period_loses_and_doubles_nothing() {
     let december = november().end..at("2027-01-01T00:00:00Z");
     let said = |metrics: &Metrics, shape| found(metrics, shape, None);
     let mut exporter = site.exporter(true);
-    // Also the period before, which no later poll is to be blamed for.
+    // Also the previous period, which no later poll is to be blamed for.
     exporter
         .scrape_when(|metrics| {
             let polls = metrics.samples("teams_pstn_report_polls_total");
@@ -296,7 +296,7 @@ async fn the_end_of_a_period_loses_and_doubles_nothing() {
         exporter.scrape_when(such).await;
         let (asked, _) = site.asked_since(requests);
         let days = days(&asked[&Function::Calls]);
-        // What was settled on the 29th is not asked for again.
+        // Days that were settled on the 29th are not requested again.
         let first = *days.first().unwrap();
         assert!(first >= november().start + TimeDelta::days(25), "{first}");
     }
@@ -305,7 +305,7 @@ async fn the_end_of_a_period_loses_and_doubles_nothing() {
     assert_eq!(total(november()) + total(december.clone()), all);
 }
 
-/// A row that lies between two days, to the tick, is told twice by a function that includes both ends.
+/// A function that includes both ends sends a row that lies between two days, to the tick, twice.
 #[tokio::test(start_paused = true)]
 async fn a_call_at_midnight_is_counted_once() {
     let site = Site::at(&[NOW]).await;

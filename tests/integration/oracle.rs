@@ -1,5 +1,4 @@
-//! What the simulator knows of its own rows, in the words of the exporter's families: what a scrape must say of the logs,
-//! sample by sample.
+//! The simulator's own rows as the exporter's families: the expected samples of the logs, one by one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -21,8 +20,8 @@ pub(crate) enum Shape {
     /// Of the current period, by users' ids.
     Users,
     /// Of the current period, without users.
-    Nobody,
-    /// Of the period before, which never has users.
+    NoUsers,
+    /// Of the previous period, which never has users.
     Previous,
 }
 
@@ -51,7 +50,7 @@ const SMS: &[Family] = &[
     ("teams_pstn_sms_", "units", |sum| sum.units.into()),
 ];
 
-/// What must be said of a period of these logs where all that has arrived by `now` is known.
+/// The expected samples of a period of these logs if all rows that have arrived by `now` are known.
 pub(crate) fn expected(
     logs: &Logs,
     period: &Range<DateTime<Utc>>,
@@ -65,7 +64,7 @@ pub(crate) fn expected(
             for (begin, end, value) in families {
                 let family = match shape {
                     Shape::Previous => format!("{begin}previous_{end}"),
-                    Shape::Users | Shape::Nobody => format!("{begin}{end}"),
+                    Shape::Users | Shape::NoUsers => format!("{begin}{end}"),
                 };
                 *samples.entry(key(&family, &labels)).or_default() += value(amounts);
             }
@@ -75,7 +74,7 @@ pub(crate) fn expected(
     add(calls.labels(), calls.all(), CALLS);
     let routed = logs.direct_routing.expected(period.clone(), now);
     add(routed.labels(), routed.all(), DIRECT_ROUTING);
-    // Where a message went to is no label of the exporter's.
+    // The exporter has no label for the destination of a message.
     let messages = logs.sms.expected(period.clone(), now);
     let kept: Vec<&str> = messages
         .labels()
@@ -108,14 +107,14 @@ fn expect_blocks(
     }
 }
 
-/// What a scrape says of the same, of one tenant where tenants have names.
+/// The samples of a scrape, of one tenant if tenants have names.
 pub(crate) fn found(metrics: &Metrics, shape: Shape, tenant: Option<&str>) -> Samples {
     let mut families: Vec<String> = [CALLS, DIRECT_ROUTING, SMS]
         .concat()
         .into_iter()
         .map(|(begin, end, _)| match shape {
             Shape::Previous => format!("{begin}previous_{end}"),
-            Shape::Users | Shape::Nobody => format!("{begin}{end}"),
+            Shape::Users | Shape::NoUsers => format!("{begin}{end}"),
         })
         .collect();
     if shape != Shape::Previous {
@@ -157,8 +156,8 @@ pub(crate) fn assert_same(what: &str, found: &Samples, expected: &Samples) {
     );
 }
 
-/// The logs of a tenant as they are, but for what arrives within some minutes after one of these times: that arrives an
-/// hour later, so that it makes no difference how long a poll takes.
+/// The logs of a tenant as they are, except for rows that arrive within some minutes after one of these times: those
+/// arrive an hour later, so that it makes no difference how long a poll takes.
 pub(crate) fn calm(simulator: &Simulator, tenant_id: &str, polls: &[DateTime<Utc>]) -> Logs {
     let logs = simulator.logs(tenant_id);
     let arrival = |arrival: DateTime<Utc>| {

@@ -36,7 +36,7 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Whether it ended by itself before changes nothing.
+        // It makes no difference if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -186,7 +186,8 @@ async fn prometheus_scrapes_over_tls_with_a_password() {
     assert_eq!(expected.len(), 3 * SECURE_ROWS);
     assert_eq!(read, expected);
 
-    // Prometheus forgets the type of a family unless asked: that it knows the unit shows that it was told OpenMetrics.
+    // Prometheus forgets the type of a family unless it is asked. That it knows the unit shows that it read
+    // OpenMetrics.
     let metadata = get(
         &prometheus,
         "/api/v1/metadata?metric=teams_pstn_dialout_call_seconds",
@@ -382,12 +383,12 @@ fn start_prometheus(prometheus: &Path, folder: &Path, jobs: &str) -> (SocketAddr
             None => panic!("Prometheus ended: {said:#?}"),
         }
     }
-    // What it goes on to say must not fill the pipe.
+    // Further output must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     (address, child)
 }
 
-/// Until its one target was scraped; what went wrong where that failed.
+/// Waits until the only target was scraped; fails with the error of the scrape.
 fn wait_for_scrape(prometheus: &SocketAddr) {
     until("a scrape", || {
         let targets = get(prometheus, "/api/v1/targets", &[]);

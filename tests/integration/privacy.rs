@@ -27,7 +27,7 @@ fn check(what: &str, text: &str) {
 
 async fn check_run(format: &str) {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
-    // What a server echoes is not ours to show either.
+    // The exporter must not show an echo of a server either.
     let echo = format!(
         "{{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: {SECRET} is wrong\",\"error_codes\":[7000215]}}"
     );
@@ -66,7 +66,7 @@ async fn check_run(format: &str) {
         check(path, &answer.head);
         check(path, &answer.body);
     }
-    // Whoever puts the secret where it does not belong is not to find it in the log.
+    // A secret in the wrong setting must not get into the log.
     fs::write(
         &file,
         format!("tenants:\n- client_secret: {SECRET}\n  client_id: {SECRET}\n"),
@@ -152,7 +152,7 @@ async fn from_the_environment() {
     check("the log", &said);
 }
 
-/// What was pasted into the wrong variable is not repeated.
+/// A secret that was pasted into the wrong variable is not repeated.
 #[tokio::test]
 async fn in_mistakes() {
     let environment = [
@@ -162,5 +162,5 @@ async fn in_mistakes() {
     ];
     let (code, said) = Program::start(&[ANY_PORT], &environment).end().await;
     assert_eq!(code, Some(2));
-    check("the last words", &said);
+    check("the output", &said);
 }

@@ -63,7 +63,7 @@ impl Program {
         line(&mut self.out, &mut self.said, part).await
     }
 
-    /// Where it listens, by its log.
+    /// The address that it listens on, by its log.
     pub(crate) async fn address(&mut self) -> SocketAddr {
         address(&self.logged("listening").await)
     }
@@ -115,10 +115,10 @@ async fn rest<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>, said: &mut 
     }
 }
 
-/// Where it was compiled to.
+/// The path of the compiled program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_teams-pstn-exporter");
 
-/// Not waited for but where a test fails: so that it does so with a word.
+/// A time limit that is only reached if a test fails, so that it fails with a message.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The address on loopback in a line.
@@ -152,7 +152,8 @@ pub(crate) async fn scrape(address: SocketAddr) -> Metrics {
     Metrics(answer.body)
 }
 
-/// What a process publishes right after it has logged it: nobody tells when, so it is asked for until it is there.
+/// Scrapes until the metrics match. A process publishes right after it logs and no event marks the moment, so the test
+/// repeats the request.
 pub(crate) async fn scrape_until(address: SocketAddr, such: impl Fn(&Metrics) -> bool) -> Metrics {
     for _ in 0..50_000 {
         let metrics = scrape(address).await;
@@ -231,7 +232,7 @@ async fn the_demo_takes_a_configuration_and_ends_with_its_invitation() {
     assert!(!said.contains("poll complete"), "{said}");
 }
 
-/// What `--config.check` prints if all is well.
+/// The output of `--config.check` if all is well.
 const GOOD: &str = "the configuration is good: tenants: 1; reports: dialout";
 
 #[tokio::test]
@@ -366,14 +367,14 @@ async fn every_mistake_has_a_line_of_its_own() {
                 "{words:?}: {said}"
             );
         }
-        let web_is_told = said.contains("the web configuration cannot be used: ");
-        assert_eq!(web_is_told, words.contains(&web.as_str()), "{said}");
+        let web_is_reported = said.contains("the web configuration cannot be used: ");
+        assert_eq!(web_is_reported, words.contains(&web.as_str()), "{said}");
     }
 }
 
 /// As `check | head` does: the check goes on to its end, and its exit code is what it has found.
 #[tokio::test]
-async fn who_reads_no_further_is_not_told_so() {
+async fn closed_pipe_is_not_reported() {
     for format in ["text", "json"] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -1,5 +1,5 @@
-//! What a restart and a changed configuration do to the days that are known: nothing is lost, nothing is doubled, and what
-//! is no longer wanted is no longer said.
+//! The effect of a restart and a changed configuration on the days that are known: nothing is lost, nothing is counted
+//! twice, and unwanted data is no longer served.
 
 use std::num::NonZeroUsize;
 
@@ -12,7 +12,7 @@ use crate::harness::{Metrics, NOW, request};
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
 
-/// What is changed, and from which day on calls and messages are asked for then.
+/// A change, and the day from which calls and messages are then requested.
 type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
 
 #[tokio::test(start_paused = true)]
@@ -120,8 +120,8 @@ async fn reports_come_and_go_with_the_configuration() {
     assert_eq!(asked.get(&Function::DirectRouting), None);
 }
 
-/// What was corrected in a settled day is seen once that is requested, and until the fetch has succeeded what is served
-/// stays.
+/// A correction in a settled day is seen once that day is requested. Until the fetch has succeeded, the old figures are
+/// served.
 #[tokio::test(start_paused = true)]
 async fn settled_days_are_fetched_again_on_request() {
     let site = Site::at(&[NOW]).await;

@@ -122,7 +122,8 @@ async fn commands() -> Vec<String> {
     names
 }
 
-/// What is in `/proc` of a process that may be dumped is its user's, else root's; so it is looked at as another user.
+/// The owner of the files in `/proc` is the process's user if the process may be dumped, and root otherwise. So the
+/// test runs the process as another user.
 #[tokio::test]
 async fn no_core_is_ever_dumped() {
     let folder = tempfile::tempdir().unwrap();
@@ -134,8 +135,8 @@ async fn no_core_is_ever_dumped() {
         let copied = Command::new("cp").arg(PROGRAM).arg(&copy).status().await;
         assert!(copied.unwrap().success());
         let mut command = Command::new(&copy);
-        command.uid(NOBODY).gid(NOBODY);
-        (command, NOBODY)
+        command.uid(UNPRIVILEGED_USER).gid(UNPRIVILEGED_USER);
+        (command, UNPRIVILEGED_USER)
     } else {
         let user = rustix::process::geteuid().as_raw();
         (Command::new(PROGRAM), user)
@@ -166,15 +167,15 @@ async fn no_core_is_ever_dumped() {
     }
 }
 
-/// Somebody who is neither root nor the owner of anything.
-const NOBODY: u32 = 65534;
+/// A user who is neither root nor the owner of any file.
+const UNPRIVILEGED_USER: u32 = 65534;
 
 #[tokio::test]
 async fn nothing_is_written_that_others_may_read() {
     let folder = tempfile::tempdir().unwrap();
     let before = names(folder.path());
     let (_simulator, mut program) = running(folder.path(), "storage: {path: state}\n").await;
-    // That of the period before, and the next: what the first one brought has been written by then.
+    // The poll of the previous period, and the next one: the files of the first have been written by then.
     program.logged("poll complete").await;
     program.logged("poll complete").await;
     program.signal("TERM").await;

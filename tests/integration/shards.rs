@@ -1,4 +1,4 @@
-//! `--tenants.shard`, as daemons see it: everybody somewhere, and a shard without tenants alive.
+//! `--tenants.shard`, as daemons see it: every tenant is in a shard, and a shard without tenants is alive.
 
 use std::collections::BTreeSet;
 use std::fs;

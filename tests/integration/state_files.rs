@@ -1,5 +1,5 @@
-//! What is on the disk and when: as soon as it is served, again where a write failed, and never under names that the
-//! labels do not have.
+//! The files on the disk and the time of their writing: as soon as the report is served, again if a write failed, and
+//! never under names that the labels do not have.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
     let mut exporter = start(&config, &time);
     let metrics = written(&mut exporter, 1).await;
     assert_eq!(metrics.report("rows"), "10");
-    // The period before is still being asked for.
+    // The request for the previous period is still open.
     assert_eq!(metrics.failures("timeout"), 0);
     assert_eq!(files(folder.path()).len(), 1);
     exporter.stop().await;
@@ -50,7 +50,7 @@ async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
         .scrape_when(|metrics| counted(metrics, "write_failed") > 0)
         .await;
     assert_eq!(metrics.report("rows"), "10");
-    // No later poll learns anything, and what the first has learnt is kept all the same.
+    // No later poll gets new rows, and the rows of the first are kept nevertheless.
     simulator.push_fault(When::graph().always(), Fault::status(503));
     fs::remove_file(&in_the_way).unwrap();
     let known = written(&mut exporter, 1).await;
@@ -93,7 +93,7 @@ fn of_calls(amount: u32) -> Budget {
     }
 }
 
-/// What is done to the file of the dial-out report before the restart.
+/// A change to the file of the dial-out report before the restart.
 type Prepare = fn(&Path);
 
 /// After a restart under these labels there are so many files left of a report that is polled and one that is not, whose
@@ -178,7 +178,7 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
     let mut exporter = start(&config, &time);
     written(&mut exporter, 2).await;
     exporter.stop().await;
-    // The same port of an address where nobody listens.
+    // The same port of an address on which no process listens.
     let nowhere = simulator.url().replace("127.0.0.1", "127.0.0.9");
     simulator.stop().await;
     for change in [
@@ -219,13 +219,13 @@ async fn a_reload_that_keeps_files_elsewhere_fills_the_new_folder_without_graph(
     assert_eq!(restored.report("rows"), "10");
 }
 
-/// What the one Graph told must not become a part of what the other tells, neither where it is served nor in the file.
+/// Rows of the first Graph must not become a part of those of the second, neither in the metrics nor in the file.
 #[tokio::test(start_paused = true)]
-async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_told() {
+async fn reload_to_another_graph_uses_no_rows_of_the_first() {
     let folder = TempDir::new().unwrap();
     let (first, time) = company().simulate().await;
-    let nobody = Setup::of(World::Table(Table::new(Vec::<String>::new())));
-    let second = nobody.simulate_at(([127, 0, 0, 1], 0).into(), &time).await;
+    let empty = Setup::of(World::Table(Table::new(Vec::<String>::new())));
+    let second = empty.simulate_at(([127, 0, 0, 1], 0).into(), &time).await;
     let of = |simulator: &Simulator| {
         let mut config = keeping(simulator, folder.path());
         config.reports = vec![ReportKind::PstnCalls];
@@ -237,10 +237,10 @@ async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_
         ["teams_pstn_calls", "teams_pstn_previous_calls"].map(|family| total(metrics, family))
     };
     let before = written(&mut exporter, 2).await;
-    let told_by_first = calls(&before);
+    let calls_of_first = calls(&before);
     assert!(
-        told_by_first.iter().all(|&calls| calls > 0),
-        "{told_by_first:?}"
+        calls_of_first.iter().all(|&calls| calls > 0),
+        "{calls_of_first:?}"
     );
 
     // Fails on the newest day only, so that others are settled before.
@@ -252,8 +252,8 @@ async fn after_a_reload_to_another_graph_nothing_is_built_on_what_the_first_has_
         let failed = exporter.next_poll().await;
         assert_eq!(
             calls(&failed),
-            told_by_first,
-            "served until the other has told all"
+            calls_of_first,
+            "served until the second Graph has sent all rows"
         );
         assert_eq!(counted(&failed, "written"), counted(&before, "written"));
     }

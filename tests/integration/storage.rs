@@ -1,4 +1,4 @@
-//! What is known survives a restart, and what is too old is not served.
+//! Known reports survive a restart, and reports that are too old are not served.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::daemon::row;
 use crate::harness::{Exporter, Log, Metrics, Setup, Time, config};
 
-/// What a restart must not change.
+/// The families that a restart must not change.
 const KEPT: &[&str] = &[
     "teams_pstn_dialout_",
     "teams_pstn_call",
@@ -91,7 +91,7 @@ pub(crate) fn counted(metrics: &Metrics, outcome: &str) -> u64 {
     metrics.value(&sample).parse().unwrap()
 }
 
-/// Until so many files have been written: each report's two at the first poll, where it has a period before.
+/// Waits until so many files have been written: each report's two at the first poll, if it has a previous period.
 pub(crate) async fn written(exporter: &mut Exporter, files: u64) -> Metrics {
     exporter
         .scrape_when(|metrics| counted(metrics, "written") >= files)
@@ -117,7 +117,7 @@ async fn a_restart_without_graph_serves_what_was_known() {
     assert_eq!(metrics.families(KEPT), before);
     assert_eq!(metrics.report("up"), "0");
     assert_eq!(counted(&metrics, "restored"), 3);
-    // Restored is not tried; and what is tried in vain is served all the same.
+    // A restored report does not count as a poll, and a failed poll does not stop the exporter from serving it.
     assert_eq!(exporter.get("/-/ready").await.status, 503);
     let metrics = exporter.first_poll().await;
     assert_eq!(metrics.families(KEPT), before);
@@ -225,7 +225,7 @@ async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_torn_file_is_set_aside_and_the_report_fetched_anew() {
+async fn torn_file_is_quarantined_and_the_report_is_fetched_again() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config = keeping(&simulator, folder.path());

@@ -23,7 +23,7 @@ async fn any_story_ends_as_one_who_asks_for_everything_says() {
     ] {
         let mut dice = fastrand::Rng::with_seed(seed);
         let times = times(&mut dice, start.parse().unwrap(), goes_back);
-        Story::begin(dice, times).await.tell(seed).await;
+        Story::begin(dice, times).await.run(seed).await;
     }
 }
 
@@ -64,15 +64,15 @@ impl Story {
         }
     }
 
-    async fn tell(mut self, seed: u64) {
-        let mut told = Vec::new();
+    async fn run(mut self, seed: u64) {
+        let mut steps = Vec::new();
         for index in 0..self.times.len() {
             let now = self.times[index];
             if index > 0 {
                 self.site.time.set(&now.to_rfc3339());
             }
             let step = self.step(now).await;
-            told.push(format!("{now} {step}"));
+            steps.push(format!("{now} {step}"));
             let is_now = |success: Option<DateTime<Utc>>| {
                 success.is_some_and(|at| (at - now).abs() < TimeDelta::minutes(30))
             };
@@ -82,9 +82,9 @@ impl Story {
                     states.all(|state| is_now(state.last_success))
                 })
                 .await;
-            // After a clock that is set back, more has been told than the service tells now.
+            // After a clock that is set back, the exporter has more rows than the service sends now.
             if self.times[..index].iter().all(|before| *before < now) {
-                self.compare(&format!("seed {seed}: {told:#?}")).await;
+                self.compare(&format!("seed {seed}: {steps:#?}")).await;
             }
         }
     }
@@ -177,7 +177,7 @@ fn keep_in(site: &Site, folder: Option<&Path>) {
     site.change(|config| config.storage = folder.map(Path::to_owned));
 }
 
-/// What is told of the current period.
+/// The samples of the current period.
 fn current(metrics: &Metrics) -> String {
     let families = metrics.families(FAMILIES);
     let current = families.lines().filter(|line| !line.contains("previous"));

@@ -166,7 +166,7 @@ fn outside_crates_stay_where_they_belong() {
     }
 }
 
-/// Whether the text has a path that begins with this crate, and not merely one that goes through it.
+/// True if the text has a path that begins with this crate, and not merely one that goes through it.
 fn uses(text: &str, krate: &str) -> bool {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     text.match_indices(krate)

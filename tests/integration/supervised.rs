@@ -11,11 +11,11 @@ use crate::harness::Setup;
 use crate::program::{ANY_PORT, Program, configure};
 
 /// The next message that contains this; those of the watchdog come at their own times.
-async fn told(socket: &UnixDatagram, part: &str) -> String {
+async fn notification(socket: &UnixDatagram, part: &str) -> String {
     let mut buffer = [0; 1024];
     loop {
         let length = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
-        let length = length.unwrap_or_else(|_| panic!("it never tells {part}"));
+        let length = length.unwrap_or_else(|_| panic!("no notification {part}"));
         let message = String::from_utf8(buffer[..length.unwrap()].to_vec()).unwrap();
         if message.contains(part) {
             return message;
@@ -45,9 +45,12 @@ async fn ready_alive_reloading_ready_again_and_stopping() {
     ];
     let option = format!("--config.file={file}");
     let mut program = Program::start(&[ANY_PORT, &option], &environment);
-    assert_eq!(told(&socket, "READY").await, "READY=1\nSTATUS=serving");
+    assert_eq!(
+        notification(&socket, "READY").await,
+        "READY=1\nSTATUS=serving"
+    );
     program.address().await;
-    told(&socket, "WATCHDOG").await;
+    notification(&socket, "WATCHDOG").await;
     for (text, status) in [
         (None, "serving; configuration reloaded"),
         (
@@ -59,15 +62,15 @@ async fn ready_alive_reloading_ready_again_and_stopping() {
             fs::write(&file, text).unwrap();
         }
         program.signal("HUP").await;
-        let reloading = told(&socket, "RELOADING=1").await;
+        let reloading = notification(&socket, "RELOADING=1").await;
         assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="));
-        let ready = told(&socket, "READY").await;
+        let ready = notification(&socket, "READY").await;
         assert_eq!(ready, format!("READY=1\nSTATUS={status}"));
     }
-    told(&socket, "WATCHDOG").await;
+    notification(&socket, "WATCHDOG").await;
     program.signal("TERM").await;
     assert_eq!(
-        told(&socket, "STOPPING").await,
+        notification(&socket, "STOPPING").await,
         "STOPPING=1\nSTATUS=stopping"
     );
     let (code, said) = program.end().await;

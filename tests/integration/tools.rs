@@ -38,7 +38,7 @@ pub(crate) fn skip(what: &str) {
     }
 }
 
-/// What promtool has to say to a body of metrics, which should be nothing. None where it is not installed.
+/// The findings of promtool in a body of metrics, which should be empty. None if it is not installed.
 pub(crate) fn promtool(body: &str) -> Option<String> {
     let mut child = Command::new(tool("promtool")?)
         .args(["check", "metrics"])

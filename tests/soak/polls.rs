@@ -212,8 +212,8 @@ const HOURS_BETWEEN_CALLS: u32 = 3;
 /// Longer than any day of the log stays open.
 const ASKED_FOR: TimeDelta = TimeDelta::days(5);
 
-/// What the allocator may hold more of by chance, in steps of a megabyte or two. Were the users of eight thousand polls kept
-/// by mistake, with nothing but their names, it would be twice as much.
+/// The random growth of the allocator, in steps of a megabyte or two. If the users of eight thousand polls were kept by
+/// mistake, with nothing but their names, the growth would be twice as much.
 const GROWTH_MAX: u64 = 8 * 1_024;
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";

@@ -1,4 +1,4 @@
-//! What a cell is held against.
+//! The expectations that a cell is compared with.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Cell, Moment};
 use crate::harness::{Exporter, Metrics};
 
 impl Cell<'_> {
-    /// What is published when the poll has ended.
+    /// Checks the metrics that are published when the poll has ended.
     pub(super) fn check(&self, before: Option<&Metrics>, during: &Metrics, logged: &str) {
         let (name, end) = (self.name(), self.end());
         let none = Metrics(String::new());
@@ -32,7 +32,7 @@ impl Cell<'_> {
             .collect();
         let last = *polls.last().expect("a line of the log");
         if self.moment == Moment::Reload {
-            // Whether the poll of the old configuration has ended is not foreseen.
+            // The poll of the old configuration may or may not have ended.
             let expected = [1, 2].map(|times| format!("{reason}={times}"));
             let is_expected =
                 expected.contains(&failures) || end.reason.is_none() && failures.is_empty();
@@ -97,8 +97,8 @@ impl Cell<'_> {
         }
     }
 
-    /// Whether the clock can have brought another billing period, with no figures, before the scrape: the next poll, since
-    /// all calls are of one month, or a clock that was set back to before the period of the figures.
+    /// True if the clock can have brought another billing period, with no figures, before the scrape: the next poll,
+    /// since all calls are of one month, or a clock that was set back to before the period of the figures.
     fn may_be_another_period(&self) -> bool {
         match self.row.what {
             What::Clock { from, to } => to < from || self.moment == Moment::MiddleWindow,
@@ -106,7 +106,7 @@ impl Cell<'_> {
         }
     }
 
-    /// Where numbers were, the same ones are.
+    /// Checks that figures from before are still the same.
     pub(super) fn check_numbers(&self, before: Option<&Metrics>, now: &Metrics) {
         // Between polls the clock may have gone into another month, and the next poll with it.
         if let Some(before) = before
@@ -160,11 +160,11 @@ impl Cell<'_> {
     }
 }
 
-/// Whether a metric in Unix seconds tells of a time that comes after that one and before any other that a clock is set to.
+/// True if a metric in Unix seconds is a time that comes after that one and before any other that a clock is set to.
 pub(super) fn is_soon_after(time: &str, seconds: &str) -> bool {
     let time: DateTime<Utc> = time.parse().unwrap();
-    let told = DateTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.parse().unwrap());
-    (time..time + TimeDelta::minutes(30)).contains(&told)
+    let found = DateTime::UNIX_EPOCH + Duration::from_secs_f64(seconds.parse().unwrap());
+    (time..time + TimeDelta::minutes(30)).contains(&found)
 }
 
 /// All that is about the money of the current period, letter by letter.

@@ -66,8 +66,8 @@ impl Cell<'_> {
         exporter.stop().await;
     }
 
-    /// A poll that succeeds and asks for nothing twice: where a loaded machine was slow in the first, that may have got
-    /// its token so late that the second still has it.
+    /// A poll that succeeds and requests nothing twice. If a loaded machine was slow in the first poll, that may have
+    /// got its token so late that the second still has it.
     async fn begin(&self, exporter: &mut Exporter, log: &Log) -> Metrics {
         let mut metrics = exporter.first_poll().await;
         for _ in 0..POLLS_TO_BEGIN {
@@ -166,7 +166,7 @@ impl Cell<'_> {
             exporter.reload().await;
         }
         self.check_numbers(Some(before), &exporter.scrape().await);
-        // What tells soonest that it has struck.
+        // The first sign that the fault has taken effect.
         match row.what {
             What::Clock { to, .. } => {
                 let reloaded = "teams_pstn_config_last_reload_success_timestamp_seconds";
@@ -192,7 +192,7 @@ impl Cell<'_> {
         assert!(!logged.contains("level=error"), "{}: {logged}", self.name());
     }
 
-    /// Waits until a request since then was struck or, where no answer is to be, was received.
+    /// Waits until a request since then was struck or, if it gets no answer, was received.
     async fn under_way(&self, stage: &Stage, seen: Counts) {
         let simulator = &stage.simulator;
         if !matches!(self.row.what, What::Clock { .. }) {
@@ -232,7 +232,7 @@ impl Cell<'_> {
         assert!(came.is_ok(), "{} never strikes", self.name());
     }
 
-    /// Whether it befalls the answer to a request.
+    /// True if the fault affects the answer to a request.
     fn is_answer(&self) -> bool {
         matches!(self.row.what, What::Answer(_) | What::Row { .. })
     }

@@ -1,4 +1,4 @@
-//! Where a cell of the matrix is played: a simulator, a front with TLS whose connections can be broken, a daemon.
+//! The environment of a cell of the matrix: a simulator, a front with TLS that can break its connections, a daemon.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ struct Front {
     cut: watch::Receiver<usize>,
 }
 
-/// What the front shows: a certificate that the daemon trusts, and one that it does not.
+/// The certificates of the front: one that the daemon trusts, and one that it does not.
 #[derive(Clone)]
 pub(super) struct Certificates {
     trusted: TlsAcceptor,
@@ -141,7 +141,7 @@ impl Stage {
         }
     }
 
-    /// What happens at the moment itself and not to a request.
+    /// Applies a fault that happens at the moment itself and not to a request.
     pub(super) fn strike(&self, row: &Row) {
         match &row.what {
             What::Clock { to, .. } => self.time.set(to),
@@ -162,7 +162,7 @@ impl Stage {
         }
     }
 
-    /// Waits until connections that stood are cut, where it is connections that break.
+    /// Waits until established connections are cut, if the fault breaks connections.
     pub(super) async fn cut(&self) {
         if let Some(front) = &self.front {
             let mut cut = front.cut.clone();
@@ -216,7 +216,7 @@ impl Front {
     }
 }
 
-/// Serves for as long as there is somebody to break it, which also cuts the connections that stand.
+/// Serves until the sender of changes is dropped, which also cuts the established connections.
 async fn serve(
     listener: TcpListener,
     behind: SocketAddr,
@@ -311,5 +311,5 @@ fn calls(day: &str) -> Vec<Call> {
 const NOON: &str = "2026-11-04T12:00:00Z";
 const MIDDLE_DAY: &str = "2026-11-03";
 
-/// By RFC 6761 nobody has it.
+/// RFC 6761 reserves this name, so no host has it.
 const NOWHERE: &str = "https://nowhere.invalid";

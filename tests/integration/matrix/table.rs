@@ -1,4 +1,4 @@
-//! What can go wrong, and what is to become of it: at the report, and at the token before it.
+//! The faults and their expected outcomes, for the report and for the token before it.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) what: What,
     pub(super) lasts: Lasts,
-    /// Where it strikes a request for a page; none where it has no meaning there.
+    /// The outcome if it affects a request for a page; none if it has no meaning there.
     pub(super) page: Option<End>,
-    /// Where it strikes a request for a token.
+    /// The outcome if it affects a request for a token.
     pub(super) token: Option<End>,
 }
 
-/// What goes wrong.
+/// The fault.
 #[derive(Clone)]
 pub(super) enum What {
     /// An answer.
@@ -25,10 +25,10 @@ pub(super) enum What {
         dialout: &'static str,
         call: &'static str,
     },
-    /// What new connections meet; those that stand are cut.
+    /// The failure of new connections; established ones are cut.
     Connections(Broken),
-    /// The name of a host has gone, and stays so until all is well again. No process can make its resolver forget a name,
-    /// so a reload brings one that nobody has, and with it a poll.
+    /// The name of a host has gone, and stays so until all is well again. No process can make its resolver forget a
+    /// name, so a reload sets a name that no host has, and with it a poll begins.
     Name(Host),
     /// The wall clock is set from the first time to the second.
     Clock {
@@ -37,7 +37,7 @@ pub(super) enum What {
     },
 }
 
-/// Whose name.
+/// The host that loses its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     Entra,
@@ -47,16 +47,16 @@ pub(super) enum Host {
 /// How a new connection fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// Nobody listens.
+    /// No process listens.
     Refused,
-    /// The certificate is of a CA that nobody knows.
+    /// The certificate is of an unknown CA.
     Untrusted,
-    /// What answers does not speak TLS.
+    /// The server does not speak TLS.
     NotTls,
 }
 
 impl What {
-    /// Whether it spoils the link to the next page where there is one, and makes none.
+    /// True if it spoils the link to the next page if there is one, and makes none.
     pub(super) const fn is_of_the_link(&self) -> bool {
         matches!(
             self,
@@ -77,16 +77,16 @@ impl What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lasts {
     Once,
-    /// Until it is put right.
+    /// On every request until the repair.
     Always,
 }
 
-/// What becomes of the poll.
+/// The outcome of the poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    /// The label `reason` of the failure; none where the poll succeeds all the same.
+    /// The label `reason` of the failure; none if the poll succeeds nevertheless.
     pub(super) reason: Option<&'static str>,
-    /// What is added to `teams_pstn_graph_retries_total`, by reason; any count for `*`.
+    /// Growth of `teams_pstn_graph_retries_total`, by reason; any count for `*`.
     pub(super) retries: &'static str,
     /// Seconds that the report has more than without the fault.
     pub(super) more_seconds: u64,

@@ -6,7 +6,7 @@ use teams_pstn_simulator::faults::Fault;
 
 use super::table::{What, rows};
 
-/// Whoever gives the simulator another fault is told by the compiler to name it here, and by the test to write a row.
+/// If the simulator gets another fault, the compiler requires its name here, and the test requires a row for it.
 macro_rules! variants {
     ($($variant:ident),* $(,)?) => {
         const NAMES: &[&str] = &[$(stringify!($variant)),*];

@@ -41,7 +41,7 @@ async fn routes_by_table() {
 }
 
 #[tokio::test]
-async fn head_tells_the_length_of_what_get_would_send() {
+async fn head_has_the_length_of_the_get_response() {
     let server = Server::start(state());
     for path in ["/", "/-/healthy", "/nothing"] {
         let (head, get) = (server.ask("HEAD", path, "").await, server.get(path).await);
@@ -83,7 +83,7 @@ async fn the_page_yields_to_metrics_at_the_root() {
 }
 
 #[tokio::test]
-async fn reload_tells_the_outcome() {
+async fn reload_reports_the_outcome() {
     for (outcome, status, body) in [
         (Ok(()), 200, "reloaded\n"),
         (Err("line 3: no"), 500, "cannot reload: line 3: no\n"),
@@ -349,7 +349,7 @@ async fn a_probe_always_gets_a_slot() {
             let mut other = server.connect().await;
             let begin = begin.to_owned();
             others.push(tokio::spawn(async move {
-                // Until the server closes the connection for another.
+                // The server closes the connection for another.
                 let _ = other.write_all(begin.as_bytes()).await;
                 std::future::pending::<()>().await;
             }));
@@ -399,7 +399,7 @@ async fn connections_that_become_idle_yield_too() {
     assert_eq!(other.await.unwrap(), 200);
 }
 
-/// On tokio's paused clock, where it costs nothing to be as slow as one likes.
+/// Uses tokio's paused clock, so that slow clients cost no real time.
 #[tokio::test(start_paused = true)]
 async fn who_has_just_connected_may_ask_while_others_wait() {
     let mut state = state();
@@ -417,7 +417,7 @@ async fn who_has_just_connected_may_ask_while_others_wait() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let answer = exchange(&mut new, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(answer.status, 200);
-    // Its time begins anew with the answer, and with the first byte of the next request, and then is over.
+    // Its time begins again with the answer, and with the first byte of the next request, and then is over.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(!other.is_finished());
     new.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
@@ -427,9 +427,9 @@ async fn who_has_just_connected_may_ask_while_others_wait() {
     assert_eq!(new.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
-/// Who asks for a reload is answered as late as one likes, so has a claim to its place.
+/// A client that asks for a reload keeps its connection, because the answer may come at any time.
 #[tokio::test(start_paused = true)]
-async fn whether_all_places_are_taken_is_told() {
+async fn reached_connection_limit_is_reported() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     let mut state = state();
     state.limits.connections = 1;
@@ -469,7 +469,7 @@ async fn every_interface_is_listened_on() {
     serving.abort();
 }
 
-/// The child finds the socket where systemd would put it, but for the number of the descriptor.
+/// The child finds the socket at the place where systemd puts it, except for the number of the descriptor.
 #[test]
 fn sockets_of_systemd_are_taken() {
     const CHILD: &str = "WEB_SYSTEMD_CHILD";

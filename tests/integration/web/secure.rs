@@ -65,7 +65,7 @@ impl Authority {
         }
     }
 
-    /// What the server is.
+    /// The certificate of the server.
     fn localhost(&self) -> Leaf {
         self.sign(vec![SanType::DnsName("localhost".try_into().unwrap())])
     }
@@ -109,13 +109,13 @@ impl Files {
 
     pub(super) fn load(&self) -> Result<WebConfig, String> {
         WebConfig::load(&self.path().join("web.yml")).map_err(|error| {
-            let mut told = error.to_string();
+            let mut message = error.to_string();
             let mut source = std::error::Error::source(&error);
             while let Some(cause) = source {
-                told.extend([": ", &cause.to_string()]);
+                message.extend([": ", &cause.to_string()]);
                 source = cause.source();
             }
-            told
+            message
         })
     }
 
@@ -676,7 +676,7 @@ async fn the_rate_is_limited() {
 }
 
 #[tokio::test]
-async fn users_are_read_anew_and_a_broken_file_changes_nothing() {
+async fn users_are_read_again_and_a_broken_file_changes_nothing() {
     let users = |password: &str| format!("basic_auth_users: {{alice: {}}}\n", hash(password));
     let files = Files::new(&users("old"));
     let (server, web_config) = files.start();
@@ -716,7 +716,7 @@ async fn users_are_read_anew_and_a_broken_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn certificates_are_read_anew() {
+async fn certificates_are_read_again() {
     let files = Files::new(TLS);
     let (server, web_config) = files.start();
     let shown = async || {
