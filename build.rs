@@ -20,7 +20,7 @@ fn main() {
     }
 }
 
-/// What a program prints first, if it is there and succeeds.
+/// The first line that a program prints, if it exists and succeeds.
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)

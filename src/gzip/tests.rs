@@ -1,4 +1,4 @@
-//! What was compressed is read again as it was, by others too, and nothing else is believed.
+//! Compressed text is read back unchanged, by other programs too, and damaged text is rejected.
 
 use std::io::Read as _;
 

@@ -337,7 +337,7 @@ pub(crate) fn naming(config: &Config) -> Result<Naming, FleetError> {
         UserLabel::Upn => Naming::Upn,
         UserLabel::Id => Naming::Id,
         UserLabel::DisplayName => Naming::DisplayName,
-        UserLabel::None => Naming::Nobody,
+        UserLabel::None => Naming::NoUsers,
         UserLabel::Pseudonym => {
             let path = config
                 .labels
@@ -390,7 +390,7 @@ mod tests {
             (UserLabel::Upn, Naming::Upn, "upn "),
             (UserLabel::Id, Naming::Id, "id "),
             (UserLabel::DisplayName, Naming::DisplayName, "display_name "),
-            (UserLabel::None, Naming::Nobody, "none "),
+            (UserLabel::None, Naming::NoUsers, "none "),
         ] {
             config.labels.user = user;
             let storage = storage(&config, &config.tenants[0], &naming).expect("a folder");

@@ -258,7 +258,7 @@ mod tests {
             let rendered = totals.render(&View {
                 tenant: None,
                 period: BillingPeriod::containing(now, CycleDay::default()),
-                naming: &Naming::Nobody,
+                naming: &Naming::NoUsers,
                 series_max: 1,
                 budgets: &[],
                 kept: &Kept::default(),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_nobody_is_an_error() {
+    fn row_without_a_user_is_an_error() {
         for (user, added) in [
             ("", Err(RowError::Missing { field: "userId" })),
             (

@@ -32,7 +32,7 @@ pub enum Naming {
     /// By pseudonym.
     Pseudonym(Pseudonyms),
     /// Not at all.
-    Nobody,
+    NoUsers,
 }
 
 /// Everything besides the rows that rendering a report needs.
@@ -107,7 +107,7 @@ impl std::fmt::Debug for Pseudonyms {
 impl Naming {
     /// Returns whether samples have the label `user`.
     pub(crate) fn names_users(&self) -> bool {
-        !matches!(self, Self::Nobody)
+        !matches!(self, Self::NoUsers)
     }
 
     /// The label of one person; empty if users are not named.
@@ -118,7 +118,7 @@ impl Naming {
         display_name: &'p str,
     ) -> Cow<'p, str> {
         match (self, self.name(id, principal_name, display_name)) {
-            (Self::Nobody, _) => Cow::Borrowed(""),
+            (Self::NoUsers, _) => Cow::Borrowed(""),
             (_, "") => Cow::Borrowed(UNKNOWN),
             (Self::Pseudonym(pseudonyms), name) => Cow::Owned(pseudonyms.of(name)),
             (_, name) => Cow::Borrowed(name),
@@ -131,7 +131,7 @@ impl Naming {
             Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
             Self::Id => id,
             Self::DisplayName => first_of(display_name, id),
-            Self::Nobody => "",
+            Self::NoUsers => "",
         }
     }
 }
@@ -153,7 +153,7 @@ impl Users {
             _ => Vec::new(),
         };
         let label = |person: Person| match (naming, name(person)) {
-            (Naming::Nobody, _) => "",
+            (Naming::NoUsers, _) => "",
             (_, "") => UNKNOWN,
             (Naming::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])
                 .expect("hexadecimal digits are ASCII"),

@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_not_its_own_is_told_apart() {
+fn state_files_of_others_are_rejected() {
     let whole = bytes(&saved(&[1]));
     let check = |file: &[u8], identity: &Identity, message: &str| {
         let error = decode(&file.to_vec().into(), identity, family, &[]).unwrap_err();

@@ -460,8 +460,8 @@ async fn budgets_that_match_no_row_are_reported() {
             ),
         ),
         (
-            "nobody",
-            "currency: USD, user: nobody@example.org",
+            "absent",
+            "currency: USD, user: absent@example.org",
             Some("no charge in USD by this user"),
         ),
         (

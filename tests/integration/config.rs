@@ -96,7 +96,7 @@ fn one_mistake_each() {
 #[test]
 fn all_mistakes_at_once_in_the_order_of_their_lines() {
     let config = "budgets:
-  - {name: a, currency: euros, amount: free, tenant: nobody}
+  - {name: a, currency: euros, amount: free, tenant: absent}
 poll:
   interval: 0s
   timeut: 5m

@@ -34,7 +34,7 @@ async fn budgets_are_spent_from_the_first_report_on() {
     check("all", "500.5", "102.1");
     check("abroad", "500.5", "100.1");
     check("bob", "500.5", "2");
-    check("nobody", "500.5", "0");
+    check("absent", "500.5", "0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +105,7 @@ fn with_budgets(config: &mut Config) {
         budget("all", None, None),
         budget("abroad", None, Some("International")),
         budget("bob", Some("BOB@contoso.com"), None),
-        budget("nobody", Some("nobody@contoso.com"), None),
+        budget("absent", Some("absent@contoso.com"), None),
     ];
 }
 

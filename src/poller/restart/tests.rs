@@ -129,7 +129,7 @@ fn poller(folder: &TempDir) -> Poller {
         previous: false,
     };
     let identity = Identity {
-        naming: "Nobody".to_owned(),
+        naming: "none".to_owned(),
         shows_names: false,
         numbers: "contoso".to_owned(),
         columns: Vec::new(),
@@ -141,7 +141,7 @@ fn poller(folder: &TempDir) -> Poller {
         timeout: interval,
         cycle_day: CycleDay::default(),
         reports: vec![ReportKind::Dialout],
-        naming: Naming::Nobody,
+        naming: Naming::NoUsers,
         series_max: 10,
         budgets: Vec::new(),
         credential_expiry: None,

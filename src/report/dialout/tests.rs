@@ -128,7 +128,7 @@ fn overlaps_count_once_and_repetitions_add_up() {
 fn a_user_of_two_names_repeats_too() {
     let renamed = ROW.replace("ruwini.perera@", "ruwini.fernando@");
     let elsewhere = renamed.replace("\"US\"", "\"DE\"");
-    for naming in [Naming::Upn, Naming::Id, Naming::Nobody] {
+    for naming in [Naming::Upn, Naming::Id, Naming::NoUsers] {
         let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
             .unwrap()
             .render(&view(&naming));
@@ -186,7 +186,7 @@ fn people_are_named_as_configured() {
         Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef")),
         r#",user="20895766d389ad1efa3f411fd33ae04a""#,
     );
-    check(Naming::Nobody, "");
+    check(Naming::NoUsers, "");
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn budgets_count_what_they_select() {
             let views = [
                 View {
                     budgets: &budgets,
-                    ..view(&Naming::Nobody)
+                    ..view(&Naming::NoUsers)
                 },
                 View {
                     budgets: &budgets,
@@ -303,7 +303,7 @@ proptest! {
     fn any_order_and_any_overlap_give_the_same_bytes(
         rows in prop::collection::vec(any_row(), 1..60),
         moves in prop::collection::vec(any::<Index>(), 60),
-        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::Nobody]),
+        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::NoUsers]),
         series_max in prop_oneof![Just(usize::MAX), 1_usize..40],
     ) {
         let text = |rows: &[String]| {
@@ -322,7 +322,7 @@ proptest! {
     #[test]
     fn aggregation_and_naming_never_change_a_sum(
         rows in prop::collection::vec(any_row(), 1..60),
-        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::Nobody, Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
+        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::NoUsers, Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
         series_max in 0_usize..40,
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();

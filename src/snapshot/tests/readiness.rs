@@ -12,7 +12,7 @@ fn readiness_by_table() {
         let failure = Failure {
             reason: "auth",
             message: "no token".to_owned(),
-            remedy: "mend it",
+            remedy: "fix it",
         };
         State {
             failure: Some(failure),

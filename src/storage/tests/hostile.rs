@@ -4,7 +4,7 @@ use super::*;
 
 /// An attacker who can write the file can write its checksum too.
 #[test]
-fn what_is_restored_is_samples_of_its_family_whoever_wrote_it() {
+fn restored_text_is_samples_of_its_family() {
     let refused = |what: &str, saved: &SavedState| {
         let error = read(&bytes(saved)).unwrap_err();
         assert!(matches!(error, Rejected::Malformed(_)), "{what}: {error}");

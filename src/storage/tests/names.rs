@@ -83,7 +83,7 @@ fn what_was_set_aside_under_other_names_goes_with_them() {
     write(&file, &saved(&[1])).unwrap();
     assert_eq!(listed(folder.path()), [path, quarantined]);
     let other = Identity {
-        naming: "Nobody".to_owned(),
+        naming: "none".to_owned(),
         ..identity()
     };
     let error = StateFile::new(folder.path(), "a", other)
