@@ -56,7 +56,7 @@ fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
                     Finding::warning(
                         Check::Storage,
                         format!("{report}: {}", Chain(&error)),
-                        "nothing, the report is fetched again; to see what it was, keep a copy",
+                        "keep a copy to examine it; otherwise do nothing, because the report is fetched again",
                     )
                     .of(name),
                 ),
