@@ -1,8 +1,8 @@
 """Reports tests that were skipped, so that tests/run counts them as skipped and not as passed.
 
 A script that skips everything ends with the exit code SKIPPED. A script that skips a part of itself adds a line to the file
-that TESTS_SKIPPED names. With CI set, a skip is a failure, unless Debian does not have the tool and the program that could
-fetch it is not here either.
+that TESTS_SKIPPED names. With CI set, a skip is a failure, unless Debian does not have the tool and it cannot be fetched: the
+program that could do so is not here, or the registry answers that it does not have the tool.
 """
 
 import os
