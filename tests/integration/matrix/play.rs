@@ -17,8 +17,7 @@ impl Cell<'_> {
         let name = self.name();
         let log = Log::capture();
         let token_lifetime = if self.strikes_token() && moment != Moment::Start {
-            // Over at the second poll.
-            30
+            SHORT_LIFETIME
         } else {
             A_DAY
         };
@@ -31,7 +30,7 @@ impl Cell<'_> {
             (stage.start(), None)
         } else {
             let mut exporter = stage.start();
-            let before = self.begin(&mut exporter, &log).await;
+            let before = self.begin(&stage, &mut exporter, &log).await;
             (exporter, Some(before))
         };
         log.take();
@@ -66,14 +65,16 @@ impl Cell<'_> {
         exporter.stop().await;
     }
 
-    /// A poll that succeeds and requests nothing twice. If a loaded machine was slow in the first poll, that may have
-    /// got its token so late that the second still has it.
-    async fn begin(&self, exporter: &mut Exporter, log: &Log) -> Metrics {
+    /// A poll that succeeds, requests nothing twice and is recent. On a loaded machine a poll may get its token so late
+    /// that the next poll still has it, or the next poll may have begun by now. In both cases that next poll would ask
+    /// for no token, and a fault of the token would strike the poll after it.
+    async fn begin(&self, stage: &Stage, exporter: &mut Exporter, log: &Log) -> Metrics {
         let mut metrics = exporter.first_poll().await;
         for _ in 0..POLLS_TO_BEGIN {
-            // Before the next poll may have begun.
             let asked_twice = log.take().contains(" again\"");
-            if self.of(&metrics, "up") == "1" && !asked_twice {
+            let age = stage.time.now() - attempt(exporter).expect("a poll has ended");
+            let is_recent = age < TimeDelta::seconds(SHORT_LIFETIME.into());
+            if self.of(&metrics, "up") == "1" && !asked_twice && is_recent {
                 assert_eq!(self.seconds(&metrics), SECONDS, "{}", self.name());
                 return metrics;
             }
@@ -241,6 +242,9 @@ impl Cell<'_> {
 fn attempt(exporter: &Exporter) -> Option<DateTime<Utc>> {
     exporter.subscriber.latest().states()[0].last_attempt
 }
+
+/// In seconds. A token that a poll gets in its first half minute is over at the next poll, a minute after the first.
+const SHORT_LIFETIME: u32 = 30;
 
 /// Longer than any clock is set here.
 const A_DAY: u32 = 86_400;
