@@ -34,8 +34,8 @@ pub struct BillingPeriod {
 /// [`BillingPeriod::windows_after`] and by [`Window::last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
 }
 
 /// Treatment of a call that starts exactly at the `toDateTime` of a Graph function.
@@ -212,39 +212,39 @@ impl Window {
             width >= TimeDelta::seconds(1) && width <= Self::MAX,
             "a window is between 1 s and 90 days wide"
         );
-        let to = whole_second(now) + TimeDelta::seconds(1);
+        let end = whole_second(now) + TimeDelta::seconds(1);
         Self {
-            from: to - width,
-            to,
+            start: end - width,
+            end,
         }
     }
 
     /// Start, inclusive.
     #[must_use]
-    pub const fn from(self) -> DateTime<Utc> {
-        self.from
+    pub const fn start(self) -> DateTime<Utc> {
+        self.start
     }
 
     /// End, exclusive.
     #[must_use]
-    pub const fn to(self) -> DateTime<Utc> {
-        self.to
+    pub const fn end(self) -> DateTime<Utc> {
+        self.end
     }
 
     /// The literal for `fromDateTime`, an `Edm.DateTimeOffset` in UTC.
     #[must_use]
-    pub fn from_literal(self) -> String {
-        self.from.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+    pub fn start_literal(self) -> String {
+        self.start.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 
     /// The literal for `toDateTime`. If the function includes its end, this is the last tick before the end; a tick
     /// is the 100 ns in which the service counts. So adjacent windows never both contain a call.
     #[must_use]
-    pub fn to_literal(self, end: EndBound) -> String {
+    pub fn end_literal(self, end: EndBound) -> String {
         match end {
-            EndBound::Exclusive => self.to.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+            EndBound::Exclusive => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),
             EndBound::Inclusive => {
-                let last_tick = self.to - TimeDelta::nanoseconds(100);
+                let last_tick = self.end - TimeDelta::nanoseconds(100);
                 let digits = last_tick.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
                 format!("{}Z", digits.trim_end_matches('0'))
             }
@@ -252,9 +252,9 @@ impl Window {
     }
 }
 
-/// Windows that tile the time from `from` to the end of the second that `now` lies in, but not beyond `until`.
+/// Windows that tile the time from `start` to the end of the second that `now` lies in, but not beyond `until`.
 fn tiles(
-    from: DateTime<Utc>,
+    start: DateTime<Utc>,
     until: DateTime<Utc>,
     now: DateTime<Utc>,
     width: TimeDelta,
@@ -264,14 +264,14 @@ fn tiles(
         "a window is between 1 s and 90 days wide"
     );
     let until = until.min(whole_second(now) + TimeDelta::seconds(1));
-    let mut from = from;
+    let mut start = start;
     std::iter::from_fn(move || {
         let window = Window {
-            from,
-            to: until.min(from + width),
+            start,
+            end: until.min(start + width),
         };
-        from = window.to;
-        (window.from < window.to).then_some(window)
+        start = window.end;
+        (window.start < window.end).then_some(window)
     })
 }
 
@@ -402,8 +402,8 @@ mod tests {
             let window = period.windows(time(now), Window::MAX).next().unwrap();
             assert_eq!(
                 (
-                    window.from_literal().as_str(),
-                    window.to_literal(end).as_str()
+                    window.start_literal().as_str(),
+                    window.end_literal(end).as_str()
                 ),
                 (from, to)
             );
@@ -445,8 +445,8 @@ mod tests {
     fn the_last_window_ends_after_the_second_that_runs() {
         let last = |width| Window::last(time("2026-11-21T13:00:00.5Z"), width);
         for width in [TimeDelta::seconds(1), TimeDelta::days(1), Window::MAX] {
-            assert_eq!(last(width).to(), time("2026-11-21T13:00:01Z"));
-            assert_eq!(last(width).from(), time("2026-11-21T13:00:01Z") - width);
+            assert_eq!(last(width).end(), time("2026-11-21T13:00:01Z"));
+            assert_eq!(last(width).start(), time("2026-11-21T13:00:01Z") - width);
         }
     }
 
@@ -481,10 +481,10 @@ mod tests {
             prop_assert!(period.start() <= begun && begun < period.end());
             let now = begun + TimeDelta::seconds(later);
             let windows: Vec<Window> = period.windows(now, TimeDelta::seconds(width)).collect();
-            prop_assert_eq!(windows[0].from(), period.start());
-            prop_assert!(windows.windows(2).all(|pair| pair[0].to() == pair[1].from()));
-            prop_assert!(windows.iter().all(|w| w.from() < w.to() && w.to() - w.from() <= Window::MAX));
-            let last = windows[windows.len() - 1].to();
+            prop_assert_eq!(windows[0].start(), period.start());
+            prop_assert!(windows.windows(2).all(|pair| pair[0].end() == pair[1].start()));
+            prop_assert!(windows.iter().all(|w| w.start() < w.end() && w.end() - w.start() <= Window::MAX));
+            let last = windows[windows.len() - 1].end();
             prop_assert!(last == period.end() || (last > now && last - now <= TimeDelta::seconds(1)));
         }
 

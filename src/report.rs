@@ -87,8 +87,8 @@ pub trait Report {
         Query {
             version: Self::VERSION,
             function: Self::FUNCTION,
-            from: window.from_literal(),
-            to: window.to_literal(Self::END),
+            from: window.start_literal(),
+            to: window.end_literal(Self::END),
         }
     }
 

@@ -153,8 +153,8 @@ pub(crate) fn query<L: Log>(window: Window) -> Query {
     Query {
         version: L::VERSION,
         function: L::FUNCTION,
-        from: window.from_literal(),
-        to: window.to_literal(EndBound::Exclusive),
+        from: window.start_literal(),
+        to: window.end_literal(EndBound::Exclusive),
     }
 }
 
@@ -329,8 +329,8 @@ impl<'a> LogAggregator<'a> {
     /// The period that a row of this time belongs to.
     fn place(&self, time: Option<DateTime<Utc>>) -> Place {
         let (period, window) = (self.lens.period, self.window);
-        let time = time.unwrap_or(window.from());
-        let near = window.from() - MARGIN..=window.to() + MARGIN;
+        let time = time.unwrap_or(window.start());
+        let near = window.start() - MARGIN..=window.end() + MARGIN;
         if (period.start()..period.end()).contains(&time) {
             Place::Here
         } else if near.contains(&time) {
@@ -397,7 +397,7 @@ impl Places {
 /// Returns whether the totals of a window that was fetched at `asked` are final: its last call ended long ago, and its row
 /// has arrived.
 fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
-    asked >= window.to() + LATENESS
+    asked >= window.end() + LATENESS
 }
 
 /// Bytes that the rows of one window may take: windows are fetched concurrently, so each has a share.

@@ -107,7 +107,7 @@ impl Ledgers {
                 saved.days.iter().map(|day| day.parse().ok()).collect();
             let days = days?;
             let possible: BTreeSet<DateTime<Utc>> = windows(period, period.end() + MARGIN)
-                .map(Window::from)
+                .map(Window::start)
                 .collect();
             days.is_subset(&possible).then_some(())?;
             let rows = STANDARD_NO_PAD.decode(saved.rows).ok()?;
@@ -142,7 +142,7 @@ impl Ledger {
     /// The windows to fetch for the period up to `now`.
     pub(crate) fn questions(&self, now: DateTime<Utc>) -> Questions {
         let (last_time, open) = windows(self.period, now)
-            .filter(|window| !self.days.contains(&window.from()))
+            .filter(|window| !self.days.contains(&window.start()))
             .partition(|&window| is_settled(window, now));
         Questions {
             last_time,
@@ -156,7 +156,7 @@ impl Ledger {
     /// # Errors
     /// If there are too many label sets or rows. The ledger is then empty again.
     pub(crate) fn settle(&mut self, day: &DayTotals) -> Result<(), RowError> {
-        if !self.days.insert(day.window.from()) {
+        if !self.days.insert(day.window.start()) {
             return Ok(());
         }
         let entered = Arc::make_mut(&mut self.totals)

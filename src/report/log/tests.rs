@@ -104,7 +104,7 @@ fn poll_by_two_clocks(
         let mut rows: Vec<String> = calls
             .iter()
             .filter(|call| call.known <= service)
-            .filter(|call| window.from() <= call.start && call.start <= window.to())
+            .filter(|call| window.start() <= call.start && call.start <= window.end())
             .map(Call::json)
             .collect();
         rows.extend(rows.first().cloned());

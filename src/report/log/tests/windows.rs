@@ -16,12 +16,12 @@ enum Cut {
 impl Cut {
     fn brings(self, window: Window, call: &Call) -> bool {
         let within = |time, with_end| {
-            window.from() <= time && (time < window.to() || with_end && time == window.to())
+            window.start() <= time && (time < window.end() || with_end && time == window.end())
         };
         match self {
             Self::ByStart { with_end } => within(call.start, with_end),
             Self::ByEnd { with_end } => within(call.end, with_end),
-            Self::Wider(by) => window.from() - by <= call.start && call.start < window.to() + by,
+            Self::Wider(by) => window.start() - by <= call.start && call.start < window.end() + by,
         }
     }
 }
