@@ -1,7 +1,7 @@
 //! The text formats of Prometheus: the only place that knows them.
 //!
 //! Text 0.0.4 and OpenMetrics 1.0.0 have different headers and a different end. The samples of gauges are the same, so a
-//! [`Sheet`] writes them once, and only the headers are written per format. In OpenMetrics, counters have a start time.
+//! [`FamilyWriter`] writes them once, and only the headers are written per format. In OpenMetrics, counters have a start time.
 //! [`write_registry_family`] writes the exporter's own metrics from a registry of the `prometheus` crate.
 //!
 //! Out of scope: sorting, compression, and the meaning of a family.
@@ -37,10 +37,10 @@ pub struct Family {
     pub counter: bool,
 }
 
-/// Writer of several families with the same labels. It escapes the labels of a row once for all families.
-pub struct Sheet {
+/// Writer of several families with the same labels. It escapes the labels of a sample once for all families.
+pub struct FamilyWriter {
     columns: Vec<(&'static Family, BlockWriter)>,
-    rows: u64,
+    count: u64,
     started: Option<Started>,
 }
 
@@ -102,8 +102,8 @@ impl Family {
     }
 }
 
-impl Sheet {
-    /// An empty sheet with a column for each family.
+impl FamilyWriter {
+    /// A writer with a column for each family.
     pub fn new(families: &[&'static Family]) -> Self {
         let columns = families
             .iter()
@@ -111,12 +111,12 @@ impl Sheet {
             .collect();
         Self {
             columns,
-            rows: 0,
+            count: 0,
             started: None,
         }
     }
 
-    /// An empty sheet for counters that all started `at` this Unix time.
+    /// A writer for counters that all started `at` this Unix time.
     pub(crate) fn counters(families: &[&'static Family], at: f64) -> Self {
         let columns = families.iter().map(|_| BlockWriter::new()).collect();
         Self {
@@ -125,9 +125,9 @@ impl Sheet {
         }
     }
 
-    /// One sample of each family, all with `labels`, as made by [`write_label`]. `value` writes the value of the family
+    /// Adds a sample to each family, all with `labels`, as made by [`write_label`]. `value` writes the value of the family
     /// with the given index.
-    pub fn row(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
+    pub fn sample(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
         for (index, (family, column)) in self.columns.iter_mut().enumerate() {
             let out = column.buffer();
             write_series(family.name, labels, out);
@@ -143,12 +143,12 @@ impl Sheet {
                 columns[index].flush_if_full();
             }
         }
-        self.rows += 1;
+        self.count += 1;
     }
 
     /// The columns as finished samples.
     pub fn finish(self) -> impl Iterator<Item = Samples> {
-        let count = self.rows;
+        let count = self.count;
         let mut started = self.started.map(|started| started.columns.into_iter());
         self.columns
             .into_iter()
@@ -431,15 +431,15 @@ mod tests {
 
     #[test]
     fn rows_of_a_sheet() {
-        let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
-        sheet.row(b"", |index, out| {
+        let mut writer = FamilyWriter::new(&[&CHARGE, &CALLS]);
+        writer.sample(b"", |index, out| {
             out.push(b'0' + u8::try_from(index).unwrap());
         });
         let mut labels = Vec::new();
         write_label("currency", "EUR", &mut labels);
         write_label("user", "a\"b\\c\nd 🦀", &mut labels);
-        sheet.row(&labels, |_, out| out.extend_from_slice(b"2.5"));
-        let texts: Vec<String> = sheet
+        writer.sample(&labels, |_, out| out.extend_from_slice(b"2.5"));
+        let texts: Vec<String> = writer
             .finish()
             .map(|samples| match samples.block {
                 Block::Short(text) => String::from_utf8(text.to_vec()).unwrap(),
@@ -458,12 +458,12 @@ mod tests {
 
     #[test]
     fn counters_have_their_start_in_open_metrics_only() {
-        let mut sheet = Sheet::counters(&[&POLLS], 1_796_000_000.5);
+        let mut writer = FamilyWriter::counters(&[&POLLS], 1_796_000_000.5);
         let mut labels = Vec::new();
         write_label("report", "sms", &mut labels);
-        sheet.row(&labels, |_, out| out.push(b'7'));
-        sheet.row(b"", |_, out| out.push(b'8'));
-        let samples: Vec<Samples> = sheet.finish().collect();
+        writer.sample(&labels, |_, out| out.push(b'7'));
+        writer.sample(b"", |_, out| out.push(b'8'));
+        let samples: Vec<Samples> = writer.finish().collect();
         let registry = prometheus::Registry::new();
         let counter = prometheus::IntCounter::new("polls_total", "Polls.").unwrap();
         counter.inc_by(8);

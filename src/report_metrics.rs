@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::exposition::{Family, Samples, Sheet, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
@@ -149,8 +149,8 @@ impl ReportMetrics {
             gauge(&UNPLACED_ROWS, &|out| write_count(rows, out));
         }
         let started = unix_seconds(self.started);
-        let mut polls = Sheet::counters(&[&POLLS], started);
-        polls.row(&labels, |_, out| write_count(self.polls, out));
+        let mut polls = FamilyWriter::counters(&[&POLLS], started);
+        polls.sample(&labels, |_, out| write_count(self.polls, out));
         samples.extend(polls.finish());
         samples.extend(self.failures(tenant, report, started));
         samples
@@ -162,16 +162,16 @@ impl ReportMetrics {
         report: ReportKind,
         started: f64,
     ) -> impl Iterator<Item = Samples> {
-        let mut sheet = Sheet::counters(&[&FAILURES], started);
+        let mut writer = FamilyWriter::counters(&[&FAILURES], started);
         for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
             let mut labels = Vec::new();
             // Labels are sorted by name, as everywhere.
             write_label("reason", reason.as_str(), &mut labels);
             write_label("report", report.as_str(), &mut labels);
             write_tenant(tenant, &mut labels);
-            sheet.row(&labels, |_, out| write_count(count, out));
+            writer.sample(&labels, |_, out| write_count(count, out));
         }
-        sheet.finish()
+        writer.finish()
     }
 }
 
@@ -210,9 +210,9 @@ pub(crate) fn expiry_samples(
 }
 
 fn single(family: &'static Family, labels: &[u8], write: &dyn Fn(&mut Vec<u8>)) -> Vec<Samples> {
-    let mut sheet = Sheet::new(&[family]);
-    sheet.row(labels, |_, out| write(out));
-    sheet.finish().collect()
+    let mut writer = FamilyWriter::new(&[family]);
+    writer.sample(labels, |_, out| write(out));
+    writer.finish().collect()
 }
 
 fn labels(tenant: Option<&str>, report: Option<ReportKind>) -> Vec<u8> {

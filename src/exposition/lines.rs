@@ -1,4 +1,5 @@
-//! Validates exposition text from a state file: it must be samples of one family, like those of a [`Sheet`](super::Sheet).
+//! Validates exposition text from a state file: it must be samples of one family, like those of a
+//! [`FamilyWriter`](super::FamilyWriter).
 //!
 //! Prometheus rejects a whole body if it cannot read one line, so no line with another form may get into a body. Out of
 //! scope: the correctness of the numbers.
@@ -113,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::exposition::{Format, Sheet, write_label};
+    use crate::exposition::{FamilyWriter, Format, write_label};
 
     static CHARGE: Family = Family::gauge("charge", "What it costs.");
 
@@ -169,14 +170,14 @@ mod tests {
             labels in vec((".*", any::<i32>()), 1..20),
             pieces in vec(1_usize..50, 1..20),
         ) {
-            let mut sheet = Sheet::new(&[&CHARGE]);
+            let mut writer = FamilyWriter::new(&[&CHARGE]);
             for (label, value) in &labels {
                 let mut out = Vec::new();
                 write_label("user", label, &mut out);
-                sheet.row(&out, |_, out| out.extend(value.to_string().bytes()));
+                writer.sample(&out, |_, out| out.extend(value.to_string().bytes()));
             }
             let mut text = Vec::new();
-            sheet.finish().for_each(|samples| samples.block.write(&mut text));
+            writer.finish().for_each(|samples| samples.block.write(&mut text));
             let mut lines = SampleValidator::of(&CHARGE);
             let mut rest = text.as_slice();
             for &piece in pieces.iter().cycle() {

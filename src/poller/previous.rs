@@ -167,7 +167,7 @@ const SETTLED: TimeDelta = TimeDelta::days(4);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::{Family, Sheet};
+    use crate::exposition::{Family, FamilyWriter};
     use crate::period::CycleDay;
 
     #[test]
@@ -243,9 +243,9 @@ mod tests {
 
     fn samples(value: &'static str) -> Vec<Samples> {
         static CHARGE: Family = Family::gauge("charge", "");
-        let mut sheet = Sheet::new(&[&CHARGE]);
-        sheet.row(b"", |_, out| out.extend_from_slice(value.as_bytes()));
-        sheet.finish().collect()
+        let mut writer = FamilyWriter::new(&[&CHARGE]);
+        writer.sample(b"", |_, out| out.extend_from_slice(value.as_bytes()));
+        writer.finish().collect()
     }
 
     fn shown(previous: &Previous) -> String {

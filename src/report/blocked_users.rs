@@ -16,7 +16,7 @@ use super::interner::{Interner, label};
 use super::labels::{UNKNOWN, View};
 use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, shown, text, time, within};
 use super::{Count, Rendered, Report, ReportKind};
-use crate::exposition::{Family, Samples, Sheet, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::Version;
 use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
@@ -208,17 +208,17 @@ fn samples(
             write_label("tenant", tenant, labels);
         }
     };
-    let mut users = Sheet::new(&[&BLOCKED]);
+    let mut users = FamilyWriter::new(&[&BLOCKED]);
     let mut labels = Vec::new();
     write_tenant(&mut labels);
-    users.row(&labels, |_, out| Sum::from(blocked).write_sample(out));
-    let mut events = Sheet::new(&[&EVENTS]);
+    users.sample(&labels, |_, out| Sum::from(blocked).write_sample(out));
+    let mut events = FamilyWriter::new(&[&EVENTS]);
     for (&(mode, reason), &count) in by_kind {
         let mut labels = Vec::new();
         write_label("event", mode, &mut labels);
         write_label("reason", reason, &mut labels);
         write_tenant(&mut labels);
-        events.row(&labels, |_, out| Sum::from(count).write_sample(out));
+        events.sample(&labels, |_, out| Sum::from(count).write_sample(out));
     }
     users.finish().chain(events.finish()).collect()
 }

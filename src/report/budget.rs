@@ -8,7 +8,7 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use super::labels::View;
-use crate::exposition::{Family, Samples, Sheet, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
 /// A limit of spend in one currency, for each tenant that it is configured for. A selector that is `None`
@@ -155,7 +155,7 @@ pub(crate) fn samples(
     view: &View<'_>,
     spent: impl Iterator<Item = Sum>,
 ) -> impl Iterator<Item = Samples> {
-    let mut sheet = Sheet::new(&[&AMOUNT, &SPENT]);
+    let mut writer = FamilyWriter::new(&[&AMOUNT, &SPENT]);
     for (budget, spent) in view.budgets.iter().zip(spent) {
         let mut labels = Vec::new();
         write_label("budget", &budget.name, &mut labels);
@@ -163,12 +163,12 @@ pub(crate) fn samples(
         if let Some(tenant) = view.tenant {
             write_label("tenant", tenant, &mut labels);
         }
-        sheet.row(&labels, |family, out| match family {
+        writer.sample(&labels, |family, out| match family {
             0 => Sum::from(budget.amount).write_sample(out),
             _ => spent.write_sample(out),
         });
     }
-    sheet.finish().filter(|samples| samples.count > 0)
+    writer.finish().filter(|samples| samples.count > 0)
 }
 
 /// Every configured budget with its spend, in the order of the configuration.

@@ -7,7 +7,7 @@ use std::io::Read as _;
 use flate2::read::GzDecoder;
 
 use super::*;
-use crate::exposition::{Sheet, write_label};
+use crate::exposition::{FamilyWriter, write_label};
 
 static CHARGE: Family = Family::gauge("teams_pstn_dialout_charge", "Charge.");
 static CALLS: Family = Family::gauge("teams_pstn_dialout_calls", "Calls.");
@@ -161,7 +161,7 @@ fn text_is_kept_up_to_eight_mebibytes_of_all_tenants() {
 #[test]
 fn a_family_without_samples_is_omitted_and_the_size_is_exported() {
     let publisher = publisher();
-    let empty = Sheet::new(&[&CHARGE]).finish().collect();
+    let empty = FamilyWriter::new(&[&CHARGE]).finish().collect();
     publisher.update(key("a"), empty, Vec::new(), None);
     publisher.update(key("b"), line(100), Vec::new(), None);
     publisher.update(key("c"), line(23_000), Vec::new(), None);
@@ -285,16 +285,16 @@ fn counts_of_any_size_are_published() {
 }
 
 fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
-    let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
+    let mut writer = FamilyWriter::new(&[&CHARGE, &CALLS]);
     for row in 0..rows {
         let mut labels = Vec::new();
         write_label("tenant", tenant, &mut labels);
         write_label("user", &row.to_string(), &mut labels);
-        sheet.row(&labels, |family, out| {
+        writer.sample(&labels, |family, out| {
             out.push(if family == 0 { b'0' } else { b'1' });
         });
     }
-    sheet.finish().collect()
+    writer.finish().collect()
 }
 
 /// A body from a restored file equals the body that was served before.
@@ -338,22 +338,22 @@ fn bodies_of_what_is_restored_are_those_of_what_was_kept() {
 /// A family whose one sample is a line of so many bytes.
 fn line(length: usize) -> Vec<Samples> {
     let samples = |pad: usize| -> Vec<Samples> {
-        let mut sheet = Sheet::new(&[&CALLS]);
+        let mut writer = FamilyWriter::new(&[&CALLS]);
         let mut labels = Vec::new();
         write_label("user", &"x".repeat(pad), &mut labels);
-        sheet.row(&labels, |_, out| out.push(b'1'));
-        sheet.finish().collect()
+        writer.sample(&labels, |_, out| out.push(b'1'));
+        writer.finish().collect()
     };
     let bare = usize::try_from(samples(0)[0].block.length()).unwrap();
     samples(length - bare)
 }
 
 fn health(tenant: &str) -> Vec<Samples> {
-    let mut sheet = Sheet::new(&[&UP]);
+    let mut writer = FamilyWriter::new(&[&UP]);
     let mut labels = Vec::new();
     write_label("tenant", tenant, &mut labels);
-    sheet.row(&labels, |_, out| out.push(b'1'));
-    sheet.finish().collect()
+    writer.sample(&labels, |_, out| out.push(b'1'));
+    writer.finish().collect()
 }
 
 /// The text of a body, whose length must be as announced.

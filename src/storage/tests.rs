@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::exposition::{Format, Sheet, write_label};
+use crate::exposition::{FamilyWriter, Format, write_label};
 use crate::report::budget::{BudgetSpend, fingerprint};
 use crate::report::{Count, Organizer, Spend};
 
@@ -37,15 +37,15 @@ fn identity() -> Identity {
 fn saved(users: &[u32]) -> SavedState {
     let period = BillingPeriod::starting("2026-11-01T00:00:00Z".parse().unwrap()).unwrap();
     let samples = || {
-        let mut sheet = Sheet::new(&[&CHARGE, &CALLS]);
+        let mut writer = FamilyWriter::new(&[&CHARGE, &CALLS]);
         for user in users {
             let mut labels = Vec::new();
             write_label("user", &format!("user{user}@contoso.com"), &mut labels);
-            sheet.row(&labels, |family, out| {
+            writer.sample(&labels, |family, out| {
                 out.extend(format!("{user}.{family}").as_bytes());
             });
         }
-        sheet.finish().collect::<Vec<_>>()
+        writer.finish().collect::<Vec<_>>()
     };
     let counts = vec![Count {
         what: "calls".into(),

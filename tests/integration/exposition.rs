@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use prometheus::core::Collector as _;
 use prometheus::{CounterVec, Encoder as _, GaugeVec, Opts, TextEncoder, proto::MetricFamily};
-use teams_pstn_exporter::exposition::{Family, Format, Sheet, write_label, write_registry_family};
+use teams_pstn_exporter::exposition::{
+    Family, FamilyWriter, Format, write_label, write_registry_family,
+};
 
 use crate::tools::{promtool, tool};
 
@@ -48,7 +50,7 @@ fn a_sheet_writes_what_the_crate_writes() {
         // to it: a reason more to write reports without it, and one for the oracle to be asked of nothing else.
         let mut seen = HashSet::new();
         rows.retain(|(currency, user, _)| seen.insert(format!("{currency}{user}")));
-        let mut sheet = Sheet::new(&[&CHARGE]);
+        let mut writer = FamilyWriter::new(&[&CHARGE]);
         for (currency, user, value) in &rows {
             gauges
                 .with_label_values(&[currency, user])
@@ -56,10 +58,10 @@ fn a_sheet_writes_what_the_crate_writes() {
             let mut labels = Vec::new();
             write_label("currency", currency, &mut labels);
             write_label("user", user, &mut labels);
-            sheet.row(&labels, |_, out| write!(out, "{value}").unwrap());
+            writer.sample(&labels, |_, out| write!(out, "{value}").unwrap());
         }
         let mut written = Vec::new();
-        sheet
+        writer
             .finish()
             .for_each(|samples| samples.write(Format::Text, &mut written));
         let registry = prometheus::Registry::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use teams_pstn_exporter::bench::publish;
-use teams_pstn_exporter::exposition::{Family, Format, Sheet, write_label};
+use teams_pstn_exporter::exposition::{Family, FamilyWriter, Format, write_label};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::{About, Bound, Limits, Listen, ServerState, TelemetryPath};
 use teams_pstn_exporter::snapshot::{Encoding, Snapshot, Subscriber};
@@ -204,7 +204,7 @@ const SECURE_ROWS: usize = 2_000;
 const PASSWORD: &str = "correct-horse";
 
 fn large() -> Snapshot {
-    let mut sheet = Sheet::new(&[&FAMILIES[0], &FAMILIES[1], &FAMILIES[2]]);
+    let mut writer = FamilyWriter::new(&[&FAMILIES[0], &FAMILIES[1], &FAMILIES[2]]);
     let mut labels = Vec::new();
     for row in 0..ROWS {
         labels.clear();
@@ -220,7 +220,7 @@ fn large() -> Snapshot {
             &format!("some.body{row:07}@contoso.com"),
             &mut labels,
         );
-        sheet.row(&labels, |family, out| {
+        writer.sample(&labels, |family, out| {
             let value = match family {
                 0 => format!("{}.{:02}", row * 7 % 1_000, 1 + row % 9),
                 _ => row.to_string(),
@@ -228,7 +228,7 @@ fn large() -> Snapshot {
             out.extend_from_slice(value.as_bytes());
         });
     }
-    publish(&sheet.finish().collect::<Vec<_>>())
+    publish(&writer.finish().collect::<Vec<_>>())
 }
 
 /// Serves until the sender is dropped.

@@ -9,7 +9,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{
     CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Place, Places, SECONDS,
 };
-use crate::exposition::{Samples, Sheet, write_label};
+use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 use crate::report::budget::Budget;
 use crate::report::interner::Interner;
@@ -283,7 +283,7 @@ pub(super) fn samples(
     users: &Users,
     view: &View<'_>,
 ) -> impl Iterator<Item = Samples> {
-    let mut sheet = Sheet::new(&[&CHARGE, &CALLS, &SECONDS]);
+    let mut writer = FamilyWriter::new(&[&CHARGE, &CALLS, &SECONDS]);
     for group in by_group(series) {
         let mut labels = groups[group[0].group as usize].labels(view.tenant);
         let length = labels.len();
@@ -292,21 +292,21 @@ pub(super) fn samples(
             if view.naming.names_users() {
                 write_label("user", one.label(users), &mut labels);
             }
-            one.write(&labels, &mut sheet);
+            one.write(&labels, &mut writer);
         }
     }
-    sheet.finish()
+    writer.finish()
 }
 
 pub(super) fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples> {
-    let mut sheet = Sheet::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
+    let mut writer = FamilyWriter::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
     for group in by_group(series) {
         total(group).write(
             &groups[group[0].group as usize].labels(view.tenant),
-            &mut sheet,
+            &mut writer,
         );
     }
-    sheet.finish().collect()
+    writer.finish().collect()
 }
 
 pub(super) fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
@@ -404,8 +404,8 @@ impl Series {
     }
 
     /// One sample of charge, calls and seconds each.
-    fn write(&self, labels: &[u8], sheet: &mut Sheet) {
-        sheet.row(labels, |family, out| match family {
+    fn write(&self, labels: &[u8], writer: &mut FamilyWriter) {
+        writer.sample(labels, |family, out| match family {
             0 => self.charge.write_sample(out),
             1 => Sum::from(self.calls).write_sample(out),
             _ => Sum::from(self.seconds).write_sample(out),

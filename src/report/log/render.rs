@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::totals::{Labels, Values};
 use super::{Column, LABELS_MAX, Log, Measure, Places, Totals};
-use crate::exposition::{Samples, Sheet, write_label};
+use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 use crate::report::interner::Interner;
 use crate::report::labels::{Kept, OTHER, View};
@@ -163,7 +163,7 @@ impl<'a> Series<'a> {
 
     fn samples(&self, view: &View<'_>) -> impl Iterator<Item = Samples> + use<> {
         let families: Vec<_> = self.columns.iter().map(|column| &column.current).collect();
-        let mut sheet = Sheet::new(&families);
+        let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
             let mut labels = self.group_labels(&group[0], view.tenant);
             let length = labels.len();
@@ -172,24 +172,24 @@ impl<'a> Series<'a> {
                 if view.naming.names_users() {
                     write_label("user", self.user(line), &mut labels);
                 }
-                self.write(&line.values, &labels, &mut sheet);
+                self.write(&line.values, &labels, &mut writer);
             }
         }
-        sheet.finish()
+        writer.finish()
     }
 
     fn closing(&self, view: &View<'_>) -> Vec<Samples> {
         let families: Vec<_> = self.columns.iter().map(|column| &column.previous).collect();
-        let mut sheet = Sheet::new(&families);
+        let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
             let labels = self.group_labels(&group[0], view.tenant);
-            self.write(&total(group), &labels, &mut sheet);
+            self.write(&total(group), &labels, &mut writer);
         }
-        sheet.finish().collect()
+        writer.finish().collect()
     }
 
-    fn write(&self, values: &Values, labels: &[u8], sheet: &mut Sheet) {
-        sheet.row(labels, |column, out| match self.columns[column].measure {
+    fn write(&self, values: &Values, labels: &[u8], writer: &mut FamilyWriter) {
+        writer.sample(labels, |column, out| match self.columns[column].measure {
             Measure::Money(index) => values.money[index].write_sample(out),
             Measure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
         });

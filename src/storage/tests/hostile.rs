@@ -20,16 +20,16 @@ fn restored_text_is_samples_of_its_family() {
             "user=\"a",
             "user=\"a\"} NaN\ncharge{user=\"a\"",
         ] {
-            let mut sheet = Sheet::new(&[&CHARGE]);
+            let mut writer = FamilyWriter::new(&[&CHARGE]);
             for row in 0..rows {
                 let labels = if row == rows / 2 {
                     hostile
                 } else {
                     "user=\"a\""
                 };
-                sheet.row(labels.as_bytes(), |_, out| out.push(b'1'));
+                writer.sample(labels.as_bytes(), |_, out| out.push(b'1'));
             }
-            let samples: Vec<_> = sheet.finish().collect();
+            let samples: Vec<_> = writer.finish().collect();
             let good = saved(&[1]);
             let current = SavedState {
                 current: samples.clone(),
