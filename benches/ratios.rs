@@ -25,9 +25,9 @@ use teams_pstn_exporter::bench::{add_page, each_row, member, publish, write_seri
 use teams_pstn_exporter::exposition::{Family, Format, write_label};
 use teams_pstn_exporter::money::{Amount, Sum};
 use teams_pstn_exporter::report::Report;
-use teams_pstn_exporter::report::dialout::{Dialout, Row, Totals};
+use teams_pstn_exporter::report::dialout::{Dialout, Row, RowTable};
 
-use support::{cpu, pages, with_view};
+use support::{cpu, pages, with_context};
 
 fn main() {
     let (rows, rounds) = if std::env::args().any(|argument| argument == "--bench") {
@@ -75,13 +75,13 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
     let mut steps: [Vec<Duration>; 4] = Default::default();
     for _ in 0..=rounds {
         let bytes: Vec<Vec<u8>> = pages.iter().map(|page| page.clone().into_bytes()).collect();
-        let mut totals = Totals::default();
+        let mut totals = RowTable::default();
         let (added, ()) = timed(|| {
             for page in bytes {
                 add_page::<Dialout>(page, &mut totals);
             }
         });
-        let (rendered, report) = timed(|| with_view(|view| Dialout::render(totals, view)));
+        let (rendered, report) = timed(|| with_context(|context| Dialout::render(totals, context)));
         let (published, snapshot) = timed(|| publish(&report.samples));
         drop(black_box(snapshot));
         for (step, time) in
@@ -94,7 +94,7 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
     }
     let totals = totals(pages);
     let mut text = Vec::new();
-    for samples in with_view(|view| Dialout::render(totals, view)).samples {
+    for samples in with_context(|context| Dialout::render(totals, context)).samples {
         samples.write(Format::Text, &mut text);
     }
     for (name, mut step) in [
@@ -111,8 +111,8 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
     text
 }
 
-fn totals(pages: &[String]) -> Totals {
-    let mut totals = Totals::default();
+fn totals(pages: &[String]) -> RowTable {
+    let mut totals = RowTable::default();
     for page in pages {
         add_page::<Dialout>(page.clone().into_bytes(), &mut totals);
     }

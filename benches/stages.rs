@@ -15,9 +15,9 @@ use serde::de::IgnoredAny;
 use teams_pstn_exporter::bench::{add_page, each_row, member, publish};
 use teams_pstn_exporter::exposition::Format;
 use teams_pstn_exporter::report::Report;
-use teams_pstn_exporter::report::dialout::{Dialout, Row, Totals};
+use teams_pstn_exporter::report::dialout::{Dialout, Row, RowTable};
 
-use support::{cpu, pages, with_view};
+use support::{cpu, pages, with_context};
 
 fn main() {
     let mut criterion = Criterion::default()
@@ -52,7 +52,7 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
         bencher.iter_batched(
             || page.clone().into_bytes(),
             |page| {
-                let mut totals = Totals::default();
+                let mut totals = RowTable::default();
                 add_page::<Dialout>(page, &mut totals);
                 totals
             },
@@ -69,7 +69,7 @@ fn aggregate_and_render(criterion: &mut Criterion<CpuTime>) {
         group.bench_function(BenchmarkId::from_parameter(rows), |bencher| {
             bencher.iter_batched(
                 || totals(&pages),
-                |totals| with_view(|view| Dialout::render(totals, view)),
+                |totals| with_context(|context| Dialout::render(totals, context)),
                 BatchSize::PerIteration,
             );
         });
@@ -77,7 +77,7 @@ fn aggregate_and_render(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn compress(criterion: &mut Criterion<CpuTime>) {
-    let rendered = with_view(|view| Dialout::render(totals(&pages(50_000)), view));
+    let rendered = with_context(|context| Dialout::render(totals(&pages(50_000)), context));
     let mut text = Vec::new();
     for samples in &rendered.samples {
         samples.write(Format::Text, &mut text);
@@ -98,11 +98,11 @@ fn whole_poll(criterion: &mut Criterion<CpuTime>) {
             bencher.iter_batched(
                 || pages.clone(),
                 |pages| {
-                    let mut totals = Totals::default();
+                    let mut totals = RowTable::default();
                     for page in pages {
                         add_page::<Dialout>(page.into_bytes(), &mut totals);
                     }
-                    let report = with_view(|view| Dialout::render(totals, view));
+                    let report = with_context(|context| Dialout::render(totals, context));
                     publish(&report.samples)
                 },
                 BatchSize::PerIteration,
@@ -111,8 +111,8 @@ fn whole_poll(criterion: &mut Criterion<CpuTime>) {
     }
 }
 
-fn totals(pages: &[String]) -> Totals {
-    let mut totals = Totals::default();
+fn totals(pages: &[String]) -> RowTable {
+    let mut totals = RowTable::default();
     for page in pages {
         add_page::<Dialout>(page.clone().into_bytes(), &mut totals);
     }

@@ -22,7 +22,7 @@ use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::Budget;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{Kept, Naming, View};
+use crate::report::labels::{Naming, RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
@@ -126,11 +126,15 @@ pub fn state(bytes: &[u8]) -> bool {
         samples.write(Format::OpenMetrics, &mut Vec::new());
     }
     let naming = Naming::Upn;
-    let view = view(&naming);
-    let totals = saved.ledgers.clone().of(view.period, view.budgets).totals();
+    let context = render_context(&naming);
+    let totals = saved
+        .ledgers
+        .clone()
+        .of(context.period, context.budgets)
+        .totals();
     each_line(&log::render::<PstnCalls>(
         Arc::unwrap_or_clone(totals),
-        &view,
+        &context,
     ));
     true
 }
@@ -154,14 +158,14 @@ fn aggregated<R: Report>(text: &str) {
         R::add(&mut totals, row, &mut Notes::default()).is_ok()
     }) {
         let naming = Naming::Upn;
-        each_line(&R::render(totals, &view(&naming)));
+        each_line(&R::render(totals, &render_context(&naming)));
     }
 }
 
 fn by_day<L: Log>(text: &str) {
     let naming = Naming::Upn;
     let period = period();
-    let lens = AggregationContext {
+    let aggregation = AggregationContext {
         naming: &naming,
         budgets: &BUDGETS,
         period,
@@ -171,11 +175,14 @@ fn by_day<L: Log>(text: &str) {
         .windows(period.end(), log::DAY)
         .next()
         .expect("a first day");
-    let mut fold = LogAggregator::new::<L>(window, lens);
+    let mut aggregator = LogAggregator::new::<L>(window, aggregation);
     if is_whole(text, |row: L::Row<'_>| {
-        L::record(&row, &mut Notes::default()).is_ok_and(|record| fold.add(&record).is_ok())
+        L::record(&row, &mut Notes::default()).is_ok_and(|record| aggregator.add(&record).is_ok())
     }) {
-        each_line(&log::render::<L>(fold.totals, &view(&naming)));
+        each_line(&log::render::<L>(
+            aggregator.totals,
+            &render_context(&naming),
+        ));
     }
 }
 
@@ -214,15 +221,15 @@ fn each_line(rendered: &Rendered) {
     }
 }
 
-fn view(naming: &Naming) -> View<'_> {
-    static KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
-    View {
+fn render_context(naming: &Naming) -> RenderContext<'_> {
+    static RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
+    RenderContext {
         tenant: Some("a \"tenant\"\n"),
         period: period(),
         naming,
         series_max: 3,
         budgets: &BUDGETS,
-        kept: &KEPT,
+        retained: &RETAINED,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::graph::Graph;
 use crate::period::{BillingPeriod, Clock, CycleDay};
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
-use crate::report::labels::{Kept, Naming};
+use crate::report::labels::{Naming, RetainedSeries};
 use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
@@ -191,17 +191,17 @@ impl Poller {
     async fn poll(&self, state: &SharedState, period: BillingPeriod, tick: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let stats = StatsGuard::new(&self.shared.telemetry);
-        let (report, kept) = {
+        let (report, retained) = {
             let mut state = lock(state);
             state.begin_refetch();
-            (state.report, state.kept.clone())
+            (state.report, state.retained.clone())
         };
         let context = FetchContext {
             state,
             period,
             now: begun,
             deadline: start + self.plan.timeout,
-            kept,
+            retained,
             stats: &stats,
         };
         let outcome = self.fetch(report, context).await;
@@ -255,7 +255,7 @@ impl Poller {
             period,
             now: begun,
             deadline: tick.min(start + self.plan.timeout),
-            kept: Kept::default(),
+            retained: RetainedSeries::default(),
             stats: &stats,
         };
         let outcome = self.fetch(report, context).await;

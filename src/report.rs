@@ -12,7 +12,7 @@ mod error;
 mod interner;
 pub mod labels;
 pub mod log;
-mod people;
+mod person_table;
 pub mod pstn_calls;
 pub mod row;
 pub mod sms;
@@ -37,7 +37,7 @@ use blocked_users::BlockedUsers;
 use budget::{BudgetRow, BudgetSpend};
 use dialout::Dialout;
 use direct_routing::DirectRouting;
-use labels::{Kept, View};
+use labels::{RenderContext, RetainedSeries};
 use log::{Log, Measure};
 use pstn_calls::PstnCalls;
 use row::{Notes, RowError};
@@ -111,7 +111,7 @@ pub trait Report {
     }
 
     /// Turns the totals into samples, in one order whatever the order of the rows.
-    fn render(totals: Self::Totals, view: &View<'_>) -> Rendered;
+    fn render(totals: Self::Totals, context: &RenderContext<'_>) -> Rendered;
 }
 
 /// A complete report, ready to be published.
@@ -137,9 +137,9 @@ pub struct Rendered {
     /// Rows whose time is in another period and far from the window that returned them. They are not counted.
     pub unplaced: u64,
     /// Series aggregated into `__other__`.
-    pub folded: u64,
+    pub aggregated: u64,
     /// The series that were kept when others were aggregated. The next poll prefers them.
-    pub kept: Kept,
+    pub retained: RetainedSeries,
 }
 
 /// Spend in one currency. Amounts are exact decimals as text, to be shown as they are.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use rustix::time::{ClockId, clock_gettime};
 use teams_pstn_exporter::period::{BillingPeriod, CycleDay};
-use teams_pstn_exporter::report::labels::{Kept, Naming, View};
+use teams_pstn_exporter::report::labels::{Naming, RenderContext, RetainedSeries};
 
 /// Rows of a page of Graph's.
 pub(crate) const PAGE: usize = 1_000;
@@ -67,15 +67,15 @@ fn page(people: &[usize], random: &mut fastrand::Rng) -> String {
     page
 }
 
-/// The view of a daemon without a word of configuration, but with room for all.
-pub(crate) fn with_view<T>(work: impl FnOnce(&View<'_>) -> T) -> T {
-    work(&View {
+/// The context of a daemon without a word of configuration, but with room for all.
+pub(crate) fn with_context<T>(work: impl FnOnce(&RenderContext<'_>) -> T) -> T {
+    work(&RenderContext {
         tenant: None,
         period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
         naming: &Naming::Upn,
         series_max: usize::MAX,
         budgets: &[],
-        kept: &Kept::default(),
+        retained: &RetainedSeries::default(),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::{Budget, BudgetRow};
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{Kept, View};
+use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
@@ -87,9 +87,13 @@ impl Asking<'_> {
             }
         }
         let exact = pages.is_last() && windows.len() == 1;
-        let context = pages.foreign_context().map(str::to_owned);
+        let foreign_context = pages.foreign_context().map(str::to_owned);
         let budget_rows = R::budget_rows(&totals);
-        Ok(self.first_page(exact, context, budget_rows, |view| R::render(totals, view)))
+        Ok(
+            self.first_page(exact, foreign_context, budget_rows, |context| {
+                R::render(totals, context)
+            }),
+        )
     }
 
     /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
@@ -98,7 +102,7 @@ impl Asking<'_> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
-        let lens = AggregationContext {
+        let aggregation = AggregationContext {
             naming: &self.context.naming,
             budgets: &[],
             period,
@@ -107,19 +111,21 @@ impl Asking<'_> {
         let stats = RequestStats::default();
         let query = log::query::<L>(window);
         let mut pages = self.graph.pages(&query, self.deadline, &stats);
-        let mut fold = LogAggregator::new::<L>(window, lens);
-        fold.budget_rows = Some(Vec::new());
+        let mut aggregator = LogAggregator::new::<L>(window, aggregation);
+        aggregator.budget_rows = Some(Vec::new());
         while let Some(mut page) = pages.next().await? {
-            if fold.add_page::<L>(&mut page)? == Read::Whole {
+            if aggregator.add_page::<L>(&mut page)? == Read::Whole {
                 break;
             }
         }
         let exact = pages.is_last() && windows.len() == 1;
-        let context = pages.foreign_context().map(str::to_owned);
-        let budget_rows = fold.budget_rows.unwrap_or_default();
-        Ok(self.first_page(exact, context, budget_rows, |view| {
-            log::render::<L>(fold.totals, view)
-        }))
+        let foreign_context = pages.foreign_context().map(str::to_owned);
+        let budget_rows = aggregator.budget_rows.unwrap_or_default();
+        Ok(
+            self.first_page(exact, foreign_context, budget_rows, |context| {
+                log::render::<L>(aggregator.totals, context)
+            }),
+        )
     }
 
     fn period(&self) -> (DateTime<Utc>, BillingPeriod) {
@@ -133,16 +139,16 @@ impl Asking<'_> {
         exact: bool,
         foreign_context: Option<String>,
         budget_rows: Vec<BudgetRow>,
-        render: impl FnOnce(&View<'_>) -> Rendered,
+        render: impl FnOnce(&RenderContext<'_>) -> Rendered,
     ) -> FirstPage {
         let (_, period) = self.period();
-        let rendered = render(&View {
+        let rendered = render(&RenderContext {
             tenant: self.tenant,
             period,
             naming: &self.context.naming,
             series_max: usize::MAX,
             budgets: &[],
-            kept: &Kept::default(),
+            retained: &RetainedSeries::default(),
         });
         let samples = &rendered.samples;
         let series = samples.iter().map(|family| family.count).max().unwrap_or(0);

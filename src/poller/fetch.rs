@@ -14,7 +14,7 @@ use crate::period::BillingPeriod;
 use crate::report::blocked_users::BlockedUsers;
 use crate::report::dialout::Dialout;
 use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{Kept, View};
+use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::sms::Sms;
@@ -26,7 +26,7 @@ pub(super) struct FetchContext<'a> {
     pub(super) period: BillingPeriod,
     pub(super) now: DateTime<Utc>,
     pub(super) deadline: Instant,
-    pub(super) kept: Kept,
+    pub(super) retained: RetainedSeries,
     pub(super) stats: &'a RequestStats,
 }
 
@@ -61,7 +61,7 @@ impl Poller {
     ) -> Result<Rendering, CollectError> {
         let windows = R::windows(context.period, context.now).into_iter();
         let totals = collect::<R>(&self.graph, windows, context.deadline, context.stats).await?;
-        Ok(self.rendering(R::KIND, context, |view| Ok(R::render(totals, view))))
+        Ok(self.rendering(R::KIND, context, |context| Ok(R::render(totals, context))))
     }
 
     /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
@@ -80,7 +80,7 @@ impl Poller {
         } = context;
         let budgets = self.plan.budgets_of(L::KIND);
         let questions = lock(state).ledgers.of(period, &budgets).questions(now);
-        let lens = AggregationContext {
+        let aggregation = AggregationContext {
             naming: &self.plan.naming,
             budgets: &budgets,
             period,
@@ -94,28 +94,28 @@ impl Poller {
             loop {
                 let places = DAYS_AT_ONCE - under_way.len();
                 under_way.extend(waiting.by_ref().take(places).map(|window| async move {
-                    log::collect::<L>(&self.graph, window, now, lens, deadline, stats).await
+                    log::collect::<L>(&self.graph, window, now, aggregation, deadline, stats).await
                 }));
                 let Some(day) = under_way.next().await.transpose()? else {
                     break;
                 };
-                if day.settled {
+                if day.is_final {
                     let mut state = lock(state);
-                    state.ledgers.of(period, &budgets).settle(&day)?;
+                    state.ledgers.of(period, &budgets).add_final(&day)?;
                     state.file.unsaved = true;
                 } else {
                     open.push(day.totals);
                 }
             }
         }
-        let settled = lock(state).ledgers.of(period, &budgets).totals();
-        Ok(self.rendering(L::KIND, context, move |view| {
-            let mut totals = Arc::unwrap_or_clone(settled);
+        let final_days = lock(state).ledgers.of(period, &budgets).totals();
+        Ok(self.rendering(L::KIND, context, move |context| {
+            let mut totals = Arc::unwrap_or_clone(final_days);
             // Each day is freed as soon as it is added.
             for day in open {
                 totals.merge(&day)?;
             }
-            Ok(log::render::<L>(totals, view))
+            Ok(log::render::<L>(totals, context))
         }))
     }
 
@@ -125,18 +125,18 @@ impl Poller {
         &self,
         report: ReportKind,
         context: FetchContext<'_>,
-        render: impl FnOnce(&View<'_>) -> Result<Rendered, CollectError> + Send + 'static,
+        render: impl FnOnce(&RenderContext<'_>) -> Result<Rendered, CollectError> + Send + 'static,
     ) -> Rendering {
         let plan = Arc::clone(&self.plan);
-        let (period, kept) = (context.period, context.kept);
+        let (period, retained) = (context.period, context.retained);
         tokio::task::spawn_blocking(move || {
-            render(&View {
+            render(&RenderContext {
                 tenant: plan.tenant.as_deref(),
                 period,
                 naming: &plan.naming,
                 series_max: plan.series_max,
                 budgets: &plan.budgets_of(report),
-                kept: &kept,
+                retained: &retained,
             })
         })
     }

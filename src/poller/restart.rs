@@ -294,7 +294,7 @@ impl ReportState {
             unplaced,
             settled_windows: summary
                 .as_ref()
-                .and_then(|summary| ledgers.settled(summary.period)),
+                .and_then(|summary| ledgers.final_days(summary.period)),
             ..ReportMetrics::default()
         };
         self.summary = summary.map(Arc::new);

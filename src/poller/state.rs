@@ -13,7 +13,7 @@ use crate::exposition::Samples;
 use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
 use crate::report::budget::{drop_others, fingerprint};
-use crate::report::labels::Kept;
+use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
@@ -23,7 +23,7 @@ use crate::snapshot::{Failure, Summary};
 pub(crate) struct ReportState {
     pub(super) report: ReportKind,
     pub(super) health: ReportMetrics,
-    pub(super) kept: Kept,
+    pub(super) retained: RetainedSeries,
     pub(super) summary: Option<Arc<Summary>>,
     pub(super) failure: Option<Failure>,
     /// Published samples of the current period.
@@ -71,7 +71,7 @@ pub(crate) type SharedState = Arc<Mutex<ReportState>>;
 impl ReportState {
     /// The state of an untried report, with counters that start at `started`.
     pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedState {
-        let kept = Kept::default();
+        let retained = RetainedSeries::default();
         let health = ReportMetrics {
             started,
             ..ReportMetrics::default()
@@ -79,7 +79,7 @@ impl ReportState {
         Arc::new(Mutex::new(Self {
             report,
             health,
-            kept,
+            retained,
             summary: None,
             failure: None,
             current: Vec::new(),
@@ -254,11 +254,11 @@ impl ReportState {
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = stats.pages();
-        self.health.folded = rendered.folded;
-        self.health.settled_windows = self.ledgers.settled(period);
+        self.health.folded = rendered.aggregated;
+        self.health.settled_windows = self.ledgers.final_days(period);
         let is_log = self.health.settled_windows.is_some();
         self.health.unplaced = is_log.then_some(rendered.unplaced);
-        self.kept = rendered.kept;
+        self.retained = rendered.retained;
         self.failure = None;
         self.summary = Some(Arc::new(Summary {
             period,

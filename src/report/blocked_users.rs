@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::interner::{Interner, label};
-use super::labels::{UNKNOWN, View};
+use super::labels::{RenderContext, UNKNOWN};
 use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, shown, text, time, within};
 use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
@@ -47,7 +47,7 @@ pub struct Row<'a> {
 /// Every event, with interned text. Names of users are never exported.
 #[derive(Default)]
 pub struct Totals {
-    words: Interner,
+    texts: Interner,
     events: Vec<Event>,
 }
 
@@ -106,8 +106,8 @@ impl Report for BlockedUsers {
         totals.events.truncate(rows);
     }
 
-    fn render(totals: Totals, view: &View<'_>) -> Rendered {
-        totals.render(view)
+    fn render(totals: Totals, context: &RenderContext<'_>) -> Rendered {
+        totals.render(context)
     }
 }
 
@@ -125,28 +125,28 @@ impl Totals {
         let user = user.ok_or(RowError::Missing { field: "userId" })?;
         let mode = shown(row.user_block_mode.as_ref(), notes);
         let event = Event {
-            user: self.words.intern(&user.to_lowercase()),
+            user: self.texts.intern(&user.to_lowercase()),
             time: time.ok_or(RowError::Missing { field })?,
             mode: match mode.to_lowercase().as_str() {
                 "blocked" => Mode::Blocked,
                 "unblocked" => Mode::Unblocked,
-                "" => Mode::Other(self.words.intern(UNKNOWN)),
-                other => Mode::Other(self.words.intern(other)),
+                "" => Mode::Other(self.texts.intern(UNKNOWN)),
+                other => Mode::Other(self.texts.intern(other)),
             },
             reason: self
-                .words
+                .texts
                 .intern(label(shown(row.block_reason.as_ref(), notes))),
             remediation: self
-                .words
+                .texts
                 .intern(text("remediationId", row.remediation_id.as_ref())?),
         };
         self.events.push(event);
         let events = self.events.len() * size_of::<Event>();
-        within(self.words.bytes() + events, RETAINED_MAX)
+        within(self.texts.bytes() + events, RETAINED_MAX)
     }
 
-    fn render(self, view: &View<'_>) -> Rendered {
-        let Self { words, mut events } = self;
+    fn render(self, context: &RenderContext<'_>) -> Rendered {
+        let Self { texts, mut events } = self;
         let received = events.len();
         events.sort_unstable();
         // Pages may overlap.
@@ -161,15 +161,16 @@ impl Totals {
             .filter(newest_blocks)
             .count();
         let mut by_kind: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        let within =
-            |event: &&Event| view.period.start() <= event.time && event.time < view.period.end();
+        let within = |event: &&Event| {
+            context.period.start() <= event.time && event.time < context.period.end()
+        };
         for event in events.iter().filter(within) {
             let mode = match event.mode {
                 Mode::Blocked => "blocked",
                 Mode::Unblocked => "unblocked",
-                Mode::Other(word) => words.text(word),
+                Mode::Other(mode) => texts.text(mode),
             };
-            *by_kind.entry((mode, words.text(event.reason))).or_default() += 1;
+            *by_kind.entry((mode, texts.text(event.reason))).or_default() += 1;
         }
         let blocked = i64::try_from(blocked).expect("fewer than rows");
         let counts = [
@@ -177,7 +178,7 @@ impl Totals {
             ("block events", by_kind.values().sum()),
         ];
         Rendered {
-            samples: samples(blocked, &by_kind, view.tenant),
+            samples: samples(blocked, &by_kind, context.tenant),
             closing: Vec::new(),
             spend: Vec::new(),
             counts: counts
@@ -192,8 +193,8 @@ impl Totals {
             overlapping: (received - events.len()) as u64,
             repeated: 0,
             unplaced: 0,
-            folded: 0,
-            kept: view.kept.next_generation(),
+            aggregated: 0,
+            retained: context.retained.next_generation(),
         }
     }
 }
@@ -228,7 +229,7 @@ const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]
 mod tests {
-    use super::super::labels::{Kept, Naming};
+    use super::super::labels::{Naming, RetainedSeries};
     use super::*;
     use crate::period::CycleDay;
 
@@ -255,13 +256,13 @@ mod tests {
                 totals.add(&row(&json), &mut Notes::default()).unwrap();
             }
             let now = "2026-11-21T13:00:00Z".parse().unwrap();
-            let rendered = totals.render(&View {
+            let rendered = totals.render(&RenderContext {
                 tenant: None,
                 period: BillingPeriod::containing(now, CycleDay::default()),
                 naming: &Naming::NoUsers,
                 series_max: 1,
                 budgets: &[],
-                kept: &Kept::default(),
+                retained: &RetainedSeries::default(),
             });
             assert_eq!(rendered.counts[0].value, blocked, "{modes:?}");
             assert_eq!(rendered.rows, modes.len() as u64, "{modes:?}");

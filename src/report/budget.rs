@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::labels::View;
+use super::labels::RenderContext;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
@@ -101,11 +101,11 @@ impl Budget {
             return None;
         }
         let mut text = "no charge".to_owned();
-        for (place, (word, wanted)) in selectors.into_iter().enumerate() {
+        for (index, (name, wanted)) in selectors.into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
-            text.extend([word, wanted]);
-            let seen: BTreeSet<&str> = rows.iter().map(|row| &*row.labels[place]).collect();
-            rows.retain(|row| row.labels[place] == *wanted);
+            text.extend([name, wanted]);
+            let seen: BTreeSet<&str> = rows.iter().map(|row| &*row.labels[index]).collect();
+            rows.retain(|row| row.labels[index] == *wanted);
             if rows.is_empty() {
                 return Some(format!("{text}; seen {}", listed(&seen)));
             }
@@ -152,15 +152,15 @@ pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
 
 /// Amount and spend of every configured budget, in the order of the configuration.
 pub(crate) fn samples(
-    view: &View<'_>,
+    context: &RenderContext<'_>,
     spent: impl Iterator<Item = Sum>,
 ) -> impl Iterator<Item = Samples> {
     let mut writer = FamilyWriter::new(&[&AMOUNT, &SPENT]);
-    for (budget, spent) in view.budgets.iter().zip(spent) {
+    for (budget, spent) in context.budgets.iter().zip(spent) {
         let mut labels = Vec::new();
         write_label("budget", &budget.name, &mut labels);
         write_label("currency", &budget.currency, &mut labels);
-        if let Some(tenant) = view.tenant {
+        if let Some(tenant) = context.tenant {
             write_label("tenant", tenant, &mut labels);
         }
         writer.sample(&labels, |family, out| match family {
@@ -172,7 +172,10 @@ pub(crate) fn samples(
 }
 
 /// Every configured budget with its spend, in the order of the configuration.
-pub(crate) fn for_people(view: &View<'_>, spent: impl Iterator<Item = Sum>) -> Vec<BudgetSpend> {
+pub(crate) fn for_page(
+    context: &RenderContext<'_>,
+    spent: impl Iterator<Item = Sum>,
+) -> Vec<BudgetSpend> {
     let shown = |(budget, spent): (&Budget, Sum)| BudgetSpend {
         name: budget.name.clone(),
         currency: budget.currency.clone(),
@@ -180,24 +183,24 @@ pub(crate) fn for_people(view: &View<'_>, spent: impl Iterator<Item = Sum>) -> V
         spent: spent.to_string(),
         percent: spent.whole_percent_of(budget.amount.into()),
     };
-    view.budgets.iter().zip(spent).map(shown).collect()
+    context.budgets.iter().zip(spent).map(shown).collect()
 }
 
 /// The first of the values, escaped and shortened for a log line.
-fn listed(words: &BTreeSet<&str>) -> String {
-    let short = |word: &&str| word.escape_debug().take(WORD_MAX).collect::<String>();
-    let mut listed: Vec<String> = words.iter().take(WORDS_MAX).map(short).collect();
-    if words.len() > WORDS_MAX {
+fn listed(values: &BTreeSet<&str>) -> String {
+    let short = |value: &&str| value.escape_debug().take(VALUE_MAX).collect::<String>();
+    let mut listed: Vec<String> = values.iter().take(VALUES_MAX).map(short).collect();
+    if values.len() > VALUES_MAX {
         listed.push("…".to_owned());
     }
     listed.join(", ")
 }
 
 /// Values that a message lists. Most reports have fewer, so the intended value is usually among them.
-const WORDS_MAX: usize = 10;
+const VALUES_MAX: usize = 10;
 
 /// Characters of a listed value: more than any value of Microsoft's has.
-const WORD_MAX: usize = 40;
+const VALUE_MAX: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -252,11 +255,11 @@ mod tests {
 
     #[test]
     fn listed_values_are_limited() {
-        let words: Vec<String> = (10..25)
+        let values: Vec<String> = (10..25)
             .map(|n| format!("{n}{}", "x".repeat(100)))
             .collect();
-        let listed = listed(&words.iter().map(String::as_str).collect());
-        assert_eq!(listed.matches(", ").count(), WORDS_MAX);
-        assert!(listed.len() < WORDS_MAX * (WORD_MAX + 2) + 4, "{listed}");
+        let listed = listed(&values.iter().map(String::as_str).collect());
+        assert_eq!(listed.matches(", ").count(), VALUES_MAX);
+        assert!(listed.len() < VALUES_MAX * (VALUE_MAX + 2) + 4, "{listed}");
     }
 }

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::budget::BudgetRow;
 use super::interner::Interner;
-use super::labels::{Users, View};
-use super::people::{People, Person};
+use super::labels::{RenderContext, UserLabels};
+use super::person_table::{PersonId, PersonTable};
 use super::row::{
     Notes, RETAINED_MAX, RowError, Shown, Text, amount, count, person, shown, text, within,
 };
@@ -55,19 +55,19 @@ pub struct Row<'a> {
 
 /// Every row with interned text, in the order of arrival.
 #[derive(Default)]
-pub struct Totals {
-    people: People,
+pub struct RowTable {
+    persons: PersonTable,
     locations: Interner,
     contexts: Interner,
     currencies: Interner,
-    places: Places,
+    label_sets: LabelSets,
     rows: Vec<Entry>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
-    person: Person,
-    place: Place,
+    person: PersonId,
+    label_set: LabelSetId,
     calls: i64,
     seconds: i64,
     charge: Amount,
@@ -75,13 +75,13 @@ struct Entry {
 
 /// The few distinct combinations of currency, context and location, as interned text.
 #[derive(Default)]
-struct Places {
+struct LabelSets {
     distinct: Vec<[u32; 3]>,
-    index: HashMap<[u32; 3], Place>,
+    index: HashMap<[u32; 3], LabelSetId>,
 }
 
 /// Index of a combination.
-type Place = u32;
+type LabelSetId = u32;
 
 static CHARGE: Family = Family::gauge(
     "teams_pstn_dialout_charge",
@@ -131,21 +131,21 @@ impl Report for Dialout {
     // The current documentation does not say; its first version said that both ends are included.
     const END: EndBound = EndBound::Inclusive;
     type Row<'a> = Row<'a>;
-    type Totals = Totals;
+    type Totals = RowTable;
 
-    fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
+    fn add(totals: &mut RowTable, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         totals.add(&row, notes)
     }
 
-    fn rows(totals: &Totals) -> usize {
+    fn rows(totals: &RowTable) -> usize {
         totals.rows.len()
     }
 
-    fn truncate(totals: &mut Totals, rows: usize) {
+    fn truncate(totals: &mut RowTable, rows: usize) {
         totals.rows.truncate(rows);
     }
 
-    fn budget_rows(totals: &Totals) -> Vec<BudgetRow> {
+    fn budget_rows(totals: &RowTable) -> Vec<BudgetRow> {
         totals
             .rows
             .iter()
@@ -153,12 +153,12 @@ impl Report for Dialout {
             .collect()
     }
 
-    fn render(totals: Totals, view: &View<'_>) -> Rendered {
-        totals.render(view)
+    fn render(totals: RowTable, context: &RenderContext<'_>) -> Rendered {
+        totals.render(context)
     }
 }
 
-impl Totals {
+impl RowTable {
     fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         let charge = amount("totalCallCharge", row.total_call_charge)?;
         let calls = count("totalCalls", row.total_calls)?;
@@ -169,7 +169,7 @@ impl Totals {
             row.user_display_name.as_ref(),
             notes,
         )?;
-        let person = self.people.intern(id, principal_name, display_name);
+        let person = self.persons.intern(id, principal_name, display_name);
         let location = self
             .locations
             .intern(shown(row.usage_location.as_ref(), notes));
@@ -179,10 +179,10 @@ impl Totals {
         let currency = self
             .currencies
             .intern(text("currency", row.currency.as_ref())?);
-        let place = self.places.intern([currency, context, location]);
+        let label_set = self.label_sets.intern([currency, context, location]);
         self.rows.push(Entry {
             person,
-            place,
+            label_set,
             calls,
             seconds,
             charge,
@@ -191,43 +191,43 @@ impl Totals {
             u32::try_from(self.rows.len()).is_ok(),
             "a report has fewer than 2³² rows"
         );
-        let words = [&self.locations, &self.contexts, &self.currencies];
-        let words: usize = words.into_iter().map(Interner::bytes).sum();
+        let texts = [&self.locations, &self.contexts, &self.currencies];
+        let texts: usize = texts.into_iter().map(Interner::bytes).sum();
         let rows = self.rows.len() * size_of::<Entry>();
-        within(self.people.bytes() + words + rows, RETAINED_MAX)
+        within(self.persons.bytes() + texts + rows, RETAINED_MAX)
     }
 
     fn budget_row(&self, row: &Entry) -> BudgetRow {
-        let place = &self.places.distinct[row.place as usize];
-        let words = [&self.currencies, &self.contexts, &self.locations];
-        let group = Group::of(place, words);
-        let people = &self.people;
+        let label_set = &self.label_sets.distinct[row.label_set as usize];
+        let texts = [&self.currencies, &self.contexts, &self.locations];
+        let group = Group::of(label_set, texts);
+        let persons = &self.persons;
         BudgetRow {
             labels: [group.currency, group.location, group.context],
-            names: [people.principal_name(row.person), people.id(row.person)].map(str::to_owned),
+            names: [persons.principal_name(row.person), persons.id(row.person)].map(str::to_owned),
         }
     }
 
-    fn render(self, view: &View<'_>) -> Rendered {
+    fn render(self, context: &RenderContext<'_>) -> Rendered {
         let Self {
-            people,
+            persons,
             locations,
             contexts,
             currencies,
-            places,
+            label_sets,
             rows,
         } = self;
-        let words = [&currencies, &contexts, &locations];
-        let mut accumulators: Vec<BudgetAccumulator> = view
+        let texts = [&currencies, &contexts, &locations];
+        let mut accumulators: Vec<BudgetAccumulator> = context
             .budgets
             .iter()
-            .map(|budget| BudgetAccumulator::new(budget, &people, &places, words))
+            .map(|budget| BudgetAccumulator::new(budget, &persons, &label_sets, texts))
             .collect();
-        let users = Users::new(&people, view.naming);
-        let namesakes = people.namesakes_by_id();
-        drop(people);
+        let users = UserLabels::new(&persons, context.naming);
+        let namesakes = persons.namesakes_by_id();
+        drop(persons);
         let received = rows.len() as u64;
-        let (groups, group_of) = series::group(&places, words);
+        let (groups, group_of) = series::group(&label_sets, texts);
         let Aggregated {
             series,
             overlapping,
@@ -243,20 +243,20 @@ impl Totals {
         );
         drop(rows);
         // Before series are aggregated into `__other__`, which hides parts of a user's spend.
-        let top = series::top(&series, &groups, &users, view);
-        let (series, folded, kept) = series::collapse(series, &groups, &users, view);
+        let top = series::top(&series, &groups, &users, context);
+        let (series, aggregated, retained) = series::collapse(series, &groups, &users, context);
         Rendered {
-            closing: series::closing(&series, &groups, view),
+            closing: series::closing(&series, &groups, context),
             spend: series::spend(&series, &groups),
             counts: Vec::new(),
             top,
-            budgets: budget::for_people(
-                view,
+            budgets: budget::for_page(
+                context,
                 accumulators.iter().map(|accumulator| accumulator.spent),
             ),
-            samples: series::samples(&series, &groups, &users, view)
+            samples: series::samples(&series, &groups, &users, context)
                 .chain(budget::samples(
-                    view,
+                    context,
                     accumulators.iter().map(|accumulator| accumulator.spent),
                 ))
                 .collect(),
@@ -264,17 +264,17 @@ impl Totals {
             overlapping,
             repeated,
             unplaced: 0,
-            folded,
-            kept,
+            aggregated,
+            retained,
         }
     }
 }
 
-impl Places {
-    fn intern(&mut self, place: [u32; 3]) -> Place {
-        *self.index.entry(place).or_insert_with(|| {
-            self.distinct.push(place);
-            Place::try_from(self.distinct.len() - 1).expect("fewer places than rows")
+impl LabelSets {
+    fn intern(&mut self, label_set: [u32; 3]) -> LabelSetId {
+        *self.index.entry(label_set).or_insert_with(|| {
+            self.distinct.push(label_set);
+            LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label sets than rows")
         })
     }
 }

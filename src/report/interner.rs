@@ -16,28 +16,28 @@ pub(crate) struct Interner {
 }
 
 impl Interner {
-    pub(crate) fn intern(&mut self, word: &str) -> u32 {
+    pub(crate) fn intern(&mut self, text: &str) -> u32 {
         // Most texts are repeated many times in succession.
         if self
             .distinct
             .get(self.last as usize)
-            .is_some_and(|last| **last == *word)
+            .is_some_and(|last| **last == *text)
         {
             return self.last;
         }
         self.last = self
             .index
-            .get(word)
+            .get(text)
             .copied()
-            .unwrap_or_else(|| self.insert(word));
+            .unwrap_or_else(|| self.insert(text));
         self.last
     }
 
-    fn insert(&mut self, word: &str) -> u32 {
-        let index = u32::try_from(self.distinct.len()).expect("fewer words than rows");
-        self.bytes += word.len();
-        self.distinct.push(word.into());
-        self.index.insert(word.into(), index);
+    fn insert(&mut self, text: &str) -> u32 {
+        let index = u32::try_from(self.distinct.len()).expect("fewer texts than rows");
+        self.bytes += text.len();
+        self.distinct.push(text.into());
+        self.index.insert(text.into(), index);
         index
     }
 
@@ -52,27 +52,27 @@ impl Interner {
     }
 
     /// The text as it was interned.
-    pub(crate) fn text(&self, word: u32) -> &str {
-        &self.distinct[word as usize]
+    pub(crate) fn text(&self, id: u32) -> &str {
+        &self.distinct[id as usize]
     }
 
     /// The text as a label value.
-    pub(crate) fn label(&self, word: u32) -> String {
-        label(self.text(word)).to_owned()
+    pub(crate) fn label(&self, id: u32) -> String {
+        label(self.text(id)).to_owned()
     }
 
     /// The text as a label value in upper case, as ISO codes are written.
-    pub(crate) fn code(&self, word: u32) -> String {
-        code(self.text(word)).into_owned()
+    pub(crate) fn code(&self, id: u32) -> String {
+        code(self.text(id)).into_owned()
     }
 
     /// The rank of every text in the sorted order.
     pub(crate) fn ranks(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..).take(self.distinct.len()).collect();
-        order.sort_unstable_by_key(|&word| self.text(word));
+        order.sort_unstable_by_key(|&id| self.text(id));
         let mut ranks = vec![0; order.len()];
-        for (rank, word) in (0..).zip(order) {
-            ranks[word as usize] = rank;
+        for (rank, id) in (0..).zip(order) {
+            ranks[id as usize] = rank;
         }
         ranks
     }

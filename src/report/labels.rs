@@ -9,7 +9,7 @@ use hashbrown::DefaultHashBuilder;
 use ring::hmac;
 
 use super::budget::Budget;
-use super::people::{People, Person};
+use super::person_table::{PersonId, PersonTable};
 use crate::period::BillingPeriod;
 
 /// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
@@ -36,7 +36,7 @@ pub enum Naming {
 }
 
 /// Everything besides the rows that rendering a report needs.
-pub struct View<'a> {
+pub struct RenderContext<'a> {
     /// The tenant's name, if tenants have names.
     pub tenant: Option<&'a str>,
     /// The billing period of the report.
@@ -48,27 +48,27 @@ pub struct View<'a> {
     /// The budgets of the tenant that apply to this report.
     pub budgets: &'a [Budget],
     /// The series that the last poll kept.
-    pub kept: &'a Kept,
+    pub retained: &'a RetainedSeries,
 }
 
 /// The series that the last aggregation into `__other__` kept. Series near the limit stay on their side of it, so that a
 /// user does not appear and disappear from poll to poll.
 #[derive(Clone, Default)]
-pub struct Kept {
+pub struct RetainedSeries {
     hasher: DefaultHashBuilder,
     series: HashSet<u64>,
 }
 
 /// The distinct values of the label `user` in a report, sorted, and the value of each person.
 #[derive(Default)]
-pub(crate) struct Users {
+pub(crate) struct UserLabels {
     text: String,
     ends: Vec<usize>,
-    of: Vec<User>,
+    of: Vec<LabelId>,
 }
 
 /// Index of a value of the label `user`. Indices have the order of the values.
-pub(crate) type User = u32;
+pub(crate) type LabelId = u32;
 
 /// User label of the aggregated series.
 pub(crate) const OTHER: &str = "__other__";
@@ -136,23 +136,23 @@ impl Naming {
     }
 }
 
-impl Users {
+impl UserLabels {
     /// Makes the user label of every person as configured, and keeps no other names.
-    pub(crate) fn new(people: &People, naming: &Naming) -> Self {
+    pub(crate) fn new(persons: &PersonTable, naming: &Naming) -> Self {
         let name = |person| {
             naming.name(
-                people.id(person),
-                people.principal_name(person),
-                people.display_name(person),
+                persons.id(person),
+                persons.principal_name(person),
+                persons.display_name(person),
             )
         };
         let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match naming {
-            Naming::Pseudonym(pseudonyms) => (0..people.count())
+            Naming::Pseudonym(pseudonyms) => (0..persons.count())
                 .map(|person| pseudonyms.digits(name(person)))
                 .collect(),
             _ => Vec::new(),
         };
-        let label = |person: Person| match (naming, name(person)) {
+        let label = |person: PersonId| match (naming, name(person)) {
             (Naming::NoUsers, _) => "",
             (_, "") => UNKNOWN,
             (Naming::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])
@@ -160,10 +160,10 @@ impl Users {
             (_, name) => name,
         };
         let mut users = Self {
-            of: vec![0; people.count() as usize],
+            of: vec![0; persons.count() as usize],
             ..Self::default()
         };
-        for person in sorted(people.count(), &label) {
+        for person in sorted(persons.count(), &label) {
             let name = label(person);
             if users.ends.is_empty() || users.label(users.count() - 1) != name {
                 users.text.push_str(name);
@@ -176,23 +176,23 @@ impl Users {
 
     /// The number of labels; an id is an index below it.
     pub(crate) fn count(&self) -> u32 {
-        User::try_from(self.ends.len()).expect("no more users than people")
+        LabelId::try_from(self.ends.len()).expect("no more labels than persons")
     }
 
     /// The id of the label of a person.
-    pub(crate) fn of(&self, person: Person) -> User {
+    pub(crate) fn of(&self, person: PersonId) -> LabelId {
         self.of[person as usize]
     }
 
     /// The label.
-    pub(crate) fn label(&self, user: User) -> &str {
+    pub(crate) fn label(&self, user: LabelId) -> &str {
         let user = user as usize;
         let start = if user == 0 { 0 } else { self.ends[user - 1] };
         &self.text[start..self.ends[user]]
     }
 
     /// The id of this label, or, as an error, the first id with a greater label.
-    pub(crate) fn find(&self, label: &str) -> Result<User, User> {
+    pub(crate) fn find(&self, label: &str) -> Result<LabelId, LabelId> {
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low.midpoint(high);
@@ -206,7 +206,7 @@ impl Users {
     }
 }
 
-impl Kept {
+impl RetainedSeries {
     fn contains(&self, series: (&str, &str)) -> bool {
         self.series.contains(&self.hasher.hash_one(series))
     }
@@ -234,13 +234,13 @@ impl Kept {
             let (group, user) = key(index);
             !self.contains((&group, user))
         });
-        let folded = by_size.split_off(room);
-        let mut kept = self.next_generation();
+        let aggregated = by_size.split_off(room);
+        let mut retained = self.next_generation();
         for &index in &by_size {
             let (group, user) = key(index);
-            kept.insert((&group, user));
+            retained.insert((&group, user));
         }
-        (folded, kept)
+        (aggregated, retained)
     }
 
     /// An empty set with the same hasher, so that the hashes of both are comparable.
@@ -256,7 +256,7 @@ impl Kept {
 ///
 /// The 16 bytes after the prefix that all labels share decide nearly every comparison, so the text, which is elsewhere in
 /// memory, is rarely read.
-fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<Item = Person> {
+fn sorted<'a>(count: u32, label: &impl Fn(PersonId) -> &'a str) -> impl Iterator<Item = PersonId> {
     let first = if count == 0 { "" } else { label(0) };
     let shared = (0..count).fold(first.len(), |shared, person| {
         first.as_bytes()[..shared]
@@ -265,7 +265,7 @@ fn sorted<'a>(count: u32, label: &impl Fn(Person) -> &'a str) -> impl Iterator<I
             .take_while(|(a, b)| a == b)
             .count()
     });
-    let mut order: Vec<(u128, Person)> = (0..count)
+    let mut order: Vec<(u128, PersonId)> = (0..count)
         .map(|person| {
             let rest = &label(person).as_bytes()[shared..];
             let mut bytes = [0; 16];

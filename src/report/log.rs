@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, BudgetRow};
 use super::labels::Naming;
-use super::people::People;
+use super::person_table::PersonTable;
 use super::row::{Notes, RETAINED_MAX, RowError, within};
 use super::{CollectError, ReportKind, RowContext};
 use crate::exposition::Family;
@@ -118,7 +118,7 @@ pub(crate) struct DayTotals {
     /// Ids of the rows that this window was the first to return.
     pub(crate) ids: Vec<RowId>,
     /// True if the totals are final.
-    pub(crate) settled: bool,
+    pub(crate) is_final: bool,
 }
 
 /// Fetches the totals of one window at `now`: all of it, or an error.
@@ -126,24 +126,24 @@ pub(crate) async fn collect<L: Log>(
     graph: &Graph,
     window: Window,
     now: DateTime<Utc>,
-    lens: AggregationContext<'_>,
+    context: AggregationContext<'_>,
     deadline: Instant,
     stats: &RequestStats,
 ) -> Result<DayTotals, CollectError> {
     let query = query::<L>(window);
-    let mut fold = LogAggregator::new::<L>(window, lens);
+    let mut aggregator = LogAggregator::new::<L>(window, context);
     let mut pages = graph.pages(&query, deadline, stats);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
         // The earlier of both clocks: one that is ahead would make a day final that is still being written.
         asked = page.server_date().map_or(asked, |date| asked.min(date));
-        fold.add_page::<L>(&mut page)?;
+        aggregator.add_page::<L>(&mut page)?;
     }
     Ok(DayTotals {
         window,
-        totals: fold.totals,
-        ids: fold.ids,
-        settled: is_settled(window, asked),
+        totals: aggregator.totals,
+        ids: aggregator.ids,
+        is_final: is_final(window, asked),
     })
 }
 
@@ -161,9 +161,9 @@ pub(crate) fn query<L: Log>(window: Window) -> Query {
 /// Aggregates the rows of one window into totals.
 pub(crate) struct LogAggregator<'a> {
     window: Window,
-    lens: AggregationContext<'a>,
-    places: Places,
-    people: People,
+    context: AggregationContext<'a>,
+    positions: LabelPositions,
+    persons: PersonTable,
     /// Interned label by person.
     users: Vec<u32>,
     numbers: Numbers,
@@ -176,8 +176,8 @@ pub(crate) struct LogAggregator<'a> {
 }
 
 /// The billing period of a row, relative to the one that is collected.
-enum Place {
-    Here,
+enum RowPeriod {
+    Current,
     /// The previous or next period. Its own windows return the row.
     Neighbour,
     /// Another period. Its windows may not return the row.
@@ -203,7 +203,7 @@ struct PageRow {
 
 /// Positions, among the labels of a log, of those that a budget selects by.
 #[derive(Clone, Copy)]
-struct Places {
+struct LabelPositions {
     count: usize,
     currency: Option<usize>,
     context: Option<usize>,
@@ -211,17 +211,17 @@ struct Places {
 }
 
 impl<'a> LogAggregator<'a> {
-    pub(crate) fn new<L: Log>(window: Window, lens: AggregationContext<'a>) -> Self {
+    pub(crate) fn new<L: Log>(window: Window, context: AggregationContext<'a>) -> Self {
         Self {
             window,
-            lens,
-            places: Places::of::<L>(),
-            people: People::default(),
+            context,
+            positions: LabelPositions::of::<L>(),
+            persons: PersonTable::default(),
             users: Vec::new(),
             numbers: Numbers::default(),
             ids: Vec::new(),
             page: PageRows::default(),
-            totals: Totals::new(lens.budgets.len()),
+            totals: Totals::new(context.budgets.len()),
             budget_rows: None,
         }
     }
@@ -269,7 +269,7 @@ impl<'a> LogAggregator<'a> {
     /// Bytes of memory that the window takes.
     fn bytes(&self) -> usize {
         let rows = self.page.rows.len() * size_of::<PageRow>();
-        self.people.bytes() + self.totals.words.bytes() + rows
+        self.persons.bytes() + self.totals.texts.bytes() + rows
     }
 
     /// Adds up the rows of the page.
@@ -282,7 +282,7 @@ impl<'a> LogAggregator<'a> {
     /// Drops the rows of the page, which is requested again.
     fn roll_back(&mut self) {
         let page = std::mem::take(&mut self.page);
-        self.lens.seen.remove(self.ids.drain(page.ids..));
+        self.context.seen.remove(self.ids.drain(page.ids..));
         self.numbers = page.numbers;
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.truncate(page.budget_rows);
@@ -295,28 +295,31 @@ impl<'a> LogAggregator<'a> {
     fn stage(&mut self, record: &Record<'_>) {
         if let Some(id) = self.numbers.id(record) {
             // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
-            if !self.lens.seen.insert(id) {
+            if !self.context.seen.insert(id) {
                 self.totals.overlapping += 1;
                 return;
             }
             self.ids.push(id);
         }
-        match self.place(record.time) {
-            Place::Here => {}
-            Place::Neighbour => return,
-            Place::Unknown => {
+        match self.period_of(record.time) {
+            RowPeriod::Current => {}
+            RowPeriod::Neighbour => return,
+            RowPeriod::Unknown => {
                 self.totals.unplaced += 1;
                 return;
             }
         }
         if let Some(budget_rows) = &mut self.budget_rows {
-            budget_rows.push(self.places.budget_row(record));
+            budget_rows.push(self.positions.budget_row(record));
         }
         let user = self.user(record.person);
         let mut labels = [NO_LABEL; LABELS_MAX + 1];
         labels[LABELS_MAX] = user;
-        for (place, label) in labels.iter_mut().zip(&record.labels[..self.places.count]) {
-            *place = self.totals.words.intern(label);
+        for (slot, label) in labels
+            .iter_mut()
+            .zip(&record.labels[..self.positions.count])
+        {
+            *slot = self.totals.texts.intern(label);
         }
         let matching_budgets = self.matching_budgets(record);
         self.page.rows.push(PageRow {
@@ -327,62 +330,62 @@ impl<'a> LogAggregator<'a> {
     }
 
     /// The period that a row of this time belongs to.
-    fn place(&self, time: Option<DateTime<Utc>>) -> Place {
-        let (period, window) = (self.lens.period, self.window);
+    fn period_of(&self, time: Option<DateTime<Utc>>) -> RowPeriod {
+        let (period, window) = (self.context.period, self.window);
         let time = time.unwrap_or(window.start());
         let near = window.start() - MARGIN..=window.end() + MARGIN;
         if (period.start()..period.end()).contains(&time) {
-            Place::Here
+            RowPeriod::Current
         } else if near.contains(&time) {
-            Place::Neighbour
+            RowPeriod::Neighbour
         } else {
-            Place::Unknown
+            RowPeriod::Unknown
         }
     }
 
     /// The interned label of a person.
     fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
-        let naming = self.lens.naming;
+        let naming = self.context.naming;
         if !naming.names_users() {
-            return self.totals.words.intern("");
+            return self.totals.texts.intern("");
         }
-        let person = self.people.intern(id, principal_name, display_name) as usize;
+        let person = self.persons.intern(id, principal_name, display_name) as usize;
         if person == self.users.len() {
             let label = naming.label(id, principal_name, display_name);
-            self.users.push(self.totals.words.intern(&label));
+            self.users.push(self.totals.texts.intern(&label));
         }
         self.users[person]
     }
 
     /// The budgets that the row counts for.
     fn matching_budgets(&self, record: &Record<'_>) -> Vec<usize> {
-        let [currency, location, context] = self.places.labels(record);
+        let [currency, location, context] = self.positions.labels(record);
         let [id, principal_name, _] = record.person;
         let pays = |budget: &Budget| {
             budget.covers(currency, context, location) && budget.is_of([principal_name, id])
         };
         (0..)
-            .zip(self.lens.budgets)
+            .zip(self.context.budgets)
             .filter_map(|(index, budget)| pays(budget).then_some(index))
             .collect()
     }
 }
 
-impl Places {
+impl LabelPositions {
     fn of<L: Log>() -> Self {
-        let place = |name: &str| L::LABELS.iter().position(|label| *label == name);
+        let position = |name: &str| L::LABELS.iter().position(|label| *label == name);
         Self {
             count: L::LABELS.len(),
-            currency: place("currency"),
-            context: place("destination_context"),
-            location: place("usage_location"),
+            currency: position("currency"),
+            context: position("destination_context"),
+            location: position("usage_location"),
         }
     }
 
     /// Currency, usage location and destination context of a row; empty if the log does not have it.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
         [self.currency, self.location, self.context]
-            .map(|place| place.map_or("", |place| &*record.labels[place]))
+            .map(|position| position.map_or("", |position| &*record.labels[position]))
     }
 
     fn budget_row(&self, record: &Record<'_>) -> BudgetRow {
@@ -396,7 +399,7 @@ impl Places {
 
 /// Returns whether the totals of a window that was fetched at `asked` are final: its last call ended long ago, and its row
 /// has arrived.
-fn is_settled(window: Window, asked: DateTime<Utc>) -> bool {
+fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
 }
 

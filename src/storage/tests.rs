@@ -407,12 +407,12 @@ fn ledgers_are_read_again() {
             window,
             totals: Totals::new(0),
             ids: Vec::new(),
-            settled: true,
+            is_final: true,
         };
-        ledger.settle(&day).unwrap();
+        ledger.add_final(&day).unwrap();
     }
     let mut read = read(&bytes(&with)).unwrap();
-    assert_eq!(read.ledgers.settled(period), Some(5));
+    assert_eq!(read.ledgers.final_days(period), Some(5));
     let left = read.ledgers.of(period, &[]).questions(now);
     assert_eq!((left.last_time.len(), left.open.len()), (12, 4));
     assert_eq!(

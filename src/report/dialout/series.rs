@@ -7,14 +7,15 @@ use std::cmp::Reverse;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    CALLS, CHARGE, Entry, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS, Place, Places, SECONDS,
+    CALLS, CHARGE, Entry, LabelSetId, LabelSets, PREVIOUS_CALLS, PREVIOUS_CHARGE, PREVIOUS_SECONDS,
+    SECONDS,
 };
 use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 use crate::report::budget::Budget;
 use crate::report::interner::Interner;
-use crate::report::labels::{Kept, OTHER, User, Users, View};
-use crate::report::people::{People, Person};
+use crate::report::labels::{LabelId, OTHER, RenderContext, RetainedSeries, UserLabels};
+use crate::report::person_table::{PersonId, PersonTable};
 use crate::report::{Count, Organizer, SECONDS_COUNT, Spend, TOP, contexts};
 
 /// The labels of a series except for the user, as they are exposed and in the order of the samples.
@@ -31,7 +32,7 @@ pub(super) struct Series {
     /// Index into the sorted groups.
     group: u32,
     /// `None` for the series `__other__`.
-    user: Option<User>,
+    user: Option<LabelId>,
     calls: i64,
     seconds: i64,
     charge: Sum,
@@ -40,9 +41,9 @@ pub(super) struct Series {
 /// The spend of one budget, and which rows count towards it.
 pub(super) struct BudgetAccumulator {
     /// By label set.
-    places: Vec<bool>,
+    label_sets: Vec<bool>,
     /// By person; `None` if the budget applies to all users.
-    people: Option<Vec<bool>>,
+    persons: Option<Vec<bool>>,
     pub(super) spent: Sum,
 }
 
@@ -54,9 +55,9 @@ pub(super) struct Aggregated {
     /// Rows that share user id, location, context and currency with another but differ otherwise: both are counted.
     pub(super) repeated: u64,
     /// Persons that share an id but not all names, each with the person that represents the id.
-    namesakes: HashMap<Person, Person>,
+    namesakes: HashMap<PersonId, PersonId>,
     /// Label sets in which such a person was seen.
-    seen: HashSet<(Person, Place)>,
+    seen: HashSet<(PersonId, LabelSetId)>,
 }
 
 /// Sums the rows by label set. The series are in the order of their labels.
@@ -68,19 +69,23 @@ pub(super) struct Aggregated {
 /// by group.
 pub(super) fn aggregate(
     rows: &[Entry],
-    users: &Users,
+    users: &UserLabels,
     group_of: &[u32],
     groups: usize,
-    namesakes: HashMap<Person, Person>,
+    namesakes: HashMap<PersonId, PersonId>,
     accumulators: &mut [BudgetAccumulator],
 ) -> Aggregated {
     let by_user = counting_sort(
         rows.len(),
         users.count() as usize,
         || rows.iter().map(|row| users.of(row.person)),
-        rows.iter()
-            .zip(0_u32..)
-            .map(|(row, index)| (group_of[row.place as usize], users.of(row.person), index)),
+        rows.iter().zip(0_u32..).map(|(row, index)| {
+            (
+                group_of[row.label_set as usize],
+                users.of(row.person),
+                index,
+            )
+        }),
     );
     let order = counting_sort(
         rows.len(),
@@ -126,33 +131,33 @@ pub(super) fn aggregate(
 impl BudgetAccumulator {
     pub(super) fn new(
         budget: &Budget,
-        people: &People,
-        places: &Places,
-        words: [&Interner; 3],
+        persons: &PersonTable,
+        label_sets: &LabelSets,
+        texts: [&Interner; 3],
     ) -> Self {
         let covers =
             |labels: &Group| budget.covers(&labels.currency, &labels.context, &labels.location);
-        let is_of = |person| budget.is_of([people.principal_name(person), people.id(person)]);
+        let is_of = |person| budget.is_of([persons.principal_name(person), persons.id(person)]);
         Self {
-            places: places
+            label_sets: label_sets
                 .distinct
                 .iter()
-                .map(|place| covers(&Group::of(place, words)))
+                .map(|label_set| covers(&Group::of(label_set, texts)))
                 .collect(),
-            people: budget
+            persons: budget
                 .user
                 .as_ref()
-                .map(|_| (0..people.count()).map(is_of).collect()),
+                .map(|_| (0..persons.count()).map(is_of).collect()),
             spent: Sum::default(),
         }
     }
 
     fn add(&mut self, row: &Entry) {
-        if self.places[row.place as usize]
+        if self.label_sets[row.label_set as usize]
             && self
-                .people
+                .persons
                 .as_ref()
-                .is_none_or(|people| people[row.person as usize])
+                .is_none_or(|persons| persons[row.person as usize])
         {
             self.spent.add(row.charge);
         }
@@ -167,7 +172,7 @@ impl Aggregated {
         rows.dedup();
         self.overlapping += (received - rows.len()) as u64;
         self.repeated += rows
-            .chunk_by(|a, b| (a.person, a.place) == (b.person, b.place))
+            .chunk_by(|a, b| (a.person, a.label_set) == (b.person, b.label_set))
             .map(|rows| rows.len() as u64 - 1)
             .sum::<u64>();
     }
@@ -177,9 +182,9 @@ impl Aggregated {
         if self.namesakes.is_empty() {
             return;
         }
-        for rows in rows.chunk_by(|a, b| (a.person, a.place) == (b.person, b.place)) {
+        for rows in rows.chunk_by(|a, b| (a.person, a.label_set) == (b.person, b.label_set)) {
             if let Some(&one) = self.namesakes.get(&rows[0].person) {
-                self.repeated += u64::from(!self.seen.insert((one, rows[0].place)));
+                self.repeated += u64::from(!self.seen.insert((one, rows[0].label_set)));
             }
         }
     }
@@ -192,29 +197,29 @@ fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     keys: impl Fn() -> K,
     items: impl Iterator<Item = T>,
 ) -> Vec<T> {
-    let mut places = vec![0_u32; keys_end];
+    let mut positions = vec![0_u32; keys_end];
     for key in keys() {
-        places[key as usize] += 1;
+        positions[key as usize] += 1;
     }
     let mut next = 0;
-    for place in &mut places {
-        next += std::mem::replace(place, next);
+    for position in &mut positions {
+        next += std::mem::replace(position, next);
     }
     let mut sorted = vec![T::default(); count];
     for (key, item) in keys().zip(items) {
-        let place = &mut places[key as usize];
-        sorted[*place as usize] = item;
-        *place += 1;
+        let position = &mut positions[key as usize];
+        sorted[*position as usize] = item;
+        *position += 1;
     }
     sorted
 }
 
 /// The distinct labels without users, sorted, and the index of each label set among them.
-pub(super) fn group(places: &Places, words: [&Interner; 3]) -> (Vec<Group>, Vec<u32>) {
-    let labels: Vec<Group> = places
+pub(super) fn group(label_sets: &LabelSets, texts: [&Interner; 3]) -> (Vec<Group>, Vec<u32>) {
+    let labels: Vec<Group> = label_sets
         .distinct
         .iter()
-        .map(|place| Group::of(place, words))
+        .map(|label_set| Group::of(label_set, texts))
         .collect();
     let mut groups = labels.clone();
     groups.sort_unstable();
@@ -234,15 +239,15 @@ pub(super) fn group(places: &Places, words: [&Interner; 3]) -> (Vec<Group>, Vec<
 pub(super) fn collapse(
     mut series: Vec<Series>,
     groups: &[Group],
-    users: &Users,
-    view: &View<'_>,
-) -> (Vec<Series>, u64, Kept) {
-    if series.len() <= view.series_max || !view.naming.names_users() {
-        return (series, 0, view.kept.next_generation());
+    users: &UserLabels,
+    context: &RenderContext<'_>,
+) -> (Vec<Series>, u64, RetainedSeries) {
+    if series.len() <= context.series_max || !context.naming.names_users() {
+        return (series, 0, context.retained.next_generation());
     }
     // Every group may need a series `__other__`.
-    let room = view.series_max.saturating_sub(groups.len());
-    let (folded, kept) = view.kept.select(
+    let room = context.series_max.saturating_sub(groups.len());
+    let (aggregated, retained) = context.retained.select(
         series.len(),
         room,
         |index| series[index].charge.abs(),
@@ -254,23 +259,23 @@ pub(super) fn collapse(
             )
         },
     );
-    for &index in &folded {
+    for &index in &aggregated {
         series[index].user = None;
     }
     // The position of `__other__` among the users: between two of them, unless a user has this name.
     let other = users
         .find(OTHER)
         .map_or_else(|next| (next, false), |same| (same, true));
-    let place = |series: &Series| (series.group, series.user.map_or(other, |user| (user, true)));
-    series.sort_by_key(place);
+    let position = |series: &Series| (series.group, series.user.map_or(other, |user| (user, true)));
+    series.sort_by_key(position);
     series.dedup_by(|next, last| {
-        let same = place(next) == place(last);
+        let same = position(next) == position(last);
         if same {
             last.add(*next);
         }
         same
     });
-    (series, folded.len() as u64, kept)
+    (series, aggregated.len() as u64, retained)
 }
 
 fn group_key(group: &Group) -> String {
@@ -280,16 +285,16 @@ fn group_key(group: &Group) -> String {
 pub(super) fn samples(
     series: &[Series],
     groups: &[Group],
-    users: &Users,
-    view: &View<'_>,
+    users: &UserLabels,
+    context: &RenderContext<'_>,
 ) -> impl Iterator<Item = Samples> {
     let mut writer = FamilyWriter::new(&[&CHARGE, &CALLS, &SECONDS]);
     for group in by_group(series) {
-        let mut labels = groups[group[0].group as usize].labels(view.tenant);
+        let mut labels = groups[group[0].group as usize].labels(context.tenant);
         let length = labels.len();
         for one in group {
             labels.truncate(length);
-            if view.naming.names_users() {
+            if context.naming.names_users() {
                 write_label("user", one.label(users), &mut labels);
             }
             one.write(&labels, &mut writer);
@@ -298,11 +303,15 @@ pub(super) fn samples(
     writer.finish()
 }
 
-pub(super) fn closing(series: &[Series], groups: &[Group], view: &View<'_>) -> Vec<Samples> {
+pub(super) fn closing(
+    series: &[Series],
+    groups: &[Group],
+    context: &RenderContext<'_>,
+) -> Vec<Samples> {
     let mut writer = FamilyWriter::new(&[&PREVIOUS_CHARGE, &PREVIOUS_CALLS, &PREVIOUS_SECONDS]);
     for group in by_group(series) {
         total(group).write(
-            &groups[group[0].group as usize].labels(view.tenant),
+            &groups[group[0].group as usize].labels(context.tenant),
             &mut writer,
         );
     }
@@ -331,31 +340,31 @@ pub(super) fn spend(series: &[Series], groups: &[Group]) -> Vec<Spend> {
 pub(super) fn top(
     series: &[Series],
     groups: &[Group],
-    users: &Users,
-    view: &View<'_>,
+    users: &UserLabels,
+    context: &RenderContext<'_>,
 ) -> Vec<Organizer> {
-    if !view.naming.names_users() {
+    if !context.naming.names_users() {
         return Vec::new();
     }
     let mut top = Vec::new();
     // Index of a user's sum in `ranked`, as several groups may have the same user.
-    let mut place_of = vec![u32::MAX; users.count() as usize];
+    let mut index_of = vec![u32::MAX; users.count() as usize];
     for currency in by_currency(series, groups) {
-        let mut ranked: Vec<(Reverse<Sum>, User)> = Vec::new();
+        let mut ranked: Vec<(Reverse<Sum>, LabelId)> = Vec::new();
         for (user, charge) in currency
             .iter()
             .filter_map(|one| Some((one.user?, one.charge)))
         {
-            let place = &mut place_of[user as usize];
-            if let Some((Reverse(sum), _)) = ranked.get_mut(*place as usize) {
+            let index = &mut index_of[user as usize];
+            if let Some((Reverse(sum), _)) = ranked.get_mut(*index as usize) {
                 sum.merge(charge);
             } else {
-                *place = u32::try_from(ranked.len()).expect("no more than users");
+                *index = u32::try_from(ranked.len()).expect("no more than users");
                 ranked.push((Reverse(charge), user));
             }
         }
         for &(_, user) in &ranked {
-            place_of[user as usize] = u32::MAX;
+            index_of[user as usize] = u32::MAX;
         }
         let count = TOP.min(ranked.len());
         if count < ranked.len() {
@@ -423,13 +432,13 @@ impl Series {
         ]
     }
 
-    fn label<'a>(&self, users: &'a Users) -> &'a str {
+    fn label<'a>(&self, users: &'a UserLabels) -> &'a str {
         self.user.map_or(OTHER, |user| users.label(user))
     }
 }
 
 impl Group {
-    /// The labels of a place.
+    /// The labels of a label set.
     pub(super) fn of(
         &[currency, context, location]: &[u32; 3],
         [currencies, contexts, locations]: [&Interner; 3],

@@ -9,14 +9,14 @@ use super::*;
 use crate::exposition::{Format, Samples};
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::Budget;
-use crate::report::labels::Kept;
+use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Naming, Pseudonyms};
 
 /// Rows as JSON, and what stands in the charge family for them.
 fn check(rows: &[&str], expected: &[&str]) {
     assert_eq!(
         lines(
-            &render(totals(rows).unwrap(), &view(&Naming::Upn)),
+            &render(totals(rows).unwrap(), &render_context(&Naming::Upn)),
             "teams_pstn_dialout_charge"
         ),
         expected
@@ -32,7 +32,7 @@ fn rows_become_samples() {
             r#"{currency="USD",destination_context="International",usage_location="US",user="ruwini.perera@contoso.com"} 12.83"#,
         ],
     );
-    let all = render(totals(&[ROW]).unwrap(), &view(&Naming::Upn));
+    let all = render(totals(&[ROW]).unwrap(), &render_context(&Naming::Upn));
     assert!(lines(&all, "teams_pstn_dialout_calls")[0].ends_with(" 12"));
     assert!(lines(&all, "teams_pstn_dialout_call_seconds")[0].ends_with(" 723"));
 }
@@ -95,7 +95,7 @@ fn a_row_that_cannot_be_counted_fails_the_report() {
 
 #[test]
 fn long_names_of_many_users_end_at_a_limit() {
-    let mut totals = Totals::default();
+    let mut totals = RowTable::default();
     let long = "x".repeat(1000);
     let mut add = |number: usize| {
         let row = ROW
@@ -116,7 +116,7 @@ fn long_names_of_many_users_end_at_a_limit() {
 fn overlaps_count_once_and_repetitions_add_up() {
     let again = ROW.replace("12.83", "0.17");
     let totals = totals(&[ROW, ROW, &again, ROW, &again]).unwrap();
-    let rendered = totals.render(&view(&Naming::Upn));
+    let rendered = totals.render(&render_context(&Naming::Upn));
     assert_eq!(
         (rendered.rows, rendered.overlapping, rendered.repeated),
         (2, 3, 1)
@@ -131,7 +131,7 @@ fn a_user_of_two_names_repeats_too() {
     for naming in [Naming::Upn, Naming::Id, Naming::NoUsers] {
         let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
             .unwrap()
-            .render(&view(&naming));
+            .render(&render_context(&naming));
         assert_eq!(
             (rendered.rows, rendered.overlapping, rendered.repeated),
             (3, 1, 1),
@@ -168,7 +168,7 @@ fn currencies_never_meet_and_codes_are_upper_case() {
 #[test]
 fn people_are_named_as_configured() {
     let check = |naming: Naming, user: &str| {
-        let charge = render(totals(&[ROW]).unwrap(), &view(&naming));
+        let charge = render(totals(&[ROW]).unwrap(), &render_context(&naming));
         let line = &lines(&charge, "teams_pstn_dialout_charge")[0];
         assert_eq!(
             line.split_once("usage_location=\"US\"").unwrap().1,
@@ -212,7 +212,7 @@ fn a_user_near_the_limit_of_series_is_kept() {
             })
             .collect()
     };
-    // Eleven series of room, one of them for what is folded: nine certain places and one at the edge.
+    // Eleven series of room, one of them for what is aggregated: nine certain places and one at the edge.
     let ten: Vec<(String, i64)> = (0..9)
         .map(|index| (format!("big{index}"), 1000 + index))
         .collect();
@@ -224,17 +224,17 @@ fn a_user_near_the_limit_of_series_is_kept() {
         all.extend([("a", a), ("b", b), ("c", 1), ("d", 1)]);
         users(&all)
     };
-    let first = with(50, 40).render(&edge(&Kept::default()));
+    let first = with(50, 40).render(&edge(&RetainedSeries::default()));
     assert!(shown(&first).contains(&"a".to_owned()) && !shown(&first).contains(&"b".to_owned()));
-    assert_eq!(first.folded, 3);
-    let second = with(50, 60).render(&edge(&first.kept));
+    assert_eq!(first.aggregated, 3);
+    let second = with(50, 60).render(&edge(&first.retained));
     assert!(
         shown(&second).contains(&"a".to_owned()),
         "{:?}",
         shown(&second)
     );
     assert!(!shown(&second).contains(&"b".to_owned()));
-    let third = with(50, 5000).render(&edge(&second.kept));
+    let third = with(50, 5000).render(&edge(&second.retained));
     assert!(
         shown(&third).contains(&"b".to_owned()),
         "a large newcomer is shown at once"
@@ -262,20 +262,20 @@ fn budgets_count_what_they_select() {
             }];
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             // Hidden users and users in `__other__` count too.
-            let views = [
-                View {
+            let contexts = [
+                RenderContext {
                     budgets: &budgets,
-                    ..view(&Naming::NoUsers)
+                    ..render_context(&Naming::NoUsers)
                 },
-                View {
+                RenderContext {
                     budgets: &budgets,
-                    ..edge(&NOTHING_KEPT)
+                    ..edge(&NOTHING_RETAINED)
                 },
             ];
-            for view in views {
-                let rendered = totals(&rows).unwrap().render(&View {
+            for context in contexts {
+                let rendered = totals(&rows).unwrap().render(&RenderContext {
                     series_max: 1,
-                    ..view
+                    ..context
                 });
                 let labels = r#"{budget="b",currency="USD"}"#;
                 assert_eq!(
@@ -308,8 +308,8 @@ proptest! {
     ) {
         let text = |rows: &[String]| {
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-            let view = View { series_max, ..view(&naming) };
-            bytes(&totals(&rows).unwrap().render(&view).samples)
+            let context = RenderContext { series_max, ..render_context(&naming) };
+            bytes(&totals(&rows).unwrap().render(&context).samples)
         };
         let mut shuffled = rows.clone();
         for (index, other) in moves.iter().enumerate().take(rows.len()) {
@@ -326,11 +326,11 @@ proptest! {
         series_max in 0_usize..40,
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let plain = totals(&rows).unwrap().render(&view(&Naming::Upn));
-        let folded = totals(&rows).unwrap().render(&View { series_max, ..view(&naming) });
-        prop_assert_eq!(plain.spend, folded.spend);
+        let plain = totals(&rows).unwrap().render(&render_context(&Naming::Upn));
+        let aggregated = totals(&rows).unwrap().render(&RenderContext { series_max, ..render_context(&naming) });
+        prop_assert_eq!(plain.spend, aggregated.spend);
         let groups = lines(&plain.samples, "teams_pstn_dialout_charge").iter().map(|line| line.split(",user=").next().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>().len();
-        let series = lines(&folded.samples, "teams_pstn_dialout_charge");
+        let series = lines(&aggregated.samples, "teams_pstn_dialout_charge");
         let distinct: std::collections::BTreeSet<&str> = series.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
         prop_assert_eq!(distinct.len(), series.len(), "no label set twice");
         prop_assert!(series.len() <= series_max.max(groups));
@@ -384,32 +384,32 @@ fn row(
     .to_string()
 }
 
-static NOTHING_KEPT: LazyLock<Kept> = LazyLock::new(Kept::default);
+static NOTHING_RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
 
-fn view(naming: &Naming) -> View<'_> {
-    View {
+fn render_context(naming: &Naming) -> RenderContext<'_> {
+    RenderContext {
         tenant: None,
         period: period(),
         naming,
         series_max: usize::MAX,
         budgets: &[],
-        kept: &NOTHING_KEPT,
+        retained: &NOTHING_RETAINED,
     }
 }
 
-fn edge(kept: &Kept) -> View<'_> {
-    View {
+fn edge(retained: &RetainedSeries) -> RenderContext<'_> {
+    RenderContext {
         tenant: None,
         period: period(),
         naming: &Naming::Id,
         series_max: 11,
         budgets: &[],
-        kept,
+        retained,
     }
 }
 
-fn render(totals: Totals, view: &View<'_>) -> Vec<Samples> {
-    totals.render(view).samples
+fn render(totals: RowTable, context: &RenderContext<'_>) -> Vec<Samples> {
+    totals.render(context).samples
 }
 
 /// The samples of one family, without its name.
@@ -435,8 +435,8 @@ fn bytes(samples: &[Samples]) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn totals(rows: &[&str]) -> Result<Totals, RowError> {
-    let mut totals = Totals::default();
+fn totals(rows: &[&str]) -> Result<RowTable, RowError> {
+    let mut totals = RowTable::default();
     for row in rows {
         totals.add(&serde_json::from_str(row).unwrap(), &mut Notes::default())?;
     }

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::seen::SettledRows;
+use super::seen::FinalRows;
 use super::totals::SavedTotals;
-use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_settled};
+use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
 use crate::period::{BillingPeriod, Window};
 use crate::report::budget::{Budget, fingerprint};
 use crate::report::row::RowError;
@@ -25,7 +25,7 @@ pub(crate) struct Ledger {
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
     /// The rows that are in the totals or belong to another period.
-    rows: Arc<SettledRows>,
+    rows: Arc<FinalRows>,
 }
 
 /// The windows that one poll fetches.
@@ -65,7 +65,7 @@ impl Ledgers {
     }
 
     /// The number of final days of a period; `None` if the report is not a log.
-    pub(crate) fn settled(&self, period: BillingPeriod) -> Option<u64> {
+    pub(crate) fn final_days(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;
         Some(ledger.days.len() as u64)
     }
@@ -116,7 +116,7 @@ impl Ledgers {
                 budgets: budgets.to_vec(),
                 days,
                 totals: Arc::new(Totals::restore(saved.totals, budgets.len())?),
-                rows: Arc::new(SettledRows::from_bytes(&rows)?),
+                rows: Arc::new(FinalRows::from_bytes(&rows)?),
             })
         };
         saved
@@ -143,7 +143,7 @@ impl Ledger {
     pub(crate) fn questions(&self, now: DateTime<Utc>) -> Questions {
         let (last_time, open) = windows(self.period, now)
             .filter(|window| !self.days.contains(&window.start()))
-            .partition(|&window| is_settled(window, now));
+            .partition(|&window| is_final(window, now));
         Questions {
             last_time,
             open,
@@ -155,7 +155,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If there are too many label sets or rows. The ledger is then empty again.
-    pub(crate) fn settle(&mut self, day: &DayTotals) -> Result<(), RowError> {
+    pub(crate) fn add_final(&mut self, day: &DayTotals) -> Result<(), RowError> {
         if !self.days.insert(day.window.start()) {
             return Ok(());
         }

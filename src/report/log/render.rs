@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use hashbrown::HashMap;
 
 use super::totals::{Labels, Values};
-use super::{Column, LABELS_MAX, Log, Measure, Places, Totals};
+use super::{Column, LABELS_MAX, LabelPositions, Log, Measure, Totals};
 use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 use crate::report::interner::Interner;
-use crate::report::labels::{Kept, OTHER, View};
+use crate::report::labels::{OTHER, RenderContext, RetainedSeries};
 use crate::report::{Count, Organizer, Rendered, Spend, budget, contexts};
 
 /// The series of a log in the order of their labels.
@@ -19,7 +19,7 @@ struct Series<'a> {
     text: Vec<&'a str>,
     names: &'static [&'static str],
     columns: &'static [Column],
-    places: Places,
+    positions: LabelPositions,
 }
 
 /// One label set. Labels are ranks, so that lines compare like their texts. The user's is the last.
@@ -30,45 +30,45 @@ struct Line {
 }
 
 /// Renders the totals of a period. Nothing is added to them after this.
-pub(crate) fn render<L: Log>(mut totals: Totals, view: &View<'_>) -> Rendered {
+pub(crate) fn render<L: Log>(mut totals: Totals, context: &RenderContext<'_>) -> Rendered {
     // The aggregated users are one user of this name, and sorted as such.
-    let other = totals.words.intern(OTHER);
-    let ranks = totals.words.ranks();
+    let other = totals.texts.intern(OTHER);
+    let ranks = totals.texts.ranks();
     // Both at once would take twice the memory.
     let sets = std::mem::take(&mut totals.series);
-    let mut series = Series::of::<L>(sets, &totals.words, &ranks);
+    let mut series = Series::of::<L>(sets, &totals.texts, &ranks);
     // Before series are aggregated into `__other__`, which hides parts of a user's spend.
-    let (top, spend) = (series.top(view), series.spend());
-    let (folded, kept) = series.collapse(view, ranks[other as usize]);
+    let (top, spend) = (series.top(context), series.spend());
+    let (aggregated, retained) = series.collapse(context, ranks[other as usize]);
     Rendered {
-        closing: series.closing(view),
+        closing: series.closing(context),
         spend,
         counts: series.counts(&series.lines),
         top,
-        budgets: budget::for_people(view, totals.spent().iter().copied()),
+        budgets: budget::for_page(context, totals.spent().iter().copied()),
         samples: series
-            .samples(view)
-            .chain(budget::samples(view, totals.spent().iter().copied()))
+            .samples(context)
+            .chain(budget::samples(context, totals.spent().iter().copied()))
             .collect(),
         rows: totals.rows(),
         overlapping: totals.overlapping,
         repeated: 0,
         unplaced: totals.unplaced,
-        folded,
-        kept,
+        aggregated,
+        retained,
     }
 }
 
 impl<'a> Series<'a> {
-    fn of<L: Log>(sets: HashMap<Labels, Values>, words: &'a Interner, ranks: &[u32]) -> Self {
+    fn of<L: Log>(sets: HashMap<Labels, Values>, texts: &'a Interner, ranks: &[u32]) -> Self {
         let mut text = vec![""; ranks.len()];
-        for (word, &rank) in (0..).zip(ranks) {
-            text[rank as usize] = words.text(word);
+        for (id, &rank) in (0..).zip(ranks) {
+            text[rank as usize] = texts.text(id);
         }
         let mut lines: Vec<Line> = sets
             .into_iter()
             .map(|(labels, values)| Line {
-                labels: labels.map(|word| ranks[word as usize]),
+                labels: labels.map(|id| ranks[id as usize]),
                 values,
             })
             .collect();
@@ -78,38 +78,35 @@ impl<'a> Series<'a> {
             text,
             names: L::LABELS,
             columns: L::COLUMNS,
-            places: Places::of::<L>(),
+            positions: LabelPositions::of::<L>(),
         }
     }
 
     /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is
     /// not enough, over all labels except for the currency, since amounts in different currencies have no sum.
-    fn collapse(&mut self, view: &View<'_>, other: u32) -> (u64, Kept) {
-        let names_users = view.naming.names_users();
-        let (mut count, mut kept) = (0, view.kept.next_generation());
-        if self.lines.len() > view.series_max && names_users {
+    fn collapse(&mut self, context: &RenderContext<'_>, other: u32) -> (u64, RetainedSeries) {
+        let names_users = context.naming.names_users();
+        let (mut count, mut retained) = (0, context.retained.next_generation());
+        if self.lines.len() > context.series_max && names_users {
             let groups = self.groups().count();
-            (count, kept) = self.collapse_smallest(view, groups, |line| {
+            (count, retained) = self.collapse_smallest(context, groups, |line| {
                 line.labels[LABELS_MAX] = other;
             });
         }
-        if self.lines.len() > view.series_max {
-            let Places {
-                currency,
-                count: places,
-                ..
-            } = self.places;
+        if self.lines.len() > context.series_max {
+            let currency = self.positions.currency;
+            let labels = self.positions.count;
             let mut currencies: Vec<Option<u32>> = self
                 .lines
                 .iter()
-                .map(|line| currency.map(|place| line.labels[place]))
+                .map(|line| currency.map(|position| line.labels[position]))
                 .collect();
             currencies.sort_unstable();
             currencies.dedup();
             let more;
-            (more, kept) = self.collapse_smallest(view, currencies.len(), |line| {
-                for place in (0..places).filter(|&place| Some(place) != currency) {
-                    line.labels[place] = other;
+            (more, retained) = self.collapse_smallest(context, currencies.len(), |line| {
+                for position in (0..labels).filter(|&position| Some(position) != currency) {
+                    line.labels[position] = other;
                 }
                 if names_users {
                     line.labels[LABELS_MAX] = other;
@@ -117,19 +114,19 @@ impl<'a> Series<'a> {
             });
             count += more;
         }
-        (count, kept)
+        (count, retained)
     }
 
     /// Changes the labels of the smallest series, so that with the `others` that they become there are at most
     /// `max_series`.
     fn collapse_smallest(
         &mut self,
-        view: &View<'_>,
+        context: &RenderContext<'_>,
         others: usize,
         change: impl Fn(&mut Line),
-    ) -> (u64, Kept) {
-        let room = view.series_max.saturating_sub(others);
-        let (folded, kept) = view.kept.select(
+    ) -> (u64, RetainedSeries) {
+        let room = context.series_max.saturating_sub(others);
+        let (aggregated, retained) = context.retained.select(
             self.lines.len(),
             room,
             |index| self.size(&self.lines[index].values),
@@ -138,7 +135,7 @@ impl<'a> Series<'a> {
                 (self.group_key(line), self.user(line))
             },
         );
-        for &index in &folded {
+        for &index in &aggregated {
             change(&mut self.lines[index]);
         }
         self.lines.sort_unstable_by_key(|line| line.labels);
@@ -149,7 +146,7 @@ impl<'a> Series<'a> {
             }
             same
         });
-        (folded.len() as u64, kept)
+        (aggregated.len() as u64, retained)
     }
 
     /// The rank of a line: the figure of the first family, then all counts.
@@ -161,15 +158,15 @@ impl<'a> Series<'a> {
         (first.abs(), values.counts)
     }
 
-    fn samples(&self, view: &View<'_>) -> impl Iterator<Item = Samples> + use<> {
+    fn samples(&self, context: &RenderContext<'_>) -> impl Iterator<Item = Samples> + use<> {
         let families: Vec<_> = self.columns.iter().map(|column| &column.current).collect();
         let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
-            let mut labels = self.group_labels(&group[0], view.tenant);
+            let mut labels = self.group_labels(&group[0], context.tenant);
             let length = labels.len();
             for line in group {
                 labels.truncate(length);
-                if view.naming.names_users() {
+                if context.naming.names_users() {
                     write_label("user", self.user(line), &mut labels);
                 }
                 self.write(&line.values, &labels, &mut writer);
@@ -178,11 +175,11 @@ impl<'a> Series<'a> {
         writer.finish()
     }
 
-    fn closing(&self, view: &View<'_>) -> Vec<Samples> {
+    fn closing(&self, context: &RenderContext<'_>) -> Vec<Samples> {
         let families: Vec<_> = self.columns.iter().map(|column| &column.previous).collect();
         let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
-            let labels = self.group_labels(&group[0], view.tenant);
+            let labels = self.group_labels(&group[0], context.tenant);
             self.write(&total(group), &labels, &mut writer);
         }
         writer.finish().collect()
@@ -197,11 +194,11 @@ impl<'a> Series<'a> {
 
     /// Spend by currency; empty if the log has no amounts.
     fn spend(&self) -> Vec<Spend> {
-        let Some(place) = self.places.currency else {
+        let Some(position) = self.positions.currency else {
             return Vec::new();
         };
-        let context = |line: &Line| self.places.context.map_or("", |at| self.label(line, at));
-        let by_currency = self.by(|line| self.label(line, place));
+        let context = |line: &Line| self.positions.context.map_or("", |at| self.label(line, at));
+        let by_currency = self.by(|line| self.label(line, position));
         let spend = by_currency.into_iter().map(|(currency, lines)| {
             let total = total(&lines);
             let mut sums: HashMap<&str, Sum> = HashMap::new();
@@ -221,15 +218,15 @@ impl<'a> Series<'a> {
     }
 
     /// The users with the highest charge in each currency.
-    fn top(&self, view: &View<'_>) -> Vec<Organizer> {
-        let Some(place) = self.places.currency else {
+    fn top(&self, context: &RenderContext<'_>) -> Vec<Organizer> {
+        let Some(position) = self.positions.currency else {
             return Vec::new();
         };
-        if !view.naming.names_users() {
+        if !context.naming.names_users() {
             return Vec::new();
         }
         let mut top = Vec::new();
-        for (currency, lines) in self.by(|line| self.label(line, place)) {
+        for (currency, lines) in self.by(|line| self.label(line, position)) {
             let mut sums: HashMap<u32, Values> = HashMap::new();
             for line in &lines {
                 let sum = sums.entry(line.labels[LABELS_MAX]).or_default();
@@ -281,8 +278,8 @@ impl<'a> Series<'a> {
     }
 
     fn group_key(&self, line: &Line) -> String {
-        let labels: Vec<&str> = (0..self.places.count)
-            .map(|place| self.label(line, place))
+        let labels: Vec<&str> = (0..self.positions.count)
+            .map(|position| self.label(line, position))
             .collect();
         labels.join("\n")
     }
@@ -291,7 +288,7 @@ impl<'a> Series<'a> {
     fn group_labels(&self, line: &Line, tenant: Option<&str>) -> Vec<u8> {
         let own = (0..).zip(self.names);
         let mut labels: Vec<(&str, &str)> = own
-            .map(|(place, &name)| (name, self.label(line, place)))
+            .map(|(position, &name)| (name, self.label(line, position)))
             .chain(tenant.map(|tenant| ("tenant", tenant)))
             .collect();
         labels.sort_unstable_by_key(|&(name, _)| name);
@@ -302,8 +299,8 @@ impl<'a> Series<'a> {
         out
     }
 
-    fn label(&self, line: &Line, place: usize) -> &'a str {
-        self.text[line.labels[place] as usize]
+    fn label(&self, line: &Line, position: usize) -> &'a str {
+        self.text[line.labels[position] as usize]
     }
 
     fn user(&self, line: &Line) -> &'a str {

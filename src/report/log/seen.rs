@@ -17,7 +17,7 @@ pub(crate) struct RowId(u64);
 
 /// The rows of final days.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SettledRows {
+pub(super) struct FinalRows {
     /// Sorted, without duplicates.
     ids: Vec<RowId>,
 }
@@ -25,7 +25,7 @@ pub(super) struct SettledRows {
 /// The rows that were counted: those of final days, and those that a window of this poll has returned.
 #[derive(Debug, Default)]
 pub(crate) struct SeenRows {
-    settled: Arc<SettledRows>,
+    final_rows: Arc<FinalRows>,
     /// Behind a lock, because the windows of a poll are fetched concurrently.
     brought: Mutex<HashSet<RowId>>,
 }
@@ -36,16 +36,16 @@ pub(crate) struct SeenRows {
 pub(super) struct Numbers(HashMap<u64, u64>);
 
 impl SeenRows {
-    pub(super) fn new(settled: Arc<SettledRows>) -> Self {
+    pub(super) fn new(final_rows: Arc<FinalRows>) -> Self {
         Self {
-            settled,
+            final_rows,
             brought: Mutex::default(),
         }
     }
 
     /// Returns whether the row is new.
     pub(super) fn insert(&self, id: RowId) -> bool {
-        if self.settled.ids.binary_search(&id).is_ok() {
+        if self.final_rows.ids.binary_search(&id).is_ok() {
             return false;
         }
         // Each change is one insertion, so a panic elsewhere leaves nothing half done.
@@ -62,7 +62,7 @@ impl SeenRows {
     }
 }
 
-impl SettledRows {
+impl FinalRows {
     /// Adds the rows of a day.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::graph::FailureReason;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::Rendered;
 use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{Kept, View};
+use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::pstn_calls::PstnCalls;
 
 /// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
@@ -68,18 +68,18 @@ fn fold_beside(
     seen: &SeenRows,
     rows: &[String],
 ) -> Result<(Totals, Vec<RowId>), RowError> {
-    let lens = AggregationContext {
+    let aggregation = AggregationContext {
         naming: &Naming::Upn,
         budgets,
         period,
         seen,
     };
-    let mut fold = LogAggregator::new::<PstnCalls>(window, lens);
+    let mut aggregator = LogAggregator::new::<PstnCalls>(window, aggregation);
     for row in rows {
         let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
-        fold.add(&PstnCalls::record(&row, &mut Notes::default())?)?;
+        aggregator.add(&PstnCalls::record(&row, &mut Notes::default())?)?;
     }
-    Ok((fold.totals, fold.ids))
+    Ok((aggregator.totals, aggregator.ids))
 }
 
 /// Polls like the poller, but from a list: both ends of a window are included, and some rows are repeated.
@@ -136,11 +136,11 @@ fn poll_windows(
             window,
             totals,
             ids,
-            settled: is_settled(window, asked),
+            is_final: is_final(window, asked),
         };
-        if day.settled {
+        if day.is_final {
             let ledger = ledgers.of(period, &BUDGETS[..]);
-            ledger.settle(&day).expect("few label sets");
+            ledger.add_final(&day).expect("few label sets");
         } else {
             open.push(day.totals);
         }
@@ -168,13 +168,13 @@ fn budget(user: Option<&str>) -> Budget {
 fn rendered(totals: Totals, series_max: usize) -> Rendered {
     render::<PstnCalls>(
         totals,
-        &View {
+        &RenderContext {
             tenant: None,
             period: november(),
             naming: &Naming::Upn,
             series_max,
             budgets: &BUDGETS[..],
-            kept: &Kept::default(),
+            retained: &RetainedSeries::default(),
         },
     )
 }
@@ -288,18 +288,18 @@ proptest! {
         prop_assert_eq!(rows, calls.len() as u64);
     }
 
-    /// To fold changes no sum, and leaves no more series than there is room for.
+    /// Aggregation into `__other__` changes no sum, and leaves no more series than there is room for.
     #[test]
     fn aggregation_changes_no_sum(calls in calls(), series_max in 1_usize..6) {
         let now = at("2026-12-20T00:00:00Z");
         let all = |series_max| rendered(poll(&mut Ledgers::default(), november(), now, &calls), series_max);
-        let (folded, whole) = (all(series_max), all(usize::MAX));
-        prop_assert_eq!(&folded.spend, &whole.spend);
-        prop_assert_eq!(folded.rows, whole.rows);
+        let (aggregated, whole) = (all(series_max), all(usize::MAX));
+        prop_assert_eq!(&aggregated.spend, &whole.spend);
+        prop_assert_eq!(aggregated.rows, whole.rows);
         // Currencies are never added up, so each has a series at least.
         let most = whole.spend.len().max(series_max) as u64;
-        prop_assert!(folded.samples[0].count <= most);
-        prop_assert!(folded.closing[0].count <= most);
+        prop_assert!(aggregated.samples[0].count <= most);
+        prop_assert!(aggregated.closing[0].count <= most);
     }
 }
 
@@ -369,7 +369,7 @@ fn rows_that_come_again_are_counted_once() {
 #[test]
 fn days_of_a_log_with_few_labels_have_the_same_series() {
     let seen = SeenRows::default();
-    let lens = AggregationContext {
+    let aggregation = AggregationContext {
         naming: &Naming::Upn,
         budgets: &BUDGETS[..],
         period: november(),
@@ -380,14 +380,14 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
         .windows(at("2026-11-03T00:00:00Z"), DAY)
         .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
     {
-        let mut fold = LogAggregator::new::<DirectRouting>(window, lens);
+        let mut aggregator = LogAggregator::new::<DirectRouting>(window, aggregation);
         for user in users {
             let row = format!(r#"{{"userPrincipalName":"{user}","duration":60}}"#);
             let row = serde_json::from_str(&row).expect("a row");
             let record = DirectRouting::record(&row, &mut Notes::default()).expect("a record");
-            fold.add(&record).expect("a row that counts");
+            aggregator.add(&record).expect("a row that counts");
         }
-        totals.merge(&fold.totals).expect("few label sets");
+        totals.merge(&aggregator.totals).expect("few label sets");
     }
     assert_eq!(totals.series.len(), 2);
 }
@@ -397,13 +397,13 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
 fn label_sets_of_a_day_and_of_a_period_are_limited_by_their_memory() {
     let day = |numbers: std::ops::Range<u32>| {
         let mut totals = Totals::new(0);
-        let words: Vec<u32> = (0..1_000)
-            .map(|word| totals.words.intern(&word.to_string()))
+        let texts: Vec<u32> = (0..1_000)
+            .map(|number| totals.texts.intern(&number.to_string()))
             .collect();
         for number in numbers {
             let mut labels = [NO_LABEL; LABELS_MAX + 1];
-            labels[0] = words[number as usize / 1_000];
-            labels[1] = words[number as usize % 1_000];
+            labels[0] = texts[number as usize / 1_000];
+            labels[1] = texts[number as usize % 1_000];
             totals.add(labels, Values::default(), &[])?;
         }
         Ok::<_, RowError>(totals)
@@ -431,9 +431,9 @@ fn a_ledger_of_other_budgets_starts_empty() {
         window: first.questions(now).last_time[0],
         totals: Totals::new(0),
         ids: Vec::new(),
-        settled: true,
+        is_final: true,
     };
-    first.settle(&day).expect("no label sets");
+    first.add_final(&day).expect("no label sets");
     let mut asked = |budgets: &[Budget]| {
         let questions = ledgers.of(november(), budgets).questions(now);
         questions.last_time.len() + questions.open.len()

@@ -11,7 +11,7 @@ use crate::report::row::{RETAINED_MAX, RowError, within};
 /// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
-    pub(super) words: Interner,
+    pub(super) texts: Interner,
     pub(super) series: HashMap<Labels, Values>,
     /// Spend by budget.
     spent: Vec<Sum>,
@@ -36,12 +36,12 @@ pub(super) struct Values {
 impl Totals {
     /// Empty totals with this number of budgets.
     pub(crate) fn new(budgets: usize) -> Self {
-        let mut words = Interner::default();
+        let mut texts = Interner::default();
         // The same in all totals, so that equal label sets of different days are equal.
-        let none = words.intern("");
+        let none = texts.intern("");
         debug_assert_eq!(none, NO_LABEL);
         Self {
-            words,
+            texts,
             spent: vec![Sum::default(); budgets],
             ..Self::default()
         }
@@ -69,18 +69,17 @@ impl Totals {
     /// If the sum of both takes too much memory. The totals are unusable then.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), RowError> {
         let Self {
-            words,
+            texts,
             series,
             spent,
             rows,
             overlapping,
             unplaced,
         } = other;
-        let mut translated = vec![None; words.count()];
+        let mut translated = vec![None; texts.count()];
         let mut translate = |labels: &Labels| {
-            labels.map(|word| {
-                *translated[word as usize]
-                    .get_or_insert_with(|| self.words.intern(words.text(word)))
+            labels.map(|id| {
+                *translated[id as usize].get_or_insert_with(|| self.texts.intern(texts.text(id)))
             })
         };
         self.series
@@ -103,10 +102,10 @@ impl Totals {
 
     /// Holds the memory that the totals take against their budget.
     fn check(&self, max: usize) -> Result<(), RowError> {
-        let words = self.words.bytes();
+        let texts = self.texts.bytes();
         let sets = self.series.len() * size_of::<(Labels, Values)>();
-        within(words, WORDS_MAX)?;
-        within(words + sets, max)
+        within(texts, TEXTS_MAX)?;
+        within(texts + sets, max)
     }
 
     /// Rows that were counted.
@@ -138,7 +137,7 @@ type SavedSum = (String, String);
 impl Totals {
     /// The totals for a state file.
     pub(crate) fn save(&self) -> SavedTotals {
-        let words = (0..).take(self.words.count());
+        let ids = (0..).take(self.texts.count());
         let values = |(labels, values): (&Labels, &Values)| {
             (*labels, values.money.map(Sum::parts), values.counts)
         };
@@ -146,7 +145,7 @@ impl Totals {
         // Equal totals give equal files.
         series.sort_unstable_by_key(|&(labels, ..)| labels);
         SavedTotals {
-            words: words.map(|word| self.words.text(word).to_owned()).collect(),
+            words: ids.map(|id| self.texts.text(id).to_owned()).collect(),
             series,
             spent: self.spent.iter().map(|sum| sum.parts()).collect(),
             rows: self.rows,
@@ -165,13 +164,11 @@ impl Totals {
             unplaced: saved.unplaced,
             ..Self::new(budgets)
         };
-        for (number, word) in (0..).zip(&saved.words) {
-            (totals.words.intern(word) == number).then_some(())?;
+        for (id, text) in (0..).zip(&saved.words) {
+            (totals.texts.intern(text) == id).then_some(())?;
         }
         for (labels, money, counts) in saved.series {
-            let known = labels
-                .iter()
-                .all(|&word| (word as usize) < saved.words.len());
+            let known = labels.iter().all(|&id| (id as usize) < saved.words.len());
             let [first, second] = &money;
             let money = [sum(first)?, sum(second)?];
             known.then_some(())?;
@@ -211,4 +208,4 @@ pub(super) const NO_LABEL: u32 = 0;
 const DAY_MAX: usize = RETAINED_MAX / 4;
 
 /// Bytes of all interned text: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
-const WORDS_MAX: usize = RETAINED_MAX / 3;
+const TEXTS_MAX: usize = RETAINED_MAX / 3;

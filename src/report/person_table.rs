@@ -7,15 +7,15 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 /// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
 /// rows are of the same person only if all three agree.
 #[derive(Default)]
-pub(crate) struct People {
+pub(crate) struct PersonTable {
     text: String,
     spans: Vec<Span>,
-    index: HashTable<(Hash, Person)>,
+    index: HashTable<(Hash, PersonId)>,
     hasher: DefaultHashBuilder,
 }
 
 /// Index of a person.
-pub(crate) type Person = u32;
+pub(crate) type PersonId = u32;
 
 /// A hash that is stored with an entry. Otherwise a table that grows would read every entry from memory again, and a search
 /// would read entries that differ.
@@ -29,16 +29,22 @@ struct Span {
     display_name: u16,
 }
 
-impl People {
+impl PersonTable {
     /// The person with these names, each at most 1,024 bytes long.
-    pub(crate) fn intern(&mut self, id: &str, principal_name: &str, display_name: &str) -> Person {
+    pub(crate) fn intern(
+        &mut self,
+        id: &str,
+        principal_name: &str,
+        display_name: &str,
+    ) -> PersonId {
         let names = (id, principal_name, display_name);
         let hash = Hash::of(&self.hasher, names);
-        let same = |&(other, person): &(Hash, Person)| other == hash && self.names(person) == names;
+        let same =
+            |&(other, person): &(Hash, PersonId)| other == hash && self.names(person) == names;
         if let Some(&(_, person)) = self.index.find(hash.spread(), same) {
             return person;
         }
-        let person = Person::try_from(self.spans.len()).expect("fewer people than rows");
+        let person = PersonId::try_from(self.spans.len()).expect("fewer persons than rows");
         let length =
             |name: &str| u16::try_from(name.len()).expect("rows bound the length of a name");
         self.spans.push(Span {
@@ -57,17 +63,17 @@ impl People {
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.text.len() + self.spans.len() * (size_of::<Span>() + size_of::<(Hash, Person)>())
+        self.text.len() + self.spans.len() * (size_of::<Span>() + size_of::<(Hash, PersonId)>())
     }
 
     /// The number of persons; an id is an index below it.
     pub(crate) fn count(&self) -> u32 {
-        Person::try_from(self.spans.len()).expect("fewer people than rows")
+        PersonId::try_from(self.spans.len()).expect("fewer persons than rows")
     }
 
     /// Persons that share an id but not all names, each with the person that represents the id. There are few, if any.
-    pub(crate) fn namesakes_by_id(&self) -> HashMap<Person, Person> {
-        let mut first: HashMap<&str, Person> = HashMap::with_capacity(self.spans.len());
+    pub(crate) fn namesakes_by_id(&self) -> HashMap<PersonId, PersonId> {
+        let mut first: HashMap<&str, PersonId> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();
         for person in 0..self.count() {
             let one = *first.entry(self.id(person)).or_insert(person);
@@ -79,19 +85,19 @@ impl People {
         shared
     }
 
-    pub(crate) fn id(&self, person: Person) -> &str {
+    pub(crate) fn id(&self, person: PersonId) -> &str {
         self.names(person).0
     }
 
-    pub(crate) fn principal_name(&self, person: Person) -> &str {
+    pub(crate) fn principal_name(&self, person: PersonId) -> &str {
         self.names(person).1
     }
 
-    pub(crate) fn display_name(&self, person: Person) -> &str {
+    pub(crate) fn display_name(&self, person: PersonId) -> &str {
         self.names(person).2
     }
 
-    fn names(&self, person: Person) -> (&str, &str, &str) {
+    fn names(&self, person: PersonId) -> (&str, &str, &str) {
         let span = &self.spans[person as usize];
         let (id, rest) = self.text[span.start..].split_at(span.id.into());
         let (principal_name, rest) = rest.split_at(span.principal_name.into());
@@ -118,9 +124,9 @@ mod tests {
 
     #[test]
     fn a_person_is_the_triple() {
-        let mut people = People::default();
-        let first = people.intern("1", "ann@x", "Ann");
-        assert_eq!(people.intern("1", "ann@x", "Ann"), first);
+        let mut persons = PersonTable::default();
+        let first = persons.intern("1", "ann@x", "Ann");
+        assert_eq!(persons.intern("1", "ann@x", "Ann"), first);
         let others = [
             ("1", "ann@x", ""),
             ("", "1ann@x", "Ann"),
@@ -128,17 +134,17 @@ mod tests {
             ("", "", ""),
         ];
         for (index, (id, principal, display)) in others.into_iter().enumerate() {
-            let person = people.intern(id, principal, display);
+            let person = persons.intern(id, principal, display);
             assert_eq!(person as usize, index + 1);
             assert_eq!(
                 (
-                    people.id(person),
-                    people.principal_name(person),
-                    people.display_name(person)
+                    persons.id(person),
+                    persons.principal_name(person),
+                    persons.display_name(person)
                 ),
                 (id, principal, display)
             );
         }
-        assert_eq!(people.count(), 5);
+        assert_eq!(persons.count(), 5);
     }
 }
