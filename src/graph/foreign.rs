@@ -55,9 +55,23 @@ impl Secrets {
         (is_code && self.repeated(text).is_empty()).then(|| text.to_owned())
     }
 
-    /// An id of a request.
+    /// A request id, if it is a UUID like Microsoft's ids and has no part of a credential, neither as digits nor as bytes.
     pub(crate) fn request_id(&self, text: &str) -> Option<String> {
-        request_id(text).filter(|id| self.repeated(id).is_empty())
+        let id = Uuid::try_parse(text).ok()?;
+        let digits = id.simple().to_string();
+        let reversed: String = digits.chars().rev().collect();
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = self.fixed.iter().chain(latest.iter());
+        let is_shown = id.get_variant() == Variant::RFC4122
+            && !secrets.any(|secret| {
+                let secret = secret.expose_secret();
+                let plain = Zeroizing::new(fold(secret));
+                let mut parts = [&digits, &reversed]
+                    .into_iter()
+                    .flat_map(|digits| digits.as_bytes().windows(PART));
+                parts.any(|part| plain.contains(&*as_text(part))) || has_bytes_of(&id, secret)
+            });
+        is_shown.then(|| id.to_string())
     }
 
     /// A message on one line of limited length. Words without an ordinary form, mail addresses and telephone numbers are
@@ -128,12 +142,21 @@ impl Secrets {
     }
 }
 
-/// A request id, if it is a UUID like Microsoft's ids and does not consist of the bytes of a text.
-pub(crate) fn request_id(text: &str) -> Option<String> {
-    let id = Uuid::try_parse(text).ok()?;
-    let is_random = id.get_variant() == Variant::RFC4122
-        && !id.as_bytes()[..PART].iter().all(u8::is_ascii_graphic);
-    is_random.then(|| id.to_string())
+/// True if eight adjacent bytes of the id are ones of the secret, regardless of case and of the bits that every UUID has.
+fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
+    let fixed_bits = |at: usize| match at {
+        6 => 0xF0,
+        8 => 0xC0,
+        _ => 0x20,
+    };
+    let bytes = id.as_bytes();
+    let mut parts = secret.as_bytes().windows(PART);
+    parts.any(|part| {
+        (0..=bytes.len() - PART).any(|start| {
+            let mut pairs = (start..).zip(part);
+            pairs.all(|(at, byte)| (bytes[at] ^ byte) & !(fixed_bits(at) | 0x20) == 0)
+        })
+    })
 }
 
 /// The date in a header, if it is valid. It is formatted again, so that no other text passes.

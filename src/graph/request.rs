@@ -98,7 +98,8 @@ impl Graph {
         count.answered(status.as_u16());
         let about = About {
             page,
-            request_id: header(&response, "request-id").and_then(foreign::request_id),
+            request_id: header(&response, "request-id")
+                .and_then(|id| self.tokens.secrets().request_id(id)),
             content_type: content_type(&response),
             date: header(&response, "date").and_then(foreign::date),
         };
