@@ -171,10 +171,10 @@ impl Fleet {
             return Vec::new();
         };
         old.task.abort();
-        if (&old.fingerprint.tenant, &old.fingerprint.figures)
-            != (&fingerprint.tenant, &fingerprint.figures)
+        if (&old.fingerprint.source, &old.fingerprint.figures)
+            != (&fingerprint.source, &fingerprint.figures)
         {
-            // Figures of another tenant, of another period, or with other user labels are not shown again.
+            // Figures of another tenant, address or period, or with other user labels are not shown again.
             let old_states = retired.retire(old.states);
             self.shared.publisher.forget(name.as_ref());
             let is_same = old.fingerprint.tenant == fingerprint.tenant;
@@ -191,13 +191,6 @@ impl Fleet {
         let stays = |state: &SharedState| plan.reports.contains(&ReportState::report(state));
         let (states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
         retired.retire(gone);
-        if old.fingerprint.source != fingerprint.source {
-            let states = retired.retire(states);
-            return states
-                .iter()
-                .map(ReportState::after_source_change)
-                .collect();
-        }
         if old.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }

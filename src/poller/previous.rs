@@ -13,8 +13,6 @@ pub(super) struct Previous {
     /// The figures that the current period will have as the previous one.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
     closed: Option<ClosedPeriod>,
-    /// The closed period came from a previous `graph_url` or `authority_url`.
-    is_from_old_source: bool,
     /// Time of the last failed fetch.
     failed: Option<DateTime<Utc>>,
 }
@@ -32,23 +30,9 @@ impl Previous {
         }
     }
 
-    /// The figures of the closed period from the previous source, served until the new source has sent its own.
-    pub(super) fn after_source_change(&self) -> Self {
-        let closed = self.closed.clone().map(|closed| ClosedPeriod {
-            fetched: None,
-            ..closed
-        });
-        Self {
-            closed,
-            is_from_old_source: true,
-            ..Self::default()
-        }
-    }
-
     /// The part for the state file.
     pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<ClosedPeriod>) {
-        let closed = self.closed.clone().filter(|_| !self.is_from_old_source);
-        (self.closing.clone(), closed)
+        (self.closing.clone(), self.closed.clone())
     }
 
     /// Takes the figures of a complete report of the current period. If that is a new period, the figures of the
@@ -61,7 +45,6 @@ impl Previous {
             .as_ref()
             .is_none_or(|closed| closed.period != previous)
         {
-            self.is_from_old_source = false;
             self.closed =
                 last.filter(|(period, _)| *period == previous)
                     .map(|(period, samples)| ClosedPeriod {
@@ -115,7 +98,6 @@ impl Previous {
             }) if text(old) == text(&samples) => *since,
             _ => now,
         };
-        self.is_from_old_source = false;
         self.closed = Some(ClosedPeriod {
             period,
             samples,

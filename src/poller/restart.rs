@@ -76,7 +76,7 @@ impl Poller {
     /// Writes the state if it is unsaved and wanted. Returns true if it was written.
     async fn write(&self, file: &StateFile, state: &SharedState) -> Result<bool, StorageError> {
         match lock(state) {
-            state if !state.file.unsaved || state.is_from_old_source => return Ok(false),
+            state if !state.file.unsaved => return Ok(false),
             state if state.file.writing => return Err(file.timed_out(None)),
             _ => {}
         }
@@ -237,7 +237,7 @@ impl Plan {
 impl ReportState {
     /// Starts a write: returns the state to write, if it is unsaved and wanted.
     fn begin_writing(&mut self) -> Option<SavedState> {
-        if !self.file.unsaved || self.is_from_old_source || self.retired {
+        if !self.file.unsaved || self.retired {
             return None;
         }
         self.file.unsaved = false;

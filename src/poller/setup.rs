@@ -65,7 +65,7 @@ pub(super) struct TenantFingerprint {
     pub(super) section: String,
     /// The tenant's id and cloud.
     pub(super) tenant: String,
-    /// The tenant and any URL that replaces Microsoft's.
+    /// The tenant and any URL that replaces Microsoft's: figures of another source are not shown again.
     pub(super) source: String,
     /// Form of the user labels.
     pub(super) labels: String,

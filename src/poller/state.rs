@@ -34,9 +34,6 @@ pub(crate) struct ReportState {
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
     pub(super) file: FileStatus,
-    /// The served figures came from a previous `graph_url` or `authority_url`; they are not written into a state
-    /// file.
-    pub(super) is_from_old_source: bool,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
@@ -87,7 +84,6 @@ impl ReportState {
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             file: FileStatus::default(),
-            is_from_old_source: false,
             expired: false,
             next_poll: None,
             request: PollRequest::default(),
@@ -111,29 +107,6 @@ impl ReportState {
             ..ReportMetrics::default()
         };
         fresh
-    }
-
-    /// The state after `graph_url` or `authority_url` changed. The old figures are served until the new source has
-    /// sent a complete report. Nothing is added to them, and the previous period is fetched again.
-    pub(crate) fn after_source_change(state: &SharedState) -> SharedState {
-        let old = lock(state);
-        let state = Self::new(old.report, old.health.started);
-        let mut fresh = lock(&state);
-        fresh.health = ReportMetrics {
-            settled_windows: None,
-            unplaced: None,
-            ..old.health.clone()
-        };
-        fresh.summary.clone_from(&old.summary);
-        fresh.failure.clone_from(&old.failure);
-        fresh.current.clone_from(&old.current);
-        fresh.budgets.clone_from(&old.budgets);
-        fresh.previous = old.previous.after_source_change();
-        fresh.expired = old.expired;
-        fresh.next_poll = old.next_poll;
-        fresh.is_from_old_source = true;
-        drop(fresh);
-        state
     }
 
     /// Requests a retry if the last poll failed: at once, or after the poll under way if that fails too.
@@ -250,7 +223,6 @@ impl ReportState {
     ) {
         self.health.last_success = Some(begun);
         self.file.unsaved = true;
-        self.is_from_old_source = false;
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = stats.pages();
