@@ -191,8 +191,11 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
     labels.push(b'"');
 }
 
-/// Writes a family from a registry, header and samples. In OpenMetrics, counters have the Unix time at which they
-/// `started`, if that is given.
+/// Writes a family of counters or gauges from a registry, header and samples. A counter's name ends in `_total`. In
+/// OpenMetrics, counters have the Unix time at which they `started`, if that is given.
+///
+/// # Panics
+/// If the family is of another type: the exporter registers none.
 pub fn write_registry_family(
     family: &MetricFamily,
     format: Format,
@@ -200,13 +203,10 @@ pub fn write_registry_family(
     out: &mut Vec<u8>,
 ) {
     let name = family.name();
-    let kind = match family.get_field_type() {
-        MetricType::COUNTER => "counter",
-        MetricType::GAUGE => "gauge",
-        MetricType::HISTOGRAM => "histogram",
-        MetricType::SUMMARY => "summary",
-        MetricType::UNTYPED if format == Format::OpenMetrics => "unknown",
-        MetricType::UNTYPED => "untyped",
+    let (kind, value): (_, fn(&Metric) -> f64) = match family.get_field_type() {
+        MetricType::COUNTER => ("counter", |metric| metric.get_counter().get_value()),
+        MetricType::GAUGE => ("gauge", |metric| metric.get_gauge().get_value()),
+        other => unreachable!("the exporter registers no {other:?}"),
     };
     write_header(name, family.help(), kind, format, out);
     for metric in family.get_metric() {
@@ -214,70 +214,12 @@ pub fn write_registry_family(
         for pair in metric.get_label() {
             write_label(pair.name(), pair.value(), &mut labels);
         }
-        write_metric(name, family.get_field_type(), metric, &labels, format, out);
-        if let (MetricType::COUNTER, Format::OpenMetrics, Some(at)) =
-            (family.get_field_type(), format, started)
-        {
+        write_series(name, &labels, out);
+        write_float(value(metric), out);
+        out.push(b'\n');
+        if let ("counter", Format::OpenMetrics, Some(at)) = (kind, format, started) {
             write_created(name, &labels, at, out);
         }
-    }
-}
-
-fn write_metric(
-    name: &str,
-    kind: MetricType,
-    metric: &Metric,
-    labels: &[u8],
-    format: Format,
-    out: &mut Vec<u8>,
-) {
-    let mut sample = |suffix: &str, extra: Option<(&str, &str)>, value: f64| {
-        let mut all = labels.to_vec();
-        if let Some((name, value)) = extra {
-            write_label(name, value, &mut all);
-        }
-        write_series(&format!("{name}{suffix}"), &all, out);
-        write_float(value, out);
-        out.push(b'\n');
-    };
-    match kind {
-        MetricType::COUNTER if format == Format::OpenMetrics && !name.ends_with("_total") => {
-            sample("_total", None, metric.get_counter().get_value());
-        }
-        MetricType::COUNTER => sample("", None, metric.get_counter().get_value()),
-        MetricType::GAUGE => sample("", None, metric.get_gauge().get_value()),
-        MetricType::HISTOGRAM => {
-            let histogram = metric.get_histogram();
-            let mut has_infinity = false;
-            for bucket in histogram.get_bucket() {
-                has_infinity |= bucket.upper_bound() == f64::INFINITY;
-                let bound = bound_text(bucket.upper_bound(), format);
-                sample(
-                    "_bucket",
-                    Some(("le", &bound)),
-                    count(bucket.cumulative_count()),
-                );
-            }
-            if !has_infinity {
-                sample(
-                    "_bucket",
-                    Some(("le", "+Inf")),
-                    count(histogram.get_sample_count()),
-                );
-            }
-            sample("_sum", None, histogram.get_sample_sum());
-            sample("_count", None, count(histogram.get_sample_count()));
-        }
-        MetricType::SUMMARY => {
-            let summary = metric.get_summary();
-            for quantile in summary.get_quantile() {
-                let bound = bound_text(quantile.quantile(), format);
-                sample("", Some(("quantile", &bound)), quantile.value());
-            }
-            sample("_sum", None, summary.sample_sum());
-            sample("_count", None, count(summary.sample_count()));
-        }
-        MetricType::UNTYPED => unreachable!("the crate has no way to make one"),
     }
 }
 
@@ -363,28 +305,6 @@ fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
         rest = &rest[position + 1..];
     }
     out.extend_from_slice(rest);
-}
-
-/// OpenMetrics wants the value of `le` and `quantile` to be a float where text 0.0.4 has `1`.
-fn bound_text(bound: f64, format: Format) -> String {
-    let mut text = Vec::new();
-    write_float(bound, &mut text);
-    if format == Format::OpenMetrics
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_digit() || *byte == b'-')
-    {
-        text.extend_from_slice(b".0");
-    }
-    String::from_utf8(text).expect("a float's text is ASCII")
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "samples are floats; a count above 2⁵³ is out of reach"
-)]
-fn count(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]
