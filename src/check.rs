@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use crate::chain::Chain;
 use crate::config::args::CheckFormat;
 use crate::config::{Config, UserLabel};
 use crate::daemon::Load;
-use crate::graph::Chain;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
 use crate::poller::{FleetError, setup};

@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
+use crate::chain::Chain;
 use crate::config::{Config, ConfigErrors};
-use crate::graph::Chain;
 use crate::healthcheck::{self, HealthcheckError};
 use crate::logging;
 use crate::machine::{self, MachineError};

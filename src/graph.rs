@@ -7,6 +7,7 @@
 //! This module does not know a report's columns, does not add anything up, and does not read the wall clock, which is
 //! passed in. It depends on no other module of the crate.
 
+mod access_token;
 pub mod address;
 mod assertion;
 mod conversion;
@@ -28,8 +29,8 @@ mod throttle;
 pub mod token;
 mod token_endpoint;
 mod token_endpoint_error;
+mod token_error;
 
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,7 +38,8 @@ use tokio::time::Instant;
 use self::address::GraphRoot;
 use self::errors::GraphError;
 use self::http::HttpClient;
-use self::pages::{About, Pages};
+use self::pages::Pages;
+use self::request::About;
 use self::retry::{FailureKind, RetryPolicy};
 use self::stats::RequestStats;
 use self::throttle::{Held, Throttle};
@@ -180,9 +182,6 @@ pub enum Error {
         request_id: Option<String>,
     },
 }
-
-/// Displays an error and its sources on one line.
-pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl Graph {
     /// Returns a client that sends all requests to the origin of `root`.
@@ -380,22 +379,6 @@ impl Flaw {
                 "the server ignores the link's query; if graph_url leads to a proxy, let it forward the whole query, else see the service health page of Microsoft 365"
             }
         }
-    }
-}
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let part = error.to_string();
-            // Some errors print their source themselves.
-            if !text.contains(&part) {
-                text = format!("{text}: {part}");
-            }
-            source = error.source();
-        }
-        f.write_str(&http::one_line(&text))
     }
 }
 

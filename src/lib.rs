@@ -32,15 +32,43 @@
 //!
 //! # Module dependencies
 //!
-//! `money`, `period`, `gzip` and `machine` use no other module. `secret_file` uses `machine` only, `graph` uses `secret_file`
-//! only. `report` uses `graph`, `money`, `period` and `exposition`. `poller` uses these and `config`, `report_metrics`,
-//! `secret_file`, `snapshot`, `storage` and `telemetry`. `server` uses `snapshot`, but not the modules that make the snapshot.
-//! `daemon` and `main` connect everything.
+//! `tests/integration/structure.rs` reads this list and checks that each module uses exactly the modules in its sentence. It
+//! also checks that files do not import each other in a circle, except that a file may use the items of the modules that
+//! enclose it. `lib.rs` and `main.rs` are not checked.
 //!
-//! Only `graph` uses reqwest, only `server` hyper, only `config` clap. The `prometheus` crate is used by `telemetry` and by the
-//! modules that write its families. The test `tests/integration/structure.rs` has the whole table and checks the code against
-//! it.
+//! - `allocator`, `chain`, `cores`, `gzip`, `machine`, `money`, `period` and `systemd` use no other module.
+//! - `secret_file` uses `machine`.
+//! - `exposition` uses `gzip` and `money`.
+//! - `graph` uses `chain` and `secret_file`. It does not know what a report is, nor money.
+//! - `report` uses `exposition`, `graph`, `money` and `period`. It does not know HTTP.
+//! - `telemetry` uses `graph`.
+//! - `report_metrics` uses `exposition`, `graph`, `money`, `period`, `report` and `telemetry`.
+//! - `snapshot` uses `exposition`, `gzip`, `period`, `report` and `telemetry`.
+//! - `storage` uses `exposition`, `gzip`, `period`, `report` and `snapshot`.
+//! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file` and `snapshot`. It does not know the modules that
+//!   make a snapshot, so it cannot start a poll.
+//! - `config` uses `graph`, `period`, `report`, `secret_file` and `server`.
+//! - `poller` uses `chain`, `config`, `exposition`, `graph`, `period`, `report`, `report_metrics`, `secret_file`, `snapshot`,
+//!   `storage` and `telemetry`. It connects the parts of a poll.
+//! - `logging` uses `config` and `machine`.
+//! - `signals` uses `logging` and `machine`.
+//! - `healthcheck` uses `server`.
+//! - `pseudonym` uses `config`, `poller` and `report`.
+//! - `daemon` uses `chain`, `config`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `report`, `server`,
+//!   `signals`, `snapshot`, `systemd` and `telemetry`. It connects everything.
+//! - `check` uses `chain`, `config`, `daemon`, `graph`, `period`, `poller`, `report`, `server` and `storage`.
+//! - `demo` uses `config`, `daemon`, `period` and `report`.
+//! - `bench` uses `exposition`, `graph`, `gzip`, `report` and `snapshot`.
+//! - `fuzz` uses `config`, `exposition`, `graph`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
+//!
+//! The knowledge of some crates stays in one place:
+//!
+//! - Only `graph` imports `reqwest`.
+//! - Only `server` imports `hyper`.
+//! - Only `config` imports `clap`.
+//! - Only `exposition`, `snapshot` and `telemetry` import `prometheus`.
 
+mod chain;
 pub mod config;
 
 pub mod money;

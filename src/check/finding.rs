@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Outcome;
+use crate::chain::Chain;
 use crate::config::args::CheckFormat;
-use crate::graph::Chain;
 use crate::poller::FleetError;
 
 /// Checks in the order of the output. The names are part of the JSON document.

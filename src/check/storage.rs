@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::CheckContext;
 use super::finding::{Check, Finding};
-use crate::graph::Chain;
+use crate::chain::Chain;
 use crate::poller::setup;
 use crate::storage::{StorageError, try_folder};
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::chain::Chain;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::graph::credential::SecretSource;
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
-use crate::graph::{self, Chain, Graph};
+use crate::graph::{self, Graph};
 use crate::period::Clock;
 use crate::poller::{FleetError, setup};
 use crate::report::budget::Budget;

@@ -223,8 +223,8 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 
 #[cfg(test)]
 mod tests {
-    use super::super::Chain;
     use super::*;
+    use crate::chain::Chain;
 
     #[test]
     fn secrets_are_read_by_table() {

@@ -14,11 +14,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use secrecy::{ExposeSecret as _, SecretString};
-use url::{Host, Url};
+use url::Url;
 use uuid::{Uuid, Variant};
 use zeroize::Zeroizing;
 
-use super::address::Cloud;
+use crate::chain::one_line;
 
 /// Credentials that are redacted in texts of a server.
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ impl Secrets {
         let line = line(&shown);
         // A credential that was split into words.
         let line = if self.repeated(&line).is_empty() {
-            super::http::one_line(&line)
+            one_line(&line)
         } else {
             REDACTED.to_owned()
         };
@@ -178,23 +178,6 @@ pub(crate) fn content_type(text: &str) -> &'static str {
         .into_iter()
         .find(|known| known.eq_ignore_ascii_case(essence))
         .unwrap_or("of another type")
-}
-
-/// The origin of a URL, if it is one of Microsoft's or an IP address. The name of any other host can be any text.
-pub(crate) fn origin(url: &Url) -> String {
-    let origin = url.origin().ascii_serialization();
-    let is_known = match url.host() {
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
-        Some(Host::Domain(name)) => {
-            name == "localhost" || Cloud::ALL.iter().any(|c| c.graph_root().host() == name)
-        }
-        None => false,
-    };
-    if is_known {
-        origin
-    } else {
-        "another host".to_owned()
-    }
 }
 
 /// The word in the form that can be shown. `None` if it has no known form.

@@ -263,28 +263,6 @@ pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<
     retry_after(text(RETRY_AFTER)?, date.map_or(now, DateTime::from))
 }
 
-/// Text on one line, and bounded.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if word.is_empty() {
-            continue;
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-        if line.len() > LINE_MAX {
-            let fits = |&end: &usize| line.is_char_boundary(end);
-            let end = (0..=LINE_MAX).rev().find(fits).unwrap_or(0);
-            line.truncate(end);
-            line.push('…');
-            break;
-        }
-    }
-    line
-}
-
 fn named(ssl_cert_file: Option<&str>) -> String {
     ssl_cert_file.map_or_else(String::new, |file| format!(" (SSL_CERT_FILE is {file})"))
 }
@@ -303,9 +281,6 @@ const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// A file of CA certificates: ten times what systems have.
 const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of server text in one message. An AADSTS description with its ids fits.
-const LINE_MAX: usize = 600;
-
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
@@ -313,21 +288,6 @@ mod tests {
 
     use super::super::testing::{Reply, Server};
     use super::*;
-
-    #[test]
-    fn text_becomes_one_bounded_line() {
-        for (text, expected) in [
-            ("plain", "plain"),
-            ("a\r\n\tb\u{2028}c\u{85}d\0e", "a b c d e"),
-            ("", ""),
-        ] {
-            assert_eq!(one_line(text), expected);
-        }
-        let longest = "x".repeat(LINE_MAX);
-        assert_eq!(one_line(&longest), longest);
-        let long = one_line(&"ä".repeat(LINE_MAX));
-        assert!(long.len() <= LINE_MAX + '…'.len_utf8() && long.ends_with('…'));
-    }
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::address::{LinkError, NextLink};
 use super::decode::{Envelope, Stop, decode};
 use super::error_body::{ErrorBody, without_bom};
-use super::request::PageResponse;
+use super::request::{About, PageResponse};
 use super::retry::{FailureKind, RetryPolicy, RetryReason, Verdict};
 use super::stats::RequestStats;
-use super::{Chain, Error, Flaw, Graph, log_seconds};
+use super::{Error, Flaw, Graph, log_seconds};
+use crate::chain::Chain;
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
@@ -68,15 +69,6 @@ pub enum DecodeError<E> {
     /// The caller's own error, unchanged.
     #[error(transparent)]
     Row(E),
-}
-
-/// The context that an error about a page contains beside its cause.
-#[derive(Clone, Debug)]
-pub(crate) struct About {
-    pub(crate) page: u64,
-    pub(crate) request_id: Option<String>,
-    pub(crate) content_type: &'static str,
-    pub(crate) date: Option<String>,
 }
 
 impl<'g> Pages<'g> {

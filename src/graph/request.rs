@@ -8,16 +8,25 @@ use super::address::NextLink;
 use super::errors::GraphError;
 use super::foreign;
 use super::http::{BodyError, classify, content_type, header, read_body, retry_after_of};
-use super::pages::About;
 use super::retry::{FailureKind, RetryReason, Verdict};
 use super::stats::RequestStats;
 use super::token::AccessToken;
-use super::{Chain, Error, Graph, log_seconds};
+use super::{Error, Graph, log_seconds};
+use crate::chain::Chain;
 
 /// A page that is not decoded yet.
 pub(crate) struct PageResponse {
     pub(crate) body: Vec<u8>,
     pub(crate) about: About,
+}
+
+/// The context that an error about a page contains beside its cause.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) page: u64,
+    pub(crate) request_id: Option<String>,
+    pub(crate) content_type: &'static str,
+    pub(crate) date: Option<String>,
 }
 
 impl Graph {

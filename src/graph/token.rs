@@ -8,25 +8,21 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
-use reqwest::header::HeaderValue;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
-use super::address::AuthorityUrl;
-use super::credential::{Credential, CredentialError, Proof};
+use super::credential::Proof;
 use super::foreign::Secrets;
-use super::http::{HttpClient, HttpError, classify, connect_remedy};
-use super::managed_identity::IMDS_HOST;
-use super::retry::{FailureKind, RetryPolicy, Verdict};
-use super::throttle::{Held, Throttle};
+use super::http::HttpClient;
+use super::log_seconds;
+use super::retry::{RetryPolicy, Verdict};
+use super::throttle::Throttle;
 use super::token_endpoint::TokenEndpoint;
-use super::token_endpoint_error::TokenEndpointError;
-use super::{Chain, FailureReason, errors, log_seconds, token_endpoint_error};
+use crate::chain::Chain;
+
+pub use super::access_token::AccessToken;
+pub use super::token_endpoint::TokenOptions;
+pub use super::token_error::TokenError;
 
 /// The token cache of one application in one tenant.
 pub struct TokenCache {
@@ -38,75 +34,6 @@ pub struct TokenCache {
     secrets: Secrets,
     /// Held by the one caller that requests a new token.
     renewal: tokio::sync::Mutex<()>,
-}
-
-/// The application, its tenant, and the resource that the tokens are for.
-#[derive(Clone, Debug)]
-pub struct TokenOptions {
-    /// The token endpoint; not used by a managed identity.
-    pub authority: AuthorityUrl,
-    /// GUID or domain name of the tenant; not used by a managed identity.
-    pub tenant_id: String,
-    /// Id of the application. `None` only for a managed identity that is assigned by the system.
-    pub client_id: Option<String>,
-    /// [`GraphRoot::scope`](super::address::GraphRoot::scope).
-    pub scope: String,
-    /// The proof of the application's identity.
-    pub credential: Credential,
-}
-
-/// A bearer token. It is never printed, and wiped when dropped. Copies in buffers of the HTTP client cannot be wiped.
-pub struct AccessToken {
-    secret: SecretString,
-    renew_at: Instant,
-    expires_at: Instant,
-}
-
-/// Errors of a token request. No message contains a secret, an assertion, a token or the request.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    /// The options are not sufficient for a request.
-    #[error("{0}")]
-    Options(&'static str),
-    /// No client for the managed identity's endpoint.
-    #[error("cannot set up the client for the managed identity")]
-    Client(#[from] HttpError),
-    /// The credential cannot be read or used.
-    #[error("cannot use the credential")]
-    Credential(#[from] CredentialError),
-    /// No complete response.
-    #[error("no complete response from {host}")]
-    Transport {
-        /// Host of the token endpoint.
-        host: String,
-        /// The cause.
-        source: reqwest::Error,
-    },
-    /// The deadline passed.
-    #[error("no answer from {host} within the time of the poll")]
-    Timeout {
-        /// Host of the token endpoint.
-        host: String,
-    },
-    /// The endpoint throttles the application for longer than the poll can wait.
-    #[error("{host} throttles the application")]
-    Throttled {
-        /// Host of the token endpoint.
-        host: String,
-        /// The remaining wait.
-        source: Held,
-    },
-    /// The endpoint answered with an error.
-    #[error(transparent)]
-    Refused(#[from] Box<TokenEndpointError>),
-    /// The response is neither a token nor an error.
-    #[error("{host} sent a response without a valid token: {what}")]
-    Malformed {
-        /// Host of the token endpoint.
-        host: String,
-        /// The fault of the response.
-        what: String,
-    },
 }
 
 impl TokenCache {
@@ -305,97 +232,6 @@ impl fmt::Debug for TokenCache {
     }
 }
 
-impl AccessToken {
-    /// The application permissions in the token. They are not verified, so they are only a hint for people.
-    ///
-    /// `None` if the token cannot be read: Microsoft reserves the right to change its format.
-    pub fn roles(&self) -> Option<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Claims {
-            #[serde(default)]
-            roles: Vec<String>,
-        }
-        let payload = self.expose().split('.').nth(1)?;
-        let payload = Zeroizing::new(BASE64URL.decode(payload).ok()?);
-        let claims: Claims = serde_json::from_slice(&payload).ok()?;
-        Some(claims.roles)
-    }
-
-    /// Returns a token that is valid for `lifetime` from the time of the request. `None` if it does not fit into a header.
-    pub(crate) fn new(secret: SecretString, asked_at: Instant, lifetime: Duration) -> Option<Self> {
-        let text = secret.expose_secret();
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return None;
-        }
-        let lifetime = lifetime.min(LIFETIME_MAX);
-        let unhurried = lifetime.saturating_sub(RENEWAL_LEAD);
-        Some(Self {
-            secret,
-            renew_at: asked_at + unhurried.max(lifetime / 2),
-            expires_at: asked_at + lifetime,
-        })
-    }
-
-    pub(crate) fn expose(&self) -> &str {
-        self.secret.expose_secret()
-    }
-
-    /// The value of `Authorization`, marked as sensitive.
-    pub(crate) fn authorization(&self) -> HeaderValue {
-        let text = Zeroizing::new(format!("Bearer {}", self.expose()));
-        let mut value = HeaderValue::from_str(&text).expect("a token was checked when it came");
-        value.set_sensitive(true);
-        value
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AccessToken([redacted])")
-    }
-}
-
-impl TokenError {
-    /// The kind of failure, as metrics label it.
-    pub fn reason(&self) -> FailureReason {
-        match self {
-            Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
-            Self::Client(_) => FailureReason::Connect,
-            Self::Transport { source, .. } => FailureReason::of(classify(source)),
-            Self::Timeout { .. } => FailureReason::Timeout,
-            Self::Throttled { source, .. } => errors::reason(source.status),
-            Self::Refused(refusal) => refusal.reason(),
-            Self::Malformed { .. } => FailureReason::Malformed,
-        }
-    }
-
-    /// The remedy for the administrator, if one is known.
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Refused(refusal) => refusal.remedy(),
-            Self::Throttled { .. } => Some(token_endpoint_error::THROTTLED),
-            Self::Transport { host, .. } if host == IMDS_HOST => Some(
-                "no managed identity is available here: this machine is not in Azure, or a firewall blocks 169.254.169.254",
-            ),
-            Self::Transport { source, .. } => connect_remedy(source),
-            _ => None,
-        }
-    }
-
-    /// Returns true for an error of a managed identity's endpoint that is not ready yet.
-    fn is_identity_not_ready(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.is_identity_not_ready())
-    }
-
-    fn failure_kind(&self) -> Option<(FailureKind, Option<Duration>)> {
-        match self {
-            Self::Transport { source, .. } => Some((classify(source), None)),
-            Self::Refused(refusal) => Some((refusal.failure_kind(), refusal.retry_after)),
-            _ => None,
-        }
-    }
-}
-
 #[derive(Default)]
 struct State {
     token: Option<Arc<AccessToken>>,
@@ -410,10 +246,6 @@ impl State {
     }
 }
 
-/// A token is renewed five minutes before it expires, like in Microsoft's own libraries. If that is more than half of its
-/// lifetime, it is renewed after half of its lifetime.
-const RENEWAL_LEAD: Duration = Duration::from_mins(5);
-
 /// The longest wait of a poll for a new token while the old one is still valid.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -423,9 +255,6 @@ const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(1);
-
-/// Microsoft's longest lifetime is about a day. A longer one is a mistake, and could overflow a time.
-const LIFETIME_MAX: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,13 @@ use chrono::{DateTime, Utc};
 use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::access_token::AccessToken;
+use super::address::AuthorityUrl;
 use super::credential::{Credential, Proof};
 use super::error_body::without_bom;
 use super::foreign::Secrets;
@@ -22,8 +24,24 @@ use super::http::{
 };
 use super::managed_identity::ManagedIdentityEndpoint;
 use super::throttle::Held;
-use super::token::{AccessToken, TokenError, TokenOptions};
+
 use super::token_endpoint_error::{CredentialKind, TokenEndpointError};
+use super::token_error::TokenError;
+
+/// The application, its tenant, and the resource that the tokens are for.
+#[derive(Clone, Debug)]
+pub struct TokenOptions {
+    /// The token endpoint; not used by a managed identity.
+    pub authority: AuthorityUrl,
+    /// GUID or domain name of the tenant; not used by a managed identity.
+    pub tenant_id: String,
+    /// Id of the application. `None` only for a managed identity that is assigned by the system.
+    pub client_id: Option<String>,
+    /// [`GraphRoot::scope`](super::address::GraphRoot::scope).
+    pub scope: String,
+    /// The proof of the application's identity.
+    pub credential: Credential,
+}
 
 /// The endpoint that issues the tokens.
 #[derive(Debug)]
@@ -270,7 +288,6 @@ impl TokenEndpoint {
 /// A response with a token. Its lifetime is relative. Some managed identity endpoints send only a Unix time.
 #[derive(Deserialize)]
 struct Grant {
-    #[serde(deserialize_with = "secret")]
     access_token: SecretString,
     token_type: Option<String>,
     expires_in: Option<Seconds>,
@@ -281,7 +298,7 @@ struct Grant {
 struct Seconds(u64);
 
 impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Wire {
@@ -293,10 +310,6 @@ impl<'de> Deserialize<'de> for Seconds {
             Wire::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
         }
     }
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(Into::into)
 }
 
 fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {

@@ -14,8 +14,8 @@ use self::codes::Known;
 use super::FailureReason;
 use super::error_body::without_bom;
 use super::foreign::Secrets;
-use super::http::one_line;
 use super::retry::FailureKind;
+use crate::chain::one_line;
 
 /// An error response of the token endpoint.
 #[derive(Debug)]

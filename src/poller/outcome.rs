@@ -1,9 +1,10 @@
 //! Outcome of a poll: its requests, the reason of a failure, and the log line.
 
+use crate::chain::Chain;
 use std::time::Duration;
 
 use crate::graph::stats::{Oddity, RequestStats};
-use crate::graph::{Chain, FailureReason, log_seconds};
+use crate::graph::{FailureReason, log_seconds};
 use crate::period::BillingPeriod;
 use crate::report::{CollectError, Rendered, ReportKind};
 use crate::snapshot::Failure;

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::previous::Previous;
 use super::state::{ReportState, SharedState, lock};
 use super::{Plan, Poller, Storage};
-use crate::graph::Chain;
+use crate::chain::Chain;
 use crate::report::ReportKind;
 use crate::report_metrics::{ReportMetrics, family};
 use crate::secret_file::in_time;

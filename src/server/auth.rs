@@ -22,10 +22,9 @@ use bcrypt::HashParts;
 use hyper::header::HeaderValue;
 use ring::hmac;
 use ring::rand::SystemRandom;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
-
-use super::web_config::Secret;
 
 /// Users and the bcrypt hashes of their passwords.
 pub(super) struct Users {
@@ -110,11 +109,11 @@ struct Check {
 }
 
 impl Users {
-    pub(super) fn new(users: BTreeMap<String, Secret>) -> Result<Self, UserError> {
+    pub(super) fn new(users: BTreeMap<String, SecretString>) -> Result<Self, UserError> {
         let mut cost_max = COST_MIN;
         let mut hashes = HashMap::new();
         for (user, hash) in users {
-            let cost = match cost(hash.expose()) {
+            let cost = match cost(hash.expose_secret()) {
                 Some(cost) if cost >= COST_MIN => cost,
                 _ => return Err(UserError::Hash(user)),
             };
@@ -122,7 +121,7 @@ impl Users {
                 return Err(UserError::Cost { user, cost });
             }
             cost_max = cost_max.max(cost);
-            hashes.insert(user, hash.expose().to_owned());
+            hashes.insert(user, hash.expose_secret().to_owned());
         }
         Ok(Self { hashes, cost_max })
     }

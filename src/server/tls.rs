@@ -21,10 +21,10 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::web_config::{FILE_BYTES_MAX, Secret};
 use super::with_remedy;
 use crate::secret_file;
 use client_auth::{ClientAuth, Verifier};
@@ -126,7 +126,7 @@ pub(super) struct Tls {
 pub(super) struct Section {
     cert: Option<String>,
     cert_file: Option<PathBuf>,
-    key: Option<Secret>,
+    key: Option<SecretString>,
     key_file: Option<PathBuf>,
     client_ca: Option<String>,
     client_ca_file: Option<PathBuf>,
@@ -170,7 +170,7 @@ impl Section {
         let pem = |option, inline, file| pem(option, inline, file, directory);
         let cert = pem("cert", self.cert.as_deref(), self.cert_file.as_deref())?
             .ok_or(TlsError::Missing("cert"))?;
-        let key = self.key.as_ref().map(Secret::expose);
+        let key = self.key.as_ref().map(SecretString::expose_secret);
         let key = pem("key", key, self.key_file.as_deref())?.ok_or(TlsError::Missing("key"))?;
         let client_ca = pem(
             "client_ca",
@@ -437,3 +437,6 @@ const HTTP2_CIPHER_SUITES: [&str; 2] = [
 /// Protocol names in the handshake (ALPN).
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
+
+/// Bytes of the web configuration file, and of each file that it names: more than any such file has.
+pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

@@ -23,13 +23,14 @@ use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
+use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use zeroize::Zeroize as _;
 
 use super::auth::{UserError, Users};
 use super::tls::{self, Tls, TlsError};
+use crate::chain::Chain;
 use crate::secret_file;
 
 /// A web configuration file and its last valid settings.
@@ -201,7 +202,7 @@ impl Watched {
                 info!(path = %self.path.display(), "web configuration re-read");
             }
             Err(error) => {
-                let reload_error = chain(&error);
+                let reload_error = Chain(&error).to_string();
                 if loaded.reload_error.as_ref() != Some(&reload_error) {
                     warn!(
                         path = %self.path.display(),
@@ -257,7 +258,7 @@ impl WebSettings {
             path: path.to_owned(),
             source,
         };
-        let bytes = secret_file::read(path, FILE_BYTES_MAX).map_err(failed)?;
+        let bytes = secret_file::read(path, tls::FILE_BYTES_MAX).map_err(failed)?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
         Self::parse(text, path.parent().unwrap_or(Path::new("")))
@@ -353,7 +354,7 @@ impl Rate {
 struct File {
     tls_server_config: Option<tls::Section>,
     http_server_config: Option<Http>,
-    basic_auth_users: Option<BTreeMap<String, Secret>>,
+    basic_auth_users: Option<BTreeMap<String, SecretString>>,
     rate_limit: Option<RateLimit>,
 }
 
@@ -369,29 +370,6 @@ struct Http {
 struct RateLimit {
     interval: Option<String>,
     burst: Option<u32>,
-}
-
-/// A string that is not printed, and is overwritten on drop.
-#[derive(Deserialize)]
-#[serde(transparent)]
-pub(super) struct Secret(String);
-
-impl Secret {
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
 }
 
 /// Parses a response header that may be set; `None` if the value is empty.
@@ -422,17 +400,8 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     }
 }
 
-/// Returns the error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}
-
 /// Longest time that requests may be ahead: a longer one is a typing error, and sums of times could overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// How long a request waits for new settings: local files take milliseconds, and Prometheus waits ten seconds for a scrape.
 const CHECK_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Bytes of the file, and of each file that it names: more than any such file has, and a bound if the path is a device.
-pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 
 use super::super::testing::{Reply, Server};
-use super::super::{Chain, FailureReason, RequestStats};
+use super::super::{FailureReason, RequestStats};
 use super::{PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read};
+use crate::chain::Chain;
 
 /// A response that repeats a credential: a status, headers and a body.
 type Place = fn(&str) -> (u16, Vec<(&'static str, String)>, String);
@@ -220,35 +221,6 @@ fn reasons_have_their_labels() {
         "limit",
     ];
     assert_eq!(labels, expected);
-}
-
-#[test]
-fn a_chain_is_one_line_without_repetition() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("{text}")]
-    struct Level {
-        text: &'static str,
-        source: Option<Box<Level>>,
-    }
-
-    let level = |text, source: Option<Level>| Level {
-        text,
-        source: source.map(Box::new),
-    };
-    let error = level(
-        "cannot poll\nnow",
-        Some(level(
-            "no answer: connection refused",
-            Some(level(
-                "connection refused",
-                Some(level("os error 111", None)),
-            )),
-        )),
-    );
-    assert_eq!(
-        Chain(&error).to_string(),
-        "cannot poll now: no answer: connection refused: os error 111"
-    );
 }
 
 #[derive(Clone, Default)]

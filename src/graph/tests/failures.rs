@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::super::retry::RetryReason;
 use super::super::stats::RequestCode;
 use super::super::testing::{Reply, Server};
-use super::super::{Chain, Error, FailureReason, RequestStats};
+use super::super::{Error, FailureReason, RequestStats};
 use super::{FIRST, PATIENCE, SECRET, TOKEN, client, client_of, graph, page, read, reports};
+use crate::chain::Chain;
 
 #[tokio::test]
 async fn error_statuses_by_table() {

@@ -2,8 +2,9 @@
 
 use super::super::stats::RequestStats;
 use super::super::testing::Reply;
-use super::super::{Chain, FailureReason, retry::RetryReason};
+use super::super::{FailureReason, retry::RetryReason};
 use super::{TOKEN, client, graph, page, read};
+use crate::chain::Chain;
 
 const ID: &str = "5b7c1e2a-33f0-4a52-8d0e-2f6b9c1d7e10";
 const HALF: &str = r#"{"value":[{"id":"b"},{"id":"#;

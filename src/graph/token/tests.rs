@@ -1,8 +1,12 @@
 //! Tests of the token cache against a scripted token endpoint on loopback.
 
-use super::super::credential::SecretSource;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
+
+use super::super::FailureReason;
+use super::super::credential::{Credential, SecretSource};
 use super::super::http::HttpOptions;
-use super::super::managed_identity::ManagedIdentityEndpoint;
+use super::super::managed_identity::{IMDS_HOST, ManagedIdentityEndpoint};
 use super::super::testing::{Received, Reply, Server};
 use super::*;
 

@@ -244,10 +244,10 @@ fn the_cache_is_bounded() {
     assert_eq!(recent.0.len(), RECENT_MAX);
 }
 
-fn hash(password: &str, cost: u32) -> Secret {
+fn hash(password: &str, cost: u32) -> SecretString {
     secret(&bcrypt::hash(password, cost).unwrap())
 }
 
-fn secret(text: &str) -> Secret {
-    serde_json::from_value(serde_json::Value::from(text)).unwrap()
+fn secret(text: &str) -> SecretString {
+    text.into()
 }

@@ -1,0 +1,76 @@
+//! Access tokens: bearer tokens with their times of renewal and expiry.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// A bearer token. It is never printed, and wiped when dropped. Copies in buffers of the HTTP client cannot be wiped.
+pub struct AccessToken {
+    pub(super) secret: SecretString,
+    pub(super) renew_at: Instant,
+    pub(super) expires_at: Instant,
+}
+
+impl AccessToken {
+    /// The application permissions in the token. They are not verified, so they are only a hint for people.
+    ///
+    /// `None` if the token cannot be read: Microsoft reserves the right to change its format.
+    pub fn roles(&self) -> Option<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Claims {
+            #[serde(default)]
+            roles: Vec<String>,
+        }
+        let payload = self.expose().split('.').nth(1)?;
+        let payload = Zeroizing::new(BASE64URL.decode(payload).ok()?);
+        let claims: Claims = serde_json::from_slice(&payload).ok()?;
+        Some(claims.roles)
+    }
+
+    /// Returns a token that is valid for `lifetime` from the time of the request. `None` if it does not fit into a header.
+    pub(crate) fn new(secret: SecretString, asked_at: Instant, lifetime: Duration) -> Option<Self> {
+        let text = secret.expose_secret();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        let lifetime = lifetime.min(LIFETIME_MAX);
+        let unhurried = lifetime.saturating_sub(RENEWAL_LEAD);
+        Some(Self {
+            secret,
+            renew_at: asked_at + unhurried.max(lifetime / 2),
+            expires_at: asked_at + lifetime,
+        })
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    /// The value of `Authorization`, marked as sensitive.
+    pub(crate) fn authorization(&self) -> HeaderValue {
+        let text = Zeroizing::new(format!("Bearer {}", self.expose()));
+        let mut value = HeaderValue::from_str(&text).expect("a token was checked when it came");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken([redacted])")
+    }
+}
+
+/// A token is renewed five minutes before it expires, like in Microsoft's own libraries. If that is more than half of its
+/// lifetime, it is renewed after half of its lifetime.
+const RENEWAL_LEAD: Duration = Duration::from_mins(5);
+
+/// Microsoft's longest lifetime is about a day. A longer one is a mistake, and could overflow a time.
+const LIFETIME_MAX: Duration = Duration::from_hours(24);

@@ -1,0 +1,99 @@
+//! Errors of a token request, with their reasons and remedies.
+
+use std::time::Duration;
+
+use super::credential::CredentialError;
+use super::http::{HttpError, classify, connect_remedy};
+use super::managed_identity::IMDS_HOST;
+use super::retry::FailureKind;
+use super::throttle::Held;
+use super::token_endpoint_error::{self, TokenEndpointError};
+use super::{FailureReason, errors};
+
+/// Errors of a token request. No message contains a secret, an assertion, a token or the request.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The options are not sufficient for a request.
+    #[error("{0}")]
+    Options(&'static str),
+    /// No client for the managed identity's endpoint.
+    #[error("cannot set up the client for the managed identity")]
+    Client(#[from] HttpError),
+    /// The credential cannot be read or used.
+    #[error("cannot use the credential")]
+    Credential(#[from] CredentialError),
+    /// No complete response.
+    #[error("no complete response from {host}")]
+    Transport {
+        /// Host of the token endpoint.
+        host: String,
+        /// The cause.
+        source: reqwest::Error,
+    },
+    /// The deadline passed.
+    #[error("no answer from {host} within the time of the poll")]
+    Timeout {
+        /// Host of the token endpoint.
+        host: String,
+    },
+    /// The endpoint throttles the application for longer than the poll can wait.
+    #[error("{host} throttles the application")]
+    Throttled {
+        /// Host of the token endpoint.
+        host: String,
+        /// The remaining wait.
+        source: Held,
+    },
+    /// The endpoint answered with an error.
+    #[error(transparent)]
+    Refused(#[from] Box<TokenEndpointError>),
+    /// The response is neither a token nor an error.
+    #[error("{host} sent a response without a valid token: {what}")]
+    Malformed {
+        /// Host of the token endpoint.
+        host: String,
+        /// The fault of the response.
+        what: String,
+    },
+}
+
+impl TokenError {
+    /// The kind of failure, as metrics label it.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
+            Self::Client(_) => FailureReason::Connect,
+            Self::Transport { source, .. } => FailureReason::of(classify(source)),
+            Self::Timeout { .. } => FailureReason::Timeout,
+            Self::Throttled { source, .. } => errors::reason(source.status),
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Malformed { .. } => FailureReason::Malformed,
+        }
+    }
+
+    /// The remedy for the administrator, if one is known.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => refusal.remedy(),
+            Self::Throttled { .. } => Some(token_endpoint_error::THROTTLED),
+            Self::Transport { host, .. } if host == IMDS_HOST => Some(
+                "no managed identity is available here: this machine is not in Azure, or a firewall blocks 169.254.169.254",
+            ),
+            Self::Transport { source, .. } => connect_remedy(source),
+            _ => None,
+        }
+    }
+
+    /// Returns true for an error of a managed identity's endpoint that is not ready yet.
+    pub(super) fn is_identity_not_ready(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_identity_not_ready())
+    }
+
+    pub(super) fn failure_kind(&self) -> Option<(FailureKind, Option<Duration>)> {
+        match self {
+            Self::Transport { source, .. } => Some((classify(source), None)),
+            Self::Refused(refusal) => Some((refusal.failure_kind(), refusal.retry_after)),
+            _ => None,
+        }
+    }
+}
