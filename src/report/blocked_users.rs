@@ -10,11 +10,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
 
 use super::interner::{Interner, label};
 use super::labels::{RenderContext, UNKNOWN};
-use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, shown, text, time, within};
+use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, row, within};
 use super::{Count, Rendered, Report, ReportKind};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::Version;
@@ -24,24 +23,17 @@ use crate::period::{BillingPeriod, EndBound, Window};
 /// `getPstnBlockedUsersLog`, of the beta version only.
 pub struct BlockedUsers;
 
-/// `pstnBlockedUsersLogRow`. Every property may be null; properties that are not here are ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row<'a> {
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_principal_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_telephone_number: Option<Shown<'a>>,
-    #[serde(borrow)]
-    block_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_block_mode: Option<Shown<'a>>,
-    #[serde(borrow)]
-    block_reason: Option<Shown<'a>>,
-    #[serde(borrow)]
-    remediation_id: Option<Text<'a>>,
+row! {
+    /// `pstnBlockedUsersLogRow`.
+    Row<'a> {
+        user_id: Text<'a>,
+        user_principal_name: Shown<'a>,
+        user_telephone_number: Shown<'a>,
+        block_date_time: Text<'a>,
+        user_block_mode: Shown<'a>,
+        block_reason: Shown<'a>,
+        remediation_id: Text<'a>,
+    }
 }
 
 /// Every event, with interned text. Names of users are never exported.
@@ -113,32 +105,27 @@ impl Report for BlockedUsers {
 
 impl Totals {
     fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        let field = "blockDateTime";
-        let time = time(field, row.block_date_time.as_ref())?;
+        let time = row.block_date_time().time()?;
         let names = [
-            text("userId", row.user_id.as_ref())?,
-            shown(row.user_principal_name.as_ref(), notes),
-            shown(row.user_telephone_number.as_ref(), notes),
+            row.user_id().text()?,
+            row.user_principal_name().shown(notes),
+            row.user_telephone_number().shown(notes),
         ];
         let user = names.into_iter().find(|name| !name.is_empty());
         // Else all of them would be taken for one.
-        let user = user.ok_or(RowError::Missing { field: "userId" })?;
-        let mode = shown(row.user_block_mode.as_ref(), notes);
+        let user = user.ok_or(row.user_id().missing())?;
+        let mode = row.user_block_mode().shown(notes);
         let event = Event {
             user: self.texts.intern(&user.to_lowercase()),
-            time: time.ok_or(RowError::Missing { field })?,
+            time: time.ok_or(row.block_date_time().missing())?,
             mode: match mode.to_lowercase().as_str() {
                 "blocked" => Mode::Blocked,
                 "unblocked" => Mode::Unblocked,
                 "" => Mode::Other(self.texts.intern(UNKNOWN)),
                 other => Mode::Other(self.texts.intern(other)),
             },
-            reason: self
-                .texts
-                .intern(label(shown(row.block_reason.as_ref(), notes))),
-            remediation: self
-                .texts
-                .intern(text("remediationId", row.remediation_id.as_ref())?),
+            reason: self.texts.intern(label(row.block_reason().shown(notes))),
+            remediation: self.texts.intern(row.remediation_id().text()?),
         };
         self.events.push(event);
         let events = self.events.len() * size_of::<Event>();
@@ -272,10 +259,10 @@ mod tests {
     #[test]
     fn row_without_a_user_is_an_error() {
         for (user, added) in [
-            ("", Err(RowError::Missing { field: "userId" })),
+            ("", Err(row("{}").user_id().missing())),
             (
                 r#""userId":"","userPrincipalName":null,"#,
-                Err(RowError::Missing { field: "userId" }),
+                Err(row("{}").user_id().missing()),
             ),
             (r#""userTelephoneNumber":"+37212345678","#, Ok(())),
             (r#""userPrincipalName":"ann@contoso.com","#, Ok(())),

@@ -8,16 +8,12 @@
 mod series;
 
 use hashbrown::HashMap;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::budget::BudgetRow;
 use super::interner::Interner;
 use super::labels::{RenderContext, UserLabels};
 use super::person_table::{PersonId, PersonTable};
-use super::row::{
-    Notes, RETAINED_MAX, RowError, Shown, Text, amount, count, person, shown, text, within,
-};
+use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, person, row, within};
 use super::{Rendered, Report, ReportKind, budget};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -29,28 +25,19 @@ use series::{Aggregated, BudgetAccumulator, Group};
 /// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
 pub struct Dialout;
 
-/// `pstnOnlineMeetingDialoutReport`. Every property may be null; properties that are not here are ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row<'a> {
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_principal_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_display_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    usage_location: Option<Shown<'a>>,
-    #[serde(borrow)]
-    destination_context: Option<Shown<'a>>,
-    #[serde(borrow)]
-    currency: Option<Text<'a>>,
-    #[serde(borrow)]
-    total_calls: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_call_seconds: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_call_charge: Option<&'a RawValue>,
+row! {
+    /// `pstnOnlineMeetingDialoutReport`.
+    Row<'a> {
+        user_id: Text<'a>,
+        user_principal_name: Shown<'a>,
+        user_display_name: Shown<'a>,
+        usage_location: Shown<'a>,
+        destination_context: Shown<'a>,
+        currency: Text<'a>,
+        total_calls: Number<'a>,
+        total_call_seconds: Number<'a>,
+        total_call_charge: Number<'a>,
+    }
 }
 
 /// Every row with interned text, in the order of arrival.
@@ -160,25 +147,19 @@ impl Report for Dialout {
 
 impl RowTable {
     fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        let charge = amount("totalCallCharge", row.total_call_charge)?;
-        let calls = count("totalCalls", row.total_calls)?;
-        let seconds = count("totalCallSeconds", row.total_call_seconds)?;
+        let charge = row.total_call_charge().amount()?;
+        let calls = row.total_calls().count()?;
+        let seconds = row.total_call_seconds().count()?;
         let [id, principal_name, display_name] = person(
-            row.user_id.as_ref(),
-            row.user_principal_name.as_ref(),
-            row.user_display_name.as_ref(),
+            &row.user_id(),
+            &row.user_principal_name(),
+            &row.user_display_name(),
             notes,
         )?;
         let person = self.persons.intern(id, principal_name, display_name);
-        let location = self
-            .locations
-            .intern(shown(row.usage_location.as_ref(), notes));
-        let context = self
-            .contexts
-            .intern(shown(row.destination_context.as_ref(), notes));
-        let currency = self
-            .currencies
-            .intern(text("currency", row.currency.as_ref())?);
+        let location = self.locations.intern(row.usage_location().shown(notes));
+        let context = self.contexts.intern(row.destination_context().shown(notes));
+        let currency = self.currencies.intern(row.currency().text()?);
         let label_set = self.label_sets.intern([currency, context, location]);
         self.rows.push(Entry {
             person,

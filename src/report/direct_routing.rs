@@ -6,13 +6,10 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::interner::{code, label};
 use super::labels::UNKNOWN;
 use super::log::{Column, Log, Measure, Record};
-use super::row::{Literal, Notes, RowError, Shown, Text, count, first_time, person, shown, text};
+use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, person, row};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -21,37 +18,35 @@ use crate::money::Amount;
 /// `getDirectRoutingCalls`, of the beta version, which alone tells the user's country.
 pub struct DirectRouting;
 
-/// `directRoutingLogRow`. Every property may be null; properties that are not here are ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_principal_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_display_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_country_code: Option<Shown<'a>>,
-    #[serde(borrow)]
-    start_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    invite_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    failure_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    end_date_time: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    duration: Literal<'a>,
-    #[serde(borrow)]
-    call_type: Option<Shown<'a>>,
-    successful_call: Option<bool>,
-    #[serde(borrow)]
-    final_sip_code: Option<&'a RawValue>,
-    #[serde(borrow)]
-    trunk_fully_qualified_domain_name: Option<Shown<'a>>,
+row! {
+    /// `directRoutingLogRow`.
+    Row<'a> {
+        id: Text<'a>,
+        user_id: Text<'a>,
+        user_principal_name: Shown<'a>,
+        user_display_name: Shown<'a>,
+        user_country_code: Shown<'a>,
+        start_date_time: Text<'a>,
+        invite_date_time: Text<'a>,
+        failure_date_time: Text<'a>,
+        end_date_time: Text<'a>,
+        duration: Number<'a>,
+        call_type: Shown<'a>,
+        successful_call: Option<bool>,
+        final_sip_code: Number<'a>,
+        trunk_fully_qualified_domain_name: Shown<'a>,
+    }
+    labels(row, notes) {
+        call_type: label(row.call_type().shown(notes)),
+        sip_code_class: sip_code_class(&row.final_sip_code())?,
+        success: match row.successful_call().value {
+            Some(true) => "true",
+            Some(false) => "false",
+            None => UNKNOWN,
+        },
+        trunk: label(row.trunk_fully_qualified_domain_name().shown(notes)),
+        usage_location: code(row.user_country_code().shown(notes)),
+    }
 }
 
 static COLUMNS: [Column; 2] = [
@@ -84,65 +79,47 @@ impl Log for DirectRouting {
     const KIND: ReportKind = ReportKind::DirectRouting;
     const FUNCTION: &'static str = "getDirectRoutingCalls";
     const VERSION: Version = Version::Beta;
-    const LABELS: &'static [&'static str] = &[
-        "call_type",
-        "sip_code_class",
-        "success",
-        "trunk",
-        "usage_location",
-    ];
+    const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
-        let success = match row.successful_call {
-            Some(true) => "true",
-            Some(false) => "false",
-            None => UNKNOWN,
-        };
-        let trunk = shown(row.trunk_fully_qualified_domain_name.as_ref(), notes);
         Ok(Record {
-            id: text("id", row.id.as_ref())?,
+            id: row.id().text()?,
             // The log goes by the start of a call. A failed call has none: it goes by its invite or its failure.
             time: first_time([
-                ("startDateTime", row.start_date_time.as_ref()),
-                ("inviteDateTime", row.invite_date_time.as_ref()),
-                ("failureDateTime", row.failure_date_time.as_ref()),
-                ("endDateTime", row.end_date_time.as_ref()),
+                row.start_date_time(),
+                row.invite_date_time(),
+                row.failure_date_time(),
+                row.end_date_time(),
             ])?,
             person: person(
-                row.user_id.as_ref(),
-                row.user_principal_name.as_ref(),
-                row.user_display_name.as_ref(),
+                &row.user_id(),
+                &row.user_principal_name(),
+                &row.user_display_name(),
                 notes,
             )?,
-            labels: [
-                label(shown(row.call_type.as_ref(), notes)).into(),
-                sip_code_class(row.final_sip_code)?.into(),
-                success.into(),
-                label(trunk).into(),
-                code(shown(row.user_country_code.as_ref(), notes)),
-                "".into(),
-            ],
+            labels: row.labels(notes)?,
             money: [Amount::default(); 2],
             counts: [
                 1,
                 // A call that was not answered has no duration.
-                row.duration
-                    .or_zero(row.successful_call == Some(false), notes, |literal| {
-                        count("duration", literal)
-                    })?,
+                row.duration().or_zero(
+                    *row.successful_call().value == Some(false),
+                    notes,
+                    Property::count,
+                )?,
             ],
         })
     }
 }
 
 /// `4xx` of 404; `none` of 0, which a call that came about ends with.
-fn sip_code_class(code: Option<&RawValue>) -> Result<&'static str, RowError> {
-    if code.is_none() {
+fn sip_code_class(code: &Property<'_, Number<'_>>) -> Result<&'static str, RowError> {
+    if !matches!(code.value, Number::Literal(_)) {
         return Ok(UNKNOWN);
     }
-    Ok(match count("finalSipCode", code)? {
+    Ok(match code.count()? {
         0 => "none",
         100..200 => "1xx",
         200..300 => "2xx",

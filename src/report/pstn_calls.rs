@@ -8,14 +8,9 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::interner::{code, label};
 use super::log::{Column, Log, Measure, Record};
-use super::row::{
-    Literal, Notes, RowError, Shown, Text, count, first_time, money, person, shown, text,
-};
+use super::row::{Notes, Number, RowError, Shown, Text, first_time, person, row};
 use super::{ReportKind, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -23,40 +18,33 @@ use crate::graph::Version;
 /// `getPstnCalls`, of version 1.0: what the beta version has besides is nothing that is exported.
 pub struct PstnCalls;
 
-/// `pstnCallLogRow`. Every property may be null; properties that are not here are ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_principal_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_display_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    start_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    end_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    duration: Option<&'a RawValue>,
-    #[serde(borrow)]
-    charge: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    connection_charge: Literal<'a>,
-    #[serde(borrow)]
-    currency: Option<Text<'a>>,
-    #[serde(borrow)]
-    call_type: Option<Shown<'a>>,
-    #[serde(borrow)]
-    usage_country_code: Option<Shown<'a>>,
-    #[serde(borrow)]
-    destination_context: Option<Shown<'a>>,
-    #[serde(borrow)]
-    destination_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    license_capability: Option<Shown<'a>>,
+row! {
+    /// `pstnCallLogRow`.
+    Row<'a> {
+        id: Text<'a>,
+        user_id: Text<'a>,
+        user_principal_name: Shown<'a>,
+        user_display_name: Shown<'a>,
+        start_date_time: Text<'a>,
+        end_date_time: Text<'a>,
+        duration: Number<'a>,
+        charge: Number<'a>,
+        connection_charge: Number<'a>,
+        currency: Text<'a>,
+        call_type: Shown<'a>,
+        usage_country_code: Shown<'a>,
+        destination_context: Shown<'a>,
+        destination_name: Shown<'a>,
+        license_capability: Shown<'a>,
+    }
+    labels(row, notes) {
+        call_type: label(row.call_type().shown(notes)),
+        currency: code(row.currency().text()?),
+        destination: label(row.destination_name().shown(notes)),
+        destination_context: label(row.destination_context().shown(notes)),
+        license_capability: label(row.license_capability().shown(notes)),
+        usage_location: code(row.usage_country_code().shown(notes)),
+    }
 }
 
 static COLUMNS: [Column; 4] = [
@@ -116,46 +104,29 @@ impl Log for PstnCalls {
     const KIND: ReportKind = ReportKind::PstnCalls;
     const FUNCTION: &'static str = "getPstnCalls";
     const VERSION: Version = Version::V1;
-    const LABELS: &'static [&'static str] = &[
-        "call_type",
-        "currency",
-        "destination",
-        "destination_context",
-        "license_capability",
-        "usage_location",
-    ];
+    const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
-        let currency = text("currency", row.currency.as_ref())?;
+        let currency = row.currency().text()?;
         Ok(Record {
-            id: text("id", row.id.as_ref())?,
-            time: first_time([
-                ("startDateTime", row.start_date_time.as_ref()),
-                ("endDateTime", row.end_date_time.as_ref()),
-            ])?,
+            id: row.id().text()?,
+            time: first_time([row.start_date_time(), row.end_date_time()])?,
             person: person(
-                row.user_id.as_ref(),
-                row.user_principal_name.as_ref(),
-                row.user_display_name.as_ref(),
+                &row.user_id(),
+                &row.user_principal_name(),
+                &row.user_display_name(),
                 notes,
             )?,
-            labels: [
-                label(shown(row.call_type.as_ref(), notes)).into(),
-                code(currency),
-                label(shown(row.destination_name.as_ref(), notes)).into(),
-                label(shown(row.destination_context.as_ref(), notes)).into(),
-                label(shown(row.license_capability.as_ref(), notes)).into(),
-                code(shown(row.usage_country_code.as_ref(), notes)),
-            ],
+            labels: row.labels(notes)?,
             money: [
-                money("charge", row.charge, currency, notes)?,
-                row.connection_charge.or_zero(true, notes, |literal| {
-                    money("connectionCharge", literal, currency, &mut Notes::default())
+                row.charge().amount_in(currency, notes)?,
+                row.connection_charge().or_zero(true, notes, |charge| {
+                    charge.amount_in(currency, &mut Notes::default())
                 })?,
             ],
-            counts: [1, count("duration", row.duration)?],
+            counts: [1, row.duration().count()?],
         })
     }
 }

@@ -1,52 +1,101 @@
-//! The properties of a row: how each kind is read, and the errors of values that cannot be counted.
+//! The row of a report: its properties and labels, how each kind of property is read, and the errors of values that cannot be
+//! counted.
 //!
 //! Numbers are read from their literal, so that nothing is rounded on the way; a property that a figure needs is required,
 //! and everything has a limit. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
 //! leniently, so that one odd name does not stop a report.
 
+mod text;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Datelike as _, Utc};
-use ring::digest;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::graph::stats::{Oddity, RequestStats};
 use crate::money::{Amount, AmountError};
 
+pub use text::{Shown, Text};
+
+use text::{Change, TEXT_MAX};
+
+/// Declares the type `Row` of a report: the properties that the report reads and, for a log, its labels.
+///
+/// The name of a property is in snake case; Graph writes it in camel case. The kind is [`Text`], [`Shown`], [`Number`] or
+/// `Option<bool>`. A property may be null or missing, and the rest of a row is ignored. Each property is a method too, which
+/// returns it with its name: see [`Property`].
+///
+/// A label is declared as the name that is exposed and the expression of its value, in the order of the names. They become
+/// the constant `LABELS` and the method `labels`, which adds empty ones up to the number of a record.
+macro_rules! row {
+    (
+        $(#[$doc:meta])*
+        Row<'a> { $($property:ident: $kind:ty,)* }
+        $(labels($row:ident, $notes:ident) { $($label:ident: $value:expr,)* })?
+    ) => {
+        $(#[$doc])*
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
+        pub struct Row<'a> {
+            $(#[serde(default)] $property: $kind,)*
+        }
+
+        impl<'a> Row<'a> {
+            $(fn $property(&self) -> $crate::report::row::Property<'_, $kind> {
+                $crate::report::row::Property::new(stringify!($property), &self.$property)
+            })*
+        }
+
+        $(impl Row<'_> {
+            const LABELS: &'static [&'static str] = &[$(stringify!($label)),*];
+
+            fn labels<'r, const MAX: usize>(
+                &'r self,
+                $notes: &mut $crate::report::row::Notes,
+            ) -> Result<[std::borrow::Cow<'r, str>; MAX], $crate::report::row::RowError> {
+                let $row = self;
+                Ok($crate::report::row::padded([$(std::borrow::Cow::from($value)),*]))
+            }
+        })?
+    };
+}
+
+pub(crate) use row;
+
 /// The reason why a row cannot be counted. The report fails: a bill that is silently too small is worse than an old one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
     /// A figure that every row must have is not there.
-    #[error("{field} is missing or null")]
+    #[error("{property} is missing or null")]
     Missing {
         /// The property.
-        field: &'static str,
+        property: PropertyName,
     },
     /// A charge that cannot be read exactly.
-    #[error("{field} is {literal}")]
+    #[error("{property} is {literal}")]
     NotAnAmount {
         /// The property.
-        field: &'static str,
+        property: PropertyName,
         /// The beginning of the value.
         literal: String,
         /// The error of the amount.
         source: AmountError,
     },
     /// A number of calls or seconds that is not a number.
-    #[error("{field} is {literal}, not a whole number within ±{COUNT_MAX}")]
+    #[error("{property} is {literal}, not a whole number within ±{COUNT_MAX}")]
     NotACount {
         /// The property.
-        field: &'static str,
+        property: PropertyName,
         /// The beginning of the value.
         literal: String,
     },
     /// A time that cannot be read.
-    #[error("{field} is not a time with an offset, as 2026-11-21T09:30:00Z is")]
+    #[error("{property} is not a time with an offset, as 2026-11-21T09:30:00Z is")]
     NotATime {
         /// The property.
-        field: &'static str,
+        property: PropertyName,
     },
     /// More than the report may keep.
     #[error("there are too many {what}")]
@@ -55,43 +104,33 @@ pub enum RowError {
         what: &'static str,
     },
     /// Text that no directory would hold.
-    #[error("{field} is longer than {TEXT_MAX} bytes")]
+    #[error("{property} is longer than {TEXT_MAX} bytes")]
     TooLong {
         /// The property.
-        field: &'static str,
+        property: PropertyName,
     },
 }
 
-/// Text that is borrowed from the page unless it holds an escape. (serde borrows a `Cow` only if it is not wrapped in an
-/// `Option`.)
-pub struct Text<'a>(Cow<'a, str>);
+/// The name of a property in snake case. It is displayed as Graph writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PropertyName(&'static str);
 
-/// Text that is shown, in a form that is harmless in labels and logs: what is not a character, and control characters,
-/// are U+FFFD, and text beyond 1,024 bytes is cut.
-///
-/// Text that was changed ends in `~` and eight digits of its SHA-256, so that different names stay different.
-pub struct Shown<'a> {
-    text: Cow<'a, str>,
-    change: Change,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
-    None,
-    Replaced,
-    Cut,
+/// A property of a row, with its name for errors.
+pub(crate) struct Property<'r, T> {
+    name: PropertyName,
+    pub(crate) value: &'r T,
 }
 
 /// The literal of a number. Null and missing are different, because null is documented and missing is not.
 #[derive(Clone, Copy, Default)]
-pub enum Literal<'a> {
+pub enum Number<'a> {
     /// The row does not have the property.
     #[default]
     Missing,
     /// Null.
     Null,
     /// Anything else.
-    Value(&'a RawValue),
+    Literal(&'a RawValue),
 }
 
 /// Counts of odd values in rows that are counted nevertheless.
@@ -105,62 +144,134 @@ pub struct Notes {
     pub nulls: u64,
 }
 
-/// An amount of money; required.
-pub(crate) fn amount(field: &'static str, literal: Option<&RawValue>) -> Result<Amount, RowError> {
-    let literal = literal.ok_or(RowError::Missing { field })?.get();
-    Amount::from_json(literal).map_err(|source| RowError::NotAnAmount {
-        field,
-        literal: excerpt(literal),
-        source,
-    })
-}
-
-/// An amount of money of one call; required, unless the call has no currency either: then it has no price.
-pub(crate) fn money(
-    field: &'static str,
-    literal: Option<&RawValue>,
-    currency: &str,
-    notes: &mut Notes,
-) -> Result<Amount, RowError> {
-    if literal.is_none() && currency.is_empty() {
-        notes.nulls += 1;
-        Ok(Amount::default())
-    } else {
-        amount(field, literal)
-    }
-}
-
-/// A number of calls or seconds, as number or in quotes; required. It is signed, because a correction may be negative.
-pub(crate) fn count(field: &'static str, literal: Option<&RawValue>) -> Result<i64, RowError> {
-    let literal = literal.ok_or(RowError::Missing { field })?.get();
-    let count = match literal.parse() {
-        Ok(count) => Some(count),
-        Err(_) => Amount::from_json(literal).ok().and_then(Amount::to_integer),
-    };
-    count
-        .filter(|count: &i64| count.unsigned_abs() <= COUNT_MAX)
-        .ok_or_else(|| RowError::NotACount {
-            field,
-            literal: excerpt(literal),
+impl fmt::Display for PropertyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = self.0.split('_');
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| {
+            let (first, rest) = part.split_at(1);
+            write!(f, "{}{rest}", first.to_ascii_uppercase())
         })
+    }
 }
 
-/// The time of a row; `None` if it is missing or in the year 1, which the service writes for a time that is not set.
-///
-/// # Errors
-/// If it is not a time with an offset.
-pub(crate) fn time(
-    field: &'static str,
-    literal: Option<&Text<'_>>,
-) -> Result<Option<DateTime<Utc>>, RowError> {
-    let literal = text(field, literal)?;
-    if literal.is_empty() {
-        return Ok(None);
+impl<'r, T> Property<'r, T> {
+    pub(crate) const fn new(name: &'static str, value: &'r T) -> Self {
+        Self {
+            name: PropertyName(name),
+            value,
+        }
     }
-    match DateTime::parse_from_rfc3339(literal) {
-        Ok(time) if time.year() <= 1 => Ok(None),
-        Ok(time) => Ok(Some(time.to_utc())),
-        Err(_) => Err(RowError::NotATime { field }),
+
+    /// The error of a row that needs the property and does not have it.
+    pub(crate) const fn missing(&self) -> RowError {
+        RowError::Missing {
+            property: self.name,
+        }
+    }
+}
+
+impl<'r> Property<'r, Number<'_>> {
+    /// An amount of money; required.
+    pub(crate) fn amount(&self) -> Result<Amount, RowError> {
+        let literal = self.literal()?;
+        Amount::from_json(literal).map_err(|source| RowError::NotAnAmount {
+            property: self.name,
+            literal: excerpt(literal),
+            source,
+        })
+    }
+
+    /// An amount of money of one call; required, unless the call has no currency either: then it has no price.
+    pub(crate) fn amount_in(&self, currency: &str, notes: &mut Notes) -> Result<Amount, RowError> {
+        if currency.is_empty() && !matches!(self.value, Number::Literal(_)) {
+            notes.nulls += 1;
+            Ok(Amount::default())
+        } else {
+            self.amount()
+        }
+    }
+
+    /// A number of calls or seconds, as number or in quotes; required. It is signed, because a correction may be negative.
+    pub(crate) fn count(&self) -> Result<i64, RowError> {
+        let literal = self.literal()?;
+        let count = match literal.parse() {
+            Ok(count) => Some(count),
+            Err(_) => Amount::from_json(literal).ok().and_then(Amount::to_integer),
+        };
+        count
+            .filter(|count: &i64| count.unsigned_abs() <= COUNT_MAX)
+            .ok_or_else(|| RowError::NotACount {
+                property: self.name,
+                literal: excerpt(literal),
+            })
+    }
+
+    /// The number by `read`, or zero if it is null and null means 0.
+    pub(crate) fn or_zero<N: Default>(
+        &self,
+        null_is_zero: bool,
+        notes: &mut Notes,
+        read: impl FnOnce(&Self) -> Result<N, RowError>,
+    ) -> Result<N, RowError> {
+        match self.value {
+            Number::Null if null_is_zero => {
+                notes.nulls += 1;
+                Ok(N::default())
+            }
+            _ => read(self),
+        }
+    }
+
+    fn literal(&self) -> Result<&'r str, RowError> {
+        match self.value {
+            Number::Literal(literal) => Ok(literal.get()),
+            Number::Missing | Number::Null => Err(self.missing()),
+        }
+    }
+}
+
+impl<'r> Property<'r, Text<'_>> {
+    /// The text; empty if it is null or missing.
+    pub(crate) fn text(&self) -> Result<&'r str, RowError> {
+        let Text(text) = self.value;
+        if text.len() > TEXT_MAX {
+            Err(RowError::TooLong {
+                property: self.name,
+            })
+        } else {
+            Ok(text)
+        }
+    }
+
+    /// The time; `None` if it is missing or in the year 1, which the service writes for a time that is not set.
+    ///
+    /// # Errors
+    /// If it is not a time with an offset.
+    pub(crate) fn time(&self) -> Result<Option<DateTime<Utc>>, RowError> {
+        let literal = self.text()?;
+        if literal.is_empty() {
+            return Ok(None);
+        }
+        match DateTime::parse_from_rfc3339(literal) {
+            Ok(time) if time.year() <= 1 => Ok(None),
+            Ok(time) => Ok(Some(time.to_utc())),
+            Err(_) => Err(RowError::NotATime {
+                property: self.name,
+            }),
+        }
+    }
+}
+
+impl<'r> Property<'r, Shown<'_>> {
+    /// Text that is shown; empty if it is null or missing.
+    pub(crate) fn shown(&self, notes: &mut Notes) -> &'r str {
+        match self.value.change {
+            Change::None => {}
+            Change::Replaced => notes.replaced += 1,
+            Change::Cut => notes.cut += 1,
+        }
+        &self.value.text
     }
 }
 
@@ -168,11 +279,11 @@ pub(crate) fn time(
 ///
 /// # Errors
 /// If one of those up to it is not a time with an offset.
-pub(crate) fn first_time<'a>(
-    fields: impl IntoIterator<Item = (&'static str, Option<&'a Text<'a>>)>,
+pub(crate) fn first_time<'r, 'a: 'r>(
+    times: impl IntoIterator<Item = Property<'r, Text<'a>>>,
 ) -> Result<Option<DateTime<Utc>>, RowError> {
-    for (field, literal) in fields {
-        if let Some(time) = time(field, literal)? {
+    for property in times {
+        if let Some(time) = property.time()? {
             return Ok(Some(time));
         }
     }
@@ -180,65 +291,26 @@ pub(crate) fn first_time<'a>(
 }
 
 /// The names that a row has of a person: id, user principal name, display name; each may be empty.
-pub(crate) fn person<'a>(
-    user_id: Option<&'a Text<'_>>,
-    user_principal_name: Option<&'a Shown<'_>>,
-    user_display_name: Option<&'a Shown<'_>>,
+pub(crate) fn person<'r>(
+    user_id: &Property<'r, Text<'_>>,
+    user_principal_name: &Property<'r, Shown<'_>>,
+    user_display_name: &Property<'r, Shown<'_>>,
     notes: &mut Notes,
-) -> Result<[&'a str; 3], RowError> {
+) -> Result<[&'r str; 3], RowError> {
     Ok([
-        text("userId", user_id)?,
-        shown(user_principal_name, notes),
-        shown(user_display_name, notes),
+        user_id.text()?,
+        user_principal_name.shown(notes),
+        user_display_name.shown(notes),
     ])
 }
 
-/// Text that is shown; null and missing read as empty.
-pub(crate) fn shown<'a>(shown: Option<&'a Shown<'_>>, notes: &mut Notes) -> &'a str {
-    let Some(Shown { text, change }) = shown else {
-        return "";
-    };
-    match change {
-        Change::None => {}
-        Change::Replaced => notes.replaced += 1,
-        Change::Cut => notes.cut += 1,
-    }
-    text
-}
-
-/// Text that may be missing; null and missing read as empty.
-pub(crate) fn text<'a>(
-    field: &'static str,
-    text: Option<&'a Text<'_>>,
-) -> Result<&'a str, RowError> {
-    let text = text.map_or("", |Text(text)| text);
-    if text.len() > TEXT_MAX {
-        Err(RowError::TooLong { field })
-    } else {
-        Ok(text)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
-    }
+/// The labels of a row, with empty ones up to the number that a record has.
+pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
+    labels: [Cow<'_, str>; COUNT],
+) -> [Cow<'_, str>; MAX] {
+    const { assert!(COUNT <= MAX, "a record has room for all labels of a log") };
+    let mut labels = labels.into_iter();
+    std::array::from_fn(|_| labels.next().unwrap_or(Cow::Borrowed("")))
 }
 
 /// Holds the memory that a report keeps until it is rendered against its budget.
@@ -256,122 +328,21 @@ pub(crate) fn within(bytes: usize, max: usize) -> Result<(), RowError> {
 
 impl Notes {
     /// Adds them to the counts of a poll.
-    pub(crate) fn count(self, stats: &RequestStats) {
+    pub(crate) fn count(&self, stats: &RequestStats) {
         stats.count_oddities(Oddity::Cut, self.cut);
         stats.count_oddities(Oddity::Replaced, self.replaced);
         stats.count_oddities(Oddity::Null, self.nulls);
     }
 }
 
-impl<'a> Literal<'a> {
-    /// The number, or `zero` if it is null and null means 0.
-    pub(crate) fn or_zero<N: Default>(
-        self,
-        null_is_zero: bool,
-        notes: &mut Notes,
-        read: impl FnOnce(Option<&'a RawValue>) -> Result<N, RowError>,
-    ) -> Result<N, RowError> {
-        match self {
-            Self::Value(literal) => read(Some(literal)),
-            Self::Null if null_is_zero => {
-                notes.nulls += 1;
-                Ok(N::default())
-            }
-            Self::Null | Self::Missing => read(None),
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Literal<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let literal = <&RawValue>::deserialize(deserializer)?;
         Ok(match literal.get() {
             "null" => Self::Null,
-            _ => Self::Value(literal),
+            _ => Self::Literal(literal),
         })
     }
-}
-
-impl Shown<'_> {
-    /// The text of a JSON string, in which an unpaired surrogate is three bytes that are not UTF-8.
-    fn changed(bytes: &[u8]) -> Self {
-        let mut text = String::new();
-        let read = &bytes[..bytes.len().min(2 * TEXT_MAX)];
-        for chunk in read.utf8_chunks() {
-            let harmless = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
-            text.extend(chunk.valid().chars().map(harmless));
-            // One for all three bytes.
-            let goes_on = chunk.valid().is_empty() && text.ends_with('\u{FFFD}');
-            if !chunk.invalid().is_empty() && !goes_on {
-                text.push('\u{FFFD}');
-            }
-        }
-        let hash = digest::digest(&digest::SHA256, bytes);
-        let (hash, _) = hash
-            .as_ref()
-            .split_first_chunk()
-            .expect("SHA-256 has 32 bytes");
-        let hash = u32::from_be_bytes(*hash);
-        let change = if bytes.len() > TEXT_MAX {
-            text.truncate(text.floor_char_boundary(TEXT_MAX - CUT_BYTES));
-            text.push('…');
-            Change::Cut
-        } else {
-            Change::Replaced
-        };
-        Shown {
-            text: Cow::Owned(format!("{text}~{hash:08x}")),
-            change,
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ShownVisitor;
-        impl<'de> Visitor<'de> for ShownVisitor {
-            type Value = Shown<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text")
-            }
-
-            fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Shown<'de>, E> {
-                Ok(match harmless(bytes) {
-                    Some(text) => Shown {
-                        text: Cow::Borrowed(text),
-                        change: Change::None,
-                    },
-                    None => Shown::changed(bytes),
-                })
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Shown<'de>, E> {
-                Ok(match harmless(bytes) {
-                    Some(text) => Shown {
-                        text: Cow::Owned(text.to_owned()),
-                        change: Change::None,
-                    },
-                    None => Shown::changed(bytes),
-                })
-            }
-        }
-        // As bytes, for text would have to be valid.
-        deserializer.deserialize_bytes(ShownVisitor)
-    }
-}
-
-/// The bytes as text, if they can be shown as they are.
-fn harmless(bytes: &[u8]) -> Option<&str> {
-    let text = str::from_utf8(bytes).ok()?;
-    // All control characters have one of these bytes.
-    let is_suspicious = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
-    // Without an early exit, so that many bytes are compared at once.
-    let any = bytes
-        .iter()
-        .fold(false, |any, &byte| any | is_suspicious(byte));
-    let is_plain = !any || !text.contains(char::is_control);
-    (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
 }
 
 /// Enough of a number to find it in the source. Any other value is described only, since it may be a person's name.
@@ -394,12 +365,6 @@ const COUNT_MAX: u64 = 1 << 40;
 /// of memory has room for that, a page, and what is rendered.
 pub(crate) const RETAINED_MAX: usize = 48 << 20;
 
-/// Bytes of a text: the 256 characters that a directory allows are not more, and labels must be bounded.
-const TEXT_MAX: usize = 1024;
-
-/// Bytes of `…`, `~` and eight digits at the end of text that was cut.
-const CUT_BYTES: usize = 12;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,8 +372,9 @@ mod tests {
     #[test]
     fn counts_by_table() {
         let check = |literal: &str, expected: Option<i64>| {
-            let raw: &RawValue = serde_json::from_str(literal).unwrap();
-            assert_eq!(count("totalCalls", Some(raw)).ok(), expected, "{literal}");
+            let number: Number<'_> = serde_json::from_str(literal).unwrap();
+            let property = Property::new("total_calls", &number);
+            assert_eq!(property.count().ok(), expected, "{literal}");
         };
         check("12", Some(12));
         check("\"12\"", Some(12));
@@ -422,89 +388,29 @@ mod tests {
         check("1e400", None);
         check("true", None);
         check("\"twelve\"", None);
-        assert_eq!(
-            count("totalCalls", None),
-            Err(RowError::Missing {
-                field: "totalCalls"
-            })
-        );
-    }
-
-    #[test]
-    fn shown_text_by_table() {
-        let changed = |start: &str, bytes: &[u8]| {
-            let hash = digest::digest(&digest::SHA256, bytes);
-            let hash = u32::from_be_bytes(hash.as_ref()[..4].try_into().unwrap());
-            format!("{start}~{hash:08x}")
-        };
-        let long = "ä".repeat(TEXT_MAX / 2);
-        let cut = changed(
-            &format!("{}…", "ä".repeat((TEXT_MAX - CUT_BYTES) / 2)),
-            format!("{long}b").as_bytes(),
-        );
-        let surrogate = b"Ann \xED\xA0\xBD";
-        for (json, expected, cut, replaced) in [
-            (r#""Ann""#.to_owned(), "Ann".to_owned(), 0, 0),
-            (r#""\u00e4\ud83d\ude00""#.to_owned(), "ä😀".to_owned(), 0, 0),
-            (
-                "\"caf\u{e9} \u{a0}\"".to_owned(),
-                "café \u{a0}".to_owned(),
-                0,
-                0,
-            ),
-            (
-                r#""Ann \ud83d""#.to_owned(),
-                changed("Ann \u{FFFD}", surrogate),
-                0,
-                1,
-            ),
-            (
-                r#""a\u0000b\n""#.to_owned(),
-                changed("a\u{FFFD}b\u{FFFD}", b"a\0b\n"),
-                0,
-                1,
-            ),
-            ("\"a\tb\"".to_owned(), changed("a\u{FFFD}b", b"a\tb"), 0, 1),
-            (
-                "\"a\u{85}\"".to_owned(),
-                changed("a\u{FFFD}", "a\u{85}".as_bytes()),
-                0,
-                1,
-            ),
-            (format!("\"{long}\""), long.clone(), 0, 0),
-            (format!("\"{long}b\""), cut, 1, 0),
-        ] {
-            let mut notes = Notes::default();
-            let text: Shown<'_> = serde_json::from_slice(json.as_bytes()).expect(&json);
-            assert_eq!(shown(Some(&text), &mut notes), expected, "{json}");
-            assert!(expected.len() <= TEXT_MAX);
-            assert_eq!((notes.cut, notes.replaced), (cut, replaced), "{json}");
+        for number in [Number::Missing, Number::Null] {
+            let property = Property::new("total_calls", &number);
+            assert_eq!(property.count(), Err(property.missing()));
+            assert_eq!(
+                property.missing().to_string(),
+                "totalCalls is missing or null"
+            );
         }
-        let read = |bytes: &[u8]| {
-            let shown: Shown<'_> = serde_json::from_slice(bytes).unwrap();
-            shown.text.into_owned()
-        };
-        assert_eq!(
-            read(b"\"a\xFF\xFEb\""),
-            changed("a\u{FFFD}b", b"a\xFF\xFEb")
-        );
-        assert_ne!(read(br#""Ann \ud83d""#), read(br#""Ann \ud83e""#));
-        let [one, other] = ["a", "b"].map(|end| format!("\"{}{end}\"", "x".repeat(1 << 20)));
-        assert_ne!(read(one.as_bytes()), read(other.as_bytes()));
     }
 
     #[test]
     fn null_is_zero_only_if_allowed() {
-        let number = |json: &'static str| serde_json::from_str::<Literal<'_>>(json).unwrap();
-        let missing = Err(RowError::Missing { field: "duration" });
-        for (literal, allowed, expected, nulls) in [
-            (number("null"), true, Ok(0), 1),
-            (number("null"), false, missing.clone(), 0),
-            (Literal::Missing, true, missing, 0),
-            (number("7"), true, Ok(7), 0),
+        let read_number = |json: &'static str| serde_json::from_str::<Number<'_>>(json).unwrap();
+        let missing = Err(Property::new("duration", &Number::Null).missing());
+        for (number, allowed, expected, nulls) in [
+            (read_number("null"), true, Ok(0), 1),
+            (read_number("null"), false, missing.clone(), 0),
+            (Number::Missing, true, missing, 0),
+            (read_number("7"), true, Ok(7), 0),
         ] {
             let mut notes = Notes::default();
-            let read = literal.or_zero(allowed, &mut notes, |raw| count("duration", raw));
+            let property = Property::new("duration", &number);
+            let read = property.or_zero(allowed, &mut notes, Property::count);
             assert_eq!(read, expected);
             assert_eq!(notes.nulls, nulls);
         }
@@ -514,7 +420,8 @@ mod tests {
     fn times_by_table() {
         let check = |literal: &str, expected: Result<Option<&str>, ()>| {
             let text: Text<'_> = serde_json::from_str(literal).unwrap();
-            let time = time("startDateTime", Some(&text)).map_err(drop);
+            let property = Property::new("start_date_time", &text);
+            let time = property.time().map_err(drop);
             let expected = expected.map(|time| time.map(|time| time.parse().unwrap()));
             assert_eq!(time, expected, "{literal}");
         };

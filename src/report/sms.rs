@@ -5,13 +5,10 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::ReportKind;
 use super::interner::{code, label};
 use super::log::{Column, Log, Measure, Record};
-use super::row::{Notes, RowError, Shown, Text, count, money, person, shown, text, time};
+use super::row::{Notes, Number, RowError, Shown, Text, person, row};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -19,32 +16,27 @@ use crate::money::Amount;
 /// `getSmsLog`, of the beta version only.
 pub struct Sms;
 
-/// `smsLogRow`. Every property may be null; properties that are not here are ignored.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Row<'a> {
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow)]
-    user_principal_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_display_name: Option<Shown<'a>>,
-    #[serde(borrow)]
-    user_country_code: Option<Shown<'a>>,
-    #[serde(borrow)]
-    sent_date_time: Option<Text<'a>>,
-    #[serde(borrow)]
-    call_charge: Option<&'a RawValue>,
-    #[serde(borrow)]
-    currency: Option<Text<'a>>,
-    #[serde(borrow)]
-    sms_type: Option<Shown<'a>>,
-    #[serde(borrow)]
-    sms_units: Option<&'a RawValue>,
-    #[serde(borrow)]
-    destination_context: Option<Shown<'a>>,
+row! {
+    /// `smsLogRow`.
+    Row<'a> {
+        id: Text<'a>,
+        user_id: Text<'a>,
+        user_principal_name: Shown<'a>,
+        user_display_name: Shown<'a>,
+        user_country_code: Shown<'a>,
+        sent_date_time: Text<'a>,
+        call_charge: Number<'a>,
+        currency: Text<'a>,
+        sms_type: Shown<'a>,
+        sms_units: Number<'a>,
+        destination_context: Shown<'a>,
+    }
+    labels(row, notes) {
+        currency: code(row.currency().text()?),
+        destination_context: label(row.destination_context().shown(notes)),
+        direction: direction(row.sms_type().shown(notes)),
+        usage_location: code(row.user_country_code().shown(notes)),
+    }
 }
 
 static COLUMNS: [Column; 3] = [
@@ -90,40 +82,28 @@ impl Log for Sms {
     const KIND: ReportKind = ReportKind::Sms;
     const FUNCTION: &'static str = "getSmsLog";
     const VERSION: Version = Version::Beta;
-    const LABELS: &'static [&'static str] = &[
-        "currency",
-        "destination_context",
-        "direction",
-        "usage_location",
-    ];
+    const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
-        let currency = text("currency", row.currency.as_ref())?;
+        let currency = row.currency().text()?;
         Ok(Record {
             // smsId is not unique, and no other property could take its place.
-            id: text("id", row.id.as_ref())?,
-            time: time("sentDateTime", row.sent_date_time.as_ref())?,
+            id: row.id().text()?,
+            time: row.sent_date_time().time()?,
             person: person(
-                row.user_id.as_ref(),
-                row.user_principal_name.as_ref(),
-                row.user_display_name.as_ref(),
+                &row.user_id(),
+                &row.user_principal_name(),
+                &row.user_display_name(),
                 notes,
             )?,
-            labels: [
-                code(currency),
-                label(shown(row.destination_context.as_ref(), notes)).into(),
-                direction(shown(row.sms_type.as_ref(), notes)).into(),
-                code(shown(row.user_country_code.as_ref(), notes)),
-                "".into(),
-                "".into(),
-            ],
+            labels: row.labels(notes)?,
             money: [
-                money("callCharge", row.call_charge, currency, notes)?,
+                row.call_charge().amount_in(currency, notes)?,
                 Amount::default(),
             ],
-            counts: [1, count("smsUnits", row.sms_units)?],
+            counts: [1, row.sms_units().count()?],
         })
     }
 }

@@ -1,0 +1,228 @@
+//! Text of a row, borrowed from the page if possible.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use ring::digest;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+/// Text that is read exactly; empty if it is null or missing.
+#[derive(Default)]
+pub struct Text<'a>(pub(super) Cow<'a, str>);
+
+/// Text that is shown, in a form that is harmless in labels and logs: what is not a character, and control characters,
+/// are U+FFFD, and text beyond 1,024 bytes is cut. It is empty if it is null or missing.
+///
+/// Text that was changed ends in `~` and eight digits of its SHA-256, so that different names stay different.
+#[derive(Default)]
+pub struct Shown<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) change: Change,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Change {
+    #[default]
+    None,
+    Replaced,
+    Cut,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<Text<'de>, E> {
+                Ok(Text::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, text: D) -> Result<Text<'de>, D::Error> {
+                text.deserialize_str(self)
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_option(TextVisitor)
+    }
+}
+
+impl Shown<'_> {
+    /// The text of a JSON string, in which an unpaired surrogate is three bytes that are not UTF-8.
+    fn changed(bytes: &[u8]) -> Self {
+        let mut text = String::new();
+        let read = &bytes[..bytes.len().min(2 * TEXT_MAX)];
+        for chunk in read.utf8_chunks() {
+            let harmless = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+            text.extend(chunk.valid().chars().map(harmless));
+            // One for all three bytes.
+            let goes_on = chunk.valid().is_empty() && text.ends_with('\u{FFFD}');
+            if !chunk.invalid().is_empty() && !goes_on {
+                text.push('\u{FFFD}');
+            }
+        }
+        let hash = digest::digest(&digest::SHA256, bytes);
+        let (hash, _) = hash
+            .as_ref()
+            .split_first_chunk()
+            .expect("SHA-256 has 32 bytes");
+        let hash = u32::from_be_bytes(*hash);
+        let change = if bytes.len() > TEXT_MAX {
+            text.truncate(text.floor_char_boundary(TEXT_MAX - CUT_BYTES));
+            text.push('…');
+            Change::Cut
+        } else {
+            Change::Replaced
+        };
+        Shown {
+            text: Cow::Owned(format!("{text}~{hash:08x}")),
+            change,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShownVisitor;
+        impl<'de> Visitor<'de> for ShownVisitor {
+            type Value = Shown<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_none<E: de::Error>(self) -> Result<Shown<'de>, E> {
+                Ok(Shown::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, text: D) -> Result<Shown<'de>, D::Error> {
+                // As bytes, for text would have to be valid.
+                text.deserialize_bytes(self)
+            }
+
+            fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Shown<'de>, E> {
+                Ok(match harmless(bytes) {
+                    Some(text) => Shown {
+                        text: Cow::Borrowed(text),
+                        change: Change::None,
+                    },
+                    None => Shown::changed(bytes),
+                })
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Shown<'de>, E> {
+                Ok(match harmless(bytes) {
+                    Some(text) => Shown {
+                        text: Cow::Owned(text.to_owned()),
+                        change: Change::None,
+                    },
+                    None => Shown::changed(bytes),
+                })
+            }
+        }
+        deserializer.deserialize_option(ShownVisitor)
+    }
+}
+
+/// The bytes as text, if they can be shown as they are.
+fn harmless(bytes: &[u8]) -> Option<&str> {
+    let text = str::from_utf8(bytes).ok()?;
+    // All control characters have one of these bytes.
+    let is_suspicious = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
+    // Without an early exit, so that many bytes are compared at once.
+    let any = bytes
+        .iter()
+        .fold(false, |any, &byte| any | is_suspicious(byte));
+    let is_plain = !any || !text.contains(char::is_control);
+    (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
+}
+
+/// Bytes of a text: the 256 characters that a directory allows are not more, and labels must be bounded.
+pub(super) const TEXT_MAX: usize = 1024;
+
+/// Bytes of `…`, `~` and eight digits at the end of text that was cut.
+const CUT_BYTES: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Notes, Property};
+    use super::*;
+
+    #[test]
+    fn shown_text_by_table() {
+        let changed = |start: &str, bytes: &[u8]| {
+            let hash = digest::digest(&digest::SHA256, bytes);
+            let hash = u32::from_be_bytes(hash.as_ref()[..4].try_into().unwrap());
+            format!("{start}~{hash:08x}")
+        };
+        let long = "ä".repeat(TEXT_MAX / 2);
+        let cut = changed(
+            &format!("{}…", "ä".repeat((TEXT_MAX - CUT_BYTES) / 2)),
+            format!("{long}b").as_bytes(),
+        );
+        let surrogate = b"Ann \xED\xA0\xBD";
+        for (json, expected, cut, replaced) in [
+            (r#""Ann""#.to_owned(), "Ann".to_owned(), 0, 0),
+            (r#""\u00e4\ud83d\ude00""#.to_owned(), "ä😀".to_owned(), 0, 0),
+            (
+                "\"caf\u{e9} \u{a0}\"".to_owned(),
+                "café \u{a0}".to_owned(),
+                0,
+                0,
+            ),
+            (
+                r#""Ann \ud83d""#.to_owned(),
+                changed("Ann \u{FFFD}", surrogate),
+                0,
+                1,
+            ),
+            (
+                r#""a\u0000b\n""#.to_owned(),
+                changed("a\u{FFFD}b\u{FFFD}", b"a\0b\n"),
+                0,
+                1,
+            ),
+            ("\"a\tb\"".to_owned(), changed("a\u{FFFD}b", b"a\tb"), 0, 1),
+            (
+                "\"a\u{85}\"".to_owned(),
+                changed("a\u{FFFD}", "a\u{85}".as_bytes()),
+                0,
+                1,
+            ),
+            (format!("\"{long}\""), long.clone(), 0, 0),
+            (format!("\"{long}b\""), cut, 1, 0),
+        ] {
+            let mut notes = Notes::default();
+            let text: Shown<'_> = serde_json::from_slice(json.as_bytes()).expect(&json);
+            assert_eq!(
+                Property::new("name", &text).shown(&mut notes),
+                expected,
+                "{json}"
+            );
+            assert!(expected.len() <= TEXT_MAX);
+            assert_eq!((notes.cut, notes.replaced), (cut, replaced), "{json}");
+        }
+        let read = |bytes: &[u8]| {
+            let shown: Shown<'_> = serde_json::from_slice(bytes).unwrap();
+            shown.text.into_owned()
+        };
+        assert_eq!(
+            read(b"\"a\xFF\xFEb\""),
+            changed("a\u{FFFD}b", b"a\xFF\xFEb")
+        );
+        assert_ne!(read(br#""Ann \ud83d""#), read(br#""Ann \ud83e""#));
+        let [one, other] = ["a", "b"].map(|end| format!("\"{}{end}\"", "x".repeat(1 << 20)));
+        assert_ne!(read(one.as_bytes()), read(other.as_bytes()));
+    }
+}
