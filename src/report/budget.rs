@@ -7,7 +7,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::labels::RenderContext;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
@@ -152,15 +151,16 @@ pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
 
 /// Amount and spend of every configured budget, in the order of the configuration.
 pub(crate) fn samples(
-    context: &RenderContext<'_>,
+    budgets: &[Budget],
+    tenant: Option<&str>,
     spent: impl Iterator<Item = Sum>,
 ) -> impl Iterator<Item = Samples> {
     let mut writer = FamilyWriter::new(&[&AMOUNT, &SPENT]);
-    for (budget, spent) in context.budgets.iter().zip(spent) {
+    for (budget, spent) in budgets.iter().zip(spent) {
         let mut labels = Vec::new();
         write_label("budget", &budget.name, &mut labels);
         write_label("currency", &budget.currency, &mut labels);
-        if let Some(tenant) = context.tenant {
+        if let Some(tenant) = tenant {
             write_label("tenant", tenant, &mut labels);
         }
         writer.sample(&labels, |family, out| match family {
@@ -172,10 +172,7 @@ pub(crate) fn samples(
 }
 
 /// Every configured budget with its spend, in the order of the configuration.
-pub(crate) fn for_page(
-    context: &RenderContext<'_>,
-    spent: impl Iterator<Item = Sum>,
-) -> Vec<BudgetSpend> {
+pub(crate) fn for_page(budgets: &[Budget], spent: impl Iterator<Item = Sum>) -> Vec<BudgetSpend> {
     let shown = |(budget, spent): (&Budget, Sum)| BudgetSpend {
         name: budget.name.clone(),
         currency: budget.currency.clone(),
@@ -183,7 +180,7 @@ pub(crate) fn for_page(
         spent: spent.to_string(),
         percent: spent.whole_percent_of(budget.amount.into()),
     };
-    context.budgets.iter().zip(spent).map(shown).collect()
+    budgets.iter().zip(spent).map(shown).collect()
 }
 
 /// The first of the values, escaped and shortened for a log line.

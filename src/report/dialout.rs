@@ -232,12 +232,13 @@ impl RowTable {
             counts: Vec::new(),
             top,
             budgets: budget::for_page(
-                context,
+                context.budgets,
                 accumulators.iter().map(|accumulator| accumulator.spent),
             ),
             samples: series::samples(&series, &groups, &users, context)
                 .chain(budget::samples(
-                    context,
+                    context.budgets,
+                    context.tenant,
                     accumulators.iter().map(|accumulator| accumulator.spent),
                 ))
                 .collect(),

@@ -45,10 +45,14 @@ pub(crate) fn render<L: Log>(mut totals: Totals, context: &RenderContext<'_>) ->
         spend,
         counts: series.counts(&series.lines),
         top,
-        budgets: budget::for_page(context, totals.spent().iter().copied()),
+        budgets: budget::for_page(context.budgets, totals.spent().iter().copied()),
         samples: series
             .samples(context)
-            .chain(budget::samples(context, totals.spent().iter().copied()))
+            .chain(budget::samples(
+                context.budgets,
+                context.tenant,
+                totals.spent().iter().copied(),
+            ))
             .collect(),
         rows: totals.rows(),
         overlapping: totals.overlapping,
