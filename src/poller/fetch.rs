@@ -79,21 +79,21 @@ impl Poller {
             ..
         } = context;
         let budgets = self.plan.budgets_of(L::KIND);
-        let questions = lock(state).ledgers.of(period, &budgets).questions(now);
+        let windows_due = lock(state).ledgers.of(period, &budgets).windows_due(now);
         let aggregation = AggregationContext {
             naming: &self.plan.naming,
             budgets: &budgets,
             period,
-            seen: &questions.seen,
+            seen: &windows_due.seen,
         };
         let mut open = Vec::new();
         // One after the other, so that a row that both contain is counted once.
-        for windows in [questions.last_time, questions.open] {
+        for windows in [windows_due.becoming_final, windows_due.open] {
             let mut waiting = windows.into_iter();
             let mut under_way = FuturesUnordered::new();
             loop {
-                let places = DAYS_AT_ONCE - under_way.len();
-                under_way.extend(waiting.by_ref().take(places).map(|window| async move {
+                let free = DAYS_AT_ONCE - under_way.len();
+                under_way.extend(waiting.by_ref().take(free).map(|window| async move {
                     log::collect::<L>(&self.graph, window, now, aggregation, deadline, stats).await
                 }));
                 let Some(day) = under_way.next().await.transpose()? else {

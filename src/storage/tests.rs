@@ -402,7 +402,7 @@ fn ledgers_are_read_again() {
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let mut with = saved(&[1]);
     let ledger = with.ledgers.of(period, &[]);
-    for window in ledger.questions(now).last_time.into_iter().take(5) {
+    for window in ledger.windows_due(now).becoming_final.into_iter().take(5) {
         let day = DayTotals {
             window,
             totals: Totals::new(0),
@@ -413,8 +413,8 @@ fn ledgers_are_read_again() {
     }
     let mut read = read(&bytes(&with)).unwrap();
     assert_eq!(read.ledgers.final_days(period), Some(5));
-    let left = read.ledgers.of(period, &[]).questions(now);
-    assert_eq!((left.last_time.len(), left.open.len()), (12, 4));
+    let left = read.ledgers.of(period, &[]).windows_due(now);
+    assert_eq!((left.becoming_final.len(), left.open.len()), (12, 4));
     assert_eq!(
         Arc::unwrap_or_clone(read.ledgers.of(period, &[]).totals()).save(),
         Totals::new(0).save()

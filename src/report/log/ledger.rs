@@ -29,10 +29,10 @@ pub(crate) struct Ledger {
 }
 
 /// The windows that one poll fetches.
-pub(crate) struct Questions {
+pub(crate) struct WindowsDue {
     /// Windows that become final. They are fetched first, so that a row that two windows return is counted in the one that
     /// is not fetched again.
-    pub(crate) last_time: Vec<Window>,
+    pub(crate) becoming_final: Vec<Window>,
     /// Windows that later polls fetch again.
     pub(crate) open: Vec<Window>,
     pub(crate) seen: SeenRows,
@@ -140,12 +140,12 @@ impl Ledger {
     }
 
     /// The windows to fetch for the period up to `now`.
-    pub(crate) fn questions(&self, now: DateTime<Utc>) -> Questions {
-        let (last_time, open) = windows(self.period, now)
+    pub(crate) fn windows_due(&self, now: DateTime<Utc>) -> WindowsDue {
+        let (becoming_final, open) = windows(self.period, now)
             .filter(|window| !self.days.contains(&window.start()))
             .partition(|&window| is_final(window, now));
-        Questions {
-            last_time,
+        WindowsDue {
+            becoming_final,
             open,
             seen: SeenRows::new(Arc::clone(&self.rows)),
         }

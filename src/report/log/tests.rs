@@ -122,13 +122,17 @@ fn poll_windows(
     mut answer: impl FnMut(Window) -> Option<Vec<String>>,
 ) -> Option<Totals> {
     let mut open = Vec::new();
-    let questions = ledgers.of(period, &BUDGETS[..]).questions(now);
-    for window in questions.last_time.into_iter().chain(questions.open) {
+    let windows_due = ledgers.of(period, &BUDGETS[..]).windows_due(now);
+    for window in windows_due
+        .becoming_final
+        .into_iter()
+        .chain(windows_due.open)
+    {
         let (totals, ids) = fold_beside(
             window,
             period,
             &BUDGETS[..],
-            &questions.seen,
+            &windows_due.seen,
             &answer(window)?,
         )
         .expect("rows that count");
@@ -428,15 +432,15 @@ fn a_ledger_of_other_budgets_starts_empty() {
     let other = [budget(None)];
     let first = ledgers.of(november(), &[]);
     let day = DayTotals {
-        window: first.questions(now).last_time[0],
+        window: first.windows_due(now).becoming_final[0],
         totals: Totals::new(0),
         ids: Vec::new(),
         is_final: true,
     };
     first.add_final(&day).expect("no label sets");
     let mut asked = |budgets: &[Budget]| {
-        let questions = ledgers.of(november(), budgets).questions(now);
-        questions.last_time.len() + questions.open.len()
+        let windows_due = ledgers.of(november(), budgets).windows_due(now);
+        windows_due.becoming_final.len() + windows_due.open.len()
     };
     assert_eq!(asked(&[]), 20);
     assert_eq!(asked(&other), 21);
