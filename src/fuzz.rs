@@ -18,16 +18,12 @@ use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
-use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::Budget;
-use crate::report::dialout::Dialout;
-use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Naming, RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
-use crate::report::sms::Sms;
-use crate::report::{Rendered, Report, ReportKind};
+use crate::report::{Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
@@ -38,12 +34,13 @@ pub fn page(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    aggregated::<Dialout>(text);
-    aggregated::<BlockedUsers>(text);
-    by_day::<PstnCalls>(text);
-    by_day::<DirectRouting>(text);
-    by_day::<Sms>(text);
+    for report in ReportKind::ALL {
+        report.visit(Page(text));
+    }
 }
+
+/// Text that may be a page of any report.
+struct Page<'t>(&'t str);
 
 /// Resolves a link to the next page, one per line. A link that is accepted has the origin of the root.
 pub fn next_link(bytes: &[u8]) {
@@ -152,37 +149,42 @@ fn family(name: &str) -> Option<&'static Family> {
         .find_map(|report| report_metrics::family(report, name))
 }
 
-fn aggregated<R: Report>(text: &str) {
-    let mut totals = R::Totals::default();
-    if is_whole(text, |row: R::Row<'_>| {
-        R::add(&mut totals, row, &mut Notes::default()).is_ok()
-    }) {
-        let naming = Naming::Upn;
-        each_line(&R::render(totals, &render_context(&naming)));
-    }
-}
+impl Visitor for Page<'_> {
+    type Output = ();
 
-fn by_day<L: Log>(text: &str) {
-    let naming = Naming::Upn;
-    let period = period();
-    let aggregation = AggregationContext {
-        naming: &naming,
-        budgets: &BUDGETS,
-        period,
-        seen: &SeenRows::default(),
-    };
-    let window = period
-        .windows(period.end(), log::DAY)
-        .next()
-        .expect("a first day");
-    let mut aggregator = LogAggregator::new::<L>(window, aggregation);
-    if is_whole(text, |row: L::Row<'_>| {
-        L::record(&row, &mut Notes::default()).is_ok_and(|record| aggregator.add(&record).is_ok())
-    }) {
-        each_line(&log::render::<L>(
-            aggregator.totals,
-            &render_context(&naming),
-        ));
+    fn aggregated<R: Report>(self) {
+        let mut totals = R::Totals::default();
+        if is_whole(self.0, |row: R::Row<'_>| {
+            R::add(&mut totals, row, &mut Notes::default()).is_ok()
+        }) {
+            let naming = Naming::Upn;
+            each_line(&R::render(totals, &render_context(&naming)));
+        }
+    }
+
+    fn log<L: Log>(self) {
+        let naming = Naming::Upn;
+        let period = period();
+        let aggregation = AggregationContext {
+            naming: &naming,
+            budgets: &BUDGETS,
+            period,
+            seen: &SeenRows::default(),
+        };
+        let window = period
+            .windows(period.end(), log::DAY)
+            .next()
+            .expect("a first day");
+        let mut aggregator = LogAggregator::new::<L>(window, aggregation);
+        if is_whole(self.0, |row: L::Row<'_>| {
+            L::record(&row, &mut Notes::default())
+                .is_ok_and(|record| aggregator.add(&record).is_ok())
+        }) {
+            each_line(&log::render::<L>(
+                aggregator.totals,
+                &render_context(&naming),
+            ));
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
 
-use fetch::FetchContext;
+use fetch::Fetch;
 use outcome::{StatsGuard, log_failure, log_success};
 use state::{SharedState, lock};
 
@@ -196,7 +196,9 @@ impl Poller {
             state.begin_refetch();
             (state.report, state.retained.clone())
         };
-        let context = FetchContext {
+        let fetch = Fetch {
+            poller: self,
+            report,
             state,
             period,
             now: begun,
@@ -204,7 +206,7 @@ impl Poller {
             retained,
             stats: &stats,
         };
-        let outcome = self.fetch(report, context).await;
+        let outcome = fetch.run().await;
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
         match &outcome {
@@ -230,7 +232,7 @@ impl Poller {
             state.next_poll = Some(self.due(tick, period));
             self.publish(&state);
             let time_left = tick > Instant::now();
-            let wanted = self.shared.previous && report.has_previous();
+            let wanted = self.shared.previous && report.info().has_previous;
             succeeded && time_left && wanted && state.previous.is_due(begun)
         };
         // At once, because the fetch of the previous period can take until the next tick.
@@ -250,7 +252,9 @@ impl Poller {
         let report = lock(state).report;
         let period = current.previous();
         let stats = StatsGuard::new(&self.shared.telemetry);
-        let context = FetchContext {
+        let fetch = Fetch {
+            poller: self,
+            report,
             state,
             period,
             now: begun,
@@ -258,7 +262,7 @@ impl Poller {
             retained: RetainedSeries::default(),
             stats: &stats,
         };
-        let outcome = self.fetch(report, context).await;
+        let outcome = fetch.run().await;
         let tenant = self.plan.tenant.as_deref();
         let mut state = lock(state);
         state.health.polls += 1;

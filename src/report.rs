@@ -1,8 +1,7 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
 //! A new report is a file below this one that implements [`Report`], or [`log::Log`] if it has a row for each call, and
-//! a variant of [`ReportKind`]. The compiler then reports each `match` that needs the new variant. What this module does not
-//! do: retry, publish, or know about HTTP.
+//! a line of [`ReportKind`]. What this module does not do: retry, publish, or know about HTTP.
 
 pub mod blocked_users;
 pub mod budget;
@@ -33,41 +32,88 @@ use crate::graph::{Graph, Query, Version};
 use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
-use blocked_users::BlockedUsers;
 use budget::{BudgetRow, BudgetSpend};
-use dialout::Dialout;
-use direct_routing::DirectRouting;
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Measure};
-use pstn_calls::PstnCalls;
 use row::{Notes, RowError};
-use sms::Sms;
 
 pub(crate) use error::CollectError;
 
-/// The reports of Microsoft Graph that can be exported. Closed: a new report is one variant here and one file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ReportKind {
+/// Declares [`ReportKind`] and its dispatch. A line is a report: its variant, and the type that implements it as an
+/// `aggregated` report or as a `log`.
+macro_rules! reports {
+    ($($(#[$doc:meta])* $variant:ident: $shape:ident $report:ty,)*) => {
+        /// The reports of Microsoft Graph that can be exported.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ReportKind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ReportKind {
+            /// Every report, in the order in which they are exposed.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// Facts that do not depend on its rows.
+            pub const fn info(self) -> &'static ReportInfo {
+                match self {
+                    $(Self::$variant => &<$report>::INFO,)*
+                }
+            }
+
+            /// Does the visitor's work for the type of the report.
+            pub(crate) fn visit<V: Visitor>(self, visitor: V) -> V::Output {
+                match self {
+                    $(Self::$variant => visitor.$shape::<$report>(),)*
+                }
+            }
+        }
+    };
+}
+
+reports! {
     /// `getPstnOnlineMeetingDialoutReport`.
-    Dialout,
+    Dialout: aggregated dialout::Dialout,
     /// `getPstnCalls`.
-    PstnCalls,
+    PstnCalls: log pstn_calls::PstnCalls,
     /// `getDirectRoutingCalls`.
-    DirectRouting,
+    DirectRouting: log direct_routing::DirectRouting,
     /// `getSmsLog`.
-    Sms,
+    Sms: log sms::Sms,
     /// `getPstnBlockedUsersLog`.
-    BlockedUsers,
+    BlockedUsers: aggregated blocked_users::BlockedUsers,
+}
+
+/// Facts of a report.
+#[derive(Debug)]
+pub struct ReportInfo {
+    /// Value of the label `report`, and name in the configuration.
+    pub name: &'static str,
+    /// The Graph function that it calls.
+    pub function: &'static str,
+    /// The version of Graph that has the function.
+    pub version: Version,
+    /// True if the report has amounts, so that budgets apply to it.
+    pub has_money: bool,
+    /// True if figures of the previous billing period are exported.
+    pub has_previous: bool,
+}
+
+/// Work that differs in the type of a report only: see [`ReportKind::visit`].
+pub(crate) trait Visitor {
+    /// The result.
+    type Output;
+
+    /// Does the work for a report that is fetched completely by each poll.
+    fn aggregated<R: Report>(self) -> Self::Output;
+
+    /// Does the work for a log.
+    fn log<L: Log>(self) -> Self::Output;
 }
 
 /// A report of Graph that is fetched completely by each poll: its function, how a row is read, and how rows are rendered.
-pub trait Report {
-    /// Its name: label and configuration.
-    const KIND: ReportKind;
-    /// The Graph function that it calls.
-    const FUNCTION: &'static str;
-    /// The version of Graph that has the function.
-    const VERSION: Version;
+pub trait Report: 'static {
+    /// Its facts.
+    const INFO: ReportInfo;
     /// All its families, except for those of budgets.
     const FAMILIES: &'static [&'static Family];
     /// Bound of the end of a window: inclusive if the function returns rows exactly at the end.
@@ -85,8 +131,8 @@ pub trait Report {
     /// The query for one window.
     fn query(window: Window) -> Query {
         Query {
-            version: Self::VERSION,
-            function: Self::FUNCTION,
+            version: Self::INFO.version,
+            function: Self::INFO.function,
             from: window.start_literal(),
             to: window.end_literal(Self::END),
         }
@@ -179,84 +225,56 @@ pub struct Organizer {
 }
 
 impl ReportKind {
-    /// Every report, in the order in which they are exposed.
-    pub const ALL: &'static [Self] = &[
-        Self::Dialout,
-        Self::PstnCalls,
-        Self::DirectRouting,
-        Self::Sms,
-        Self::BlockedUsers,
-    ];
-
     /// The value of the label `report` and the name in the configuration.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Dialout => "dialout",
-            Self::PstnCalls => "pstn_calls",
-            Self::DirectRouting => "direct_routing",
-            Self::Sms => "sms",
-            Self::BlockedUsers => "blocked_users",
-        }
-    }
-
-    /// Returns whether the report has amounts, so that budgets apply to it.
-    pub const fn has_money(self) -> bool {
-        match self {
-            Self::Dialout | Self::PstnCalls | Self::Sms => true,
-            Self::DirectRouting | Self::BlockedUsers => false,
-        }
-    }
-
-    /// Returns whether figures of the previous billing period are exported.
-    pub const fn has_previous(self) -> bool {
-        match self {
-            Self::Dialout | Self::PstnCalls | Self::DirectRouting | Self::Sms => true,
-            Self::BlockedUsers => false,
-        }
+        self.info().name
     }
 
     /// All families that its samples can belong to, except for those of budgets.
     pub(crate) fn families(self) -> Vec<&'static Family> {
-        fn of_log<L: Log>() -> Vec<&'static Family> {
-            let columns = L::COLUMNS.iter();
-            columns
-                .flat_map(|column| [&column.current, &column.previous])
-                .collect()
-        }
-        match self {
-            Self::Dialout => Dialout::FAMILIES.to_vec(),
-            Self::PstnCalls => of_log::<PstnCalls>(),
-            Self::DirectRouting => of_log::<DirectRouting>(),
-            Self::Sms => of_log::<Sms>(),
-            Self::BlockedUsers => BlockedUsers::FAMILIES.to_vec(),
-        }
-    }
-}
+        struct Families;
+        impl Visitor for Families {
+            type Output = Vec<&'static Family>;
 
-impl ReportKind {
+            fn aggregated<R: Report>(self) -> Self::Output {
+                R::FAMILIES.to_vec()
+            }
+
+            fn log<L: Log>(self) -> Self::Output {
+                let columns = L::COLUMNS.iter();
+                columns
+                    .flat_map(|column| [&column.current, &column.previous])
+                    .collect()
+            }
+        }
+        self.visit(Families)
+    }
+
     /// Names that identify the layout of its figures in a state file. For a log: its labels and the measure of each
     /// column, in order. For another report: its families.
     pub(crate) fn columns(self) -> Vec<String> {
-        fn of_log<L: Log>() -> Vec<String> {
-            let labels = L::LABELS.iter().map(|label| format!("label {label}"));
-            let columns = L::COLUMNS.iter().map(|column| {
-                let (kind, index) = match column.measure {
-                    Measure::Money(index) => ("money", index),
-                    Measure::Count(index, _) => ("count", index),
-                };
-                format!("{kind} {index} {}", column.current.name)
-            });
-            labels.chain(columns).collect()
-        }
-        match self {
-            Self::PstnCalls => of_log::<PstnCalls>(),
-            Self::DirectRouting => of_log::<DirectRouting>(),
-            Self::Sms => of_log::<Sms>(),
-            Self::Dialout | Self::BlockedUsers => {
-                let families = self.families().into_iter();
+        struct Columns;
+        impl Visitor for Columns {
+            type Output = Vec<String>;
+
+            fn aggregated<R: Report>(self) -> Self::Output {
+                let families = R::FAMILIES.iter();
                 families.map(|family| family.name.to_owned()).collect()
             }
+
+            fn log<L: Log>(self) -> Self::Output {
+                let labels = L::LABELS.iter().map(|label| format!("label {label}"));
+                let columns = L::COLUMNS.iter().map(|column| {
+                    let (kind, index) = match column.measure {
+                        Measure::Money(index) => ("money", index),
+                        Measure::Count(index, _) => ("count", index),
+                    };
+                    format!("{kind} {index} {}", column.current.name)
+                });
+                labels.chain(columns).collect()
+            }
         }
+        self.visit(Columns)
     }
 }
 
@@ -349,22 +367,10 @@ mod tests {
 
     use super::*;
 
-    /// The compiler requires each variant here, and the test requires the list to have it.
-    macro_rules! every {
-        ($($variant:ident),*) => {{
-            let _ = |report: ReportKind| match report {
-                $(ReportKind::$variant => {})*
-            };
-            [$(ReportKind::$variant),*]
-        }};
-    }
-
     #[test]
-    fn all_lists_every_report() {
-        let every = every!(Dialout, PstnCalls, DirectRouting, Sms, BlockedUsers);
-        assert_eq!(ReportKind::ALL, every);
-        let names: HashSet<&str> = every.iter().map(|report| report.as_str()).collect();
-        assert_eq!(names.len(), every.len());
+    fn names_are_distinct() {
+        let names = ReportKind::ALL.iter().map(|report| report.as_str());
+        assert_eq!(names.collect::<HashSet<_>>().len(), ReportKind::ALL.len());
     }
 
     /// A file with other columns is rejected, because its figures would be read with the wrong labels.
@@ -400,16 +406,23 @@ mod tests {
     }
 
     #[test]
-    fn labels_of_logs_are_few_and_sorted() {
-        for &report in ReportKind::ALL {
-            let labels = match report {
-                ReportKind::PstnCalls => PstnCalls::LABELS,
-                ReportKind::DirectRouting => DirectRouting::LABELS,
-                ReportKind::Sms => Sms::LABELS,
-                ReportKind::Dialout | ReportKind::BlockedUsers => continue,
-            };
-            assert!(labels.len() <= log::LABELS_MAX, "{report}: {labels:?}");
-            assert!(labels.is_sorted_by(|a, b| a < b), "{report}: {labels:?}");
+    fn labels_of_logs_are_sorted_and_budgets_need_amounts() {
+        struct Check(&'static ReportInfo);
+        impl Visitor for Check {
+            type Output = ();
+
+            fn aggregated<R: Report>(self) {}
+
+            fn log<L: Log>(self) {
+                let (name, labels) = (self.0.name, L::LABELS);
+                assert!(labels.is_sorted_by(|a, b| a < b), "{name}: {labels:?}");
+                let is_money = |column: &log::Column| matches!(column.measure, Measure::Money(_));
+                assert_eq!(self.0.has_money, L::COLUMNS.iter().any(is_money), "{name}");
+                assert_eq!(self.0.has_money, labels.contains(&"currency"), "{name}");
+            }
+        }
+        for report in ReportKind::ALL {
+            report.visit(Check(report.info()));
         }
     }
 }

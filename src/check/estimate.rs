@@ -1,6 +1,7 @@
 //! The first page of a report, and an estimate of the series of the whole report.
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::CheckContext;
@@ -9,15 +10,10 @@ use crate::graph::pages::Read;
 use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
 use crate::period::{BillingPeriod, Window};
-use crate::report::blocked_users::BlockedUsers;
 use crate::report::budget::{Budget, BudgetRow};
-use crate::report::dialout::Dialout;
-use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
-use crate::report::pstn_calls::PstnCalls;
-use crate::report::sms::Sms;
-use crate::report::{CollectError, Rendered, Report, ReportKind, add_page};
+use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 
 /// Figures of a first page.
 pub(super) struct FirstPage {
@@ -50,30 +46,36 @@ pub(super) async fn first_page(
     tenant: Option<&str>,
     deadline: Instant,
 ) -> Result<FirstPage, CollectError> {
-    let asking = Asking {
+    let request = FirstPageRequest {
         graph,
         context,
         tenant,
         deadline,
     };
-    match report {
-        ReportKind::Dialout => asking.whole::<Dialout>().await,
-        ReportKind::PstnCalls => asking.log::<PstnCalls>().await,
-        ReportKind::DirectRouting => asking.log::<DirectRouting>().await,
-        ReportKind::Sms => asking.log::<Sms>().await,
-        ReportKind::BlockedUsers => asking.whole::<BlockedUsers>().await,
-    }
+    report.visit(request).await
 }
 
-/// Whom to ask, and for how long.
-struct Asking<'a> {
+/// The request for a first page, and what its rows are rendered with.
+struct FirstPageRequest<'a> {
     graph: &'a Graph,
     context: &'a CheckContext,
     tenant: Option<&'a str>,
     deadline: Instant,
 }
 
-impl Asking<'_> {
+impl<'a> Visitor for FirstPageRequest<'a> {
+    type Output = BoxFuture<'a, Result<FirstPage, CollectError>>;
+
+    fn aggregated<R: Report>(self) -> Self::Output {
+        Box::pin(self.whole::<R>())
+    }
+
+    fn log<L: Log>(self) -> Self::Output {
+        Box::pin(self.day::<L>())
+    }
+}
+
+impl FirstPageRequest<'_> {
     async fn whole<R: Report>(self) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows = R::windows(period, now);
@@ -98,7 +100,7 @@ impl Asking<'_> {
 
     /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
     /// hardly begun to arrive.
-    async fn log<L: Log>(self) -> Result<FirstPage, CollectError> {
+    async fn day<L: Log>(self) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::Instant;
 
@@ -11,17 +12,14 @@ use super::outcome::Failed;
 use super::state::{SharedState, lock};
 use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
-use crate::report::blocked_users::BlockedUsers;
-use crate::report::dialout::Dialout;
-use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log};
-use crate::report::pstn_calls::PstnCalls;
-use crate::report::sms::Sms;
-use crate::report::{CollectError, Rendered, Report, ReportKind, collect};
+use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 
-/// Inputs of one fetch.
-pub(super) struct FetchContext<'a> {
+/// One fetch of one report.
+pub(super) struct Fetch<'a> {
+    pub(super) poller: &'a Poller,
+    pub(super) report: ReportKind,
     pub(super) state: &'a SharedState,
     pub(super) period: BillingPeriod,
     pub(super) now: DateTime<Utc>,
@@ -30,58 +28,41 @@ pub(super) struct FetchContext<'a> {
     pub(super) stats: &'a RequestStats,
 }
 
-impl Poller {
+impl Fetch<'_> {
     /// Fetches the report of the period up to now: complete, or an error.
-    pub(super) async fn fetch(
-        &self,
-        report: ReportKind,
-        context: FetchContext<'_>,
-    ) -> Result<Rendered, Failed> {
-        let deadline = context.deadline;
-        let fetching = async {
-            match report {
-                ReportKind::Dialout => self.fetch_report::<Dialout>(context).await,
-                ReportKind::PstnCalls => self.fetch_log::<PstnCalls>(context).await,
-                ReportKind::DirectRouting => self.fetch_log::<DirectRouting>(context).await,
-                ReportKind::Sms => self.fetch_log::<Sms>(context).await,
-                ReportKind::BlockedUsers => self.fetch_report::<BlockedUsers>(context).await,
-            }
-        };
-        let fetched = tokio::time::timeout_at(deadline, fetching)
+    pub(super) async fn run(self) -> Result<Rendered, Failed> {
+        let (deadline, graph) = (self.deadline, &self.poller.graph);
+        let fetched = tokio::time::timeout_at(deadline, self.report.visit(self))
             .await
-            .unwrap_or_else(|_| Err(CollectError::Graph(self.graph.late())))?;
+            .unwrap_or_else(|_| Err(CollectError::Graph(graph.late())))?;
         // The deadline limits the fetch only: a complete report is rendered however long that takes.
         Ok(fetched.await.expect("rendering does not panic")?)
     }
 
     /// Fetches a report that is requested as a whole at every poll.
-    async fn fetch_report<R: Report>(
-        &self,
-        context: FetchContext<'_>,
-    ) -> Result<Rendering, CollectError> {
-        let windows = R::windows(context.period, context.now).into_iter();
-        let totals = collect::<R>(&self.graph, windows, context.deadline, context.stats).await?;
-        Ok(self.rendering(R::KIND, context, |context| Ok(R::render(totals, context))))
+    async fn fetch_report<R: Report>(self) -> Result<Rendering, CollectError> {
+        let windows = R::windows(self.period, self.now).into_iter();
+        let graph = &self.poller.graph;
+        let totals = collect::<R>(graph, windows, self.deadline, self.stats).await?;
+        Ok(self.rendering(|context| Ok(R::render(totals, context))))
     }
 
     /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
     /// so a poll that fails later does not lose it.
-    async fn fetch_log<L: Log>(
-        &self,
-        context: FetchContext<'_>,
-    ) -> Result<Rendering, CollectError> {
-        let FetchContext {
+    async fn fetch_log<L: Log>(self) -> Result<Rendering, CollectError> {
+        let Self {
+            poller,
             state,
             period,
             now,
             deadline,
             stats,
             ..
-        } = context;
-        let budgets = self.plan.budgets_of(L::KIND);
+        } = self;
+        let budgets = poller.plan.budgets_of(self.report);
         let windows_due = lock(state).ledgers.of(period, &budgets).windows_due(now);
         let aggregation = AggregationContext {
-            naming: &self.plan.naming,
+            naming: &poller.plan.naming,
             budgets: &budgets,
             period,
             seen: &windows_due.seen,
@@ -94,7 +75,8 @@ impl Poller {
             loop {
                 let free = DAYS_AT_ONCE - under_way.len();
                 under_way.extend(waiting.by_ref().take(free).map(|window| async move {
-                    log::collect::<L>(&self.graph, window, now, aggregation, deadline, stats).await
+                    log::collect::<L>(&poller.graph, window, now, aggregation, deadline, stats)
+                        .await
                 }));
                 let Some(day) = under_way.next().await.transpose()? else {
                     break;
@@ -109,7 +91,7 @@ impl Poller {
             }
         }
         let final_days = lock(state).ledgers.of(period, &budgets).totals();
-        Ok(self.rendering(L::KIND, context, move |context| {
+        Ok(self.rendering(move |context| {
             let mut totals = Arc::unwrap_or_clone(final_days);
             // Each day is freed as soon as it is added.
             for day in open {
@@ -122,13 +104,16 @@ impl Poller {
     /// Renders on a blocking thread: to sort and compress a large report takes so long that a scrape on the same
     /// thread would notice.
     fn rendering(
-        &self,
-        report: ReportKind,
-        context: FetchContext<'_>,
+        self,
         render: impl FnOnce(&RenderContext<'_>) -> Result<Rendered, CollectError> + Send + 'static,
     ) -> Rendering {
-        let plan = Arc::clone(&self.plan);
-        let (period, retained) = (context.period, context.retained);
+        let plan = Arc::clone(&self.poller.plan);
+        let Self {
+            report,
+            period,
+            retained,
+            ..
+        } = self;
         tokio::task::spawn_blocking(move || {
             render(&RenderContext {
                 tenant: plan.tenant.as_deref(),
@@ -139,6 +124,18 @@ impl Poller {
                 retained: &retained,
             })
         })
+    }
+}
+
+impl<'a> Visitor for Fetch<'a> {
+    type Output = BoxFuture<'a, Result<Rendering, CollectError>>;
+
+    fn aggregated<R: Report>(self) -> Self::Output {
+        Box::pin(self.fetch_report::<R>())
+    }
+
+    fn log<L: Log>(self) -> Self::Output {
+        Box::pin(self.fetch_log::<L>())
     }
 }
 

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::interner::{Interner, label};
 use super::labels::{RenderContext, UNKNOWN};
 use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, row, within};
-use super::{Count, Rendered, Report, ReportKind};
+use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::Version;
 use crate::money::Sum;
@@ -73,9 +73,13 @@ static EVENTS: Family = Family::gauge(
 );
 
 impl Report for BlockedUsers {
-    const KIND: ReportKind = ReportKind::BlockedUsers;
-    const FUNCTION: &'static str = "getPstnBlockedUsersLog";
-    const VERSION: Version = Version::Beta;
+    const INFO: ReportInfo = ReportInfo {
+        name: "blocked_users",
+        function: "getPstnBlockedUsersLog",
+        version: Version::Beta,
+        has_money: false,
+        has_previous: false,
+    };
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &EVENTS];
     // The page does not say; there is one window only, so nothing can come twice.
     const END: EndBound = EndBound::Inclusive;

@@ -14,7 +14,7 @@ use super::interner::Interner;
 use super::labels::{RenderContext, UserLabels};
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, person, row, within};
-use super::{Rendered, Report, ReportKind, budget};
+use super::{Rendered, Report, ReportInfo, budget};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -104,9 +104,13 @@ static PREVIOUS_SECONDS: Family = Family::gauge(
 );
 
 impl Report for Dialout {
-    const KIND: ReportKind = ReportKind::Dialout;
-    const FUNCTION: &'static str = "getPstnOnlineMeetingDialoutReport";
-    const VERSION: Version = Version::Beta;
+    const INFO: ReportInfo = ReportInfo {
+        name: "dialout",
+        function: "getPstnOnlineMeetingDialoutReport",
+        version: Version::Beta,
+        has_money: true,
+        has_previous: true,
+    };
     const FAMILIES: &'static [&'static Family] = &[
         &CHARGE,
         &CALLS,

@@ -10,7 +10,7 @@ use super::interner::{code, label};
 use super::labels::UNKNOWN;
 use super::log::{Column, Log, Measure, Record};
 use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, person, row};
-use super::{ReportKind, SECONDS_COUNT};
+use super::{ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -76,9 +76,13 @@ static COLUMNS: [Column; 2] = [
 ];
 
 impl Log for DirectRouting {
-    const KIND: ReportKind = ReportKind::DirectRouting;
-    const FUNCTION: &'static str = "getDirectRoutingCalls";
-    const VERSION: Version = Version::Beta;
+    const INFO: ReportInfo = ReportInfo {
+        name: "direct_routing",
+        function: "getDirectRoutingCalls",
+        version: Version::Beta,
+        has_money: false,
+        has_previous: true,
+    };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;

@@ -28,11 +28,11 @@ use super::budget::{Budget, BudgetRow};
 use super::labels::Naming;
 use super::person_table::PersonTable;
 use super::row::{Notes, RETAINED_MAX, RowError, within};
-use super::{CollectError, ReportKind, RowContext};
+use super::{CollectError, ReportInfo, RowContext};
 use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
-use crate::graph::{Graph, Query, Version};
+use crate::graph::{Graph, Query};
 use crate::money::Amount;
 use crate::period::{BillingPeriod, EndBound, Window};
 
@@ -45,13 +45,9 @@ pub(crate) use seen::SeenRows;
 pub(crate) use totals::Totals;
 
 /// A log of Graph: its function, and how a row is read.
-pub trait Log {
-    /// Its name: label and configuration.
-    const KIND: ReportKind;
-    /// The Graph function that it calls.
-    const FUNCTION: &'static str;
-    /// The version of Graph that has the function.
-    const VERSION: Version;
+pub trait Log: 'static {
+    /// Its facts.
+    const INFO: ReportInfo;
     /// Its labels except for `tenant` and `user`, in the order of their names; at most [`LABELS_MAX`].
     const LABELS: &'static [&'static str];
     /// Its families. The first one decides which series are aggregated into `__other__`.
@@ -151,8 +147,8 @@ pub(crate) async fn collect<L: Log>(
 /// row decide where it counts, and no row is lost if a service truncates fractions of a second.
 pub(crate) fn query<L: Log>(window: Window) -> Query {
     Query {
-        version: L::VERSION,
-        function: L::FUNCTION,
+        version: L::INFO.version,
+        function: L::INFO.function,
         from: window.start_literal(),
         to: window.end_literal(EndBound::Exclusive),
     }

@@ -11,7 +11,7 @@
 use super::interner::{code, label};
 use super::log::{Column, Log, Measure, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, first_time, person, row};
-use super::{ReportKind, SECONDS_COUNT};
+use super::{ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 
@@ -101,9 +101,13 @@ static COLUMNS: [Column; 4] = [
 ];
 
 impl Log for PstnCalls {
-    const KIND: ReportKind = ReportKind::PstnCalls;
-    const FUNCTION: &'static str = "getPstnCalls";
-    const VERSION: Version = Version::V1;
+    const INFO: ReportInfo = ReportInfo {
+        name: "pstn_calls",
+        function: "getPstnCalls",
+        version: Version::V1,
+        has_money: true,
+        has_previous: true,
+    };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;

@@ -5,7 +5,7 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use super::ReportKind;
+use super::ReportInfo;
 use super::interner::{code, label};
 use super::log::{Column, Log, Measure, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, person, row};
@@ -79,9 +79,13 @@ static COLUMNS: [Column; 3] = [
 ];
 
 impl Log for Sms {
-    const KIND: ReportKind = ReportKind::Sms;
-    const FUNCTION: &'static str = "getSmsLog";
-    const VERSION: Version = Version::Beta;
+    const INFO: ReportInfo = ReportInfo {
+        name: "sms",
+        function: "getSmsLog",
+        version: Version::Beta,
+        has_money: true,
+        has_previous: true,
+    };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
