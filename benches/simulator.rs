@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use teams_pstn_exporter::period::Clock;
+use teams_pstn_simulator::company::Company;
 use teams_pstn_simulator::log::Logs;
-use teams_pstn_simulator::scenario::{Company, Scenario};
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
 
@@ -71,7 +71,7 @@ type Calls = (u64, Range<DateTime<Utc>>);
 
 fn logs(calls: Option<Calls>) -> Logs {
     calls.map_or_else(Logs::default, |(rows, period)| {
-        let company = Arc::new(Company::new(Scenario::default()));
+        let company = Arc::new(Company::new(1, 400));
         Logs::of_calls(&company, rows, period)
     })
 }

@@ -15,7 +15,6 @@ use crate::daemon::Load;
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
 use teams_pstn_simulator::faults::RandomFaults;
-use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
 
@@ -33,7 +32,7 @@ impl Demo {
     /// If the simulator cannot listen on loopback.
     pub async fn start(clock: Clock) -> io::Result<Self> {
         let cycle_day = cycle_day(clock.now());
-        let world = World::company(Scenario::default());
+        let world = World::company(SEED, PEOPLE);
         let simulator = Simulator::start(Options {
             tenants: vec![Tenant::new(TENANT, CLIENT, SECRET, world)],
             random_faults: Some(RandomFaults {
@@ -86,7 +85,7 @@ impl Display for Invitation<'_> {
         let path = self.telemetry_path;
         writeln!(
             f,
-            "A simulated tenant is polled every few seconds. Its calls cost more every minute."
+            "A simulated tenant is polled every few seconds. Its calls cost more every few minutes."
         )?;
         if self.own_configuration {
             writeln!(
@@ -182,6 +181,9 @@ fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
     }
 }
 
+const SEED: u64 = 1;
+const PEOPLE: u32 = 400;
+
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
 const SECRET: &str = "not-a-secret";
@@ -193,10 +195,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const LEFT: TimeDelta = TimeDelta::days(4);
 
 /// US dollars: a little more than the company spends on dial-out calls in such a period so far.
-const DIALOUT_BUDGET: u32 = 25_000;
+const DIALOUT_BUDGET: u32 = 1_000;
 
-/// US dollars: about as much as it spends on its other calls, which vary more.
-const CALLS_BUDGET: u32 = 800;
+/// US dollars: about as much as the company spends on all of its calls.
+const CALLS_BUDGET: u32 = 2_000;
 
 #[cfg(test)]
 mod tests {

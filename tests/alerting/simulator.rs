@@ -12,7 +12,6 @@ use std::io::{BufRead, Write};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::{Table, World};
 use teams_pstn_simulator::{Options, Simulator, Tenant};
 
@@ -24,11 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (number, arg) in args.enumerate() {
         let (tenant_id, world) = arg.split_once('=').ok_or("no =")?;
         let world = match world {
-            "company" => World::company(Scenario {
-                seed: number as u64,
-                users: 40,
-                calls_per_hour: 60,
-            }),
+            "company" => World::company(number as u64, 40),
             "table" => World::Table(tables.entry(tenant_id.to_owned()).or_default().clone()),
             other => return Err(format!("no world {other}").into()),
         };

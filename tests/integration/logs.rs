@@ -12,7 +12,6 @@ use teams_pstn_exporter::report::labels::Pseudonyms;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::Logs;
-use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::World;
 
 use crate::harness::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config};
@@ -30,11 +29,7 @@ const LOGS: [ReportKind; 4] = [
 
 /// A company that has some thousand calls in a month.
 pub(crate) fn company(seed: u64) -> World {
-    World::company(Scenario {
-        seed,
-        users: 20,
-        calls_per_hour: 1,
-    })
+    World::company(seed, 20)
 }
 
 /// A simulator of one tenant, its logs, and a configuration that polls them by user id.

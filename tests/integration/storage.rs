@@ -12,7 +12,6 @@ use teams_pstn_exporter::snapshot::Snapshot;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::journal::Request;
-use teams_pstn_simulator::scenario::Scenario;
 use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
@@ -35,11 +34,7 @@ const KEPT: &[&str] = &[
 ];
 
 pub(crate) fn company() -> Setup {
-    Setup::of(World::company(Scenario {
-        seed: 7,
-        users: 30,
-        calls_per_hour: 4,
-    }))
+    Setup::of(World::company(7, 30))
 }
 
 pub(crate) fn keeping(simulator: &Simulator, folder: &Path) -> Config {

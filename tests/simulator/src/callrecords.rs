@@ -209,10 +209,10 @@ fn rows(tenant: &Tenant, query: &Query<'_>, skip: usize, take: usize) -> (Vec<St
     };
     match query.function {
         Function::Dialout => {
-            // A report contains no future rows. Rounded up to the end of the second, so that all pages that are requested
-            // within it are consistent.
-            let to = query.to.min(end_of_second(query.now));
-            tenant.world.dialout(query.from, to, skip, take)
+            // Rounded up to the end of the second, so that all pages that are requested within it are consistent.
+            let now = end_of_second(query.now);
+            let period = query.from..=query.to.min(now);
+            (tenant.world).dialout(&logs.calls, period, now, skip, take)
         }
         Function::Calls => logs.calls.page(version, &page(true)),
         Function::DirectRouting => logs.direct_routing.page(version, &page(false)),

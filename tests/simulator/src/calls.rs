@@ -7,11 +7,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
+use super::company::Company;
 use super::log::LogRow;
 use super::object::Object;
 use super::people::{COUNTRIES, Country, Tariff, User, tariff};
 use super::rng::Rng;
-use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 use super::world::Charge;
@@ -268,10 +268,10 @@ fn abroad(home: &Country, rng: &mut Rng) -> Destination {
 
 fn call_type(rng: &mut Rng) -> &'static str {
     match rng.below(100) {
-        0..30 => "user_out",
-        30..50 => "user_in",
-        50..66 => "conf_out",
-        66..80 => "conf_in",
+        0..22 => "user_out",
+        22..36 => "user_in",
+        36..70 => "conf_out",
+        70..80 => "conf_in",
         80..84 => "user_out_conf",
         84..87 => "user_out_transfer",
         87..91 => "user_out_forwarding",
@@ -285,7 +285,9 @@ fn call_type(rng: &mut Rng) -> &'static str {
 
 fn license(call_type: &str, rng: &mut Rng) -> &'static str {
     match rng.below(100) {
-        _ if call_type.starts_with("conf") => "MCOMEETADD",
+        0..84 if call_type.starts_with("conf") => "MCOMEETADD",
+        // The included minutes are used up.
+        _ if call_type.starts_with("conf") => "MCOPSTNPP",
         0..60 => "MCOPSTN1",
         60..80 => "MCOPSTN2",
         80..99 => "MCOPSTNPP",

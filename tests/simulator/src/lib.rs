@@ -10,6 +10,8 @@ pub mod blocked_users;
 mod body;
 mod callrecords;
 pub mod calls;
+pub mod company;
+mod dialout;
 pub mod direct_routing;
 mod entra;
 pub mod faults;
@@ -19,7 +21,7 @@ mod object;
 pub mod people;
 mod random_faults;
 mod rng;
-pub mod scenario;
+
 mod service;
 pub mod sms;
 pub mod sums;

@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use super::address::Version;
 use super::blocked_users::BlockEvent;
 use super::calls::Call;
+use super::company::Company;
 use super::direct_routing::DirectRoutingCall;
-use super::scenario::Company;
 use super::sms::Message;
 use super::sums::{Amounts, Sums};
 use super::traffic::{Pace, Stamp, Traffic};
@@ -84,7 +84,7 @@ impl Logs {
             rows: per_person * company.people.len() as u64,
         };
         Self {
-            calls: Log::made(Traffic::new(company, weekly(40), 1, Call::make)),
+            calls: Log::made(Traffic::new(company, weekly(60), 1, Call::make)),
             direct_routing: Log::made(Traffic::new(
                 company,
                 weekly(12),
@@ -160,7 +160,12 @@ impl<R: LogRow> Log<R> {
     }
 
     /// The simplest implementation: it checks every row near the period and ignores pages.
-    fn each(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>, mut visit: impl FnMut(R)) {
+    pub(super) fn each(
+        &self,
+        period: Range<DateTime<Utc>>,
+        now: DateTime<Utc>,
+        mut visit: impl FnMut(R),
+    ) {
         let mut look = |row: R| {
             if period.contains(&row.time()) && row.arrival() <= now {
                 visit(row);

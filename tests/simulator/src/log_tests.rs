@@ -8,7 +8,6 @@ use super::blocked_users::BlockEvent;
 use super::calls::Call;
 use super::direct_routing::DirectRoutingCall;
 use super::log::LogRow;
-use super::scenario::Scenario;
 use super::sms::Message;
 use super::sums::Amounts;
 use super::tests::{TENANT, get, now, options, simulator, token};
@@ -247,11 +246,7 @@ async fn faults_affect_the_matching_request() {
 
 #[tokio::test]
 async fn rows_of_a_company_add_up_to_the_oracle() {
-    let simulator = simulator(World::company(Scenario {
-        users: 60,
-        ..Scenario::default()
-    }))
-    .await;
+    let simulator = simulator(World::company(1, 60)).await;
     let token = token(&simulator).await;
     let logs = simulator.logs(TENANT);
     let begin = time("2026-11-16T00:00:00Z");

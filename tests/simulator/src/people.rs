@@ -23,7 +23,6 @@ pub(super) struct Person {
     pub(super) activity: u32,
     /// Percentage of calls that go abroad.
     pub(super) abroad: u32,
-    pub(super) seed: u64,
 }
 
 #[derive(Debug)]
@@ -34,7 +33,6 @@ pub(super) struct Country {
     /// Prefix of its telephone numbers.
     pub(super) calling_code: &'static str,
     pub(super) currency: &'static str,
-    pub(super) minutes_east: i64,
     pub(super) tariff: Tariff,
 }
 
@@ -96,21 +94,6 @@ impl Person {
                 45..93 => 2 + rng.below(7),
                 _ => 20 + rng.below(30),
             },
-            seed: rng.roll(),
-        }
-    }
-}
-
-impl Country {
-    /// Relative number of calls in an hour, by local time.
-    pub(super) fn busyness(&self, hour: i64) -> u64 {
-        let local = (hour * 60 + self.minutes_east).div_euclid(60);
-        // 1970 began on a Thursday.
-        let weekday = (local.div_euclid(24) + 3).rem_euclid(7);
-        match (weekday, local.rem_euclid(24)) {
-            (5.., _) | (_, ..7 | 20..) => BUSYNESS_AT_REST,
-            (_, 7 | 12 | 18..) => BUSYNESS_AT_THE_EDGES,
-            _ => BUSYNESS_AT_WORK,
         }
     }
 }
@@ -130,14 +113,6 @@ fn ascii(name: &str) -> String {
         .replace(['\'', ' '], "")
 }
 
-const BUSYNESS_AT_WORK: u64 = 12;
-const BUSYNESS_AT_THE_EDGES: u64 = 7;
-const BUSYNESS_AT_REST: u64 = 5;
-/// Sum of the relative numbers of calls in a week: on five days nine working hours and four hours around them, and 103 other
-/// hours.
-pub(super) const BUSYNESS_OF_A_WEEK: u64 =
-    45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
-
 /// Countries of a company's employees.
 pub(super) const COUNTRIES: [Country; 5] = [
     Country {
@@ -145,7 +120,6 @@ pub(super) const COUNTRIES: [Country; 5] = [
         name: "United States",
         calling_code: "+1",
         currency: "USD",
-        minutes_east: -300,
         tariff: tariff(118, 0),
     },
     Country {
@@ -153,7 +127,6 @@ pub(super) const COUNTRIES: [Country; 5] = [
         name: "United Kingdom",
         calling_code: "+44",
         currency: "GBP",
-        minutes_east: 0,
         tariff: tariff(96, 50),
     },
     Country {
@@ -161,7 +134,6 @@ pub(super) const COUNTRIES: [Country; 5] = [
         name: "Germany",
         calling_code: "+49",
         currency: "EUR",
-        minutes_east: 60,
         tariff: tariff(125, 0),
     },
     Country {
@@ -169,7 +141,6 @@ pub(super) const COUNTRIES: [Country; 5] = [
         name: "Netherlands",
         calling_code: "+31",
         currency: "EUR",
-        minutes_east: 60,
         tariff: tariff(140, 25),
     },
     Country {
@@ -177,24 +148,8 @@ pub(super) const COUNTRIES: [Country; 5] = [
         name: "India",
         calling_code: "+91",
         currency: "USD",
-        minutes_east: 330,
         tariff: tariff(310, 0),
     },
-];
-
-/// A call within the minutes that the licences include.
-pub(super) const INCLUDED: Tariff = Tariff {
-    per_started_minute: 0,
-    per_connection: 0,
-};
-
-/// Prices of other countries, from near to far.
-pub(super) const ABROAD: [Tariff; 5] = [
-    tariff(255, 0),
-    tariff(610, 50),
-    tariff(1_275, 100),
-    tariff(3_450, 250),
-    tariff(8_200, 700),
 ];
 
 const FIRST_NAMES: [&str; 24] = [

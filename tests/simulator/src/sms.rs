@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::address::Version;
 use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value};
+use super::company::Company;
 use super::log::LogRow;
 use super::object::Object;
 use super::people::User;
 use super::rng::Rng;
-use super::scenario::Company;
 use super::sums::Amounts;
 use super::traffic::Stamp;
 use super::world::Charge;

@@ -101,7 +101,7 @@ impl Amounts {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.rows += other.rows;
         self.seconds += other.seconds;
         self.units += other.units;

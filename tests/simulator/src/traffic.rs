@@ -6,10 +6,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::company::Company;
 use super::log::Page;
-use super::people::{BUSYNESS_OF_A_WEEK, COUNTRIES, Country};
 use super::rng::{Rng, mixed};
-use super::scenario::Company;
 
 /// The rows of one log.
 #[derive(Clone, Debug)]
@@ -26,7 +25,7 @@ pub(super) type Make<R> = fn(&Company, &Stamp, &mut Rng) -> R;
 /// Number of rows per hour.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
-    /// This many in an average week, by local time in London.
+    /// This many in an average week.
     Weekly { rows: u64 },
     /// This many in these hours together, spread evenly.
     Exactly { rows: u64, first: i64, hours: u64 },
@@ -58,7 +57,7 @@ impl<R> Traffic<R> {
         Self {
             company: Arc::clone(company),
             pace,
-            seed: mixed(company.scenario.seed ^ mixed(number << 48)),
+            seed: mixed(company.seed ^ mixed(number << 48)),
             make,
         }
     }
@@ -110,8 +109,7 @@ impl<R> Traffic<R> {
         match self.pace {
             Pace::Weekly { rows } => {
                 let mut rng = Rng(self.seed ^ mixed(hour.cast_unsigned()));
-                let london: &Country = &COUNTRIES[1];
-                let mean = rows * london.busyness(hour) * MILLION / BUSYNESS_OF_A_WEEK;
+                let mean = rows * busyness(hour) * MILLION / BUSYNESS_OF_A_WEEK;
                 // Between zero and twice the mean. The fraction is a probability.
                 let millionths = mean * 2 * u64::from(rng.below(1_000_000)) / MILLION;
                 (millionths + u64::from(rng.below(1_000_000))) / MILLION
@@ -161,9 +159,27 @@ fn hours(from: DateTime<Utc>, to: DateTime<Utc>) -> RangeInclusive<i64> {
     hour(from).max(FIRST_HOUR)..=hour(to)
 }
 
+/// Relative number of rows in an hour since 1970: more during working hours in UTC.
+fn busyness(hour: i64) -> u64 {
+    // 1970 began on a Thursday.
+    let weekday = (hour.div_euclid(24) + 3).rem_euclid(7);
+    match (weekday, hour.rem_euclid(24)) {
+        (5.., _) | (_, ..7 | 20..) => BUSYNESS_AT_REST,
+        (_, 7 | 12 | 18..) => BUSYNESS_AT_THE_EDGES,
+        _ => BUSYNESS_AT_WORK,
+    }
+}
+
 fn beginning(hour: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(hour * 3_600, 0).expect("an hour of a time that a DateTime has")
 }
+
+const BUSYNESS_AT_WORK: u64 = 12;
+const BUSYNESS_AT_THE_EDGES: u64 = 7;
+const BUSYNESS_AT_REST: u64 = 5;
+/// On five days nine working hours and four hours around them, and 103 other hours.
+const BUSYNESS_OF_A_WEEK: u64 =
+    45 * BUSYNESS_AT_WORK + 20 * BUSYNESS_AT_THE_EDGES + 103 * BUSYNESS_AT_REST;
 
 /// The longest documented delay of rows.
 const LATENESS_MAX: TimeDelta = TimeDelta::hours(48);

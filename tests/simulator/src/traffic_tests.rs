@@ -4,8 +4,8 @@ use chrono::TimeDelta;
 
 use super::address::Version;
 use super::blocked_users::BlockEvent;
+use super::company::Company;
 use super::log::{Log, LogRow};
-use super::scenario::{Company, Scenario};
 use super::tests::now;
 use super::*;
 
@@ -31,7 +31,7 @@ fn user_is_blocked_if_the_newest_event_is_a_block() {
 
 #[test]
 fn a_million_calls_are_a_million_on_pages_and_days() {
-    let company = Arc::new(Company::new(Scenario::default()));
+    let company = Arc::new(Company::new(1, 400));
     let month = time("2026-10-01T00:00:00Z")..time("2026-10-31T00:00:00Z");
     let logs = Logs::of_calls(&company, 1_000_000, month.clone());
     let page = |from, to, skip| log::Page {
@@ -68,7 +68,7 @@ fn a_million_calls_are_a_million_on_pages_and_days() {
 
 #[test]
 fn made_rows_are_the_same_on_pages_of_any_size_and_arrive_within_two_days() {
-    let company = Arc::new(Company::new(Scenario::default()));
+    let company = Arc::new(Company::new(1, 400));
     let logs = Logs::of(&company);
     let period = time("2026-11-18T22:13:14.5Z")..time("2026-11-21T09:00:00Z");
     let rows = logs.calls.rows(period.clone(), now());
@@ -103,7 +103,7 @@ fn made_rows_are_the_same_on_pages_of_any_size_and_arrive_within_two_days() {
 
 #[test]
 fn a_month_of_logs_is_believable() {
-    let company = Arc::new(Company::new(Scenario::default()));
+    let company = Arc::new(Company::new(1, 400));
     let logs = Logs::of(&company);
     let month = time("2026-10-01T00:00:00Z")..time("2026-11-01T00:00:00Z");
     let calls = logs.calls.expected(month.clone(), now());

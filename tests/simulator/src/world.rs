@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::scenario::{Company, Scenario};
+use super::calls::Call;
+use super::company::Company;
+use super::log::Log;
 
 /// The dial-out report of a tenant. Clones share their rows.
 #[derive(Clone, Debug)]
 pub enum World {
-    /// A company with a report that depends on the requested window.
+    /// A company, whose report is the sum of its call log.
     Company(Arc<Company>),
     /// Given rows, for any window.
     Table(Table),
@@ -66,18 +69,17 @@ pub(super) struct Row<'a> {
 }
 
 impl World {
-    /// The company of a scenario.
+    /// A company of this many people.
     #[must_use]
-    pub fn company(scenario: Scenario) -> Self {
-        Self::Company(Arc::new(Company::new(scenario)))
+    pub fn company(seed: u64, people: u32) -> Self {
+        Self::Company(Arc::new(Company::new(seed, people)))
     }
 
-    /// Totals of the dial-out report of a window, both ends inclusive. `None` for a table.
+    /// Totals of the dial-out report of [`World::Rows`], `None` for others.
     #[must_use]
-    pub fn expected(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Expected> {
+    pub fn expected(&self) -> Option<Expected> {
         match self {
-            Self::Company(company) => Some(company.expected(from, to)),
-            Self::Table(_) => None,
+            Self::Company(_) | Self::Table(_) => None,
             Self::Rows { count } => {
                 let mut expected = Expected::default();
                 for number in 0..*count {
@@ -90,11 +92,12 @@ impl World {
         }
     }
 
-    /// The rows of a page of the dial-out report, and true if more follow.
+    /// The rows of a page of the dial-out report at a time, and true if more follow.
     pub(super) fn dialout(
         &self,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
+        calls: &Log<Call>,
+        period: RangeInclusive<DateTime<Utc>>,
+        now: DateTime<Utc>,
         skip: usize,
         take: usize,
     ) -> (Vec<String>, bool) {
@@ -104,7 +107,7 @@ impl World {
             (rows[begin..end].to_vec(), end < rows.len())
         };
         match self {
-            Self::Company(company) => cut(&company.dialout(from, to)),
+            Self::Company(_) => cut(&calls.dialout(period, now)),
             Self::Table(table) => cut(&table.rows()),
             Self::Rows { count } => {
                 let begin = skip.min(*count);
@@ -283,18 +286,19 @@ mod tests {
     #[test]
     fn synthetic_rows_differ_and_pages_tile_them() {
         let world = World::Rows { count: 2_500 };
-        let now = DateTime::UNIX_EPOCH;
-        let (all, more) = world.dialout(now, now, 0, usize::MAX);
+        let (calls, now) = (Log::default(), DateTime::UNIX_EPOCH);
+        let page = |skip, take| world.dialout(&calls, now..=now, now, skip, take);
+        let (all, more) = page(0, usize::MAX);
         assert_eq!((all.len(), more), (2_500, false));
         let mut pages = Vec::new();
         for skip in [0, 1000, 2000] {
-            let (rows, more) = world.dialout(now, now, skip, 1000);
+            let (rows, more) = page(skip, 1000);
             assert_eq!(more, skip < 2000);
             pages.extend(rows);
         }
         assert_eq!(all, pages);
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), 2_500);
-        assert_eq!(world.expected(now, now).unwrap().rows, 2_500);
+        assert_eq!(world.expected().unwrap().rows, 2_500);
     }
 }
