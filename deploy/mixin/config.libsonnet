@@ -1,0 +1,37 @@
+{
+  _config+:: {
+    // Matchers for every metric of the exporter, if one Prometheus scrapes more than these rules are for:
+    // 'job="teams-pstn-exporter"'.
+    selector: '',
+
+    // How often rules are evaluated; null is the global interval of Prometheus.
+    evaluationInterval: null,
+
+    // Metrics and labels of each report, and its value of the label report. labels are all except for currency and the
+    // labels of the target; with the label levels of a sum they say which ones are added up.
+    reports: {
+      dialout: {
+        name: 'dialout',
+        charge: 'teams_pstn_dialout_charge',
+        calls: 'teams_pstn_dialout_calls',
+        call_seconds: 'teams_pstn_dialout_call_seconds',
+        previous_charge: 'teams_pstn_dialout_previous_charge',
+        previous_calls: 'teams_pstn_dialout_previous_calls',
+        previous_call_seconds: 'teams_pstn_dialout_previous_call_seconds',
+        labels: ['user', 'usage_location', 'destination_context'],
+      },
+      callLog: {
+        name: 'pstn_calls',
+        charge: 'teams_pstn_call_charge',
+        calls: 'teams_pstn_calls',
+        labels: ['user', 'usage_location', 'destination_context', 'destination', 'call_type', 'license_capability'],
+      },
+      directRouting: {
+        name: 'direct_routing',
+        calls: 'teams_pstn_direct_routing_calls',
+        labels: ['user', 'usage_location', 'call_type', 'success', 'sip_code_class', 'trunk'],
+      },
+      sms: { name: 'sms' },
+    },
+  },
+}
