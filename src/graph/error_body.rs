@@ -114,7 +114,7 @@ pub(crate) fn last_segment(key: &str) -> &str {
 }
 
 /// Parses JSON. Text that is cut within a character is still readable.
-fn lenient(json: &[u8]) -> Option<Value> {
+pub(crate) fn lenient(json: &[u8]) -> Option<Value> {
     if json.len() > BYTES_MAX {
         return None;
     }

@@ -13,7 +13,7 @@ use super::address::{LinkError, NextLink};
 use super::decode::{Envelope, Stop, decode};
 use super::error_body::{ErrorBody, without_bom};
 use super::request::{About, PageResponse};
-use super::retry::{FailureKind, RetryPolicy, RetryReason, Verdict};
+use super::retry::{FailureKind, RetryReason, Verdict};
 use super::stats::RequestStats;
 use super::{Error, Flaw, Graph, log_seconds};
 use crate::chain::Chain;
@@ -184,10 +184,7 @@ impl<'g> Pages<'g> {
         self.broken += 1;
         let remaining = self.deadline.saturating_duration_since(Instant::now());
         let random = fastrand::f64();
-        let policy = RetryPolicy {
-            attempts: self.graph.retry.attempts.min(BROKEN_MAX),
-            ..self.graph.retry
-        };
+        let policy = self.graph.retry.for_incomplete();
         let verdict = policy.verdict(self.broken, FailureKind::Body, None, remaining, random);
         let Verdict::Retry { after } = verdict else {
             return Err(error);
@@ -323,10 +320,6 @@ struct PageError {
 #[derive(Debug, thiserror::Error)]
 #[error("nextLink leads back to a page that was read already")]
 struct Repeated;
-
-/// Attempts for a page that is incomplete. A page that is truncated by chance is complete in another attempt. The failure
-/// of a page that is always truncated is reported within 15 s.
-const BROKEN_MAX: u32 = 5;
 
 #[derive(Debug)]
 enum State {

@@ -21,9 +21,9 @@ pub struct RetryPolicy {
 /// The reason of a retry: the label `reason` of `teams_pstn_graph_retries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RetryReason {
-    /// 429.
+    /// 429, 509.
     Throttled,
-    /// 500, 502, 503, 504.
+    /// 408, 500, 502, 503, 504.
     Status,
     /// No connection, or one that broke before the response began.
     Connect,
@@ -65,6 +65,12 @@ impl RetryPolicy {
     /// Returns the same policy with the deadline as its only limit, unless it never retries.
     pub(crate) fn by_time(self) -> Self {
         let attempts = if self.attempts > 1 { u32::MAX } else { 1 };
+        Self { attempts, ..self }
+    }
+
+    /// Returns the same policy for a response with an incomplete body, with few attempts.
+    pub(crate) fn for_incomplete(self) -> Self {
+        let attempts = self.attempts.min(INCOMPLETE_MAX);
         Self { attempts, ..self }
     }
 
@@ -149,10 +155,10 @@ impl RetryReason {
 }
 
 impl FailureKind {
-    /// The status, if the service throttles the whole application: 429, or 503 with a `Retry-After`.
+    /// The status, if the service throttles the whole application: 429, 509, or 503 with a `Retry-After`.
     pub(crate) const fn throttling(self, retry_after: Option<Duration>) -> Option<u16> {
         match self {
-            Self::Status(status @ 429) => Some(status),
+            Self::Status(status @ (429 | 509)) => Some(status),
             Self::Status(status @ 503) if retry_after.is_some() => Some(status),
             _ => None,
         }
@@ -164,8 +170,8 @@ impl FailureKind {
             Self::Connect => Some(RetryReason::Connect),
             Self::Timeout => Some(RetryReason::Timeout),
             Self::Body => Some(RetryReason::Body),
-            Self::Status(429) => Some(RetryReason::Throttled),
-            Self::Status(500 | 502 | 503 | 504) => Some(RetryReason::Status),
+            Self::Status(429 | 509) => Some(RetryReason::Throttled),
+            Self::Status(408 | 500 | 502 | 503 | 504) => Some(RetryReason::Status),
             Self::Status(_) => None,
         }
     }
@@ -193,6 +199,10 @@ fn spread(wait: Duration, random: f64) -> Duration {
 /// If a service fails half of all requests, twelve attempts in a row fail once in 4,000 times. So a report of a hundred
 /// requests completes.
 const ATTEMPTS: u32 = 12;
+
+/// A body that is truncated by chance is complete in another attempt. The failure of one that is always truncated is reported
+/// within 15 s.
+const INCOMPLETE_MAX: u32 = 5;
 
 /// Twelve attempts take about a minute, which leaves a report most of its time.
 const DELAY_MAX: Duration = Duration::from_secs(10);
@@ -231,7 +241,7 @@ mod tests {
         check(2, FailureKind::Timeout, None, minute, 0.5, retry(1500));
         check(3, FailureKind::Body, None, minute, 0.0, retry(1500));
         check(4, FailureKind::Body, None, minute, 0.0, Verdict::GiveUp);
-        for status in [429, 500, 502, 503, 504] {
+        for status in [408, 429, 500, 502, 503, 504, 509] {
             check(
                 1,
                 FailureKind::Status(status),
@@ -241,7 +251,7 @@ mod tests {
                 retry(500),
             );
         }
-        for status in [200, 302, 400, 401, 403, 404, 406, 418, 501, 509] {
+        for status in [200, 302, 400, 401, 403, 404, 406, 418, 501, 507] {
             check(
                 1,
                 FailureKind::Status(status),

@@ -193,6 +193,8 @@ impl TokenCache {
             };
             let (policy, until) = if error.is_identity_not_ready() {
                 (retry.by_time(), patience)
+            } else if matches!(error, TokenError::BrokenOff { .. }) {
+                (retry.for_incomplete(), deadline)
             } else {
                 (retry, deadline)
             };

@@ -25,7 +25,7 @@ use super::http::{
 use super::managed_identity::ManagedIdentityEndpoint;
 use super::throttle::Held;
 
-use super::token_endpoint_error::{CredentialKind, TokenEndpointError};
+use super::token_endpoint_error::{self, CredentialKind, TokenEndpointError};
 use super::token_error::TokenError;
 
 /// The application, its tenant, and the resource that the tokens are for.
@@ -199,16 +199,15 @@ impl TokenEndpoint {
             let refusal = self.refused(&response, &body, secrets, now);
             return Err(Box::new(refusal).into());
         }
-        let grant: Grant = serde_json::from_slice(without_bom(&body)).map_err(|error| {
-            // Serde's own message can quote the token.
-            self.malformed(match error.classify() {
-                serde_json::error::Category::Data => {
-                    "an answer without a readable access_token and lifetime".to_owned()
-                }
-                _ => format!("not JSON (Content-Type: {})", content_type(&response)),
-            })
-        })?;
-        self.token(grant, asked_at, now)
+        let grant = serde_json::from_slice::<Grant>(without_bom(&body));
+        match grant {
+            Ok(grant) => self.token(grant, asked_at, now),
+            Err(_) if token_endpoint_error::has_error(&body) => {
+                let refusal = self.refused(&response, &body, secrets, now);
+                Err(Box::new(refusal).into())
+            }
+            Err(error) => Err(self.no_token(&response, &error)),
+        }
     }
 
     /// The error for a deadline that has passed.
@@ -267,6 +266,18 @@ impl TokenEndpoint {
             secrets,
             kind,
         )
+    }
+
+    /// The error for a response of which no token can be read. Serde's own message can quote the token.
+    fn no_token(&self, response: &Response, error: &serde_json::Error) -> TokenError {
+        if error.is_eof() {
+            return TokenError::BrokenOff { host: self.host() };
+        }
+        self.malformed(if error.is_data() {
+            "an answer without a readable access_token and lifetime".to_owned()
+        } else {
+            format!("not JSON (Content-Type: {})", content_type(response))
+        })
     }
 
     fn malformed(&self, what: String) -> TokenError {

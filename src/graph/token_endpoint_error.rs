@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use self::codes::Known;
 use super::FailureReason;
-use super::error_body::without_bom;
+use super::error_body::{lenient, without_bom};
 use super::foreign::Secrets;
 use super::retry::FailureKind;
 use crate::chain::one_line;
@@ -51,7 +51,7 @@ impl TokenEndpointError {
         secrets: &Secrets,
         credential: CredentialKind,
     ) -> Self {
-        let Ok(answer) = serde_json::from_slice::<ErrorResponse>(without_bom(body)) else {
+        let Some(answer) = ErrorResponse::parse(body) else {
             return Self {
                 status,
                 code: None,
@@ -186,6 +186,17 @@ struct ErrorResponse {
     error_codes: Option<Vec<serde_json::Value>>,
     trace_id: Option<String>,
     correlation_id: Option<String>,
+}
+
+impl ErrorResponse {
+    fn parse(body: &[u8]) -> Option<Self> {
+        serde_json::from_value(lenient(without_bom(body))?).ok()
+    }
+}
+
+/// Returns whether a response has an error. Gateways can send an error with status 200.
+pub(crate) fn has_error(body: &[u8]) -> bool {
+    ErrorResponse::parse(body).is_some_and(|answer| answer.error.is_some())
 }
 
 /// The code in "AADSTS7000215: …", for responses without `error_codes`.

@@ -47,6 +47,12 @@ pub enum TokenError {
     /// The endpoint answered with an error.
     #[error(transparent)]
     Refused(#[from] Box<TokenEndpointError>),
+    /// The JSON of the response is truncated, in all attempts.
+    #[error("{host} sent a response that breaks off")]
+    BrokenOff {
+        /// Host of the token endpoint.
+        host: String,
+    },
     /// The response is neither a token nor an error.
     #[error("{host} sent a response without a valid token: {what}")]
     Malformed {
@@ -67,7 +73,7 @@ impl TokenError {
             Self::Timeout { .. } => FailureReason::Timeout,
             Self::Throttled { source, .. } => errors::reason(source.status),
             Self::Refused(refusal) => refusal.reason(),
-            Self::Malformed { .. } => FailureReason::Malformed,
+            Self::BrokenOff { .. } | Self::Malformed { .. } => FailureReason::Malformed,
         }
     }
 
@@ -80,6 +86,9 @@ impl TokenError {
                 "no managed identity is available here: this machine is not in Azure, or a firewall blocks 169.254.169.254",
             ),
             Self::Transport { source, .. } => connect_remedy(source),
+            Self::BrokenOff { .. } => Some(
+                "the body breaks off despite retries; check what limits size or time of answers between the exporter and authority_url",
+            ),
             _ => None,
         }
     }
@@ -92,6 +101,7 @@ impl TokenError {
     pub(super) fn failure_kind(&self) -> Option<(FailureKind, Option<Duration>)> {
         match self {
             Self::Transport { source, .. } => Some((classify(source), None)),
+            Self::BrokenOff { .. } => Some((FailureKind::Body, None)),
             Self::Refused(refusal) => Some((refusal.failure_kind(), refusal.retry_after)),
             _ => None,
         }

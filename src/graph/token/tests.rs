@@ -218,7 +218,8 @@ async fn temporary_errors_are_retried_and_secrets_never_shown() {
         1 => refusal(90_033),
         2 => Reply::Full(429, vec![("retry-after", "0".to_owned())], String::new()),
         3 => Reply::Cut,
-        4 => Reply::token("t", 3599),
+        4 => Reply::json(200, r#"{"token_type":"Bearer","access_tok"#),
+        5 => Reply::token("t", 3599),
         _ => Reply::json(
             400,
             format!(r#"{{"error":"e","error_description":"{SECRET} is\r\nwrong"}}"#),
@@ -297,6 +298,14 @@ async fn malformed_tokens_by_table() {
             FailureReason::Malformed,
         ),
         (
+            Reply::json(
+                200,
+                "\u{feff}{\"error\":\"e\",\"error_description\":\"AADSTS7000222: \\ud83d\"}",
+            ),
+            "the token endpoint answered 200: e: AADSTS7000222",
+            FailureReason::Auth,
+        ),
+        (
             Reply::json(200, " ".repeat(100_000)),
             "bytes",
             FailureReason::Malformed,
@@ -317,6 +326,28 @@ async fn malformed_tokens_by_table() {
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.reason(), reason, "{error}");
     }
+}
+
+#[tokio::test]
+async fn response_that_always_breaks_off_has_its_own_remedy() {
+    let server = Server::start(|number, _| match number {
+        0 => Reply::json(200, ""),
+        _ => Reply::json(200, r#"{"access_token":"t"#),
+    })
+    .await;
+    let error = cache(&server, secret()).token(soon()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "127.0.0.1 sent a response that breaks off"
+    );
+    assert_eq!(error.reason(), FailureReason::Malformed);
+    assert!(
+        error
+            .remedy()
+            .unwrap()
+            .contains("breaks off despite retries")
+    );
+    assert_eq!(server.received().len(), 5);
 }
 
 #[tokio::test]
