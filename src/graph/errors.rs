@@ -91,7 +91,7 @@ pub(crate) fn reason(status: u16) -> FailureReason {
     match status {
         401 => FailureReason::Auth,
         403 => FailureReason::Forbidden,
-        429 => FailureReason::Throttled,
+        429 | 509 => FailureReason::Throttled,
         _ => FailureReason::Status,
     }
 }
@@ -116,7 +116,10 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
         }
         406 => "the time range is over the 90 days that Graph allows; report it as a bug",
         407 => "the proxy wants credentials; put them into HTTPS_PROXY",
-        429 => "Graph throttles the application; poll less often, and see what else uses it",
+        408 => {
+            "Graph waited too long for the request; if it persists, find out what slows the network"
+        }
+        429 | 509 => "Graph throttles the application; poll less often, and see what else uses it",
         500.. => {
             "a failure at Microsoft's, which the next poll may not meet; see the service health page"
         }

@@ -334,6 +334,9 @@ mod tests {
         for (kind, retry_after, holds) in [
             (FailureKind::Status(429), wait, true),
             (FailureKind::Status(429), None, true),
+            (FailureKind::Status(509), wait, true),
+            (FailureKind::Status(509), None, true),
+            (FailureKind::Status(408), wait, false),
             (FailureKind::Status(503), wait, true),
             (FailureKind::Status(503), None, false),
             (FailureKind::Status(500), wait, false),

@@ -68,6 +68,8 @@ async fn error_statuses_by_table() {
             "An error has occurred",
             "Microsoft",
         ),
+        (408, "", "", Reason::Status, 3, "408", "slows the network"),
+        (509, "", "", Reason::Throttled, 3, "509", "throttles"),
         (502, "", "", Reason::Status, 3, "502", "Microsoft"),
         (503, "", "", Reason::Status, 3, "503", "Microsoft"),
         (504, "", "", Reason::Status, 3, "504", "Microsoft"),
