@@ -181,6 +181,10 @@ impl NextLink {
         if url.origin() != root.0.origin() {
             return Err(LinkError::Foreign(known_origin(&url)));
         }
+        // `blob:https://…` has the origin of the URL in it.
+        if url.scheme() != root.0.scheme() {
+            return Err(LinkError::Foreign("another scheme".to_owned()));
+        }
         if has_user_info(&url) {
             return Err(LinkError::UserInfo);
         }
@@ -367,6 +371,10 @@ mod tests {
             ("\\\\evil.example\\beta", Err("another host")),
             ("https:\\\\evil.example", Err("another host")),
             ("https://a:b@graph.microsoft.com/", Err("user name")),
+            (
+                "blob:https://graph.microsoft.com/beta",
+                Err("another scheme"),
+            ),
             ("javascript:alert(1)", Err("another host")),
             ("file:///etc/passwd", Err("another host")),
             ("https://", Err("not a URL")),
