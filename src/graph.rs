@@ -9,8 +9,7 @@
 
 mod access_token;
 pub mod address;
-mod assertion;
-mod conversion;
+pub(crate) mod assertion;
 pub mod credential;
 pub(crate) mod decode;
 mod error_body;

@@ -6,6 +6,8 @@
 //! again. A mount that does not answer blocks in the kernel, out of reach of any time limit. So a thread of its own reads,
 //! and the caller waits for a limited time.
 
+pub(crate) mod conversion;
+
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};

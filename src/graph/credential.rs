@@ -9,9 +9,9 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::assertion;
-use super::conversion::{self, Conversion, Role};
 use super::managed_identity::{EndpointError, ManagedIdentityEndpoint};
 use crate::secret_file;
+use crate::secret_file::conversion::{self, Conversion, Role};
 
 /// The credential of a token request.
 #[derive(Clone, Debug)]

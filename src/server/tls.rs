@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use super::with_remedy;
 use crate::secret_file;
+use crate::secret_file::conversion::{self, Conversion, Role};
 use client_auth::{ClientAuth, Verifier};
 
 pub(super) use failures::Failures;
@@ -43,6 +44,21 @@ pub enum TlsError {
         path: PathBuf,
         /// The error of the system, with a remedy.
         source: io::Error,
+    },
+    /// The file has another format than unencrypted PEM.
+    #[error(
+        "cannot use {option} {}: it is {format}; convert it into unencrypted PEM by `{command}` and name the new file",
+        path.display()
+    )]
+    Format {
+        /// The option that names it.
+        option: &'static str,
+        /// Path of the file.
+        path: PathBuf,
+        /// The file's format.
+        format: &'static str,
+        /// The command that converts it.
+        command: String,
     },
     /// The option is given neither inline nor as a file.
     #[error("neither {0} nor {0}_file is given; set one of them")]
@@ -345,7 +361,22 @@ fn pem(
         (None, Some(file)) => {
             let path = directory.join(file);
             match secret_file::read(&path, FILE_BYTES_MAX) {
-                Ok(bytes) => Ok(Some(bytes)),
+                Ok(bytes) => {
+                    let role = if option == "key" {
+                        Role::Key
+                    } else {
+                        Role::Certificate
+                    };
+                    match conversion::needed(&path, &bytes, role) {
+                        None => Ok(Some(bytes)),
+                        Some(Conversion { format, command }) => Err(TlsError::Format {
+                            option,
+                            path,
+                            format,
+                            command,
+                        }),
+                    }
+                }
                 Err(source) => Err(TlsError::Read {
                     option,
                     path,

@@ -209,6 +209,55 @@ fn certificates_by_table() {
 }
 
 #[test]
+fn file_in_another_format_is_refused_with_the_command_that_converts_it() {
+    for (file, made_by, converted_by) in [
+        (
+            "cert.pem",
+            "openssl x509 -in cert.pem -outform DER",
+            "openssl x509 -inform DER -in",
+        ),
+        (
+            "cert.pem",
+            "openssl pkcs12 -export -in cert.pem -inkey key.pem -passout pass:x",
+            "openssl pkcs12 -nodes -in",
+        ),
+        (
+            "cert.pem",
+            "{ printf '\\357\\273\\277'; cat cert.pem; }",
+            "tail -c +4",
+        ),
+        (
+            "key.pem",
+            "openssl pkey -in key.pem -aes256 -passout pass:x",
+            "openssl pkey -in",
+        ),
+        (
+            "key.pem",
+            "openssl pkey -in key.pem -outform DER",
+            "openssl pkey -inform DER -in",
+        ),
+        (
+            "ca.pem",
+            "openssl x509 -in ca.pem -outform DER",
+            "openssl x509 -inform DER -in",
+        ),
+    ] {
+        let files = Files::new(&format!(
+            "{TLS}  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
+        ));
+        files.load().unwrap();
+        let made = std::process::Command::new("sh")
+            .current_dir(files.path())
+            .args(["-c", &format!("{made_by} > new && mv new {file}")])
+            .status();
+        assert!(made.unwrap().success(), "{made_by}");
+        let error = files.load().unwrap_err();
+        let converted_by = format!("unencrypted PEM by `{converted_by}");
+        assert!(error.contains(&converted_by), "{made_by}: {error}");
+    }
+}
+
+#[test]
 fn ciphers_and_curves_by_table() {
     check_tls("  cipher_suites: []\n", Ok(()));
     check_tls(

@@ -222,8 +222,9 @@ mod tests {
 
     use chrono::DateTime;
 
-    use super::super::assertion::tests::{make_certificate, openssl};
-    use super::super::credential::{Credential, CredentialError, Proof};
+    use crate::graph::assertion::tests::{make_certificate, openssl};
+    use crate::graph::credential::{Credential, CredentialError, Proof};
+
     use super::*;
 
     /// Formats, the command that makes each from `cert.pem` and `key.pem`, and the files that the conversion makes.
