@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The wall clock.
     pub clock: Clock,
+    /// The runtime of polls: another than the server's, because a response that never ends can keep its threads busy.
+    pub polls: Handle,
     /// Fetch the previous billing period too. Tests that count requests turn it off.
     pub previous: bool,
     /// systemd notifications and watchdog.
@@ -170,6 +173,7 @@ impl Daemon {
             publisher: Arc::clone(&publisher),
             telemetry: Arc::clone(&telemetry),
             clock: options.clock.clone(),
+            runtime: options.polls,
             permits: Arc::new(Semaphore::new(POLLS_MAX)),
             under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
             writes: Arc::new(Semaphore::new(WRITES_MAX)),

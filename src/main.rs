@@ -16,6 +16,7 @@ use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
     allocator, check, cores, daemon, healthcheck, logging, machine, pseudonym, signals,
 };
+use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
     cores::forbid();
@@ -125,10 +126,8 @@ fn serve<T>(
     // Binding removes the sockets of systemd from the environment, so it comes before threads that use the environment.
     let bound = Bound::bind(&args.listen())?;
     let systemd = Systemd::from_environment(|name| std::env::var_os(name), std::process::id());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()?;
+    let runtime = runtime("serve", SERVING_THREADS)?;
+    let polls = self::runtime("poll", POLLING_THREADS)?;
     let outcome = runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
         let (load, companion) = prepare().await?;
@@ -137,6 +136,7 @@ fn serve<T>(
             requests_max: args.max_requests.get(),
             web_config,
             clock: Clock::system(),
+            polls: polls.handle().clone(),
             previous: true,
             systemd,
         };
@@ -146,9 +146,22 @@ fn serve<T>(
         daemon.run(hangups, stop).await
     });
     // Do not wait for threads that are blocked by a slow file system or name server.
+    polls.shutdown_background();
     runtime.shutdown_background();
     outcome
 }
 
-/// Worker threads. A scrape is one write and polls wait for the network, so two threads are enough on any machine.
-const WORKERS: usize = 2;
+fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .thread_name(name)
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+}
+
+/// Threads that serve. A scrape is one write, so two are enough on any machine.
+const SERVING_THREADS: usize = 2;
+
+/// Threads that poll. Polls wait for the network. One thread is kept busy by a service that sends interim responses (100,
+/// 103) without end, until the poll times out; the other one still polls.
+const POLLING_THREADS: usize = 2;

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -50,6 +51,8 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// The time of day.
     pub clock: Clock,
+    /// The runtime of all polls.
+    pub runtime: Handle,
     /// Limit of parallel polls over all tenants. A poll that takes longer than two seconds returns its permit.
     pub permits: Arc<Semaphore>,
     /// Limit of polls under way, including those of tenants that stall.

@@ -207,7 +207,7 @@ impl Fleet {
         let storage = plan.storage.clone();
         let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), states);
         let states = poller.states().to_vec();
-        let task = self.tasks.spawn(poller.run());
+        let task = self.tasks.spawn_on(poller.run(), &self.shared.runtime);
         let running = Running {
             fingerprint,
             storage,

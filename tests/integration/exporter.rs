@@ -162,6 +162,7 @@ impl Running {
             requests_max: 40,
             web_config: None,
             clock: Clock::system(),
+            polls: tokio::runtime::Handle::current(),
             previous: false,
             systemd: Systemd::default(),
         };

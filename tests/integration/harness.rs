@@ -184,6 +184,7 @@ impl Exporter {
             requests_max: 40,
             web_config: None,
             clock: time.clock(),
+            polls: tokio::runtime::Handle::current(),
             previous,
             systemd: Systemd::default(),
         };

@@ -12,6 +12,7 @@ use rustix::pipe::fcntl_getpipe_size;
 use teams_pstn_exporter::machine;
 use teams_pstn_simulator::world::World;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::harness::{CLIENT, SECRET, Setup, TENANT};
 use crate::program::{ANY_PORT, PROGRAM, Program, configure, scrape, scrape_until};
@@ -97,6 +98,37 @@ async fn log_that_is_not_read_stops_neither_polls_nor_scrapes_nor_the_end() {
             "{format}"
         );
         drop(reader);
+    }
+}
+
+#[tokio::test]
+async fn interim_responses_without_end_keep_no_scrape_waiting() {
+    let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
+    let graph = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("graph_url: http://{}", graph.local_addr().unwrap());
+    // The threads end when the program closes its connections, and with the test.
+    std::thread::spawn(move || {
+        for stream in graph.incoming() {
+            let mut stream = stream.unwrap();
+            let responses = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1_000);
+            std::thread::spawn(move || while stream.write_all(&responses).is_ok() {});
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let reports = "reports: [dialout, pstn_calls, sms, direct_routing]\n";
+    let file = configure(folder.path(), &simulator, reports);
+    let text = fs::read_to_string(&file).unwrap();
+    let simulated = format!("graph_url: {}", simulator.url());
+    fs::write(&file, text.replace(&simulated, &url)).unwrap();
+    let option = format!("--config.file={file}");
+    let mut program = Program::start(&[ANY_PORT, &option], &[]);
+    let address = program.address().await;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        scrape(address).await;
+        let duration = begun.elapsed();
+        assert!(duration < Duration::from_secs(2), "{duration:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

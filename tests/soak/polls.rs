@@ -104,6 +104,7 @@ fn daemon(simulator: &Simulator, clock: &Clock) -> Result<(Daemon, Subscriber), 
         requests_max: 40,
         web_config: None,
         clock: clock.clone(),
+        polls: tokio::runtime::Handle::current(),
         previous: true,
         systemd: Systemd::default(),
     };

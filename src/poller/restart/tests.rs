@@ -123,6 +123,7 @@ fn poller(folder: &TempDir) -> Poller {
         publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
         telemetry,
         clock,
+        runtime: tokio::runtime::Handle::current(),
         permits: Arc::new(Semaphore::new(1)),
         under_way: Arc::new(Semaphore::new(1)),
         writes: Arc::new(Semaphore::new(WRITES as usize)),
