@@ -15,13 +15,12 @@ mod person_table;
 pub mod pstn_calls;
 pub mod row;
 pub mod sms;
+pub mod table;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use hashbrown::HashMap;
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -29,13 +28,13 @@ use crate::exposition::{Family, Samples};
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query, Version};
-use crate::money::Sum;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use budget::{BudgetRow, BudgetSpend};
 use labels::{RenderContext, RetainedSeries};
-use log::{Log, Measure};
+use log::Log;
 use row::{Notes, RowError};
+use table::Measure;
 
 pub(crate) use error::CollectError;
 
@@ -161,6 +160,7 @@ pub trait Report: 'static {
 }
 
 /// A complete report, ready to be published.
+#[derive(Default)]
 pub struct Rendered {
     /// The report's families.
     pub samples: Vec<Samples>,
@@ -320,21 +320,6 @@ pub(crate) fn add_page<R: Report>(
     Ok(read)
 }
 
-/// Returns the spend by context for the page: highest first, with the share of the total.
-fn contexts(sums: HashMap<&str, Sum>, total: Sum) -> Vec<(String, String, Option<u8>)> {
-    let mut sums: Vec<(&str, Sum)> = sums.into_iter().collect();
-    sums.sort_by_key(|&(context, charge)| (Reverse(charge), context));
-    sums.into_iter()
-        .map(|(context, charge)| {
-            (
-                context.to_owned(),
-                charge.to_string(),
-                charge.percent_of(total),
-            )
-        })
-        .collect()
-}
-
 /// Context that is added to the error of a row.
 struct RowContext {
     request_id: String,
@@ -357,9 +342,6 @@ impl RowContext {
 
 /// Unit of a [`Count`] of seconds.
 pub const SECONDS_COUNT: &str = "seconds";
-
-/// Users listed on the page, per currency.
-const TOP: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -416,7 +398,7 @@ mod tests {
             fn log<L: Log>(self) {
                 let (name, labels) = (self.0.name, L::LABELS);
                 assert!(labels.is_sorted_by(|a, b| a < b), "{name}: {labels:?}");
-                let is_money = |column: &log::Column| matches!(column.measure, Measure::Money(_));
+                let is_money = |column: &table::Column| matches!(column.measure, Measure::Money(_));
                 assert_eq!(self.0.has_money, L::COLUMNS.iter().any(is_money), "{name}");
                 assert_eq!(self.0.has_money, labels.contains(&"currency"), "{name}");
             }

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::interner::{Interner, label};
-use super::labels::{RenderContext, UNKNOWN};
+use super::interner::{Interner, UNKNOWN, label};
+use super::labels::RenderContext;
 use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, row, within};
 use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
@@ -170,22 +170,15 @@ impl Totals {
         ];
         Rendered {
             samples: samples(blocked, &by_kind, context.tenant),
-            closing: Vec::new(),
-            spend: Vec::new(),
             counts: counts
                 .map(|(what, value)| Count {
                     what: what.into(),
                     value,
                 })
                 .into(),
-            top: Vec::new(),
-            budgets: Vec::new(),
             rows: events.len() as u64,
             overlapping: (received - events.len()) as u64,
-            repeated: 0,
-            unplaced: 0,
-            aggregated: 0,
-            retained: context.retained.next_generation(),
+            ..Rendered::default()
         }
     }
 }

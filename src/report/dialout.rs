@@ -7,20 +7,23 @@
 
 mod series;
 
+use std::borrow::Cow;
+
 use hashbrown::HashMap;
 
 use super::budget::BudgetRow;
-use super::interner::Interner;
+use super::interner::{Interner, code, label};
 use super::labels::{RenderContext, UserLabels};
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, person, row, within};
-use super::{Rendered, Report, ReportInfo, budget};
+use super::table::{Column, Measure, Table};
+use super::{Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
-use crate::money::Amount;
+use crate::money::{Amount, Sum};
 use crate::period::EndBound;
 
-use series::{Aggregated, BudgetAccumulator, Group};
+use series::{Aggregated, BudgetAccumulator};
 
 /// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
 pub struct Dialout;
@@ -70,38 +73,48 @@ struct LabelSets {
 /// Index of a combination.
 type LabelSetId = u32;
 
-static CHARGE: Family = Family::gauge(
-    "teams_pstn_dialout_charge",
-    "Charge of dial-out calls from meetings in the current billing period, connection fees included, by meeting \
-     organizer, in the currency of the label; never add different currencies. Cached: from the last complete report.",
-);
+/// Its labels except for `tenant` and `user`, in the order of their names.
+const LABELS: &[&str] = &["currency", "destination_context", "usage_location"];
 
-static CALLS: Family = Family::gauge(
-    "teams_pstn_dialout_calls",
-    "Dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the last complete report.",
-);
-
-static SECONDS: Family = Family::gauge(
-    "teams_pstn_dialout_call_seconds",
-    "Duration of dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the last \
-     complete report.",
-);
-
-static PREVIOUS_CHARGE: Family = Family::gauge(
-    "teams_pstn_dialout_previous_charge",
-    "Charge of dial-out calls from meetings in the previous billing period, in the currency of the label; never add \
-     different currencies. Fetched again until it stops changing.",
-);
-
-static PREVIOUS_CALLS: Family = Family::gauge(
-    "teams_pstn_dialout_previous_calls",
-    "Dial-out calls from meetings in the previous billing period.",
-);
-
-static PREVIOUS_SECONDS: Family = Family::gauge(
-    "teams_pstn_dialout_previous_call_seconds",
-    "Duration of dial-out calls from meetings in the previous billing period.",
-);
+static COLUMNS: [Column; 3] = [
+    Column {
+        current: Family::gauge(
+            "teams_pstn_dialout_charge",
+            "Charge of dial-out calls from meetings in the current billing period, connection fees included, by meeting \
+             organizer, in the currency of the label; never add different currencies. Cached: from the last complete report.",
+        ),
+        previous: Family::gauge(
+            "teams_pstn_dialout_previous_charge",
+            "Charge of dial-out calls from meetings in the previous billing period, in the currency of the label; never add \
+             different currencies. Fetched again until it stops changing.",
+        ),
+        measure: Measure::Money(0),
+    },
+    Column {
+        current: Family::gauge(
+            "teams_pstn_dialout_calls",
+            "Dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the last complete \
+             report.",
+        ),
+        previous: Family::gauge(
+            "teams_pstn_dialout_previous_calls",
+            "Dial-out calls from meetings in the previous billing period.",
+        ),
+        measure: Measure::Count(0, "calls"),
+    },
+    Column {
+        current: Family::gauge(
+            "teams_pstn_dialout_call_seconds",
+            "Duration of dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the \
+             last complete report.",
+        ),
+        previous: Family::gauge(
+            "teams_pstn_dialout_previous_call_seconds",
+            "Duration of dial-out calls from meetings in the previous billing period.",
+        ),
+        measure: Measure::Count(1, SECONDS_COUNT),
+    },
+];
 
 impl Report for Dialout {
     const INFO: ReportInfo = ReportInfo {
@@ -112,12 +125,12 @@ impl Report for Dialout {
         has_previous: true,
     };
     const FAMILIES: &'static [&'static Family] = &[
-        &CHARGE,
-        &CALLS,
-        &SECONDS,
-        &PREVIOUS_CHARGE,
-        &PREVIOUS_CALLS,
-        &PREVIOUS_SECONDS,
+        &COLUMNS[0].current,
+        &COLUMNS[1].current,
+        &COLUMNS[2].current,
+        &COLUMNS[0].previous,
+        &COLUMNS[1].previous,
+        &COLUMNS[2].previous,
     ];
     // The current documentation does not say; its first version said that both ends are included.
     const END: EndBound = EndBound::Inclusive;
@@ -183,75 +196,70 @@ impl RowTable {
     }
 
     fn budget_row(&self, row: &Entry) -> BudgetRow {
-        let label_set = &self.label_sets.distinct[row.label_set as usize];
-        let texts = [&self.currencies, &self.contexts, &self.locations];
-        let group = Group::of(label_set, texts);
+        let [currency, context, location] = self.labels(row.label_set);
         let persons = &self.persons;
         BudgetRow {
-            labels: [group.currency, group.location, group.context],
+            labels: [currency, location, context].map(Cow::into_owned),
             names: [persons.principal_name(row.person), persons.id(row.person)].map(str::to_owned),
         }
     }
 
+    /// The labels of a label set as they are exposed, in the order of [`LABELS`].
+    fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
+        let [currency, context, location] = self.label_sets.distinct[label_set as usize];
+        [
+            code(self.currencies.text(currency)),
+            label(self.contexts.text(context)).into(),
+            code(self.locations.text(location)),
+        ]
+    }
+
     fn render(self, context: &RenderContext<'_>) -> Rendered {
-        let Self {
-            persons,
-            locations,
-            contexts,
-            currencies,
-            label_sets,
-            rows,
-        } = self;
-        let texts = [&currencies, &contexts, &locations];
+        let label_sets = 0..self.label_sets.count();
+        let labels: Vec<[Cow<'_, str>; 3]> =
+            label_sets.map(|label_set| self.labels(label_set)).collect();
         let mut accumulators: Vec<BudgetAccumulator> = context
             .budgets
             .iter()
-            .map(|budget| BudgetAccumulator::new(budget, &persons, &label_sets, texts))
+            .map(|budget| BudgetAccumulator::new(budget, &self.persons, &labels))
             .collect();
-        let users = UserLabels::new(&persons, context.naming);
-        let namesakes = persons.namesakes_by_id();
-        drop(persons);
-        let received = rows.len() as u64;
-        let (groups, group_of) = series::group(&label_sets, texts);
+        let mut texts = Interner::default();
+        let labels: Vec<[u32; 3]> = labels
+            .iter()
+            .map(|labels| labels.each_ref().map(|label| texts.intern(label)))
+            .collect();
+        let (texts, ranks) = texts.into_sorted();
+        let labels: Vec<[u32; 3]> = labels
+            .iter()
+            .map(|labels| labels.map(|id| ranks[id as usize]))
+            .collect();
+        let users = UserLabels::new(&self.persons, context.naming);
+        let namesakes = self.persons.namesakes_by_id();
+        drop(self.persons);
+        let received = self.rows.len() as u64;
         let Aggregated {
             series,
             overlapping,
             repeated,
             ..
-        } = series::aggregate(
-            &rows,
-            &users,
-            &group_of,
-            groups.len(),
-            namesakes,
-            &mut accumulators,
-        );
-        drop(rows);
-        // Before series are aggregated into `__other__`, which hides parts of a user's spend.
-        let top = series::top(&series, &groups, &users, context);
-        let (series, aggregated, retained) = series::collapse(series, &groups, &users, context);
+        } = series::aggregate(&self.rows, &users, &labels, namesakes, &mut accumulators);
+        drop(self.rows);
+        let spent: Vec<Sum> = accumulators
+            .iter()
+            .map(|accumulator| accumulator.spent)
+            .collect();
+        let table = Table {
+            names: LABELS,
+            columns: &COLUMNS,
+            texts: &texts,
+            users: &users.labels,
+            series,
+        };
         Rendered {
-            closing: series::closing(&series, &groups, context),
-            spend: series::spend(&series, &groups),
-            counts: Vec::new(),
-            top,
-            budgets: budget::for_page(
-                context.budgets,
-                accumulators.iter().map(|accumulator| accumulator.spent),
-            ),
-            samples: series::samples(&series, &groups, &users, context)
-                .chain(budget::samples(
-                    context.budgets,
-                    context.tenant,
-                    accumulators.iter().map(|accumulator| accumulator.spent),
-                ))
-                .collect(),
             rows: received - overlapping,
             overlapping,
             repeated,
-            unplaced: 0,
-            aggregated,
-            retained,
+            ..table.render(context, &spent)
         }
     }
 }
@@ -260,8 +268,12 @@ impl LabelSets {
     fn intern(&mut self, label_set: [u32; 3]) -> LabelSetId {
         *self.index.entry(label_set).or_insert_with(|| {
             self.distinct.push(label_set);
-            LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label sets than rows")
+            LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label_sets than rows")
         })
+    }
+
+    fn count(&self) -> LabelSetId {
+        LabelSetId::try_from(self.distinct.len()).expect("fewer label_sets than rows")
     }
 }
 

@@ -6,10 +6,10 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use super::interner::{code, label};
-use super::labels::UNKNOWN;
-use super::log::{Column, Log, Measure, Record};
+use super::interner::{UNKNOWN, code, label};
+use super::log::{Log, Record};
 use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, person, row};
+use super::table::{Column, Measure};
 use super::{ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;

@@ -1,80 +1,136 @@
 //! Interned text: the few distinct values of a property are stored once.
+//!
+//! All texts share one allocation. A poll copies and drops many of them, and a large allocation returns to the system as a
+//! whole, while small ones leave holes between those that stay.
 
 use std::borrow::Cow;
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::labels::UNKNOWN;
+use super::person_table::Hash;
 
 /// Interned texts in the order of their first arrival. An id is an index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interner {
-    distinct: Vec<Box<str>>,
+    texts: Texts,
     last: u32,
-    bytes: usize,
-    index: HashMap<Box<str>, u32>,
+    index: HashTable<(Hash, u32)>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Label values in sorted order, with `__other__` among them. An id is a rank, so ids compare like the texts.
+#[derive(Default)]
+pub(crate) struct Dictionary {
+    texts: Texts,
+    other: u32,
+}
+
+/// Texts one after another, and where each ends.
+#[derive(Clone, Debug, Default)]
+struct Texts {
+    text: String,
+    ends: Vec<u32>,
 }
 
 impl Interner {
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
         // Most texts are repeated many times in succession.
-        if self
-            .distinct
-            .get(self.last as usize)
-            .is_some_and(|last| **last == *text)
-        {
+        if self.last < self.texts.count() && self.text(self.last) == text {
             return self.last;
         }
-        self.last = self
-            .index
-            .get(text)
-            .copied()
-            .unwrap_or_else(|| self.insert(text));
+        let hash = Hash::of(&self.hasher, text);
+        let same = |&(other, index): &(Hash, u32)| other == hash && self.texts.get(index) == text;
+        let found = self.index.find(hash.spread(), same);
+        self.last = found.map_or_else(|| self.texts.push(text), |&(_, index)| index);
+        if found.is_none() {
+            let entry = (hash, self.last);
+            self.index
+                .insert_unique(hash.spread(), entry, |(hash, _)| hash.spread());
+        }
         self.last
     }
 
-    fn insert(&mut self, text: &str) -> u32 {
-        let index = u32::try_from(self.distinct.len()).expect("fewer texts than rows");
-        self.bytes += text.len();
-        self.distinct.push(text.into());
-        self.index.insert(text.into(), index);
-        index
-    }
-
-    /// Bytes of memory that they take. Each text is stored twice, in the list and in the index.
+    /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        2 * (self.bytes + self.distinct.len() * size_of::<(Box<str>, u32)>())
+        let each = size_of::<u32>() + size_of::<(Hash, u32)>();
+        self.texts.text.len() + self.texts.ends.len() * each
     }
 
     /// The number of texts; an id is an index below it.
     pub(crate) fn count(&self) -> usize {
-        self.distinct.len()
+        self.texts.ends.len()
     }
 
     /// The text as it was interned.
     pub(crate) fn text(&self, id: u32) -> &str {
-        &self.distinct[id as usize]
+        self.texts.get(id)
     }
 
-    /// The text as a label value.
-    pub(crate) fn label(&self, id: u32) -> String {
-        label(self.text(id)).to_owned()
+    /// The dictionary of all texts, and the rank of each id in it.
+    pub(crate) fn into_sorted(self) -> (Dictionary, Vec<u32>) {
+        let Self { texts, index, .. } = self;
+        drop(index);
+        let mut order: Vec<u32> = (0..texts.count()).collect();
+        order.sort_unstable_by_key(|&id| texts.get(id));
+        Dictionary::from_sorted(order.into_iter().map(|id| (id, texts.get(id))))
     }
+}
 
-    /// The text as a label value in upper case, as ISO codes are written.
-    pub(crate) fn code(&self, id: u32) -> String {
-        code(self.text(id)).into_owned()
-    }
-
-    /// The rank of every text in the sorted order.
-    pub(crate) fn ranks(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..).take(self.distinct.len()).collect();
-        order.sort_unstable_by_key(|&id| self.text(id));
-        let mut ranks = vec![0; order.len()];
-        for (rank, id) in (0..).zip(order) {
-            ranks[id as usize] = rank;
+impl Dictionary {
+    /// The dictionary of these texts, which are sorted, and the rank of each text by its id. The ids are 0, 1, 2 and so on
+    /// in any order.
+    pub(crate) fn from_sorted<'t>(
+        texts: impl ExactSizeIterator<Item = (u32, &'t str)>,
+    ) -> (Self, Vec<u32>) {
+        let mut sorted = Texts::default();
+        let mut other = None;
+        let mut ranks = vec![0; texts.len()];
+        for (id, text) in texts {
+            if other.is_none() && OTHER <= text {
+                other = Some(sorted.push(OTHER));
+            }
+            let last = sorted.count().checked_sub(1);
+            ranks[id as usize] = last
+                .filter(|&last| sorted.get(last) == text)
+                .unwrap_or_else(|| sorted.push(text));
         }
-        ranks
+        let other = other.unwrap_or_else(|| sorted.push(OTHER));
+        let texts = sorted;
+        (Self { texts, other }, ranks)
+    }
+
+    /// The number of texts; a rank is below it.
+    pub(crate) fn count(&self) -> u32 {
+        self.texts.count()
+    }
+
+    pub(crate) fn text(&self, rank: u32) -> &str {
+        self.texts.get(rank)
+    }
+
+    /// The rank of `__other__`.
+    pub(crate) fn other(&self) -> u32 {
+        self.other
+    }
+}
+
+impl Texts {
+    fn push(&mut self, text: &str) -> u32 {
+        let index = self.count();
+        self.text.push_str(text);
+        let end = u32::try_from(self.text.len()).expect("a report keeps less than 4 GiB of text");
+        self.ends.push(end);
+        index
+    }
+
+    fn get(&self, index: u32) -> &str {
+        let index = index as usize;
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.text[start as usize..self.ends[index] as usize]
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.ends.len()).expect("fewer texts than rows")
     }
 }
 
@@ -91,3 +147,9 @@ pub(crate) fn code(text: &str) -> Cow<'_, str> {
         text => Cow::Owned(text.to_uppercase()),
     }
 }
+
+/// Label value of the series that the smallest ones are aggregated into.
+pub(crate) const OTHER: &str = "__other__";
+
+/// Label value for a property that the source does not have.
+pub(crate) const UNKNOWN: &str = "unknown";

@@ -1,7 +1,7 @@
 //! User labels, and the limit of series of a report.
 
 use std::borrow::Cow;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::hash::BuildHasher as _;
 
@@ -9,6 +9,7 @@ use hashbrown::DefaultHashBuilder;
 use ring::hmac;
 
 use super::budget::Budget;
+use super::interner::{Dictionary, UNKNOWN};
 use super::person_table::{PersonId, PersonTable};
 use crate::period::BillingPeriod;
 
@@ -59,22 +60,14 @@ pub struct RetainedSeries {
     series: HashSet<u64>,
 }
 
-/// The distinct values of the label `user` in a report, sorted, and the value of each person.
-#[derive(Default)]
+/// The distinct values of the label `user` in a report, and the value of each person.
 pub(crate) struct UserLabels {
-    text: String,
-    ends: Vec<usize>,
+    pub(crate) labels: Dictionary,
     of: Vec<LabelId>,
 }
 
-/// Index of a value of the label `user`. Indices have the order of the values.
+/// Rank of a value of the label `user`.
 pub(crate) type LabelId = u32;
-
-/// User label of the aggregated series.
-pub(crate) const OTHER: &str = "__other__";
-
-/// Label value for a property that the source does not have.
-pub(crate) const UNKNOWN: &str = "unknown";
 
 impl Pseudonyms {
     /// Takes a key of any length. It should have at least 16 bytes.
@@ -159,50 +152,14 @@ impl UserLabels {
                 .expect("hexadecimal digits are ASCII"),
             (_, name) => name,
         };
-        let mut users = Self {
-            of: vec![0; persons.count() as usize],
-            ..Self::default()
-        };
-        for person in sorted(persons.count(), &label) {
-            let name = label(person);
-            if users.ends.is_empty() || users.label(users.count() - 1) != name {
-                users.text.push_str(name);
-                users.ends.push(users.text.len());
-            }
-            users.of[person as usize] = users.count() - 1;
-        }
-        users
-    }
-
-    /// The number of labels; an id is an index below it.
-    pub(crate) fn count(&self) -> u32 {
-        LabelId::try_from(self.ends.len()).expect("no more labels than persons")
+        let persons = sorted(persons.count(), &label);
+        let (labels, of) = Dictionary::from_sorted(persons.map(|person| (person, label(person))));
+        Self { labels, of }
     }
 
     /// The id of the label of a person.
     pub(crate) fn of(&self, person: PersonId) -> LabelId {
         self.of[person as usize]
-    }
-
-    /// The label.
-    pub(crate) fn label(&self, user: LabelId) -> &str {
-        let user = user as usize;
-        let start = if user == 0 { 0 } else { self.ends[user - 1] };
-        &self.text[start..self.ends[user]]
-    }
-
-    /// The id of this label, or, as an error, the first id with a greater label.
-    pub(crate) fn find(&self, label: &str) -> Result<LabelId, LabelId> {
-        let (mut low, mut high) = (0, self.count());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.label(middle).cmp(label) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Equal => return Ok(middle),
-                Ordering::Greater => high = middle,
-            }
-        }
-        Err(low)
     }
 }
 
@@ -256,7 +213,10 @@ impl RetainedSeries {
 ///
 /// The 16 bytes after the prefix that all labels share decide nearly every comparison, so the text, which is elsewhere in
 /// memory, is rarely read.
-fn sorted<'a>(count: u32, label: &impl Fn(PersonId) -> &'a str) -> impl Iterator<Item = PersonId> {
+fn sorted<'a>(
+    count: u32,
+    label: &impl Fn(PersonId) -> &'a str,
+) -> impl ExactSizeIterator<Item = PersonId> {
     let first = if count == 0 { "" } else { label(0) };
     let shared = (0..count).fold(first.len(), |shared, person| {
         first.as_bytes()[..shared]

@@ -14,7 +14,6 @@
 #![deny(clippy::float_arithmetic)]
 
 mod ledger;
-mod render;
 mod seen;
 mod totals;
 
@@ -28,21 +27,20 @@ use super::budget::{Budget, BudgetRow};
 use super::labels::Naming;
 use super::person_table::PersonTable;
 use super::row::{Notes, RETAINED_MAX, RowError, within};
+use super::table::{COUNTS_MAX, Column};
 use super::{CollectError, ReportInfo, RowContext};
-use crate::exposition::Family;
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query};
-use crate::money::Amount;
+use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use seen::{Numbers, RowId};
 use totals::{Labels, NO_LABEL, Values};
 
 pub(crate) use ledger::{Ledgers, SavedLedger};
-pub(crate) use render::render;
 pub(crate) use seen::SeenRows;
-pub(crate) use totals::Totals;
+pub(crate) use totals::{Totals, render};
 
 /// A log of Graph: its function, and how a row is read.
 pub trait Log: 'static {
@@ -74,25 +72,6 @@ pub struct Record<'r> {
     pub money: [Amount; MONEY_MAX],
     /// Calls, seconds, messages, …
     pub counts: [i64; COUNTS_MAX],
-}
-
-/// A metric family of a log, and the source of its values.
-pub struct Column {
-    /// Family of the current period.
-    pub current: Family,
-    /// Family of the previous period, without users.
-    pub previous: Family,
-    /// The figure of a record that it sums.
-    pub measure: Measure,
-}
-
-/// One of a record's figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// An index into [`Record::money`].
-    Money(usize),
-    /// An index into [`Record::counts`], and what is counted.
-    Count(usize, &'static str),
 }
 
 /// Labelling rules, budgets and the period that rows are aggregated under.
@@ -320,7 +299,10 @@ impl<'a> LogAggregator<'a> {
         let matching_budgets = self.matching_budgets(record);
         self.page.rows.push(PageRow {
             labels,
-            values: Values::of(record),
+            values: Values {
+                money: record.money.map(Sum::from),
+                counts: record.counts,
+            },
             matching_budgets,
         });
     }
@@ -417,9 +399,6 @@ pub const LABELS_MAX: usize = 6;
 
 /// Amounts in a row: charge and connection charge.
 pub const MONEY_MAX: usize = 2;
-
-/// Counts in a row: the row itself, and its seconds or units.
-pub const COUNTS_MAX: usize = 2;
 
 #[cfg(test)]
 mod tests;

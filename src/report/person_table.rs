@@ -19,7 +19,7 @@ pub(crate) type PersonId = u32;
 
 /// A hash that is stored with an entry. Otherwise a table that grows would read every entry from memory again, and a search
 /// would read entries that differ.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hash(u32);
 
 struct Span {

@@ -9,8 +9,9 @@
 #![deny(clippy::float_arithmetic)]
 
 use super::interner::{code, label};
-use super::log::{Column, Log, Measure, Record};
+use super::log::{Log, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, first_time, person, row};
+use super::table::{Column, Measure};
 use super::{ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;

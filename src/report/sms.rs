@@ -7,8 +7,9 @@
 
 use super::ReportInfo;
 use super::interner::{code, label};
-use super::log::{Column, Log, Measure, Record};
+use super::log::{Log, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, person, row};
+use super::table::{Column, Measure};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;

@@ -3,10 +3,13 @@
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX, Record};
+use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
 use crate::money::Sum;
+use crate::report::Rendered;
 use crate::report::interner::Interner;
+use crate::report::labels::RenderContext;
 use crate::report::row::{RETAINED_MAX, RowError, within};
+use crate::report::table::{self, Series, Table};
 
 /// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
 #[derive(Clone, Debug, Default)]
@@ -27,11 +30,7 @@ pub(crate) struct Totals {
 pub(super) type Labels = [u32; LABELS_MAX + 1];
 
 /// The figures of a row, or of many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Values {
-    pub(super) money: [Sum; MONEY_MAX],
-    pub(super) counts: [i64; COUNTS_MAX],
-}
+pub(super) type Values = table::Values<MONEY_MAX>;
 
 impl Totals {
     /// Empty totals with this number of budgets.
@@ -109,13 +108,38 @@ impl Totals {
     }
 
     /// Rows that were counted.
+    #[cfg(test)]
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
+}
 
-    /// Spend by budget, in the order of the configured budgets.
-    pub(super) fn spent(&self) -> &[Sum] {
-        &self.spent
+/// Renders the totals of a period. Nothing is added to them after this.
+pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Rendered {
+    let (texts, ranks) = totals.texts.into_sorted();
+    let to_series = |(labels, values): (Labels, Values)| {
+        let [labels @ .., user] = labels.map(|id| ranks[id as usize]);
+        Series {
+            labels,
+            user,
+            values,
+        }
+    };
+    let mut series: Vec<Series<LABELS_MAX, MONEY_MAX>> =
+        totals.series.into_iter().map(to_series).collect();
+    series.sort_unstable_by_key(Series::key);
+    let table = Table {
+        names: L::LABELS,
+        columns: L::COLUMNS,
+        texts: &texts,
+        users: &texts,
+        series,
+    };
+    Rendered {
+        rows: totals.rows,
+        overlapping: totals.overlapping,
+        unplaced: totals.unplaced,
+        ..table.render(context, &totals.spent)
     }
 }
 
@@ -180,24 +204,6 @@ impl Totals {
         }
         totals.spent = spent;
         (totals.spent.len() == budgets).then_some(totals)
-    }
-}
-
-impl Values {
-    pub(super) fn of(record: &Record<'_>) -> Self {
-        Self {
-            money: record.money.map(Sum::from),
-            counts: record.counts,
-        }
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.money.iter_mut().zip(other.money) {
-            sum.merge(more);
-        }
-        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
-            *sum = sum.saturating_add(more);
-        }
     }
 }
 

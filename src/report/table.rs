@@ -1,0 +1,380 @@
+//! The sums of a report by label set, and how they are rendered. This is the same for every report with users.
+//!
+//! The smallest series are aggregated into `__other__`. The table then becomes the samples of the current period, the figures
+//! that the period will have as the previous one, and the spend and the top users for the page.
+//!
+//! This module does not read rows of Graph and does not know which report it renders.
+
+#![deny(clippy::float_arithmetic)]
+
+use std::cmp::Reverse;
+
+use hashbrown::HashMap;
+
+use super::interner::Dictionary;
+use super::labels::{RenderContext, RetainedSeries};
+use super::{Count, Organizer, Rendered, Spend, budget};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::money::Sum;
+
+/// A metric family of a report, and the source of its values.
+pub struct Column {
+    /// Family of the current period.
+    pub current: Family,
+    /// Family of the previous period, without users.
+    pub previous: Family,
+    /// The figure that it sums.
+    pub measure: Measure,
+}
+
+/// One of the figures in [`Values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// An index into the amounts.
+    Money(usize),
+    /// An index into the counts, and what is counted.
+    Count(usize, &'static str),
+}
+
+/// The figures of a row, or of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Values<const MONEY: usize> {
+    pub(crate) money: [Sum; MONEY],
+    pub(crate) counts: [i64; COUNTS_MAX],
+}
+
+/// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
+#[derive(Clone, Copy)]
+pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
+    /// In the order of [`Table::names`]. A report with fewer labels has the same rank in the rest of all series.
+    pub(crate) labels: [u32; LABELS],
+    pub(crate) user: u32,
+    pub(crate) values: Values<MONEY>,
+}
+
+/// The series of a report, sorted by their labels.
+pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
+    /// The names of its labels except for `tenant` and `user`, sorted.
+    pub(crate) names: &'static [&'static str],
+    /// Its families. The first one decides which series are aggregated into `__other__`.
+    pub(crate) columns: &'static [Column],
+    /// The texts of the labels.
+    pub(crate) texts: &'a Dictionary,
+    /// The texts of the label `user`.
+    pub(crate) users: &'a Dictionary,
+    pub(crate) series: Vec<Series<LABELS, MONEY>>,
+}
+
+impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
+    /// Renders the table, and the budgets with what was `spent` of each. The caller adds the numbers of rows.
+    pub(crate) fn render(mut self, context: &RenderContext<'_>, spent: &[Sum]) -> Rendered {
+        // Before series are aggregated into `__other__`, which hides parts of a user's spend.
+        let (spend, top) = self.spend_and_top(context);
+        let counts = match self.position("currency") {
+            Some(_) => Vec::new(),
+            None => self.counts(&total(&self.series)),
+        };
+        let (aggregated, retained) = self.collapse(context);
+        Rendered {
+            samples: self
+                .samples(context)
+                .chain(budget::samples(
+                    context.budgets,
+                    context.tenant,
+                    spent.iter().copied(),
+                ))
+                .collect(),
+            closing: self.closing(context),
+            spend,
+            counts,
+            top,
+            budgets: budget::for_page(context.budgets, spent.iter().copied()),
+            aggregated,
+            retained,
+            ..Rendered::default()
+        }
+    }
+
+    /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is
+    /// not enough, over all labels except for the currency, since amounts in different currencies have no sum.
+    fn collapse(&mut self, context: &RenderContext<'_>) -> (u64, RetainedSeries) {
+        let names_users = context.naming.names_users();
+        let (other, other_user) = (self.texts.other(), self.users.other());
+        let (mut count, mut retained) = (0, context.retained.next_generation());
+        if self.series.len() > context.series_max && names_users {
+            let groups = self.groups().count();
+            (count, retained) = self.collapse_smallest(context, groups, |series| {
+                series.user = other_user;
+            });
+        }
+        if self.series.len() > context.series_max {
+            let currency = self.position("currency");
+            let label_count = self.names.len();
+            let mut currencies: Vec<Option<u32>> = self
+                .series
+                .iter()
+                .map(|series| currency.map(|position| series.labels[position]))
+                .collect();
+            currencies.sort_unstable();
+            currencies.dedup();
+            let more;
+            (more, retained) = self.collapse_smallest(context, currencies.len(), |series| {
+                for position in (0..label_count).filter(|&position| Some(position) != currency) {
+                    series.labels[position] = other;
+                }
+                if names_users {
+                    series.user = other_user;
+                }
+            });
+            count += more;
+        }
+        (count, retained)
+    }
+
+    /// Changes the labels of the smallest series, so that with the `others` that they become there are at most
+    /// `max_series`.
+    fn collapse_smallest(
+        &mut self,
+        context: &RenderContext<'_>,
+        others: usize,
+        change: impl Fn(&mut Series<LABELS, MONEY>),
+    ) -> (u64, RetainedSeries) {
+        let room = context.series_max.saturating_sub(others);
+        let (aggregated, retained) = context.retained.select(
+            self.series.len(),
+            room,
+            |index| self.size(&self.series[index].values),
+            |index| {
+                let series = &self.series[index];
+                (self.group_key(series), self.users.text(series.user))
+            },
+        );
+        for &index in &aggregated {
+            change(&mut self.series[index]);
+        }
+        self.series.sort_unstable_by_key(Series::key);
+        self.series.dedup_by(|next, last| {
+            let same = next.key() == last.key();
+            if same {
+                last.values.add(&next.values);
+            }
+            same
+        });
+        (aggregated.len() as u64, retained)
+    }
+
+    /// The size of a series: the figure of the first family, then all counts.
+    fn size(&self, values: &Values<MONEY>) -> (Sum, [i64; COUNTS_MAX]) {
+        let first = match self.columns[0].measure {
+            Measure::Money(index) => values.money[index],
+            Measure::Count(index, _) => Sum::from(values.counts[index]),
+        };
+        (first.abs(), values.counts)
+    }
+
+    fn samples(
+        &self,
+        context: &RenderContext<'_>,
+    ) -> impl Iterator<Item = Samples> + use<LABELS, MONEY> {
+        let families: Vec<_> = self.columns.iter().map(|column| &column.current).collect();
+        let mut writer = FamilyWriter::new(&families);
+        for group in self.groups() {
+            let mut labels = self.group_labels(&group[0], context.tenant);
+            let length = labels.len();
+            for series in group {
+                labels.truncate(length);
+                if context.naming.names_users() {
+                    write_label("user", self.users.text(series.user), &mut labels);
+                }
+                self.write(&series.values, &labels, &mut writer);
+            }
+        }
+        writer.finish()
+    }
+
+    fn closing(&self, context: &RenderContext<'_>) -> Vec<Samples> {
+        let families: Vec<_> = self.columns.iter().map(|column| &column.previous).collect();
+        let mut writer = FamilyWriter::new(&families);
+        for group in self.groups() {
+            let labels = self.group_labels(&group[0], context.tenant);
+            self.write(&total(group), &labels, &mut writer);
+        }
+        writer.finish().collect()
+    }
+
+    fn write(&self, values: &Values<MONEY>, labels: &[u8], writer: &mut FamilyWriter) {
+        writer.sample(labels, |column, out| match self.columns[column].measure {
+            Measure::Money(index) => values.money[index].write_sample(out),
+            Measure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
+        });
+    }
+
+    /// Spend and top users by currency; empty if the report has no amounts.
+    fn spend_and_top(&self, context: &RenderContext<'_>) -> (Vec<Spend>, Vec<Organizer>) {
+        let (mut spend, mut top) = (Vec::new(), Vec::new());
+        let Some(currency) = self.position("currency") else {
+            return (spend, top);
+        };
+        let mut groups: Vec<&[Series<LABELS, MONEY>]> = self.groups().collect();
+        groups.sort_by_key(|group| group[0].labels[currency]);
+        let mut positions = vec![u32::MAX; self.users.count() as usize];
+        for groups in groups.chunk_by(|a, b| a[0].labels[currency] == b[0].labels[currency]) {
+            let currency = self.texts.text(groups[0][0].labels[currency]);
+            spend.push(self.spend(currency, groups));
+            if context.naming.names_users() {
+                self.add_top(currency, groups, &mut positions, &mut top);
+            }
+        }
+        (spend, top)
+    }
+
+    fn spend(&self, currency: &str, groups: &[&[Series<LABELS, MONEY>]]) -> Spend {
+        let context = self.position("destination_context");
+        let mut all = Values::default();
+        let mut contexts: HashMap<&str, Sum> = HashMap::new();
+        for group in groups {
+            let sum = total(*group);
+            all.add(&sum);
+            let name = context.map_or("", |position| self.label(&group[0], position));
+            contexts.entry(name).or_default().merge(sum.money[0]);
+        }
+        let mut contexts: Vec<(&str, Sum)> = contexts.into_iter().collect();
+        contexts.sort_by_key(|&(context, charge)| (Reverse(charge), context));
+        let share = |(context, charge): (&str, Sum)| {
+            let percent = charge.percent_of(all.money[0]);
+            (context.to_owned(), charge.to_string(), percent)
+        };
+        Spend {
+            currency: currency.to_owned(),
+            total: all.money[0].to_string(),
+            contexts: contexts.into_iter().map(share).collect(),
+            counts: self.counts(&all),
+        }
+    }
+
+    /// Adds the users with the highest charge in one currency. `positions` has an entry for each user, all `u32::MAX`.
+    fn add_top(
+        &self,
+        currency: &str,
+        groups: &[&[Series<LABELS, MONEY>]],
+        positions: &mut [u32],
+        top: &mut Vec<Organizer>,
+    ) {
+        let all = || groups.iter().copied().flatten();
+        let mut ranked: Vec<(Reverse<Sum>, u32)> = Vec::new();
+        for series in all() {
+            let charge = series.values.money[0];
+            // Index of the user's sum in `ranked`, since several groups may have the same user.
+            let position = &mut positions[series.user as usize];
+            if let Some((Reverse(sum), _)) = ranked.get_mut(*position as usize) {
+                sum.merge(charge);
+            } else {
+                *position = u32::try_from(ranked.len()).expect("no more than users");
+                ranked.push((Reverse(charge), series.user));
+            }
+        }
+        for &(_, user) in &ranked {
+            positions[user as usize] = u32::MAX;
+        }
+        if TOP < ranked.len() {
+            ranked.select_nth_unstable(TOP);
+        }
+        ranked.truncate(TOP);
+        ranked.sort_unstable();
+        top.extend(ranked.into_iter().map(|(Reverse(charge), user)| Organizer {
+            user: self.users.text(user).to_owned(),
+            currency: currency.to_owned(),
+            charge: charge.to_string(),
+            counts: self.counts(&total(all().filter(|series| series.user == user))),
+        }));
+    }
+
+    fn counts(&self, values: &Values<MONEY>) -> Vec<Count> {
+        let count = |column: &Column| match column.measure {
+            Measure::Count(index, what) => Some(Count {
+                what: what.into(),
+                value: values.counts[index],
+            }),
+            Measure::Money(_) => None,
+        };
+        self.columns.iter().filter_map(count).collect()
+    }
+
+    /// Runs of series that differ in the user only.
+    fn groups(&self) -> impl Iterator<Item = &[Series<LABELS, MONEY>]> {
+        self.series.chunk_by(|a, b| a.labels == b.labels)
+    }
+
+    fn group_key(&self, series: &Series<LABELS, MONEY>) -> String {
+        let labels: Vec<&str> = (0..self.names.len())
+            .map(|position| self.label(series, position))
+            .collect();
+        labels.join("\n")
+    }
+
+    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    fn group_labels(&self, series: &Series<LABELS, MONEY>, tenant: Option<&str>) -> Vec<u8> {
+        let own = (0..).zip(self.names);
+        let mut labels: Vec<(&str, &str)> = own
+            .map(|(position, &name)| (name, self.label(series, position)))
+            .chain(tenant.map(|tenant| ("tenant", tenant)))
+            .collect();
+        labels.sort_unstable_by_key(|&(name, _)| name);
+        let mut out = Vec::new();
+        for (name, value) in labels {
+            write_label(name, value, &mut out);
+        }
+        out
+    }
+
+    fn label(&self, series: &Series<LABELS, MONEY>, position: usize) -> &str {
+        self.texts.text(series.labels[position])
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|label| *label == name)
+    }
+}
+
+impl<const LABELS: usize, const MONEY: usize> Series<LABELS, MONEY> {
+    /// Sort key: the order of the samples.
+    pub(crate) fn key(&self) -> ([u32; LABELS], u32) {
+        (self.labels, self.user)
+    }
+}
+
+impl<const MONEY: usize> Values<MONEY> {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, more) in self.money.iter_mut().zip(other.money) {
+            sum.merge(more);
+        }
+        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+impl<const MONEY: usize> Default for Values<MONEY> {
+    fn default() -> Self {
+        Self {
+            money: [Sum::default(); MONEY],
+            counts: [0; COUNTS_MAX],
+        }
+    }
+}
+
+fn total<'s, const LABELS: usize, const MONEY: usize>(
+    series: impl IntoIterator<Item = &'s Series<LABELS, MONEY>>,
+) -> Values<MONEY> {
+    let mut sum = Values::default();
+    for series in series {
+        sum.add(&series.values);
+    }
+    sum
+}
+
+/// Counts in a row: the row itself or its calls, and its seconds or units.
+pub const COUNTS_MAX: usize = 2;
+
+/// Users listed on the page, per currency.
+const TOP: usize = 10;
