@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::graph::Graph;
+use crate::graph::{FailureReason, Graph};
 use crate::period::{BillingPeriod, Clock, CycleDay};
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
@@ -254,6 +254,7 @@ impl Poller {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let report = lock(state).report;
         let period = current.previous();
+        let limit = start + self.plan.timeout;
         let stats = StatsGuard::new(&self.shared.telemetry);
         let fetch = Fetch {
             poller: self,
@@ -261,7 +262,7 @@ impl Poller {
             state,
             period,
             now: begun,
-            deadline: tick.min(start + self.plan.timeout),
+            deadline: tick.min(limit),
             retained: RetainedSeries::default(),
             stats: &stats,
         };
@@ -275,7 +276,10 @@ impl Poller {
                 state.previous.replace(period, rendered.closing, begun);
                 state.file.unsaved = true;
             }
-            Err(failed) => {
+            Err(mut failed) => {
+                if failed.reason == FailureReason::Timeout && tick < limit {
+                    failed.failure.remedy = CUT_OFF_REMEDY;
+                }
                 let remaining = state.previous.remaining();
                 log_failure(tenant, report, period, &failed, start.elapsed(), remaining);
                 state.previous.fail(begun);
@@ -359,6 +363,9 @@ fn retry_pause(retries: u32) -> Duration {
         .saturating_mul(1 << retries.min(31))
         .min(RETRY_PAUSE_MAX)
 }
+
+/// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
+const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise poll.interval or find out what slows the network";
 
 /// As long as the first pause of a request.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);

@@ -337,6 +337,36 @@ async fn a_scrape_does_not_wait_for_a_poll_that_hangs() {
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
 }
 
+/// The time of a poll of the previous period ends at its limit or at the next tick. Only the first is a setting.
+#[tokio::test(start_paused = true)]
+async fn a_previous_period_that_the_next_poll_cuts_off_is_not_blamed_on_the_time_limit() {
+    for (interval, advice) in [
+        (
+            60,
+            "remedy=\"nothing if a later poll succeeds; if it persists, raise poll.interval or find out what slows the network\"",
+        ),
+        (
+            3_600,
+            "remedy=\"if it persists, raise poll.timeout or find out what slows the network\"",
+        ),
+    ] {
+        let log = Log::capture();
+        let (simulator, time) = Setup::of(World::Rows { count: 5 }).simulate().await;
+        let october = "fromDateTime=2026-10-01";
+        simulator.push_fault(When::graph().asking(october).always(), Fault::StallHead);
+        let mut config = crate::harness::config(&simulator);
+        config.poll.interval = Duration::from_secs(interval);
+        let load = Box::new(move || Ok(config.clone()));
+        let mut exporter = Exporter::start_with(load, &time, true);
+        let failed = |metrics: &Metrics| metrics.failures("timeout") == 1;
+        exporter.scrape_when(failed).await;
+        let log = log.take();
+        let line = log.lines().find(|line| line.contains("reason=timeout"));
+        assert!(line.is_some_and(|line| line.contains(advice)), "{log}");
+        exporter.stop().await;
+    }
+}
+
 const B: &str = "22222222-2222-2222-2222-222222222222";
 const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
 const RELOADED: &str = "teams_pstn_config_last_reload_success_timestamp_seconds";
