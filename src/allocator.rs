@@ -13,11 +13,11 @@ use std::os::unix::process::CommandExt as _;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::process::Command;
 
-/// Fixes the thresholds. glibc reads them once, before `main`, so the program executes itself again: same process, same
-/// arguments, same descriptors, and one more variable. If the variable is set already, the administrator's value applies.
-/// If the execution fails, the exporter runs anyway and keeps more memory.
+/// Fixes the thresholds. The unit of systemd sets them, and any value of the variable applies. Without it, the program
+/// executes itself again, because glibc reads the variable once, before `main`: same process, same arguments, same
+/// descriptors, and one more variable. If the execution fails, the exporter runs anyway and keeps more memory.
 ///
-/// Call it first, before the program has threads or descriptors of its own.
+/// Call it before the program has threads or descriptors of its own, and only for a process that polls.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn fix_thresholds() {
     if std::env::var_os(VARIABLE).is_some() {
@@ -45,3 +45,15 @@ const VARIABLE: &str = "GLIBC_TUNABLES";
 /// returns to the system. Two heaps, as there are two workers.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_sets_the_same_thresholds() {
+        let unit = include_str!("../deploy/systemd/teams-pstn-exporter.service");
+        let line = format!("Environment={VARIABLE}={TUNABLES}");
+        assert!(unit.lines().any(|found| found == line), "no {line}");
+    }
+}

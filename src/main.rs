@@ -20,11 +20,16 @@ use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
     cores::forbid();
-    allocator::fix_thresholds();
     // Before the flags, which need more stack than a low limit leaves.
     let code = machine::check(Clock::system().now())
         .map_err(Failure::from)
-        .and_then(|()| run_with(&Args::from_command_line()))
+        .and_then(|()| {
+            let args = Args::from_command_line();
+            if args.is_daemon() {
+                allocator::fix_thresholds();
+            }
+            run_with(&args)
+        })
         .unwrap_or_else(|failure| failure.report());
     logging::flush();
     code
@@ -125,7 +130,6 @@ fn serve<T>(
         .transpose()?;
     // Binding removes the sockets of systemd from the environment, so it comes before threads that use the environment.
     let bound = Bound::bind(&args.listen())?;
-    let systemd = Systemd::from_environment(|name| std::env::var_os(name), std::process::id());
     let runtime = runtime("serve", SERVING_THREADS)?;
     let polls = self::runtime("poll", POLLING_THREADS)?;
     let outcome = runtime.block_on(async {
@@ -138,7 +142,7 @@ fn serve<T>(
             clock: Clock::system(),
             polls: polls.handle().clone(),
             previous: true,
-            systemd,
+            systemd: Systemd::from_environment(),
         };
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         let daemon = Daemon::start(bound, options, load)?;

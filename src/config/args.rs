@@ -176,6 +176,12 @@ impl Args {
         return false;
     }
 
+    /// Returns true if the process runs until a signal, false for a command that ends by itself.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        !self.config_check && (self.command.is_none() || self.is_demo())
+    }
+
     /// The log level. The demo logs warnings only, so that its first lines stay on the screen.
     #[must_use]
     pub fn log_level(&self) -> LogLevel {
@@ -298,6 +304,25 @@ mod tests {
             assert_eq!(args.shard, "1/2".parse().unwrap());
             assert!(args.config_check && args.systemd_socket);
             assert!(args.config_file.is_some() && args.web_config_file.is_some());
+        }
+    }
+
+    #[test]
+    fn daemons_by_table() {
+        for (words, expected) in [
+            (&["x"][..], true),
+            (&["x", "--config.file=c"], true),
+            (&["x", "--config.check"], false),
+            (&["x", "check"], false),
+            (&["x", "healthcheck"], false),
+            (&["x", "pseudonym", "a@b"], false),
+            #[cfg(feature = "demo")]
+            (&["x", "demo"], true),
+            #[cfg(feature = "demo")]
+            (&["x", "demo", "--config.check"], false),
+        ] {
+            let args = Args::from_words(words).unwrap();
+            assert_eq!(args.is_daemon(), expected, "{words:?}");
         }
     }
 
