@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::chain::Chain;
 use crate::config::{Config, ConfigErrors};
-use crate::healthcheck::{self, HealthcheckError};
+use crate::healthcheck::HealthcheckError;
 use crate::logging;
 use crate::machine::{self, MachineError};
 use crate::period::Clock;
@@ -242,19 +242,19 @@ impl Daemon {
             mut reloads,
             reloader,
         } = self;
-        let systemd = reloader.systemd.clone();
+        let systemd = reloader.systemd;
         // Dropped with the daemon, which ends its task.
         let mut watching = JoinSet::new();
-        let tls = state.web_config.as_ref().is_some_and(WebConfig::has_tls);
-        // Checking one socket is enough: if any of them fails, the daemon ends.
-        let (address, saturation) = (bound.addresses()[0], bound.saturation());
-        let probe = move || healthcheck::probe_own(address, tls, saturation.clone());
-        let watch = watching.spawn(systemd.clone().watch(probe));
-        let stopping = systemd.clone();
+        let heartbeat = bound.heartbeat();
+        let next_heartbeat = move || {
+            let heartbeat = heartbeat.clone();
+            async move { heartbeat.next().await }
+        };
+        let watch = watching.spawn(systemd.watch(next_heartbeat));
         let shutdown = async move {
             shutdown.await;
             watch.abort();
-            stopping.stopping();
+            systemd.stopping();
         };
         let mut publishing = tokio::spawn(Arc::clone(&reloader.publisher).run());
         let mut serving = tokio::spawn(bound.serve(state, shutdown));

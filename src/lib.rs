@@ -52,7 +52,7 @@
 //!   `storage` and `telemetry`. It connects the parts of a poll.
 //! - `logging` uses `config` and `machine`.
 //! - `signals` uses `logging` and `machine`.
-//! - `healthcheck` uses `server`.
+//! - `healthcheck` uses `graph` and `server`.
 //! - `pseudonym` uses `config`, `poller` and `report`.
 //! - `daemon` uses `chain`, `config`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `report`, `server`,
 //!   `signals`, `snapshot`, `systemd` and `telemetry`. It connects everything.
@@ -63,7 +63,7 @@
 //!
 //! The knowledge of some crates stays in one place:
 //!
-//! - Only `graph` imports `reqwest`.
+//! - Only `graph` and `healthcheck` import `reqwest`.
 //! - Only `server` imports `hyper`.
 //! - Only `config` imports `clap`.
 //! - Only `exposition`, `snapshot` and `telemetry` import `prometheus`.

@@ -9,7 +9,7 @@
 //!   browser has caused;
 //! - `listen` parses and binds addresses;
 //! - `connection` drives one connection, `activity` has its deadlines, `peer` its client, `body` the body of a response;
-//! - `slots` limits connections and scrapes, `saturation` records when the connection limit was reached;
+//! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that connections are accepted;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.
 //!
 //! This module does not start polls, does not know reports, and does not render metrics.
@@ -19,12 +19,12 @@ mod auth;
 mod body;
 mod connection;
 mod foreign;
+mod heartbeat;
 mod listen;
 pub mod page;
 mod peer;
 mod rendered_page;
 mod routes;
-mod saturation;
 mod slots;
 mod tls;
 pub mod web_config;
@@ -47,10 +47,8 @@ use self::web_config::WebConfig;
 use crate::period::Clock;
 use crate::snapshot::Subscriber;
 
-pub(crate) use self::listen::LOOPBACK;
-
+pub use self::heartbeat::Heartbeat;
 pub use self::listen::{BindError, Listen, ListenAddress, ListenAddressError};
-pub use self::saturation::Saturation;
 
 /// Path of the metrics. It begins with `/` and differs from the server's other paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +66,7 @@ pub struct TelemetryPathError(String);
 pub struct Bound {
     listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    saturation: Saturation,
+    heartbeat: Heartbeat,
     /// Hosts of `--web.listen-address`.
     names: Vec<String>,
 }
@@ -181,7 +179,7 @@ impl Bound {
         Ok(Self {
             listeners,
             addresses,
-            saturation: Saturation::default(),
+            heartbeat: Heartbeat::default(),
             names,
         })
     }
@@ -191,9 +189,9 @@ impl Bound {
         &self.addresses
     }
 
-    /// The record of when the connection limit was last reached.
-    pub fn saturation(&self) -> Saturation {
-        self.saturation.clone()
+    /// The heartbeat of the server. One of its addresses is enough: if any of them fails, the server ends.
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.heartbeat.clone()
     }
 
     /// Serves until `shutdown`, then lets open requests end within [`Limits::drain`].
@@ -204,7 +202,7 @@ impl Bound {
         state: ServerState,
         shutdown: impl Future<Output = ()>,
     ) -> Result<usize, io::Error> {
-        let shared = Arc::new(Shared::new(state, self.saturation, self.names));
+        let shared = Arc::new(Shared::new(state, self.heartbeat, self.names));
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
@@ -238,6 +236,7 @@ struct Shared {
     state: ServerState,
     scrapes: Scrapes,
     slots: Slots,
+    heartbeat: Heartbeat,
     page: RenderedPage,
     /// Permits for requests that wait for a reload.
     reloads: Semaphore,
@@ -252,10 +251,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(state: ServerState, saturation: Saturation, names: Vec<String>) -> Self {
+    fn new(state: ServerState, heartbeat: Heartbeat, names: Vec<String>) -> Self {
         Self {
             scrapes: Scrapes::new(state.requests_max),
-            slots: Slots::new(state.limits.connections, saturation),
+            slots: Slots::new(state.limits.connections),
+            heartbeat,
             page: RenderedPage::default(),
             reloads: Semaphore::new(RELOADS_WAITING_MAX),
             names,
@@ -280,10 +280,13 @@ async fn accept(
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => break,
             accepted = accept_one(&listener, &shared) => accepted,
+            // Last, so that there is no heartbeat while every attempt to accept fails.
+            never = shared.heartbeat.give() => match never {},
         };
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, permit)) => {
+                shared.heartbeat.give_now();
                 let serving =
                     connection::serve(stream, checks_host, shared.clone(), stopped.clone());
                 connections.spawn(async move {

@@ -238,6 +238,28 @@ pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
     }
 }
 
+/// The TLS error that caused a transport error.
+pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        // The sources of an I/O error do not include the error that it wraps.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| wrapped?.downcast_ref::<rustls::Error>());
+        if tls.is_some() {
+            return tls;
+        }
+        source = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 /// The remedy if the connection failed.
 pub(crate) fn connect_remedy(error: &reqwest::Error) -> Option<&'static str> {
     error.is_connect().then_some(

@@ -10,7 +10,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::HttpClient;
+use super::http::{HttpClient, tls_error};
 
 /// A host, and the proxy on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,38 +211,19 @@ enum Certificate {
 
 fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
     use rustls::CertificateError as Wrong;
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        // The sources of an I/O error do not include the error that it wraps.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let tls = error
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| wrapped?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
-            return Some(match tls {
-                rustls::Error::InvalidCertificate(wrong) => match wrong {
-                    // A wrong signature is that of another CA with the same name.
-                    Wrong::UnknownIssuer | Wrong::BadSignature => Certificate::Unknown,
-                    Wrong::Expired
-                    | Wrong::ExpiredContext { .. }
-                    | Wrong::NotValidYet
-                    | Wrong::NotValidYetContext { .. } => Certificate::Time,
-                    Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
-                        Certificate::Name
-                    }
-                    _ => Certificate::Other,
-                },
-                _ => Certificate::Other,
-            });
-        }
-        source = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    None
+    Some(match tls_error(error)? {
+        rustls::Error::InvalidCertificate(wrong) => match wrong {
+            // A wrong signature is that of another CA with the same name.
+            Wrong::UnknownIssuer | Wrong::BadSignature => Certificate::Unknown,
+            Wrong::Expired
+            | Wrong::ExpiredContext { .. }
+            | Wrong::NotValidYet
+            | Wrong::NotValidYetContext { .. } => Certificate::Time,
+            Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => Certificate::Name,
+            _ => Certificate::Other,
+        },
+        _ => Certificate::Other,
+    })
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
 
 /// The loopback addresses of IPv4 and IPv6. If the server listens on every interface, one of them may still not work: `[::]`
 /// can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
-pub(crate) const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// Connections that wait to be accepted: a usual value for busy servers. The system may lower it.
 const BACKLOG: i32 = 1024;

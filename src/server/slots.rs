@@ -11,7 +11,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::activity::{Activity, Exchange, micros};
-use super::saturation::Saturation;
 
 /// Slots for connections.
 #[derive(Debug)]
@@ -20,8 +19,6 @@ pub(super) struct Slots {
     limit: usize,
     open: Mutex<HashMap<u64, Arc<Activity>>>,
     next: AtomicU64,
-    /// Record of when all were taken.
-    saturation: Saturation,
 }
 
 /// The entry of an open connection.
@@ -38,13 +35,12 @@ pub(super) struct Scrapes {
 }
 
 impl Slots {
-    pub(super) fn new(limit: usize, saturation: Saturation) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
             limit,
             open: Mutex::default(),
             next: AtomicU64::new(0),
-            saturation,
         }
     }
 
@@ -53,7 +49,6 @@ impl Slots {
         loop {
             let permit = Arc::clone(&self.permits).acquire_owned();
             let wait = if self.permits.available_permits() == 0 {
-                self.saturation.mark();
                 self.close_one();
                 // Connections that must not be closed now may be closed next time.
                 CLOSE_PAUSE

@@ -17,6 +17,7 @@ async fn notification(socket: &UnixDatagram, part: &str) -> String {
         let length = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await;
         let length = length.unwrap_or_else(|_| panic!("no notification {part}"));
         let message = String::from_utf8(buffer[..length.unwrap()].to_vec()).unwrap();
+        let message = message.trim_end().to_owned();
         if message.contains(part) {
             return message;
         }
@@ -80,7 +81,7 @@ async fn ready_alive_reloading_ready_again_and_stopping() {
 
 #[tokio::test]
 async fn an_unreachable_socket_changes_nothing() {
-    let environment = [("NOTIFY_SOCKET", "/nowhere/notify")];
+    let environment = [("NOTIFY_SOCKET", "/nowhere/notify"), ("WATCHDOG_USEC", "0")];
     let mut demo = Program::start(&["demo", "--log.level=info", ANY_PORT], &environment);
     demo.logged("cannot reach the socket in NOTIFY_SOCKET")
         .await;
