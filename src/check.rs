@@ -18,14 +18,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::chain::Chain;
+use crate::config::Config;
 use crate::config::args::CheckFormat;
-use crate::config::{Config, UserLabel};
 use crate::daemon::Load;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
-use crate::poller::{FleetError, setup};
-use crate::report::labels::Naming;
 use crate::server::web_config::WebConfig;
+use crate::tenant::SetupError;
 
 use self::estimate::Size;
 use self::finding::{Check, Finding, Findings};
@@ -47,7 +46,6 @@ struct CheckContext {
     clock: Clock,
     http: HttpClient,
     config: Config,
-    naming: Naming,
     patience: Duration,
 }
 
@@ -105,18 +103,14 @@ pub async fn run(
             return findings.finish(Outcome::BadConfiguration);
         }
     };
-    let naming = match setup::naming(&config) {
-        Ok(naming) => naming,
-        Err(error) => return findings.finish_misconfigured(&error),
-    };
-    let http = match setup::http(&config) {
+    let http = match crate::tenant::http(&config) {
         Ok(http) => http,
         Err(error) => {
             findings.push(Finding::failure(Check::Client, Chain(&error), None))?;
             return findings.finish(Outcome::Failed);
         }
     };
-    let tenants: Result<Vec<Tenant>, FleetError> = config
+    let tenants: Result<Vec<Tenant>, SetupError> = config
         .tenants
         .iter()
         .map(|tenant| Tenant::new(&http, &clock, &config, tenant))
@@ -133,7 +127,6 @@ pub async fn run(
         clock,
         http,
         config,
-        naming,
         patience,
     });
     for finding in storage::check(&context).await {
@@ -208,13 +201,7 @@ fn described(config: &Config) -> String {
         .iter()
         .map(|report| report.as_str())
         .collect();
-    let user = match config.labels.user {
-        UserLabel::Upn => "upn",
-        UserLabel::Id => "id",
-        UserLabel::DisplayName => "display_name",
-        UserLabel::Pseudonym => "pseudonym",
-        UserLabel::None => "none",
-    };
+    let user = config.labels.user.as_str();
     let tenants = config.tenants.len();
     format!(
         "tenants: {tenants}; reports: {}; labels.user: {user}; every {}",

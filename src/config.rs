@@ -3,8 +3,11 @@
 //! No setting exists in both, so there is no precedence to explain. A file is read strictly. All errors in it are
 //! reported together, each with its line number and a remedy.
 //!
+//! The result is made of the types that the other modules work with, so nothing is converted or checked twice.
+//!
 //! Out of scope: reading secrets. Secrets stay in their files until they are used, so that they can be rotated. This
-//! module only checks that the files exist and can be read.
+//! module only checks that the files exist and can be read. The exception is the key of the pseudonyms: it is read once,
+//! because all labels must have the same.
 
 use std::fmt;
 use std::io;
@@ -14,14 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use secrecy::SecretString;
-use url::Url;
 
-use crate::graph::address::Cloud;
-use crate::graph::credential::SecretSource;
+use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot};
+use crate::graph::credential::{Credential, SecretSource};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
+use crate::report::budget::Budget;
+use crate::report::labels::UserLabel;
 use crate::secret_file;
 
 pub mod args;
@@ -34,8 +37,6 @@ mod scalar;
 mod sections;
 pub mod shard;
 mod written;
-
-pub(crate) use files::pseudonym_key;
 
 /// Validated configuration of the exporter.
 #[derive(Clone, Debug)]
@@ -75,56 +76,16 @@ pub struct Billing {
 }
 
 /// Settings of labels and of the number of series.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Labels {
     /// Content of the label `user`.
     pub user: UserLabel,
-    /// HMAC key of [`UserLabel::Pseudonym`]; set in that mode only.
-    pub pseudonym_key_file: Option<PathBuf>,
     /// Maximum number of series per report and tenant; the others are aggregated into `__other__`.
     pub max_series: NonZeroUsize,
 }
 
-/// Content of the label `user`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UserLabel {
-    /// The user principal name.
-    Upn,
-    /// The user id.
-    Id,
-    /// The display name.
-    DisplayName,
-    /// A keyed hash.
-    Pseudonym,
-    /// No value: sums over all users.
-    None,
-}
-
-impl UserLabel {
-    /// Every user label.
-    pub const ALL: [Self; 5] = [
-        Self::Upn,
-        Self::Id,
-        Self::DisplayName,
-        Self::Pseudonym,
-        Self::None,
-    ];
-
-    /// Its name in the configuration and in state files.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Upn => "upn",
-            Self::Id => "id",
-            Self::DisplayName => "display_name",
-            Self::Pseudonym => "pseudonym",
-            Self::None => "none",
-        }
-    }
-}
-
 /// A Microsoft 365 tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
     /// Value of the label `tenant`; `None` only if one tenant is configured.
     pub name: Option<Arc<str>>,
@@ -140,48 +101,9 @@ pub struct Tenant {
     /// Cloud, which determines authority, Graph root and scope.
     pub cloud: Cloud,
     /// Replaces the cloud's Graph root.
-    pub graph_url: Option<Url>,
+    pub graph_url: Option<GraphRoot>,
     /// Replaces the cloud's authority.
-    pub authority_url: Option<Url>,
-}
-
-/// Spending limit for a billing period. A selector that is `None` matches everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// The value of the label `budget`.
-    pub name: String,
-    /// ISO 4217, upper case.
-    pub currency: String,
-    /// Amount exactly as written, above zero.
-    pub amount: Decimal,
-    /// Report that has the charges. It has a currency and is polled.
-    pub report: ReportKind,
-    /// The name of a configured tenant.
-    pub tenant: Option<String>,
-    /// A user principal name or user id.
-    pub user: Option<String>,
-    /// Value of the label: upper case, or `unknown`.
-    pub usage_location: Option<String>,
-    /// Value of the label.
-    pub destination_context: Option<String>,
-}
-
-/// Credential of the application, as configured. The endpoint of a managed identity comes from the environment.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// A client secret.
-    Secret(SecretSource),
-    /// A certificate and its private key, in one PEM file or two.
-    Certificate {
-        /// The certificate; this file also has the key if `key` is `None`.
-        certificate: PathBuf,
-        /// The key.
-        key: Option<PathBuf>,
-    },
-    /// A token of another issuer (workload identity).
-    FederatedTokenFile(PathBuf),
-    /// The identity of the machine that this runs on.
-    ManagedIdentity,
+    pub authority_url: Option<AuthorityUrl>,
 }
 
 /// All errors of a configuration. Displays one error per line.
@@ -238,16 +160,11 @@ impl Config {
         self
     }
 
-    /// Configures one unnamed tenant with the given Graph and authority, for the demo and for tests.
+    /// Configures one unnamed tenant with this URL of both Graph and authority, for the demo and for tests.
     ///
     /// # Panics
-    /// Never: the identifiers are constants.
-    pub fn single(
-        graph_url: Url,
-        authority_url: Url,
-        secret: SecretString,
-        interval: Duration,
-    ) -> Self {
+    /// If the URL is neither https nor on this machine.
+    pub fn single(url: &str, secret: SecretString, interval: Duration) -> Self {
         let mut config = Self::of(Tenant {
             name: None,
             tenant_id: "11111111-2222-3333-4444-555555555555".to_owned(),
@@ -255,8 +172,8 @@ impl Config {
             credential: Credential::Secret(SecretSource::Inline(secret)),
             credential_expiry: None,
             cloud: Cloud::Global,
-            graph_url: Some(graph_url),
-            authority_url: Some(authority_url),
+            graph_url: Some(url.parse().expect("a valid root")),
+            authority_url: Some(url.parse().expect("a valid root")),
         });
         config.poll.interval = interval;
         config
@@ -312,6 +229,25 @@ impl Config {
     }
 }
 
+impl Tenant {
+    /// The root URL of Graph.
+    pub fn graph_root(&self) -> GraphRoot {
+        let cloud = || self.cloud.graph_root();
+        self.graph_url.clone().unwrap_or_else(cloud)
+    }
+
+    /// The authority that issues the tokens, unless the tenant uses a managed identity.
+    pub fn authority(&self) -> AuthorityUrl {
+        let cloud = || self.cloud.authority();
+        self.authority_url.clone().unwrap_or_else(cloud)
+    }
+
+    /// The name, or the tenant id if the tenant has none.
+    pub(crate) fn name_or_id(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.tenant_id)
+    }
+}
+
 impl Default for Poll {
     fn default() -> Self {
         Self {
@@ -326,7 +262,6 @@ impl Default for Labels {
     fn default() -> Self {
         Self {
             user: UserLabel::Upn,
-            pseudonym_key_file: None,
             max_series: NonZeroUsize::new(20_000).expect("20,000 is not zero"),
         }
     }

@@ -20,16 +20,15 @@ use crate::healthcheck::HealthcheckError;
 use crate::logging;
 use crate::machine::{self, MachineError};
 use crate::period::Clock;
-use crate::poller::setup;
-use crate::poller::{Fleet, FleetError, Shared};
+use crate::poller::{Fleet, Shared};
 use crate::pseudonym::PseudonymError;
-use crate::report::labels::Naming;
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
 use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
 use crate::systemd::Systemd;
 use crate::telemetry::Telemetry;
+use crate::tenant::{self, SetupError};
 
 /// Settings of the daemon that come from flags.
 #[derive(Debug)]
@@ -82,7 +81,7 @@ pub enum Failure {
     WebConfig(#[from] WebConfigError),
     /// A tenant cannot be set up.
     #[error("the configuration cannot be used")]
-    Fleet(#[from] FleetError),
+    Setup(#[from] SetupError),
     /// An address cannot be bound.
     #[error("cannot start")]
     Bind(#[from] BindError),
@@ -118,7 +117,7 @@ pub enum Failure {
 /// All errors: first those of the configuration, then those of the web configuration.
 pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failure> {
     let config = load().map_err(Failure::from).and_then(|config| {
-        setup::validate(&config)?;
+        tenant::validate(&config)?;
         Ok(config)
     });
     let web = web_config
@@ -137,13 +136,13 @@ impl Failure {
         // The final error message of the process may have several lines.
         logging::write(&format!("teams-pstn-exporter: {}\n", self.with_causes()));
         match self {
-            Self::Fleet(FleetError::Http(_)) => ExitCode::from(1),
+            Self::Setup(SetupError::Http(_)) => ExitCode::from(1),
             Self::Config(_)
             | Self::WebConfig(_)
-            | Self::Fleet(_)
+            | Self::Setup(_)
             | Self::DemoShard
             | Self::Both(..)
-            | Self::Pseudonym(PseudonymError::Unused | PseudonymError::Key(_)) => ExitCode::from(2),
+            | Self::Pseudonym(PseudonymError::Unused) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -183,7 +182,7 @@ impl Daemon {
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
-        fleet.apply(&config, &setup::naming(&config)?)?;
+        fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
         // Published before the first scrape, so that every counter has a start value in it.
         publisher.publish();
@@ -338,11 +337,11 @@ impl ReloadQueue {
 
 /// A configuration that is being read, and the requests that wait for the outcome.
 struct Loading {
-    reading: JoinHandle<Result<(Config, Naming), String>>,
+    reading: JoinHandle<Result<Config, String>>,
     waiting: Vec<Reload>,
 }
 
-type Loaded = (Result<(Config, Naming), String>, Vec<Reload>);
+type Loaded = (Result<Config, String>, Vec<Reload>);
 
 /// Waits until the configuration is read. Never completes if none is being read.
 async fn loaded(loading: &mut Option<Loading>) -> Result<Loaded, JoinError> {
@@ -360,23 +359,16 @@ impl Reloader {
     fn load(&self, waiting: Vec<Reload>) -> Loading {
         self.systemd.reloading();
         let load = Arc::clone(&self.load);
-        let reading = tokio::task::spawn_blocking(move || {
-            let config = load().map_err(|mistakes| mistakes.to_string())?;
-            let naming = setup::naming(&config).map_err(|error| Chain(&error).to_string())?;
-            Ok((config, naming))
-        });
+        let reading =
+            tokio::task::spawn_blocking(move || load().map_err(|errors| errors.to_string()));
         Loading { reading, waiting }
     }
 
     /// Applies the configuration to the fleet, or returns why that is impossible.
-    fn apply(
-        &self,
-        fleet: &mut Fleet,
-        loaded: Result<(Config, Naming), String>,
-    ) -> Result<(), String> {
-        let outcome = loaded.and_then(|(config, naming)| {
+    fn apply(&self, fleet: &mut Fleet, loaded: Result<Config, String>) -> Result<(), String> {
+        let outcome = loaded.and_then(|config| {
             fleet
-                .apply(&config, &naming)
+                .apply(&config)
                 .map_err(|error| Chain(&error).to_string())
         });
         let status = match &outcome {

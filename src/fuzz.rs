@@ -19,7 +19,7 @@ use crate::graph::retry::retry_after;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::Budget;
-use crate::report::labels::{Naming, RenderContext, RetainedSeries};
+use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
@@ -122,7 +122,7 @@ pub fn state(bytes: &[u8]) -> bool {
     for samples in &saved.current {
         samples.write(Format::OpenMetrics, &mut Vec::new());
     }
-    let naming = Naming::Upn;
+    let naming = UserLabel::Upn;
     let context = render_context(&naming);
     let totals = saved
         .ledgers
@@ -157,13 +157,13 @@ impl Visitor for Page<'_> {
         if is_whole(self.0, |row: R::Row<'_>| {
             R::add(&mut totals, row, &mut Notes::default()).is_ok()
         }) {
-            let naming = Naming::Upn;
+            let naming = UserLabel::Upn;
             each_line(&R::render(totals, &render_context(&naming)));
         }
     }
 
     fn log<L: Log>(self) {
-        let naming = Naming::Upn;
+        let naming = UserLabel::Upn;
         let period = period();
         let aggregation = AggregationContext {
             naming: &naming,
@@ -223,7 +223,7 @@ fn each_line(rendered: &Rendered) {
     }
 }
 
-fn render_context(naming: &Naming) -> RenderContext<'_> {
+fn render_context(naming: &UserLabel) -> RenderContext<'_> {
     static RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
     RenderContext {
         tenant: Some("a \"tenant\"\n"),
@@ -241,6 +241,8 @@ static BUDGETS: LazyLock<Vec<Budget>> = LazyLock::new(|| {
         name: "a \"budget\"\n".to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("12.83").expect("an amount"),
+        report: ReportKind::Dialout,
+        tenant: None,
         user: None,
         usage_location: None,
         destination_context: None,

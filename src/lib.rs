@@ -47,16 +47,18 @@
 //! - `storage` uses `exposition`, `gzip`, `period`, `report` and `snapshot`.
 //! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file` and `snapshot`. It does not know the modules that
 //!   make a snapshot, so it cannot start a poll.
-//! - `config` uses `graph`, `period`, `report`, `secret_file` and `server`.
+//! - `config` uses `chain`, `graph`, `period`, `report`, `secret_file` and `server`. It resolves into the types of these
+//!   modules.
+//! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It has what a tenant is polled with.
 //! - `poller` uses `chain`, `config`, `exposition`, `graph`, `period`, `report`, `report_metrics`, `secret_file`, `snapshot`,
-//!   `storage` and `telemetry`. It connects the parts of a poll.
+//!   `storage`, `telemetry` and `tenant`. It connects the parts of a poll.
 //! - `logging` uses `config` and `machine`.
 //! - `signals` uses `logging` and `machine`.
 //! - `healthcheck` uses `graph` and `server`.
-//! - `pseudonym` uses `config`, `poller` and `report`.
-//! - `daemon` uses `chain`, `config`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `report`, `server`,
-//!   `signals`, `snapshot`, `systemd` and `telemetry`. It connects everything.
-//! - `check` uses `chain`, `config`, `daemon`, `graph`, `period`, `poller`, `report`, `server` and `storage`.
+//! - `pseudonym` uses `config` and `report`.
+//! - `daemon` uses `chain`, `config`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
+//!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
+//! - `check` uses `chain`, `config`, `daemon`, `graph`, `period`, `report`, `server`, `storage` and `tenant`.
 //! - `demo` uses `config`, `daemon`, `period` and `report`.
 //! - `bench` uses `exposition`, `graph`, `gzip`, `report` and `snapshot`.
 //! - `fuzz` uses `config`, `exposition`, `graph`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
@@ -87,6 +89,7 @@ pub mod telemetry;
 
 pub mod poller;
 pub mod server;
+pub mod tenant;
 
 pub mod check;
 pub mod daemon;

@@ -82,6 +82,12 @@ impl Amount {
     }
 }
 
+impl From<u32> for Amount {
+    fn from(amount: u32) -> Self {
+        Self(amount.into())
+    }
+}
+
 impl From<Decimal> for Amount {
     fn from(amount: Decimal) -> Self {
         Self(amount)

@@ -12,10 +12,8 @@ mod outcome;
 mod previous;
 mod publish;
 mod restart;
-pub(crate) mod setup;
 mod state;
 
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,20 +25,18 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::graph::{FailureReason, Graph};
-use crate::period::{BillingPeriod, Clock, CycleDay};
+use crate::period::{BillingPeriod, Clock};
 use crate::report::ReportKind;
-use crate::report::budget::Budget;
-use crate::report::labels::{Naming, RetainedSeries};
+use crate::report::labels::RetainedSeries;
 use crate::snapshot::Publisher;
-use crate::storage::Identity;
 use crate::telemetry::Telemetry;
+use crate::tenant::Plan;
 
 use fetch::Fetch;
 use outcome::{StatsGuard, log_failure, log_success};
 use state::{SharedState, lock};
 
 pub use fleet::Fleet;
-pub use setup::FleetError;
 
 /// Parts that all tenants share.
 #[derive(Clone, Debug)]
@@ -61,45 +57,6 @@ pub struct Shared {
     pub writes: Arc<Semaphore>,
     /// If true, the previous period is fetched too.
     pub previous: bool,
-}
-
-/// Settings by which one tenant is polled.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The tenant's name, if tenants are named.
-    pub tenant: Option<Arc<str>>,
-    /// Time between the starts of two polls.
-    pub interval: Duration,
-    /// Time before the second poll, up to one interval. It spreads the tenants over time and is the same at every
-    /// start.
-    pub phase: Duration,
-    /// Time limit for one report, including all pages and retries.
-    pub timeout: Duration,
-    /// Day on which the billing period starts.
-    pub cycle_day: CycleDay,
-    /// The reports to poll.
-    pub reports: Vec<ReportKind>,
-    /// Form of the user labels.
-    pub naming: Naming,
-    /// Series per report. Smaller ones beyond the limit are aggregated into `__other__`.
-    pub series_max: usize,
-    /// The budgets of the tenant, each with its report.
-    pub budgets: Vec<(ReportKind, Budget)>,
-    /// Expiry of the credential, if the configuration states it.
-    pub credential_expiry: Option<DateTime<Utc>>,
-    /// Maximum age of a report that is served. `None`: no limit.
-    pub max_age: Option<TimeDelta>,
-    /// Location of the state files, if any are written.
-    pub(crate) storage: Option<Storage>,
-}
-
-/// Location and identity of a tenant's state files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Storage {
-    pub(crate) folder: PathBuf,
-    /// Prefix of the file names.
-    pub(crate) name: String,
-    pub(crate) identity: Identity,
 }
 
 /// Polls one tenant until it is dropped.
@@ -344,15 +301,6 @@ impl Poller {
             }
             tokio::time::sleep_until(tick.min(now + boundary).min(now + CLOCK_CHECK)).await;
         }
-    }
-}
-
-impl Plan {
-    /// The budgets of a report.
-    fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
-        let spent_in =
-            |(kind, budget): &(ReportKind, Budget)| (*kind == report).then(|| budget.clone());
-        self.budgets.iter().filter_map(spent_in).collect()
     }
 }
 

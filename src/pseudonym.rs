@@ -3,9 +3,7 @@
 use std::io::{self, Write};
 
 use crate::config::Config;
-use crate::poller::FleetError;
-use crate::poller::setup::naming;
-use crate::report::labels::Naming;
+use crate::report::labels::UserLabel;
 
 /// Errors of the command.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +13,6 @@ pub enum PseudonymError {
         "the configuration does not use pseudonyms; set labels.user to pseudonym and labels.pseudonym_key_file, and pass the file with --config.file"
     )]
     Unused,
-    /// The key cannot be read.
-    #[error("cannot use pseudonyms")]
-    Key(#[from] FleetError),
     /// The output is closed.
     #[error("cannot write the pseudonyms")]
     Write(#[from] io::Error),
@@ -31,7 +26,7 @@ pub fn write(
     users: &[String],
     out: &mut impl Write,
 ) -> Result<(), PseudonymError> {
-    let Naming::Pseudonym(pseudonyms) = naming(config)? else {
+    let UserLabel::Pseudonym(pseudonyms) = &config.labels.user else {
         return Err(PseudonymError::Unused);
     };
     for user in users {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use rustix::time::{ClockId, clock_gettime};
 use teams_pstn_exporter::period::{BillingPeriod, CycleDay};
-use teams_pstn_exporter::report::labels::{Naming, RenderContext, RetainedSeries};
+use teams_pstn_exporter::report::labels::{RenderContext, RetainedSeries, UserLabel};
 
 /// Rows of a page of Graph's.
 pub(crate) const PAGE: usize = 1_000;
@@ -72,7 +72,7 @@ pub(crate) fn with_context<T>(work: impl FnOnce(&RenderContext<'_>) -> T) -> T {
     work(&RenderContext {
         tenant: None,
         period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
-        naming: &Naming::Upn,
+        naming: &UserLabel::Upn,
         series_max: usize::MAX,
         budgets: &[],
         retained: &RetainedSeries::default(),

@@ -105,7 +105,7 @@ impl FirstPageRequest<'_> {
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
         let aggregation = AggregationContext {
-            naming: &self.context.naming,
+            naming: &self.context.config.labels.user,
             budgets: &[],
             period,
             seen: &SeenRows::default(),
@@ -147,7 +147,7 @@ impl FirstPageRequest<'_> {
         let rendered = render(&RenderContext {
             tenant: self.tenant,
             period,
-            naming: &self.context.naming,
+            naming: &self.context.config.labels.user,
             series_max: usize::MAX,
             budgets: &[],
             retained: &RetainedSeries::default(),
@@ -216,19 +216,14 @@ impl FirstPage {
     }
 
     /// A warning for each budget of the report that matches no row.
-    pub(super) fn mismatches(
-        &self,
-        report: ReportKind,
-        budgets: &[(ReportKind, Budget)],
-    ) -> Vec<Finding> {
-        let mismatch = |(kind, budget): &(ReportKind, Budget)| {
-            let why = budget
-                .mismatch(&self.budget_rows)
-                .filter(|_| *kind == report)?;
+    pub(super) fn mismatches(&self, report: ReportKind, budgets: &[Budget]) -> Vec<Finding> {
+        let mismatch = |budget: &Budget| {
+            let why = budget.mismatch(&self.budget_rows)?;
             let message = format!("matches no row of the first page: {why}");
             Some(Finding::warning(Check::Budget, message, BUDGET_REMEDY).about(&budget.name))
         };
-        budgets.iter().filter_map(mismatch).collect()
+        let of_report = budgets.iter().filter(|budget| budget.report == report);
+        of_report.filter_map(mismatch).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Outcome;
 use crate::chain::Chain;
 use crate::config::args::CheckFormat;
-use crate::poller::FleetError;
+use crate::tenant::SetupError;
 
 /// Checks in the order of the output. The names are part of the JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -237,7 +237,7 @@ impl<'a, W: Write> Findings<'a, W> {
     }
 
     /// The configuration can be read but not used.
-    pub(super) fn finish_misconfigured(mut self, error: &FleetError) -> io::Result<Outcome> {
+    pub(super) fn finish_misconfigured(mut self, error: &SetupError) -> io::Result<Outcome> {
         self.push(Finding::failure(
             Check::Configuration,
             Chain(error),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::CheckContext;
 use super::finding::{Check, Finding};
 use crate::chain::Chain;
-use crate::poller::setup;
 use crate::storage::{StorageError, try_folder};
+use crate::tenant;
 
 /// Looks at the folder and the files of all tenants. A disk that does not answer is a failure after the context's patience.
 pub(super) async fn check(context: &Arc<CheckContext>) -> Vec<Finding> {
@@ -47,7 +47,7 @@ fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut restored = 0_u32;
     for tenant in &context.config.tenants {
-        for (report, saved) in setup::stored(&context.config, tenant, &context.naming) {
+        for (report, saved) in tenant::plan(&context.config, tenant).stored() {
             let name = tenant.name.as_deref();
             match saved {
                 Ok(None) => {}

@@ -10,15 +10,15 @@ use super::CheckContext;
 use super::estimate::{self, Size};
 use super::finding::{Check, Finding};
 use crate::config::{self, Config};
-use crate::graph::credential::SecretSource;
+use crate::graph::credential::{Credential, SecretSource};
 use crate::graph::http::HttpClient;
 use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
 use crate::graph::{self, Graph};
 use crate::period::Clock;
-use crate::poller::{FleetError, setup};
+use crate::report::CollectError;
 use crate::report::budget::Budget;
-use crate::report::{CollectError, ReportKind};
+use crate::tenant::{self, SetupError};
 
 /// A tenant that is set up and not contacted yet.
 pub(super) struct Tenant {
@@ -29,9 +29,9 @@ pub(super) struct Tenant {
     authority: Option<Target>,
     /// Expiry date in the configuration.
     credential_expiry: Option<DateTime<Utc>>,
-    /// Budgets that select this tenant, each with its report.
-    budgets: Vec<(ReportKind, Budget)>,
-    credential: config::Credential,
+    /// Budgets that select this tenant.
+    budgets: Vec<Budget>,
+    credential: Credential,
 }
 
 /// The findings of one tenant so far, with the state of its checks.
@@ -50,19 +50,19 @@ impl Tenant {
         clock: &Clock,
         config: &Config,
         tenant: &config::Tenant,
-    ) -> Result<Self, FleetError> {
+    ) -> Result<Self, SetupError> {
         let target = |root: &str| Target::new(root).expect("a root was a URL before");
         let authority = match tenant.credential {
-            config::Credential::ManagedIdentity => None,
-            _ => Some(target(&setup::authority(tenant)?.to_string())),
+            Credential::ManagedIdentity(_) => None,
+            _ => Some(target(&tenant.authority().to_string())),
         };
         Ok(Self {
             name: tenant.name.clone(),
-            graph: setup::graph(http, clock, config, tenant)?,
-            root: target(&setup::root(tenant)?.to_string()),
+            graph: tenant::graph(http, clock, config, tenant)?,
+            root: target(&tenant.graph_root().to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,
-            budgets: setup::budgets(config, tenant),
+            budgets: tenant::budgets(config, tenant),
             credential: tenant.credential.clone(),
         })
     }
@@ -202,7 +202,7 @@ impl TenantReport<'_> {
 
     /// Adds a warning if the secret looks like its id, which is the most frequent mistake.
     async fn hint_at_id(&mut self) {
-        let config::Credential::Secret(source) = self.tenant.credential.clone() else {
+        let Credential::Secret(source) = self.tenant.credential.clone() else {
             return;
         };
         let read = tokio::task::spawn_blocking(move || source.looks_like_id());
@@ -232,8 +232,8 @@ impl TenantReport<'_> {
             )
         } else if left < TimeDelta::days(30) {
             let file = match &self.tenant.credential {
-                config::Credential::Secret(SecretSource::File(path)) => path.display().to_string(),
-                config::Credential::Certificate { certificate, .. } => {
+                Credential::Secret(SecretSource::File(path)) => path.display().to_string(),
+                Credential::Certificate { certificate, .. } => {
                     certificate.display().to_string()
                 }
                 _ => "the variable".to_owned(),

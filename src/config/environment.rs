@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use url::Url;
 
 use super::files::usable;
 use super::read::Scalar;
-use super::scalar::{CHINA, Guid, Root, TenantId};
-use super::{ConfigErrors, Credential, Tenant};
-use crate::graph::address::Cloud;
-use crate::graph::credential::{SecretSource, stray_characters};
+use super::scalar::{CHINA, Guid, TenantId};
+use super::{ConfigErrors, Tenant};
+use crate::graph::address::{AuthorityUrl, Cloud};
+use crate::graph::credential::{Credential, SecretSource, stray_characters};
 
 /// Reads the tenant. Returns `None` after it recorded a missing or invalid variable.
 pub(super) fn tenant(
@@ -118,29 +117,29 @@ fn credential(
 
 /// The cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US Government
 /// share their authority: L5 can be selected in a configuration file only.
-fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<Url>) {
+fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<AuthorityUrl>) {
     let text = if host.contains("://") {
         host.to_owned()
     } else {
         format!("https://{host}")
     };
-    let url = match Root::parse(&text) {
-        Ok(Root(url)) => url,
+    let authority = match AuthorityUrl::parse(&text) {
+        Ok(authority) => authority,
         Err(wrong) => {
-            let what = wrong.message::<Root>(host);
+            let what = wrong.message::<AuthorityUrl>(host);
             errors.push(None, format!("{AUTHORITY_HOST}: {what}"));
             return (Cloud::Global, None);
         }
     };
-    match url.host_str() {
-        Some("login.microsoftonline.com") => (Cloud::Global, None),
-        Some("login.microsoftonline.us") => (Cloud::UsGovL4, None),
-        Some("login.chinacloudapi.cn" | "login.partner.microsoftonline.cn") => {
+    match authority.host() {
+        "login.microsoftonline.com" => (Cloud::Global, None),
+        "login.microsoftonline.us" => (Cloud::UsGovL4, None),
+        "login.chinacloudapi.cn" | "login.partner.microsoftonline.cn" => {
             let remedy = "nothing of a tenant there can be exported, so name one of another cloud";
             errors.push(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
             (Cloud::Global, None)
         }
-        _ => (Cloud::Global, Some(url)),
+        _ => (Cloud::Global, Some(authority)),
     }
 }
 

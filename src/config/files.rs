@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::read::Field;
 use super::{ConfigErrors, written};
 use crate::graph::credential::stray_characters;
+use crate::report::labels::Pseudonyms;
 use crate::secret_file;
 
 /// The files that the configuration names.
@@ -57,19 +58,24 @@ impl<'a> ReferencedFiles<'a> {
         Some(path)
     }
 
-    /// The same for the key of the pseudonyms. The key must be valid.
-    pub(super) fn key(&self, field: Field<PathBuf>, errors: &mut ConfigErrors) -> Option<PathBuf> {
+    /// Reads the key of the pseudonyms, and records an error if it is not valid.
+    pub(super) fn pseudonyms(
+        &self,
+        field: Field<PathBuf>,
+        errors: &mut ConfigErrors,
+    ) -> Option<Pseudonyms> {
         let at = "labels.pseudonym_key_file";
         let line = field.line()?;
         let mistakes = errors.len();
         let path = self.readable(field, at, errors)?;
-        if errors.len() == mistakes
-            && let Err(error) = pseudonym_key(&path)
-        {
+        if errors.len() > mistakes {
+            return None;
+        }
+        let key = pseudonym_key(&path).map_err(|error| {
             let shown = written::shown(&path);
             errors.push(line, format!("{at}: {shown}{error}"));
-        }
-        Some(path)
+        });
+        key.ok().map(|key| Pseudonyms::new(&key))
     }
 }
 
@@ -81,7 +87,7 @@ impl<'a> ReferencedFiles<'a> {
 ///
 /// # Errors
 /// If the file cannot be read, or its content is not a key.
-pub(crate) fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     key.truncate(end.map_or(0, |end| end + 1));

@@ -142,9 +142,9 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut Conf
 }
 
 /// Parses a word of a fixed set.
-pub(super) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub(super) fn one_of<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
-        return Ok(*choice);
+        return Ok(choice.clone());
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     Err(Wrong::Because(match nearest(text, &names) {

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::files::ReferencedFiles;
 use super::read::{Field, Scalar, quote_value};
-use super::scalar::{Guid, Name, Root, TenantId};
+use super::scalar::{Guid, Name, TenantId, True, UserSetting};
 use super::sections::{Billing, Budget, File, Labels, Poll, Storage, Tenant};
-use super::{Config, ConfigErrors, Credential, UserLabel};
-use crate::graph::credential::SecretSource;
+use super::{Config, ConfigErrors};
+use crate::chain::Chain;
+use crate::graph::credential::{Credential, SecretSource};
+use crate::graph::managed_identity::ManagedIdentityEndpoint;
 use crate::report::ReportKind;
+use crate::report::budget;
+use crate::report::labels::UserLabel;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
@@ -93,21 +97,29 @@ impl Billing {
 impl Labels {
     fn resolve(self, files: &ReferencedFiles<'_>, errors: &mut ConfigErrors) -> super::Labels {
         let default = super::Labels::default();
-        let key = self.pseudonym_key_file.line();
-        match (&self.user, key) {
-            (Field::Set(line, UserLabel::Pseudonym), None) => errors.push(
-                *line,
-                "labels.user: pseudonym needs a key; give labels.pseudonym_key_file",
-            ),
-            (Field::Set(_, UserLabel::Pseudonym) | Field::Invalid(_), _) | (_, None) => {}
-            (_, Some(line)) => errors.push(
-                line,
-                "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
-            ),
-        }
+        let key_line = self.pseudonym_key_file.line();
+        let pseudonyms = files.pseudonyms(self.pseudonym_key_file, errors);
+        let user = match (self.user, key_line) {
+            (Field::Set(line, UserSetting(None)), None) => {
+                errors.push(
+                    line,
+                    "labels.user: pseudonym needs a key; give labels.pseudonym_key_file",
+                );
+                None
+            }
+            (Field::Set(_, UserSetting(None)), Some(_)) => pseudonyms.map(UserLabel::Pseudonym),
+            (Field::Set(_, UserSetting(label)), None) => label,
+            (Field::Missing, None) | (Field::Invalid(_), _) => None,
+            (_, Some(line)) => {
+                errors.push(
+                    line,
+                    "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
+                );
+                None
+            }
+        };
         super::Labels {
-            user: self.user.value().unwrap_or(default.user),
-            pseudonym_key_file: files.key(self.pseudonym_key_file, errors),
+            user: user.unwrap_or(default.user),
             max_series: self.max_series.value().unwrap_or(default.max_series),
         }
     }
@@ -122,6 +134,7 @@ impl Tenant {
         errors: &mut ConfigErrors,
     ) -> Option<super::Tenant> {
         let managed = !self.managed_identity.is_missing();
+        let endpoint = managed_identity(&self.managed_identity, at, errors);
         if self.tenant_id.is_missing() {
             errors.push(line, format!("{at}: no tenant_id; {}", TenantId::HINT));
         }
@@ -161,7 +174,7 @@ impl Tenant {
             .map(|path| Credential::Secret(SecretSource::File(path)))
             .or(certificate.map(|certificate| Credential::Certificate { certificate, key }))
             .or(federated.map(Credential::FederatedTokenFile))
-            .or(managed.then_some(Credential::ManagedIdentity));
+            .or(endpoint.map(Credential::ManagedIdentity));
         Some(super::Tenant {
             name: self.name.value().map(|Name(name)| name.into()),
             tenant_id: self.tenant_id.value()?.0,
@@ -169,8 +182,8 @@ impl Tenant {
             credential: credential?,
             credential_expiry: self.client_secret_expires.value().map(|expiry| expiry.0),
             cloud: self.cloud.value().unwrap_or_default(),
-            graph_url: self.graph_url.value().map(|Root(url)| url),
-            authority_url: self.authority_url.value().map(|Root(url)| url),
+            graph_url: self.graph_url.value(),
+            authority_url: self.authority_url.value(),
         })
     }
 
@@ -201,8 +214,24 @@ impl Tenant {
     }
 }
 
+/// Returns the endpoint of the machine's identity, and records an error if the environment names an unusable one.
+fn managed_identity(
+    field: &Field<True>,
+    at: &str,
+    errors: &mut ConfigErrors,
+) -> Option<ManagedIdentityEndpoint> {
+    let line = field.line()?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    ManagedIdentityEndpoint::from_environment(variable)
+        .map_err(|error| {
+            let error = Chain(&error);
+            errors.push(line, format!("{at}.managed_identity: {error}"));
+        })
+        .ok()
+}
+
 impl Budget {
-    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<super::Budget> {
+    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<budget::Budget> {
         let missing = [
             (
                 "name",
@@ -216,10 +245,10 @@ impl Budget {
             errors.push(line, format!("{at}: no {key}; give one, {why}"));
         }
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
-        Some(super::Budget {
+        Some(budget::Budget {
             name: self.name.value()?.0,
             currency: self.currency.value()?.0,
-            amount: self.amount.value()?.0,
+            amount: self.amount.value()?.0.into(),
             report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),
@@ -350,7 +379,7 @@ fn budgets(
     reports: Option<&[ReportKind]>,
     tenants: Option<&[super::Tenant]>,
     errors: &mut ConfigErrors,
-) -> Option<Vec<super::Budget>> {
+) -> Option<Vec<budget::Budget>> {
     let items = match field {
         Field::Missing => return Some(Vec::new()),
         field => field.value()?,

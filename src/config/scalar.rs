@@ -1,21 +1,21 @@
 //! Types of the scalars in the configuration file, each with its parser and schema.
 
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
 use schemars::{Schema, json_schema};
-use url::{Host, Url};
 
 use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, quote_value};
-use super::{UserLabel, written};
-use crate::graph::address::Cloud;
+use super::written;
+use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot, UrlError};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
+use crate::report::labels::UserLabel;
 
 /// The name of a tenant or a budget, or the value of a selector: a label value.
 pub(super) struct Name(pub(super) String);
@@ -28,10 +28,6 @@ pub(super) struct Guid(pub(super) String);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TenantId(pub(super) String);
 
-/// A URL to send secrets to: https, or plain http to this machine.
-#[derive(Debug)]
-pub(super) struct Root(pub(super) Url);
-
 /// Three letters of ISO 4217, upper case.
 pub(super) struct CurrencyCode(pub(super) String);
 
@@ -40,6 +36,10 @@ pub(super) struct Location(pub(super) String);
 
 /// An amount of money above zero.
 pub(super) struct Positive(pub(super) Decimal);
+
+/// The value of `labels.user`. `None` stands for `pseudonym`, which needs a key.
+#[derive(Clone)]
+pub(super) struct UserSetting(pub(super) Option<UserLabel>);
 
 /// The time at which a credential expires.
 pub(super) struct Expiry(pub(super) DateTime<Utc>);
@@ -103,31 +103,29 @@ impl Scalar for TenantId {
     }
 }
 
-impl Scalar for Root {
+impl Scalar for GraphRoot {
     const EXPECTED: &'static str = "a URL";
     const HINT: &'static str = "write it as https://HOST";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let because = |what: &str| Err(Wrong::Because(what.to_owned()));
-        let url = Url::parse(text).map_err(|_| Wrong::Kind)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return because("a user or a password has no place in this URL; remove it");
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return because("a query has no place in this URL; end it before the `?` or `#`");
-        }
-        match (url.scheme(), url.host()) {
-            ("https", Some(_)) => Ok(Self(url)),
-            ("http", Some(host)) if is_loopback(&host) => Ok(Self(url)),
-            ("http", Some(_)) => because(
-                "plain http would send the token in the clear; use https, http is for 127.0.0.1, [::1] and localhost only",
-            ),
-            _ => Err(Wrong::Kind),
-        }
+        root(text)
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://" })
+        root_schema()
+    }
+}
+
+impl Scalar for AuthorityUrl {
+    const EXPECTED: &'static str = "a URL";
+    const HINT: &'static str = "write it as https://HOST";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        root(text)
+    }
+
+    fn schema() -> Schema {
+        root_schema()
     }
 }
 
@@ -199,7 +197,7 @@ impl Scalar for NonZeroUsize {
     }
 }
 
-impl Scalar for UserLabel {
+impl Scalar for UserSetting {
     const EXPECTED: &'static str = "a word";
     const HINT: &'static str = "choose from upn, id, display_name, pseudonym, none";
 
@@ -350,13 +348,16 @@ impl Scalar for True {
     }
 }
 
-/// Returns true if the host is this machine, so that plain text never leaves it.
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => name.eq_ignore_ascii_case("localhost"),
-        Host::Ipv4(address) => IpAddr::from(*address).is_loopback(),
-        Host::Ipv6(address) => IpAddr::from(*address).is_loopback(),
-    }
+/// Parses the root of a service.
+fn root<T: FromStr<Err = UrlError>>(text: &str) -> Result<T, Wrong> {
+    text.parse().map_err(|error| match error {
+        UrlError::Syntax => Wrong::Kind,
+        error => Wrong::Because(error.to_string()),
+    })
+}
+
+fn root_schema() -> Schema {
+    json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://" })
 }
 
 fn guid(text: &str) -> Option<String> {
@@ -414,8 +415,15 @@ fn choice<T>(choices: &[(&str, T)]) -> Schema {
     json_schema!({ "type": "string", "enum": names })
 }
 
-fn user_labels() -> Vec<(&'static str, UserLabel)> {
-    UserLabel::ALL.map(|label| (label.as_str(), label)).to_vec()
+fn user_labels() -> [(&'static str, UserSetting); 5] {
+    let plain = |label: UserLabel| (label.as_str(), UserSetting(Some(label)));
+    [
+        plain(UserLabel::Upn),
+        plain(UserLabel::Id),
+        plain(UserLabel::DisplayName),
+        ("pseudonym", UserSetting(None)),
+        plain(UserLabel::None),
+    ]
 }
 
 fn clouds() -> Vec<(&'static str, Cloud)> {

@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::UserLabel;
 use super::read::{Field, section};
-use super::scalar::{CurrencyCode, Expiry, Guid, Location, Name, Positive, Root, TenantId, True};
-use crate::graph::address::Cloud;
+use super::scalar::{
+    CurrencyCode, Expiry, Guid, Location, Name, Positive, TenantId, True, UserSetting,
+};
+use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
@@ -73,7 +74,7 @@ section! {
     Labels {
         /// Content of the label user; none sums over all users.
         #[schemars(extend("default" = "upn"))]
-        user: UserLabel,
+        user: UserSetting,
         /// For user: pseudonym, the file with the key of the keyed hash, at least 16 bytes.
         pseudonym_key_file: PathBuf,
         /// Maximum number of series per report and tenant. Others are aggregated into the user __other__, so sums stay right.
@@ -124,9 +125,9 @@ section! {
         #[schemars(extend("default" = "global"))]
         cloud: Cloud,
         /// Instead of the cloud's root of Graph; plain http for this machine only.
-        graph_url: Root,
+        graph_url: GraphRoot,
         /// Instead of the cloud's authority; plain http for this machine only.
-        authority_url: Root,
+        authority_url: AuthorityUrl,
     }
 }
 

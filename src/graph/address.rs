@@ -30,15 +30,20 @@ pub enum Cloud {
 /// An invalid root.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// Not a URL.
-    #[error("not a URL")]
-    Syntax(#[from] url::ParseError),
-    /// Neither https nor http to this machine.
-    #[error("must be https; plain http is only for localhost, 127.0.0.0/8 and [::1]")]
-    Scheme,
-    /// A URL with more than an origin and a path.
-    #[error("must have no user, password, query or fragment")]
-    Extra,
+    /// Not a URL with a host, or neither http nor https.
+    #[error("not a URL; write it as https://HOST")]
+    Syntax,
+    /// Plain http to another machine.
+    #[error(
+        "plain http would send the token in the clear; use https, http is for 127.0.0.1, [::1] and localhost only"
+    )]
+    Plain,
+    /// A URL with a user or a password.
+    #[error("a user or a password has no place in this URL; remove it")]
+    UserInfo,
+    /// A URL with a query or a fragment.
+    #[error("a query has no place in this URL; end it before the `?` or `#`")]
+    Query,
 }
 
 /// The address of a page, at the origin of the Graph root.
@@ -62,6 +67,16 @@ impl GraphRoot {
     /// The scope in a token request for this root: the origin and `/.default`.
     pub fn scope(&self) -> String {
         format!("{}/.default", self.0.origin().ascii_serialization())
+    }
+
+    /// The URL, with a slash at its end.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Returns true for plain http, which is for this machine only.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
     }
 
     /// The origin of a URL, if it differs from the root's origin.
@@ -101,6 +116,21 @@ impl fmt::Display for GraphRoot {
 }
 
 impl AuthorityUrl {
+    /// The URL, with a slash at its end.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// Returns true for plain http, which is for this machine only.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
+    /// The host.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
     /// `{authority}/{tenant}/oauth2/v2.0/token`.
     pub(crate) fn token_url(&self, tenant_id: &str) -> Url {
         let mut url = self.0.clone();
@@ -219,19 +249,22 @@ const LENGTH_MAX: usize = 8 << 10;
 
 /// Appends `/` to the path, so that a relative link extends it instead of replacing its last part.
 fn parse_root(text: &str) -> Result<Url, UrlError> {
-    let mut url = Url::parse(text)?;
-    let encrypted = match (url.scheme(), url.host()) {
+    let mut url = Url::parse(text).map_err(|_| UrlError::Syntax)?;
+    if has_user_info(&url) {
+        return Err(UrlError::UserInfo);
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(UrlError::Query);
+    }
+    let is_safe = match (url.scheme(), url.host()) {
         ("https", Some(_)) => true,
         ("http", Some(Host::Domain(name))) => name == "localhost",
         ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
         ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
-        _ => false,
+        _ => return Err(UrlError::Syntax),
     };
-    if !encrypted {
-        return Err(UrlError::Scheme);
-    }
-    if has_user_info(&url) || url.query().is_some() || url.fragment().is_some() {
-        return Err(UrlError::Extra);
+    if !is_safe {
+        return Err(UrlError::Plain);
     }
     url.path_segments_mut()
         .expect("an http URL has a path")
@@ -269,16 +302,16 @@ mod tests {
             ("http://127.0.0.1:8080", Ok("http://127.0.0.1:8080")),
             ("http://127.9.9.9", Ok("http://127.9.9.9")),
             ("http://[::1]:1", Ok("http://[::1]:1")),
-            ("http://graph.microsoft.com", Err("must be https")),
-            ("http://localhost.evil.example", Err("must be https")),
-            ("http://128.0.0.1", Err("must be https")),
-            ("ftp://localhost", Err("must be https")),
-            ("file:///etc/passwd", Err("must be https")),
-            ("mailto:a@b", Err("must be https")),
-            ("https://user@graph.microsoft.com", Err("must have no user")),
-            ("https://:pw@graph.microsoft.com", Err("must have no user")),
-            ("https://graph.microsoft.com?", Err("must have no user")),
-            ("https://graph.microsoft.com/#a", Err("must have no user")),
+            ("http://graph.microsoft.com", Err("plain http")),
+            ("http://localhost.evil.example", Err("plain http")),
+            ("http://128.0.0.1", Err("plain http")),
+            ("ftp://localhost", Err("not a URL")),
+            ("file:///etc/passwd", Err("not a URL")),
+            ("mailto:a@b", Err("not a URL")),
+            ("https://user@graph.microsoft.com", Err("a user")),
+            ("https://:pw@graph.microsoft.com", Err("a user")),
+            ("https://graph.microsoft.com?", Err("a query")),
+            ("https://graph.microsoft.com/#a", Err("a query")),
             ("graph.microsoft.com", Err("not a URL")),
             ("https://", Err("not a URL")),
             ("", Err("not a URL")),

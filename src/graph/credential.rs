@@ -9,12 +9,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::assertion;
-use super::managed_identity::{EndpointError, ManagedIdentityEndpoint};
+use super::managed_identity::ManagedIdentityEndpoint;
 use crate::secret_file;
 use crate::secret_file::conversion::{self, Conversion, Role};
 
-/// The credential of a token request.
-#[derive(Clone, Debug)]
+/// The credential of the application.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
     /// A client secret.
     Secret(SecretSource),
@@ -78,9 +78,18 @@ pub enum CredentialError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The endpoint of the machine's identity cannot be used.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+}
+
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Inline(one), Self::Inline(other)) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl SecretSource {

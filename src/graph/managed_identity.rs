@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
 /// The endpoint that issues tokens for the identity of a machine in Azure.
@@ -30,6 +30,14 @@ pub enum EndpointError {
     /// `IDENTITY_ENDPOINT` without `IDENTITY_HEADER`.
     #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
     NoHeader,
+}
+
+impl PartialEq for ManagedIdentityEndpoint {
+    fn eq(&self, other: &Self) -> bool {
+        let (name, value) = &self.header;
+        (&self.url, self.api_version, *name) == (&other.url, other.api_version, other.header.0)
+            && value.expose_secret() == other.header.1.expose_secret()
+    }
 }
 
 impl ManagedIdentityEndpoint {
@@ -121,8 +129,6 @@ const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     #[test]

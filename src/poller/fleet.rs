@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::setup::{self, FleetError, TenantFingerprint};
 use super::state::{ReportState, SharedState};
-use super::{Plan, Poller, Shared, Storage};
-use crate::config::Config;
+use super::{Poller, Shared};
+use crate::config::{Config, Tenant};
 use crate::graph::Graph;
 use crate::graph::http::HttpClient;
-use crate::report::labels::Naming;
+use crate::tenant::{self, Plan, SetupError, Storage};
 
 /// One poll task per tenant of the configuration in force.
 ///
@@ -28,17 +27,16 @@ type Name = Option<Arc<str>>;
 
 /// The task of a tenant, and the inputs that it was started with.
 struct Running {
-    fingerprint: TenantFingerprint,
-    storage: Option<Storage>,
+    tenant: Tenant,
+    plan: Arc<Plan>,
     states: Vec<SharedState>,
     task: AbortHandle,
 }
 
 /// A tenant that is new or has changed.
 struct TenantChange {
-    name: Name,
-    fingerprint: TenantFingerprint,
-    plan: Plan,
+    tenant: Tenant,
+    plan: Arc<Plan>,
     graph: Graph,
 }
 
@@ -67,21 +65,17 @@ impl Fleet {
     ///
     /// # Errors
     /// If a tenant cannot be set up. Nothing has changed then.
-    pub(crate) fn apply(&mut self, config: &Config, naming: &Naming) -> Result<(), FleetError> {
+    pub(crate) fn apply(&mut self, config: &Config) -> Result<(), SetupError> {
         let http = self.http_for(config)?;
         let mut changed = Vec::new();
         for tenant in &config.tenants {
-            let fingerprint = TenantFingerprint::of(config, tenant, naming);
-            if self
-                .running
-                .get(&tenant.name)
-                .is_none_or(|running| running.fingerprint != fingerprint)
-            {
+            let plan = tenant::plan(config, tenant);
+            let is_same = |running: &Running| running.tenant == *tenant && *running.plan == plan;
+            if !self.running.get(&tenant.name).is_some_and(is_same) {
                 changed.push(TenantChange {
-                    name: tenant.name.clone(),
-                    fingerprint,
-                    plan: setup::plan(config, tenant, naming),
-                    graph: setup::graph(&http, &self.shared.clock, config, tenant)?,
+                    tenant: tenant.clone(),
+                    plan: Arc::new(plan),
+                    graph: tenant::graph(&http, &self.shared.clock, config, tenant)?,
                 });
             }
         }
@@ -93,13 +87,13 @@ impl Fleet {
         }
         // A tenant with unchanged storage can have a write under way.
         let is_moved = |change: &&TenantChange| {
-            let running = self.running.get(&change.name);
-            running.is_none_or(|running| running.storage != change.plan.storage)
+            let running = self.running.get(&change.tenant.name);
+            running.is_none_or(|running| running.plan.storage != change.plan.storage)
         };
-        let moved: Vec<Plan> = changed
+        let moved: Vec<Arc<Plan>> = changed
             .iter()
             .filter(is_moved)
-            .map(|change| change.plan.clone())
+            .map(|change| Arc::clone(&change.plan))
             .collect();
         let changed: Vec<(TenantChange, Vec<SharedState>)> = changed
             .into_iter()
@@ -112,7 +106,7 @@ impl Fleet {
             running.states.iter().for_each(ReportState::try_again);
         }
         retired.clear_away();
-        Storage::sweep(moved.iter());
+        Storage::sweep(moved.iter().map(Arc::as_ref));
         for (change, states) in changed {
             self.start(change, &states);
         }
@@ -147,12 +141,12 @@ impl Fleet {
     }
 
     /// The client that the configuration needs: the current one if it fits.
-    fn http_for(&mut self, config: &Config) -> Result<HttpClient, FleetError> {
-        let plain = setup::is_plain(config);
+    fn http_for(&mut self, config: &Config) -> Result<HttpClient, SetupError> {
+        let plain = tenant::is_plain(config);
         match &self.http {
             Some((http, at_hand)) if *at_hand == plain => Ok(http.clone()),
             _ => {
-                let new = setup::http(config)?;
+                let new = tenant::http(config)?;
                 self.http = Some((new.clone(), plain));
                 Ok(new)
             }
@@ -161,37 +155,36 @@ impl Fleet {
 
     /// Ends the task of a changed tenant. Returns the state that the next task can continue with.
     fn take_over(&mut self, change: &TenantChange, retired: &mut Retired) -> Vec<SharedState> {
-        let TenantChange {
-            name,
-            fingerprint,
-            plan,
-            ..
-        } = change;
-        let Some(old) = self.running.remove(name) else {
+        let TenantChange { tenant, plan, .. } = change;
+        let Some(old) = self.running.remove(&tenant.name) else {
             return Vec::new();
         };
         old.task.abort();
-        if (&old.fingerprint.source, &old.fingerprint.figures)
-            != (&fingerprint.source, &fingerprint.figures)
-        {
+        let is_same_tenant =
+            (&old.tenant.tenant_id, old.tenant.cloud) == (&tenant.tenant_id, tenant.cloud);
+        let has_same_urls = (&old.tenant.graph_url, &old.tenant.authority_url)
+            == (&tenant.graph_url, &tenant.authority_url);
+        let has_same_labels = old.plan.user_label == plan.user_label;
+        let has_same_periods = old.plan.cycle_day == plan.cycle_day;
+        if !(is_same_tenant && has_same_urls && has_same_labels && has_same_periods) {
             // Figures of another tenant, address or period, or with other user labels are not shown again.
             let old_states = retired.retire(old.states);
-            self.shared.publisher.forget(name.as_ref());
-            let is_same = old.fingerprint.tenant == fingerprint.tenant;
-            let states = old_states.iter().filter(|_| is_same);
+            self.shared.publisher.forget(tenant.name.as_ref());
+            let states = old_states.iter().filter(|_| is_same_tenant);
             let states = states.map(ReportState::counters_only).collect();
-            if old.fingerprint.labels != fingerprint.labels {
-                let storages = old.storage.into_iter().chain(plan.storage.clone());
+            if !has_same_labels {
+                let storages = [&old.plan, plan].into_iter();
+                let storages = storages.filter_map(|plan| plan.storage.clone());
                 retired
                     .storages
-                    .extend(storages.map(|storage| (name.clone(), storage)));
+                    .extend(storages.map(|storage| (tenant.name.clone(), storage)));
             }
             return states;
         }
         let stays = |state: &SharedState| plan.reports.contains(&ReportState::report(state));
         let (states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
         retired.retire(gone);
-        if old.storage != plan.storage {
+        if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
         states
@@ -199,18 +192,17 @@ impl Fleet {
 
     fn start(&mut self, change: TenantChange, states: &[SharedState]) {
         let TenantChange {
-            name,
-            fingerprint,
+            tenant,
             plan,
             graph,
         } = change;
-        let storage = plan.storage.clone();
-        let poller = Poller::new(Arc::new(plan), graph, self.shared.clone(), states);
+        let poller = Poller::new(Arc::clone(&plan), graph, self.shared.clone(), states);
         let states = poller.states().to_vec();
         let task = self.tasks.spawn_on(poller.run(), &self.shared.runtime);
+        let name = tenant.name.clone();
         let running = Running {
-            fingerprint,
-            storage,
+            tenant,
+            plan,
             states,
             task,
         };

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::Poller;
 use super::previous::Previous;
 use super::state::{ReportState, SharedState, lock};
-use super::{Plan, Poller, Storage};
 use crate::chain::Chain;
 use crate::report::ReportKind;
 use crate::report_metrics::{ReportMetrics, family};
 use crate::secret_file::in_time;
-use crate::storage::{self, Identity, SavedState, StateFile, StorageError, TenantFiles};
+use crate::storage::{self, SavedState, StateFile, StorageError, TenantFiles};
 use crate::telemetry::{StorageOutcome, Telemetry};
+use crate::tenant::{Plan, Storage};
 
 impl Poller {
     /// Restores a report from its state file. Returns a new state if there is no file or the file is rejected.
@@ -219,19 +220,6 @@ fn removed(
         let path = folder.to_owned();
         Err(StorageError::Remove { path, source })
     })
-}
-
-impl Plan {
-    /// The state file of a report, if storage is configured.
-    pub(super) fn file(&self, report: ReportKind) -> Option<StateFile> {
-        let storage = self.storage.as_ref()?;
-        let name = format!("{}.{report}", storage.name);
-        let identity = Identity {
-            columns: report.columns(),
-            ..storage.identity.clone()
-        };
-        Some(StateFile::new(&storage.folder, &name, identity))
-    }
 }
 
 impl ReportState {

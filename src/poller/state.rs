@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::Plan;
 use super::outcome::Failed;
 use super::previous::Previous;
 use crate::exposition::Samples;
@@ -18,6 +17,7 @@ use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, Summary};
+use crate::tenant::Plan;
 
 /// State of a report from poll to poll. It is passed on when the configuration changes.
 pub(crate) struct ReportState {

@@ -213,7 +213,7 @@ const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]
 mod tests {
-    use super::super::labels::{Naming, RetainedSeries};
+    use super::super::labels::{RetainedSeries, UserLabel};
     use super::*;
     use crate::period::CycleDay;
 
@@ -243,7 +243,7 @@ mod tests {
             let rendered = totals.render(&RenderContext {
                 tenant: None,
                 period: BillingPeriod::containing(now, CycleDay::default()),
-                naming: &Naming::NoUsers,
+                naming: &UserLabel::None,
                 series_max: 1,
                 budgets: &[],
                 retained: &RetainedSeries::default(),

@@ -7,19 +7,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
+use super::ReportKind;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
 /// A limit of spend in one currency, for each tenant that it is configured for. A selector that is `None`
-/// matches every row. The others match the labels as they are exposed.
+/// matches everything. The others match the labels as they are exposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Value of the label `budget`.
     pub name: String,
     /// ISO 4217, upper case.
     pub currency: String,
-    /// Limit of a billing period.
+    /// Limit of a billing period, exactly as written, above zero.
     pub amount: Amount,
+    /// Report that has the charges. It has a currency and is polled.
+    pub report: ReportKind,
+    /// The name of a configured tenant.
+    pub tenant: Option<String>,
     /// User principal name or object id, ignoring case. It does not depend on how users are named in labels.
     pub user: Option<String>,
     /// Upper case, or `unknown`.
@@ -241,6 +246,8 @@ mod tests {
                 name: "a".to_owned(),
                 currency: currency.to_owned(),
                 amount: Amount::default(),
+                report: ReportKind::Dialout,
+                tenant: None,
                 user: some(user),
                 usage_location: some(location),
                 destination_context: some(context),

@@ -21,19 +21,19 @@ use crate::period::BillingPeriod;
 #[derive(Clone)]
 pub struct Pseudonyms(hmac::Key);
 
-/// How users are named in labels, with the key if one is needed.
-#[derive(Clone, Debug)]
-pub enum Naming {
-    /// By user principal name.
+/// Content of the label `user`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UserLabel {
+    /// The user principal name.
     Upn,
-    /// By object id.
+    /// The object id.
     Id,
-    /// By display name.
+    /// The display name.
     DisplayName,
-    /// By pseudonym.
+    /// A pseudonym.
     Pseudonym(Pseudonyms),
-    /// Not at all.
-    NoUsers,
+    /// No label: sums over all users.
+    None,
 }
 
 /// Everything besides the rows that rendering a report needs.
@@ -43,7 +43,7 @@ pub struct RenderContext<'a> {
     /// The billing period of the report.
     pub period: BillingPeriod,
     /// How users are named.
-    pub naming: &'a Naming,
+    pub naming: &'a UserLabel,
     /// The setting `max_series`.
     pub series_max: usize,
     /// The budgets of the tenant that apply to this report.
@@ -97,10 +97,42 @@ impl std::fmt::Debug for Pseudonyms {
     }
 }
 
-impl Naming {
+/// Equal if the keys are: then every pseudonym is the same.
+impl PartialEq for Pseudonyms {
+    fn eq(&self, other: &Self) -> bool {
+        self.of("") == other.of("")
+    }
+}
+
+impl UserLabel {
+    /// Its name in the configuration and in state files.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Upn => "upn",
+            Self::Id => "id",
+            Self::DisplayName => "display_name",
+            Self::Pseudonym(_) => "pseudonym",
+            Self::None => "none",
+        }
+    }
+
+    /// Its identity in state files. A rotated key has other pseudonyms, so one of them is part of it.
+    pub(crate) fn identity(&self) -> String {
+        let key = match self {
+            Self::Pseudonym(pseudonyms) => pseudonyms.of(""),
+            _ => String::new(),
+        };
+        format!("{} {key}", self.as_str())
+    }
+
+    /// Returns true if labels show names that identify a person without other data.
+    pub(crate) fn shows_names(&self) -> bool {
+        matches!(self, Self::Upn | Self::DisplayName)
+    }
+
     /// Returns whether samples have the label `user`.
     pub(crate) fn names_users(&self) -> bool {
-        !matches!(self, Self::NoUsers)
+        !matches!(self, Self::None)
     }
 
     /// The label of one person; empty if users are not named.
@@ -111,7 +143,7 @@ impl Naming {
         display_name: &'p str,
     ) -> Cow<'p, str> {
         match (self, self.name(id, principal_name, display_name)) {
-            (Self::NoUsers, _) => Cow::Borrowed(""),
+            (Self::None, _) => Cow::Borrowed(""),
             (_, "") => Cow::Borrowed(UNKNOWN),
             (Self::Pseudonym(pseudonyms), name) => Cow::Owned(pseudonyms.of(name)),
             (_, name) => Cow::Borrowed(name),
@@ -124,14 +156,14 @@ impl Naming {
             Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
             Self::Id => id,
             Self::DisplayName => first_of(display_name, id),
-            Self::NoUsers => "",
+            Self::None => "",
         }
     }
 }
 
 impl UserLabels {
     /// Makes the user label of every person as configured, and keeps no other names.
-    pub(crate) fn new(persons: &PersonTable, naming: &Naming) -> Self {
+    pub(crate) fn new(persons: &PersonTable, naming: &UserLabel) -> Self {
         let name = |person| {
             naming.name(
                 persons.id(person),
@@ -140,15 +172,15 @@ impl UserLabels {
             )
         };
         let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match naming {
-            Naming::Pseudonym(pseudonyms) => (0..persons.count())
+            UserLabel::Pseudonym(pseudonyms) => (0..persons.count())
                 .map(|person| pseudonyms.digits(name(person)))
                 .collect(),
             _ => Vec::new(),
         };
         let label = |person: PersonId| match (naming, name(person)) {
-            (Naming::NoUsers, _) => "",
+            (UserLabel::None, _) => "",
             (_, "") => UNKNOWN,
-            (Naming::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])
+            (UserLabel::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])
                 .expect("hexadecimal digits are ASCII"),
             (_, name) => name,
         };

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::budget::{Budget, BudgetRow};
-use super::labels::Naming;
+use super::labels::UserLabel;
 use super::person_table::PersonTable;
 use super::row::{Notes, RETAINED_MAX, RowError, within};
 use super::table::{COUNTS_MAX, Column};
@@ -77,7 +77,7 @@ pub struct Record<'r> {
 /// Labelling rules, budgets and the period that rows are aggregated under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AggregationContext<'a> {
-    pub(crate) naming: &'a Naming,
+    pub(crate) naming: &'a UserLabel,
     /// The budgets of this log.
     pub(crate) budgets: &'a [Budget],
     /// The billing period of the totals.

@@ -1,7 +1,9 @@
 //! The figures that an administrator decides by: budgets, and the previous period.
 
-use teams_pstn_exporter::config::{Budget, Config};
+use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_simulator::world::{Table, World};
 
 use crate::harness::{Exporter, Metrics, Setup, config};
@@ -95,7 +97,7 @@ fn with_budgets(config: &mut Config) {
         report: ReportKind::Dialout,
         name: name.to_owned(),
         currency: "USD".to_owned(),
-        amount: "500.50".parse().expect("a decimal"),
+        amount: Amount::from_json("500.50").unwrap(),
         tenant: None,
         user: user.map(str::to_owned),
         usage_location: None,

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use teams_pstn_exporter::config::{Budget, Config};
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::snapshot::{Snapshot, Subscriber};
@@ -135,8 +136,7 @@ impl Setup {
 
 /// One tenant without a name.
 pub(crate) fn config(simulator: &Simulator) -> Config {
-    let url: url::Url = simulator.url().parse().expect("a URL");
-    Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL)
+    Config::single(simulator.url(), SecretString::from(SECRET), INTERVAL)
 }
 
 /// A budget in dollars for the dial-out report and all users.

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use teams_pstn_exporter::config::UserLabel;
 use teams_pstn_exporter::period::CycleDay;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;

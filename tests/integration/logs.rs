@@ -6,9 +6,12 @@ use std::num::NonZeroUsize;
 
 use chrono::TimeDelta;
 use rust_decimal::{Decimal, RoundingStrategy};
-use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::report::labels::Pseudonyms;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::Logs;
@@ -169,14 +172,10 @@ async fn no_user_is_named_unless_the_labels_have_names() {
     let sums = expected(&logs, &november(), at(NOW), Shape::NoUsers);
     assert_same("no users", &found(&metrics, Shape::NoUsers, None), &sums);
 
-    let folder = tempfile::tempdir().unwrap();
-    let key = folder.path().join("key");
-    std::fs::write(&key, "0123456789abcdef\n").unwrap();
-    config.labels.user = UserLabel::Pseudonym;
-    config.labels.pseudonym_key_file = Some(key);
+    let pseudonyms = Pseudonyms::new(b"0123456789abcdef");
+    config.labels.user = UserLabel::Pseudonym(pseudonyms.clone());
     let (metrics, text) = everything(config.clone(), &time).await;
     assert_eq!(named(&text), [""; 0]);
-    let pseudonyms = Pseudonyms::new(b"0123456789abcdef");
     let mut users: BTreeSet<String> = everyone
         .iter()
         .map(|(_, principal, _)| pseudonyms.of(principal))
@@ -192,8 +191,7 @@ async fn no_user_is_named_unless_the_labels_have_names() {
 
     // The search finds the names if the labels have them.
     for user in [UserLabel::Upn, UserLabel::DisplayName] {
-        config.labels.user = user;
-        config.labels.pseudonym_key_file = None;
+        config.labels.user = user.clone();
         let (_, text) = everything(config.clone(), &time).await;
         assert!(named(&text).len() >= everyone.len(), "{user:?}");
     }
@@ -221,7 +219,7 @@ async fn budgets_are_spent_where_they_say() {
         report,
         name: name.to_owned(),
         currency: currency.to_string(),
-        amount: "500".parse().unwrap(),
+        amount: Amount::from_json("500").unwrap(),
         tenant: None,
         user: None,
         usage_location: None,

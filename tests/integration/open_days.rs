@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use teams_pstn_exporter::config::{Config, UserLabel};
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::address::{Function, Version};
 use teams_pstn_simulator::calls::Call;

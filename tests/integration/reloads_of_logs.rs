@@ -3,8 +3,11 @@
 
 use std::num::NonZeroUsize;
 
-use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::address::Function;
 use teams_pstn_simulator::faults::{Fault, When};
 
@@ -42,7 +45,7 @@ async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
         report: ReportKind::PstnCalls,
         name: "all".to_owned(),
         currency: "USD".to_owned(),
-        amount: "500".parse().unwrap(),
+        amount: Amount::from_json("500").unwrap(),
         tenant: None,
         user: None,
         usage_location: None,

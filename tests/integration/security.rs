@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use secrecy::ExposeSecret as _;
-use teams_pstn_exporter::config::{Config, Credential};
+use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::graph::credential::Credential;
 use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_simulator::world::World;
 use tokio::process::Command;

@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use teams_pstn_exporter::config::{Budget, Config, UserLabel};
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
@@ -161,7 +163,7 @@ async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
         fs::write(folder.path().join(format!("{others}.rejected")), "ann").unwrap();
         simulator.push_fault(When::graph().always(), Fault::status(503));
         config.reports = vec![ReportKind::Dialout];
-        config.labels.user = *user;
+        config.labels.user = user.clone();
         let exporter = start(&config, &time);
         let stay = files(folder.path());
         assert_eq!(stay.len(), left + 1, "{what}, {user:?}: {stay:?}");
@@ -182,14 +184,15 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
     let nowhere = simulator.url().replace("127.0.0.1", "127.0.0.9");
     simulator.stop().await;
     for change in [
-        (|config: &mut Config, url| config.tenants[0].graph_url = Some(url)) as fn(&mut Config, _),
-        |config, url| config.tenants[0].authority_url = Some(url),
+        (|config, url| config.tenants[0].graph_url = Some(url.parse().unwrap()))
+            as fn(&mut Config, &str),
+        |config, url| config.tenants[0].authority_url = Some(url.parse().unwrap()),
     ] {
         let [name] = files(folder.path()).try_into().unwrap();
         let path = folder.path().join(&name);
         let whole = fs::read(&path).unwrap();
         let mut other = config.clone();
-        change(&mut other, nowhere.parse().unwrap());
+        change(&mut other, &nowhere);
         let exporter = start(&other, &time);
         let metrics = exporter.scrape().await;
         assert_eq!(counted(&metrics, "rejected"), 1);

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use teams_pstn_exporter::config::{Config, UserLabel};
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_exporter::snapshot::Snapshot;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::faults::{Fault, When};

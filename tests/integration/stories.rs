@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use teams_pstn_exporter::config::Budget;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_simulator::faults::{Fault, When};
 use tempfile::TempDir;
 

@@ -95,8 +95,7 @@ fn clock() -> Result<Clock, Box<dyn Error>> {
 }
 
 fn daemon(simulator: &Simulator, clock: &Clock) -> Result<(Daemon, Subscriber), Box<dyn Error>> {
-    let url: url::Url = simulator.url().parse()?;
-    let mut config = Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL);
+    let mut config = Config::single(simulator.url(), SecretString::from(SECRET), INTERVAL);
     config.reports = vec![ReportKind::Dialout, ReportKind::PstnCalls];
     let bound = Bound::bind(&Listen::Addresses(vec!["127.0.0.1:0".parse()?]))?;
     let options = Options {

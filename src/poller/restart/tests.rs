@@ -5,16 +5,16 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-use super::super::setup;
 use super::*;
 use crate::config::Config;
 use crate::exposition::{Format, write_registry_family};
 use crate::period::{Clock, CycleDay};
 use crate::poller::Shared;
-use crate::report::labels::Naming;
+use crate::report::labels::UserLabel;
 use crate::snapshot::Publisher;
 use crate::storage::Identity;
 use crate::telemetry::Telemetry;
+use crate::tenant;
 
 /// Number of parallel writes.
 const WRITES: u32 = 2;
@@ -111,14 +111,13 @@ fn a_file_being_put_in_place_blocks_only_wait_for_files() {
 
 /// A poller of one report with this storage folder. It sends no request.
 fn poller(folder: &TempDir) -> Poller {
-    let nowhere: url::Url = "http://127.0.0.1/".parse().unwrap();
     let interval = Duration::from_mins(1);
     let secret = SecretString::from("not-a-secret");
-    let config = Config::single(nowhere.clone(), nowhere, secret, interval);
+    let config = Config::single("http://127.0.0.1/", secret, interval);
     let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
     let telemetry = Arc::new(Telemetry::new(clock.now()));
-    let http = setup::http(&config).unwrap();
-    let graph = setup::graph(&http, &clock, &config, &config.tenants[0]).unwrap();
+    let http = tenant::http(&config).unwrap();
+    let graph = tenant::graph(&http, &clock, &config, &config.tenants[0]).unwrap();
     let shared = Shared {
         publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
         telemetry,
@@ -142,7 +141,7 @@ fn poller(folder: &TempDir) -> Poller {
         timeout: interval,
         cycle_day: CycleDay::default(),
         reports: vec![ReportKind::Dialout],
-        naming: Naming::NoUsers,
+        user_label: UserLabel::None,
         series_max: 10,
         budgets: Vec::new(),
         credential_expiry: None,

@@ -8,15 +8,16 @@ use proptest::sample::{Index, select};
 use super::*;
 use crate::exposition::{Format, Samples};
 use crate::period::{BillingPeriod, CycleDay};
+use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::RetainedSeries;
-use crate::report::labels::{Naming, Pseudonyms};
+use crate::report::labels::{Pseudonyms, UserLabel};
 
 /// Rows as JSON, and what stands in the charge family for them.
 fn check(rows: &[&str], expected: &[&str]) {
     assert_eq!(
         lines(
-            &render(totals(rows).unwrap(), &render_context(&Naming::Upn)),
+            &render(totals(rows).unwrap(), &render_context(&UserLabel::Upn)),
             "teams_pstn_dialout_charge"
         ),
         expected
@@ -32,7 +33,7 @@ fn rows_become_samples() {
             r#"{currency="USD",destination_context="International",usage_location="US",user="ruwini.perera@contoso.com"} 12.83"#,
         ],
     );
-    let all = render(totals(&[ROW]).unwrap(), &render_context(&Naming::Upn));
+    let all = render(totals(&[ROW]).unwrap(), &render_context(&UserLabel::Upn));
     assert!(lines(&all, "teams_pstn_dialout_calls")[0].ends_with(" 12"));
     assert!(lines(&all, "teams_pstn_dialout_call_seconds")[0].ends_with(" 723"));
 }
@@ -116,7 +117,7 @@ fn long_names_of_many_users_end_at_a_limit() {
 fn overlaps_count_once_and_repetitions_add_up() {
     let again = ROW.replace("12.83", "0.17");
     let totals = totals(&[ROW, ROW, &again, ROW, &again]).unwrap();
-    let rendered = totals.render(&render_context(&Naming::Upn));
+    let rendered = totals.render(&render_context(&UserLabel::Upn));
     assert_eq!(
         (rendered.rows, rendered.overlapping, rendered.repeated),
         (2, 3, 1)
@@ -128,7 +129,7 @@ fn overlaps_count_once_and_repetitions_add_up() {
 fn a_user_of_two_names_repeats_too() {
     let renamed = ROW.replace("ruwini.perera@", "ruwini.fernando@");
     let elsewhere = renamed.replace("\"US\"", "\"DE\"");
-    for naming in [Naming::Upn, Naming::Id, Naming::NoUsers] {
+    for naming in [UserLabel::Upn, UserLabel::Id, UserLabel::None] {
         let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
             .unwrap()
             .render(&render_context(&naming));
@@ -167,7 +168,7 @@ fn currencies_never_meet_and_codes_are_upper_case() {
 
 #[test]
 fn people_are_named_as_configured() {
-    let check = |naming: Naming, user: &str| {
+    let check = |naming: UserLabel, user: &str| {
         let charge = render(totals(&[ROW]).unwrap(), &render_context(&naming));
         let line = &lines(&charge, "teams_pstn_dialout_charge")[0];
         assert_eq!(
@@ -175,18 +176,18 @@ fn people_are_named_as_configured() {
             format!("{user}}} 12.83")
         );
     };
-    check(Naming::Upn, r#",user="ruwini.perera@contoso.com""#);
+    check(UserLabel::Upn, r#",user="ruwini.perera@contoso.com""#);
     check(
-        Naming::Id,
+        UserLabel::Id,
         r#",user="03de33bb-51df-40de-889a-61949faae24f""#,
     );
-    check(Naming::DisplayName, r#",user="Ruwini Perera""#);
+    check(UserLabel::DisplayName, r#",user="Ruwini Perera""#);
     // Checked with: printf ruwini.perera@contoso.com | openssl dgst -sha256 -hmac 0123456789abcdef
     check(
-        Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef")),
+        UserLabel::Pseudonym(Pseudonyms::new(b"0123456789abcdef")),
         r#",user="20895766d389ad1efa3f411fd33ae04a""#,
     );
-    check(Naming::NoUsers, "");
+    check(UserLabel::None, "");
 }
 
 #[test]
@@ -256,6 +257,8 @@ fn budgets_count_what_they_select() {
                 name: "b".to_owned(),
                 currency: "USD".to_owned(),
                 amount: Amount::from_json("500.50").unwrap(),
+                report: ReportKind::Dialout,
+                tenant: None,
                 user: owned(user),
                 usage_location: owned(location),
                 destination_context: owned(context),
@@ -265,7 +268,7 @@ fn budgets_count_what_they_select() {
             let contexts = [
                 RenderContext {
                     budgets: &budgets,
-                    ..render_context(&Naming::NoUsers)
+                    ..render_context(&UserLabel::None)
                 },
                 RenderContext {
                     budgets: &budgets,
@@ -303,7 +306,7 @@ proptest! {
     fn any_order_and_any_overlap_give_the_same_bytes(
         rows in prop::collection::vec(any_row(), 1..60),
         moves in prop::collection::vec(any::<Index>(), 60),
-        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::NoUsers]),
+        naming in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None]),
         series_max in prop_oneof![Just(usize::MAX), 1_usize..40],
     ) {
         let text = |rows: &[String]| {
@@ -322,11 +325,11 @@ proptest! {
     #[test]
     fn aggregation_and_naming_never_change_a_sum(
         rows in prop::collection::vec(any_row(), 1..60),
-        naming in select(vec![Naming::Upn, Naming::Id, Naming::DisplayName, Naming::NoUsers, Naming::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
+        naming in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None, UserLabel::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
         series_max in 0_usize..40,
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let plain = totals(&rows).unwrap().render(&render_context(&Naming::Upn));
+        let plain = totals(&rows).unwrap().render(&render_context(&UserLabel::Upn));
         let aggregated = totals(&rows).unwrap().render(&RenderContext { series_max, ..render_context(&naming) });
         prop_assert_eq!(&plain.spend, &aggregated.spend);
         let series = lines(&aggregated.samples, "teams_pstn_dialout_charge");
@@ -386,7 +389,7 @@ fn row(
 
 static NOTHING_RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
 
-fn render_context(naming: &Naming) -> RenderContext<'_> {
+fn render_context(naming: &UserLabel) -> RenderContext<'_> {
     RenderContext {
         tenant: None,
         period: period(),
@@ -401,7 +404,7 @@ fn edge(retained: &RetainedSeries) -> RenderContext<'_> {
     RenderContext {
         tenant: None,
         period: period(),
-        naming: &Naming::Id,
+        naming: &UserLabel::Id,
         series_max: 11,
         budgets: &[],
         retained,

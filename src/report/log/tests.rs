@@ -13,10 +13,10 @@ use super::*;
 use crate::exposition::Format;
 use crate::graph::FailureReason;
 use crate::period::{BillingPeriod, CycleDay};
-use crate::report::Rendered;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::pstn_calls::PstnCalls;
+use crate::report::{Rendered, ReportKind};
 
 /// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ fn fold_beside(
     rows: &[String],
 ) -> Result<(Totals, Vec<RowId>), RowError> {
     let aggregation = AggregationContext {
-        naming: &Naming::Upn,
+        naming: &UserLabel::Upn,
         budgets,
         period,
         seen,
@@ -163,6 +163,8 @@ fn budget(user: Option<&str>) -> Budget {
         name: format!("of {user:?}"),
         currency: "USD".to_owned(),
         amount: Amount::default(),
+        report: ReportKind::PstnCalls,
+        tenant: None,
         user: user.map(str::to_owned),
         usage_location: None,
         destination_context: Some("International".to_owned()),
@@ -175,7 +177,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
         &RenderContext {
             tenant: None,
             period: november(),
-            naming: &Naming::Upn,
+            naming: &UserLabel::Upn,
             series_max,
             budgets: &BUDGETS[..],
             retained: &RetainedSeries::default(),
@@ -374,7 +376,7 @@ fn rows_that_come_again_are_counted_once() {
 fn days_of_a_log_with_few_labels_have_the_same_series() {
     let seen = SeenRows::default();
     let aggregation = AggregationContext {
-        naming: &Naming::Upn,
+        naming: &UserLabel::Upn,
         budgets: &BUDGETS[..],
         period: november(),
         seen: &seen,

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
-use teams_pstn_exporter::config::{Config, UserLabel};
+use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
@@ -88,8 +89,8 @@ impl Stage {
             What::Name(_) => Some(simulate(Some(NOWHERE.to_owned())).await),
             _ => None,
         };
-        let url: url::Url = simulator.url().parse().unwrap();
-        let mut config = Config::single(url.clone(), url, SecretString::from(SECRET), INTERVAL);
+        let secret = SecretString::from(SECRET);
+        let mut config = Config::single(simulator.url(), secret, INTERVAL);
         config.reports = vec![report];
         if matches!(fault, What::Row { .. }) {
             // So that what one row more counts comes into the same sum.

@@ -1,0 +1,282 @@
+//! A tenant as it is polled: its Graph client and its plan, from the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::config::{self, Config};
+use crate::graph::credential::Credential;
+use crate::graph::http::{HttpClient, HttpError, HttpOptions};
+use crate::graph::retry::RetryPolicy;
+use crate::graph::token::{TokenCache, TokenError, TokenOptions};
+use crate::graph::{Graph, Limits};
+use crate::period::{Clock, CycleDay};
+use crate::report::ReportKind;
+use crate::report::budget::Budget;
+use crate::report::labels::UserLabel;
+use crate::report_metrics::family;
+use crate::storage::{Identity, SavedState, StateFile, StorageError};
+
+/// Errors of the setup, reported before anything is changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up the HTTP client")]
+    Http(#[from] HttpError),
+    /// The token cache cannot be set up.
+    #[error("tenant {tenant} cannot request tokens")]
+    Token {
+        /// Name or id.
+        tenant: String,
+        /// The cause.
+        source: TokenError,
+    },
+}
+
+/// Settings by which one tenant is polled. If a reload changes any of them, the tenant's poll task restarts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The tenant's name, if tenants are named.
+    pub tenant: Option<Arc<str>>,
+    /// Time between the starts of two polls.
+    pub interval: Duration,
+    /// Time before the second poll, up to one interval. It spreads the tenants over time and is the same at every
+    /// start.
+    pub phase: Duration,
+    /// Time limit for one report, including all pages and retries.
+    pub timeout: Duration,
+    /// Day on which the billing period starts.
+    pub cycle_day: CycleDay,
+    /// The reports to poll.
+    pub reports: Vec<ReportKind>,
+    /// Form of the user labels.
+    pub user_label: UserLabel,
+    /// Series per report. Smaller ones beyond the limit are aggregated into `__other__`.
+    pub series_max: usize,
+    /// The budgets of the tenant.
+    pub budgets: Vec<Budget>,
+    /// Expiry of the credential, if the configuration states it.
+    pub credential_expiry: Option<DateTime<Utc>>,
+    /// Maximum age of a report that is served. `None`: no limit.
+    pub max_age: Option<TimeDelta>,
+    /// Location of the state files, if any are written.
+    pub(crate) storage: Option<Storage>,
+}
+
+/// Location and identity of a tenant's state files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Storage {
+    pub(crate) folder: PathBuf,
+    /// Prefix of the file names.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+}
+
+impl Plan {
+    /// The budgets of a report.
+    pub(crate) fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
+        let of_report = |budget: &&Budget| budget.report == report;
+        self.budgets.iter().filter(of_report).cloned().collect()
+    }
+
+    /// The state file of a report, if storage is configured.
+    pub(crate) fn file(&self, report: ReportKind) -> Option<StateFile> {
+        let storage = self.storage.as_ref()?;
+        let name = format!("{}.{report}", storage.name);
+        let identity = Identity {
+            columns: report.columns(),
+            ..storage.identity.clone()
+        };
+        Some(StateFile::new(&storage.folder, &name, identity))
+    }
+
+    /// The contents of the state files, as a start would restore them. No file is moved or removed.
+    pub(crate) fn stored(&self) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
+        let look = |&report: &ReportKind| {
+            let file = self.file(report)?;
+            let saved = file.look(|name| family(report, name), &self.budgets_of(report));
+            Some((report, saved))
+        };
+        self.reports.iter().filter_map(look).collect()
+    }
+}
+
+/// The client that a configuration needs.
+///
+/// # Errors
+/// If no CA certificate is found and one is needed.
+pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
+    HttpClient::new(&HttpOptions {
+        plain_only: is_plain(config),
+        ..HttpOptions::default()
+    })
+}
+
+/// Returns true if all URLs are plain HTTP, which is allowed for loopback only: no CA certificates are needed then.
+pub(crate) fn is_plain(config: &Config) -> bool {
+    config
+        .tenants
+        .iter()
+        .all(|tenant| tenant.graph_root().is_plain() && tenant.authority().is_plain())
+}
+
+/// Sets up every tenant as for polling, and drops it again.
+///
+/// # Errors
+/// The first that cannot be set up.
+pub(crate) fn validate(config: &Config) -> Result<(), SetupError> {
+    let http = http(config)?;
+    let clock = Clock::system();
+    config
+        .tenants
+        .iter()
+        .try_for_each(|tenant| graph(&http, &clock, config, tenant).map(drop))
+}
+
+/// The Graph client of a tenant.
+pub(crate) fn graph(
+    http: &HttpClient,
+    clock: &Clock,
+    config: &Config,
+    tenant: &config::Tenant,
+) -> Result<Graph, SetupError> {
+    let options = TokenOptions {
+        authority: tenant.authority(),
+        tenant_id: tenant.tenant_id.clone(),
+        client_id: tenant.client_id.clone(),
+        scope: scope(tenant),
+        credential: tenant.credential.clone(),
+    };
+    let clock = clock.clone();
+    let now = move || clock.now();
+    let tokens = TokenCache::new(http.clone(), options, RetryPolicy::default(), now);
+    let tokens = tokens.map_err(|source| SetupError::Token {
+        tenant: tenant.name_or_id().to_owned(),
+        source,
+    })?;
+    let (limits, retry) = (Limits::default(), RetryPolicy::default());
+    let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
+    Ok(graph.hiding_people(!config.labels.user.shows_names()))
+}
+
+/// The settings by which a tenant is polled.
+pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
+    Plan {
+        tenant: tenant.name.clone(),
+        interval: config.poll.interval,
+        phase: phase(config, tenant),
+        timeout: config.poll.timeout,
+        cycle_day: config.billing.cycle_day,
+        reports: config.reports.clone(),
+        user_label: config.labels.user.clone(),
+        series_max: config.labels.max_series.get(),
+        budgets: budgets(config, tenant),
+        credential_expiry: tenant.credential_expiry,
+        max_age: config.poll.max_age.map(|age| {
+            // A longer age than a `TimeDelta` can hold is no limit in practice.
+            TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
+        }),
+        storage: storage(config, tenant),
+    }
+}
+
+/// The budgets of this tenant and those without a tenant.
+pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
+    let selects = |budget: &&Budget| {
+        budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
+    };
+    config.budgets.iter().filter(selects).cloned().collect()
+}
+
+/// Location of a tenant's state files. Two applications of one tenant have separate files.
+fn storage(config: &Config, tenant: &config::Tenant) -> Option<Storage> {
+    let folder = config.storage.clone()?;
+    let client = tenant.client_id.as_deref().unwrap_or("managed");
+    Some(Storage {
+        folder,
+        name: format!("{}.{client}", tenant.tenant_id),
+        identity: Identity {
+            naming: config.labels.user.identity(),
+            shows_names: config.labels.user.shows_names(),
+            numbers: source_identity(config, tenant),
+            columns: Vec::new(),
+        },
+    })
+}
+
+/// Identity of the figures in state files: tenant, cloud and any URL that replaces Microsoft's, because a simulator with a
+/// tenant's ids is not the tenant. Nothing in it is formatted by `Debug`. The name comes last, because it can be any text.
+fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
+    let mut identity = format!("{} {}", tenant.tenant_id, tenant.cloud.as_str());
+    if let Some(root) = &tenant.graph_url {
+        identity.extend([" graph ", root.as_str()]);
+    }
+    if let Some(authority) = &tenant.authority_url {
+        identity.extend([" authority ", authority.as_str()]);
+    }
+    let cycle_day = config.billing.cycle_day.day().to_string();
+    identity.extend([" cycle_day ", &cycle_day]);
+    if let Some(name) = &tenant.name {
+        identity.extend([" name ", name]);
+    }
+    identity
+}
+
+/// Offset of a tenant's ticks within the interval. It is the same at every start and differs between tenants, so that
+/// a thousand tenants do not poll in the same second. A single tenant needs none.
+fn phase(config: &Config, tenant: &config::Tenant) -> Duration {
+    if config.tenants.len() == 1 {
+        return config.poll.interval;
+    }
+    let hash = crc32fast::hash(tenant.tenant_id.as_bytes());
+    config
+        .poll
+        .interval
+        .mul_f64(f64::from(hash) / f64::from(u32::MAX))
+}
+
+/// Scope of the tokens. A proxy in front of Graph changes the URL of requests, but not the name of the service in
+/// Entra. Only a replaced authority, as in tests, or a managed identity uses the root as the name.
+fn scope(tenant: &config::Tenant) -> String {
+    let is_managed = matches!(tenant.credential, Credential::ManagedIdentity(_));
+    if is_managed || tenant.authority_url.is_some() {
+        tenant.graph_root().scope()
+    } else {
+        tenant.cloud.graph_root().scope()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    /// State files with another spelling are rejected, so the spelling must stay.
+    #[test]
+    fn identity_in_state_files_is_spelled_by_names() {
+        let url = "http://127.0.0.1:1/";
+        let secret = SecretString::from("not-a-secret");
+        let mut config = Config::single(url, secret, Duration::from_mins(1));
+        config.storage = Some("/state".into());
+        config.tenants[0].tenant_id = "contoso.com".to_owned();
+        config.tenants[0].name = Some("Contoso EU".into());
+        for (user, spelled) in [
+            (UserLabel::Upn, "upn "),
+            (UserLabel::Id, "id "),
+            (UserLabel::DisplayName, "display_name "),
+            (UserLabel::None, "none "),
+        ] {
+            config.labels.user = user;
+            let storage = storage(&config, &config.tenants[0]).expect("a folder");
+            assert_eq!(storage.identity.naming, spelled);
+            assert_eq!(
+                storage.identity.numbers,
+                "contoso.com global graph http://127.0.0.1:1/ authority http://127.0.0.1:1/ \
+                 cycle_day 1 name Contoso EU"
+            );
+        }
+    }
+}
