@@ -9,7 +9,6 @@
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
 
-pub(crate) mod lines;
 pub mod negotiate;
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};

@@ -113,16 +113,14 @@ impl Block {
         }
     }
 
-    /// The block of which another process kept this, its text given to `read` piece by piece; none where it is not what
-    /// [`Block::stored`] gave, or `read` does not take it. What is compressed is inflated up to the length that it is to
-    /// have, and no further, so that length is what the caller bounds.
-    pub(crate) fn restored(
-        bytes: Bytes,
-        deflated: Option<(u32, u64)>,
-        mut read: impl FnMut(&[u8]) -> bool,
-    ) -> Option<Self> {
+    /// The block that another process stored. Returns `None` if these are not the bytes, checksum and length that
+    /// [`Block::stored`] returned.
+    ///
+    /// Inflates all of it, in pieces and not beyond the stated length, because a part that ends elsewhere would damage the
+    /// parts that follow it in a body.
+    pub(crate) fn restored(bytes: Bytes, deflated: Option<(u32, u64)>) -> Option<Self> {
         let Some((checksum, length)) = deflated else {
-            return (bytes.len() < LONG_MIN && read(&bytes)).then_some(Self::Short(bytes));
+            return (bytes.len() < LONG_MIN).then_some(Self::Short(bytes));
         };
         if !bytes.ends_with(SYNC_MARK) || bytes.len() as u64 > length {
             return None;
@@ -130,7 +128,7 @@ impl Block {
         let mut sum = Hasher::new();
         let mut inflater = Decompress::new(false);
         let mut text = Vec::with_capacity(CHUNK);
-        // To the last byte: what stood behind the text would be in the way of the parts that follow.
+        // To the last byte: bytes after the text would damage the parts that follow.
         while inflater.total_in() < bytes.len() as u64 || inflater.total_out() < length {
             let consumed = usize::try_from(inflater.total_in()).ok()?;
             let before = (inflater.total_in(), inflater.total_out());
@@ -138,15 +136,15 @@ impl Block {
             let status = inflater
                 .decompress_vec(&bytes[consumed..], &mut text, FlushDecompress::None)
                 .ok()?;
-            // A part is not final, so its stream never ends; and it does not stand still.
+            // A part is not final, so its stream never ends; and each call makes progress.
             let stands = (inflater.total_in(), inflater.total_out()) == before;
             if status == Status::StreamEnd || stands || inflater.total_out() > length {
                 return None;
             }
-            read(&text).then_some(())?;
             sum.update(&text);
         }
-        // Between two blocks only an empty last one ends the stream. Inside one, the parts that follow would be read as it.
+        // Between two deflate blocks, an empty final block ends the stream. Inside a block, the parts that follow would be
+        // read as its content.
         let at_end = (inflater.total_in(), inflater.total_out());
         text.clear();
         let ended = inflater.decompress_vec(END_OF_STREAM, &mut text, FlushDecompress::None);

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use chrono::{
     DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc,
 };
+use serde::{Deserialize, Serialize};
 
 /// The wall clock, passed in wherever a time of day matters, so that tests can set it.
 #[derive(Clone)]
@@ -22,7 +23,10 @@ pub struct CycleDay(u8);
 /// A billing period: from its start, inclusive, to its end, exclusive; both at 00:00 UTC on the cycle day.
 ///
 /// Prints as `2026-11` if it is a calendar month, otherwise as `2026-11-15/2026-12-15`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// A state file has its start only; the end follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "DateTime<Utc>", try_from = "DateTime<Utc>")]
 pub struct BillingPeriod {
     start: DateTime<Utc>,
     end: DateTime<Utc>,
@@ -125,18 +129,6 @@ impl BillingPeriod {
         }
     }
 
-    /// The period that starts exactly at `start`. `None` if no cycle day matches.
-    #[must_use]
-    pub fn starting(start: DateTime<Utc>) -> Option<Self> {
-        let day = CycleDay::try_from(u64::from(start.day())).ok()?;
-        // Outside these years a neighbouring month can be missing; no bill is that old.
-        if !(1970..=9998).contains(&start.year()) {
-            return None;
-        }
-        let period = Self::containing(start, day);
-        (period.start == start).then_some(period)
-    }
-
     /// The period that ends where this one starts.
     #[must_use]
     pub fn previous(self) -> Self {
@@ -180,6 +172,28 @@ impl BillingPeriod {
         margin: TimeDelta,
     ) -> impl Iterator<Item = Window> {
         tiles(self.end, self.end + margin, now, width)
+    }
+}
+
+impl TryFrom<DateTime<Utc>> for BillingPeriod {
+    type Error = &'static str;
+
+    /// The period that starts exactly then.
+    fn try_from(start: DateTime<Utc>) -> Result<Self, Self::Error> {
+        // Outside these years a neighbouring month can be missing; no bill is that old.
+        let is_billed = (1970..=9998).contains(&start.year());
+        CycleDay::try_from(u64::from(start.day()))
+            .ok()
+            .filter(|_| is_billed)
+            .map(|day| Self::containing(start, day))
+            .filter(|period| period.start == start)
+            .ok_or("no billing period starts then")
+    }
+}
+
+impl From<BillingPeriod> for DateTime<Utc> {
+    fn from(period: BillingPeriod) -> Self {
+        period.start
     }
 }
 
@@ -374,7 +388,7 @@ mod tests {
             ("1969-12-01T00:00:00Z", None),
             ("9999-12-01T00:00:00Z", None),
         ] {
-            let period = BillingPeriod::starting(time(start));
+            let period = BillingPeriod::try_from(time(start)).ok();
             let found = period.map(|period| period.to_string());
             assert_eq!(found.as_deref(), printed, "{start}");
         }

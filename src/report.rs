@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::exposition::{Family, Samples};
@@ -189,7 +189,7 @@ pub struct Rendered {
 }
 
 /// Spend in one currency. Amounts are exact decimals as text, to be shown as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spend {
     /// ISO 4217, upper case, or `unknown`.
     pub currency: String,
@@ -203,7 +203,7 @@ pub struct Spend {
 }
 
 /// A number of something, to be shown to people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Unit in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
     pub what: Cow<'static, str>,
@@ -212,7 +212,7 @@ pub struct Count {
 }
 
 /// One organizer's spend in one currency, over all locations and contexts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organizer {
     /// User label, as `labels.user` configures it.
     pub user: String,

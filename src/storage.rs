@@ -19,7 +19,6 @@
 mod file;
 mod format;
 mod sweep;
-mod wire;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -28,10 +27,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::Budget;
 use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
@@ -61,9 +60,9 @@ pub(crate) struct Identity {
     pub(crate) columns: Vec<String>,
 }
 
-/// The saved state of one report of one tenant.
-#[derive(Clone, Debug)]
-pub(crate) struct SavedState {
+/// The saved state of one report of one tenant. `S` is a family with its samples.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedState<S = Samples> {
     /// `None` if no report has been complete yet, but days of a log are known.
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
@@ -71,20 +70,20 @@ pub(crate) struct SavedState {
     pub(crate) unplaced: Option<u64>,
     pub(crate) summary: Option<Summary>,
     /// The current period's figures.
-    pub(crate) current: Vec<Samples>,
+    pub(crate) current: Vec<S>,
     /// The fingerprint of the budgets in `current`.
     pub(crate) budgets: String,
     /// The figures that the current period will have after its end.
-    pub(crate) closing: Option<(BillingPeriod, Vec<Samples>)>,
-    pub(crate) closed: Option<ClosedPeriod>,
+    pub(crate) closing: Option<(BillingPeriod, Vec<S>)>,
+    pub(crate) closed: Option<ClosedPeriod<S>>,
     pub(crate) ledgers: Ledgers,
 }
 
 /// The previous period.
-#[derive(Clone, Debug)]
-pub(crate) struct ClosedPeriod {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) period: BillingPeriod,
-    pub(crate) samples: Vec<Samples>,
+    pub(crate) samples: Vec<S>,
     /// The time of the last fetch after the end of the period, and since when the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
@@ -176,26 +175,23 @@ impl StateFile {
         }
     }
 
-    /// Reads the saved state. `None` if there is no file. `family` finds families by name, `budgets` are those of the
-    /// report.
+    /// Reads the saved state. `None` if there is no file. `family` finds families by name.
     ///
     /// # Errors
     /// If the file cannot be read or is rejected. A rejected file is out of the way then.
     pub(crate) fn read(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
-        budgets: &[Budget],
     ) -> Result<Option<SavedState>, StorageError> {
-        self.load(family, budgets, |found| self.quarantine(found))
+        self.load(family, |found| self.quarantine(found))
     }
 
     /// Reads the saved state like [`StateFile::read`], but leaves a rejected file where it is.
     pub(crate) fn look(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
-        budgets: &[Budget],
     ) -> Result<Option<SavedState>, StorageError> {
-        self.load(family, budgets, |_| {
+        self.load(family, |_| {
             "is out of the way after the next start".to_owned()
         })
     }
@@ -203,7 +199,6 @@ impl StateFile {
     fn load(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
-        budgets: &[Budget],
         reject: impl FnOnce(Option<&OpenedFile>) -> String,
     ) -> Result<Option<SavedState>, StorageError> {
         let failed = |source| StorageError::Read {
@@ -217,7 +212,7 @@ impl StateFile {
         };
         let (found, decoded) = match found {
             Ok(found) => {
-                let decoded = self.decode(&found, family, budgets).map_err(failed)?;
+                let decoded = self.decode(&found, family).map_err(failed)?;
                 (Some(found), decoded)
             }
             Err(rejected) => (None, Err(rejected)),
@@ -234,7 +229,6 @@ impl StateFile {
         &self,
         found: &OpenedFile,
         family: impl Fn(&str) -> Option<&'static Family>,
-        budgets: &[Budget],
     ) -> io::Result<Result<SavedState, Rejected>> {
         if let Err(rejected) = check_version(&found.head) {
             return Ok(Err(rejected));
@@ -242,7 +236,7 @@ impl StateFile {
         if !found.is_whole()? {
             return Ok(Err(Rejected::Torn));
         }
-        Ok(decode(&found.read()?, &self.identity, family, budgets))
+        Ok(decode(&found.read()?, &self.identity, family))
     }
 
     /// Sets a rejected file aside for people to look at, or removes it if it may name users who must not be named.
@@ -275,13 +269,37 @@ impl OpenedFile {
     }
 }
 
-impl SavedState {
-    /// Total bytes of the texts.
-    fn text(&self) -> u64 {
-        let closing = self.closing.iter().flat_map(|(_, samples)| samples);
-        let closed = self.closed.iter().flat_map(|closed| &closed.samples);
-        let all = self.current.iter().chain(closing).chain(closed);
-        all.map(|samples| samples.block.length()).sum()
+impl<S> SavedState<S> {
+    /// Replaces all samples, in the order of the fields.
+    fn with_samples<T, E>(
+        self,
+        mut replace: impl FnMut(S) -> Result<T, E>,
+    ) -> Result<SavedState<T>, E> {
+        let mut all = |samples: Vec<S>| -> Result<Vec<T>, E> {
+            samples.into_iter().map(&mut replace).collect()
+        };
+        Ok(SavedState {
+            current: all(self.current)?,
+            closing: match self.closing {
+                Some((period, samples)) => Some((period, all(samples)?)),
+                None => None,
+            },
+            closed: match self.closed {
+                Some(closed) => Some(ClosedPeriod {
+                    period: closed.period,
+                    samples: all(closed.samples)?,
+                    fetched: closed.fetched,
+                }),
+                None => None,
+            },
+            last_success: self.last_success,
+            pages: self.pages,
+            folded: self.folded,
+            unplaced: self.unplaced,
+            summary: self.summary,
+            budgets: self.budgets,
+            ledgers: self.ledgers,
+        })
     }
 }
 

@@ -96,7 +96,7 @@ impl Plan {
     pub(crate) fn stored(&self) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
         let look = |&report: &ReportKind| {
             let file = self.file(report)?;
-            let saved = file.look(|name| family(report, name), &self.budgets_of(report));
+            let saved = file.look(|name| family(report, name));
             Some((report, saved))
         };
         self.reports.iter().filter_map(look).collect()

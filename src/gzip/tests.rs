@@ -48,27 +48,13 @@ fn only_what_was_stored_is_restored() {
         let block = block(&text(length, 2));
         let (bytes, deflated) = block.stored();
         let (checksum, long) = deflated.expect("long enough");
-        let again = Block::restored(bytes.clone(), deflated, |_| true).expect("what was stored");
+        let again = Block::restored(bytes.clone(), deflated).expect("what was stored");
         let (mut old, mut new) = (Vec::new(), Vec::new());
         block.write(&mut old);
         again.write(&mut new);
         assert_eq!(old, new);
-        let mut read = Vec::new();
-        let mut reading = |piece: &[u8]| {
-            read.extend_from_slice(piece);
-            true
-        };
-        Block::restored(bytes.clone(), deflated, &mut reading).expect("what was stored");
-        assert_eq!(read, old);
-        let mut pieces = 0..2;
-        let once = |_: &[u8]| pieces.next() != Some(1);
-        let refused = Block::restored(bytes.clone(), deflated, once).is_none();
-        assert_eq!(refused, length > CHUNK, "{length}");
         let wrong = |bytes: Bytes, deflated| {
-            assert!(
-                Block::restored(bytes, deflated, |_| true).is_none(),
-                "{length}"
-            );
+            assert!(Block::restored(bytes, deflated).is_none(), "{length}");
         };
         wrong(bytes.clone(), Some((checksum ^ 1, long)));
         wrong(bytes.clone(), Some((checksum, long - 1)));
@@ -82,7 +68,7 @@ fn only_what_was_stored_is_restored() {
             }
         }
     }
-    assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None, |_| true).is_none());
+    assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None).is_none());
 }
 
 /// A part whose last block goes on would read the parts that follow as its own text.
@@ -96,7 +82,7 @@ fn part_that_ends_inside_a_block_is_refused() {
         sum.update(&text);
         sum.update(more);
         let deflated = Some((sum.finalize(), (text.len() + more.len()) as u64));
-        Block::restored([bytes, end].concat().into(), deflated, |_| true).is_some()
+        Block::restored([bytes, end].concat().into(), deflated).is_some()
     };
     let stored = |length: u16| {
         let [low, high] = length.to_le_bytes();

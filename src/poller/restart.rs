@@ -13,6 +13,7 @@ use super::previous::Previous;
 use super::state::{ReportState, SharedState, lock};
 use crate::chain::Chain;
 use crate::report::ReportKind;
+use crate::report::budget::{Budget, drop_others};
 use crate::report_metrics::{ReportMetrics, family};
 use crate::secret_file::in_time;
 use crate::storage::{self, SavedState, StateFile, StorageError, TenantFiles};
@@ -30,10 +31,9 @@ impl Poller {
         let Some(file) = self.plan.file(report) else {
             return state;
         };
-        let budgets = self.plan.budgets_of(report);
         let path = file.path().to_owned();
         let read = in_time(&path.clone(), move || {
-            Ok(file.read(|name| family(report, name), &budgets))
+            Ok(file.read(|name| family(report, name)))
         });
         match read.unwrap_or_else(|source| Err(StorageError::Read { path, source })) {
             Ok(None) => {}
@@ -51,7 +51,7 @@ impl Poller {
                     last_success = saved.last_success.map(|at| at.to_rfc3339()),
                     "restored from the state file"
                 );
-                lock(&state).restore(saved);
+                lock(&state).restore(saved, &self.plan.budgets_of(report));
             }
             Err(error) => self.log(report).warn(&error),
         }
@@ -260,19 +260,23 @@ impl ReportState {
         }
     }
 
-    fn restore(&mut self, saved: SavedState) {
+    /// Takes over a saved state, except for what belongs to other budgets.
+    fn restore(&mut self, saved: SavedState, budgets: &[Budget]) {
         let SavedState {
             last_success,
             pages,
             folded,
             unplaced,
-            summary,
-            current,
-            budgets,
+            mut summary,
+            mut current,
+            budgets: mut theirs,
             closing,
             closed,
-            ledgers,
+            mut ledgers,
         } = saved;
+        let shown = summary.as_mut().map(|summary| &mut summary.budgets);
+        drop_others(&mut current, shown, &mut theirs, budgets);
+        ledgers.keep_only(budgets);
         self.health = ReportMetrics {
             started: self.health.started,
             last_success,
@@ -287,7 +291,7 @@ impl ReportState {
         };
         self.summary = summary.map(Arc::new);
         self.current = current;
-        self.budgets = budgets;
+        self.budgets = theirs;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
     }

@@ -38,7 +38,7 @@ use crate::period::{BillingPeriod, EndBound, Window};
 use seen::{Numbers, RowId};
 use totals::{Labels, NO_LABEL, Values};
 
-pub(crate) use ledger::{Ledgers, SavedLedger};
+pub(crate) use ledger::Ledgers;
 pub(crate) use seen::SeenRows;
 pub(crate) use totals::{Totals, render};
 

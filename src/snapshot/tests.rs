@@ -310,7 +310,7 @@ fn bodies_of_what_is_restored_are_those_of_what_was_kept() {
                     for samples in &mut all {
                         let (bytes, deflated) = samples.block.stored();
                         let bytes = bytes.clone();
-                        samples.block = Block::restored(bytes, deflated, |_| true).unwrap();
+                        samples.block = Block::restored(bytes, deflated).unwrap();
                     }
                 }
                 publisher.update(key(&tenant), all, health(&tenant), Some(state(&tenant)));

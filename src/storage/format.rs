@@ -3,25 +3,25 @@
 //!
 //! ```text
 //! teams-pstn-exporter state 2
-//! {"naming":"…","numbers":"…",…}
-//! <the texts of the families, compressed as they are, one after another>
+//! {"naming":"…","numbers":"…","columns":[…],"state":{…}}
+//! <the texts of the families, compressed as they are, in the order in which the state lists them>
 //! <32 bytes>
 //! ```
 //!
 //! In every version the line of JSON begins with the form of the user labels, and the checksum comes last: a later
 //! version must be able to find out which user labels a file has.
+//!
+//! A file with the right checksum is trusted: this module does not check the correctness of its numbers and texts.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
 use ring::digest;
+use serde::{Deserialize, Serialize};
 
-use super::wire::{Block as WireBlock, Header};
 use super::{BYTES_MAX, Identity, SavedState};
-use crate::exposition::lines::SampleValidator;
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
-use crate::report::budget::Budget;
 
 /// Reasons to reject a file.
 #[derive(Debug, thiserror::Error)]
@@ -50,17 +50,28 @@ pub(crate) enum Rejected {
     Writable,
     #[error("it was written by an older version of this program")]
     Older,
-    #[error("its content does not fit together")]
-    Malformed(#[source] Malformed),
+    #[error("its content does not fit together: {0}")]
+    Malformed(String),
 }
 
-/// Invalid content in a file with a correct checksum.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Malformed {
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    #[error("{0}")]
-    Other(&'static str),
+/// The line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    naming: String,
+    numbers: String,
+    columns: Vec<String>,
+    state: SavedState<Stored>,
+}
+
+/// The text of one family, which follows the header.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    family: String,
+    count: u64,
+    /// Bytes in the file.
+    bytes: u64,
+    /// Checksum and length of the text, if it is compressed.
+    deflated: Option<(u32, u64)>,
 }
 
 /// Writes a file.
@@ -68,67 +79,99 @@ pub(crate) enum Malformed {
 /// # Errors
 /// Errors of `out`, and an error if the file would be longer than the limit for reading.
 pub(crate) fn encode(saved: &SavedState, identity: &Identity, out: impl Write) -> io::Result<()> {
-    encode_within([BYTES_MAX, TEXT_MAX], saved, identity, out)
+    encode_within(BYTES_MAX, saved, identity, out)
 }
 
-/// [`encode`] with limits for the bytes of the file and of the text.
+/// [`encode`] with a limit for the bytes of the file.
 pub(super) fn encode_within(
-    [bytes_max, text_max]: [u64; 2],
+    bytes_max: u64,
     saved: &SavedState,
     identity: &Identity,
     out: impl Write,
 ) -> io::Result<()> {
-    if saved.text() > text_max {
-        return Err(too_long(text_max));
-    }
     let mut out = HashingWriter {
         out: io::BufWriter::new(out),
         left: bytes_max.saturating_sub(SUM as u64),
         sum: digest::Context::new(&digest::SHA256),
     };
-    let (header, blobs) = Header::of(saved, identity);
+    let mut texts = Vec::new();
+    let state = saved.clone().with_samples(|samples| {
+        let (text, deflated) = samples.block.stored();
+        texts.push(text.clone());
+        io::Result::Ok(Stored {
+            family: samples.family.name.to_owned(),
+            count: samples.count,
+            bytes: text.len() as u64,
+            deflated,
+        })
+    })?;
+    let header = Header {
+        naming: identity.naming.clone(),
+        numbers: identity.numbers.clone(),
+        columns: identity.columns.clone(),
+        state,
+    };
     writeln!(out, "{MAGIC}{VERSION}")?;
     serde_json::to_writer(&mut out, &header)?;
     out.write_all(b"\n")?;
-    for blob in blobs {
-        out.write_all(&blob)?;
+    for text in texts {
+        out.write_all(&text)?;
     }
     let HashingWriter { mut out, sum, .. } = out;
     out.write_all(sum.finish().as_ref())?;
     out.flush()
 }
 
-/// Reads a file. `family` finds families by name, `budgets` are those of the report.
+/// Reads a file. `family` finds families by name.
 ///
 /// # Errors
-/// If any of it differs from the output of this version for this configuration.
+/// If the file is damaged, or was not written by this version for this configuration.
 pub(crate) fn decode(
     bytes: &Bytes,
     identity: &Identity,
     family: impl Fn(&str) -> Option<&'static Family>,
-    budgets: &[Budget],
 ) -> Result<SavedState, Rejected> {
     let start = check_version(bytes)?;
     if !is_whole(bytes) {
         return Err(Rejected::Torn);
     }
-    let content = bytes.len() - SUM;
-    let summed = &bytes[..content];
-    let line = summed
-        .get(start..)
-        .and_then(|rest| rest.split(|&byte| byte == b'\n').next())
-        .ok_or(Rejected::Torn)?;
+    let mut rest = bytes.slice(start..bytes.len() - SUM);
+    let line = rest.iter().position(|&byte| byte == b'\n');
+    let line = rest.split_to(line.ok_or(Rejected::Torn)?);
+    let malformed = |what: &str| Rejected::Malformed(what.to_owned());
     let header: Header =
-        serde_json::from_slice(line).map_err(|error| Rejected::Malformed(error.into()))?;
-    header.check(identity)?;
-    let blobs = bytes.slice((start + line.len() + 1).min(content)..content);
-    let mut blobs = Blobs {
-        rest: blobs,
-        text: TEXT_MAX,
-    };
-    header
-        .read(&mut blobs, family, budgets)
-        .map_err(Rejected::Malformed)
+        serde_json::from_slice(&line).map_err(|error| malformed(&error.to_string()))?;
+    if header.naming != identity.naming {
+        return Err(Rejected::OtherNames);
+    }
+    if header.numbers != identity.numbers {
+        return Err(Rejected::OtherConfiguration);
+    }
+    if header.columns != identity.columns {
+        return Err(Rejected::OtherColumns);
+    }
+    let mut texts = rest.slice(1..);
+    let mut text_left = TEXT_MAX;
+    header.state.with_samples(|stored| {
+        let family = family(&stored.family)
+            .ok_or_else(|| malformed("a family is not one of the report's"))?;
+        let length = usize::try_from(stored.bytes).ok();
+        let length = length
+            .filter(|&length| length <= texts.len())
+            .ok_or_else(|| malformed("a text is longer than the file"))?;
+        let inflated = stored.deflated.map_or(stored.bytes, |(_, length)| length);
+        text_left = text_left
+            .checked_sub(inflated)
+            .ok_or_else(|| malformed("it would be more text than any report has"))?;
+        let block = Block::restored(texts.split_to(length), stored.deflated)
+            .ok_or_else(|| malformed("a text is not as it was when it was compressed"))?;
+        Ok(Samples {
+            family,
+            block,
+            open_metrics: None,
+            count: stored.count,
+        })
+    })
 }
 
 /// Returns the position after the first line of a file, of which `head` is the beginning.
@@ -183,52 +226,6 @@ fn is_whole(bytes: &[u8]) -> bool {
         .is_some_and(|(summed, sum)| digest::digest(&digest::SHA256, summed).as_ref() == sum)
 }
 
-/// The texts of a file, read one after another.
-pub(super) struct Blobs {
-    rest: Bytes,
-    /// Bytes of text that are still allowed.
-    text: u64,
-}
-
-impl Blobs {
-    /// Reads samples of one family and rejects any other text.
-    pub(super) fn samples(
-        &mut self,
-        block: &WireBlock,
-        family: &impl Fn(&str) -> Option<&'static Family>,
-    ) -> Result<Samples, Malformed> {
-        let family =
-            family(&block.family).ok_or(Malformed::Other("a family is not one of the report's"))?;
-        let bytes = self.take(block.bytes)?;
-        let length = block.deflated.map_or(block.bytes, |(_, length)| length);
-        let text = self.text.checked_sub(length);
-        self.text = text.ok_or(Malformed::Other(
-            "it would be more text than any report has",
-        ))?;
-        let mut lines = SampleValidator::of(family);
-        let restored = Block::restored(bytes, block.deflated, |piece| lines.feed(piece));
-        let block_text = restored.ok_or(Malformed::Other(
-            "a text is not as it was when it was compressed, or not samples of its family",
-        ))?;
-        if lines.finish() != Some(block.count) {
-            return Err(Malformed::Other("a family has more or fewer samples"));
-        }
-        Ok(Samples {
-            family,
-            block: block_text,
-            open_metrics: None,
-            count: block.count,
-        })
-    }
-
-    fn take(&mut self, length: u64) -> Result<Bytes, Malformed> {
-        match usize::try_from(length) {
-            Ok(length) if length <= self.rest.len() => Ok(self.rest.split_to(length)),
-            _ => Err(Malformed::Other("a text is longer than the file")),
-        }
-    }
-}
-
 /// A writer that hashes its bytes and limits their number.
 struct HashingWriter<W> {
     out: W,
@@ -240,7 +237,7 @@ struct HashingWriter<W> {
 impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left {
-            return Err(too_long(BYTES_MAX));
+            return Err(too_long());
         }
         let written = self.out.write(bytes)?;
         self.left -= written as u64;
@@ -253,12 +250,12 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-fn too_long(max: u64) -> io::Error {
-    let mib = max >> 20;
-    let said = format!(
+fn too_long() -> io::Error {
+    let mib = BYTES_MAX >> 20;
+    let message = format!(
         "it would be longer than the {mib} MiB that are read again; lower labels.max_series"
     );
-    io::Error::new(io::ErrorKind::FileTooLarge, said)
+    io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
 /// The first bytes of a file.

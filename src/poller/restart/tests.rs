@@ -63,7 +63,7 @@ async fn a_hung_rename_blocks_neither_polls_nor_scrapes() {
     poller.keep(&state).await;
     assert_eq!(counted(&poller), [2, 2]);
     let file = poller.plan.file(ReportKind::Dialout).unwrap();
-    let kept = file.read(|_| None, &[]).unwrap().unwrap();
+    let kept = file.read(|_| None).unwrap().unwrap();
     assert_eq!(kept.last_success, Some(time("2026-11-21T12:01:00Z")));
 }
 

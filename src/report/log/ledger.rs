@@ -3,24 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::seen::FinalRows;
-use super::totals::SavedTotals;
 use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
 use crate::period::{BillingPeriod, Window};
 use crate::report::budget::{Budget, fingerprint};
 use crate::report::row::RowError;
 
 /// The final days of one billing period, as one sum.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     period: BillingPeriod,
-    /// The budgets that the spend in the totals belongs to.
-    budgets: Vec<Budget>,
+    /// Fingerprint of the budgets that the spend in the totals belongs to.
+    budgets: String,
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
@@ -39,26 +36,31 @@ pub(crate) struct WindowsDue {
 }
 
 /// The ledgers of a log: of the current period and of the one before.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledgers(Vec<Ledger>);
 
 impl Ledgers {
     /// The ledger of a period. It is new if there is none for these budgets. Ledgers that are older than the previous period
     /// are dropped.
     pub(crate) fn of(&mut self, period: BillingPeriod, budgets: &[Budget]) -> &mut Ledger {
-        let kept = |ledger: &Ledger| ledger.period == period && ledger.budgets == budgets;
+        let fingerprint = fingerprint(budgets);
+        let kept = |ledger: &Ledger| ledger.period == period && ledger.budgets == fingerprint;
         self.0.retain(|ledger| {
             kept(ledger) || (ledger.period != period && ledger.period.end() >= period.start())
         });
         if let Some(index) = self.0.iter().position(kept) {
             return &mut self.0[index];
         }
-        self.0.push(Ledger::new(period, budgets.to_vec()));
+        self.0.push(Ledger::new(period, fingerprint, budgets.len()));
         self.0.last_mut().expect("one was added")
     }
-}
 
-impl Ledgers {
+    /// Drops the ledgers of other budgets.
+    pub(crate) fn keep_only(&mut self, budgets: &[Budget]) {
+        let fingerprint = fingerprint(budgets);
+        self.0.retain(|ledger| ledger.budgets == fingerprint);
+    }
+
     /// Returns whether any day is final.
     pub(crate) fn has_days(&self) -> bool {
         self.0.iter().any(|ledger| !ledger.days.is_empty())
@@ -71,67 +73,11 @@ impl Ledgers {
     }
 }
 
-/// A ledger in a state file. Times are in RFC 3339.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SavedLedger {
-    /// The start of the period.
-    period: String,
-    /// Fingerprint of the budgets.
-    budgets: String,
-    days: Vec<String>,
-    totals: SavedTotals,
-    /// Row ids in base64.
-    rows: String,
-}
-
-impl Ledgers {
-    /// The ledgers for a state file.
-    pub(crate) fn save(&self) -> Vec<SavedLedger> {
-        let save = |ledger: &Ledger| SavedLedger {
-            period: ledger.period.start().to_rfc3339(),
-            budgets: fingerprint(&ledger.budgets),
-            days: ledger.days.iter().map(DateTime::to_rfc3339).collect(),
-            totals: ledger.totals.save(),
-            rows: STANDARD_NO_PAD.encode(ledger.rows.to_bytes()),
-        };
-        self.0.iter().map(save).collect()
-    }
-
-    /// Restores ledgers, except for those of other budgets. Returns `None` if the contents are inconsistent.
-    pub(crate) fn restore(saved: Vec<SavedLedger>, budgets: &[Budget]) -> Option<Self> {
-        let wanted = fingerprint(budgets);
-        let restore = |saved: SavedLedger| {
-            let period = BillingPeriod::starting(saved.period.parse().ok()?)?;
-            let days: Option<BTreeSet<DateTime<Utc>>> =
-                saved.days.iter().map(|day| day.parse().ok()).collect();
-            let days = days?;
-            let possible: BTreeSet<DateTime<Utc>> = windows(period, period.end() + MARGIN)
-                .map(Window::start)
-                .collect();
-            days.is_subset(&possible).then_some(())?;
-            let rows = STANDARD_NO_PAD.decode(saved.rows).ok()?;
-            Some(Ledger {
-                period,
-                budgets: budgets.to_vec(),
-                days,
-                totals: Arc::new(Totals::restore(saved.totals, budgets.len())?),
-                rows: Arc::new(FinalRows::from_bytes(&rows)?),
-            })
-        };
-        saved
-            .into_iter()
-            .filter(|ledger| ledger.budgets == wanted)
-            .map(restore)
-            .collect::<Option<_>>()
-            .map(Self)
-    }
-}
-
 impl Ledger {
-    fn new(period: BillingPeriod, budgets: Vec<Budget>) -> Self {
+    /// An empty ledger for this number of budgets and their fingerprint.
+    fn new(period: BillingPeriod, budgets: String, count: usize) -> Self {
         Self {
-            totals: Arc::new(Totals::new(budgets.len())),
+            totals: Arc::new(Totals::new(count)),
             period,
             budgets,
             days: BTreeSet::new(),
@@ -163,7 +109,8 @@ impl Ledger {
             .merge(&day.totals)
             .and_then(|()| Arc::make_mut(&mut self.rows).add(&day.ids));
         if entered.is_err() {
-            *self = Self::new(self.period, std::mem::take(&mut self.budgets));
+            let budgets = std::mem::take(&mut self.budgets);
+            *self = Self::new(self.period, budgets, self.totals.budgets());
         } else if windows(self.period, self.period.end() + MARGIN).count() == self.days.len() {
             // No window is fetched any more, so no row can be repeated.
             self.rows = Arc::default();

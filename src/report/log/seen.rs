@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hashbrown::HashSet;
 use ring::digest;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Record;
@@ -79,22 +83,31 @@ impl FinalRows {
         self.ids.dedup();
         Ok(())
     }
+}
 
-    /// Eight bytes for each row.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+/// Base64 of eight bytes for each row.
+impl Serialize for FinalRows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let bytes = self.ids.iter().flat_map(|RowId(id)| id.to_le_bytes());
-        bytes.collect()
+        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes.collect::<Vec<_>>()))
     }
+}
 
-    /// Returns `None` if the bytes are not row ids.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+impl<'de> Deserialize<'de> for FinalRows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(D::Error::custom)?;
         let (ids, rest) = bytes.as_chunks();
         let ids: Vec<RowId> = ids
             .iter()
             .map(|&id| RowId(u64::from_le_bytes(id)))
             .collect();
-        let sorted = ids.is_sorted_by(|a, b| a < b);
-        (rest.is_empty() && sorted && ids.len() <= ROWS_MAX).then_some(Self { ids })
+        // A search in the ids relies on their order.
+        if rest.is_empty() && ids.is_sorted() {
+            Ok(Self { ids })
+        } else {
+            Err(D::Error::custom("row ids are not complete or not sorted"))
+        }
     }
 }
 

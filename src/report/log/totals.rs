@@ -1,7 +1,7 @@
 //! Sums by label set. Totals can be merged.
 
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
 use crate::money::Sum;
@@ -12,7 +12,8 @@ use crate::report::row::{RETAINED_MAX, RowError, within};
 use crate::report::table::{self, Series, Table};
 
 /// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "SavedTotals")]
 pub(crate) struct Totals {
     pub(super) texts: Interner,
     pub(super) series: HashMap<Labels, Values>,
@@ -99,6 +100,11 @@ impl Totals {
         self.check(RETAINED_MAX)
     }
 
+    /// Number of budgets whose spend the totals have.
+    pub(super) fn budgets(&self) -> usize {
+        self.spent.len()
+    }
+
     /// Holds the memory that the totals take against their budget.
     fn check(&self, max: usize) -> Result<(), RowError> {
         let texts = self.texts.bytes();
@@ -145,7 +151,6 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
 
 /// Totals in a state file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct SavedTotals {
     words: Vec<String>,
     series: Vec<(Labels, [SavedSum; MONEY_MAX], [i64; COUNTS_MAX])>,
@@ -177,33 +182,42 @@ impl Totals {
             unplaced: self.unplaced,
         }
     }
+}
 
-    /// Restores totals. Returns `None` if the contents are inconsistent.
-    pub(super) fn restore(saved: SavedTotals, budgets: usize) -> Option<Self> {
-        let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction);
-        let spent: Vec<Sum> = saved.spent.iter().map(sum).collect::<Option<_>>()?;
+impl Serialize for Totals {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.save().serialize(serializer)
+    }
+}
+
+impl TryFrom<SavedTotals> for Totals {
+    type Error = &'static str;
+
+    /// Checks what the other methods rely on: a label set has known texts, and each text and label set is there once.
+    fn try_from(saved: SavedTotals) -> Result<Self, Self::Error> {
+        const ERROR: &str = "totals do not fit together";
+        let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction).ok_or(ERROR);
         let mut totals = Self {
+            spent: saved.spent.iter().map(sum).collect::<Result<_, _>>()?,
             rows: saved.rows,
             overlapping: saved.overlapping,
             unplaced: saved.unplaced,
-            ..Self::new(budgets)
+            ..Self::new(0)
         };
-        for (id, text) in (0..).zip(&saved.words) {
-            (totals.texts.intern(text) == id).then_some(())?;
+        for (number, word) in (0..).zip(&saved.words) {
+            if totals.texts.intern(word) != number {
+                return Err(ERROR);
+            }
         }
-        for (labels, money, counts) in saved.series {
-            let known = labels.iter().all(|&id| (id as usize) < saved.words.len());
-            let [first, second] = &money;
-            let money = [sum(first)?, sum(second)?];
-            known.then_some(())?;
-            totals
-                .series
-                .insert(labels, Values { money, counts })
-                .is_none()
-                .then_some(())?;
+        for (labels, [first, second], counts) in saved.series {
+            let money = [sum(&first)?, sum(&second)?];
+            let is_known = |&word: &u32| (word as usize) < saved.words.len();
+            let values = Values { money, counts };
+            if !labels.iter().all(is_known) || totals.series.insert(labels, values).is_some() {
+                return Err(ERROR);
+            }
         }
-        totals.spent = spent;
-        (totals.spent.len() == budgets).then_some(totals)
+        Ok(totals)
     }
 }
 

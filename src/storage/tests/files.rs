@@ -11,16 +11,16 @@ fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
         let folder = TempDir::new().unwrap();
         let file = StateFile::new(folder.path(), "a", identity());
         make(file.path());
-        let error = file.read(family, &[]).unwrap_err();
+        let error = file.read(family).unwrap_err();
         let StorageError::Rejected { source, .. } = error else {
             panic!("{what}: {error:?}");
         };
         assert_eq!(source.to_string(), message, "{what}");
         assert_eq!(listed(folder.path()), ["a.state.rejected"], "{what}");
         // The next start finds no file, and the file that was set aside does not prevent a new one.
-        assert!(file.read(family, &[]).unwrap().is_none(), "{what}");
+        assert!(file.read(family).unwrap().is_none(), "{what}");
         assert!(write(&file, &saved(&[1])).unwrap(), "{what}");
-        file.read(family, &[]).unwrap().unwrap();
+        file.read(family).unwrap().unwrap();
     };
     let write_good = |path: &Path| fs::write(path, bytes(&saved(&[1]))).unwrap();
     let with_mode = |mode: u32| {
@@ -72,7 +72,7 @@ fn files_that_the_own_group_can_write_are_restored() {
         let group = rustix::process::getegid().as_raw();
         chown(file.path(), None, Some(group)).unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-        assert!(file.read(family, &[]).unwrap().is_some(), "{mode:o}");
+        assert!(file.read(family).unwrap().is_some(), "{mode:o}");
         assert_eq!(listed(folder.path()), ["a.state"], "{mode:o}");
     }
 }
@@ -91,7 +91,7 @@ fn what_is_damaged_is_rejected() {
         let folder = TempDir::new().unwrap();
         let file = StateFile::new(folder.path(), "a", identity());
         fs::write(file.path(), content).unwrap();
-        let Err(StorageError::Rejected { source, .. }) = file.read(family, &[]) else {
+        let Err(StorageError::Rejected { source, .. }) = file.read(family) else {
             panic!("{message}: it is believed");
         };
         assert_eq!(source.to_string(), message);

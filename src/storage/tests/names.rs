@@ -57,7 +57,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
             };
             sweep(folder.path(), &BTreeMap::from([("a".to_owned(), owner)])).unwrap();
             let file = StateFile::new(folder.path(), "a.dialout", identity);
-            file.read(family, &[]).unwrap_err();
+            file.read(family).unwrap_err();
             let expected: &[_] = if stays {
                 &[
                     "a.dialout.state.rejected",
@@ -78,7 +78,7 @@ fn what_was_set_aside_under_other_names_goes_with_them() {
     let file = StateFile::new(folder.path(), "a", identity());
     let (path, quarantined) = ("a.state", "a.state.rejected");
     fs::write(folder.path().join(path), "torn").unwrap();
-    file.read(family, &[]).unwrap_err();
+    file.read(family).unwrap_err();
     assert_eq!(listed(folder.path()), [quarantined]);
     write(&file, &saved(&[1])).unwrap();
     assert_eq!(listed(folder.path()), [path, quarantined]);
@@ -87,7 +87,7 @@ fn what_was_set_aside_under_other_names_goes_with_them() {
         ..identity()
     };
     let error = StateFile::new(folder.path(), "a", other)
-        .read(family, &[])
+        .read(family)
         .unwrap_err();
     assert!(matches!(error, StorageError::Rejected { .. }), "{error}");
     assert_eq!(listed(folder.path()), [""; 0]);
