@@ -9,27 +9,16 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{self as simulator, Simulator};
 
-use crate::exporter::{
-    CLIENT, Folder, NAMES, Running, SECRET, TENANT, check, config, output, program, said,
-    simulator, tenant,
+use crate::support::{
+    CLIENT, Exporter, Folder, NAMES, SECRET, SECRET_FILE, TENANT, check, people, run, simulator,
+    tenant, yaml,
 };
-
-const CREDENTIAL: &str = "client_secret_file: secret";
-
-/// A folder with a configuration for `url` and the secret.
-pub(crate) fn folder(url: &str, more: &str) -> Folder {
-    let folder = Folder::new();
-    folder.write("secret", SECRET);
-    folder.write("key", "0123456789abcdef0123456789abcdef\n");
-    folder.write("c.yml", config(url, CREDENTIAL, more));
-    folder
-}
 
 #[tokio::test]
 async fn all_is_well() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let folder = Folder::configured(simulator.url(), "");
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     let host = simulator.address();
     let lines: Vec<&str> = said.lines().collect();
@@ -58,19 +47,19 @@ async fn all_is_well() {
 async fn files_of_the_daemon_by_table() {
     let simulator = simulator(vec![tenant()]).await;
     let url = simulator.url();
-    let folder = folder(url, "");
+    let folder = Folder::configured(url, "");
     let path = |name: &str| folder.path(name).display().to_string();
     let web = |text: &str| {
         std::fs::write(folder.path("web.yml"), text).unwrap();
         format!("--web.config.file={}", path("web.yml"))
     };
     let configure = |more: &str| {
-        std::fs::write(folder.path("c.yml"), config(url, CREDENTIAL, more)).unwrap();
+        folder.configure(url, more);
     };
     let check = async |flags: &[&str], code: i32, part: &str, verdict: &str| {
-        let file = format!("--config.file={}", path("c.yml"));
-        let words = ["check", &file].into_iter().chain(flags.iter().copied());
-        let (ended, said) = said(&output(&mut program(words)).await);
+        let option = folder.option();
+        let words = [&["check", &option], flags].concat();
+        let (ended, said) = run(&words, &[]).await;
         assert_eq!(ended, code, "{said}");
         assert!(said.contains(part), "no {part:?} in {said}");
         let last = said.lines().last().unwrap();
@@ -115,14 +104,10 @@ async fn files_of_the_daemon_by_table() {
 #[tokio::test]
 async fn a_date_that_is_over_although_the_secret_works_is_the_fault() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
-    let credential = format!("{CREDENTIAL}\n    client_secret_expires: 2020-01-31");
-    std::fs::write(
-        folder.path("c.yml"),
-        config(simulator.url(), &credential, ""),
-    )
-    .unwrap();
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let folder = Folder::configured(simulator.url(), "");
+    let credential = format!("{SECRET_FILE}\n    client_secret_expires: 2020-01-31");
+    folder.write("config.yml", yaml(simulator.url(), &credential, ""));
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains(
@@ -136,11 +121,11 @@ async fn a_date_that_is_over_although_the_secret_works_is_the_fault() {
 #[tokio::test]
 async fn the_document_has_stable_keys() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
-    let file = format!("--config.file={}", folder.path("c.yml").display());
-    let output = output(&mut program(["check", "--check.format=json", &file])).await;
-    assert_eq!(output.status.code(), Some(0));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let folder = Folder::configured(simulator.url(), "");
+    let file = folder.option();
+    let (code, json) = run(&["check", "--check.format=json", &file], &[]).await;
+    assert_eq!(code, 0, "{json}");
+    let document: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["result"], "ok");
     assert_eq!(document["version"], teams_pstn_exporter::VERSION);
     let checks = document["checks"].as_array().unwrap();
@@ -180,10 +165,10 @@ async fn the_document_has_stable_keys() {
 #[tokio::test]
 async fn failures_by_table() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
+    let folder = Folder::configured(simulator.url(), "");
     let check = async |when: When, fault: Fault, begin: &str, end: &str| {
         simulator.push_fault(when.always(), fault);
-        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        let (code, said) = check(&folder.path("config.yml"), &[]).await;
         simulator.clear_faults();
         let is_failure = begin.starts_with("failure");
         assert_eq!(code, i32::from(is_failure), "{said}");
@@ -296,9 +281,9 @@ const TOKEN_ERRORS: &[(u32, &str)] = &[
 #[tokio::test]
 async fn what_is_silent_is_given_up() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
-    let quick = config(simulator.url(), CREDENTIAL, "").replace("20s", "1s");
-    folder.write("c.yml", quick);
+    let folder = Folder::configured(simulator.url(), "");
+    let quick = yaml(simulator.url(), SECRET_FILE, "").replace("20s", "1s");
+    folder.write("config.yml", quick);
     for (when, fault, begin) in [
         (When::any(), Fault::StallHead, "failure connection"),
         (
@@ -319,7 +304,7 @@ async fn what_is_silent_is_given_up() {
     ] {
         simulator.push_fault(when.always(), fault);
         let begun = tokio::time::Instant::now();
-        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        let (code, said) = check(&folder.path("config.yml"), &[]).await;
         simulator.clear_faults();
         assert_eq!(code, 1, "{said}");
         let line = said.lines().find(|line| line.starts_with(begin));
@@ -347,8 +332,8 @@ async fn clocks_by_table() {
         })
         .await
         .unwrap();
-        let folder = folder(simulator.url(), "");
-        let (ended, said) = check(&folder.path("c.yml"), &[]).await;
+        let folder = Folder::configured(simulator.url(), "");
+        let (ended, said) = check(&folder.path("config.yml"), &[]).await;
         assert_eq!(ended, code, "{said}");
         let found = said.lines().find(|found| found.starts_with(line));
         let found = found.unwrap_or_else(|| panic!("{line}: {said}"));
@@ -368,11 +353,11 @@ async fn clocks_by_table() {
 #[tokio::test]
 async fn a_missing_permission_is_a_hint_and_then_a_failure() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "");
+    let folder = Folder::configured(simulator.url(), "");
     simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["User.Read.All".to_owned()];
     });
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 1, "{said}");
     assert!(
         said.contains("warning permission: the token grants neither"),
@@ -385,7 +370,7 @@ async fn a_missing_permission_is_a_hint_and_then_a_failure() {
     simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["CallRecords.Read.All".to_owned()];
     });
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("ok      permission: CallRecords.Read.All\n"),
@@ -398,8 +383,8 @@ async fn series_are_counted_as_far_as_they_are_known() {
     let mut large = tenant();
     large.world = World::Rows { count: 1_700 };
     let simulator = simulator(vec![large]).await;
-    let folder = folder(simulator.url(), "");
-    let file = folder.path("c.yml");
+    let folder = Folder::configured(simulator.url(), "");
+    let file = folder.path("config.yml");
     let (code, said) = check(&file, &[]).await;
     assert_eq!(code, 0, "{said}");
     assert!(
@@ -415,8 +400,8 @@ async fn series_are_counted_as_far_as_they_are_known() {
         "{said}"
     );
     folder.write(
-        "c.yml",
-        config(simulator.url(), CREDENTIAL, "labels: {max_series: 400}"),
+        "config.yml",
+        yaml(simulator.url(), SECRET_FILE, "labels: {max_series: 400}"),
     );
     let (code, said) = check(&file, &[]).await;
     assert_eq!(code, 0, "{said}");
@@ -426,8 +411,8 @@ async fn series_are_counted_as_far_as_they_are_known() {
         "{said}"
     );
     folder.write(
-        "c.yml",
-        config(simulator.url(), CREDENTIAL, "labels: {user: none}"),
+        "config.yml",
+        yaml(simulator.url(), SECRET_FILE, "labels: {user: none}"),
     );
     let (_, said) = check(&file, &[]).await;
     assert!(
@@ -474,8 +459,8 @@ async fn budgets_that_match_no_row_are_reported() {
     for (name, selectors, _) in table {
         writeln!(budgets, "  - {{name: {name}, amount: 1, {selectors}}}").unwrap();
     }
-    let folder = folder(simulator.url(), &budgets);
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let folder = Folder::configured(simulator.url(), &budgets);
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     for (name, _, cause) in table {
         let line = said
@@ -505,8 +490,8 @@ async fn an_empty_page_says_nothing_of_budgets() {
     quiet.world = World::Rows { count: 0 };
     let simulator = simulator(vec![quiet]).await;
     let budget = "budgets: [{name: a, currency: CHF, amount: 1}]";
-    let folder = folder(simulator.url(), budget);
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let folder = Folder::configured(simulator.url(), budget);
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("ok      first page dialout: 0 rows\n"),
@@ -518,10 +503,9 @@ async fn an_empty_page_says_nothing_of_budgets() {
 #[tokio::test]
 async fn configuration_errors_have_the_requested_format() {
     let folder = Folder::new();
-    let file = folder.write("c.yml", "poll: {intervall: 1h}\ntenants: []\n");
+    let file = folder.write("config.yml", "poll: {intervall: 1h}\ntenants: []\n");
     let file = format!("--config.file={}", file.display());
-    let text = output(&mut program(["check", &file])).await;
-    let (code, text) = said(&text);
+    let (code, text) = run(&["check", &file], &[]).await;
     assert_eq!(code, 2, "{text}");
     let (mistakes, verdict) = text.trim_end().rsplit_once('\n').unwrap();
     assert!(mistakes.lines().count() >= 2, "{text}");
@@ -532,15 +516,15 @@ async fn configuration_errors_have_the_requested_format() {
         "{text}"
     );
     assert!(verdict.starts_with("verdict: failed, "), "{text}");
-    let json = output(&mut program(["check", "--check.format=json", &file])).await;
-    assert_eq!(json.status.code(), Some(2));
-    let document: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let (code, json) = run(&["check", "--check.format=json", &file], &[]).await;
+    assert_eq!(code, 2, "{json}");
+    let document: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(document["result"], "failure");
     assert_eq!(
         document["checks"].as_array().unwrap().len(),
         mistakes.lines().count()
     );
-    let (code, text) = said(&output(&mut program(["check"])).await);
+    let (code, text) = run(&["check"], &[]).await;
     assert_eq!(code, 2, "{text}");
     assert!(
         text.contains("failure configuration: environment: AZURE_TENANT_ID is not set"),
@@ -566,8 +550,8 @@ async fn unreachable_hosts_are_reported_separately() {
             "; remedy: check the name and this machine's resolver",
         ),
     ] {
-        let folder = folder(url, "");
-        let (code, said) = check(&folder.path("c.yml"), &[]).await;
+        let folder = Folder::configured(url, "");
+        let (code, said) = check(&folder.path("config.yml"), &[]).await;
         assert_eq!(code, 1, "{said}");
         let line = said.lines().find(|line| line.starts_with("failure"));
         assert!(
@@ -590,21 +574,21 @@ async fn tenants_come_in_the_order_of_the_configuration() {
         .collect();
     let tenants = ids
         .iter()
-        .map(|id| simulator::Tenant::new(id, CLIENT, SECRET, crate::exporter::people()))
+        .map(|id| simulator::Tenant::new(id, CLIENT, SECRET, people()))
         .collect();
     let simulator = simulator(tenants).await;
     let url = simulator.url();
-    let folder = folder(url, "");
+    let folder = Folder::configured(url, "");
     let mut text = "tenants:\n".to_owned();
     for (number, id) in ids.iter().enumerate() {
         writeln!(text, "  - {{name: t{number}, tenant_id: {id}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}").unwrap();
     }
-    folder.write("c.yml", text);
+    folder.write("config.yml", text);
     simulator.push_fault(
         When::graph().tenant(&ids[7]).always(),
         Fault::EmptyForbidden,
     );
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 1, "{said}");
     let pages: Vec<&str> = said
         .lines()
@@ -630,19 +614,18 @@ async fn tenants_come_in_the_order_of_the_configuration() {
 async fn a_pseudonym_is_the_label_of_a_running_daemon() {
     let simulator = simulator(vec![tenant()]).await;
     let labels = "labels: {user: pseudonym, pseudonym_key_file: key}";
-    let folder = folder(simulator.url(), labels);
-    let file = folder.path("c.yml");
-    let mut daemon = Running::start(&file);
+    let folder = Folder::configured(simulator.url(), labels);
+    let mut daemon = Exporter::of_file(&folder.path("config.yml"));
     daemon.polled().await;
-    let labels = daemon.samples("teams_pstn_dialout_charge").await;
-    let flag = format!("--config.file={}", file.display());
+    let samples = daemon.scrape().await.samples("teams_pstn_dialout_charge");
     let users = [
         "ottilie.quaver@CONTOSO.com",
         "zebedee@contoso.com",
         "ximena@contoso.com",
     ];
-    let words = ["pseudonym", &flag].into_iter().chain(users);
-    let (code, printed) = said(&output(&mut program(words)).await);
+    let option = folder.option();
+    let words = [&["pseudonym", &option], &users[..]].concat();
+    let (code, printed) = run(&words, &[]).await;
     assert_eq!(code, 0, "{printed}");
     let printed: Vec<(&str, &str)> = printed
         .lines()
@@ -653,29 +636,27 @@ async fn a_pseudonym_is_the_label_of_a_running_daemon() {
         users
     );
     for (_, pseudonym) in printed {
-        let label = format!("user=\"{pseudonym}\"");
-        assert!(
-            labels.keys().any(|labels| labels.contains(&label)),
-            "{label} in {labels:?}"
-        );
+        let is_label = samples
+            .iter()
+            .any(|sample| sample.label("user") == pseudonym);
+        assert!(is_label, "{pseudonym} in {samples:?}");
     }
-    assert_eq!(labels.len(), 3);
+    assert_eq!(samples.len(), 3);
     for name in NAMES {
-        assert!(!format!("{labels:?}").to_lowercase().contains(name));
+        assert!(!format!("{samples:?}").to_lowercase().contains(name));
     }
 }
 
 #[tokio::test]
 async fn there_are_no_pseudonyms_without_a_key() {
-    let folder = folder("http://127.0.0.1:1", "labels: {user: id}");
-    let flag = format!("--config.file={}", folder.path("c.yml").display());
-    let (code, text) = said(&output(&mut program(["pseudonym", &flag, "a@b"])).await);
+    let folder = Folder::configured("http://127.0.0.1:1", "labels: {user: id}");
+    let (code, text) = run(&["pseudonym", &folder.option(), "a@b"], &[]).await;
     assert_eq!(code, 2, "{text}");
     assert!(
         text.contains("set labels.user to pseudonym and labels.pseudonym_key_file"),
         "{text}"
     );
     assert!(!text.contains("a@b"), "{text}");
-    let (code, text) = said(&output(&mut program(["pseudonym", "a@b"])).await);
+    let (code, text) = run(&["pseudonym", "a@b"], &[]).await;
     assert_eq!(code, 2, "{text}");
 }

@@ -10,8 +10,7 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::journal::{Asked, Request};
 use teams_pstn_simulator::sms::Message;
 
-use crate::check::folder;
-use crate::exporter::{TENANT, check, simulator, tenant};
+use crate::support::{Folder, TENANT, check, simulator, tenant};
 
 const ALL: &str = "reports: [dialout, pstn_calls, direct_routing, sms, blocked_users]";
 
@@ -37,8 +36,8 @@ async fn every_report_is_asked_for_its_first_page() {
         .set(each.clone().map(|(n, time)| Message::at(n, time)).collect());
     logs.blocked_users
         .set(each.map(|(n, time)| BlockEvent::at(n, time)).collect());
-    let folder = folder(simulator.url(), ALL);
-    let (code, said) = check(&folder.path("c.yml"), &[]).await;
+    let folder = Folder::configured(simulator.url(), ALL);
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
     assert_eq!(code, 0, "{said}");
     let mut asked: Vec<Asked> = simulator
         .requests()
@@ -80,7 +79,7 @@ async fn every_report_is_asked_for_its_first_page() {
 #[tokio::test]
 async fn refused_report_is_reported_by_name() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), ALL);
+    let folder = Folder::configured(simulator.url(), ALL);
     for (function, report) in [
         (Function::Dialout, "dialout"),
         (Function::Calls, "pstn_calls"),
@@ -100,7 +99,7 @@ async fn refused_report_is_reported_by_name() {
         ] {
             let when = When::graph().asking(function.name()).always();
             simulator.push_fault(when, fault);
-            let (code, said) = check(&folder.path("c.yml"), &[]).await;
+            let (code, said) = check(&folder.path("config.yml"), &[]).await;
             simulator.clear_faults();
             assert_eq!(code, 1, "{said}");
             let begin = format!("failure first page {report}: ");
@@ -116,7 +115,7 @@ async fn refused_report_is_reported_by_name() {
 #[tokio::test]
 async fn proxy_that_does_not_rewrite_links_is_found() {
     let simulator = simulator(vec![tenant()]).await;
-    let folder = folder(simulator.url(), "reports: [dialout]");
+    let folder = Folder::configured(simulator.url(), "reports: [dialout]");
     let context = r#""@odata.context":"https://graph.microsoft.com/beta/$metadata#x""#;
     let link = r#""@odata.nextLink":"https://graph.microsoft.com/beta/x?$skip=1""#;
     for (body, code, begin) in [
@@ -136,7 +135,7 @@ async fn proxy_that_does_not_rewrite_links_is_found() {
             json: body,
         };
         simulator.push_fault(When::graph().always(), fault);
-        let (ended, said) = check(&folder.path("c.yml"), &[]).await;
+        let (ended, said) = check(&folder.path("config.yml"), &[]).await;
         simulator.clear_faults();
         assert_eq!(ended, code, "{said}");
         let is_reported = |line: &str| line.starts_with(begin) && line.contains("rewrite links");

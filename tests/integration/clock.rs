@@ -6,7 +6,7 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::World;
 use tokio::time::Instant;
 
-use crate::harness::{Metrics, Setup};
+use crate::support::{Metrics, Setup};
 
 /// A clock that is set into another billing period is noticed within a minute, whichever way it is set, and figures of a
 /// period that has not begun are not served even if Graph does not answer.

@@ -12,7 +12,7 @@ use teams_pstn_simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_simulator::sms::Message;
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
+use crate::support::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
 
 /// A family, its type, its labels, and whether it also has `tenant` if tenants have names.
 type Entry = (&'static str, &'static str, &'static [&'static str], bool);

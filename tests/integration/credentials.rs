@@ -21,8 +21,9 @@ use teams_pstn_simulator::faults::{Fault, When};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::exporter::{CLIENT, Folder, Running, SECRET, TENANT, check, config, simulator, tenant};
-use crate::tools::{skip, tool};
+use crate::support::{
+    CLIENT, Exporter, Folder, SECRET, Sample, TENANT, check, simulator, skip, tenant, tool, yaml,
+};
 
 /// A certificate with its key in the forms that people have, made by openssl; its DER.
 fn certificate(folder: &Folder, name: &str) -> Option<Vec<u8>> {
@@ -84,7 +85,7 @@ async fn each_is_accepted_by_a_simulator_that_verifies_it() {
         ("managed_identity: true", &app, false),
     ] {
         let lines = credential.trim_matches(['{', '}']).replace(", ", "\n    ");
-        let file = folder.write("c.yml", config(simulator.url(), &lines, ""));
+        let file = folder.write("config.yml", yaml(simulator.url(), &lines, ""));
         let (code, said) = check(&file, variables).await;
         assert_eq!(code, 0, "{credential}: {said}");
         assert!(
@@ -115,8 +116,8 @@ async fn each_is_accepted_by_a_simulator_that_verifies_it() {
 async fn machine_without_an_identity_is_reported() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::new();
-    let yaml = config(simulator.url(), "managed_identity: true", "").replace("20s", "2s");
-    let file = folder.write("c.yml", yaml);
+    let yaml = yaml(simulator.url(), "managed_identity: true", "").replace("20s", "2s");
+    let file = folder.write("config.yml", yaml);
     let refused = format!("{}/msi/token", simulator.url());
     let gone = "http://127.0.0.1:1/msi/token".to_owned();
     for (endpoint, remedy) in [
@@ -205,7 +206,7 @@ async fn each_variable_of_the_environment() {
         ("AZURE_FEDERATED_TOKEN_FILE", text(&federated)),
     ] {
         let url = url.clone();
-        let mut daemon = Running::with(Box::new(move || {
+        let load = Box::new(move || {
             let mut config = Config::from_environment(|asked| match asked {
                 "AZURE_TENANT_ID" => Some(TENANT.to_owned()),
                 "AZURE_CLIENT_ID" => Some(CLIENT.to_owned()),
@@ -215,7 +216,8 @@ async fn each_variable_of_the_environment() {
             // The one thing that the environment cannot say.
             config.tenants[0].graph_url = Some(url.parse().unwrap());
             Ok(config)
-        }));
+        });
+        let mut daemon = Exporter::run(load, Clock::system(), false);
         daemon.polled().await;
         assert_eq!(daemon.failure(), None, "{name}");
     }
@@ -242,7 +244,7 @@ async fn refusals_by_their_causes() {
     let simulator = simulator(vec![tenant]).await;
     let url = simulator.url();
     let check = async |file: String, cause: &str, remedy: &str| {
-        let file = folder.write("c.yml", file);
+        let file = folder.write("config.yml", file);
         let (code, said) = check(&file, &[]).await;
         assert_eq!(code, 1, "{said}");
         let line = said
@@ -264,7 +266,7 @@ async fn refusals_by_their_causes() {
         let id = "warning credential: this looks like the id of the secret; remedy: the value is shown once, when it is made";
         assert_eq!(said.contains(id), cause == "AADSTS7000215", "{said}");
     };
-    let secret = |file: &str| config(url, &format!("client_secret_file: {file}"), "");
+    let secret = |file: &str| yaml(url, &format!("client_secret_file: {file}"), "");
     check(
         secret("wrong"),
         "AADSTS7000215",
@@ -295,7 +297,7 @@ async fn refusals_by_their_causes() {
         "no such tenant",
     )
     .await;
-    let federated = config(url, "federated_token_file: federated", "");
+    let federated = yaml(url, "federated_token_file: federated", "");
     check(
         federated,
         "AADSTS700213",
@@ -303,7 +305,7 @@ async fn refusals_by_their_causes() {
     )
     .await;
     simulator.change(TENANT, |tenant| tenant.certificates = vec![known.clone()]);
-    let unknown = config(url, "client_certificate_file: a.pem", "");
+    let unknown = yaml(url, "client_certificate_file: a.pem", "");
     check(
         unknown,
         "AADSTS700027",
@@ -312,12 +314,12 @@ async fn refusals_by_their_causes() {
     .await;
     let strangers = "client_certificate_file: a.crt\n    client_certificate_key_file: b.key";
     check(
-        config(url, strangers, ""),
+        yaml(url, strangers, ""),
         "cannot sign with",
         "give a file that this user may read",
     )
     .await;
-    let keyless = config(url, "client_certificate_file: a.crt", "");
+    let keyless = yaml(url, "client_certificate_file: a.crt", "");
     check(
         keyless,
         "cannot sign with",
@@ -349,8 +351,8 @@ async fn what_is_around_a_secret_is_named() {
     ] {
         folder.write("around", format!("{before}{SECRET}{after}"));
         for key in ["client_secret_file", "federated_token_file"] {
-            let yaml = config(simulator.url(), &format!("{key}: around"), "");
-            let (code, said) = check(&folder.write("c.yml", yaml), &[]).await;
+            let yaml = yaml(simulator.url(), &format!("{key}: around"), "");
+            let (code, said) = check(&folder.write("config.yml", yaml), &[]).await;
             assert_eq!(code, 2, "{said}");
             let message = format!("/around: the file {cause}; ");
             assert!(said.contains(&message), "{message}: {said}");
@@ -371,8 +373,8 @@ async fn an_assertion_is_verified_by_a_second_implementation() {
     }
     let (url, bodies) = capture().await;
     for file in ["a.pem", "a.pem1"] {
-        let file = config(&url, &format!("client_certificate_file: {file}"), "");
-        let (code, said) = check(&folder.write("c.yml", file), &[]).await;
+        let file = yaml(&url, &format!("client_certificate_file: {file}"), "");
+        let (code, said) = check(&folder.write("config.yml", file), &[]).await;
         assert_eq!(code, 1, "{said}");
         let form = bodies.lock().unwrap().pop().expect("a form came");
         let field = |name: &str| {
@@ -475,7 +477,7 @@ async fn capture() -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 /// Lets the token expire and waits for the poll that has had to ask for a new one.
-async fn renew(simulator: &Simulator, daemon: &mut Running) -> Option<String> {
+async fn renew(simulator: &Simulator, daemon: &mut Exporter) -> Option<String> {
     let before = simulator.counts().token;
     simulator.push_fault(When::graph(), Fault::ExpireToken);
     simulator.wait_until(|counts| counts.token > before).await;
@@ -497,8 +499,8 @@ async fn each_file_is_rotated_while_the_daemon_runs() {
         let simulator = simulator(vec![tenant]).await;
         folder.write(file, old);
         let name = format!("{file}.yml");
-        let yaml = folder.write(&name, config(simulator.url(), credential, ""));
-        let mut daemon = Running::start(&yaml);
+        let yaml = folder.write(&name, yaml(simulator.url(), credential, ""));
+        let mut daemon = Exporter::of_file(&yaml);
         daemon.polled().await;
         assert_eq!(daemon.failure(), None, "{file}");
         // The service accepts the new one only: for a moment the daemon has the wrong one.
@@ -516,8 +518,7 @@ async fn each_file_is_rotated_while_the_daemon_runs() {
         daemon.polled().await;
         assert_eq!(daemon.failure(), None, "{file}");
         assert_eq!(renew(&simulator, &mut daemon).await, None, "{file}");
-        let up = daemon.samples("teams_pstn_report_up").await;
-        assert_eq!(up.values().collect::<Vec<_>>(), ["1"]);
+        assert_eq!(daemon.scrape().await.report("up"), "1");
     };
     let pem = |name: &str| std::fs::read(folder.path(name)).unwrap();
     let certificate = "client_certificate_file: rotated";
@@ -538,30 +539,23 @@ async fn each_file_is_rotated_while_the_daemon_runs() {
 async fn the_key_of_the_pseudonyms_is_rotated_by_a_reload() {
     let folder = Folder::new();
     let simulator = simulator(vec![tenant()]).await;
-    folder.write("secret", SECRET);
-    folder.write("key", "0123456789abcdef");
-    let labels = "labels: {user: pseudonym, pseudonym_key_file: key}";
-    let file = config(simulator.url(), "client_secret_file: secret", labels);
-    let file = folder.write("c.yml", file);
-    let mut daemon = Running::start(&file);
-    daemon.polled().await;
-    let old = daemon.samples("teams_pstn_dialout_charge").await;
-    assert_eq!(old.len(), 3);
-    daemon.reload().await;
-    daemon.polled().await;
-    assert_eq!(daemon.samples("teams_pstn_dialout_charge").await, old);
-    folder.write("key", "another key of 16 bytes or more");
-    daemon.reload().await;
-    daemon.polled().await;
-    let new = daemon.samples("teams_pstn_dialout_charge").await;
-    assert_eq!(new.len(), 3);
-    assert!(
-        new.keys().all(|labels| !old.contains_key(labels)),
-        "{old:?} {new:?}"
+    folder.configure(
+        simulator.url(),
+        "labels: {user: pseudonym, pseudonym_key_file: key}",
     );
+    let mut daemon = Exporter::of_file(&folder.path("config.yml"));
+    let mut charges = async |key: &str| {
+        folder.write("key", key);
+        daemon.reload().await;
+        daemon.polled().await;
+        daemon.scrape().await.samples("teams_pstn_dialout_charge")
+    };
+    let old = charges("0123456789abcdef").await;
+    assert_eq!(old.len(), 3);
+    let new = charges("another key of 16 bytes or more").await;
+    assert_eq!(new.len(), 3);
+    let is_new = |new: &Sample| old.iter().all(|old| old.labels != new.labels);
+    assert!(new.iter().all(is_new), "{old:?} {new:?}");
     // The same key as other programs write it, with a newline at its end.
-    folder.write("key", "0123456789abcdef\n");
-    daemon.reload().await;
-    daemon.polled().await;
-    assert_eq!(daemon.samples("teams_pstn_dialout_charge").await, old);
+    assert_eq!(charges("0123456789abcdef\n").await, old);
 }

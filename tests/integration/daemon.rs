@@ -10,16 +10,9 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 
-use crate::harness::{CLIENT, Exporter, INTERVAL, Log, Metrics, SECRET, Setup, TENANT, request};
-
-/// One row as Graph writes it.
-pub(crate) fn row(user: &str, charge: &str) -> String {
-    format!(
-        "{{\"userId\":\"id-{user}\",\"userPrincipalName\":\"{user}@contoso.com\",\"userDisplayName\":\"{user}\",\
-         \"usageLocation\":\"US\",\"destinationContext\":\"Domestic\",\"currency\":\"USD\",\"totalCalls\":1,\
-         \"totalCallCharge\":{charge},\"totalCallSeconds\":60}}"
-    )
-}
+use crate::support::{
+    CLIENT, Exporter, INTERVAL, Log, Metrics, SECRET, Setup, TENANT, request, row,
+};
 
 /// Sums of the samples as they are written, by currency.
 fn sums(metrics: &Metrics, family: &str) -> BTreeMap<String, Decimal> {
@@ -261,8 +254,8 @@ async fn the_boundary_is_polled_right_away() {
 async fn exporter_serves_its_own_metrics_before_the_first_success() {
     let (simulator, time) = Setup::of(World::Rows { count: 1 }).simulate().await;
     simulator.push_fault(When::graph().times(2), Fault::EmptyForbidden);
-    let config = crate::harness::config(&simulator);
-    let mut exporter = crate::harness::Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let config = crate::support::config(&simulator);
+    let mut exporter = crate::support::Exporter::start(Box::new(move || Ok(config.clone())), &time);
     let check = |metrics: &Metrics, forbidden: u64| {
         let values = |family: &str, label: &str| -> Vec<String> {
             let samples = metrics.samples(family);
@@ -333,7 +326,7 @@ async fn a_scrape_does_not_wait_for_a_poll_that_hangs() {
     let during = exporter.scrape().await;
     assert_eq!(during.of_report(), before.of_report());
     assert!((time.now() - begun).num_seconds() < 5);
-    let answer = request(exporter.address, "HEAD", "/metrics", &[]).await;
+    let answer = request(exporter.address, "HEAD", "/metrics", "").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
 }
 
@@ -354,7 +347,7 @@ async fn a_previous_period_that_the_next_poll_cuts_off_is_not_blamed_on_the_time
         let (simulator, time) = Setup::of(World::Rows { count: 5 }).simulate().await;
         let october = "fromDateTime=2026-10-01";
         simulator.push_fault(When::graph().asking(october).always(), Fault::StallHead);
-        let mut config = crate::harness::config(&simulator);
+        let mut config = crate::support::config(&simulator);
         config.poll.interval = Duration::from_secs(interval);
         let load = Box::new(move || Ok(config.clone()));
         let mut exporter = Exporter::start_with(load, &time, true);
@@ -418,7 +411,7 @@ async fn reloads_leave_what_stays() {
             .collect()
     };
     let reload =
-        async |exporter: &Exporter| request(exporter.address, "POST", "/-/reload", &[]).await;
+        async |exporter: &Exporter| request(exporter.address, "POST", "/-/reload", "").await;
     let polls_of_a = |metrics: &Metrics| {
         let sample = "teams_pstn_report_polls_total{report=\"dialout\",tenant=\"a\"}";
         metrics.value(sample).to_owned()

@@ -6,7 +6,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_simulator::world::{Table, World};
 
-use crate::harness::{Exporter, Metrics, Setup, config};
+use crate::support::{Exporter, Metrics, Setup, config};
 
 #[tokio::test(start_paused = true)]
 async fn budgets_are_spent_from_the_first_report_on() {

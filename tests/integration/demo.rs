@@ -2,7 +2,7 @@
 
 use teams_pstn_exporter::demo::Demo;
 
-use crate::harness::{Exporter, Time};
+use crate::support::{Exporter, Time};
 
 #[tokio::test(start_paused = true)]
 async fn most_of_a_budget_is_spent_on_any_day_of_the_month() {

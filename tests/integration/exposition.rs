@@ -12,7 +12,7 @@ use teams_pstn_exporter::exposition::{
     Family, FamilyWriter, Format, write_label, write_registry_family,
 };
 
-use crate::tools::{promtool, tool};
+use crate::support::{promtool, tool};
 
 /// As many as the issue asks for.
 const FAMILIES: u64 = 10_000;
@@ -81,9 +81,7 @@ fn a_sheet_writes_what_the_crate_writes() {
 #[test]
 fn promtool_has_nothing_to_say() {
     let body = String::from_utf8(body(Format::Text)).unwrap();
-    if let Some(said) = promtool(&body) {
-        assert_eq!(said, "");
-    }
+    promtool(&body);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_simulator::faults::{ErrorBody, Fault, When};
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{Exporter, Log, Metrics, Setup};
+use crate::support::{Exporter, Log, Metrics, Setup};
 
 /// Something that happens from the second poll on, and what the daemon makes of it.
 struct Case {
@@ -398,7 +398,7 @@ async fn no_other_origin_gets_a_request() {
     // A redirect of the token request would take the secret along.
     let (simulator, time) = setup.simulate().await;
     simulator.push_fault(When::token(), Fault::Redirect(url("/x/oauth2/v2.0/token")));
-    let config = crate::harness::config(&simulator);
+    let config = crate::support::config(&simulator);
     let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
     assert_eq!(exporter.first_poll().await.report("up"), "0");
     assert_eq!(elsewhere.requests(), []);

@@ -14,7 +14,7 @@ use clap_mangen::Man;
 use teams_pstn_exporter::VERSION;
 use teams_pstn_exporter::config::args::Args;
 
-use crate::program::Program;
+use crate::support::Program;
 
 const NAME: &str = "teams-pstn-exporter";
 

@@ -10,11 +10,10 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::World;
 use tokio::time::Instant;
 
-use crate::exporter::{
-    CLIENT, Folder, NAMES, Running, SECRET, config, output, people, program, said, simulator,
+use crate::support::{
+    ANY_PORT, CLIENT, Exporter, Folder, NAMES, Program, SECRET, Sample, people, run, simulator,
     tenant,
 };
-use crate::network::until_logged;
 
 /// The ways to fail, each with the reason that the exporter reports.
 fn faults() -> Vec<(When, Fault, &'static str)> {
@@ -52,7 +51,7 @@ fn tenants(folder: &Folder, url: &str, count: usize, poll: &str) -> std::path::P
         let id = id(number);
         writeln!(text, "  - {{name: t{number}, tenant_id: {id}, client_id: {CLIENT}, client_secret_file: secret, graph_url: \"{url}\", authority_url: \"{url}\"}}").unwrap();
     }
-    folder.write("c.yml", text)
+    folder.write("config.yml", text)
 }
 
 fn number(state: &State) -> usize {
@@ -86,10 +85,10 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
     }
     let folder = Folder::new();
     let file = tenants(&folder, simulator.url(), 50, "{interval: 2s, timeout: 3s}");
-    let mut daemon = Running::start(&file);
+    let mut daemon = Exporter::of_file(&file);
     let begun = Clock::system().now();
     daemon
-        .until("tried and repeated", |snapshot| {
+        .until(|snapshot| {
             // The third poll at the latest six seconds after the start: phase and two intervals.
             let late = begun + chrono::TimeDelta::seconds(4);
             snapshot.states().len() == 50
@@ -104,8 +103,8 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
         .await;
     let took = (Clock::system().now() - begun).num_seconds();
     assert!(took < 20, "40 tenants waited for 10: {took} s");
-    let (_, body) = daemon.get("/metrics").await;
-    let samples = |family: &str| crate::exporter::samples(&body, family);
+    let metrics = daemon.scrape().await;
+    let samples = |family: &str| metrics.samples(family);
     let charges = by_group(&samples("teams_pstn_dialout_charge"));
     let calls = by_group(&samples("teams_pstn_dialout_calls"));
     let seconds = by_group(&samples("teams_pstn_dialout_call_seconds"));
@@ -115,7 +114,7 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
         };
         let expected = world.expected().unwrap();
         for ((currency, context), sum) in &expected.sums {
-            let key = (format!("t{tenant}"), currency.clone(), context.clone());
+            let key = [format!("t{tenant}"), currency.clone(), context.clone()];
             assert_eq!(charges[&key], sum.charge.0, "{key:?}");
             assert_eq!(
                 calls[&key],
@@ -129,7 +128,7 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
             );
         }
     }
-    let tenants: HashSet<&String> = charges.keys().map(|(tenant, ..)| tenant).collect();
+    let tenants: HashSet<&String> = charges.keys().map(|[tenant, ..]| tenant).collect();
     assert_eq!(
         tenants.len(),
         40,
@@ -139,11 +138,11 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
     let up = samples("teams_pstn_report_up");
     assert_eq!((failures.len(), up.len()), (50 * 8, 50));
     for tenant in 0..50 {
-        let own = format!("report=\"dialout\",tenant=\"t{tenant}\"");
+        let is_own = |sample: &&Sample| sample.label("tenant") == format!("t{tenant}");
         let failed: Vec<&str> = failures
             .iter()
-            .filter(|(labels, count)| labels.ends_with(&own) && *count != "0")
-            .map(|(labels, _)| labels.split('"').nth(1).unwrap())
+            .filter(|sample| is_own(sample) && sample.value != "0")
+            .map(|sample| sample.label("reason"))
             .collect();
         let expected: Vec<&str> = bad.get(&tenant).copied().into_iter().collect();
         // On a machine under load, what fails anyway may also fail by its time.
@@ -152,12 +151,13 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
             expected.contains(reason) || *reason != "timeout" || expected.is_empty()
         });
         assert_eq!(failed, expected, "t{tenant}");
-        assert_eq!(up[&own], if expected.is_empty() { "1" } else { "0" });
+        let up = up.iter().find(is_own).unwrap();
+        assert_eq!(up.value, if expected.is_empty() { "1" } else { "0" });
     }
-    assert_eq!(daemon.get("/-/ready").await.0, 200);
+    assert_eq!(daemon.get("/-/ready").await.status, 200);
     simulator.clear_faults();
     daemon
-        .until("healed", |snapshot| {
+        .until(|snapshot| {
             snapshot
                 .states()
                 .iter()
@@ -167,19 +167,12 @@ async fn ten_of_fifty_fail_and_forty_are_exact_and_on_time() {
 }
 
 /// Sums over users and locations: tenant, currency, context; in ten-thousandths.
-fn by_group(samples: &BTreeMap<String, String>) -> BTreeMap<(String, String, String), i64> {
+fn by_group(samples: &[Sample]) -> BTreeMap<[String; 3], i64> {
     let mut sums = BTreeMap::new();
-    for (labels, value) in samples {
-        let label = |name: &str| {
-            let (_, rest) = labels.split_once(&format!("{name}=\"")).unwrap();
-            rest.split_once('"').unwrap().0.to_owned()
-        };
-        let key = (
-            label("tenant"),
-            label("currency"),
-            label("destination_context"),
-        );
-        *sums.entry(key).or_insert(0) += ten_thousandths(value);
+    for sample in samples {
+        let key = ["tenant", "currency", "destination_context"];
+        let key = key.map(|name| sample.label(name).to_owned());
+        *sums.entry(key).or_insert(0) += ten_thousandths(&sample.value);
     }
     sums
 }
@@ -196,9 +189,9 @@ async fn stalled_tenants_do_not_keep_the_others_waiting() {
     let folder = Folder::new();
     let file = tenants(&folder, simulator.url(), 16, "{interval: 1s, timeout: 5m}");
     let begun = Instant::now();
-    let mut daemon = Running::start(&file);
+    let mut daemon = Exporter::of_file(&file);
     daemon
-        .until("complete", |snapshot| {
+        .until(|snapshot| {
             let complete = |state: &&State| state.summary.is_some();
             snapshot.states().iter().filter(complete).count() == 4
         })
@@ -214,12 +207,10 @@ async fn more_tenants_than_places_are_all_polled_at_once() {
     let simulator = simulator(worlds.collect()).await;
     let folder = Folder::new();
     let file = tenants(&folder, simulator.url(), 40, "{interval: 1h}");
-    let mut daemon = Running::start(&file);
+    let mut daemon = Exporter::of_file(&file);
     let complete = |state: &State| state.summary.is_some();
     daemon
-        .until("complete", |snapshot| {
-            snapshot.states().len() == 40 && snapshot.states().iter().all(complete)
-        })
+        .until(|snapshot| snapshot.states().len() == 40 && snapshot.states().iter().all(complete))
         .await;
 }
 
@@ -253,17 +244,13 @@ async fn no_user_is_named_unless_the_labels_have_names() {
 async fn everything(mode: &str) -> String {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::new();
-    folder.write("secret", SECRET);
-    folder.write("key", "0123456789abcdef");
     let key = if mode == "pseudonym" {
         ", pseudonym_key_file: key"
     } else {
         ""
     };
     let labels = format!("labels: {{user: {mode}{key}}}");
-    let yaml = config(simulator.url(), "client_secret_file: secret", &labels);
-    let file = folder.write("c.yml", yaml);
-    let flag = format!("--config.file={}", file.display());
+    let flag = folder.configure(simulator.url(), &labels);
     let misread = || {
         for row in MISREAD {
             let row = (*row).to_owned();
@@ -272,43 +259,35 @@ async fn everything(mode: &str) -> String {
     };
     let mut text = String::new();
     misread();
-    let mut daemon = Running::start(&file);
+    let mut daemon = Exporter::of_file(&folder.path("config.yml"));
     for _ in MISREAD {
         daemon.polled().await;
         for path in ["/metrics", "/"] {
-            text += &daemon.get(path).await.1;
+            text += &daemon.get(path).await.body;
         }
     }
     daemon
-        .until("complete", |snapshot| {
-            snapshot.states()[0].failure.is_none()
-        })
+        .until(|snapshot| snapshot.states()[0].failure.is_none())
         .await;
     for path in ["/metrics", "/", "/-/ready"] {
-        text += &daemon.get(path).await.1;
+        text += &daemon.get(path).await.body;
     }
     drop(daemon);
     misread();
     for format in ["logfmt", "json"] {
         let log = format!("--log.format={format}");
-        let flags = [
-            flag.as_str(),
-            "--web.listen-address=127.0.0.1:0",
-            "--log.level=debug",
-            &log,
-        ];
-        let mut child = program(flags).spawn().unwrap();
-        text += &until_logged(&mut child, "poll complete").await;
-        child.kill().await.unwrap();
+        let mut program = Program::start(&[&flag, ANY_PORT, "--log.level=debug", &log], &[]);
+        program.logged("poll complete").await;
+        text += &program.said;
     }
     for row in MISREAD {
         let row = (*row).to_owned();
         simulator.push_fault(When::graph(), Fault::BadRow { at: 1, json: row });
-        text += &said(&output(&mut program(["check", "--log.level=debug", &flag])).await).1;
+        text += &run(&["check", "--log.level=debug", &flag], &[]).await.1;
     }
     for format in ["text", "json"] {
         let format = format!("--check.format={format}");
-        text += &said(&output(&mut program(["check", &format, &flag])).await).1;
+        text += &run(&["check", &format, &flag], &[]).await.1;
     }
     text
 }

@@ -15,8 +15,7 @@ use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 
-use crate::harness::{Exporter, Metrics, Setup, TENANT, Time, config, request};
-use crate::tools::promtool;
+use crate::support::{Exporter, Metrics, Setup, TENANT, Time, config, promtool, request};
 
 #[tokio::test(start_paused = true)]
 async fn reports_by_golden_file() {
@@ -221,15 +220,17 @@ async fn check(name: &str, exporter: &Exporter) {
         ("text", "text/plain"),
         ("openmetrics", "application/openmetrics-text;version=1.0.0"),
     ] {
-        let answer = request(exporter.address, "GET", "/metrics", &[("Accept", accept)]).await;
+        let answer = request(
+            exporter.address,
+            "GET",
+            "/metrics",
+            &format!("Accept: {accept}\r\n"),
+        )
+        .await;
         let found = Metrics(answer.body).families(STEADY);
         let path = folder("golden").join(format!("{name}.{format}.prom"));
         if format == "text" {
-            let said = promtool(&found);
-            assert!(
-                said.as_ref().is_none_or(String::is_empty),
-                "{name}: {said:?}"
-            );
+            promtool(&found);
         }
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&path, &found).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::program::{ANY_PORT, Program};
+use crate::support::{ANY_PORT, Program};
 
 /// The exit code of `healthcheck` with these flags, and what it says.
 async fn healthcheck(flags: &[&str]) -> (Option<i32>, String) {
@@ -59,8 +59,7 @@ async fn a_running_exporter_is_healthy_with_and_without_tls() {
             assert_eq!(code, Some(1), "{more:?}: {said}");
             assert_eq!(said.lines().count(), 1, "{more:?}: {said}");
         }
-        demo.signal("TERM").await;
-        assert_eq!(demo.end().await.0, Some(0));
+        demo.stop().await;
     }
 }
 

@@ -9,11 +9,10 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
-use crate::daemon::row;
-use crate::harness::{Setup, TENANT, budget};
 use crate::storage::{
     changing, company, counted, files, keeping, refuse_last_day, start, start_changing, written,
 };
+use crate::support::{Setup, TENANT, budget, row};
 
 const PREVIOUS: &str = "teams_pstn_dialout_previous_charge{currency=\"USD\",destination_context=\"Domestic\",usage_location=\"US\"}";
 
@@ -49,7 +48,7 @@ async fn late_charges_of_the_previous_period_arrive_after_an_outage_of_days() {
 #[tokio::test(start_paused = true)]
 async fn with_another_cycle_day_it_is_not_ready_before_a_report_of_that_is_complete() {
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
-    let config = changing(crate::harness::config(&simulator));
+    let config = changing(crate::support::config(&simulator));
     let mut exporter = start_changing(&config, &time);
     exporter.first_poll().await;
     assert_eq!(exporter.get("/-/ready").await.status, 200);
@@ -67,7 +66,7 @@ async fn with_another_cycle_day_it_is_not_ready_before_a_report_of_that_is_compl
 #[tokio::test(start_paused = true)]
 async fn with_another_cycle_day_nothing_is_said_of_a_report_that_is_forgotten() {
     let (simulator, time) = company().simulate().await;
-    let mut first = crate::harness::config(&simulator);
+    let mut first = crate::support::config(&simulator);
     first.reports = vec![ReportKind::PstnCalls];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
@@ -194,7 +193,7 @@ async fn files_of_a_tenant_that_is_configured_again_by_a_reload_do_not_name_peop
 async fn a_budget_that_the_configuration_has_no_more_is_not_exported() {
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
-    let mut first = crate::harness::config(&simulator);
+    let mut first = crate::support::config(&simulator);
     first.budgets = vec![budget(500)];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);

@@ -17,8 +17,8 @@ use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::Logs;
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config};
 use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};
+use crate::support::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config};
 
 const OTHER_TENANT: &str = "11111111-2222-3333-4444-666666666666";
 

@@ -5,7 +5,6 @@
     reason = "a test that panics is a test that fails"
 )]
 
-mod certificates;
 mod check;
 mod check_reports;
 mod clock;
@@ -15,14 +14,12 @@ mod credentials;
 mod daemon;
 mod decisions;
 mod demo;
-mod exporter;
 mod exposition;
 mod faults;
 mod flags;
 mod fleet;
 mod fuzz;
 mod golden;
-mod harness;
 mod healthcheck;
 mod left_behind;
 mod logs;
@@ -44,8 +41,8 @@ mod stories;
 mod structure;
 mod suite;
 mod supervised;
+mod support;
 mod surroundings;
 mod throttling;
-mod tools;
 mod tried_again;
 mod web;

@@ -20,11 +20,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use teams_pstn_exporter::report::ReportKind;
-use teams_pstn_simulator::faults::When;
-
 use stage::Certificates;
 use table::{End, Lasts, Row, What, rows};
+use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_simulator::faults::When;
 
 /// When a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_simulator::{self as simulator, Simulator};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::certificates::tls_acceptor;
-use crate::exporter::{
-    CLIENT, Folder, LONG, SECRET, TENANT, check, config, output, people, program, said,
+use crate::support::{
+    ANY_PORT, CLIENT, ENVIRONMENT, Folder, Program, SECRET, TENANT, check, people, run,
+    tls_acceptor, yaml,
 };
 
 /// A Graph and an authority with TLS whose CA is private, and a proxy by which every host is this one.
@@ -72,7 +72,7 @@ impl Cloud {
 
     /// `check` of a configuration with these variables beside those of proxy and CA.
     async fn check(&self, yaml: &str, variables: &[(&str, &str)]) -> (i32, String) {
-        let file = self.folder.write("c.yml", yaml);
+        let file = self.folder.write("config.yml", yaml);
         let authority = self.folder.path("ca.pem").display().to_string();
         let mut all = vec![
             ("SSL_CERT_FILE", authority.as_str()),
@@ -84,7 +84,7 @@ impl Cloud {
 
     fn config(&self) -> String {
         let url = format!("https://localhost:{}", self.port);
-        config(&url, "client_secret_file: secret", "")
+        yaml(&url, "client_secret_file: secret", "")
     }
 
     fn connected(&self) -> Vec<String> {
@@ -196,19 +196,17 @@ async fn each_cloud_by_the_proxy() {
 async fn the_environment_alone_will_do() {
     let cloud = Cloud::start(Some("https://graph.microsoft.com"), Certificate::Good).await;
     let authority = cloud.folder.path("ca.pem").display().to_string();
-    let variables = [
+    let own = [
         ("SSL_CERT_FILE", authority.as_str()),
         ("HTTPS_PROXY", &cloud.proxy),
-        ("AZURE_TENANT_ID", TENANT),
-        ("AZURE_CLIENT_ID", CLIENT),
-        ("AZURE_CLIENT_SECRET", SECRET),
     ];
-    let (code, said) = said(&output(program(["check"]).envs(variables)).await);
+    let variables = [&ENVIRONMENT[..], &own].concat();
+    let (code, said) = run(&["check"], &variables).await;
     assert_eq!(code, 0, "{said}");
     assert!(!said.contains(SECRET), "{said}");
-    let flags = ["--web.listen-address=127.0.0.1:0", "--log.level=debug"];
-    let mut child = program(flags).envs(variables).spawn().unwrap();
-    let log = until_logged(&mut child, "poll complete").await;
+    let mut program = Program::start(&[ANY_PORT, "--log.level=debug"], &variables);
+    program.logged("poll complete").await;
+    let log = &program.said;
     assert!(!log.contains(SECRET) && !log.contains("sesame"), "{log}");
     let requests = cloud.simulator.requests();
     let asked: Vec<_> = requests
@@ -239,28 +237,6 @@ async fn the_environment_alone_will_do() {
             "the token goes to Graph only: {request:?}"
         );
     }
-}
-
-/// Reads the log of a child up to a line with this in it.
-pub(crate) async fn until_logged(child: &mut tokio::process::Child, what: &str) -> String {
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut text = String::new();
-    let read = async {
-        loop {
-            let start = text.len();
-            assert_ne!(
-                log.read_line(&mut text).await.unwrap(),
-                0,
-                "it ended: {text}"
-            );
-            if text[start..].contains(what) {
-                break;
-            }
-        }
-    };
-    let in_time = tokio::time::timeout(LONG, read).await.is_ok();
-    assert!(in_time, "{what} was not logged: {text}");
-    text
 }
 
 #[tokio::test]
@@ -363,7 +339,7 @@ async fn what_is_wrong_on_the_way_by_table() {
 #[tokio::test]
 async fn proxies_that_are_not_spoken_to_by_table() {
     let cloud = Cloud::start(None, Certificate::Good).await;
-    let yaml = cloud.folder.write("c.yml", cloud.config());
+    let yaml = cloud.folder.write("config.yml", cloud.config());
     let flag = format!("--config.file={}", yaml.display());
     let url = "http://127.0.0.1:1";
     let tenant = format!(
@@ -389,14 +365,14 @@ async fn proxies_that_are_not_spoken_to_by_table() {
         let variables = [(variable, proxy)];
         let message = format!("{variable} is not the URL of a proxy; write http://HOST:PORT");
         for words in [["--config.check", &flag], ["check", &flag]] {
-            let (code, text) = said(&output(program(words).envs(variables)).await);
+            let (code, text) = run(&words, &variables).await;
             assert_eq!(code, 1, "{text}");
             assert!(text.contains(&message), "{proxy}: {text}");
             assert!(!text.contains("sesame"), "{text}");
         }
         // A configuration that connects to this machine only, like the demo's, needs no proxy.
         let words = ["--config.check", &of_this_machine];
-        let (code, text) = said(&output(program(words).envs(variables)).await);
+        let (code, text) = run(&words, &variables).await;
         assert_eq!(code, 0, "{proxy}: {text}");
     }
 }
@@ -433,7 +409,7 @@ async fn proxy_password_is_in_no_output_even_if_the_proxy_echoes_it() {
         let port = answering(acceptor, to_post, to_get).await;
         let proxy = proxy(port, Arc::default()).await;
         let url = format!("https://localhost:{port}");
-        let file = folder.write("c.yml", config(&url, "client_secret_file: secret", ""));
+        let file = folder.write("config.yml", yaml(&url, "client_secret_file: secret", ""));
         let authority = folder.path("ca.pem").display().to_string();
         let variables = [
             ("SSL_CERT_FILE", authority.as_str()),
@@ -442,14 +418,9 @@ async fn proxy_password_is_in_no_output_even_if_the_proxy_echoes_it() {
         let (code, checked) = check(&file, &variables).await;
         assert_eq!(code, 1, "{checked}");
         let flag = format!("--config.file={}", file.display());
-        let flags = [
-            &*flag,
-            "--web.listen-address=127.0.0.1:0",
-            "--log.level=debug",
-        ];
-        let mut child = program(flags).envs(variables).spawn().unwrap();
-        let logged = until_logged(&mut child, "poll failed").await;
-        for text in [checked, logged] {
+        let mut program = Program::start(&[&flag, ANY_PORT, "--log.level=debug"], &variables);
+        program.logged("poll failed").await;
+        for text in [&checked, &program.said] {
             assert!(
                 text.contains("may not pass"),
                 "the message is shown: {text}"
@@ -498,7 +469,7 @@ async fn a_missing_ca_store_is_a_message() {
     let cloud = Cloud::start(None, Certificate::Good).await;
     let empty = cloud.folder.write("empty.pem", "");
     let nowhere = cloud.folder.path("nowhere.pem");
-    let yaml = cloud.folder.write("c.yml", cloud.config());
+    let yaml = cloud.folder.write("config.yml", cloud.config());
     let flag = format!("--config.file={}", yaml.display());
     for store in [empty, nowhere] {
         let store = store.display().to_string();
@@ -506,8 +477,7 @@ async fn a_missing_ca_store_is_a_message() {
         let message = format!(
             "cannot set up TLS (SSL_CERT_FILE is {store}); install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them"
         );
-        let mut daemon = program([flag.as_str(), "--web.listen-address=127.0.0.1:0"]);
-        let (code, text) = said(&output(daemon.envs(variables)).await);
+        let (code, text) = run(&[&flag, ANY_PORT], &variables).await;
         assert_eq!(code, 1, "{text}");
         assert!(
             text.contains(&message) && !text.contains("panicked"),

@@ -4,8 +4,7 @@ use teams_pstn_exporter::period::Clock;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{Setup, request};
-use crate::program::{ANY_PORT, Program, configure};
+use crate::support::{ANY_PORT, Folder, Program, Setup, request};
 
 /// Runs the program against a Graph that answers `function` with these rows. Returns the metrics and the line of the poll.
 async fn poll(report: &str, function: &'static str, rows: &str, outcome: &str) -> (String, String) {
@@ -15,10 +14,9 @@ async fn poll(report: &str, function: &'static str, rows: &str, outcome: &str) -
         json: format!("\u{feff}{{\"value\":[{rows}]}}"),
     };
     simulator.push_fault(When::graph().asking(function).always(), fault);
-    let folder = tempfile::tempdir().unwrap();
     let more = format!("reports: [{report}]\nlabels: {{user: display_name}}\n");
-    let file = configure(folder.path(), &simulator, &more);
-    let option = format!("--config.file={file}");
+    let folder = Folder::configured(simulator.url(), &more);
+    let option = folder.option();
     let mut program = Program::start(&[ANY_PORT, &option], &[]);
     let address = program.address().await;
     let line = program.logged(outcome).await;
@@ -27,7 +25,7 @@ async fn poll(report: &str, function: &'static str, rows: &str, outcome: &str) -
         program.logged(outcome).await;
         program.logged(outcome).await;
     }
-    let metrics = request(address, "GET", "/metrics", &[]).await.body;
+    let metrics = request(address, "GET", "/metrics", "").await.body;
     (metrics, line)
 }
 

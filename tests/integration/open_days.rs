@@ -16,9 +16,9 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::journal::Asked;
 use teams_pstn_simulator::log::Logs;
 
-use crate::harness::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
 use crate::logs::company;
 use crate::oracle::{Shape, assert_same, at, calm, expected, found, november};
+use crate::support::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
 
 /// The reports that are asked for day by day.
 const DAILY: [ReportKind; 3] = [

@@ -9,7 +9,7 @@ use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::log::{Log, LogRow, Logs};
 use teams_pstn_simulator::sums::Amounts;
 
-use crate::harness::{Metrics, Sample};
+use crate::support::{Metrics, Sample};
 
 /// Values by family and labels, the labels in the order of their names.
 pub(crate) type Samples = BTreeMap<String, Decimal>;

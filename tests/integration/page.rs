@@ -6,8 +6,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 
-use crate::daemon::row;
-use crate::harness::{CLIENT, Exporter, SECRET, Setup, TENANT, request};
+use crate::support::{CLIENT, Exporter, SECRET, Setup, TENANT, request, row};
 
 #[tokio::test(start_paused = true)]
 async fn budgets_and_a_refused_reload_are_on_the_page_until_they_are_gone() {
@@ -30,7 +29,7 @@ async fn budgets_and_a_refused_reload_are_on_the_page_until_they_are_gone() {
     exporter.first_poll().await;
     let page = async |exporter: &Exporter| exporter.get("/").await.body;
     let reload = async |exporter: &mut Exporter| {
-        let answer = request(exporter.address, "POST", "/-/reload", &[]).await;
+        let answer = request(exporter.address, "POST", "/-/reload", "").await;
         let refused = answer.status != 200;
         exporter
             .until(|snapshot| snapshot.refused_reload().is_some() == refused)

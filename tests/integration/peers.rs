@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::tools::tool;
+use crate::support::tool;
 
 /// Three series each: the 600,000 of the issue, in 80 MB.
 const ROWS: u64 = 200_000;

@@ -5,8 +5,7 @@ use std::fs;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{CLIENT, SECRET, Setup, TENANT, request};
-use crate::program::{ANY_PORT, Program, configure};
+use crate::support::{ANY_PORT, CLIENT, Folder, Program, SECRET, Setup, TENANT, request};
 
 /// Fails where a text holds the secret in any spelling, a token, or a form or header that carries them.
 fn check(what: &str, text: &str) {
@@ -44,9 +43,8 @@ async fn check_run(format: &str) {
     simulator.push_fault(When::graph(), Fault::status(503));
     simulator.push_fault(When::graph().times(2), Fault::ExpireToken);
     simulator.push_fault(When::graph(), Fault::Html);
-    let folder = tempfile::tempdir().unwrap();
-    let file = configure(folder.path(), &simulator, "");
-    let option = format!("--config.file={file}");
+    let folder = Folder::new();
+    let option = folder.configure(simulator.url(), "");
     let format_option = format!("--log.format={format}");
     let words = [ANY_PORT, &option, "--log.level=debug", &format_option];
     let mut program = Program::start(&words, &[]);
@@ -56,29 +54,24 @@ async fn check_run(format: &str) {
         program.logged("poll failed").await;
         check(
             "/-/ready",
-            &request(address, "GET", "/-/ready", &[]).await.body,
+            &request(address, "GET", "/-/ready", "").await.body,
         );
-        check("/", &request(address, "GET", "/", &[]).await.body);
+        check("/", &request(address, "GET", "/", "").await.body);
     }
     program.logged("poll complete").await;
     for path in ["/metrics", "/", "/-/ready", "/nowhere"] {
-        let answer = request(address, "GET", path, &[]).await;
+        let answer = request(address, "GET", path, "").await;
         check(path, &answer.head);
         check(path, &answer.body);
     }
     // A secret in the wrong setting must not get into the log.
-    fs::write(
-        &file,
-        format!("tenants:\n- client_secret: {SECRET}\n  client_id: {SECRET}\n"),
-    )
-    .unwrap();
-    let refused = request(address, "POST", "/-/reload", &[]).await;
+    let misplaced = format!("tenants:\n- client_secret: {SECRET}\n  client_id: {SECRET}\n");
+    folder.write("config.yml", misplaced);
+    let refused = request(address, "POST", "/-/reload", "").await;
     assert_eq!(refused.status, 500);
     assert!(refused.body.contains("client_secret"), "{}", refused.body);
     check("/-/reload", &refused.body);
-    program.signal("TERM").await;
-    let (code, said) = program.end().await;
-    assert_eq!(code, Some(0));
+    let said = program.stop().await;
     for part in [
         "asked for a token",
         "asked Graph",
@@ -104,9 +97,8 @@ async fn in_json() {
 #[tokio::test]
 async fn lines_of_the_log_by_level() {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
-    let folder = tempfile::tempdir().unwrap();
-    let file = configure(folder.path(), &simulator, "");
-    let option = format!("--config.file={file}");
+    let folder = Folder::new();
+    let option = folder.configure(simulator.url(), "");
     for (level, is_named) in [("debug", true), ("info", false)] {
         for (format, target, duration) in [
             ("logfmt", "target=", "duration_seconds="),
@@ -145,9 +137,7 @@ async fn from_the_environment() {
     ];
     let mut program = Program::start(&[ANY_PORT, "--log.level=debug"], &environment);
     program.logged("poll failed").await;
-    program.signal("TERM").await;
-    let (code, said) = program.end().await;
-    assert_eq!(code, Some(0));
+    let said = program.stop().await;
     assert!(said.contains("AADSTS500011"), "{said}");
     check("the log", &said);
 }

@@ -11,9 +11,9 @@ use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::address::Function;
 use teams_pstn_simulator::faults::{Fault, When};
 
-use crate::harness::{Metrics, NOW, request};
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
+use crate::support::{Metrics, NOW, request};
 
 /// A change, and the day from which calls and messages are then requested.
 type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
@@ -150,7 +150,7 @@ async fn settled_days_are_fetched_again_on_request() {
     assert_eq!(duration(&polled), "5");
     site.simulator
         .push_fault(When::graph().always(), Fault::EmptyForbidden);
-    let answer = request(exporter.address, "POST", "/-/reload?refetch=true", &[]).await;
+    let answer = request(exporter.address, "POST", "/-/reload?refetch=true", "").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let failed = exporter
         .scrape_when(|metrics| {

@@ -12,8 +12,9 @@ use teams_pstn_exporter::graph::credential::SecretSource;
 use teams_pstn_simulator::world::World;
 use tokio::process::Command;
 
-use crate::harness::{CLIENT, Metrics, SECRET, Setup, TENANT, request};
-use crate::program::{ANY_PORT, PROGRAM, Program, configure};
+use crate::support::{
+    ANY_PORT, CLIENT, Folder, Metrics, PROGRAM, Program, SECRET, Setup, TENANT, request,
+};
 
 #[test]
 fn each_line_of_the_threat_model_names_tests_that_there_are() {
@@ -56,10 +57,9 @@ fn each_line_of_the_threat_model_names_tests_that_there_are() {
 }
 
 /// A daemon with a secret in a file, at its first good poll.
-async fn running(folder: &Path, more: &str) -> (teams_pstn_simulator::Simulator, Program) {
+async fn running(folder: &Folder, more: &str) -> (teams_pstn_simulator::Simulator, Program) {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
-    let file = configure(folder, &simulator, more);
-    let option = format!("--config.file={file}");
+    let option = folder.configure(simulator.url(), more);
     let mut program = Program::start(&[ANY_PORT, &option], &[]);
     program.logged("poll complete").await;
     (simulator, program)
@@ -67,8 +67,8 @@ async fn running(folder: &Path, more: &str) -> (teams_pstn_simulator::Simulator,
 
 #[tokio::test]
 async fn no_secret_is_on_the_command_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let (simulator, with_a_file) = running(folder.path(), "").await;
+    let folder = Folder::new();
+    let (simulator, with_a_file) = running(&folder, "").await;
     let environment = [
         ("AZURE_TENANT_ID", TENANT),
         ("AZURE_CLIENT_ID", CLIENT),
@@ -160,7 +160,7 @@ async fn no_core_is_ever_dumped() {
     // The hard one is what others are given without limit.
     assert_eq!(words[..2], ["0", "0"], "soft and hard");
     // It can read of itself what others cannot.
-    let metrics = Metrics(request(address, "GET", "/metrics", &[]).await.body);
+    let metrics = Metrics(request(address, "GET", "/metrics", "").await.body);
     let descriptors: u32 = metrics.value("process_open_fds").parse().unwrap();
     assert!(descriptors > 3, "{descriptors}");
     for family in ["process_resident_memory_bytes", "process_max_fds"] {
@@ -173,24 +173,23 @@ const UNPRIVILEGED_USER: u32 = 65534;
 
 #[tokio::test]
 async fn nothing_is_written_that_others_may_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let before = names(folder.path());
-    let (_simulator, mut program) = running(folder.path(), "storage: {path: state}\n").await;
+    let folder = Folder::new();
+    let before = names(&folder.path(""));
+    let (_simulator, mut program) = running(&folder, "storage: {path: state}\n").await;
     // The poll of the previous period, and the next one: the files of the first have been written by then.
     program.logged("poll complete").await;
     program.logged("poll complete").await;
-    program.signal("TERM").await;
-    assert_eq!(program.end().await.0, Some(0));
-    let new: Vec<String> = names(folder.path())
+    program.stop().await;
+    let new: Vec<String> = names(&folder.path(""))
         .into_iter()
         .filter(|name| !before.contains(name))
         .collect();
     assert_eq!(
         new,
-        ["config.yml", "secret", "state"],
-        "the test's own, and one more"
+        ["config.yml", "key", "secret", "state"],
+        "three of the test, and one more"
     );
-    let state = folder.path().join("state");
+    let state = folder.path("state");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
     let files = names(&state);

@@ -13,11 +13,10 @@ use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
-use crate::daemon::row;
-use crate::harness::{Exporter, Metrics, Setup, TENANT, budget};
 use crate::storage::{
     changing, company, counted, files, keeping, refuse_last_day, start, start_changing, written,
 };
+use crate::support::{Exporter, Metrics, Setup, TENANT, budget, row};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {

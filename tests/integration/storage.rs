@@ -16,8 +16,7 @@ use teams_pstn_simulator::journal::Request;
 use teams_pstn_simulator::world::{Table, World};
 use tempfile::TempDir;
 
-use crate::daemon::row;
-use crate::harness::{Exporter, Log, Metrics, Setup, Time, config};
+use crate::support::{Exporter, Log, Metrics, Setup, Time, config, row};
 
 /// The families that a restart must not change.
 const KEPT: &[&str] = &[

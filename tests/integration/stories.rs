@@ -10,8 +10,8 @@ use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_simulator::faults::{Fault, When};
 use tempfile::TempDir;
 
-use crate::harness::{Exporter, Metrics, budget};
 use crate::open_days::{FAMILIES, Site, polled_since};
+use crate::support::{Exporter, Metrics, budget};
 
 #[tokio::test(start_paused = true)]
 async fn any_story_ends_as_one_who_asks_for_everything_says() {

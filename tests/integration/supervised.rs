@@ -7,8 +7,7 @@ use std::time::Duration;
 use teams_pstn_simulator::world::World;
 use tokio::net::UnixDatagram;
 
-use crate::harness::Setup;
-use crate::program::{ANY_PORT, Program, configure};
+use crate::support::{ANY_PORT, Folder, Program, Setup};
 
 /// The next message that contains this; those of the watchdog come at their own times.
 async fn notification(socket: &UnixDatagram, part: &str) -> String {
@@ -37,14 +36,14 @@ fn listen(folder: &Path) -> (UnixDatagram, String) {
 #[tokio::test]
 async fn ready_alive_reloading_ready_again_and_stopping() {
     let (simulator, _) = Setup::of(World::Rows { count: 1 }).simulate().await;
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, path) = listen(folder.path());
-    let file = configure(folder.path(), &simulator, "");
+    let folder = Folder::new();
+    let (socket, path) = listen(&folder.path(""));
+    let option = folder.configure(simulator.url(), "");
+    let file = folder.path("config.yml");
     let environment = [
         ("NOTIFY_SOCKET", path.as_str()),
         ("WATCHDOG_USEC", "200000"),
     ];
-    let option = format!("--config.file={file}");
     let mut program = Program::start(&[ANY_PORT, &option], &environment);
     assert_eq!(
         notification(&socket, "READY").await,
@@ -86,7 +85,5 @@ async fn an_unreachable_socket_changes_nothing() {
     demo.logged("cannot reach the socket in NOTIFY_SOCKET")
         .await;
     demo.logged("poll complete").await;
-    demo.signal("TERM").await;
-    let (code, said) = demo.end().await;
-    assert_eq!(code, Some(0), "{said}");
+    demo.stop().await;
 }

@@ -14,8 +14,10 @@ use teams_pstn_simulator::world::World;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::harness::{CLIENT, SECRET, Setup, TENANT};
-use crate::program::{ANY_PORT, PROGRAM, Program, configure, scrape, scrape_until};
+use crate::support::{
+    ANY_PORT, ENVIRONMENT, Folder, PROGRAM, Program, SECRET_FILE, Setup, scrape, scrape_until,
+    signal, yaml,
+};
 
 const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
 
@@ -30,22 +32,18 @@ async fn file_that_is_no_regular_one_stops_neither_scrapes_nor_the_end() {
         ("key", "pipe", "a pipe, not a regular file"),
         ("key", "/dev/null", "a device, not a regular file"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("key"), "0123456789abcdef").unwrap();
         let labels = "labels: {user: pseudonym, pseudonym_key_file: key}\n";
-        let file = configure(folder.path(), &simulator, labels);
-        let option = format!("--config.file={file}");
+        let folder = Folder::configured(simulator.url(), labels);
+        let option = folder.option();
         let mut program = Program::start(&[ANY_PORT, &option], &[]);
         let address = program.address().await;
         program.logged("poll complete").await;
-        replace(&folder.path().join(name), replacement);
+        replace(&folder.path(name), replacement);
         program.signal("HUP").await;
         let line = program.logged("configuration not reloaded").await;
         assert!(line.contains(part), "{name} {replacement}: {line}");
         scrape_until(address, |metrics| metrics.value(SUCCESSFUL) == "0").await;
-        program.signal("TERM").await;
-        let (code, said) = program.end().await;
-        assert_eq!(code, Some(0), "{said}");
+        program.stop().await;
     }
 }
 
@@ -64,8 +62,8 @@ fn replace(path: &Path, replacement: &str) {
 async fn log_that_is_not_read_stops_neither_polls_nor_scrapes_nor_the_end() {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
     for format in ["logfmt", "json"] {
-        let folder = tempfile::tempdir().unwrap();
-        let option = format!("--config.file={}", configure(folder.path(), &simulator, ""));
+        let folder = Folder::new();
+        let option = folder.configure(simulator.url(), "");
         let (reader, mut writer) = std::io::pipe().unwrap();
         let size = fcntl_getpipe_size(&writer).unwrap();
         writer.write_all(&vec![b'\n'; size]).unwrap();
@@ -114,13 +112,12 @@ async fn interim_responses_without_end_keep_no_scrape_waiting() {
             std::thread::spawn(move || while stream.write_all(&responses).is_ok() {});
         }
     });
-    let folder = tempfile::tempdir().unwrap();
     let reports = "reports: [dialout, pstn_calls, sms, direct_routing]\n";
-    let file = configure(folder.path(), &simulator, reports);
-    let text = fs::read_to_string(&file).unwrap();
+    let folder = Folder::configured(simulator.url(), reports);
     let simulated = format!("graph_url: {}", simulator.url());
-    fs::write(&file, text.replace(&simulated, &url)).unwrap();
-    let option = format!("--config.file={file}");
+    let text = yaml(simulator.url(), SECRET_FILE, reports);
+    folder.write("config.yml", text.replace(&simulated, &url));
+    let option = folder.option();
     let mut program = Program::start(&[ANY_PORT, &option], &[]);
     let address = program.address().await;
     for _ in 0..20 {
@@ -132,23 +129,11 @@ async fn interim_responses_without_end_keep_no_scrape_waiting() {
     }
 }
 
-async fn signal(id: u32, name: &str) {
-    let id = id.to_string();
-    // The shell's own `kill`: a minimal Debian has no program of that name.
-    let kill = format!("kill -s {name} {id}");
-    let sent = Command::new("sh").args(["-c", &kill]).status().await;
-    assert!(sent.unwrap().success());
-}
-
 #[tokio::test]
 async fn state_file_over_the_limit_of_file_sizes_is_an_error_and_no_signal() {
     let (simulator, _) = Setup::of(World::Rows { count: 500 }).simulate().await;
-    let folder = tempfile::tempdir().unwrap();
-    let storage = format!("storage: {{path: {}/state}}\n", folder.path().display());
-    let option = format!(
-        "--config.file={}",
-        configure(folder.path(), &simulator, &storage)
-    );
+    let folder = Folder::configured(simulator.url(), "storage: {path: state}\n");
+    let option = folder.option();
     // In blocks of 512 bytes.
     let mut program = limited("ulimit -f 1", &[ANY_PORT, &option]);
     let address: SocketAddr = program.address().await;
@@ -158,9 +143,7 @@ async fn state_file_over_the_limit_of_file_sizes_is_an_error_and_no_signal() {
     })
     .await;
     scrape(address).await;
-    program.signal("TERM").await;
-    let (code, said) = program.end().await;
-    assert_eq!(code, Some(0), "{said}");
+    program.stop().await;
 }
 
 #[tokio::test]
@@ -206,12 +189,7 @@ async fn certificate_file_that_would_hang_is_an_error() {
         (pipe.to_str().unwrap(), "a pipe, not a regular file"),
         ("/dev/zero", "a device, not a regular file"),
     ] {
-        let variables = [
-            ("AZURE_TENANT_ID", TENANT),
-            ("AZURE_CLIENT_ID", CLIENT),
-            ("AZURE_CLIENT_SECRET", SECRET),
-            ("SSL_CERT_FILE", path),
-        ];
+        let variables = [&ENVIRONMENT[..], &[("SSL_CERT_FILE", path)]].concat();
         let (code, said) = Program::start(&["--config.check"], &variables).end().await;
         assert_eq!(code, Some(1), "{said}");
         let expected = format!("cannot read SSL_CERT_FILE {path}: {part}");

@@ -7,8 +7,8 @@ use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::faults::{ErrorBody, Fault, Unreliable, When};
 use teams_pstn_simulator::world::World;
 
-use crate::harness::{Exporter, Log, Setup, Time};
 use crate::logs::company;
+use crate::support::{Exporter, Log, Setup, Time};
 
 /// One in five errors is a 429, and each costs the requests that were under way beside it.
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn a_long_hold_covers_every_report_and_the_polls_to_come() {
             retry_after: Some("86400".to_owned()),
         };
         simulator.push_fault(When::graph().always(), fault);
-        let mut config = crate::harness::config(&simulator);
+        let mut config = crate::support::config(&simulator);
         (setup.change)(&mut config);
         let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
         exporter.first_poll().await;
@@ -98,7 +98,7 @@ async fn every_report(service: Unreliable) -> (Simulator, Exporter, Time) {
     let setup = Setup::of(company(1));
     let (simulator, time) = setup.simulate().await;
     simulator.push_fault(When::graph().always(), Fault::Unreliable(service));
-    let mut config = crate::harness::config(&simulator);
+    let mut config = crate::support::config(&simulator);
     config.reports = ReportKind::ALL.to_vec();
     let exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
     (simulator, exporter, time)

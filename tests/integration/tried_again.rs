@@ -8,8 +8,8 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_simulator::faults::{Fault, When};
 use tokio::time::Instant;
 
-use crate::harness::{Exporter, Metrics, config};
 use crate::storage::company;
+use crate::support::{Exporter, Metrics, config};
 
 fn polls(metrics: &Metrics, report: ReportKind) -> u64 {
     let sample = format!("teams_pstn_report_polls_total{{report=\"{report}\"}}");

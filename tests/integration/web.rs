@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::support::{Answer, ask, exchange, request};
+
 mod handshakes;
 mod http2;
 mod plain;
@@ -29,14 +31,6 @@ struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<usize>,
-}
-
-/// An answer, taken apart.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
 }
 
 impl Server {
@@ -63,7 +57,7 @@ impl Server {
 
     /// One request on a connection of its own.
     async fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        ask_on(self.connect().await, method, path, headers).await
+        request(self.address, method, path, headers).await
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -72,39 +66,6 @@ impl Server {
 
     fn stop(&mut self) {
         let _ = self.stop.take().expect("stopped once").send(());
-    }
-}
-
-async fn ask_on(
-    mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    method: &str,
-    path: &str,
-    headers: &str,
-) -> Answer {
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    Answer::parse(&answer)
-}
-
-impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
-        Self {
-            status: head[9..12].parse().unwrap(),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then_some(value)
-        })
     }
 }
 

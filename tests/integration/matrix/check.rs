@@ -8,7 +8,7 @@ use teams_pstn_simulator::faults::Fault;
 
 use super::table::What;
 use super::{Cell, Moment};
-use crate::harness::{Exporter, Metrics};
+use crate::support::{Exporter, Metrics};
 
 impl Cell<'_> {
     /// Checks the metrics that are published when the poll has ended.

@@ -9,7 +9,7 @@ use super::check::{SECONDS, is_soon_after, numbers};
 use super::stage::{Certificates, Stage};
 use super::table::{Host, Lasts, What};
 use super::{Cell, Moment};
-use crate::harness::{Exporter, Log, Metrics};
+use crate::support::{Exporter, Log, Metrics};
 
 impl Cell<'_> {
     pub(super) async fn play(&self, certificates: &Certificates) {

@@ -21,9 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::table::{Broken, Host, Lasts, Row, What};
-use crate::certificates::tls_acceptor;
-use crate::daemon::row;
-use crate::harness::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time};
+use crate::support::{CLIENT, Exporter, INTERVAL, SECRET, TENANT, Time, row, tls_acceptor};
 
 /// All that a cell needs, each of its own.
 pub(super) struct Stage {

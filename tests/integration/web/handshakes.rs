@@ -10,7 +10,7 @@ use rustls::DEFAULT_VERSIONS;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::secure::{Authority, Files, Leaf, TLS, client, get_over, handshake};
-use crate::harness::Log;
+use crate::support::Log;
 
 const VERIFIED: &str = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n";
 

@@ -182,7 +182,7 @@ async fn scrapes_that_stall_yield_to_others() {
 async fn read_metrics(files: &Files, server: &Server) -> u16 {
     let config = client(&files.authority, None, rustls::DEFAULT_VERSIONS);
     let stream = handshake(server, config).await.unwrap();
-    ask_on(stream, "GET", "/metrics", "").await.status
+    ask(stream, "GET", "/metrics", "").await.unwrap().status
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_probe_gets_a_slot_from_streams_that_are_not_read() {
         others.push(deaf);
         let config = client(&files.authority, None, rustls::DEFAULT_VERSIONS);
         let stream = handshake(&server, config).await.unwrap();
-        let probe = ask_on(stream, "GET", "/-/healthy", "").await;
+        let probe = ask(stream, "GET", "/-/healthy", "").await.unwrap();
         assert_eq!(probe.status, 200, "{path}");
     }
 }

@@ -129,13 +129,8 @@ async fn waiting_reloads_are_bounded() {
         ..state()
     });
     let mut waiting = Vec::new();
-    let mut reloads = Vec::new();
     for _ in 0..16 {
-        let mut stream = server.connect().await;
-        let request = b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n";
-        stream.write_all(request).await.unwrap();
-        reloads.push(taken.recv().await.unwrap());
-        waiting.push(stream);
+        waiting.push(reload(&server, &mut taken).await);
     }
     let answer = server.ask("POST", "/-/reload", "").await;
     assert_eq!(answer.status, 429);
@@ -161,13 +156,8 @@ async fn foreign_names_for_loopback_are_refused() {
             ("[::1]:10053", false),
             ("evil.example:10053", true),
         ] {
-            let mut stream = server.connect().await;
-            let request =
-                format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            let status = Answer::parse(&answer).status;
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let status = exchange(&mut server.connect().await, &request).await.status;
             if refused {
                 assert_eq!(status, foreign, "{path} {host}");
             } else {
@@ -183,11 +173,8 @@ async fn every_name_is_accepted_on_other_addresses_than_loopback() {
     let port = bound.addresses()[0].port();
     let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: exporter.example\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert_eq!(Answer::parse(&answer).status, 200);
+    let request = "GET /metrics HTTP/1.1\r\nHost: exporter.example\r\n\r\n";
+    assert_eq!(exchange(&mut stream, request).await.status, 200);
     serving.abort();
 }
 
@@ -384,16 +371,9 @@ async fn connections_that_become_idle_yield_too() {
     state.limits.close_grace = Duration::ZERO;
     state.reload = Some(wishes);
     let server = Server::start(state);
-    let mut busy = server.connect().await;
-    busy.write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let wish = taken.recv().await.unwrap();
+    let (_busy, wish) = reload(&server, &mut taken).await;
     let address = server.address;
-    let other = tokio::spawn(async move {
-        let stream = TcpStream::connect(address).await.unwrap();
-        ask_on(stream, "GET", "/-/healthy", "").await.status
-    });
+    let other = tokio::spawn(async move { request(address, "GET", "/-/healthy", "").await.status });
     tokio::task::yield_now().await;
     wish.send(Ok(())).unwrap();
     assert_eq!(other.await.unwrap(), 200);
@@ -408,10 +388,7 @@ async fn who_has_just_connected_may_ask_while_others_wait() {
     let server = Server::start(state);
     let mut new = server.connect().await;
     let address = server.address;
-    let ask = || async move {
-        let stream = TcpStream::connect(address).await.unwrap();
-        ask_on(stream, "GET", "/-/healthy", "").await.status
-    };
+    let ask = || async move { request(address, "GET", "/-/healthy", "").await.status };
     let other = tokio::spawn(ask());
     // It is asked to make room again and again.
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -449,19 +426,16 @@ async fn a_server_at_its_connection_limit_has_a_heartbeat() {
     }
     drop(busy);
     drop(wish);
-    let stream = TcpStream::connect(address).await.unwrap();
-    let answer = ask_on(stream, "GET", "/-/healthy", "").await;
-    assert_eq!(answer.status, 200);
+    assert_eq!(request(address, "GET", "/-/healthy", "").await.status, 200);
     serving.abort();
 }
 
 #[tokio::test]
 async fn every_interface_is_listened_on() {
     let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
-    let port = bound.addresses()[0].port();
+    let address = ([127, 0, 0, 1], bound.addresses()[0].port()).into();
     let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    assert_eq!(ask_on(stream, "GET", "/", "").await.status, 200);
+    assert_eq!(request(address, "GET", "/", "").await.status, 200);
     serving.abort();
 }
 
@@ -514,12 +488,7 @@ async fn a_request_under_way_is_answered_at_the_stop() {
         reload: Some(wishes),
         ..state()
     });
-    let mut stream = server.connect().await;
-    stream
-        .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let wish = taken.recv().await.unwrap();
+    let (mut stream, wish) = reload(&server, &mut taken).await;
     server.stop();
     wish.send(Ok(())).unwrap();
     let mut answer = Vec::new();
@@ -535,12 +504,7 @@ async fn the_drain_is_bounded() {
     state.limits.drain = Duration::from_millis(20);
     state.reload = Some(wishes);
     let mut server = Server::start(state);
-    let mut stream = server.connect().await;
-    stream
-        .write_all(b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let _wish = taken.recv().await.unwrap();
+    let (_stream, _wish) = reload(&server, &mut taken).await;
     server.stop();
     assert_eq!(server.serving.await.unwrap(), 1, "one connection was cut");
 }
@@ -561,22 +525,10 @@ async fn a_response_is_given_up_when_the_scraper_has_left() {
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
-/// One request and its answer, by its length.
-async fn exchange(stream: &mut TcpStream, request: &str) -> Answer {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut bytes = Vec::new();
-    loop {
-        stream.read_buf(&mut bytes).await.unwrap();
-        let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let answer = Answer::parse(&bytes);
-        if request.starts_with("HEAD") {
-            return answer;
-        }
-        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
-        if bytes.len() >= head + 4 + length {
-            return answer;
-        }
-    }
+/// Requests a reload. Returns its connection and the sender of its outcome.
+async fn reload(server: &Server, taken: &mut mpsc::Receiver<Reload>) -> (TcpStream, Reload) {
+    let mut stream = server.connect().await;
+    let request = b"POST /-/reload HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    (stream, taken.recv().await.unwrap())
 }

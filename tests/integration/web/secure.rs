@@ -109,13 +109,8 @@ impl Files {
 
     pub(super) fn load(&self) -> Result<WebConfig, String> {
         WebConfig::load(&self.path().join("web.yml")).map_err(|error| {
-            let mut message = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                message.extend([": ", &cause.to_string()]);
-                source = cause.source();
-            }
-            message
+            std::iter::successors(std::error::Error::source(&error), |cause| cause.source())
+                .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
         })
     }
 
@@ -838,12 +833,9 @@ pub(super) async fn handshake(
 /// The answer, or `None` where the server broke the connection off: with TLS 1.3 the client learns only afterwards that
 /// its certificate was refused.
 pub(super) async fn get_over(server: &Server, config: ClientConfig) -> Option<Answer> {
-    let mut stream = handshake(server, config).await.ok()?;
-    let request = "GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.ok()?;
-    Some(Answer::parse(&answer)).filter(|answer| answer.status == 200)
+    let stream = handshake(server, config).await.ok()?;
+    let answer = ask(stream, "GET", "/-/healthy", "").await.ok()?;
+    (answer.status == 200).then_some(answer)
 }
 
 /// At the least cost, for tests.
