@@ -203,6 +203,7 @@ impl Config {
     }
 
     /// Parses the text of a configuration file. Relative paths start at `folder`.
+    #[cfg(feature = "internals")]
     pub(crate) fn understand(text: &str, folder: &Path) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::new("text".to_owned());
         let config = Self::parse(text, folder, None, &mut errors);

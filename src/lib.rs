@@ -103,10 +103,12 @@ pub mod machine;
 pub mod signals;
 pub mod systemd;
 
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod bench;
 #[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod fuzz;
 

@@ -130,6 +130,7 @@ impl Snapshot {
     }
 
     /// A snapshot of these samples and nothing else, for benchmarks.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn of(samples: &[Samples]) -> Self {
         let families = samples
             .iter()

@@ -236,6 +236,7 @@ impl<'a> LogAggregator<'a> {
     }
 
     /// Counts a row unless it belongs to another period or was counted before.
+    #[cfg(any(test, feature = "internals"))]
     pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
         self.stage(record);
         self.commit()

@@ -123,6 +123,7 @@ impl WebConfig {
     }
 
     /// Checks the text of a file. Relative paths in it start at the directory.
+    #[cfg(feature = "internals")]
     pub(crate) fn check_text(text: &str, directory: &Path) -> Result<(), WebConfigError> {
         WebSettings::parse(text, directory).map(drop)
     }
