@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_says_its_time() {
+    fn clock_shows_its_time_in_debug_output() {
         let clock = Clock::new(|| time("2026-11-21T13:00:00Z"));
         assert_eq!(format!("{clock:?}"), "Clock(2026-11-21 13:00:00 UTC)");
     }

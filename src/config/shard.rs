@@ -215,7 +215,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn whatever_the_names_and_their_order(
+        fn assignment_ignores_the_order_of_names(
             names in hash_set("[a-z]{1,3}", 0..60),
             count in 1_u32..20,
             from in any::<Index>(),

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_by_table() {
+    fn routes_to_hosts_by_table() {
         for (url, proxy, host, through, is_address) in [
             (
                 "https://graph.microsoft.com",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_resolved_is_the_next_hop() {
+    async fn next_hop_is_resolved() {
         let deadline = Instant::now() + Duration::from_secs(20);
         for (url, proxy) in [
             ("https://127.0.0.3", ""),
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_an_answer_and_its_date_the_clock() {
+    async fn any_answer_counts_and_its_date_is_the_clock() {
         let server = Server::start(|_, request| match request.path.as_str() {
             "/dated" => Reply::Full(
                 404,

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_cannot_wait_is_refused_at_once() {
+    async fn request_that_cannot_wait_fails_at_once() {
         let throttle = Throttle::default();
         let begun = Instant::now();
         let soon = begun + Duration::from_mins(5);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn which_failures_hold_others_by_table() {
+    async fn failures_that_hold_other_requests_by_table() {
         let wait = Some(Duration::from_secs(7));
         for (kind, retry_after, holds) in [
             (FailureKind::Status(429), wait, true),

@@ -32,7 +32,7 @@ fn parts_that_are_read_again_can_be_added() {
 
 proptest! {
     #[test]
-    fn the_short_way_and_the_general_one_agree(
+    fn short_and_general_readers_agree(
         literal in prop_oneof![
             "-?[0-9]{1,19}",
             "-?[0-9]{0,10}\\.[0-9]{0,10}",

@@ -84,7 +84,7 @@ teams_pstn_report_up{tenant=\"gamma\"} 1
 }
 
 #[test]
-fn every_body_says_the_same_whatever_its_size() {
+fn bodies_of_all_sizes_agree() {
     // Short texts, long ones with their text, too long ones, and together more than all tenants may keep.
     for tenants in [&[10][..], &[2_000], &[2_000, 30_000], &[20_000; 6]] {
         let publisher = publisher();
@@ -299,7 +299,7 @@ fn numbers(tenant: &str, rows: usize) -> Vec<Samples> {
 
 /// A body from a restored file equals the body that was served before.
 #[test]
-fn bodies_of_what_is_restored_are_those_of_what_was_kept() {
+fn restored_bodies_equal_the_saved_ones() {
     for tenants in [&[10][..], &[2_000], &[2_000, 30_000], &[20_000; 6]] {
         let bodies = |restore: bool| {
             let publisher = publisher();

@@ -139,13 +139,13 @@ fn shown(saved: &SavedState) -> String {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(users in vec(0_u32..1_000_000, 0..2_000)) {
+    fn written_state_is_read_unchanged(users in vec(0_u32..1_000_000, 0..2_000)) {
         let saved = saved(&users);
         prop_assert_eq!(shown(&read(&bytes(&saved)).unwrap()), shown(&saved));
     }
 
     #[test]
-    fn a_file_that_is_cut_or_changed_is_not_believed(
+    fn truncated_or_changed_file_is_rejected(
         cut in any::<prop::sample::Index>(),
         bit in any::<prop::sample::Index>(),
     ) {
@@ -226,7 +226,7 @@ fn state_files_of_others_are_rejected() {
 }
 
 #[test]
-fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
+fn file_is_replaced_in_one_step_and_private() {
     let folder = TempDir::new().unwrap();
     let inner = folder.path().join("made/when/missing");
     let file = StateFile::new(&inner, "contoso.dialout", identity());
@@ -247,7 +247,7 @@ fn a_file_is_replaced_whole_and_readable_by_its_owner_only() {
 }
 
 #[test]
-fn what_is_not_believed_is_put_out_of_the_way() {
+fn rejected_file_is_quarantined_or_deleted() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a.state");
     let quarantined = folder.path().join("a.state.rejected");
@@ -276,7 +276,7 @@ fn what_is_not_believed_is_put_out_of_the_way() {
 }
 
 #[test]
-fn what_stands_beside_is_neither_followed_nor_reused() {
+fn temporary_file_of_another_is_neither_followed_nor_reused() {
     let folder = TempDir::new().unwrap();
     let elsewhere = TempDir::new().unwrap();
     let victim = elsewhere.path().join("victim");
@@ -292,7 +292,7 @@ fn what_stands_beside_is_neither_followed_nor_reused() {
 }
 
 #[test]
-fn what_is_not_wanted_any_more_is_not_kept() {
+fn unwanted_files_are_deleted() {
     let folder = TempDir::new().unwrap();
     let file = StateFile::new(folder.path(), "a", identity());
     write(&file, &saved(&[1])).unwrap();

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn all_is_well() {
+async fn successful_check_prints_every_finding() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::configured(simulator.url(), "");
     let (code, said) = check(&folder.path("config.yml"), &[]).await;
@@ -102,7 +102,7 @@ async fn files_of_the_daemon_by_table() {
 }
 
 #[tokio::test]
-async fn a_date_that_is_over_although_the_secret_works_is_the_fault() {
+async fn expired_date_of_a_working_secret_is_a_warning() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::configured(simulator.url(), "");
     let credential = format!("{SECRET_FILE}\n    client_secret_expires: 2020-01-31");
@@ -279,7 +279,7 @@ const TOKEN_ERRORS: &[(u32, &str)] = &[
 ];
 
 #[tokio::test]
-async fn what_is_silent_is_given_up() {
+async fn silent_server_is_a_timeout() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::configured(simulator.url(), "");
     let quick = yaml(simulator.url(), SECRET_FILE, "").replace("20s", "1s");
@@ -379,7 +379,7 @@ async fn a_missing_permission_is_a_hint_and_then_a_failure() {
 }
 
 #[tokio::test]
-async fn series_are_counted_as_far_as_they_are_known() {
+async fn series_are_counted_on_known_pages() {
     let mut large = tenant();
     large.world = World::Rows { count: 1_700 };
     let simulator = simulator(vec![large]).await;
@@ -485,7 +485,7 @@ async fn budgets_that_match_no_row_are_reported() {
 
 /// A budget has no finding if no user has made a call yet.
 #[tokio::test]
-async fn an_empty_page_says_nothing_of_budgets() {
+async fn empty_page_has_no_budget_findings() {
     let mut quiet = tenant();
     quiet.world = World::Rows { count: 0 };
     let simulator = simulator(vec![quiet]).await;

@@ -88,7 +88,7 @@ fn good(config: &str) -> Config {
 }
 
 #[test]
-fn one_mistake_each() {
+fn single_errors_by_table() {
     assert!(TABLE.len() >= 45);
     for (config, mistake) in TABLE {
         assert_eq!(mistakes_of(expand(config)), [*mistake], "{config}");
@@ -96,7 +96,7 @@ fn one_mistake_each() {
 }
 
 #[test]
-fn all_mistakes_at_once_in_the_order_of_their_lines() {
+fn all_errors_are_reported_in_the_order_of_their_lines() {
     let config = "budgets:
   - {name: a, currency: euros, amount: free, tenant: absent}
 poll:
@@ -139,7 +139,7 @@ reports: [calls, dialout, dialout]
 }
 
 #[test]
-fn files_that_are_no_configuration() {
+fn files_without_a_configuration_by_table() {
     let large = format!("{TENANT}# {}\n", "x".repeat(1 << 20));
     assert_eq!(
         mistakes_of(large),
@@ -160,7 +160,7 @@ fn files_that_are_no_configuration() {
 
 /// A file that is small on disk must not become large or slow in memory: many keys, deep nesting, long words.
 #[test]
-fn hostile_files_end_soon() {
+fn hostile_files_are_rejected_soon() {
     let keys: Vec<String> = (0..80_000).map(|index| format!("k{index}: 1\n")).collect();
     assert_eq!(mistakes_of(keys.concat()).len(), 80_000 + 1);
     for (unit, count) in [
@@ -216,7 +216,7 @@ fn defaults() {
 }
 
 #[test]
-fn paths_start_at_the_file() {
+fn relative_paths_start_at_the_file() {
     let folder = Folder::with(TENANT);
     let config = folder.load().unwrap();
     let Credential::Secret(SecretSource::File(path)) = &config.tenants[0].credential else {
@@ -371,7 +371,7 @@ fn the_example_is_complete() {
 
 /// `UPDATE_SCHEMA=1 cargo test --test integration schema` writes it again.
 #[test]
-fn the_schema_is_in_step() {
+fn schema_is_up_to_date() {
     let path = deploy("config.schema.json");
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
         fs::write(&path, Config::schema()).unwrap();
@@ -443,7 +443,7 @@ fn environment_by_table() {
 }
 
 #[test]
-fn state_goes_to_the_folder_of_the_service_manager_unless_configured() {
+fn state_directory_of_the_service_manager_is_the_default() {
     let kept = |storage: &str, variable: Option<&str>| {
         let tenants = "tenants: [{tenant_id: contoso.example, managed_identity: true}]";
         let config = Folder::with(format!("{tenants}\n{storage}"))
@@ -486,7 +486,7 @@ fn check_environment(variables: &[(&str, &str)], expected: &[&str]) {
 }
 
 #[test]
-fn mistakes_in_the_environment() {
+fn errors_in_the_environment_by_table() {
     let (good, check) = (GOOD, check_environment);
     let no_tenant = "environment: AZURE_TENANT_ID is not set; copy the directory (tenant) ID from the app registration's overview in Entra";
     let no_client = "environment: AZURE_CLIENT_ID is not set; copy the application (client) ID from the app registration's overview in Entra";
@@ -554,7 +554,7 @@ fn mistakes_in_the_environment() {
 }
 
 #[test]
-fn variables_that_were_badly_set() {
+fn wrong_environment_variables_by_table() {
     let (good, check) = (GOOD, check_environment);
     let empty = ("AZURE_CLIENT_SECRET", "");
     check(

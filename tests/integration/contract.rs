@@ -155,7 +155,7 @@ async fn tenants_with_names() {
 }
 
 #[test]
-fn the_list_that_rules_and_dashboards_are_held_against_is_this_one() {
+fn list_for_rules_and_dashboards_is_complete() {
     let listed: BTreeSet<&str> = include_str!("../rules/metrics.txt")
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
@@ -168,7 +168,7 @@ fn the_list_that_rules_and_dashboards_are_held_against_is_this_one() {
 }
 
 #[test]
-fn the_manual_has_every_family() {
+fn readme_describes_every_family() {
     let manual = include_str!("../../README.md");
     for (family, ..) in CONTRACT
         .iter()

@@ -229,7 +229,7 @@ fn text(path: &Path) -> String {
 
 /// Each refusal of the token endpoint, and the message that the administrator reads.
 #[tokio::test]
-async fn refusals_by_their_causes() {
+async fn token_endpoint_errors_by_cause() {
     let folder = Folder::new();
     let (Some(_), Some(known)) = (certificate(&folder, "a"), certificate(&folder, "b")) else {
         return;
@@ -330,7 +330,7 @@ async fn refusals_by_their_causes() {
 
 /// The check reports extra characters that an editor or a shell left around a secret before it sends anything.
 #[tokio::test]
-async fn what_is_around_a_secret_is_named() {
+async fn stray_characters_around_a_secret_are_reported() {
     let simulator = simulator(vec![tenant()]).await;
     let folder = Folder::new();
     for (before, after, cause) in [

@@ -25,7 +25,7 @@ fn sums(metrics: &Metrics, family: &str) -> BTreeMap<String, Decimal> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_samples_of_2500_rows_add_up_to_the_expected_sums() {
+async fn samples_of_2500_rows_add_up_to_the_expected_sums() {
     let world = World::Rows { count: 2_500 };
     let (simulator, mut exporter, _) = Setup::of(world.clone()).start().await;
     let metrics = exporter.first_poll().await;
@@ -58,7 +58,7 @@ async fn the_samples_of_2500_rows_add_up_to_the_expected_sums() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_leaves_the_numbers_and_ends_without_a_restart() {
+async fn outage_keeps_the_figures_and_ends_without_a_restart() {
     let setup = Setup::of(World::Rows { count: 10 });
     let (simulator, mut exporter, time) = setup.start().await;
     let before = exporter.first_poll().await;
@@ -87,7 +87,7 @@ async fn an_outage_leaves_the_numbers_and_ends_without_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn users_that_vanish_take_their_series_along() {
+async fn series_of_removed_users_disappear() {
     let table = Table::new([row("ann", "1.00"), row("bob", "2.00")]);
     let (_simulator, mut exporter, _) = Setup::of(World::Table(table.clone())).start().await;
     let before = exporter.first_poll().await;
@@ -107,7 +107,7 @@ async fn users_that_vanish_take_their_series_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_asked_for_once_and_again_before_it_expires() {
+async fn token_is_requested_once_and_renewed_early() {
     let setup = Setup {
         token_lifetime: 20 * 60,
         ..Setup::of(World::Rows { count: 1 })
@@ -137,7 +137,7 @@ async fn a_token_is_asked_for_once_and_again_before_it_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fails_leaves_the_old_token_in_use() {
+async fn failed_renewal_leaves_the_old_token_in_use() {
     let log = Log::capture();
     let setup = Setup {
         token_lifetime: 20 * 60,
@@ -208,7 +208,7 @@ async fn check_boundary(
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbers_and_period_change_together_at_the_end_of_a_month() {
+async fn figures_and_period_change_together_at_the_end_of_a_month() {
     check_boundary(
         |_| {},
         ["2026-11-30T23:59:50Z", "2026-12-01T00:00:01Z"],
@@ -221,7 +221,7 @@ async fn numbers_and_period_change_together_at_the_end_of_a_month() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn numbers_and_period_change_together_on_the_cycle_day() {
+async fn figures_and_period_change_together_on_the_cycle_day() {
     check_boundary(
         |config| config.billing.cycle_day = 15.try_into().unwrap(),
         ["2027-02-14T23:59:50Z", "2027-02-15T00:00:01Z"],
@@ -234,7 +234,7 @@ async fn numbers_and_period_change_together_on_the_cycle_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_boundary_is_polled_right_away() {
+async fn period_boundary_is_polled_at_once() {
     let setup = Setup {
         now: "2026-11-30T23:59:50Z",
         change: |config| config.poll.interval = INTERVAL * 60,
@@ -316,7 +316,7 @@ async fn exporter_serves_its_own_metrics_before_the_first_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scrape_does_not_wait_for_a_poll_that_hangs() {
+async fn scrape_does_not_wait_for_a_hanging_poll() {
     let (simulator, mut exporter, time) = Setup::of(World::Rows { count: 5 }).start().await;
     let before = exporter.first_poll().await;
     simulator.push_fault(When::graph(), Fault::StallHead);

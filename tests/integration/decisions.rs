@@ -40,7 +40,7 @@ async fn budgets_are_spent_from_the_first_report_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_period_before_is_fetched_until_it_settles() {
+async fn previous_period_is_fetched_until_it_is_final() {
     let table = Table::new([
         row("ann", "US", "International", "10.00"),
         row("bob", "US", "International", "0.50"),

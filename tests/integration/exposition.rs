@@ -18,7 +18,7 @@ use crate::support::{promtool, tool};
 const FAMILIES: u64 = 10_000;
 
 #[test]
-fn ten_thousand_families_equal_what_the_crate_writes() {
+fn ten_thousand_families_agree_with_the_crate() {
     for seed in 0..FAMILIES {
         let family = family(seed);
         let mut expected = Vec::new();
@@ -36,7 +36,7 @@ fn ten_thousand_families_equal_what_the_crate_writes() {
 }
 
 #[test]
-fn a_sheet_writes_what_the_crate_writes() {
+fn writer_agrees_with_the_crate() {
     static CHARGE: Family = Family::gauge("charge", "Charge, \\ and\nso on.");
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -79,13 +79,13 @@ fn a_sheet_writes_what_the_crate_writes() {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_accepts_the_text_format() {
     let body = String::from_utf8(body(Format::Text)).unwrap();
     promtool(&body);
 }
 
 #[test]
-fn pythons_strict_parser_reads_back_what_was_written() {
+fn pythons_strict_parser_reads_every_sample() {
     let Some(python) = tool("/usr/bin/python3") else {
         return;
     };

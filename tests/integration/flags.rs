@@ -77,7 +77,7 @@ fn section(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 
 #[test]
-fn the_man_page_and_the_completions_are_in_step() {
+fn man_page_and_completions_are_up_to_date() {
     for (path, text) in generated() {
         if std::env::var_os("UPDATE_MAN").is_some() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -135,7 +135,7 @@ async fn all_name_exactly_the_flags_that_help_prints() {
 }
 
 #[tokio::test]
-async fn the_demo_does_not_offer_what_it_refuses() {
+async fn demo_help_has_no_flag_that_it_refuses() {
     for (words, offered) in [(&["demo", "--help"][..], false), (&["--help"], true)] {
         let (code, help) = Program::start(words, &[]).end().await;
         assert_eq!(code, Some(0), "{help}");

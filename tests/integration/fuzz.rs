@@ -27,7 +27,7 @@ const TARGETS: &[Target] = &[
 ];
 
 #[test]
-fn what_always_holds_does_after_every_change_of_a_seed() {
+fn invariants_hold_after_every_mutation_of_a_seed() {
     for (name, target, others) in TARGETS {
         let seeds = seeds(name, others);
         for (path, seed) in &seeds {
@@ -58,14 +58,14 @@ fn what_always_holds_does_after_every_change_of_a_seed() {
 
 /// Else the fuzzer would begin with nothing: it finds no way through a header by itself.
 #[test]
-fn the_state_file_that_is_a_seed_is_believed() {
+fn state_file_seeds_are_accepted() {
     let seeds = seeds("state", &[]);
     assert!(seeds.iter().all(|(_, seed)| fuzz::state(seed)));
 }
 
 /// Each has a file of its own for the fuzzer, and the fuzzer knows it.
 #[test]
-fn every_target_is_a_fuzzers_too() {
+fn every_fuzz_target_has_a_fuzzer() {
     let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap();
     let listed: Vec<&str> = manifest
         .lines()

@@ -95,7 +95,7 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn folding_keeps_the_sums() {
+async fn aggregation_keeps_the_sums() {
     let (_simulator, time, logs, mut config) = simulate().await;
     let by_group = |samples: Samples| -> Samples {
         let mut sums = Samples::new();
@@ -198,7 +198,7 @@ async fn no_user_is_named_unless_the_labels_have_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budgets_are_spent_where_they_say() {
+async fn budgets_count_the_selected_charges() {
     let (_simulator, time, logs, mut config) = simulate().await;
     let calls = logs.calls.rows(november(), at(NOW));
     let most_expensive = calls.iter().filter(|call| call.user.is_some());

@@ -91,7 +91,7 @@ fn cells(table: &[Row]) -> Vec<Cell<'_>> {
 }
 
 #[test]
-fn the_readme_has_their_numbers() {
+fn readme_has_the_number_of_cells() {
     let table = rows();
     let cells = cells(&table).len();
     let readme: Vec<&str> = include_str!("../../README.md").split_whitespace().collect();

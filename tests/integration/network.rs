@@ -193,7 +193,7 @@ async fn each_cloud_by_the_proxy() {
 }
 
 #[tokio::test]
-async fn the_environment_alone_will_do() {
+async fn environment_alone_is_sufficient() {
     let cloud = Cloud::start(Some("https://graph.microsoft.com"), Certificate::Good).await;
     let authority = cloud.folder.path("ca.pem").display().to_string();
     let own = [
@@ -260,7 +260,7 @@ async fn no_proxy_is_direct() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_on_the_way_by_table() {
+async fn network_failures_by_table() {
     let good = Cloud::start(None, Certificate::Good).await;
     let check = async |cloud: &Cloud, variables: &[(&str, &str)], cause: &str, remedy: &str| {
         let (code, said) = cloud.check(&cloud.config(), variables).await;
@@ -337,7 +337,7 @@ async fn what_is_wrong_on_the_way_by_table() {
 }
 
 #[tokio::test]
-async fn proxies_that_are_not_spoken_to_by_table() {
+async fn unsupported_proxies_by_table() {
     let cloud = Cloud::start(None, Certificate::Good).await;
     let yaml = cloud.folder.write("config.yml", cloud.config());
     let flag = format!("--config.file={}", yaml.display());

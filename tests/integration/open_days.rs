@@ -143,7 +143,7 @@ pub(crate) const LOGS: [(Function, Version); 3] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn later_polls_ask_for_the_open_days_only() {
+async fn later_polls_fetch_the_open_days_only() {
     let site = Site::at(&[NOW, "2026-11-21T13:00:00Z", "2026-11-23T13:00:00Z"]).await;
     let mut exporter = site.exporter(false);
     let first = polled_since(&mut exporter, at(NOW)).await;
@@ -193,7 +193,7 @@ async fn later_polls_ask_for_the_open_days_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_in_the_middle_loses_and_doubles_nothing() {
+async fn failure_on_a_middle_page_neither_loses_nor_doubles_rows() {
     for day in [2, 9, 17, 20, 21] {
         let site = Site::at(&[NOW]).await;
         let from = format!("=2026-11-{day:02},");
@@ -236,7 +236,7 @@ async fn a_failure_in_the_middle_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_rows_are_the_same_as_for_one_who_asks_for_everything() {
+async fn late_rows_give_the_result_of_a_full_fetch() {
     const POLLS: &[&str] = &[
         "2026-11-01T00:00:30Z",
         "2026-11-01T09:00:00Z",
@@ -259,7 +259,7 @@ async fn late_rows_are_the_same_as_for_one_who_asks_for_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_period_loses_and_doubles_nothing() {
+async fn period_end_neither_loses_nor_doubles_calls() {
     const POLLS: &[&str] = &[
         "2026-11-29T12:00:00Z",
         "2026-12-01T00:00:00Z",

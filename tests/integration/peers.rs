@@ -43,7 +43,7 @@ impl Drop for Ended {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_hundred_thousand_series_are_the_same_to_all() {
+async fn all_readers_agree_on_600000_series() {
     let snapshot = large();
     let expected: Vec<u8> = snapshot
         .body(Format::Text, Encoding::Identity, &[])

@@ -84,12 +84,12 @@ async fn check_run(format: &str) {
 }
 
 #[tokio::test]
-async fn in_logfmt() {
+async fn secrets_are_absent_from_logfmt() {
     check_run("logfmt").await;
 }
 
 #[tokio::test]
-async fn in_json() {
+async fn secrets_are_absent_from_json() {
     check_run("json").await;
 }
 
@@ -121,7 +121,7 @@ async fn lines_of_the_log_by_level() {
 
 /// Without a file: the authority of the environment is the simulator, which knows no such Graph.
 #[tokio::test]
-async fn from_the_environment() {
+async fn secrets_of_the_environment_are_absent_from_the_log() {
     let (simulator, _) = Setup::of(World::Rows { count: 3 }).simulate().await;
     // Any authority will do: nothing is asked of Graph without a token.
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +144,7 @@ async fn from_the_environment() {
 
 /// A secret that was pasted into the wrong variable is not repeated.
 #[tokio::test]
-async fn in_mistakes() {
+async fn secrets_are_absent_from_error_messages() {
     let environment = [
         ("AZURE_TENANT_ID", SECRET),
         ("AZURE_CLIENT_ID", SECRET),

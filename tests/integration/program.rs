@@ -14,7 +14,7 @@ use crate::support::{
 const SUCCESSFUL: &str = "teams_pstn_config_last_reload_successful";
 
 #[tokio::test]
-async fn demo_needs_nothing_and_serves_what_promtool_likes() {
+async fn demo_needs_no_configuration_and_promtool_accepts_its_metrics() {
     let mut demo = Program::start(&["demo", "--log.level=info", ANY_PORT], &[]);
     let address = address_in(&demo.printed("/metrics").await);
     demo.logged("poll complete").await;
@@ -45,7 +45,7 @@ async fn demo_needs_nothing_and_serves_what_promtool_likes() {
 
 /// A log of every poll would scroll the invitation off the screen.
 #[tokio::test]
-async fn the_demo_takes_a_configuration_and_ends_with_its_invitation() {
+async fn demo_reads_a_configuration_and_prints_its_invitation_last() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("demo.yml");
     fs::write(
@@ -178,7 +178,7 @@ async fn exit_codes_by_table() {
 
 /// More of them than fit into a line of the log.
 #[tokio::test]
-async fn every_mistake_has_a_line_of_its_own() {
+async fn every_error_has_a_line_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad.yml");
     let keys: Vec<String> = (1..=30).map(|number| format!("bogus{number}")).collect();

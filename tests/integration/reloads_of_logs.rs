@@ -19,7 +19,7 @@ use crate::support::{Metrics, NOW, request};
 type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_says_the_same_letter_by_letter() {
+async fn restart_exposes_identical_text() {
     const POLLS: &[&str] = &[NOW, "2026-11-22T12:00:00Z"];
     let site = Site::at(POLLS).await;
     let mut exporter = site.exporter(false);
@@ -37,7 +37,7 @@ async fn a_restart_says_the_same_letter_by_letter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_keeps_the_days_unless_they_would_add_up_otherwise() {
+async fn reload_keeps_days_unless_their_sums_change() {
     let site = Site::at(&[NOW]).await;
     let mut exporter = site.exporter(false);
     polled_since(&mut exporter, at(NOW)).await;
@@ -126,7 +126,7 @@ async fn reports_come_and_go_with_the_configuration() {
 /// A correction in a settled day is seen once that day is requested. Until the fetch has succeeded, the old figures are
 /// served.
 #[tokio::test(start_paused = true)]
-async fn settled_days_are_fetched_again_on_request() {
+async fn final_days_are_fetched_again_on_request() {
     let site = Site::at(&[NOW]).await;
     site.change(|config| config.reports = vec![ReportKind::DirectRouting]);
     let row = |seconds: u32| {

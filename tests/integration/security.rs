@@ -17,7 +17,7 @@ use crate::support::{
 };
 
 #[test]
-fn each_line_of_the_threat_model_names_tests_that_there_are() {
+fn threat_model_names_existing_tests() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
     let (_, model) = text.split_once("## Threat model").unwrap();

@@ -57,7 +57,7 @@ async fn every_tenant_is_in_one_shard_and_an_empty_shard_is_ready() {
 }
 
 #[tokio::test]
-async fn the_program_knows_its_share_and_refuses_what_cannot_be_shared() {
+async fn shard_is_logged_and_unnamed_tenants_are_refused() {
     let (simulator, _) = Setup::of(World::Rows { count: 1 }).simulate().await;
     let folder = Folder::new();
     let option = folder.configure(simulator.url(), "");

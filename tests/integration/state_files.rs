@@ -19,7 +19,7 @@ use crate::storage::{
 use crate::support::{Exporter, Metrics, Setup, TENANT, budget, row};
 
 #[tokio::test(start_paused = true)]
-async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
+async fn served_figures_are_saved_before_the_previous_period_is_fetched() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config = keeping(&simulator, folder.path());
@@ -39,7 +39,7 @@ async fn what_is_served_is_kept_before_the_period_before_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
+async fn failed_write_is_repeated_after_the_next_poll() {
     let folder = TempDir::new().unwrap();
     let in_the_way = folder.path().join("state");
     fs::write(&in_the_way, "").unwrap();
@@ -63,7 +63,7 @@ async fn a_write_that_failed_is_made_up_for_at_the_next_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn budgets_of_before_are_not_believed_for_those_of_now() {
+async fn budgets_of_another_configuration_are_not_restored() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
@@ -141,7 +141,7 @@ fn foreign(path: &Path) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
+async fn names_absent_from_labels_do_not_survive_a_restart() {
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
     for (what, prepare, user, left) in RESTARTS {
@@ -172,7 +172,7 @@ async fn no_names_that_the_labels_do_not_have_outlive_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_graph_has_said_is_not_believed_of_this_one() {
+async fn figures_of_another_graph_are_not_restored() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config: Config = keeping(&simulator, folder.path());
@@ -204,7 +204,7 @@ async fn what_another_graph_has_said_is_not_believed_of_this_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_keeps_files_elsewhere_fills_the_new_folder_without_graph() {
+async fn reload_with_another_folder_saves_there_without_graph() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config = changing(keeping(&simulator, old.path()));

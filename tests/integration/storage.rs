@@ -94,7 +94,7 @@ pub(crate) async fn written(exporter: &mut Exporter, files: u64) -> Metrics {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restart_without_graph_serves_what_was_known() {
+async fn restart_without_graph_serves_the_saved_figures() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
@@ -122,7 +122,7 @@ async fn a_restart_without_graph_serves_what_was_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settled_days_are_not_asked_for_again_after_a_restart() {
+async fn final_days_are_not_fetched_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
@@ -154,7 +154,7 @@ async fn settled_days_are_not_asked_for_again_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn files_are_their_owners_and_name_people_as_labels_do() {
+async fn files_are_private_and_have_the_configured_user_labels() {
     let folder = TempDir::new().unwrap();
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
@@ -190,7 +190,7 @@ async fn files_are_their_owners_and_name_people_as_labels_do() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_that_names_people_otherwise_leaves_no_names_behind() {
+async fn reload_with_other_user_labels_deletes_files_with_names() {
     let folder = TempDir::new().unwrap();
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
@@ -252,7 +252,7 @@ async fn torn_file_is_quarantined_and_the_report_is_fetched_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disk_that_does_not_take_it_is_said_and_changes_nothing() {
+async fn failed_write_is_logged_and_changes_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -272,7 +272,7 @@ async fn a_disk_that_does_not_take_it_is_said_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_that_is_too_old_is_not_served() {
+async fn expired_report_is_not_served() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let mut config = keeping(&simulator, folder.path());
@@ -328,7 +328,7 @@ async fn a_report_that_is_too_old_is_not_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_names_a_report_that_is_too_old_beside_one_that_is_not() {
+async fn readiness_names_the_expired_report_only() {
     let (simulator, time) = company().simulate().await;
     let mut config = config(&simulator);
     config.reports = vec![ReportKind::Dialout, ReportKind::BlockedUsers];
@@ -356,7 +356,7 @@ async fn readiness_names_a_report_that_is_too_old_beside_one_that_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_age_brings_back_what_a_shorter_one_took() {
+async fn longer_max_age_restores_expired_figures() {
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config = changing(config(&simulator));
     config.lock().unwrap().poll.max_age = Some(Duration::from_mins(3));
@@ -378,7 +378,7 @@ async fn a_longer_age_brings_back_what_a_shorter_one_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_stalls_does_not_keep_a_dead_number_alive() {
+async fn stalled_poll_does_not_keep_expired_figures() {
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let mut config = config(&simulator);
     config.poll.timeout = Duration::from_mins(8);
@@ -395,7 +395,7 @@ async fn a_poll_that_stalls_does_not_keep_a_dead_number_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_days_of_a_poll_that_failed_are_known_after_a_restart() {
+async fn days_of_a_failed_poll_survive_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
@@ -419,7 +419,7 @@ async fn the_days_of_a_poll_that_failed_are_known_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_where_nothing_is_to_be_kept() {
+async fn nothing_is_written_without_storage() {
     let (_simulator, mut exporter, _) = Setup::of(World::Rows { count: 10 }).start().await;
     let metrics = exporter.first_poll().await;
     for outcome in ["written", "write_failed", "restored", "rejected"] {

@@ -12,7 +12,7 @@ use crate::support::{Exporter, Log, Setup, Time};
 
 /// One in five errors is a 429, and each costs the requests that were under way beside it.
 #[tokio::test(start_paused = true)]
-async fn all_reports_complete_in_one_poll_though_requests_fail_by_chance() {
+async fn all_reports_complete_in_one_poll_despite_random_failures() {
     for (percent, penalty, as_date) in [
         (20, true, false),
         (20, false, false),
@@ -47,7 +47,7 @@ async fn all_reports_complete_in_one_poll_though_requests_fail_by_chance() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_hold_covers_every_report_and_the_polls_to_come() {
+async fn long_throttling_holds_all_reports_and_later_polls() {
     for status in [429, 503] {
         let log = Log::capture();
         let setup = Setup {

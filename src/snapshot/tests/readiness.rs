@@ -106,7 +106,7 @@ fn readiness_by_table() {
 }
 
 #[test]
-fn who_is_forgotten_has_still_to_be_tried() {
+fn removed_report_is_untried_when_it_returns() {
     let publisher = publisher();
     for tenant in ["a", "b"] {
         publisher.update(

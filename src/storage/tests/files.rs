@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 
 #[test]
-fn what_is_no_file_of_this_user_is_rejected_without_reading_it() {
+fn file_of_another_user_is_rejected_unread() {
     let check = |what: &str, message: &str, make: &dyn Fn(&Path)| {
         let folder = TempDir::new().unwrap();
         let file = StateFile::new(folder.path(), "a", identity());
@@ -82,7 +82,7 @@ const OTHER_GROUP: u32 = 65_533;
 
 /// Files of another version or from a damaged disk are rejected by their beginning or checksum.
 #[test]
-fn what_is_damaged_is_rejected() {
+fn damaged_file_is_rejected() {
     let good = bytes(&saved(&[1]));
     let mut old = good.clone();
     let digit = old.iter().position(|&byte| byte == b'\n').unwrap() - 1;

@@ -7,7 +7,7 @@ use crate::report::ReportKind;
 
 /// A rejected file has the current user labels, other ones, or unknown ones.
 #[test]
-fn what_may_name_people_otherwise_is_not_set_aside() {
+fn file_with_other_user_labels_is_not_quarantined() {
     let summed = |text: &str| {
         let sum = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
         [text.as_bytes(), sum.as_ref()].concat()
@@ -73,7 +73,7 @@ fn what_may_name_people_otherwise_is_not_set_aside() {
 }
 
 #[test]
-fn what_was_set_aside_under_other_names_goes_with_them() {
+fn quarantined_file_with_other_user_labels_is_deleted() {
     let folder = TempDir::new().unwrap();
     let file = StateFile::new(folder.path(), "a", identity());
     let (path, quarantined) = ("a.state", "a.state.rejected");
@@ -94,7 +94,7 @@ fn what_was_set_aside_under_other_names_goes_with_them() {
 }
 
 #[test]
-fn what_is_removed_by_table() {
+fn removed_files_by_table() {
     let all = [
         "a.b.dialout.state",
         "a.b.dialout.state.0123.new",

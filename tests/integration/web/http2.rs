@@ -133,7 +133,7 @@ async fn streams_without_progress_are_reset_and_the_last_ends_the_connection() {
 
 /// A stream of which all is read is not reset, however long the connection is idle then.
 #[tokio::test]
-async fn a_connection_whose_streams_are_read_goes_on() {
+async fn connection_with_read_streams_stays_open() {
     let files = Files::new(TLS);
     let mut state = secure_state(&files);
     state.limits.stall = Duration::from_millis(100);

@@ -208,7 +208,7 @@ async fn too_many_scrapes_are_refused() {
 }
 
 #[tokio::test]
-async fn permits_come_back() {
+async fn scrape_permits_are_released() {
     let server = Server::start(ServerState {
         requests_max: 1,
         ..state()
@@ -229,7 +229,7 @@ async fn headers_that_are_too_long_are_refused() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_dropped() {
+async fn silent_client_is_disconnected() {
     let mut state = state();
     state.limits.header_time = Duration::from_millis(50);
     let server = Server::start(state);
@@ -246,7 +246,7 @@ async fn a_silent_client_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_dropped() {
+async fn client_that_reads_nothing_is_disconnected() {
     let mut state = state();
     state.limits.connections = 1;
     state.limits.stall = Duration::from_millis(50);
@@ -381,7 +381,7 @@ async fn connections_that_become_idle_yield_too() {
 
 /// Uses tokio's paused clock, so that slow clients cost no real time.
 #[tokio::test(start_paused = true)]
-async fn who_has_just_connected_may_ask_while_others_wait() {
+async fn new_connection_can_send_a_request_at_the_limit() {
     let mut state = state();
     state.limits.connections = 1;
     state.limits.close_grace = Duration::from_secs(20);
@@ -482,7 +482,7 @@ async fn stopping_ends_idle_connections_and_closes_the_port() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_answered_at_the_stop() {
+async fn running_request_is_answered_during_the_stop() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     let mut server = Server::start(ServerState {
         reload: Some(wishes),
@@ -498,7 +498,7 @@ async fn a_request_under_way_is_answered_at_the_stop() {
 }
 
 #[tokio::test]
-async fn the_drain_is_bounded() {
+async fn drain_has_a_time_limit() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     let mut state = state();
     state.limits.drain = Duration::from_millis(20);
@@ -510,7 +510,7 @@ async fn the_drain_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_response_is_given_up_when_the_scraper_has_left() {
+async fn response_ends_at_the_time_out_of_the_scraper() {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     let server = Server::start(ServerState {
         reload: Some(wishes),

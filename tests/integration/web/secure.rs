@@ -539,7 +539,7 @@ async fn versions_by_table() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_where_it_is_wanted() {
+async fn http2_is_used_if_the_client_offers_it() {
     for (options, protocol) in [
         ("", &b"h2"[..]),
         ("http_server_config: {http2: false}\n", b"http/1.1"),
@@ -614,7 +614,7 @@ async fn head_has_the_headers_of_get_and_no_body_over_every_protocol() {
 }
 
 #[tokio::test]
-async fn a_client_that_shakes_no_hands_is_dropped() {
+async fn client_without_a_handshake_is_disconnected() {
     let files = Files::new(TLS);
     let mut state = state();
     state.web_config = Some(files.load().unwrap());
@@ -720,7 +720,7 @@ async fn the_rate_is_limited() {
 }
 
 #[tokio::test]
-async fn users_are_read_again_and_a_broken_file_changes_nothing() {
+async fn users_are_reloaded_and_a_broken_file_changes_nothing() {
     let users = |password: &str| format!("basic_auth_users: {{alice: {}}}\n", hash(password));
     let files = Files::new(&users("old"));
     let (server, web_config) = files.start();
@@ -760,7 +760,7 @@ async fn users_are_read_again_and_a_broken_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn certificates_are_read_again() {
+async fn certificates_are_reloaded() {
     let files = Files::new(TLS);
     let (server, web_config) = files.start();
     let shown = async || {

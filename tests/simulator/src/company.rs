@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_differ() {
+    fn user_names_differ() {
         let company = Company::new(1, 2_000);
         let names: BTreeMap<_, _> = company
             .people

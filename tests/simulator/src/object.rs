@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_the_decimals_that_say_something() {
+    fn times_have_no_trailing_zeros() {
         for time in [
             "2019-11-01T00:00:08.2589935Z",
             "2019-11-01T00:00:25.105Z",

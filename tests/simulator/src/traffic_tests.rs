@@ -102,7 +102,7 @@ fn made_rows_are_the_same_on_pages_of_any_size_and_arrive_within_two_days() {
 }
 
 #[test]
-fn a_month_of_logs_is_believable() {
+fn month_of_logs_is_plausible() {
     let company = Arc::new(Company::new(1, 400));
     let logs = Logs::of(&company);
     let month = time("2026-10-01T00:00:00Z")..time("2026-11-01T00:00:00Z");

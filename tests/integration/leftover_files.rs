@@ -46,7 +46,7 @@ async fn late_charges_of_the_previous_period_arrive_after_an_outage_of_days() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_another_cycle_day_it_is_not_ready_before_a_report_of_that_is_complete() {
+async fn new_cycle_day_is_not_ready_before_its_first_report() {
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;
     let config = changing(crate::support::config(&simulator));
     let mut exporter = start_changing(&config, &time);
@@ -64,7 +64,7 @@ async fn with_another_cycle_day_it_is_not_ready_before_a_report_of_that_is_compl
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_another_cycle_day_nothing_is_said_of_a_report_that_is_forgotten() {
+async fn report_of_another_cycle_day_is_not_exposed() {
     let (simulator, time) = company().simulate().await;
     let mut first = crate::support::config(&simulator);
     first.reports = vec![ReportKind::PstnCalls];
@@ -97,7 +97,7 @@ async fn with_another_cycle_day_nothing_is_said_of_a_report_that_is_forgotten() 
 
 /// A day that settles in a poll that fails is kept, and nothing else.
 #[tokio::test(start_paused = true)]
-async fn with_another_cycle_day_no_file_says_that_there_was_a_complete_report() {
+async fn state_file_of_another_cycle_day_has_no_success() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
@@ -120,7 +120,7 @@ async fn with_another_cycle_day_no_file_says_that_there_was_a_complete_report() 
 
 /// `labels.user` changes while the files are elsewhere; then the folder is the first one again.
 #[tokio::test(start_paused = true)]
-async fn a_folder_that_is_taken_again_has_no_other_names_in_it() {
+async fn reused_folder_has_no_files_with_other_user_labels() {
     let (one, two) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
@@ -153,7 +153,7 @@ fn names_in(folder: &std::path::Path) -> Vec<String> {
 
 /// A tenant's files stay "until it is configured again"; it is, under the name of another.
 #[tokio::test(start_paused = true)]
-async fn files_of_a_tenant_that_is_configured_again_by_a_reload_do_not_name_people_otherwise() {
+async fn tenant_that_is_added_again_has_no_files_with_other_user_labels() {
     const B: &str = "22222222-2222-2222-2222-222222222222";
     let folder = TempDir::new().unwrap();
     let table = || World::Table(Table::new([row("ann", "12.83")]));
@@ -190,7 +190,7 @@ async fn files_of_a_tenant_that_is_configured_again_by_a_reload_do_not_name_peop
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_the_configuration_has_no_more_is_not_exported() {
+async fn removed_budget_is_not_exported() {
     let table = Table::new([row("ann", "12.83")]);
     let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
     let mut first = crate::support::config(&simulator);
@@ -217,7 +217,7 @@ async fn a_budget_that_the_configuration_has_no_more_is_not_exported() {
 
 /// A first poll that goes on over days of work loses them where the folder changes.
 #[tokio::test(start_paused = true)]
-async fn settled_days_move_to_a_new_folder_before_any_report_is_complete() {
+async fn final_days_move_to_a_new_folder_before_the_first_report() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, old.path());
@@ -241,7 +241,7 @@ async fn settled_days_move_to_a_new_folder_before_any_report_is_complete() {
 
 /// Two tenants of one directory, by two applications, whose names change places.
 #[tokio::test(start_paused = true)]
-async fn applications_that_change_places_keep_what_they_know() {
+async fn swapped_applications_keep_their_figures() {
     const OTHER: &str = "77777777-7777-8888-9999-000000000000";
     let folder = TempDir::new().unwrap();
     let (simulator, time) = Setup::of(World::Rows { count: 10 }).simulate().await;

@@ -14,7 +14,7 @@ use crate::open_days::{FAMILIES, Site, polled_since};
 use crate::support::{Exporter, Metrics, budget};
 
 #[tokio::test(start_paused = true)]
-async fn any_story_ends_as_one_who_asks_for_everything_says() {
+async fn any_history_gives_the_result_of_a_full_fetch() {
     for (seed, start, goes_back) in [
         (0, "2026-11-03T05:00:00Z", false),
         (1, "2026-11-03T05:00:00Z", true),

@@ -17,7 +17,7 @@ fn polls(metrics: &Metrics, report: ReportKind) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_that_is_well_is_not_asked_for() {
+async fn reload_does_not_retry_a_successful_report() {
     let (simulator, time) = company().simulate().await;
     let mut config = config(&simulator);
     config.reports = vec![ReportKind::BlockedUsers, ReportKind::Dialout];
@@ -53,7 +53,7 @@ async fn a_report_that_is_well_is_not_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_under_way_goes_on_however_often_it_is_asked_for() {
+async fn running_poll_continues_after_repeated_requests() {
     let (simulator, time) = company().simulate().await;
     simulator.push_fault(When::graph().always(), Fault::StallHead);
     let config = config(&simulator);
