@@ -27,7 +27,7 @@ pub struct Column {
     pub measure: Measure,
 }
 
-/// One of the figures in [`Values`].
+/// One of the figures of a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// An index into the amounts.

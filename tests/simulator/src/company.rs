@@ -1,6 +1,6 @@
 //! A believable company: its people, who share its calls and messages by how active they are.
 //!
-//! Everything about a company is a function of its seed. [`Traffic`](super::traffic::Traffic) makes the rows.
+//! Everything about a company is a function of its seed. The module `traffic` makes the rows.
 
 use super::people::Person;
 use super::rng::Rng;
