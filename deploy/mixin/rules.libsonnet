@@ -30,38 +30,19 @@ local record = lib.record, recorded = lib.recorded;
 
   // What the last 24 hours brought. Within one period: the difference to the value a day ago, never below zero, so a
   // correction shows as nothing and not as negative spend. If the period has begun since then, or the currency was not there
-  // yet, the result is the whole value. If there is no data from a day ago (just installed, or down for over an hour at that
-  // time), there is no result, because the whole month would look like one day. If the very moment a day ago is missing, the
-  // newest value of the hour before it is taken.
+  // yet: the whole value. If the exporter was not scraped a day ago (just installed, or down at that time), there is no
+  // result unless the period is younger than a day, because the whole month would look like one day.
   local increase1d(report, figure, levels) = record(
     recorded(levels, report[figure], 'increase1d'),
     |||
       clamp_min(
-        (
-            %(sum)s
-          - (
-              %(sum)s offset 1d
-            or
-              last_over_time(%(sum)s[1h] offset 1d)
-              unless ignoring (%(labels)s)
-              (%(start)s offset 1d)
-            )
-          and ignoring (%(labels)s)
-            (
-                %(start)s
-              == last_over_time(%(start)s[1h] offset 1d)
-            )
-        )
+          %(sum)s
+        - (%(sum)s offset 1d
+           and ignoring (%(labels)s) %(start)s == %(start)s offset 1d)
         or
-        (
-            %(sum)s
+          %(sum)s
           and ignoring (%(labels)s)
-            (
-              last_over_time(%(start)s[1h] offset 1d)
-              or
-              %(start)s > time() - 86400
-            )
-        ),
+            (%(start)s offset 1d or %(start)s > time() - 86400),
         0
       )
     ||| % {
