@@ -4,6 +4,29 @@
     // 'job="teams-pstn-exporter"'.
     selector: '',
 
+    // Jobs of exporters, known even before the first successful scrape.
+    jobSelector: 'job=~"teams-pstn.*"',
+
+    // Page of an alert by its name.
+    runbookURL: 'https://github.com/teams-pstn-exporter/teams-pstn-exporter/blob/main/deploy/runbooks/%s.md',
+
+    // Alerts that are for information only.
+    optionalAlerts: {
+      TeamsPstnFirstInternationalSpend: false,
+      TeamsPstnUsersAggregated: false,
+    },
+
+    // Percent of each budget at which an alert fires.
+    budgetThresholds: [
+      { at: 50, severity: 'info' },
+      { at: 80, severity: 'warning' },
+      { at: 100, severity: 'critical' },
+      { at: 120, severity: 'critical' },
+    ],
+
+    // For how long alerts fire on without data, as in a restart: those on figures, and those on the exporter's own health.
+    keepFiring: { figures: '1h', health: '10m' },
+
     // How often rules are evaluated; null is the global interval of Prometheus.
     evaluationInterval: null,
 

@@ -24,4 +24,8 @@ local join = std.join;
   // The start of the billing period that a report's figures belong to, as recorded.
   periodStart:: 'report:teams_pstn_billing_period_start_timestamp_seconds:max',
   periodOf(report):: '%s{report="%s"}' % [$.periodStart, report.name],
+
+  // Matchers of users that stand for one person, and of those with international calls.
+  oneUser:: ['user!=""', 'user!="__other__"', 'user!="unknown"'],
+  internationalUsers:: ['destination_context="International"'] + $.oneUser,
 }

@@ -16,8 +16,6 @@ local record = lib.record, recorded = lib.recorded;
   local directRouting = reports.directRouting,
   // Reports with charges, which budgets may be about.
   local charged = 'report=~"%s"' % std.join('|', [dialout.name, callLog.name, reports.sms.name]),
-  // User labels that stand for one user.
-  local oneUser = ['user!=""', 'user!="__other__"', 'user!="unknown"'],
 
   // The sum of a report's figure by the labels in levels (and currency, and those of the target).
   local sum(report, figure, levels, labels=report.labels) = record(
@@ -119,29 +117,6 @@ local record = lib.record, recorded = lib.recorded;
           / ignoring (destination_context) group_left ()
             (currency:%(charge)s:sum > 0)
         ||| % dialout
-      ),
-      // How many users have spent anything; nothing if labels.user is none.
-      record(
-        'currency:teams_pstn_dialout_users:count',
-        |||
-          count without (user) (
-            sum without (usage_location, destination_context) (
-              %s
-            ) > 0
-          )
-        ||| % metric(dialout.charge, oneUser)
-      ),
-      // A user's share of the spend, only of users above a quarter: at most three per currency.
-      record(
-        'currency_user:%s:ratio' % dialout.charge,
-        |||
-          sum without (usage_location, destination_context) (
-            %s
-          )
-          / ignoring (user) group_left ()
-            (currency:%s:sum > 0)
-          > 0.25
-        ||| % [metric(dialout.charge, oneUser), dialout.charge]
       ),
     ] + [
       sum(dialout, 'previous_' + figure, ['currency'], labels=['usage_location', 'destination_context'])
@@ -281,7 +256,7 @@ local record = lib.record, recorded = lib.recorded;
         ) * 0 + time()
         or
           last_over_time(user:teams_pstn_dialout_international:last_seen_timestamp_seconds[2d]) > time() - 90 * 86400
-      ||| % metric(dialout.charge, ['destination_context="International"'] + oneUser)
+      ||| % metric(dialout.charge, lib.internationalUsers)
     ),
   ],
 
