@@ -126,7 +126,10 @@ impl Cell<'_> {
             }
         }
         exporter
-            .until(|snapshot| snapshot.states()[0].last_attempt != old)
+            .until(|snapshot| {
+                let attempt = snapshot.states()[0].last_attempt;
+                attempt.is_some() && attempt != old
+            })
             .await;
         if self.is_answer() && self.strikes_token() && row.lasts == Lasts::Once {
             // No metric tells of it, as Graph is asked for nothing.
