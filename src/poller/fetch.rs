@@ -83,7 +83,8 @@ impl Fetch<'_> {
                 };
                 if day.is_final {
                     let mut state = lock(state);
-                    state.ledgers.of(period, &budgets).add_final(&day)?;
+                    let ledger = state.ledgers.of(period, &budgets);
+                    ledger.add_final(&day, &windows_due.seen)?;
                     state.file.unsaved = true;
                 } else {
                     open.push(day.totals);

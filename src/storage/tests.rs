@@ -375,7 +375,7 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
 
 #[test]
 fn ledgers_are_read_again() {
-    use crate::report::log::{DayTotals, Totals};
+    use crate::report::log::{DayTotals, SeenRows, Totals};
     let period = november();
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let mut with = saved(&[1]);
@@ -387,7 +387,7 @@ fn ledgers_are_read_again() {
             ids: Vec::new(),
             is_final: true,
         };
-        ledger.add_final(&day).unwrap();
+        ledger.add_final(&day, &SeenRows::default()).unwrap();
     }
     let mut read = read(&bytes(&with)).unwrap();
     assert_eq!(read.ledgers.final_days(period), Some(5));

@@ -97,11 +97,17 @@ impl Ledger {
         }
     }
 
-    /// Adds the totals of a final day.
+    /// Adds the totals of a final day, whose rows the poll has `seen`.
     ///
     /// # Errors
     /// If there are too many label sets or rows. The ledger is then empty again.
-    pub(crate) fn add_final(&mut self, day: &DayTotals) -> Result<(), RowError> {
+    pub(crate) fn add_final(&mut self, day: &DayTotals, seen: &SeenRows) -> Result<(), RowError> {
+        self.add_day(day)?;
+        seen.add_final(Arc::clone(&self.rows), &day.ids);
+        Ok(())
+    }
+
+    fn add_day(&mut self, day: &DayTotals) -> Result<(), RowError> {
         if !self.days.insert(day.window.start()) {
             return Ok(());
         }

@@ -1,13 +1,14 @@
 //! The rows that were counted, so that each counts once, whichever windows and pages return it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hashbrown::HashSet;
 use ring::digest;
-use serde::de::Error as _;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
@@ -19,19 +20,21 @@ use crate::report::row::RowError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RowId(u64);
 
-/// The rows of final days.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The rows of final days: sorted runs, which a copy shares.
+#[derive(Clone, Debug, Default)]
 pub(super) struct FinalRows {
-    /// Sorted, without duplicates.
-    ids: Vec<RowId>,
+    runs: Vec<Arc<Vec<RowId>>>,
 }
 
 /// The rows that were counted: those of final days, and those that a window of this poll has returned.
 #[derive(Debug, Default)]
-pub(crate) struct SeenRows {
+pub(crate) struct SeenRows(Mutex<Seen>);
+
+/// Behind a lock, because the windows of a poll are fetched concurrently.
+#[derive(Debug, Default)]
+struct Seen {
     final_rows: Arc<FinalRows>,
-    /// Behind a lock, because the windows of a poll are fetched concurrently.
-    brought: Mutex<HashSet<RowId>>,
+    brought: HashSet<RowId>,
 }
 
 /// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
@@ -41,28 +44,41 @@ pub(super) struct Numbers(HashMap<u64, u64>);
 
 impl SeenRows {
     pub(super) fn new(final_rows: Arc<FinalRows>) -> Self {
-        Self {
+        Self(Mutex::new(Seen {
             final_rows,
-            brought: Mutex::default(),
-        }
+            brought: HashSet::new(),
+        }))
     }
 
     /// Returns whether the row is new.
     pub(super) fn insert(&self, id: RowId) -> bool {
-        if self.final_rows.ids.binary_search(&id).is_ok() {
-            return false;
-        }
-        // Each change is one insertion, so a panic elsewhere leaves nothing half done.
-        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
-        brought.insert(id)
+        let mut seen = self.lock();
+        !seen.final_rows.contains(id) && seen.brought.insert(id)
     }
 
     /// Removes rows, because the page that returned them is incomplete.
     pub(super) fn remove(&self, ids: impl Iterator<Item = RowId>) {
-        let mut brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.lock();
         for id in ids {
-            brought.remove(&id);
+            seen.brought.remove(&id);
         }
+    }
+
+    /// Replaces the final rows by those with one day more, of which `ids` are the rows.
+    pub(super) fn add_final(&self, final_rows: Arc<FinalRows>, ids: &[RowId]) {
+        let mut seen = self.lock();
+        for id in ids {
+            if final_rows.contains(*id) {
+                seen.brought.remove(id);
+            }
+        }
+        seen.brought.shrink_to_fit();
+        seen.final_rows = final_rows;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        // Each change leaves the rows complete, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,46 +88,97 @@ impl FinalRows {
     /// # Errors
     /// If there are more rows than a period may have.
     pub(super) fn add(&mut self, ids: &[RowId]) -> Result<(), RowError> {
-        if self.ids.len() + ids.len() > ROWS_MAX {
+        if self.count() + ids.len() > ROWS_MAX {
             return Err(RowError::TooMany { what: "rows" });
         }
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        self.ids.append(&mut ids);
-        // A stable sort merges two runs in linear time.
-        self.ids.sort();
-        self.ids.dedup();
+        let mut run = ids.to_vec();
+        run.sort_unstable();
+        run.dedup();
+        self.add_run(run);
         Ok(())
+    }
+
+    /// Adds a sorted run, and merges it with those before it that are not much longer, so that there are few runs.
+    fn add_run(&mut self, mut run: Vec<RowId>) {
+        while let Some(last) = self.runs.last()
+            && last.len() <= 2 * run.len()
+            && last.len() + run.len() <= RUN_MAX
+        {
+            let mut merged = Vec::with_capacity(last.len() + run.len());
+            merged.extend_from_slice(last);
+            merged.append(&mut run);
+            // A stable sort merges two runs in linear time.
+            merged.sort();
+            merged.dedup();
+            self.runs.pop();
+            run = merged;
+        }
+        self.runs.push(Arc::new(run));
+    }
+
+    fn contains(&self, id: RowId) -> bool {
+        let mut runs = self.runs.iter();
+        runs.any(|run| run.binary_search(&id).is_ok())
+    }
+
+    fn count(&self) -> usize {
+        self.runs.iter().map(|run| run.len()).sum()
     }
 }
 
-/// Base64 of eight bytes for each row.
+/// Texts of base64, each with the eight bytes of a number of rows. One text of all rows would need more memory than the
+/// rows.
 impl Serialize for FinalRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = self.ids.iter().flat_map(|RowId(id)| id.to_le_bytes());
-        serializer.serialize_str(&STANDARD_NO_PAD.encode(bytes.collect::<Vec<_>>()))
+        let encode = |ids: &[RowId]| {
+            let bytes = ids.iter().flat_map(|RowId(id)| id.to_le_bytes());
+            STANDARD_NO_PAD.encode(bytes.collect::<Vec<u8>>())
+        };
+        let pieces = self.runs.iter().flat_map(|run| run.chunks(PIECE));
+        serializer.collect_seq(pieces.map(encode))
     }
 }
 
 impl<'de> Deserialize<'de> for FinalRows {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = STANDARD_NO_PAD.decode(text).map_err(D::Error::custom)?;
-        let (ids, rest) = bytes.as_chunks();
-        let ids: Vec<RowId> = ids
-            .iter()
-            .map(|&id| RowId(u64::from_le_bytes(id)))
-            .collect();
-        // A search in the ids relies on their order.
-        if rest.is_empty() && ids.is_sorted() {
-            Ok(Self { ids })
-        } else {
-            Err(D::Error::custom("row ids are not complete or not sorted"))
+        struct Pieces;
+        impl<'de> Visitor<'de> for Pieces {
+            type Value = FinalRows;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("row ids in base64")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pieces: A) -> Result<FinalRows, A::Error> {
+                let mut rows = FinalRows::default();
+                while let Some(piece) = pieces.next_element::<String>()? {
+                    let run = decoded(&piece).filter(|run| rows.count() + run.len() <= ROWS_MAX);
+                    rows.add_run(run.ok_or_else(|| A::Error::custom("not row ids"))?);
+                }
+                Ok(rows)
+            }
         }
+        deserializer.deserialize_seq(Pieces)
     }
 }
 
+/// The ids of one text, which are sorted and not repeated.
+fn decoded(piece: &str) -> Option<Vec<RowId>> {
+    let bytes = STANDARD_NO_PAD.decode(piece).ok()?;
+    let (ids, rest) = bytes.as_chunks();
+    let ids: Vec<RowId> = ids
+        .iter()
+        .map(|&id| RowId(u64::from_le_bytes(id)))
+        .collect();
+    (rest.is_empty() && ids.is_sorted_by(|a, b| a < b)).then_some(ids)
+}
+
 impl Numbers {
+    /// Bytes of memory that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * 2 * size_of::<(u64, u64)>()
+    }
+
     /// The identity of a row; `None` if it has neither an id nor a time.
     pub(super) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
         if !record.id.is_empty() {
@@ -163,5 +230,67 @@ const fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Rows of a billing period: ten times what the largest tenants have, and 80 MB.
-const ROWS_MAX: usize = 10_000_000;
+/// Rows of a billing period: 130,000 calls a day, and 32 MB.
+const ROWS_MAX: usize = 4_000_000;
+
+/// Rows of a run up to which it is merged with others: a merge needs its memory twice.
+const RUN_MAX: usize = 1 << 19;
+
+/// Rows in one text of a state file.
+const PIECE: usize = 1 << 14;
+
+/// Bytes that a row takes during a poll: in the list of its window and in the set of rows that were brought.
+pub(super) const ROW_BYTES: usize = 4 * size_of::<RowId>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_many_days_stay_known_across_a_state_file() {
+        let days: Vec<Vec<RowId>> = (0..40_u64)
+            .map(|day| {
+                (0..day * 100)
+                    .map(|row| RowId(mix(day << 32 | row)))
+                    .collect()
+            })
+            .collect();
+        let mut rows = FinalRows::default();
+        for day in &days {
+            rows.add(day).unwrap();
+        }
+        assert!(rows.runs.len() <= 8, "{}", rows.runs.len());
+        let saved = serde_json::to_string(&rows).unwrap();
+        let restored: FinalRows = serde_json::from_str(&saved).unwrap();
+        for rows in [&rows, &restored] {
+            assert_eq!(rows.count(), days.iter().map(Vec::len).sum::<usize>());
+            assert!(days.iter().flatten().all(|&id| rows.contains(id)));
+            assert!(!rows.contains(RowId(1)));
+        }
+        for bad in [r#"["AA"]"#, r#"["AgAAAAAAAAABAAAAAAAAAA"]"#, r#""""#, "[1]"] {
+            assert!(serde_json::from_str::<FinalRows>(bad).is_err(), "{bad}");
+        }
+        let most = vec![RowId(1); ROWS_MAX + 1 - rows.count()];
+        assert!(rows.add(&most).is_err());
+    }
+
+    #[test]
+    fn rows_of_a_day_that_becomes_final_stay_seen() {
+        let seen = SeenRows::default();
+        let ids = [RowId(1), RowId(2)];
+        for id in ids {
+            assert!(seen.insert(id));
+        }
+        assert!(seen.insert(RowId(3)));
+        let mut final_rows = FinalRows::default();
+        final_rows.add(&ids).unwrap();
+        seen.add_final(Arc::new(final_rows), &ids);
+        assert_eq!(seen.lock().brought.len(), 1);
+        for id in 1..=3 {
+            assert!(!seen.insert(RowId(id)));
+        }
+        // A ledger that does not have the rows does not make them unknown.
+        seen.add_final(Arc::default(), &[RowId(3)]);
+        assert!(!seen.insert(RowId(3)));
+    }
+}

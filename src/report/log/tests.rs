@@ -123,19 +123,14 @@ fn poll_windows(
 ) -> Option<Totals> {
     let mut open = Vec::new();
     let windows_due = ledgers.of(period, &BUDGETS[..]).windows_due(now);
+    let seen = &windows_due.seen;
     for window in windows_due
         .becoming_final
         .into_iter()
         .chain(windows_due.open)
     {
-        let (totals, ids) = fold_beside(
-            window,
-            period,
-            &BUDGETS[..],
-            &windows_due.seen,
-            &answer(window)?,
-        )
-        .expect("rows that count");
+        let (totals, ids) = fold_beside(window, period, &BUDGETS[..], seen, &answer(window)?)
+            .expect("rows that count");
         let day = DayTotals {
             window,
             totals,
@@ -144,7 +139,7 @@ fn poll_windows(
         };
         if day.is_final {
             let ledger = ledgers.of(period, &BUDGETS[..]);
-            ledger.add_final(&day).expect("few label sets");
+            ledger.add_final(&day, seen).expect("few label sets");
         } else {
             open.push(day.totals);
         }
@@ -428,6 +423,44 @@ fn label_sets_of_a_day_and_of_a_period_are_limited_by_their_memory() {
 }
 
 #[test]
+fn day_of_a_large_tenant_is_within_its_budget() {
+    let window = november()
+        .windows(at("2026-11-01T12:00:00Z"), DAY)
+        .next()
+        .expect("the first");
+    let seen = SeenRows::default();
+    let aggregation = AggregationContext {
+        naming: &UserLabel::Upn,
+        budgets: &[],
+        period: november(),
+        seen: &seen,
+    };
+    let mut aggregator = LogAggregator::new::<PstnCalls>(window, aggregation);
+    let (rows, callers) = (100_000, 50_000);
+    for number in 0..rows {
+        let caller = number % callers;
+        let names = [
+            format!("{caller:08x}-1111-4000-8000-000000000000"),
+            format!("user{caller}@contoso.example.com"),
+            format!("Display Name {caller}"),
+        ];
+        let record = Record {
+            id: &format!("{number:08x}-2222-4000-8000-000000000000"),
+            time: Some(window.start()),
+            person: names.each_ref().map(String::as_str),
+            labels: [const { Cow::Borrowed("unknown") }; LABELS_MAX],
+            money: [Amount::default(); MONEY_MAX],
+            counts: [1, 60],
+        };
+        aggregator.add(&record).expect("a row that counts");
+    }
+    let bytes = aggregator.bytes();
+    assert!(bytes > rows * ROW_BYTES, "the rows are not counted");
+    assert!(bytes <= DAY_RETAINED_MAX, "{bytes}");
+    assert_eq!(aggregator.totals.series.len(), callers);
+}
+
+#[test]
 fn a_ledger_of_other_budgets_starts_empty() {
     let now = at("2026-11-21T00:00:00Z");
     let mut ledgers = Ledgers::default();
@@ -439,7 +472,8 @@ fn a_ledger_of_other_budgets_starts_empty() {
         ids: Vec::new(),
         is_final: true,
     };
-    first.add_final(&day).expect("no label sets");
+    let seen = SeenRows::default();
+    first.add_final(&day, &seen).expect("no label sets");
     let mut asked = |budgets: &[Budget]| {
         let windows_due = ledgers.of(november(), budgets).windows_due(now);
         windows_due.becoming_final.len() + windows_due.open.len()
