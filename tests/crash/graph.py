@@ -6,6 +6,7 @@ exporter may be made to wait for it, or be refused.
 
 import json
 import re
+import socket
 import threading
 import uuid
 from datetime import datetime, timezone
@@ -87,7 +88,19 @@ class Answers(BaseHTTPRequestHandler):
         report = DIALOUT if "DialoutReport" in self.path else CALLS
         moments = re.findall(r"DateTime=([^,)]+)", self.path)
         self.graph.open.wait()
+        if self.is_gone():
+            self.close_connection = True
+            return
         self.answer(self.graph.next_page(report, [moment.replace("%3A", ":") for moment in moments]))
+
+    def is_gone(self):
+        """True if the process that asked was killed meanwhile. On a busy machine, its request may still be waiting here."""
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def answer(self, body):
         self.graph.open.wait()
