@@ -121,7 +121,7 @@ class Disk:
         self.stack.end(self.process)
         names = self.wait("nothing lies beside", self.listing)
         header = self.file().read_bytes().split(b"\n")[1]
-        expected = int(json.loads(header)["summary"]["top"][0]["charge"])
+        expected = int(json.loads(header)["state"]["summary"]["top"][0]["charge"])
         self.start()
         kept = self.served()
         if kept != expected or self.counted("restored") != 1:
