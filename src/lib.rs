@@ -47,8 +47,8 @@
 //! - `storage` uses `exposition`, `gzip`, `period`, `report` and `snapshot`.
 //! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file` and `snapshot`. It does not know the modules that
 //!   make a snapshot, so it cannot start a poll.
-//! - `config` uses `chain`, `graph`, `period`, `report`, `secret_file` and `server`. It resolves into the types of these
-//!   modules.
+//! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file` and `server`. It resolves into the types of
+//!   these modules.
 //! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It has what a tenant is polled with.
 //! - `poller` uses `chain`, `config`, `exposition`, `graph`, `period`, `report`, `report_metrics`, `secret_file`, `snapshot`,
 //!   `storage`, `telemetry` and `tenant`. It connects the parts of a poll.

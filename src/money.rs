@@ -311,7 +311,9 @@ fn shifted(decimal: Decimal, exponent: i64) -> Result<Decimal, AmountError> {
         }
         _ => return Err(AmountError::Inexact),
     };
-    Decimal::try_from_i128_with_scale(mantissa, scale).map_err(|_| AmountError::Inexact)
+    Decimal::try_from_i128_with_scale(mantissa, scale)
+        .map(|shifted| shifted.normalize())
+        .map_err(|_| AmountError::Inexact)
 }
 
 /// Reads the common form: at most 18 digits, with an optional point inside and an optional minus. Returns `None` for

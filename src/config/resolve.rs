@@ -248,7 +248,7 @@ impl Budget {
         Some(budget::Budget {
             name: self.name.value()?.0,
             currency: self.currency.value()?.0,
-            amount: self.amount.value()?.0.into(),
+            amount: self.amount.value()?.0,
             report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),

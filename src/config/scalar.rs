@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use rust_decimal::Decimal;
 use schemars::{Schema, json_schema};
 
 use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, quote_value};
 use super::written;
 use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot, UrlError};
+use crate::money::Amount;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 use crate::report::labels::UserLabel;
@@ -35,7 +35,7 @@ pub(super) struct CurrencyCode(pub(super) String);
 pub(super) struct Location(pub(super) String);
 
 /// An amount of money above zero.
-pub(super) struct Positive(pub(super) Decimal);
+pub(super) struct Positive(pub(super) Amount);
 
 /// The value of `labels.user`. `None` stands for `pseudonym`, which needs a key.
 #[derive(Clone)]
@@ -293,12 +293,12 @@ impl Scalar for Positive {
             return Err(Wrong::Kind);
         }
         let because = |what: &str| Wrong::Because(format!("{} {what}", quote_value(text)));
-        let amount =
-            exact(text).ok_or_else(|| because("cannot be held exactly; give at most 28 digits"))?;
-        if amount > Decimal::ZERO {
-            Ok(Self(amount))
-        } else {
-            Err(because("is not above zero; give the amount to stay below"))
+        match exact(text) {
+            Some(amount) if amount > Amount::default() => Ok(Self(amount)),
+            None if !text.starts_with('-') => {
+                Err(because("cannot be held exactly; give at most 28 digits"))
+            }
+            _ => Err(because("is not above zero; give the amount to stay below")),
         }
     }
 
@@ -386,21 +386,14 @@ fn domain(text: &str) -> Option<String> {
     good.then(|| text.to_ascii_lowercase())
 }
 
-/// The decimal that a literal of the core schema stands for, or none where a decimal cannot hold it exactly.
-fn exact(literal: &str) -> Option<Decimal> {
+/// The amount that a literal of the core schema stands for. `None` if it cannot be stored exactly.
+fn exact(literal: &str) -> Option<Amount> {
+    // Unlike JSON, the core schema allows a plus, and a point without a digit on one of its sides.
     let literal = literal.strip_prefix('+').unwrap_or(literal);
-    let (mantissa, exponent) = literal.split_once(['e', 'E']).unwrap_or((literal, "0"));
-    let exponent: i32 = exponent.parse().ok()?;
+    let (mantissa, exponent) = literal.split_at(literal.find(['e', 'E']).unwrap_or(literal.len()));
     let mantissa = mantissa.strip_suffix('.').unwrap_or(mantissa);
-    let value = Decimal::from_str_exact(mantissa).ok()?.normalize();
-    let scale = i64::from(value.scale()) - i64::from(exponent);
-    // A negative scale is zeros to write out; both are bounded, so nothing here can run long.
-    let zeros = u32::try_from((-scale).max(0)).ok()?;
-    let digits = value.mantissa().checked_mul(10_i128.checked_pow(zeros)?)?;
-    let scale = u32::try_from(scale.max(0)).ok()?;
-    Decimal::try_from_i128_with_scale(digits, scale)
-        .ok()
-        .map(|value| value.normalize())
+    let zero = if mantissa.starts_with('.') { "0" } else { "" };
+    Amount::from_json(&format!("{zero}{mantissa}{exponent}")).ok()
 }
 
 fn reports() -> Vec<(&'static str, ReportKind)> {
