@@ -123,8 +123,8 @@ pub fn state(bytes: &[u8]) -> bool {
     for samples in &saved.current {
         samples.write(Format::OpenMetrics, &mut Vec::new());
     }
-    let naming = UserLabel::Upn;
-    let context = render_context(&naming);
+    let user_label = UserLabel::Upn;
+    let context = render_context(&user_label);
     let totals = saved
         .ledgers
         .clone()
@@ -158,16 +158,16 @@ impl Visitor for Page<'_> {
         if is_whole(self.0, |row: R::Row<'_>| {
             R::add(&mut totals, row, &mut Notes::default()).is_ok()
         }) {
-            let naming = UserLabel::Upn;
-            each_line(&R::render(totals, &render_context(&naming)));
+            let user_label = UserLabel::Upn;
+            each_line(&R::render(totals, &render_context(&user_label)));
         }
     }
 
     fn log<L: Log>(self) {
-        let naming = UserLabel::Upn;
+        let user_label = UserLabel::Upn;
         let period = period();
         let aggregation = AggregationContext {
-            naming: &naming,
+            user_label: &user_label,
             budgets: &BUDGETS,
             period,
             seen: &SeenRows::default(),
@@ -183,7 +183,7 @@ impl Visitor for Page<'_> {
         }) {
             each_line(&log::render::<L>(
                 aggregator.totals,
-                &render_context(&naming),
+                &render_context(&user_label),
             ));
         }
     }
@@ -228,12 +228,12 @@ fn each_line(rendered: &Rendered) {
     }
 }
 
-fn render_context(naming: &UserLabel) -> RenderContext<'_> {
+fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
     static RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
     RenderContext {
         tenant: Some("a \"tenant\"\n"),
         period: period(),
-        naming,
+        user_label,
         series_max: 3,
         budgets: &BUDGETS,
         retained: &RETAINED,

@@ -72,7 +72,7 @@ pub(crate) fn with_context<T>(work: impl FnOnce(&RenderContext<'_>) -> T) -> T {
     work(&RenderContext {
         tenant: None,
         period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
-        naming: &UserLabel::Upn,
+        user_label: &UserLabel::Upn,
         series_max: usize::MAX,
         budgets: &[],
         retained: &RetainedSeries::default(),

@@ -105,7 +105,7 @@ impl FirstPageRequest<'_> {
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
         let aggregation = AggregationContext {
-            naming: &self.context.config.labels.user,
+            user_label: &self.context.config.labels.user,
             budgets: &[],
             period,
             seen: &SeenRows::default(),
@@ -147,7 +147,7 @@ impl FirstPageRequest<'_> {
         let rendered = render(&RenderContext {
             tenant: self.tenant,
             period,
-            naming: &self.context.config.labels.user,
+            user_label: &self.context.config.labels.user,
             series_max: usize::MAX,
             budgets: &[],
             retained: &RetainedSeries::default(),

@@ -62,7 +62,7 @@ impl Fetch<'_> {
         let budgets = poller.plan.budgets_of(self.report);
         let windows_due = lock(state).ledgers.of(period, &budgets).windows_due(now);
         let aggregation = AggregationContext {
-            naming: &poller.plan.user_label,
+            user_label: &poller.plan.user_label,
             budgets: &budgets,
             period,
             seen: &windows_due.seen,
@@ -119,7 +119,7 @@ impl Fetch<'_> {
             render(&RenderContext {
                 tenant: plan.tenant.as_deref(),
                 period,
-                naming: &plan.user_label,
+                user_label: &plan.user_label,
                 series_max: plan.series_max,
                 budgets: &plan.budgets_of(report),
                 retained: &retained,

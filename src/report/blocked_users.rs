@@ -243,7 +243,7 @@ mod tests {
             let rendered = totals.render(&RenderContext {
                 tenant: None,
                 period: BillingPeriod::containing(now, CycleDay::default()),
-                naming: &UserLabel::None,
+                user_label: &UserLabel::None,
                 series_max: 1,
                 budgets: &[],
                 retained: &RetainedSeries::default(),

@@ -233,7 +233,7 @@ impl RowTable {
             .iter()
             .map(|labels| labels.map(|id| ranks[id as usize]))
             .collect();
-        let users = UserLabels::new(&self.persons, context.naming);
+        let users = UserLabels::new(&self.persons, context.user_label);
         let namesakes = self.persons.namesakes_by_id();
         drop(self.persons);
         let received = self.rows.len() as u64;

@@ -42,8 +42,8 @@ pub struct RenderContext<'a> {
     pub tenant: Option<&'a str>,
     /// The billing period of the report.
     pub period: BillingPeriod,
-    /// How users are named.
-    pub naming: &'a UserLabel,
+    /// Content of the label `user`.
+    pub user_label: &'a UserLabel,
     /// The setting `max_series`.
     pub series_max: usize,
     /// The budgets of the tenant that apply to this report.
@@ -163,21 +163,21 @@ impl UserLabel {
 
 impl UserLabels {
     /// Makes the user label of every person as configured, and keeps no other names.
-    pub(crate) fn new(persons: &PersonTable, naming: &UserLabel) -> Self {
+    pub(crate) fn new(persons: &PersonTable, user_label: &UserLabel) -> Self {
         let name = |person| {
-            naming.name(
+            user_label.name(
                 persons.id(person),
                 persons.principal_name(person),
                 persons.display_name(person),
             )
         };
-        let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match naming {
+        let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match user_label {
             UserLabel::Pseudonym(pseudonyms) => (0..persons.count())
                 .map(|person| pseudonyms.digits(name(person)))
                 .collect(),
             _ => Vec::new(),
         };
-        let label = |person: PersonId| match (naming, name(person)) {
+        let label = |person: PersonId| match (user_label, name(person)) {
             (UserLabel::None, _) => "",
             (_, "") => UNKNOWN,
             (UserLabel::Pseudonym(_), _) => std::str::from_utf8(&pseudonyms[person as usize])

@@ -77,7 +77,7 @@ pub struct Record<'r> {
 /// Labelling rules, budgets and the period that rows are aggregated under.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AggregationContext<'a> {
-    pub(crate) naming: &'a UserLabel,
+    pub(crate) user_label: &'a UserLabel,
     /// The budgets of this log.
     pub(crate) budgets: &'a [Budget],
     /// The billing period of the totals.
@@ -324,13 +324,13 @@ impl<'a> LogAggregator<'a> {
 
     /// The interned label of a person.
     fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
-        let naming = self.context.naming;
-        if !naming.names_users() {
+        let user_label = self.context.user_label;
+        if !user_label.names_users() {
             return self.totals.texts.intern("");
         }
         let person = self.persons.intern(id, principal_name, display_name) as usize;
         if person == self.users.len() {
-            let label = naming.label(id, principal_name, display_name);
+            let label = user_label.label(id, principal_name, display_name);
             self.users.push(self.totals.texts.intern(&label));
         }
         self.users[person]

@@ -98,7 +98,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is
     /// not enough, over all labels except for the currency, since amounts in different currencies have no sum.
     fn collapse(&mut self, context: &RenderContext<'_>) -> (u64, RetainedSeries) {
-        let names_users = context.naming.names_users();
+        let names_users = context.user_label.names_users();
         let (other, other_user) = (self.texts.other(), self.users.other());
         let (mut count, mut retained) = (0, context.retained.next_generation());
         if self.series.len() > context.series_max && names_users {
@@ -183,7 +183,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             let length = labels.len();
             for series in group {
                 labels.truncate(length);
-                if context.naming.names_users() {
+                if context.user_label.names_users() {
                     write_label("user", self.users.text(series.user), &mut labels);
                 }
                 self.write(&series.values, &labels, &mut writer);
@@ -221,7 +221,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         for groups in groups.chunk_by(|a, b| a[0].labels[currency] == b[0].labels[currency]) {
             let currency = self.texts.text(groups[0][0].labels[currency]);
             spend.push(self.spend(currency, groups));
-            if context.naming.names_users() {
+            if context.user_label.names_users() {
                 self.add_top(currency, groups, &mut positions, &mut top);
             }
         }

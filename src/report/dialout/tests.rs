@@ -129,14 +129,14 @@ fn overlaps_count_once_and_repetitions_add_up() {
 fn a_user_of_two_names_repeats_too() {
     let renamed = ROW.replace("ruwini.perera@", "ruwini.fernando@");
     let elsewhere = renamed.replace("\"US\"", "\"DE\"");
-    for naming in [UserLabel::Upn, UserLabel::Id, UserLabel::None] {
+    for user_label in [UserLabel::Upn, UserLabel::Id, UserLabel::None] {
         let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
             .unwrap()
-            .render(&render_context(&naming));
+            .render(&render_context(&user_label));
         assert_eq!(
             (rendered.rows, rendered.overlapping, rendered.repeated),
             (3, 1, 1),
-            "{naming:?}"
+            "{user_label:?}"
         );
     }
 }
@@ -168,8 +168,8 @@ fn currencies_never_meet_and_codes_are_upper_case() {
 
 #[test]
 fn people_are_named_as_configured() {
-    let check = |naming: UserLabel, user: &str| {
-        let charge = render(totals(&[ROW]).unwrap(), &render_context(&naming));
+    let check = |user_label: UserLabel, user: &str| {
+        let charge = render(totals(&[ROW]).unwrap(), &render_context(&user_label));
         let line = &lines(&charge, "teams_pstn_dialout_charge")[0];
         assert_eq!(
             line.split_once("usage_location=\"US\"").unwrap().1,
@@ -306,12 +306,12 @@ proptest! {
     fn any_order_and_any_overlap_give_the_same_bytes(
         rows in prop::collection::vec(any_row(), 1..60),
         moves in prop::collection::vec(any::<Index>(), 60),
-        naming in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None]),
+        user_label in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None]),
         series_max in prop_oneof![Just(usize::MAX), 1_usize..40],
     ) {
         let text = |rows: &[String]| {
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-            let context = RenderContext { series_max, ..render_context(&naming) };
+            let context = RenderContext { series_max, ..render_context(&user_label) };
             bytes(&totals(&rows).unwrap().render(&context).samples)
         };
         let mut shuffled = rows.clone();
@@ -325,12 +325,12 @@ proptest! {
     #[test]
     fn aggregation_and_naming_never_change_a_sum(
         rows in prop::collection::vec(any_row(), 1..60),
-        naming in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None, UserLabel::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
+        user_label in select(vec![UserLabel::Upn, UserLabel::Id, UserLabel::DisplayName, UserLabel::None, UserLabel::Pseudonym(Pseudonyms::new(b"0123456789abcdef"))]),
         series_max in 0_usize..40,
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let plain = totals(&rows).unwrap().render(&render_context(&UserLabel::Upn));
-        let aggregated = totals(&rows).unwrap().render(&RenderContext { series_max, ..render_context(&naming) });
+        let aggregated = totals(&rows).unwrap().render(&RenderContext { series_max, ..render_context(&user_label) });
         prop_assert_eq!(&plain.spend, &aggregated.spend);
         let series = lines(&aggregated.samples, "teams_pstn_dialout_charge");
         let distinct: std::collections::BTreeSet<&str> = series.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
@@ -389,11 +389,11 @@ fn row(
 
 static NOTHING_RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
 
-fn render_context(naming: &UserLabel) -> RenderContext<'_> {
+fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
     RenderContext {
         tenant: None,
         period: period(),
-        naming,
+        user_label,
         series_max: usize::MAX,
         budgets: &[],
         retained: &NOTHING_RETAINED,
@@ -404,7 +404,7 @@ fn edge(retained: &RetainedSeries) -> RenderContext<'_> {
     RenderContext {
         tenant: None,
         period: period(),
-        naming: &UserLabel::Id,
+        user_label: &UserLabel::Id,
         series_max: 11,
         budgets: &[],
         retained,

@@ -69,7 +69,7 @@ fn fold_beside(
     rows: &[String],
 ) -> Result<(Totals, Vec<RowId>), RowError> {
     let aggregation = AggregationContext {
-        naming: &UserLabel::Upn,
+        user_label: &UserLabel::Upn,
         budgets,
         period,
         seen,
@@ -172,7 +172,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
         &RenderContext {
             tenant: None,
             period: november(),
-            naming: &UserLabel::Upn,
+            user_label: &UserLabel::Upn,
             series_max,
             budgets: &BUDGETS[..],
             retained: &RetainedSeries::default(),
@@ -371,7 +371,7 @@ fn rows_that_come_again_are_counted_once() {
 fn days_of_a_log_with_few_labels_have_the_same_series() {
     let seen = SeenRows::default();
     let aggregation = AggregationContext {
-        naming: &UserLabel::Upn,
+        user_label: &UserLabel::Upn,
         budgets: &BUDGETS[..],
         period: november(),
         seen: &seen,
@@ -430,7 +430,7 @@ fn day_of_a_large_tenant_is_within_its_budget() {
         .expect("the first");
     let seen = SeenRows::default();
     let aggregation = AggregationContext {
-        naming: &UserLabel::Upn,
+        user_label: &UserLabel::Upn,
         budgets: &[],
         period: november(),
         seen: &seen,
