@@ -200,8 +200,9 @@ impl Numbers {
 /// A hash of all properties of a row; `None` if it has no time.
 fn contents(record: &Record<'_>) -> Option<u64> {
     let time = record.time?.to_rfc3339();
-    let figures = (record.money.map(|amount| amount.to_string()), record.counts);
-    let figures = format!("{} {} {:?}", figures.0[0], figures.0[1], figures.1);
+    let [charge, other_charge] = record.money.map(|amount| amount.to_string());
+    let counts = record.counts.map(|count| count.to_string()).join(", ");
+    let figures = format!("{charge} {other_charge} [{counts}]");
     let labels = record.labels.iter().map(|label| label.as_bytes());
     let person = record.person.map(str::as_bytes);
     let all = [time.as_bytes(), figures.as_bytes()];
