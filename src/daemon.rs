@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::healthcheck::HealthcheckError;
 use crate::logging;
 use crate::machine::{self, MachineError};
 use crate::period::Clock;
-use crate::poller::{Fleet, Shared};
+use crate::poller::Fleet;
 use crate::pseudonym::PseudonymError;
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{About, BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
@@ -168,16 +168,13 @@ impl Daemon {
         let config = load()?;
         let telemetry = Arc::new(Telemetry::new(options.clock.now()));
         let publisher = Arc::new(Publisher::new(Arc::clone(&telemetry)));
-        let mut fleet = Fleet::new(Shared {
-            publisher: Arc::clone(&publisher),
-            telemetry: Arc::clone(&telemetry),
-            clock: options.clock.clone(),
-            runtime: options.polls,
-            permits: Arc::new(Semaphore::new(POLLS_MAX)),
-            under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
-            writes: Arc::new(Semaphore::new(WRITES_MAX)),
-            previous: options.previous,
-        });
+        let mut fleet = Fleet::new(
+            Arc::clone(&publisher),
+            Arc::clone(&telemetry),
+            options.clock.clone(),
+            options.polls,
+            options.previous,
+        );
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
@@ -391,18 +388,6 @@ impl Reloader {
         outcome
     }
 }
-
-/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that scrapes get
-/// processor time. A poll that takes longer than most does not count any more, see the poller.
-const POLLS_MAX: usize = 8;
-
-/// Open polls, including stalled ones: each has some 300 bytes per row of a report. If a proxy does not support HTTP/2, each
-/// also has up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
-const POLLS_UNDER_WAY_MAX: usize = 100;
-
-/// State files written at the same time: more would not be faster, and each write that hangs blocks one of the 512 threads
-/// that also render reports.
-const WRITES_MAX: usize = 8;
 
 /// Interval of clock checks: the clock can be set back at any time, and a check costs nothing.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);

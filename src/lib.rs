@@ -44,7 +44,7 @@
 //! - `telemetry` uses `graph`.
 //! - `report_metrics` uses `exposition`, `graph`, `money`, `period`, `report` and `telemetry`.
 //! - `snapshot` uses `exposition`, `gzip`, `period`, `report` and `telemetry`.
-//! - `storage` uses `exposition`, `gzip`, `period`, `report` and `snapshot`.
+//! - `storage` uses `exposition`, `gzip`, `period`, `report`, `secret_file` and `snapshot`.
 //! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file` and `snapshot`. It does not know the modules that
 //!   make a snapshot, so it cannot start a poll.
 //! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file` and `server`. It resolves into the types of

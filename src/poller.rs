@@ -9,9 +9,9 @@
 mod fetch;
 mod fleet;
 mod outcome;
+mod persist;
 mod previous;
 mod publish;
-mod restart;
 mod state;
 
 use std::pin::pin;
@@ -34,33 +34,34 @@ use crate::tenant::Plan;
 
 use fetch::Fetch;
 use outcome::{StatsGuard, log_failure, log_success};
-use state::{SharedState, lock};
+use persist::{StorageLog, Write, Writer};
+use state::{ReportState, SharedState, lock};
 
 pub use fleet::Fleet;
 
 /// Parts that all tenants share.
 #[derive(Clone, Debug)]
-pub struct Shared {
+struct Shared {
     /// Receiver of finished reports.
-    pub publisher: Arc<Publisher>,
+    publisher: Arc<Publisher>,
     /// Counters of requests.
-    pub telemetry: Arc<Telemetry>,
+    telemetry: Arc<Telemetry>,
     /// The time of day.
-    pub clock: Clock,
+    clock: Clock,
     /// The runtime of all polls.
-    pub runtime: Handle,
+    runtime: Handle,
     /// Limit of parallel polls over all tenants. A poll that takes longer than two seconds returns its permit.
-    pub permits: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Limit of polls under way, including those of tenants that stall.
-    pub under_way: Arc<Semaphore>,
-    /// Limit of parallel writes of state files, including those that the disk does not complete.
-    pub writes: Arc<Semaphore>,
+    under_way: Arc<Semaphore>,
+    /// Writer of the state files.
+    writer: Writer,
     /// If true, the previous period is fetched too.
-    pub previous: bool,
+    previous: bool,
 }
 
 /// Polls one tenant until it is dropped.
-pub(crate) struct Poller {
+struct Poller {
     plan: Arc<Plan>,
     graph: Graph,
     shared: Shared,
@@ -70,12 +71,7 @@ pub(crate) struct Poller {
 impl Poller {
     /// Publishes the remembered state at once. A report without an entry in `states` is restored from its state file,
     /// or starts untried.
-    pub(crate) fn new(
-        plan: Arc<Plan>,
-        graph: Graph,
-        shared: Shared,
-        states: &[SharedState],
-    ) -> Self {
+    fn new(plan: Arc<Plan>, graph: Graph, shared: Shared, states: &[SharedState]) -> Self {
         let mut poller = Self {
             plan,
             graph,
@@ -86,7 +82,7 @@ impl Poller {
             states
                 .iter()
                 .find(|state| lock(state).report == report)
-                .map_or_else(|| poller.restore_or_new(report), Arc::clone)
+                .map_or_else(|| poller.restored_or_new(report), Arc::clone)
         };
         poller.states = poller.plan.reports.iter().map(remembered).collect();
         for state in &poller.states {
@@ -96,14 +92,23 @@ impl Poller {
         poller
     }
 
+    /// The state from the state file, or a new one if there is none.
+    fn restored_or_new(&self, report: ReportKind) -> SharedState {
+        let state = ReportState::new(report, self.shared.clock.now());
+        if let Some(saved) = persist::restore(&self.plan, &self.shared, report) {
+            lock(&state).restore(saved, &self.plan.budgets_of(report));
+        }
+        state
+    }
+
     /// The state of each report, for the next poller.
-    pub(crate) fn states(&self) -> &[SharedState] {
+    fn states(&self) -> &[SharedState] {
         &self.states
     }
 
     /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each
     /// report has its own loop, so a report that stalls does not delay the others.
-    pub(crate) async fn run(self) {
+    async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
         join_all(loops.map(|state| self.run_report(state, started))).await;
@@ -195,14 +200,29 @@ impl Poller {
             let wanted = self.shared.previous && report.info().has_previous;
             succeeded && time_left && wanted && state.previous.is_due(begun)
         };
-        // At once, because the fetch of the previous period can take until the next tick.
-        let keeping = self.keep(state);
+        // Before the previous period is fetched, because that can take until the next tick.
+        self.save(state);
         if previous_is_due {
-            tokio::join!(keeping, self.poll_previous(state, period, tick));
-            self.keep(state).await;
-        } else {
-            keeping.await;
+            self.poll_previous(state, period, tick).await;
+            self.save(state);
         }
+    }
+
+    /// Queues the state for the writer of state files, if it has changed.
+    fn save(&self, state: &SharedState) {
+        let Some(storage) = &self.plan.storage else {
+            return;
+        };
+        let report = ReportState::report(state);
+        let Some(saved) = lock(state).take_unsaved() else {
+            return;
+        };
+        self.shared.writer.push(Write {
+            file: storage.file(report),
+            saved,
+            state: Arc::clone(state),
+            log: StorageLog::new(&self.plan, &self.shared, report),
+        });
     }
 
     /// Polls the previous period once. If that fails, its last figures stay and a later poll tries again. The next
@@ -231,7 +251,7 @@ impl Poller {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &stats, start.elapsed());
                 state.previous.replace(period, rendered.closing, begun);
-                state.file.unsaved = true;
+                state.is_unsaved = true;
             }
             Err(mut failed) => {
                 if failed.reason == FailureReason::Timeout && tick < limit {

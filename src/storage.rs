@@ -24,7 +24,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -35,7 +34,7 @@ use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
 pub(crate) use format::{Rejected, decode, encode};
-pub(crate) use sweep::{TenantFiles, forget, sweep};
+pub(crate) use sweep::Storage;
 
 use file::OpenedFile;
 use format::{check_version, may_be_quarantined};
@@ -114,15 +113,14 @@ impl StateFile {
         }
     }
 
-    /// Replaces the saved state, if it is still `wanted` when all of it is on the disk. The guard that `wanted`
-    /// returns is held until the file is in place. Returns true if it was wanted.
+    /// Replaces the saved state, if it is still `wanted` when all of it is on the disk. Returns whether it was wanted.
     ///
     /// # Errors
     /// If the file cannot be written, and the previous one stays; or if the folder cannot be synced.
-    pub(crate) fn write<G>(
+    pub(crate) fn write(
         &self,
         saved: &SavedState,
-        wanted: impl FnOnce() -> Option<G>,
+        wanted: impl FnOnce() -> bool,
     ) -> Result<bool, StorageError> {
         let failed = |source| StorageError::Write {
             path: self.path.clone(),
@@ -130,8 +128,8 @@ impl StateFile {
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(failed)?;
-        // Under a unique name, because a write by another poller may be under way; and never through a file that is
-        // already there.
+        // Under a unique name, because a write of an earlier process may hang; and never through a file that is already
+        // there.
         let name = format!("state.{:016x}.new", fastrand::u64(..));
         let temp = TempFile(self.path.with_extension(name));
         OpenOptions::new()
@@ -144,11 +142,10 @@ impl StateFile {
                 file.sync_all()
             })
             .map_err(failed)?;
-        let Some(held) = wanted() else {
+        if !wanted() {
             return Ok(false);
-        };
+        }
         fs::rename(&temp.0, &self.path).map_err(failed)?;
-        drop(held);
         File::open(folder)
             .and_then(|folder| folder.sync_all())
             .map_err(failed)?;
@@ -160,15 +157,8 @@ impl StateFile {
         &self.path
     }
 
-    /// The error for a write that has not finished in time, or, without `waited`, for the earlier write that has not.
-    pub(crate) fn timed_out(&self, waited: Option<Duration>) -> StorageError {
-        let what = match waited {
-            Some(waited) => format!(
-                "the disk has not completed the write within {} s",
-                waited.as_secs()
-            ),
-            None => "the disk has not completed the earlier write".to_owned(),
-        };
+    /// The error for a write that the disk has not completed in time.
+    pub(crate) fn timed_out(&self, what: &str) -> StorageError {
         StorageError::Write {
             path: self.path.clone(),
             source: io::Error::new(io::ErrorKind::TimedOut, what),

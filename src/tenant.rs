@@ -1,6 +1,5 @@
 //! A tenant as it is polled: its Graph client and its plan, from the configuration.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::UserLabel;
 use crate::report_metrics::family;
-use crate::storage::{Identity, SavedState, StateFile, StorageError};
+use crate::storage::{Identity, SavedState, Storage, StorageError};
 
 /// Errors of the setup, reported before anything is changed.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +64,6 @@ pub struct Plan {
     pub(crate) storage: Option<Storage>,
 }
 
-/// Location and identity of a tenant's state files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Storage {
-    pub(crate) folder: PathBuf,
-    /// Prefix of the file names.
-    pub(crate) name: String,
-    pub(crate) identity: Identity,
-}
-
 impl Plan {
     /// The budgets of a report.
     pub(crate) fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
@@ -81,21 +71,10 @@ impl Plan {
         self.budgets.iter().filter(of_report).cloned().collect()
     }
 
-    /// The state file of a report, if storage is configured.
-    pub(crate) fn file(&self, report: ReportKind) -> Option<StateFile> {
-        let storage = self.storage.as_ref()?;
-        let name = format!("{}.{report}", storage.name);
-        let identity = Identity {
-            columns: report.columns(),
-            ..storage.identity.clone()
-        };
-        Some(StateFile::new(&storage.folder, &name, identity))
-    }
-
     /// The contents of the state files, as a start would restore them. No file is moved or removed.
     pub(crate) fn stored(&self) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
         let look = |&report: &ReportKind| {
-            let file = self.file(report)?;
+            let file = self.storage.as_ref()?.file(report);
             let saved = file.look(|name| family(report, name));
             Some((report, saved))
         };

@@ -85,7 +85,7 @@ impl Fetch<'_> {
                     let mut state = lock(state);
                     let ledger = state.ledgers.of(period, &budgets);
                     ledger.add_final(&day, &windows_due.seen)?;
-                    state.file.unsaved = true;
+                    state.is_unsaved = true;
                 } else {
                     open.push(day.totals);
                 }

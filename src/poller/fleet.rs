@@ -2,15 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::persist::Writer;
 use super::state::{ReportState, SharedState};
 use super::{Poller, Shared};
+use crate::chain::Chain;
 use crate::config::{Config, Tenant};
 use crate::graph::Graph;
 use crate::graph::http::HttpClient;
-use crate::tenant::{self, Plan, SetupError, Storage};
+use crate::period::Clock;
+use crate::snapshot::Publisher;
+use crate::storage::Storage;
+use crate::telemetry::Telemetry;
+use crate::tenant::{self, Plan, SetupError};
 
 /// One poll task per tenant of the configuration in force.
 ///
@@ -40,21 +49,40 @@ struct TenantChange {
     graph: Graph,
 }
 
-/// State of aborted tasks that still has to be cleaned up.
+/// Work that aborted tasks leave for a reload.
 #[derive(Default)]
-struct Retired {
-    states: Vec<SharedState>,
+struct Leftovers {
+    /// The state of a report was retired, so a write of it may be under way.
+    has_retired: bool,
     /// State files to delete, because `labels.user` or the pseudonym key changed.
     storages: Vec<(Name, Storage)>,
 }
 
 impl Fleet {
-    /// Creates a fleet without tasks.
-    pub fn new(shared: Shared) -> Self {
+    /// Creates a fleet without poll tasks. `previous`: fetch the previous billing period too.
+    pub(crate) fn new(
+        publisher: Arc<Publisher>,
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        runtime: Handle,
+        previous: bool,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let writer = Writer::start(&mut tasks, &runtime);
+        let shared = Shared {
+            publisher,
+            telemetry,
+            clock,
+            runtime,
+            permits: Arc::new(Semaphore::new(POLLS_MAX)),
+            under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
+            writer,
+            previous,
+        };
         Self {
             shared,
             http: None,
-            tasks: JoinSet::new(),
+            tasks,
             running: BTreeMap::new(),
         }
     }
@@ -80,10 +108,10 @@ impl Fleet {
             }
         }
         let stays = |name: &Name| config.tenants.iter().any(|tenant| tenant.name == *name);
-        let mut retired = Retired::default();
+        let mut leftovers = Leftovers::default();
         for (_, running) in self.running.extract_if(.., |name, _| !stays(name)) {
             running.task.abort();
-            retired.retire(running.states);
+            leftovers.retire(&running.states);
         }
         // A tenant with unchanged storage can have a write under way.
         let is_moved = |change: &&TenantChange| {
@@ -98,15 +126,15 @@ impl Fleet {
         let changed: Vec<(TenantChange, Vec<SharedState>)> = changed
             .into_iter()
             .map(|change| {
-                let states = self.take_over(&change, &mut retired);
+                let states = self.take_over(&change, &mut leftovers);
                 (change, states)
             })
             .collect();
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::try_again);
         }
-        retired.clear_away();
-        Storage::sweep(moved.iter().map(Arc::as_ref));
+        leftovers.clear_away(&self.shared.writer);
+        sweep(&moved);
         for (change, states) in changed {
             self.start(change, &states);
         }
@@ -154,7 +182,7 @@ impl Fleet {
     }
 
     /// Ends the task of a changed tenant. Returns the state that the next task can continue with.
-    fn take_over(&mut self, change: &TenantChange, retired: &mut Retired) -> Vec<SharedState> {
+    fn take_over(&mut self, change: &TenantChange, leftovers: &mut Leftovers) -> Vec<SharedState> {
         let TenantChange { tenant, plan, .. } = change;
         let Some(old) = self.running.remove(&tenant.name) else {
             return Vec::new();
@@ -168,14 +196,14 @@ impl Fleet {
         let has_same_periods = old.plan.cycle_day == plan.cycle_day;
         if !(is_same_tenant && has_same_urls && has_same_labels && has_same_periods) {
             // Figures of another tenant, address or period, or with other user labels are not shown again.
-            let old_states = retired.retire(old.states);
+            leftovers.retire(&old.states);
             self.shared.publisher.forget(tenant.name.as_ref());
-            let states = old_states.iter().filter(|_| is_same_tenant);
+            let states = old.states.iter().filter(|_| is_same_tenant);
             let states = states.map(ReportState::counters_only).collect();
             if !has_same_labels {
                 let storages = [&old.plan, plan].into_iter();
                 let storages = storages.filter_map(|plan| plan.storage.clone());
-                retired
+                leftovers
                     .storages
                     .extend(storages.map(|storage| (tenant.name.clone(), storage)));
             }
@@ -183,7 +211,7 @@ impl Fleet {
         }
         let stays = |state: &SharedState| plan.reports.contains(&ReportState::report(state));
         let (states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
-        retired.retire(gone);
+        leftovers.retire(&gone);
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
@@ -210,21 +238,55 @@ impl Fleet {
     }
 }
 
-impl Retired {
-    /// Marks reports as retired: they publish nothing more, and a file of theirs that is being written is not put in
-    /// place.
-    fn retire(&mut self, states: Vec<SharedState>) -> &[SharedState] {
-        ReportState::retire(&states);
-        let first = self.states.len();
-        self.states.extend(states);
-        &self.states[first..]
+impl Leftovers {
+    /// Marks reports as retired: they publish nothing more, and no state file of theirs is written.
+    fn retire(&mut self, states: &[SharedState]) {
+        ReportState::retire(states);
+        self.has_retired |= !states.is_empty();
     }
 
-    /// Waits for files that are being put in place, because they may be read, swept or removed next.
-    fn clear_away(self) {
-        ReportState::wait_for_files(&self.states);
+    /// Waits for the write under way, because its file may be read, swept or removed next. Then removes files.
+    fn clear_away(self, writer: &Writer) {
+        if self.has_retired && !writer.wait(WRITE_PATIENCE) {
+            tracing::warn!(
+                remedy = "see whether the disk of storage.path answers, and restart",
+                "a state file is still being written; it may have user labels of the previous labels.user"
+            );
+        }
         for (name, storage) in self.storages {
-            storage.forget(name.as_deref());
+            if let Err(error) = storage.forget() {
+                tracing::warn!(
+                    tenant = name.as_deref(),
+                    error = %Chain(&error),
+                    remedy = "remove the tenant's files by hand; they have user labels of the previous labels.user",
+                    "state files with the previous user labels cannot be removed"
+                );
+            }
         }
     }
 }
+
+/// Removes state files that the tenants do not read next and that may have unwanted user labels.
+fn sweep(plans: &[Arc<Plan>]) {
+    let storages = plans
+        .iter()
+        .filter_map(|plan| Some((plan.storage.as_ref()?, &*plan.reports)));
+    for error in Storage::sweep(storages) {
+        tracing::warn!(
+            error = %Chain(&error),
+            remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; they may have user labels of a previous labels.user",
+            "old state files cannot be removed"
+        );
+    }
+}
+
+/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that scrapes get
+/// processor time. A poll that takes longer than most does not count any more, see the poller.
+const POLLS_MAX: usize = 8;
+
+/// Open polls, including stalled ones: each has some 300 bytes per row of a report. If a proxy does not support HTTP/2, each
+/// also has up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
+const POLLS_UNDER_WAY_MAX: usize = 100;
+
+/// Time that a reload waits for a write: a shutdown that comes meanwhile still ends in time.
+const WRITE_PATIENCE: Duration = Duration::from_secs(3);

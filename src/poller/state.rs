@@ -1,7 +1,6 @@
 //! State of a report from poll to poll.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
@@ -11,12 +10,13 @@ use super::previous::Previous;
 use crate::exposition::Samples;
 use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
-use crate::report::budget::{drop_others, fingerprint};
+use crate::report::budget::{Budget, drop_others, fingerprint};
 use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, Summary};
+use crate::storage::SavedState;
 use crate::tenant::Plan;
 
 /// State of a report from poll to poll. It is passed on when the configuration changes.
@@ -33,7 +33,8 @@ pub(crate) struct ReportState {
     pub(super) previous: Previous,
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
-    pub(super) file: FileStatus,
+    /// The state file lacks the newest state.
+    pub(super) is_unsaved: bool,
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
@@ -49,17 +50,6 @@ pub(super) struct PollRequest {
     pub(super) retry_requested: Arc<Notify>,
     /// The poll forgets the final days first.
     pub(super) refetch: bool,
-}
-
-/// Status of the state file.
-#[derive(Default)]
-pub(super) struct FileStatus {
-    /// The file lacks the newest state.
-    pub(super) unsaved: bool,
-    /// A write is under way or hangs.
-    pub(super) writing: bool,
-    /// Held across the final rename, which may block on a hung disk. The poll and serve paths never take it.
-    pub(super) placing: Arc<Mutex<()>>,
 }
 
 /// State that one poller writes; never locked across an await.
@@ -83,7 +73,7 @@ impl ReportState {
             budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
-            file: FileStatus::default(),
+            is_unsaved: false,
             expired: false,
             next_poll: None,
             request: PollRequest::default(),
@@ -131,42 +121,20 @@ impl ReportState {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
             self.previous.refetch();
-            self.file.unsaved |= self.health.last_success.is_some();
+            self.is_unsaved |= self.health.last_success.is_some();
         }
     }
 
     /// Marks the state as not saved, because the location of the state file changed.
     pub(crate) fn mark_unsaved(state: &SharedState) {
         let mut state = lock(state);
-        state.file.unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
+        state.is_unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
-    /// Marks reports as retired: a poll under way publishes nothing more, and a file that is being written is not put
-    /// in place.
+    /// Marks reports as retired: a poll under way publishes nothing more, and queued states are not written.
     pub(crate) fn retire(states: &[SharedState]) {
         for state in states {
             lock(state).retired = true;
-        }
-    }
-
-    /// Waits for files that are being put in place. The folder is in its final state then, because the reports are
-    /// retired. If the disk does not answer, the wait ends; the next start removes what should not be there.
-    pub(crate) fn wait_for_files(states: &[SharedState]) {
-        let mut tries = PLACING_TRIES;
-        for state in states {
-            let placing = Arc::clone(&lock(state).file.placing);
-            while let Err(TryLockError::WouldBlock) = placing.try_lock() {
-                tries -= 1;
-                if tries == 0 {
-                    tracing::warn!(
-                        report = lock(state).report.as_str(),
-                        remedy = "see whether the disk of storage.path answers, and restart",
-                        "a state file is still being written; it may have user labels of the previous labels.user"
-                    );
-                    return;
-                }
-                std::thread::sleep(PLACING_PAUSE);
-            }
         }
     }
 
@@ -222,7 +190,7 @@ impl ReportState {
         plan: &Plan,
     ) {
         self.health.last_success = Some(begun);
-        self.file.unsaved = true;
+        self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = stats.pages();
@@ -246,15 +214,66 @@ impl ReportState {
         self.budgets = fingerprint(&plan.budgets_of(self.report));
         self.previous.advance(period, rendered.closing);
     }
+
+    /// The state to write into the state file, if that lacks the newest state. It counts as saved from then on.
+    pub(super) fn take_unsaved(&mut self) -> Option<SavedState> {
+        let is_wanted = std::mem::take(&mut self.is_unsaved) && !self.retired;
+        is_wanted.then(|| self.saved())
+    }
+
+    fn saved(&self) -> SavedState {
+        let (closing, closed) = self.previous.saved();
+        SavedState {
+            last_success: self.health.last_success,
+            pages: self.health.pages,
+            folded: self.health.folded,
+            unplaced: self.health.unplaced,
+            summary: self.summary.as_deref().cloned(),
+            current: self.current.clone(),
+            budgets: self.budgets.clone(),
+            closing,
+            closed,
+            ledgers: self.ledgers.clone(),
+        }
+    }
+
+    /// Takes over a saved state, except for what belongs to other budgets.
+    pub(super) fn restore(&mut self, saved: SavedState, budgets: &[Budget]) {
+        let SavedState {
+            last_success,
+            pages,
+            folded,
+            unplaced,
+            mut summary,
+            mut current,
+            budgets: mut theirs,
+            closing,
+            closed,
+            mut ledgers,
+        } = saved;
+        let shown = summary.as_mut().map(|summary| &mut summary.budgets);
+        drop_others(&mut current, shown, &mut theirs, budgets);
+        ledgers.keep_only(budgets);
+        self.health = ReportMetrics {
+            started: self.health.started,
+            last_success,
+            rows: summary.as_ref().map_or(0, |summary| summary.rows),
+            pages,
+            folded,
+            unplaced,
+            settled_windows: summary
+                .as_ref()
+                .and_then(|summary| ledgers.final_days(summary.period)),
+            ..ReportMetrics::default()
+        };
+        self.summary = summary.map(Arc::new);
+        self.current = current;
+        self.budgets = theirs;
+        self.previous = Previous::restored(closing, closed);
+        self.ledgers = ledgers;
+    }
 }
 
 pub(super) fn lock(state: &SharedState) -> MutexGuard<'_, ReportState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Number of checks until files are in place, which takes a rename and a sync of the folder. A reload waits three seconds,
-/// so that a shutdown that comes meanwhile still ends in time.
-const PLACING_TRIES: u32 = 300;
-
-/// Pause between two checks: a mutex has no lock with a time limit.
-const PLACING_PAUSE: Duration = Duration::from_millis(10);

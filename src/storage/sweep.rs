@@ -1,29 +1,91 @@
-//! Removal of files from the folder, besides files that are read and rejected. Files of others stay.
+//! The folder of the state files: their names, and the removal of files that nothing reads. Files of others stay.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::file::OpenedFile;
-use super::{Identity, StorageError};
+use super::{Identity, StateFile, StorageError};
 use crate::report::ReportKind;
+use crate::secret_file::in_time;
 
-/// Removes all files of a tenant, of every report, with all that is beside them, because their user labels are no
-/// longer wanted. `name` is the prefix of its files.
-///
-/// # Errors
-/// If a file cannot be removed.
-pub(crate) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
-    remove(folder, |found| found.owner == name)
+/// Location and identity of a tenant's state files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Storage {
+    pub(crate) folder: PathBuf,
+    /// Prefix of the file names.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
 }
 
 /// A tenant without a running writer in this folder.
 #[derive(Clone)]
-pub(crate) struct TenantFiles {
-    pub(crate) identity: Identity,
+pub(super) struct TenantFiles {
+    pub(super) identity: Identity,
     /// Reports with files that are read next, which shows whether they are valid.
-    pub(crate) reports: Vec<ReportKind>,
+    pub(super) reports: Vec<ReportKind>,
+}
+
+impl Storage {
+    /// The state file of a report.
+    pub(crate) fn file(&self, report: ReportKind) -> StateFile {
+        let identity = Identity {
+            columns: report.columns(),
+            ..self.identity.clone()
+        };
+        StateFile::new(&self.folder, &format!("{}.{report}", self.name), identity)
+    }
+
+    /// Removes all state files of the tenant, because their user labels are no longer wanted.
+    ///
+    /// # Errors
+    /// If a file cannot be removed, or the disk does not answer in time.
+    pub(crate) fn forget(&self) -> Result<(), StorageError> {
+        let name = self.name.clone();
+        remove_in_time(&self.folder, move |folder| forget(folder, &name))
+    }
+
+    /// Removes unfinished files of earlier processes, and files with user labels that are no longer wanted, of tenants with
+    /// these reports. Returns an error for each folder in which that is not possible.
+    pub(crate) fn sweep<'a>(
+        tenants: impl Iterator<Item = (&'a Self, &'a [ReportKind])>,
+    ) -> Vec<StorageError> {
+        let mut folders: BTreeMap<&Path, BTreeMap<String, TenantFiles>> = BTreeMap::new();
+        for (storage, reports) in tenants {
+            let files = TenantFiles {
+                identity: storage.identity.clone(),
+                reports: reports.to_vec(),
+            };
+            let folder = folders.entry(&storage.folder).or_default();
+            folder.insert(storage.name.clone(), files);
+        }
+        let swept = folders
+            .into_iter()
+            .map(|(folder, tenants)| remove_in_time(folder, move |folder| sweep(folder, &tenants)));
+        swept.filter_map(Result::err).collect()
+    }
+}
+
+/// Removes files, with an error if the disk does not answer in time.
+fn remove_in_time(
+    folder: &Path,
+    remove: impl FnOnce(&Path) -> Result<(), StorageError> + Send + 'static,
+) -> Result<(), StorageError> {
+    let path = folder.to_owned();
+    let removed = in_time(&folder.join("state"), move || Ok(remove(&path)));
+    removed.unwrap_or_else(|source| {
+        let path = folder.to_owned();
+        Err(StorageError::Remove { path, source })
+    })
+}
+
+/// Removes all files of a tenant, of every report, with all that is beside them. `name` is the prefix of its files.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub(super) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
+    remove(folder, |found| found.owner == name)
 }
 
 /// Removes unfinished files of earlier processes and files that may have other user labels, for the tenants with the
@@ -31,7 +93,7 @@ pub(crate) struct TenantFiles {
 ///
 /// # Errors
 /// If a file cannot be removed.
-pub(crate) fn sweep(
+pub(super) fn sweep(
     folder: &Path,
     tenants: &BTreeMap<String, TenantFiles>,
 ) -> Result<(), StorageError> {

@@ -299,7 +299,7 @@ fn unwanted_files_are_deleted() {
     let mut temp = Vec::new();
     let kept = file.write(&saved(&[2]), || {
         temp = listed(folder.path());
-        None::<()>
+        false
     });
     assert!(!kept.unwrap());
     // The file was complete, under a unique name.
@@ -315,7 +315,7 @@ fn two_writers_at_once_leave_a_whole_file() {
     let file = StateFile::new(folder.path(), "a", identity());
     let outer = file.write(&saved(&[1; 1_000]), || {
         write(&file, &saved(&[2])).unwrap();
-        Some(())
+        true
     });
     assert!(outer.unwrap());
     assert_eq!(listed(folder.path()), ["a.state"]);
@@ -343,7 +343,7 @@ fn files_that_are_too_long_to_read_are_not_written() {
 }
 
 fn write(file: &StateFile, saved: &SavedState) -> Result<bool, StorageError> {
-    file.write(saved, || Some(()))
+    file.write(saved, || true)
 }
 
 /// The names in a folder, sorted.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::sweep::{TenantFiles, forget, sweep};
 use super::*;
 use crate::report::ReportKind;
 
