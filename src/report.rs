@@ -387,6 +387,17 @@ mod tests {
         assert_eq!(names.len(), count);
     }
 
+    /// The tests of the metrics, the rules and README begin with this list.
+    #[test]
+    fn every_family_is_listed() {
+        let listed: HashSet<&str> = include_str!("../tests/rules/metrics.txt").lines().collect();
+        for report in ReportKind::ALL {
+            for family in report.families() {
+                assert!(listed.contains(family.name), "{report}: {}", family.name);
+            }
+        }
+    }
+
     #[test]
     fn labels_of_logs_are_sorted_and_budgets_need_amounts() {
         struct Check(&'static ReportInfo);

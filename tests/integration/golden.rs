@@ -113,6 +113,15 @@ async fn refused_logs_by_golden_file() {
     }
 }
 
+#[test]
+fn every_report_has_a_golden_file() {
+    for report in ReportKind::ALL {
+        let name = format!("tests/golden/{report}_documented.text.prom");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        assert!(path.exists(), "{}", path.display());
+    }
+}
+
 async fn simulate_at(now: &'static str) -> (Simulator, Time) {
     let setup = Setup {
         now,
