@@ -11,7 +11,7 @@ mod fleet;
 mod outcome;
 mod persist;
 mod previous;
-mod publish;
+mod schedule;
 mod state;
 
 use std::pin::pin;
@@ -28,7 +28,8 @@ use crate::graph::{FailureReason, Graph};
 use crate::period::{BillingPeriod, Clock};
 use crate::report::ReportKind;
 use crate::report::labels::RetainedSeries;
-use crate::snapshot::Publisher;
+use crate::report_metrics::expiry_samples;
+use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;
 use crate::tenant::Plan;
 
@@ -127,7 +128,7 @@ impl Poller {
             };
             tokio::select! {
                 () = self.sleep_until(state, self.next_tick(started), period) => retries = 0,
-                () = self.retry_requested(state, retry_pause(retries)) => retries += 1,
+                () = self.retry_requested(state, schedule::retry_pause(retries)) => retries += 1,
             }
         }
     }
@@ -194,7 +195,7 @@ impl Poller {
             }
             // Counted first, so that the published counters include the requests of this poll.
             drop(stats);
-            state.next_poll = Some(self.due(tick, period));
+            state.next_poll = Some(schedule::due(&self.shared.clock, tick, period));
             self.publish(&state);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.info().has_previous;
@@ -206,6 +207,66 @@ impl Poller {
             self.poll_previous(state, period, tick).await;
             self.save(state);
         }
+    }
+
+    /// Publishes the figures and metrics of a report, and the expiry of the tenant's token and credential.
+    fn publish(&self, state: &ReportState) {
+        if state.retired {
+            return;
+        }
+        let (plan, publisher) = (&self.plan, &self.shared.publisher);
+        let now = self.shared.clock.now();
+        let key = |report| Key {
+            tenant: plan.tenant.clone(),
+            report,
+        };
+        publisher.update(
+            key(Some(state.report)),
+            state.served(BillingPeriod::containing(now, plan.cycle_day)),
+            state.health.samples(plan.tenant.as_deref(), state.report),
+            Some(state.published(plan.tenant.clone())),
+        );
+        let tokens = self.graph.tokens();
+        let token_left = tokens.expires_in().map(TimeDelta::from_std);
+        let token_expiry = token_left.and_then(|left| Some(now + left.ok()?));
+        let credential_expiry = plan
+            .credential_expiry
+            .or_else(|| tokens.credential_expiry());
+        let samples = expiry_samples(plan.tenant.as_deref(), token_expiry, credential_expiry);
+        publisher.update(key(None), Vec::new(), samples, None);
+    }
+
+    /// Stops serving figures that are too old or of a billing period that has not begun.
+    fn expire(&self, state: &SharedState) {
+        let now = self.shared.clock.now();
+        let mut state = lock(state);
+        if state.drop_future(now) {
+            tracing::warn!(
+                tenant = self.plan.tenant.as_deref(),
+                report = state.report.as_str(),
+                remedy = "set the clock if it is wrong now; otherwise nothing need be done",
+                "figures are no longer served: their billing period has not begun, so the clock has been set back"
+            );
+            self.publish(&state);
+        }
+        // A time in the future comes from a clock that was wrong. It counts as far off as one in the past.
+        let too_old = |last: DateTime<Utc>| {
+            let max_age = self.plan.max_age;
+            max_age.is_some_and(|max_age| (now - last).abs() > max_age)
+        };
+        let expired = state.health.last_success.is_some_and(too_old);
+        if expired == state.expired {
+            return;
+        }
+        state.expired = expired;
+        if expired {
+            tracing::warn!(
+                tenant = self.plan.tenant.as_deref(),
+                report = state.report.as_str(),
+                "the newest complete report is older than poll.max_age and no longer served"
+            );
+        }
+        self.publish(&state);
     }
 
     /// Queues the state for the writer of state files, if it has changed.
@@ -264,30 +325,14 @@ impl Poller {
             }
         }
         drop(stats);
-        state.next_poll = Some(self.due(tick, current));
+        state.next_poll = Some(schedule::due(&self.shared.clock, tick, current));
         self.publish(&state);
     }
 
-    /// Time of the next poll by the wall clock.
-    fn due(&self, tick: Instant, period: BillingPeriod) -> DateTime<Utc> {
-        let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
-        self.shared
-            .clock
-            .now()
-            .checked_add_signed(left)
-            .map_or(period.end(), |due| due.min(period.end()))
-    }
-
-    /// The first tick after now. Ticks are on a grid, so that polls do not drift by their own duration.
+    /// The first tick after now.
     fn next_tick(&self, started: Instant) -> Instant {
         let first = started + self.plan.phase;
-        let Some(passed) = Instant::now().checked_duration_since(first) else {
-            return first;
-        };
-        let ticks = passed.as_nanos() / self.plan.interval.as_nanos() + 1;
-        u32::try_from(ticks).map_or(Instant::now() + self.plan.interval, |ticks| {
-            first + self.plan.interval * ticks
-        })
+        schedule::next_tick(first, self.plan.interval, Instant::now())
     }
 
     /// Waits until a reload requests a retry of a failed report and its back-off is over. Drops the cached token
@@ -324,22 +369,8 @@ impl Poller {
     }
 }
 
-/// Pause between the end of a failed poll and the next one that a reload requests, after this many of them since the
-/// last tick: the first comes soon for an administrator who has fixed the cause, and a flood of reloads cannot flood Graph.
-fn retry_pause(retries: u32) -> Duration {
-    RETRY_PAUSE_MIN
-        .saturating_mul(1 << retries.min(31))
-        .min(RETRY_PAUSE_MAX)
-}
-
 /// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
 const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise poll.interval or find out what slows the network";
-
-/// As long as the first pause of a request.
-const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
-
-/// A minute is short for an administrator, and sixty polls an hour are harmless to Graph.
-const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 /// How long a poll counts against the number of parallel ones: most are over by then.
 const PERMIT_TIME: Duration = Duration::from_secs(2);

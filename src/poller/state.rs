@@ -15,7 +15,7 @@ use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
-use crate::snapshot::{Failure, Summary};
+use crate::snapshot::{Failure, State, Summary};
 use crate::storage::SavedState;
 use crate::tenant::Plan;
 
@@ -159,6 +159,32 @@ impl ReportState {
             ..ReportMetrics::default()
         };
         true
+    }
+
+    /// The samples to serve. `now` is the current period by the clock.
+    pub(super) fn served(&self, now: BillingPeriod) -> Vec<Samples> {
+        // Without current figures nothing names the current period, so the clock decides which period is the previous one.
+        let (current, previous) = if self.expired {
+            (&[][..], Some(now.previous()))
+        } else {
+            (self.current.as_slice(), None)
+        };
+        let previous = self.previous.samples(previous);
+        current.iter().cloned().chain(previous).collect()
+    }
+
+    /// The state for the page and for readiness.
+    pub(super) fn published(&self, tenant: Option<Arc<str>>) -> State {
+        State {
+            tenant,
+            report: self.report,
+            last_attempt: self.health.last_attempt,
+            last_success: self.health.last_success,
+            next_poll: self.next_poll,
+            failure: self.failure.clone(),
+            summary: self.summary.clone().filter(|_| !self.expired),
+            expired: self.expired,
+        }
     }
 
     /// Log text about the current figures after a failed poll.
