@@ -60,16 +60,13 @@ impl Secrets {
         let id = Uuid::try_parse(text).ok()?;
         let digits = id.simple().to_string();
         let reversed: String = digits.chars().rev().collect();
+        let digits = [digits.as_bytes(), reversed.as_bytes()];
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let mut secrets = self.fixed.iter().chain(latest.iter());
         let is_shown = id.get_variant() == Variant::RFC4122
             && !secrets.any(|secret| {
                 let secret = secret.expose_secret();
-                let plain = Zeroizing::new(fold(secret));
-                let mut parts = [&digits, &reversed]
-                    .into_iter()
-                    .flat_map(|digits| digits.as_bytes().windows(PART));
-                parts.any(|part| plain.contains(&*as_text(part))) || has_bytes_of(&id, secret)
+                has_digits_of(digits, secret) || has_bytes_of(&id, secret)
             });
         is_shown.then(|| id.to_string())
     }
@@ -142,6 +139,25 @@ impl Secrets {
     }
 }
 
+/// True if a part of the secret, folded, is in the digits. Each page has an id and a day has many tokens, so this reads a
+/// secret once and compares only where it has enough digits in a row.
+fn has_digits_of(digits: [&[u8]; 2], secret: &str) -> bool {
+    let mut last = Zeroizing::new([0; PART]);
+    let mut in_a_row = 0;
+    let mut folded = secret.bytes().filter(u8::is_ascii_alphanumeric);
+    folded.any(|byte| {
+        if !byte.is_ascii_hexdigit() {
+            in_a_row = 0;
+            return false;
+        }
+        in_a_row += 1;
+        last.rotate_left(1);
+        last[PART - 1] = byte.to_ascii_lowercase();
+        let mut parts = digits.iter().flat_map(|digits| digits.windows(PART));
+        in_a_row >= PART && parts.any(|part| part == *last)
+    })
+}
+
 /// True if eight adjacent bytes of the id are ones of the secret, regardless of case and of the bits that every UUID has.
 fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
     let fixed_bits = |at: usize| match at {
@@ -150,9 +166,16 @@ fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
         _ => 0x20,
     };
     let bytes = id.as_bytes();
-    let mut parts = secret.as_bytes().windows(PART);
-    parts.any(|part| {
-        (0..=bytes.len() - PART).any(|start| {
+    let is_ascii = secret.is_ascii();
+    // Most ids have no eight bytes that can be ASCII, so the secret is not read.
+    let can_match = |start: &usize| {
+        let mut places = *start..start + PART;
+        !is_ascii || places.all(|at| bytes[at] & !fixed_bits(at) < 0x80)
+    };
+    let mut starts = (0..=bytes.len() - PART).filter(can_match);
+    starts.any(|start| {
+        let mut parts = secret.as_bytes().windows(PART);
+        parts.any(|part| {
             let mut pairs = (start..).zip(part);
             pairs.all(|(at, byte)| (bytes[at] ^ byte) & !(fixed_bits(at) | 0x20) == 0)
         })
