@@ -81,8 +81,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the write under way is over, but not longer than `patience`. Returns whether it is over. A queued write
-    /// whose state is retired puts no file in place any more.
+    /// Waits until the write under way is over, but not longer than `patience`. Returns whether it is over. Queued writes
+    /// need no wait: if their state is retired, they write nothing.
     pub(super) fn wait(&self, patience: Duration) -> bool {
         let current = self.progress.current();
         let number = current.begun;

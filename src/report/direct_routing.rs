@@ -15,7 +15,7 @@ use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
 
-/// `getDirectRoutingCalls`, of the beta version, which alone tells the user's country.
+/// `getDirectRoutingCalls`, of the beta version: version 1.0 has no country of the user.
 pub struct DirectRouting;
 
 row! {

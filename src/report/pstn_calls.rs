@@ -16,7 +16,7 @@ use super::{ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 
-/// `getPstnCalls`, of version 1.0: what the beta version has besides is nothing that is exported.
+/// `getPstnCalls`, of version 1.0: the beta version has no further property that is exported.
 pub struct PstnCalls;
 
 row! {
