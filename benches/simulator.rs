@@ -106,7 +106,7 @@ fn tenant_id(number: usize) -> String {
     format!("11111111-2222-3333-4444-{number:012}")
 }
 
-/// The interval is the exporter's shortest, and no series is folded.
+/// The interval is the exporter's shortest, and no series is aggregated.
 fn write_config(folder: &Path, url: &str, tenants: usize) -> Result<(), Box<dyn Error>> {
     let interval = std::env::var("POLL_INTERVAL").unwrap_or_else(|_| "1s".to_owned());
     let mut config = format!(

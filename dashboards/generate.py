@@ -14,7 +14,7 @@ TENANT = TARGET + ', tenant=~"$tenant"'
 CURRENCY = TENANT + ', currency=~"$currency"'
 LOCATION = CURRENCY + ', usage_location=~"$usage_location"'
 DIALOUT = TENANT + ', report="dialout"'
-LOGS = TENANT + ', report=~"pstn_calls|direct_routing|sms|blocked_users"'
+LOGS = TENANT + ', report=~"call_log|direct_routing|sms|blocked_users"'
 # Direct routing has no currency.
 PLACE = TENANT + ', usage_location=~"$usage_location"'
 CALLS = LOCATION + ', call_type=~"$call_type"'
@@ -376,8 +376,8 @@ def organizers():
     share = bars("Share of the top ten", "Share of the ten organizers with the highest charges in the spend of each currency.", "percentunit",
                  [target(f"sum by ({BY}) ({top()}) / on ({BY}) (sum by ({BY}) ({charge}{{{LOCATION}}}) > 0)", "{{tenant}} {{currency}}", instant=True)],
                  (12, 4), min=0, max=1, decimals=0, no_value=hidden)  # fmt: skip
-    folded = stat("Folded series", "Series beyond labels.max_series, the smallest charges, are folded into one user; no sum changes.", "none",
-                  [target(f"max by (job, instance, tenant) (teams_pstn_report_folded_series{{{DIALOUT}}})", "{{tenant}}", instant=True)], (6, 4))  # fmt: skip
+    aggregated = stat("Aggregated series", "Series beyond labels.max_series, the smallest charges, are aggregated into one user; no sum changes.", "none",
+                  [target(f"max by (job, instance, tenant) (teams_pstn_report_aggregated_series{{{DIALOUT}}})", "{{tenant}}", instant=True)], (6, 4))  # fmt: skip
     ranking = {
         "tenant": ("Tenant", None), "user": ("Organizer", None), "currency": ("Currency", None),
         "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
@@ -423,16 +423,16 @@ def organizers():
     return dashboard(
         "teams-pstn-organizers", "Teams telephony: organizers",
         "Whose meetings cost what. Names are as labels.user of the exporter's configuration says, or none.",
-        [("Who", exported, share, folded), ("Ranking", top_ten, top_abroad), ("One person", *history)], [user],
+        [("Who", exported, share, aggregated), ("Ranking", top_ten, top_abroad), ("One person", *history)], [user],
     )  # fmt: skip
 
 
 def calls():
-    charge, connection, number, seconds = (f"teams_pstn_{what}" for what in ("call_charge", "call_connection_charge", "calls", "call_seconds"))
-    routed, routed_seconds = "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_call_seconds"
+    charge, connection, number, seconds = (f"teams_pstn_call_log_{what}" for what in ("charge", "connection_charge", "calls", "call_seconds"))
+    routed, failed, routed_seconds = (f"teams_pstn_direct_routing_{what}" for what in ("calls", "failed_calls", "call_seconds"))
     name = "{{tenant}} {{currency}}"
     overlap = "Dialling out of meetings is among them (conf_out) and in the report of dialling out too: never add the two."
-    off = "Not switched on (reports: pstn_calls), or no calls yet"
+    off = "Not switched on (reports: call_log), or no calls yet"
     up = [{"type": "value", "options": {"0": {"text": "failing", "color": RED, "index": 0}, "1": {"text": "fine", "color": GREEN, "index": 1}}}]
     whole, minutes = {"id": "decimals", "value": 0}, {"id": "decimals", "value": 0}
 
@@ -460,10 +460,10 @@ def calls():
     period = [
         table("Calls of this period", f"Charges and connection charges stand apart, because Microsoft does not say whether one contains the other. {overlap}",
               LABELS | figures | {"Value #E": ("Previous period", MONEY, DECIMALS), "Value #F": ("Its connection charge", MONEY, DECIMALS), "Value #G": ("Its calls", "locale", whole)},
-              [*four(), *(target(f"sum by ({BY}) (teams_pstn_previous_{what}{{{CALLS}}})", table=True) for what in ("call_charge", "call_connection_charge", "calls"))],
+              [*four(), *(target(f"sum by ({BY}) (teams_pstn_call_log_previous_{what}{{{CALLS}}})", table=True) for what in ("charge", "connection_charge", "calls"))],
               (24, 6), no_value=off),
         lines("Charge per day", f"What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. {LATE} All usage locations and call types.", MONEY,
-              [target(f"max by ({BY}) (currency:teams_pstn_call_charge:increase1d{{{CURRENCY}}})", name, interval="1d")], (12, 8), style="bars", decimals=2, no_value=off),
+              [target(f"max by ({BY}) (currency:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}})", name, interval="1d")], (12, 8), style="bars", decimals=2, no_value=off),
         lines("Charge and connection charge", "So far in the billing period; both fall back to zero where a new one begins.", MONEY,
               [target(f"sum by ({BY}) ({charge}{{{CALLS}}})", f"{name} charge"), target(f"sum by ({BY}) ({connection}{{{CALLS}}})", f"{name} connection charge")],
               (12, 8), decimals=2, no_value=off),
@@ -479,9 +479,9 @@ def calls():
         table("Destinations with rising cost", "The five countries with the highest charges in the last 24 hours, and their most expensive 24 hours of the week before. All usage locations and call types.",
               {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None),
                "Value #A": ("Last 24 hours", MONEY, DECIMALS), "Value #B": ("Highest before", MONEY, DECIMALS)},
-              [target(f"topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True),
-               target(f"max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:max7d_increase1d{{{CURRENCY}}})"
-                      f" and on ({by('destination')}) topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_charge:increase1d{{{CURRENCY}}}) > 0)", table=True)],
+              [target(f"topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}}) > 0)", table=True),
+               target(f"max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:max7d_increase1d{{{CURRENCY}}})"
+                      f" and on ({by('destination')}) topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}}) > 0)", table=True)],
               (10, 11), sort=[{"displayName": "Last 24 hours", "desc": True}], no_value="Nothing was charged, or the rules have not run for a day"),
         bars("Domestic and international calls", "Each destination context's share of the charges in its currency; what comes in mostly has none (unknown).", "percentunit",
              [target(f"sum by ({by('destination_context')}) ({charge}{{{CALLS}}}) / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", f"{name} {{{{destination_context}}}}", instant=True)],
@@ -526,21 +526,20 @@ def calls():
               (24, 12), sort=by_charge, no_value="Users are not exported (labels.user: none), or no user has spent anything"),
     ]  # fmt: skip
     trunk = "job, instance, tenant, trunk"
-    known = 'success=~"true|false"'
     unused = "Not switched on (reports: direct_routing), or no calls yet"
     routing = [
-        bars("Direct routing: calls that succeeded", "Of all direct routing calls of the period, by trunk. Busy and unanswered calls are no success; calls of which the source does not say it are left out.", "percentunit",
-             [target(f"sum by ({trunk}) ({routed}{{{PLACE}, success=\"true\"}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}, {known}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
+        bars("Direct routing: calls that succeeded", "Of all direct routing calls of the period, by trunk. Busy and unanswered calls count as failed; a call counts as succeeded if the source does not say whether it did.", "percentunit",
+             [target(f"1 - sum by ({trunk}) ({failed}{{{PLACE}}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
              (8, 8), min=0, max=1, decimals=1, thresholds=steps((None, RED), (0.5, ORANGE), (0.8, GREEN)), color={"mode": "thresholds"}, no_value=unused),
-        table("Direct routing: failures by SIP code", "Calls without success by class of the final SIP code: 5xx points to the session border controller or the carrier, 4xx and 6xx also are busy, declined and unknown numbers.",
+        table("Direct routing: failures by SIP code", "Failed calls by class of the final SIP code: 5xx points to the session border controller or the carrier, 4xx and 6xx also are busy, declined and unknown numbers.",
               {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "sip_code_class": ("SIP code", None), "Value #A": ("Calls", "locale", whole), "Value #B": ("Of the trunk's calls", "percentunit", {"id": "decimals", "value": 1})},
-              [target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0)", table=True),
-               target(f"sum by ({trunk}, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}, {known}}}) > 0)", table=True)],
+              [target(f"sum by ({trunk}, sip_code_class) ({failed}{{{PLACE}}} > 0)", table=True),
+               target(f"sum by ({trunk}, sip_code_class) ({failed}{{{PLACE}}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}}}) > 0)", table=True)],
               (16, 8), sort=[{"displayName": "Calls", "desc": True}], no_value="No call has failed, or direct_routing is not among the reports"),
         lines("Direct routing: failures of the last 24 hours", "Share of the calls that arrived within 24 hours, by trunk. All usage locations.", "percentunit",
               [target(f"max by ({trunk}) (trunk:teams_pstn_direct_routing_calls:failure_ratio1d{{{TENANT}}})", "{{tenant}} {{trunk}}")], (12, 9), max=1, decimals=1, no_value=unused),
         lines("Direct routing: failures by SIP code over time", "So far in the billing period.", "none",
-              [target(f"sum by (job, instance, tenant, sip_code_class) ({routed}{{{PLACE}, success=\"false\"}})", "{{tenant}} {{sip_code_class}}")], (12, 9), no_value="No call has failed, or direct_routing is not among the reports"),
+              [target(f"sum by (job, instance, tenant, sip_code_class) ({failed}{{{PLACE}}} > 0)", "{{tenant}} {{sip_code_class}}")], (12, 9), no_value="No call has failed, or direct_routing is not among the reports"),
         table("Direct routing by trunk and call type", "Calls and minutes of this billing period, and the calls of the one before. There are no charges: the carrier bills them.",
               {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "call_type": ("Call type", None),
                "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes), "Value #C": ("Calls, previous period", "locale", whole)},
@@ -564,7 +563,7 @@ def calls():
              (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=no_blocks),
         table("Blocks of this period", "Events by kind and reason. High Overall Usage is Microsoft's guard against fraud.",
               {"tenant": ("Tenant", None), "event": ("Event", None), "reason": ("Reason", None), "Value #A": ("Events", "locale", whole)},
-              [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_block_events{{{TENANT}}})", table=True)],
+              [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_blocked_users_events{{{TENANT}}})", table=True)],
               (9, 8), sort=[{"displayName": "Events", "desc": True}], no_value="None, or blocked_users is not among the reports"),
         lines("Blocked users over time", "Falls when a user is unblocked, and when a block is older than 89 days.", "none",
               [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=no_blocks),
@@ -599,7 +598,7 @@ def exporter_health():
         table("Reports", "Each report of each tenant: they are fetched side by side, and one may fail where another succeeds. Days that no longer change are kept as totals and not fetched again; a report of one answer has none.",
               {"tenant": ("Tenant", None), "report": ("Report", None),
                "Value #A": ("Last poll succeeded", "bool_yes_no"), "Value #B": ("Newest figures", "dateTimeFromNow"), "Value #C": ("Period from", "dateTimeAsIso"),
-               "Value #D": ("Rows", "locale"), "Value #E": ("Pages", "locale"), "Value #F": ("Days kept", "locale"), "Value #G": ("Folded series", "locale"),
+               "Value #D": ("Rows", "locale"), "Value #E": ("Pages", "locale"), "Value #F": ("Final days", "locale"), "Value #G": ("Aggregated series", "locale"),
                "Value #H": ("Last poll took", "s", {"id": "decimals", "value": 1})},
               [target(f"max by ({by}) ({expression})", table=True) for expression in (
                   f"teams_pstn_report_up{{{TENANT}}}",
@@ -607,8 +606,8 @@ def exporter_health():
                   f"teams_pstn_billing_period_start_timestamp_seconds{{{TENANT}}}",
                   f"teams_pstn_report_rows{{{TENANT}}}",
                   f"teams_pstn_report_pages{{{TENANT}}}",
-                  f"teams_pstn_report_settled_windows{{{TENANT}}}",
-                  f"teams_pstn_report_folded_series{{{TENANT}}}",
+                  f"teams_pstn_report_final_windows{{{TENANT}}}",
+                  f"teams_pstn_report_aggregated_series{{{TENANT}}}",
                   f"teams_pstn_report_duration_seconds{{{TENANT}}}")],
               (24, 9), sort=[{"displayName": "Report", "desc": False}], no_value="None yet"),
     ]  # fmt: skip
@@ -634,8 +633,8 @@ def exporter_health():
               [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant),
                target(f"max by ({by}) (teams_pstn_report_unplaced_rows{{{TENANT}}})", tenant + " not counted")], (6, 7), step=True),
         lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Days kept as totals", "Days of the period that are old enough not to change and are not fetched again. It starts at zero with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_settled_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Folded series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_folded_series{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Final days", "Days of the period that are old enough not to change and are not fetched again. It starts at zero with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_final_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
+        lines("Aggregated series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_aggregated_series{{{TENANT}}})", tenant)], (6, 7), step=True),
         lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
         lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB by default.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
         lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",

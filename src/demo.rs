@@ -149,7 +149,7 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
         config.reports = ReportKind::ALL.to_vec();
         config.budgets = vec![
             budget("dial-out", ReportKind::Dialout, DIALOUT_BUDGET),
-            budget("calls", ReportKind::PstnCalls, CALLS_BUDGET),
+            budget("calls", ReportKind::CallLog, CALLS_BUDGET),
         ];
         match &file {
             Some(path) => Config::load_simulated(path, &config),

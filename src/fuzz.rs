@@ -20,9 +20,9 @@ use crate::graph::retry::retry_after;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::Budget;
+use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
-use crate::report::pstn_calls::PstnCalls;
 use crate::report::row::Notes;
 use crate::report::{Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
@@ -130,7 +130,7 @@ pub fn state(bytes: &[u8]) -> bool {
         .clone()
         .of(context.period, context.budgets)
         .totals();
-    each_line(&log::render::<PstnCalls>(
+    each_line(&log::render::<CallLog>(
         Arc::unwrap_or_clone(totals),
         &context,
     ));
@@ -145,7 +145,7 @@ fn with_checksum(mut file: Vec<u8>) -> Vec<u8> {
 }
 
 fn family(name: &str) -> Option<&'static Family> {
-    [ReportKind::Dialout, ReportKind::PstnCalls]
+    [ReportKind::Dialout, ReportKind::CallLog]
         .into_iter()
         .find_map(|report| report_metrics::family(report, name))
 }

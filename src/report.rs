@@ -5,6 +5,7 @@
 
 pub mod blocked_users;
 pub mod budget;
+pub mod call_log;
 pub mod dialout;
 pub mod direct_routing;
 mod error;
@@ -12,7 +13,6 @@ mod interner;
 pub mod labels;
 pub mod log;
 mod person_table;
-pub mod pstn_calls;
 pub mod row;
 pub mod sms;
 pub mod table;
@@ -73,7 +73,7 @@ reports! {
     /// `getPstnOnlineMeetingDialoutReport`.
     Dialout: aggregated dialout::Dialout,
     /// `getPstnCalls`.
-    PstnCalls: log pstn_calls::PstnCalls,
+    CallLog: log call_log::CallLog,
     /// `getDirectRoutingCalls`.
     DirectRouting: log direct_routing::DirectRouting,
     /// `getSmsLog`.
@@ -378,13 +378,32 @@ mod tests {
     }
 
     #[test]
-    fn no_family_belongs_to_two_reports() {
-        let all = ReportKind::ALL.iter().flat_map(|report| report.families());
-        let mut names: Vec<&str> = all.map(|family| family.name).collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
+    fn each_family_starts_with_the_name_of_its_report() {
+        let mut names = HashSet::new();
+        for report in ReportKind::ALL {
+            let prefix = format!("teams_pstn_{report}");
+            for family in report.families() {
+                let rest = family.name.strip_prefix(&prefix);
+                let belongs = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+                assert!(belongs, "{} does not start with {prefix}", family.name);
+                assert!(names.insert(family.name), "{} occurs twice", family.name);
+            }
+        }
+    }
+
+    #[test]
+    fn families_of_the_previous_period_are_named_like_the_current_ones() {
+        for report in ReportKind::ALL {
+            let prefix = format!("teams_pstn_{report}_previous_");
+            let names = report.families().into_iter().map(|family| family.name);
+            let (previous, current): (Vec<&str>, Vec<&str>) =
+                names.partition(|name| name.starts_with(&prefix));
+            let expected = current
+                .iter()
+                .map(|name| name.replacen(&format!("teams_pstn_{report}_"), &prefix, 1));
+            let expected: Vec<String> = expected.collect();
+            assert_eq!(report.info().has_previous, previous == expected, "{report}");
+        }
     }
 
     /// The tests of the metrics, the rules and README begin with this list.

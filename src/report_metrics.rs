@@ -27,9 +27,9 @@ pub(crate) struct ReportMetrics {
     /// Rows of the newest complete report. The fields below are of that report too.
     pub(crate) rows: u64,
     pub(crate) pages: u64,
-    pub(crate) folded: u64,
+    pub(crate) aggregated: u64,
     /// Only for a log.
-    pub(crate) settled_windows: Option<u64>,
+    pub(crate) final_windows: Option<u64>,
     /// Only for a log.
     pub(crate) unplaced: Option<u64>,
 }
@@ -64,13 +64,13 @@ static PAGES: Family = Family::gauge(
     "Pages that were asked for at the newest complete report.",
 );
 
-static FOLDED: Family = Family::gauge(
-    "teams_pstn_report_folded_series",
-    "Series of the newest complete report that were folded into user=\"__other__\" to stay within labels.max_series.",
+static AGGREGATED: Family = Family::gauge(
+    "teams_pstn_report_aggregated_series",
+    "Series of the newest complete report that were aggregated into user=\"__other__\" to stay within labels.max_series.",
 );
 
-static SETTLED_WINDOWS: Family = Family::gauge(
-    "teams_pstn_report_settled_windows",
+static FINAL_WINDOWS: Family = Family::gauge(
+    "teams_pstn_report_final_windows",
     "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
      logs.",
 );
@@ -141,9 +141,9 @@ impl ReportMetrics {
         gauge(&DURATION, &|out| write_float(self.duration_seconds, out));
         gauge(&ROWS, &|out| write_count(self.rows, out));
         gauge(&PAGES, &|out| write_count(self.pages, out));
-        gauge(&FOLDED, &|out| write_count(self.folded, out));
-        if let Some(days) = self.settled_windows {
-            gauge(&SETTLED_WINDOWS, &|out| write_count(days, out));
+        gauge(&AGGREGATED, &|out| write_count(self.aggregated, out));
+        if let Some(days) = self.final_windows {
+            gauge(&FINAL_WINDOWS, &|out| write_count(days, out));
         }
         if let Some(rows) = self.unplaced {
             gauge(&UNPLACED_ROWS, &|out| write_count(rows, out));

@@ -65,7 +65,7 @@ pub(crate) struct SavedState<S = Samples> {
     /// `None` if no report has been complete yet, but days of a log are known.
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
-    pub(crate) folded: u64,
+    pub(crate) aggregated: u64,
     pub(crate) unplaced: Option<u64>,
     pub(crate) summary: Option<Summary>,
     /// The current period's figures.
@@ -284,7 +284,7 @@ impl<S> SavedState<S> {
             },
             last_success: self.last_success,
             pages: self.pages,
-            folded: self.folded,
+            aggregated: self.aggregated,
             unplaced: self.unplaced,
             summary: self.summary,
             budgets: self.budgets,

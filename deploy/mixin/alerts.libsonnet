@@ -169,7 +169,7 @@ local lib = import 'lib.libsonnet';
         unless
         trunk:%(calls)s:failure_ratio1d <= 1.5 * avg_over_time(trunk:%(calls)s:failure_ratio1d[7d:1h] offset 1d)
         and
-        sum without (success) (trunk_success:%(calls)s:increase1d{success=~"true|false"}) >= 20
+        trunk:%(calls)s:increase1d >= 20
         and ignoring (trunk, report)
         %(start)s offset 3d
       ||| % reports.directRouting { start: lib.periodOf(reports.directRouting) },
@@ -240,7 +240,7 @@ local lib = import 'lib.libsonnet';
     health(
       'TeamsPstnUsersAggregated',
       'info',
-      '%s > 0' % metric('teams_pstn_report_folded_series'),
+      '%s > 0' % metric('teams_pstn_report_aggregated_series'),
       summary='Users are aggregated in report {{ $labels.report }}%(tenant)s',
       description='{{ $value }} rows are summed up as user __other__; totals and budgets are right. Raise labels.max_series to see these users.',
       hold='15m',

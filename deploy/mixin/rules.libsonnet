@@ -196,21 +196,15 @@ local record = lib.record, recorded = lib.recorded;
     ],
 
   local directRoutingRules = [
-    sum(directRouting, 'calls', ['trunk', 'success']),
-    increase1d(directRouting, 'calls', ['trunk', 'success']),
-    // Share of the calls of the last 24 hours that did not succeed, 0 to 1. Calls are left out if the source does not say
-    // whether they did.
+    rule(directRouting, figure, ['trunk'])
+    for rule in [sum, increase1d]
+    for figure in ['calls', 'failed_calls']
+  ] + [
+    // Share of the calls of the last 24 hours that failed, 0 to 1. A call counts as not failed if the source does not say
+    // whether it succeeded.
     record(
       'trunk:%s:failure_ratio1d' % directRouting.calls,
-      |||
-        (
-          sum without (success) (%(increase)s{success="false"})
-        or
-          0 * sum without (success) (%(increase)s{success="true"})
-        )
-        /
-        (sum without (success) (%(increase)s{success=~"true|false"}) > 0)
-      ||| % { increase: 'trunk_success:%s:increase1d' % directRouting.calls }
+      'trunk:%(failed_calls)s:increase1d / (trunk:%(calls)s:increase1d > 0)' % directRouting
     ),
   ],
 

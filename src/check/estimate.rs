@@ -190,7 +190,7 @@ impl FirstPage {
             Finding::warning(
                 Check::Series,
                 format!(
-                    "{series}; those with the smallest charge will be folded into user=\"__other__\""
+                    "{series}; those with the smallest charge will be aggregated into user=\"__other__\""
                 ),
                 "raise labels.max_series where every user is needed, else do nothing: no sum changes",
             )

@@ -429,7 +429,7 @@ fn check_report(
         ),
         Field::Missing if !reports.contains(&ReportKind::Dialout) => errors.push(
             line,
-            format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: pstn_calls"),
+            format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: call_log"),
         ),
         Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }

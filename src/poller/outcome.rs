@@ -81,7 +81,7 @@ pub(super) fn log_success(
         overlapping_rows = rendered.overlapping,
         repeated_rows = rendered.repeated,
         unplaced_rows = (rendered.unplaced > 0).then_some(rendered.unplaced),
-        folded_series = rendered.aggregated,
+        aggregated_series = rendered.aggregated,
         cut_names = odd(Oddity::Cut),
         replaced_names = odd(Oddity::Replaced),
         null_values = odd(Oddity::Null),

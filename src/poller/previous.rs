@@ -80,7 +80,7 @@ impl Previous {
         let fetched = self.closed.as_ref().and_then(|closed| closed.fetched);
         let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
         // Unchanged between two fetches: days without a fetch do not count.
-        fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < SETTLED)
+        fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < FINAL_AFTER)
     }
 
     /// Takes the figures of the closed period, fetched after its end.
@@ -144,7 +144,7 @@ const RETRY: TimeDelta = TimeDelta::minutes(30);
 
 /// Time without a change after which a closed period is considered final. The source is up to two days late, and a
 /// call that began in the period can end more than a day after it.
-const SETTLED: TimeDelta = TimeDelta::days(4);
+const FINAL_AFTER: TimeDelta = TimeDelta::days(4);
 
 #[cfg(test)]
 mod tests {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_period_is_fetched_until_it_settles() {
+    fn a_closed_period_is_fetched_until_it_is_final() {
         let mut previous = Previous::default();
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let start = time("2026-11-01T00:00:00Z");
@@ -209,7 +209,7 @@ mod tests {
 
     /// A pause without fetches is not a time without changes.
     #[test]
-    fn a_closed_period_that_was_fetched_once_and_then_not_for_days_has_not_settled() {
+    fn a_closed_period_that_was_fetched_once_and_then_not_for_days_is_not_final() {
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let mut previous = Previous::default();
         // In the first minute of November, when nothing of the last two days has arrived yet.

@@ -220,9 +220,9 @@ impl ReportState {
         self.expired = false;
         self.health.rows = rendered.rows;
         self.health.pages = stats.pages();
-        self.health.folded = rendered.aggregated;
-        self.health.settled_windows = self.ledgers.final_days(period);
-        let is_log = self.health.settled_windows.is_some();
+        self.health.aggregated = rendered.aggregated;
+        self.health.final_windows = self.ledgers.final_days(period);
+        let is_log = self.health.final_windows.is_some();
         self.health.unplaced = is_log.then_some(rendered.unplaced);
         self.retained = rendered.retained;
         self.failure = None;
@@ -252,7 +252,7 @@ impl ReportState {
         SavedState {
             last_success: self.health.last_success,
             pages: self.health.pages,
-            folded: self.health.folded,
+            aggregated: self.health.aggregated,
             unplaced: self.health.unplaced,
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
@@ -268,7 +268,7 @@ impl ReportState {
         let SavedState {
             last_success,
             pages,
-            folded,
+            aggregated,
             unplaced,
             mut summary,
             mut current,
@@ -285,9 +285,9 @@ impl ReportState {
             last_success,
             rows: summary.as_ref().map_or(0, |summary| summary.rows),
             pages,
-            folded,
+            aggregated,
             unplaced,
-            settled_windows: summary
+            final_windows: summary
                 .as_ref()
                 .and_then(|summary| ledgers.final_days(summary.period)),
             ..ReportMetrics::default()

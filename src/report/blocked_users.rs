@@ -68,7 +68,7 @@ static BLOCKED: Family = Family::gauge(
 );
 
 static EVENTS: Family = Family::gauge(
-    "teams_pstn_block_events",
+    "teams_pstn_blocked_users_events",
     "Blocks and unblocks of users in the current billing period. Cached: from the last complete report.",
 );
 

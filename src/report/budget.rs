@@ -65,7 +65,7 @@ static AMOUNT: Family = Family::gauge(
 
 static SPENT: Family = Family::gauge(
     "teams_pstn_budget_spent",
-    "What has been spent of the budget in the current billing period, over all users, also hidden and folded ones. \
+    "What has been spent of the budget in the current billing period, over all users, also hidden and aggregated ones. \
      Cached: from the last complete report.",
 );
 

@@ -39,17 +39,12 @@ row! {
     labels(row, notes) {
         call_type: label(row.call_type().shown(notes)),
         sip_code_class: sip_code_class(&row.final_sip_code())?,
-        success: match row.successful_call().value {
-            Some(true) => "true",
-            Some(false) => "false",
-            None => UNKNOWN,
-        },
         trunk: label(row.trunk_fully_qualified_domain_name().shown(notes)),
         usage_location: code(row.user_country_code().shown(notes)),
     }
 }
 
-static COLUMNS: [Column; 2] = [
+static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_direct_routing_calls",
@@ -61,6 +56,18 @@ static COLUMNS: [Column; 2] = [
             "Calls over Direct Routing trunks in the previous billing period, failed ones included.",
         ),
         measure: Measure::Count(0, "calls"),
+    },
+    Column {
+        current: Family::gauge(
+            "teams_pstn_direct_routing_failed_calls",
+            "Calls over Direct Routing trunks in the current billing period that the source reports as not successful. Cached: \
+             from the last complete report.",
+        ),
+        previous: Family::gauge(
+            "teams_pstn_direct_routing_previous_failed_calls",
+            "Calls over Direct Routing trunks in the previous billing period that the source reports as not successful.",
+        ),
+        measure: Measure::Count(2, "failed calls"),
     },
     Column {
         current: Family::gauge(
@@ -88,6 +95,8 @@ impl Log for DirectRouting {
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
+        // A call whose source does not say whether it succeeded is not a failed one.
+        let failed = *row.successful_call().value == Some(false);
         Ok(Record {
             id: row.id().text()?,
             // The log goes by the start of a call. A failed call has none: it goes by its invite or its failure.
@@ -108,11 +117,8 @@ impl Log for DirectRouting {
             counts: [
                 1,
                 // A call that was not answered has no duration.
-                row.duration().or_zero(
-                    *row.successful_call().value == Some(false),
-                    notes,
-                    Property::count,
-                )?,
+                row.duration().or_zero(failed, notes, Property::count)?,
+                failed.into(),
             ],
         })
     }

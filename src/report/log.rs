@@ -397,7 +397,7 @@ const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
 /// Labels of a log except for `tenant` and `user`: the number of the log that has the most.
-pub const LABELS_MAX: usize = 6;
+pub const LABELS_MAX: usize = 7;
 
 /// Amounts in a row: charge and connection charge.
 pub const MONEY_MAX: usize = 2;

@@ -108,7 +108,7 @@ impl Log for Sms {
                 row.call_charge().amount_in(currency, notes)?,
                 Amount::default(),
             ],
-            counts: [1, row.sms_units().count()?],
+            counts: [1, row.sms_units().count()?, 0],
         })
     }
 }

@@ -374,7 +374,7 @@ fn total<'s, const LABELS: usize, const MONEY: usize>(
 }
 
 /// Counts in a row: the row itself or its calls, and its seconds or units.
-pub const COUNTS_MAX: usize = 2;
+pub const COUNTS_MAX: usize = 3;
 
 /// Users listed on the page, per currency.
 const TOP: usize = 10;

@@ -60,7 +60,7 @@ fn saved(users: &[u32]) -> SavedState {
     SavedState {
         last_success: Some(at("2026-11-21T12:34:56.789Z")),
         pages: 3,
-        folded: 1,
+        aggregated: 1,
         unplaced: Some(2),
         summary: Some(Summary {
             period,
@@ -120,7 +120,7 @@ fn shown(saved: &SavedState) -> String {
     let SavedState {
         last_success,
         pages,
-        folded,
+        aggregated,
         summary,
         current,
         closing,
@@ -134,7 +134,7 @@ fn shown(saved: &SavedState) -> String {
         .as_ref()
         .map(|closed| (closed.period, text(&closed.samples), closed.fetched));
     let current = text(current);
-    format!("{last_success:?} {pages} {folded} {summary:?} {current} {closing:?} {closed:?}")
+    format!("{last_success:?} {pages} {aggregated} {summary:?} {current} {closing:?} {closed:?}")
 }
 
 proptest! {

@@ -12,11 +12,11 @@ import uuid
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-DIALOUT, CALLS = "dialout", "pstn_calls"
+DIALOUT, CALLS = "dialout", "call_log"
 # Of each report, the families whose every sample is the version.
 FAMILIES = {
     DIALOUT: ["teams_pstn_dialout_charge", "teams_pstn_dialout_calls", "teams_pstn_dialout_call_seconds"],
-    CALLS: ["teams_pstn_call_charge", "teams_pstn_call_connection_charge", "teams_pstn_call_seconds"],
+    CALLS: ["teams_pstn_call_log_charge", "teams_pstn_call_log_connection_charge", "teams_pstn_call_log_call_seconds"],
 }
 
 

@@ -20,14 +20,15 @@ RECORDED = [
     ("currency", "teams_pstn_dialout_charge", "teams_pstn_dialout_previous_charge"),
     ("currency", "teams_pstn_dialout_calls", "teams_pstn_dialout_previous_calls"),
     ("currency", "teams_pstn_dialout_call_seconds", "teams_pstn_dialout_previous_call_seconds"),
-    ("currency", "teams_pstn_call_charge", "teams_pstn_previous_call_charge"),
-    ("currency", "teams_pstn_calls", "teams_pstn_previous_calls"),
-    ("currency_destination", "teams_pstn_call_charge", "teams_pstn_previous_call_charge"),
-    ("currency_destination", "teams_pstn_calls", "teams_pstn_previous_calls"),
-    ("trunk_success", "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_previous_calls"),
+    ("currency", "teams_pstn_call_log_charge", "teams_pstn_call_log_previous_charge"),
+    ("currency", "teams_pstn_call_log_calls", "teams_pstn_call_log_previous_calls"),
+    ("currency_destination", "teams_pstn_call_log_charge", "teams_pstn_call_log_previous_charge"),
+    ("currency_destination", "teams_pstn_call_log_calls", "teams_pstn_call_log_previous_calls"),
+    ("trunk", "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_previous_calls"),
+    ("trunk", "teams_pstn_direct_routing_failed_calls", "teams_pstn_direct_routing_previous_failed_calls"),
 ]
 # Gauges of the current period: what is charged or counted since it began.
-OF_THE_PERIOD = re.compile(r"teams_pstn_(dialout_|direct_routing_)?(charge|calls|call_\w+)|teams_pstn_(sms|block|blocked)_\w+")
+OF_THE_PERIOD = re.compile(r"teams_pstn_(dialout|call_log|direct_routing|sms|blocked)_\w+")
 
 
 def cycle_day(now):
@@ -132,14 +133,11 @@ def every_series(lines, samples, target, start, now):
 
 def failure_ratios(lines):
     """As the rules say it, of what each trunk's calls brought in 24 hours."""
-    brought = defaultdict(lambda: [0.0, 0.0])
-    for labels, value, then in lines["trunk_success:teams_pstn_direct_routing_calls:increase1d"]:
-        if labels["success"] in ("true", "false"):
-            trunk = tuple((label, text) for label, text in labels.items() if label != "success")
-            brought[trunk, then][labels["success"] == "false"] += value
-    for (trunk, then), (good, bad) in brought.items():
-        if good + bad > 0:
-            lines["trunk:teams_pstn_direct_routing_calls:failure_ratio1d"].append((dict(trunk), bad / (good + bad), then))
+    name = "trunk:teams_pstn_direct_routing_{}:increase1d"
+    calls, failed = ({(tuple(labels.items()), then): value for labels, value, then in lines[name.format(what)]} for what in ("calls", "failed_calls"))
+    for (trunk, then), count in calls.items():
+        if count > 0:
+            lines["trunk:teams_pstn_direct_routing_calls:failure_ratio1d"].append((dict(trunk), failed[trunk, then] / count, then))
 
 
 def hours(now, start):

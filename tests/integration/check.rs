@@ -405,7 +405,7 @@ async fn series_are_counted_on_known_pages() {
     );
     let (code, said) = check(&file, &[]).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("warning series dialout: at least 1000 of the 400 that labels.max_series allows; those with the smallest charge will be folded"), "{said}");
+    assert!(said.contains("warning series dialout: at least 1000 of the 400 that labels.max_series allows; those with the smallest charge will be aggregated"), "{said}");
     assert!(
         said.contains("exposition: at least 1200 series in "),
         "{said}"
@@ -451,11 +451,11 @@ async fn budgets_that_match_no_row_are_reported() {
         ),
         (
             "calls",
-            "currency: XYZ, report: pstn_calls",
+            "currency: XYZ, report: call_log",
             Some("no charge in XYZ; seen "),
         ),
     ];
-    let mut budgets = "reports: [dialout, pstn_calls]\nbudgets:\n".to_owned();
+    let mut budgets = "reports: [dialout, call_log]\nbudgets:\n".to_owned();
     for (name, selectors, _) in table {
         writeln!(budgets, "  - {{name: {name}, amount: 1, {selectors}}}").unwrap();
     }

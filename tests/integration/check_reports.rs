@@ -12,7 +12,7 @@ use teams_pstn_simulator::sms::Message;
 
 use crate::support::{Folder, TENANT, check, simulator, tenant};
 
-const ALL: &str = "reports: [dialout, pstn_calls, direct_routing, sms, blocked_users]";
+const ALL: &str = "reports: [dialout, call_log, direct_routing, sms, blocked_users]";
 
 /// Each function in the version of Graph that has it, and what its first page holds.
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn every_report_is_asked_for_its_first_page() {
     assert!(rows > 0);
     for line in [
         "first page dialout: 3 rows\n".to_owned(),
-        format!("first page pstn_calls: {rows} rows"),
+        format!("first page call_log: {rows} rows"),
         format!("first page direct_routing: {rows} rows"),
         format!("first page sms: {rows} rows"),
         "first page blocked_users: 60 rows\n".to_owned(),
@@ -82,7 +82,7 @@ async fn refused_report_is_reported_by_name() {
     let folder = Folder::configured(simulator.url(), ALL);
     for (function, report) in [
         (Function::Dialout, "dialout"),
-        (Function::Calls, "pstn_calls"),
+        (Function::Calls, "call_log"),
         (Function::DirectRouting, "direct_routing"),
         (Function::Sms, "sms"),
         (Function::BlockedUsers, "blocked_users"),

@@ -348,7 +348,7 @@ fn the_example_loads() {
     assert_eq!(config.budgets.len(), 4);
     assert_eq!(config.budgets[0].amount.to_string(), "500.5");
     let spent_in: Vec<ReportKind> = config.budgets.iter().map(|budget| budget.report).collect();
-    let [dialout, calls] = [ReportKind::Dialout, ReportKind::PstnCalls];
+    let [dialout, calls] = [ReportKind::Dialout, ReportKind::CallLog];
     assert_eq!(spent_in, [dialout, dialout, dialout, calls]);
 }
 
@@ -973,12 +973,12 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:1: reports[0]: unknown value \"dial-out\"; did you mean dialout?",
     ),
     (
-        "reports: [calls]\n@one",
-        "c.yml:1: reports[0]: unknown value \"calls\"; choose from dialout, pstn_calls, direct_routing, sms, blocked_users",
+        "reports: [minutes]\n@one",
+        "c.yml:1: reports[0]: unknown value \"minutes\"; choose from dialout, call_log, direct_routing, sms, blocked_users",
     ),
     (
-        "reports: [pstn-calls]\n@one",
-        "c.yml:1: reports[0]: unknown value \"pstn-calls\"; did you mean pstn_calls?",
+        "reports: [call-log]\n@one",
+        "c.yml:1: reports[0]: unknown value \"call-log\"; did you mean call_log?",
     ),
     (
         "reports:\n  - sms\n  - blocked_users\n  - sms\n@one",
@@ -1293,28 +1293,28 @@ const TABLE: &[(&str, &str)] = &[
         "c.yml:9: budgets[0].country: unknown key; known here: name, currency, amount, report, tenant, user, usage_location, destination_context",
     ),
     (
-        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: calls\n",
-        "c.yml:9: budgets[0].report: unknown value \"calls\"; choose from dialout, pstn_calls, direct_routing, sms, blocked_users",
+        "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: minutes\n",
+        "c.yml:9: budgets[0].report: unknown value \"minutes\"; choose from dialout, call_log, direct_routing, sms, blocked_users",
     ),
     (
         "@onereports: [dialout, direct_routing]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: direct_routing\n",
-        "c.yml:10: budgets[0].report: direct_routing knows no money; choose from dialout, pstn_calls, sms",
+        "c.yml:10: budgets[0].report: direct_routing knows no money; choose from dialout, call_log, sms",
     ),
     (
         "@onereports: [dialout, blocked_users]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: blocked_users\n",
-        "c.yml:10: budgets[0].report: blocked_users knows no money; choose from dialout, pstn_calls, sms",
+        "c.yml:10: budgets[0].report: blocked_users knows no money; choose from dialout, call_log, sms",
     ),
     (
         "@onebudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: sms\n",
         "c.yml:9: budgets[0].report: sms is not polled; add it to reports",
     ),
     (
-        "@onereports: [pstn_calls]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
+        "@onereports: [call_log]\nbudgets:\n  - name: a\n    currency: EUR\n    amount: 1\n    report: dialout\n",
         "c.yml:10: budgets[0].report: dialout is not polled; add it to reports",
     ),
     (
-        "@onereports: [pstn_calls]\nbudgets:\n  - currency: EUR\n    name: a\n    amount: 1\n",
-        "c.yml:7: budgets[0]: it is spent in dialout, which is not polled; add it to reports, or name another, as report: pstn_calls",
+        "@onereports: [call_log]\nbudgets:\n  - currency: EUR\n    name: a\n    amount: 1\n",
+        "c.yml:7: budgets[0]: it is spent in dialout, which is not polled; add it to reports, or name another, as report: call_log",
     ),
     (
         "null\n",

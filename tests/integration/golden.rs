@@ -51,15 +51,11 @@ async fn refusals_by_golden_file() {
 /// day that it is asked for, so what has no time of its own is asked for on the first day only.
 #[tokio::test(start_paused = true)]
 async fn logs_by_golden_file() {
-    use ReportKind::{BlockedUsers, DirectRouting, PstnCalls, Sms};
+    use ReportKind::{BlockedUsers, CallLog, DirectRouting, Sms};
     for (report, name, now) in [
-        (PstnCalls, "pstn_calls_documented", "2019-11-03T12:00:00Z"),
-        (
-            PstnCalls,
-            "pstn_calls_documented_beta",
-            "2019-11-03T12:00:00Z",
-        ),
-        (PstnCalls, "pstn_calls_odd", "2026-11-01T12:00:00Z"),
+        (CallLog, "call_log_documented", "2019-11-03T12:00:00Z"),
+        (CallLog, "call_log_documented_beta", "2019-11-03T12:00:00Z"),
+        (CallLog, "call_log_odd", "2026-11-01T12:00:00Z"),
         (
             DirectRouting,
             "direct_routing_documented",
@@ -86,17 +82,17 @@ async fn logs_by_golden_file() {
 #[tokio::test(start_paused = true)]
 async fn refused_logs_by_golden_file() {
     let (simulator, time) = simulate_at("2026-11-01T12:00:00Z").await;
-    let name = "pstn_calls_without_charge";
-    set_texts(&simulator, ReportKind::PstnCalls, &texts_of(name));
+    let name = "call_log_without_charge";
+    set_texts(&simulator, ReportKind::CallLog, &texts_of(name));
     let refused = format!("{name}.refused");
     assert_eq!(
-        up(&refused, ReportKind::PstnCalls, &simulator, &time).await,
+        up(&refused, ReportKind::CallLog, &simulator, &time).await,
         "0"
     );
     for (report, name, now) in [
         (
-            ReportKind::PstnCalls,
-            "pstn_calls_documented",
+            ReportKind::CallLog,
+            "call_log_documented",
             "2019-11-01T12:00:00Z",
         ),
         (
@@ -135,7 +131,7 @@ fn set_texts(simulator: &Simulator, report: ReportKind, texts: &[String]) {
     let (logs, texts) = (simulator.logs(TENANT), texts.iter().cloned());
     match report {
         ReportKind::Dialout => unreachable!("it is no log"),
-        ReportKind::PstnCalls => logs.calls.set_texts(texts),
+        ReportKind::CallLog => logs.calls.set_texts(texts),
         ReportKind::DirectRouting => logs.direct_routing.set_texts(texts),
         ReportKind::Sms => logs.sms.set_texts(texts),
         ReportKind::BlockedUsers => logs.blocked_users.set_texts(texts),
@@ -280,16 +276,16 @@ fn folder(name: &str) -> PathBuf {
 /// The families that do not depend on the time of day, the machine or the build.
 const STEADY: &[&str] = &[
     "teams_pstn_dialout_",
-    "teams_pstn_call",
+    "teams_pstn_call_log_",
     "teams_pstn_direct_routing_",
     "teams_pstn_sms_",
-    "teams_pstn_block",
+    "teams_pstn_blocked_users",
     "teams_pstn_billing_period_",
     "teams_pstn_report_up",
     "teams_pstn_report_rows",
     "teams_pstn_report_pages",
-    "teams_pstn_report_folded_series",
-    "teams_pstn_report_settled_windows",
+    "teams_pstn_report_aggregated_series",
+    "teams_pstn_report_final_windows",
     "teams_pstn_report_unplaced_rows",
     "teams_pstn_report_polls",
     "teams_pstn_report_failures",

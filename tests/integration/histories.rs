@@ -104,7 +104,7 @@ impl Story {
             }
             2 => {
                 let one = Budget {
-                    report: ReportKind::PstnCalls,
+                    report: ReportKind::CallLog,
                     ..budget(dice.u32(1..1000))
                 };
                 site.change(|config| config.budgets = vec![one]);
@@ -158,8 +158,8 @@ impl Story {
             assert_eq!(found, expected, "{story}");
         }
         for family in [
-            "teams_pstn_calls",
-            "teams_pstn_call_seconds",
+            "teams_pstn_call_log_calls",
+            "teams_pstn_call_log_call_seconds",
             "teams_pstn_sms_units",
             "teams_pstn_direct_routing_calls",
             "teams_pstn_budget_spent",

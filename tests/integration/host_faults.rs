@@ -112,7 +112,7 @@ async fn interim_responses_without_end_keep_no_scrape_waiting() {
             std::thread::spawn(move || while stream.write_all(&responses).is_ok() {});
         }
     });
-    let reports = "reports: [dialout, pstn_calls, sms, direct_routing]\n";
+    let reports = "reports: [dialout, call_log, sms, direct_routing]\n";
     let folder = Folder::configured(simulator.url(), reports);
     let simulated = format!("graph_url: {}", simulator.url());
     let text = yaml(simulator.url(), SECRET_FILE, reports);

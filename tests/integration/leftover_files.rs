@@ -67,7 +67,7 @@ async fn new_cycle_day_is_not_ready_before_its_first_report() {
 async fn report_of_another_cycle_day_is_not_exposed() {
     let (simulator, time) = company().simulate().await;
     let mut first = crate::support::config(&simulator);
-    first.reports = vec![ReportKind::PstnCalls];
+    first.reports = vec![ReportKind::CallLog];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     exporter.first_poll().await;
@@ -75,9 +75,9 @@ async fn report_of_another_cycle_day_is_not_exposed() {
     config.lock().unwrap().billing.cycle_day = CycleDay::try_from(15).unwrap();
     exporter.reload().await;
     let metrics = exporter.next_poll().await;
-    assert!(!metrics.0.contains("teams_pstn_calls{"));
+    assert!(!metrics.0.contains("teams_pstn_call_log_calls{"));
     let of = |metric: &str| {
-        let sample = format!("teams_pstn_report_{metric}{{report=\"pstn_calls\"}}");
+        let sample = format!("teams_pstn_report_{metric}{{report=\"call_log\"}}");
         metrics.get(&sample).map(str::to_owned)
     };
     let said = [
@@ -101,7 +101,7 @@ async fn state_file_of_another_cycle_day_has_no_success() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
-    first.reports = vec![ReportKind::PstnCalls];
+    first.reports = vec![ReportKind::CallLog];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 2).await;
@@ -113,8 +113,8 @@ async fn state_file_of_another_cycle_day_has_no_success() {
     let exporter = start_changing(&config, &time);
     let restored = exporter.scrape().await;
     assert_eq!(counted(&restored, "restored"), 1);
-    assert!(!restored.0.contains("teams_pstn_calls{"));
-    let success = "teams_pstn_report_last_success_timestamp_seconds{report=\"pstn_calls\"}";
+    assert!(!restored.0.contains("teams_pstn_call_log_calls{"));
+    let success = "teams_pstn_report_last_success_timestamp_seconds{report=\"call_log\"}";
     assert_eq!(restored.get(success), Some("0"));
 }
 
@@ -221,7 +221,7 @@ async fn final_days_move_to_a_new_folder_before_the_first_report() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, old.path());
-    first.reports = vec![ReportKind::PstnCalls];
+    first.reports = vec![ReportKind::CallLog];
     let config = changing(first);
     refuse_last_day(&simulator);
     let mut exporter = start_changing(&config, &time);

@@ -24,7 +24,7 @@ const OTHER_TENANT: &str = "11111111-2222-3333-4444-666666666666";
 
 /// All reports that are no sums of Microsoft's.
 const LOGS: [ReportKind; 4] = [
-    ReportKind::PstnCalls,
+    ReportKind::CallLog,
     ReportKind::DirectRouting,
     ReportKind::Sms,
     ReportKind::BlockedUsers,
@@ -77,7 +77,7 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
                     == tenants.len()
             };
             // The current and the previous period; the exporter requests no previous period of blocked users.
-            all("pstn_calls", 2)
+            all("call_log", 2)
                 && all("direct_routing", 2)
                 && all("sms", 2)
                 && all("blocked_users", 1)
@@ -111,26 +111,26 @@ async fn aggregation_keeps_the_sums() {
         let own = samples.keys().filter(|key| key.starts_with(family));
         own.count()
     };
-    let groups = of(&by_group(expected.clone()), "teams_pstn_calls ");
-    let series = of(&expected, "teams_pstn_calls ");
+    let groups = of(&by_group(expected.clone()), "teams_pstn_call_log_calls ");
+    let series = of(&expected, "teams_pstn_call_log_calls ");
     let max_series = groups + (series - groups) / 3;
     config.labels.max_series = NonZeroUsize::new(max_series).unwrap();
     let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
     let metrics = exporter.first_poll().await;
     let found = found(&metrics, Shape::Users, None);
-    let exposed = of(&found, "teams_pstn_calls ");
+    let exposed = of(&found, "teams_pstn_call_log_calls ");
     assert!(
         groups < exposed && exposed <= max_series && max_series < series,
         "{groups} {exposed} {max_series} {series}"
     );
-    let folded: usize = metrics
-        .value("teams_pstn_report_folded_series{report=\"pstn_calls\"}")
+    let aggregated: usize = metrics
+        .value("teams_pstn_report_aggregated_series{report=\"call_log\"}")
         .parse()
         .unwrap();
     let other = |sample: &&Sample| sample.label("user") == "__other__";
-    let calls = metrics.samples("teams_pstn_calls");
+    let calls = metrics.samples("teams_pstn_call_log_calls");
     let others = calls.iter().filter(other).count();
-    assert_eq!(exposed + folded - others, series);
+    assert_eq!(exposed + aggregated - others, series);
     assert_same("by group", &by_group(found), &by_group(expected));
 }
 
@@ -182,7 +182,7 @@ async fn no_user_is_named_unless_the_labels_have_names() {
         .collect();
     // Bots have no name to hide.
     users.insert("unknown".to_owned());
-    let samples = metrics.samples("teams_pstn_calls");
+    let samples = metrics.samples("teams_pstn_call_log_calls");
     let labels: BTreeSet<String> = samples
         .iter()
         .map(|sample| sample.label("user").to_owned())
@@ -227,20 +227,20 @@ async fn budgets_count_the_selected_charges() {
     };
     config.reports.push(ReportKind::Dialout);
     config.budgets = vec![
-        budget("calls", ReportKind::PstnCalls),
+        budget("calls", ReportKind::CallLog),
         Budget {
             user: Some(user.principal_name.to_uppercase()),
-            ..budget("user", ReportKind::PstnCalls)
+            ..budget("user", ReportKind::CallLog)
         },
         Budget {
             user: Some(user.id.to_string()),
             destination_context: Some("International".to_owned()),
             usage_location: Some(location.to_string()),
-            ..budget("id abroad", ReportKind::PstnCalls)
+            ..budget("id abroad", ReportKind::CallLog)
         },
         Budget {
             destination_context: Some("unknown".to_owned()),
-            ..budget("inbound", ReportKind::PstnCalls)
+            ..budget("inbound", ReportKind::CallLog)
         },
         budget("sms", ReportKind::Sms),
         budget("dialout", ReportKind::Dialout),

@@ -189,7 +189,7 @@ impl Cell<'_> {
 
     fn report(&self) -> ReportKind {
         match self.moment {
-            Moment::MiddleWindow => ReportKind::PstnCalls,
+            Moment::MiddleWindow => ReportKind::CallLog,
             _ => ReportKind::Dialout,
         }
     }

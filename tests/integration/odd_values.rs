@@ -95,19 +95,19 @@ async fn nulls_that_are_documented_count_as_zero() {
     let null = r#""connectionCharge":null,"#;
     for (report, function, row, expected) in [
         (
-            "pstn_calls",
+            "call_log",
             calls,
             call(1, null, "60"),
-            Ok("teams_pstn_call_connection_charge{"),
+            Ok("teams_pstn_call_log_connection_charge{"),
         ),
         (
-            "pstn_calls",
+            "call_log",
             calls,
             call(1, "", "60"),
             Err("connectionCharge is missing or null"),
         ),
         (
-            "pstn_calls",
+            "call_log",
             calls,
             call(1, null, "null"),
             Err("duration is missing or null"),

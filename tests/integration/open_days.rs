@@ -22,17 +22,17 @@ use crate::support::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
 
 /// The reports that are asked for day by day.
 const DAILY: [ReportKind; 3] = [
-    ReportKind::PstnCalls,
+    ReportKind::CallLog,
     ReportKind::DirectRouting,
     ReportKind::Sms,
 ];
 
 /// The families of all logs, and what they are of.
 pub(crate) const FAMILIES: &[&str] = &[
-    "teams_pstn_call",
+    "teams_pstn_call_log_",
     "teams_pstn_direct_routing_",
     "teams_pstn_sms_",
-    "teams_pstn_block",
+    "teams_pstn_blocked_users",
     "teams_pstn_budget_",
     "teams_pstn_billing_period_",
 ];
@@ -132,7 +132,7 @@ pub(crate) fn november_days(days: std::ops::RangeInclusive<i64>) -> BTreeSet<Dat
 
 fn settled(metrics: &Metrics, report: ReportKind) -> &str {
     metrics.value(&format!(
-        "teams_pstn_report_settled_windows{{report=\"{report}\"}}"
+        "teams_pstn_report_final_windows{{report=\"{report}\"}}"
     ))
 }
 
@@ -310,7 +310,7 @@ async fn period_end_neither_loses_nor_doubles_calls() {
 #[tokio::test(start_paused = true)]
 async fn a_call_at_midnight_is_counted_once() {
     let site = Site::at(&[NOW]).await;
-    site.change(|config| config.reports = vec![ReportKind::PstnCalls]);
+    site.change(|config| config.reports = vec![ReportKind::CallLog]);
     let midnights = november_days(1..=21);
     let calls = (1..).zip(&midnights).flat_map(|(number, midnight)| {
         let tick = TimeDelta::nanoseconds(100);
@@ -323,9 +323,9 @@ async fn a_call_at_midnight_is_counted_once() {
     let mut exporter = site.exporter(false);
     let metrics = polled_since(&mut exporter, at(NOW)).await;
     // The last tick of October is October's.
-    let rows = metrics.value("teams_pstn_report_rows{report=\"pstn_calls\"}");
+    let rows = metrics.value("teams_pstn_report_rows{report=\"call_log\"}");
     assert_eq!(rows, "41");
-    let calls = metrics.samples("teams_pstn_calls");
+    let calls = metrics.samples("teams_pstn_call_log_calls");
     assert!(calls.len() == 41 && calls.iter().all(|call| call.value == "1"));
 }
 

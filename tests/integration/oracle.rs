@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::log::{Log, LogRow, Logs};
-use teams_pstn_simulator::sums::Amounts;
+use teams_pstn_simulator::sums::{Amounts, Sums};
 
 use crate::support::{Metrics, Sample};
 
@@ -29,16 +29,21 @@ pub(crate) enum Shape {
 type Family = (&'static str, &'static str, fn(&Amounts) -> Decimal);
 
 const CALLS: &[Family] = &[
-    ("teams_pstn_", "call_charge", |sum| money(sum.charge)),
-    ("teams_pstn_", "call_connection_charge", |sum| {
+    ("teams_pstn_call_log_", "charge", |sum| money(sum.charge)),
+    ("teams_pstn_call_log_", "connection_charge", |sum| {
         money(sum.connection_charge)
     }),
-    ("teams_pstn_", "calls", |sum| sum.rows.into()),
-    ("teams_pstn_", "call_seconds", |sum| sum.seconds.into()),
+    ("teams_pstn_call_log_", "calls", |sum| sum.rows.into()),
+    ("teams_pstn_call_log_", "call_seconds", |sum| {
+        sum.seconds.into()
+    }),
 ];
 
 const DIRECT_ROUTING: &[Family] = &[
     ("teams_pstn_direct_routing_", "calls", |sum| sum.rows.into()),
+    ("teams_pstn_direct_routing_", "failed_calls", |sum| {
+        sum.failed.into()
+    }),
     ("teams_pstn_direct_routing_", "call_seconds", |sum| {
         sum.seconds.into()
     }),
@@ -72,17 +77,16 @@ pub(crate) fn expected(
     };
     let calls = logs.calls.expected(period.clone(), now);
     add(calls.labels(), calls.all(), CALLS);
+    // The exporter has no labels for the success of a call and the destination of a message.
+    let mut add_without = |label: &str, sums: &Sums, families: &[Family]| {
+        let names = sums.labels().iter().copied();
+        let kept: Vec<&str> = names.filter(|name| *name != label).collect();
+        add(&kept, &sums.by(&kept), families);
+    };
     let routed = logs.direct_routing.expected(period.clone(), now);
-    add(routed.labels(), routed.all(), DIRECT_ROUTING);
-    // The exporter has no label for the destination of a message.
+    add_without("success", &routed, DIRECT_ROUTING);
     let messages = logs.sms.expected(period.clone(), now);
-    let kept: Vec<&str> = messages
-        .labels()
-        .iter()
-        .copied()
-        .filter(|label| *label != "destination")
-        .collect();
-    add(&kept, &messages.by(&kept), SMS);
+    add_without("destination", &messages, SMS);
     if shape != Shape::Previous {
         expect_blocks(logs, period, now, &mut samples);
     }
@@ -103,7 +107,10 @@ fn expect_blocks(
     for (values, amounts) in events.by(&["mode", "reason"]) {
         let [event, reason] = values.try_into().expect("two labels");
         let labels = [("event".to_owned(), event), ("reason".to_owned(), reason)];
-        samples.insert(key("teams_pstn_block_events", &labels), amounts.rows.into());
+        samples.insert(
+            key("teams_pstn_blocked_users_events", &labels),
+            amounts.rows.into(),
+        );
     }
 }
 
@@ -118,7 +125,13 @@ pub(crate) fn found(metrics: &Metrics, shape: Shape, tenant: Option<&str>) -> Sa
         })
         .collect();
     if shape != Shape::Previous {
-        families.extend(["teams_pstn_blocked_users", "teams_pstn_block_events"].map(str::to_owned));
+        families.extend(
+            [
+                "teams_pstn_blocked_users",
+                "teams_pstn_blocked_users_events",
+            ]
+            .map(str::to_owned),
+        );
     }
     let mut samples = Samples::new();
     for family in families {

@@ -42,7 +42,7 @@ async fn reload_keeps_days_unless_their_sums_change() {
     let mut exporter = site.exporter(false);
     polled_since(&mut exporter, at(NOW)).await;
     let budget = Budget {
-        report: ReportKind::PstnCalls,
+        report: ReportKind::CallLog,
         name: "all".to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("500").unwrap(),
@@ -98,10 +98,10 @@ async fn reports_come_and_go_with_the_configuration() {
     exporter.reload().await;
     // With the next publication, which waits for no poll; and what stays is as it was.
     let gone = [
-        "teams_pstn_call",
+        "teams_pstn_call_log_",
         "teams_pstn_direct_routing_",
-        "teams_pstn_block",
-        "report=\"pstn_calls\"",
+        "teams_pstn_blocked_users",
+        "report=\"call_log\"",
         "report=\"blocked_users\"",
     ];
     assert!(gone.iter().all(|gone| all.0.contains(gone)));
@@ -110,12 +110,12 @@ async fn reports_come_and_go_with_the_configuration() {
         .await;
     let sms = ["teams_pstn_sms_"];
     assert_eq!(less.families(&sms), all.families(&sms));
-    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::PstnCalls]);
+    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::CallLog]);
     let (_, requests) = site.asked_since(0);
     let now = site.a_little_later().await;
     exporter.reload().await;
     let more = polled_since(&mut exporter, now).await;
-    let calls = ["teams_pstn_call"];
+    let calls = ["teams_pstn_call_log_"];
     assert_eq!(more.families(&calls), all.families(&calls));
     let (asked, _) = site.asked_since(requests);
     assert_eq!(days(&asked[&Function::Calls]), november_days(1..=21));

@@ -67,7 +67,7 @@ async fn budgets_of_another_configuration_are_not_restored() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
-    first.reports = vec![ReportKind::PstnCalls];
+    first.reports = vec![ReportKind::CallLog];
     first.budgets = vec![of_calls(500)];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
@@ -82,14 +82,14 @@ async fn budgets_of_another_configuration_are_not_restored() {
     let exporter = start_changing(&config, &time);
     let restored = exporter.scrape().await;
     assert_eq!(counted(&restored, "restored"), 1);
-    assert!(restored.0.contains("teams_pstn_calls{"));
+    assert!(restored.0.contains("teams_pstn_call_log_calls{"));
     assert_eq!(restored.get(amount), None);
 }
 
 fn of_calls(amount: u32) -> Budget {
     Budget {
         name: "calls".to_owned(),
-        report: ReportKind::PstnCalls,
+        report: ReportKind::CallLog,
         ..budget(amount)
     }
 }
@@ -230,13 +230,17 @@ async fn reload_to_another_graph_starts_over() {
     let second = empty.simulate_at(([127, 0, 0, 1], 0).into(), &time).await;
     let of = |simulator: &Simulator| {
         let mut config = keeping(simulator, folder.path());
-        config.reports = vec![ReportKind::PstnCalls];
+        config.reports = vec![ReportKind::CallLog];
         config
     };
     let config = changing(of(&first));
     let mut exporter = start_changing(&config, &time);
     let calls = |metrics: &Metrics| {
-        ["teams_pstn_calls", "teams_pstn_previous_calls"].map(|family| total(metrics, family))
+        [
+            "teams_pstn_call_log_calls",
+            "teams_pstn_call_log_previous_calls",
+        ]
+        .map(|family| total(metrics, family))
     };
     let before = written(&mut exporter, 2).await;
     let calls_of_first = calls(&before);

@@ -21,15 +21,14 @@ use crate::support::{Exporter, Log, Metrics, Setup, Time, config, row};
 /// The families that a restart must not change.
 const KEPT: &[&str] = &[
     "teams_pstn_dialout_",
-    "teams_pstn_call",
-    "teams_pstn_previous_call",
+    "teams_pstn_call_log_",
     "teams_pstn_blocked_users",
-    "teams_pstn_block_events",
+    "teams_pstn_blocked_users_events",
     "teams_pstn_budget_",
     "teams_pstn_billing_period_",
     "teams_pstn_report_last_success_",
     "teams_pstn_report_rows",
-    "teams_pstn_report_settled_windows",
+    "teams_pstn_report_final_windows",
     "teams_pstn_report_unplaced_rows",
 ];
 
@@ -100,7 +99,7 @@ async fn restart_without_graph_serves_the_saved_figures() {
     let mut config = keeping(&simulator, folder.path());
     config.reports = vec![
         ReportKind::Dialout,
-        ReportKind::PstnCalls,
+        ReportKind::CallLog,
         ReportKind::BlockedUsers,
     ];
     let mut exporter = start(&config, &time);
@@ -126,7 +125,7 @@ async fn final_days_are_not_fetched_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
-    config.reports = vec![ReportKind::PstnCalls];
+    config.reports = vec![ReportKind::CallLog];
     let days = |from: usize| {
         let requests = simulator.requests();
         let asked = requests[from..].iter().filter_map(Request::asked);
@@ -143,7 +142,7 @@ async fn final_days_are_not_fetched_after_a_restart() {
     let asked = simulator.requests().len();
     let mut exporter = start(&config, &time);
     let after = written(&mut exporter, 1).await;
-    let numbers = &["teams_pstn_call", "teams_pstn_previous_call"];
+    let numbers = &["teams_pstn_call_log_"];
     assert_eq!(after.families(numbers), before.families(numbers));
     // The 18th ended on the 19th at 00:00, 78 hours before the 22nd at 06:00.
     let open: Vec<String> = days(asked)
@@ -399,11 +398,11 @@ async fn days_of_a_failed_poll_survive_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
-    config.reports = vec![ReportKind::PstnCalls];
+    config.reports = vec![ReportKind::CallLog];
     refuse_last_day(&simulator);
     let mut exporter = start(&config, &time);
     let metrics = written(&mut exporter, 1).await;
-    assert_eq!(metrics.get("teams_pstn_calls"), None);
+    assert_eq!(metrics.get("teams_pstn_call_log_calls"), None);
     exporter.stop().await;
     simulator.clear_faults();
     let before = simulator.requests().len();

@@ -208,7 +208,7 @@ impl From<Entry> for Values<1> {
     fn from(row: Entry) -> Self {
         Self {
             money: [row.charge.into()],
-            counts: [row.calls, row.seconds],
+            counts: [row.calls, row.seconds, 0],
         }
     }
 }

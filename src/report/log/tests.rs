@@ -13,9 +13,9 @@ use super::*;
 use crate::exposition::Format;
 use crate::graph::FailureReason;
 use crate::period::{BillingPeriod, CycleDay};
+use crate::report::call_log::CallLog;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::pstn_calls::PstnCalls;
 use crate::report::{Rendered, ReportKind};
 
 /// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
@@ -74,10 +74,10 @@ fn fold_beside(
         period,
         seen,
     };
-    let mut aggregator = LogAggregator::new::<PstnCalls>(window, aggregation);
+    let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
     for row in rows {
-        let row: <PstnCalls as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
-        aggregator.add(&PstnCalls::record(&row, &mut Notes::default())?)?;
+        let row: <CallLog as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
+        aggregator.add(&CallLog::record(&row, &mut Notes::default())?)?;
     }
     Ok((aggregator.totals, aggregator.ids))
 }
@@ -158,7 +158,7 @@ fn budget(user: Option<&str>) -> Budget {
         name: format!("of {user:?}"),
         currency: "USD".to_owned(),
         amount: Amount::default(),
-        report: ReportKind::PstnCalls,
+        report: ReportKind::CallLog,
         tenant: None,
         user: user.map(str::to_owned),
         usage_location: None,
@@ -167,7 +167,7 @@ fn budget(user: Option<&str>) -> Budget {
 }
 
 fn rendered(totals: Totals, series_max: usize) -> Rendered {
-    render::<PstnCalls>(
+    render::<CallLog>(
         totals,
         &RenderContext {
             tenant: None,
@@ -435,7 +435,7 @@ fn day_of_a_large_tenant_is_within_its_budget() {
         period: november(),
         seen: &seen,
     };
-    let mut aggregator = LogAggregator::new::<PstnCalls>(window, aggregation);
+    let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
     let (rows, callers) = (100_000, 50_000);
     for number in 0..rows {
         let caller = number % callers;
@@ -450,7 +450,7 @@ fn day_of_a_large_tenant_is_within_its_budget() {
             person: names.each_ref().map(String::as_str),
             labels: [const { Cow::Borrowed("unknown") }; LABELS_MAX],
             money: [Amount::default(); MONEY_MAX],
-            counts: [1, 60],
+            counts: [1, 60, 0],
         };
         aggregator.add(&record).expect("a row that counts");
     }

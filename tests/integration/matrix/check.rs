@@ -163,7 +163,7 @@ impl Cell<'_> {
     pub(super) fn seconds(&self, metrics: &Metrics) -> u64 {
         let samples = metrics.samples(match self.report() {
             ReportKind::Dialout => "teams_pstn_dialout_call_seconds",
-            _ => "teams_pstn_call_seconds",
+            _ => "teams_pstn_call_log_call_seconds",
         });
         let seconds = samples.iter().map(|sample| sample.value.parse::<u64>());
         seconds.map(|seconds| seconds.expect("whole seconds")).sum()
@@ -181,7 +181,7 @@ pub(super) fn is_soon_after(time: &str, seconds: &str) -> bool {
 pub(super) fn numbers(metrics: &Metrics) -> String {
     let numbers = metrics.families(&[
         "teams_pstn_dialout_",
-        "teams_pstn_call",
+        "teams_pstn_call_log_",
         "teams_pstn_billing_period_",
     ]);
     let current = numbers.lines().filter(|line| !line.contains("_previous_"));

@@ -44,6 +44,8 @@ pub struct Call {
     pub other_country: Option<Text>,
     /// `MCOPSTN1`, …
     pub license: Option<Text>,
+    /// Type of the number: `Subscriber` for a person's, `Service` for a conference's.
+    pub number_type: Option<Text>,
     /// ISO 4217.
     pub currency: Option<Text>,
     /// The charge.
@@ -72,6 +74,7 @@ impl Call {
             destination: Some("United States".into()),
             other_country: Some("US".into()),
             license: Some("MCOPSTN1".into()),
+            number_type: Some("Subscriber".into()),
             currency: Some("USD".into()),
             charge: Some(Charge(0)),
             connection_charge: Some(Charge(0)),
@@ -122,6 +125,11 @@ impl Call {
             destination: Some(to.name.into()),
             other_country: Some(to.code.into()),
             license: Some(license.into()),
+            number_type: Some(if call_type.starts_with("user") {
+                "Subscriber".into()
+            } else {
+                "Service".into()
+            }),
             currency: Some(home.currency.into()),
             charge: price(seconds.div_ceil(60) * to.tariff.per_started_minute),
             connection_charge: price(to.tariff.per_connection),
@@ -139,6 +147,7 @@ impl LogRow for Call {
         "destination",
         "call_type",
         "license_capability",
+        "number_type",
         "currency",
     ];
 
@@ -152,6 +161,7 @@ impl LogRow for Call {
             label_value(self.destination.as_ref()),
             label_value(self.call_type.as_ref()),
             label_value(self.license.as_ref()),
+            label_value(self.number_type.as_ref()),
             label_value(self.currency.as_ref()),
         ]
     }
@@ -202,7 +212,7 @@ impl LogRow for Call {
             .text("destinationName", self.destination.as_deref())
             .text("conferenceId", conference.as_deref())
             .text("licenseCapability", self.license.as_deref())
-            .text("inventoryType", Some("Subscriber"))
+            .text("inventoryType", self.number_type.as_deref())
             .text("operator", Some("Microsoft"))
             .text("callDurationSource", Some("microsoft"));
         if version == Version::V1 {

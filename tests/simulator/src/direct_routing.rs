@@ -128,7 +128,10 @@ impl LogRow for DirectRoutingCall {
     }
 
     fn amounts(&self) -> Amounts {
-        Amounts::row(self.seconds)
+        Amounts {
+            failed: (self.is_successful == Some(false)).into(),
+            ..Amounts::row(self.seconds)
+        }
     }
 
     fn time(&self) -> DateTime<Utc> {

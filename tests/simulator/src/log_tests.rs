@@ -270,6 +270,7 @@ async fn rows_of_a_company_add_up_to_the_oracle() {
             "destinationName",
             "callType",
             "licenseCapability",
+            "inventoryType",
             "currency",
         ];
         let amounts = Amounts {

@@ -16,6 +16,8 @@ pub struct Sums {
 pub struct Amounts {
     /// Number of rows.
     pub rows: u64,
+    /// Number of rows that say that they failed.
+    pub failed: u64,
     /// Total duration.
     pub seconds: u64,
     /// Units of messages.
@@ -103,6 +105,7 @@ impl Amounts {
 
     pub(super) fn add(&mut self, other: Self) {
         self.rows += other.rows;
+        self.failed += other.failed;
         self.seconds += other.seconds;
         self.units += other.units;
         self.charge += other.charge;

@@ -17,7 +17,7 @@ use crate::exposition::Family;
 use crate::graph::Version;
 
 /// `getPstnCalls`, of version 1.0: the beta version has no further property that is exported.
-pub struct PstnCalls;
+pub struct CallLog;
 
 row! {
     /// `pstnCallLogRow`.
@@ -36,6 +36,7 @@ row! {
         usage_country_code: Shown<'a>,
         destination_context: Shown<'a>,
         destination_name: Shown<'a>,
+        inventory_type: Shown<'a>,
         license_capability: Shown<'a>,
     }
     labels(row, notes) {
@@ -44,6 +45,7 @@ row! {
         destination: label(row.destination_name().shown(notes)),
         destination_context: label(row.destination_context().shown(notes)),
         license_capability: label(row.license_capability().shown(notes)),
+        number_type: label(row.inventory_type().shown(notes)),
         usage_location: code(row.usage_country_code().shown(notes)),
     }
 }
@@ -51,13 +53,13 @@ row! {
 static COLUMNS: [Column; 4] = [
     Column {
         current: Family::gauge(
-            "teams_pstn_call_charge",
+            "teams_pstn_call_log_charge",
             "Charge of calls over Microsoft's telephone lines in the current billing period, in the currency of the label; \
              never add different currencies, nor the dial-out charge, which is contained. Cached: from the last complete \
              report.",
         ),
         previous: Family::gauge(
-            "teams_pstn_previous_call_charge",
+            "teams_pstn_call_log_previous_charge",
             "Charge of calls over Microsoft's telephone lines in the previous billing period, in the currency of the label; \
              never add different currencies. Fetched again until it stops changing.",
         ),
@@ -65,12 +67,12 @@ static COLUMNS: [Column; 4] = [
     },
     Column {
         current: Family::gauge(
-            "teams_pstn_call_connection_charge",
+            "teams_pstn_call_log_connection_charge",
             "Connection fees of calls over Microsoft's telephone lines in the current billing period, in the currency of the \
              label. Whether the charge contains them is not documented. Cached: from the last complete report.",
         ),
         previous: Family::gauge(
-            "teams_pstn_previous_call_connection_charge",
+            "teams_pstn_call_log_previous_connection_charge",
             "Connection fees of calls over Microsoft's telephone lines in the previous billing period, in the currency of the \
              label.",
         ),
@@ -78,32 +80,32 @@ static COLUMNS: [Column; 4] = [
     },
     Column {
         current: Family::gauge(
-            "teams_pstn_calls",
+            "teams_pstn_call_log_calls",
             "Calls over Microsoft's telephone lines in the current billing period. Cached: from the last complete report.",
         ),
         previous: Family::gauge(
-            "teams_pstn_previous_calls",
+            "teams_pstn_call_log_previous_calls",
             "Calls over Microsoft's telephone lines in the previous billing period.",
         ),
         measure: Measure::Count(0, "calls"),
     },
     Column {
         current: Family::gauge(
-            "teams_pstn_call_seconds",
+            "teams_pstn_call_log_call_seconds",
             "Duration of calls over Microsoft's telephone lines in the current billing period. Cached: from the last complete \
              report.",
         ),
         previous: Family::gauge(
-            "teams_pstn_previous_call_seconds",
+            "teams_pstn_call_log_previous_call_seconds",
             "Duration of calls over Microsoft's telephone lines in the previous billing period.",
         ),
         measure: Measure::Count(1, SECONDS_COUNT),
     },
 ];
 
-impl Log for PstnCalls {
+impl Log for CallLog {
     const INFO: ReportInfo = ReportInfo {
-        name: "pstn_calls",
+        name: "call_log",
         function: "getPstnCalls",
         version: Version::V1,
         has_money: true,
@@ -131,7 +133,7 @@ impl Log for PstnCalls {
                     charge.amount_in(currency, &mut Notes::default())
                 })?,
             ],
-            counts: [1, row.duration().count()?],
+            counts: [1, row.duration().count()?, 0],
         })
     }
 }
