@@ -8,7 +8,7 @@ MATCHERS = {name: f'{name}=~"${name}"' for name in VARIABLES[1:]}
 SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^{}]*)\}")
 NAME = re.compile(r"\b(?:[a-z0-9_]+:)?(?:teams_pstn|process)_[a-z0-9_]+(?::[a-z0-9_]+)?|\bup\b")
 # Families of the logs of calls and SMS, which have a currency, and what is recorded of them.
-CALLS = re.compile(r"teams_pstn_(?:(?:previous_)?(?:calls|call_(?:charge|connection_charge|seconds))\b|sms_)")
+CALLS = re.compile(r"teams_pstn_(?:call_log|sms)_")
 # The units of Grafana that are used here; a unit that is misspelt is a suffix without any meaning.
 UNITS = {"none", "locale", "percentunit", "s", "m", "d", "bytes", "dateTimeFromNow", "dateTimeAsIso", "bool_yes_no"}
 # The options of each kind of panel in Grafana's current schema (public/app/plugins/panel/*/panelcfg.cue, version 12). Older
@@ -116,6 +116,6 @@ def query(rule, title, target):
     asked = " ".join(names(expression))
     rule(not ("_dialout_" in asked and CALLS.search(asked)), where, "dialling out of meetings and the log of calls, which has the same calls")
     added = re.search(r" [+-] ", re.sub(r'"[^"]*"', '""', expression))
-    rule(not (added and "_connection_charge" in asked and re.search(r"_call_charge\b", asked)), where, "a charge and a connection charge, of which one may contain the other")
+    rule(not (added and "_connection_charge" in asked and re.search(r"_call_log_(?:previous_)?charge\b", asked)), where, "a charge and a connection charge, of which one may contain the other")
     for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
         rule(re.search(rf"by \([^)]*\b{label}\b", expression), where, f"legend names {label}, the query does not")
