@@ -19,7 +19,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot};
+use crate::graph::address::{Cloud, RootUrl};
 use crate::graph::credential::{Credential, SecretSource};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
@@ -101,9 +101,9 @@ pub struct Tenant {
     /// Cloud, which determines authority, Graph root and scope.
     pub cloud: Cloud,
     /// Replaces the cloud's Graph root.
-    pub graph_url: Option<GraphRoot>,
+    pub graph_url: Option<RootUrl>,
     /// Replaces the cloud's authority.
-    pub authority_url: Option<AuthorityUrl>,
+    pub authority_url: Option<RootUrl>,
 }
 
 /// All errors of a configuration. Displays one error per line.
@@ -180,9 +180,6 @@ impl Config {
     }
 
     /// JSON schema of the configuration file, derived from the types that read it.
-    ///
-    /// # Panics
-    /// Never: a schema is JSON.
     pub fn schema() -> String {
         let schema = schemars::schema_for!(sections::File);
         let text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
@@ -232,13 +229,13 @@ impl Config {
 
 impl Tenant {
     /// The root URL of Graph.
-    pub fn graph_root(&self) -> GraphRoot {
+    pub fn graph_root(&self) -> RootUrl {
         let cloud = || self.cloud.graph_root();
         self.graph_url.clone().unwrap_or_else(cloud)
     }
 
     /// The authority that issues the tokens, unless the tenant uses a managed identity.
-    pub fn authority(&self) -> AuthorityUrl {
+    pub fn authority(&self) -> RootUrl {
         let cloud = || self.cloud.authority();
         self.authority_url.clone().unwrap_or_else(cloud)
     }

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use crate::config::Config;
 use crate::exposition::negotiate::accepts_gzip;
 use crate::exposition::{Family, Format};
-use crate::graph::address::{GraphRoot, NextLink};
+use crate::graph::address::{NextLink, RootUrl};
 use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
 use crate::money::Amount;
@@ -47,7 +47,7 @@ struct Page<'t>(&'t str);
 pub fn next_link(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for root in ["https://graph.microsoft.com", "http://127.0.0.1:8080/graph"] {
-        let root: GraphRoot = root.parse().expect("a root");
+        let root: RootUrl = root.parse().expect("a root");
         let origin = root.report("beta", "x").url().origin();
         for link in text.lines() {
             if let Ok(link) = NextLink::resolve(&root, link) {

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::address::GraphRoot;
+use self::address::RootUrl;
 use self::errors::GraphError;
 use self::http::HttpClient;
 use self::pages::Pages;
@@ -48,7 +48,7 @@ use self::token::{TokenCache, TokenError};
 #[derive(Debug)]
 pub struct Graph {
     http: HttpClient,
-    root: GraphRoot,
+    root: RootUrl,
     tokens: TokenCache,
     limits: Limits,
     retry: RetryPolicy,
@@ -186,7 +186,7 @@ impl Graph {
     /// Returns a client that sends all requests to the origin of `root`.
     pub fn new(
         http: HttpClient,
-        root: GraphRoot,
+        root: RootUrl,
         tokens: TokenCache,
         limits: Limits,
         retry: RetryPolicy,
@@ -203,7 +203,6 @@ impl Graph {
     }
 
     /// Returns the same client. If `hides` is true, its errors do not contain Graph's messages, which can name people.
-    #[must_use]
     pub fn hiding_people(self, hides: bool) -> Self {
         Self {
             hides_people: hides,

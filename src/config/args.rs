@@ -168,7 +168,6 @@ impl LogLevel {
 
 impl Args {
     /// Returns true for the subcommand `demo`, which only a build with the feature `demo` has.
-    #[must_use]
     pub fn is_demo(&self) -> bool {
         #[cfg(feature = "demo")]
         return self.command == Some(Command::Demo);
@@ -177,13 +176,11 @@ impl Args {
     }
 
     /// Returns true if the process runs until a signal, false for a command that ends by itself.
-    #[must_use]
     pub fn is_daemon(&self) -> bool {
         !self.config_check && (self.command.is_none() || self.is_demo())
     }
 
     /// The log level. The demo logs warnings only, so that its first lines stay on the screen.
-    #[must_use]
     pub fn log_level(&self) -> LogLevel {
         let default = if self.is_demo() {
             LogLevel::Warn

@@ -8,7 +8,7 @@ use super::files::usable;
 use super::read::Scalar;
 use super::scalar::{CHINA, Guid, TenantId};
 use super::{ConfigErrors, Tenant};
-use crate::graph::address::{AuthorityUrl, Cloud};
+use crate::graph::address::{Cloud, RootUrl};
 use crate::graph::credential::{Credential, SecretSource, stray_characters};
 
 /// Reads the tenant. Returns `None` after it recorded a missing or invalid variable.
@@ -117,16 +117,16 @@ fn credential(
 
 /// The cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US Government
 /// share their authority: L5 can be selected in a configuration file only.
-fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<AuthorityUrl>) {
+fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) {
     let text = if host.contains("://") {
         host.to_owned()
     } else {
         format!("https://{host}")
     };
-    let authority = match AuthorityUrl::parse(&text) {
+    let authority = match RootUrl::parse(&text) {
         Ok(authority) => authority,
         Err(wrong) => {
-            let what = wrong.message::<AuthorityUrl>(host);
+            let what = wrong.message::<RootUrl>(host);
             errors.push(None, format!("{AUTHORITY_HOST}: {what}"));
             return (Cloud::Global, None);
         }

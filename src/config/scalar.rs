@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -11,7 +10,7 @@ use schemars::{Schema, json_schema};
 use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, quote_value};
 use super::written;
-use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot, UrlError};
+use crate::graph::address::{Cloud, RootUrl, UrlError};
 use crate::money::Amount;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
@@ -103,29 +102,19 @@ impl Scalar for TenantId {
     }
 }
 
-impl Scalar for GraphRoot {
+impl Scalar for RootUrl {
     const EXPECTED: &'static str = "a URL";
     const HINT: &'static str = "write it as https://HOST";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        root(text)
+        text.parse().map_err(|error| match error {
+            UrlError::Syntax => Wrong::Kind,
+            error => Wrong::Because(error.to_string()),
+        })
     }
 
     fn schema() -> Schema {
-        root_schema()
-    }
-}
-
-impl Scalar for AuthorityUrl {
-    const EXPECTED: &'static str = "a URL";
-    const HINT: &'static str = "write it as https://HOST";
-
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        root(text)
-    }
-
-    fn schema() -> Schema {
-        root_schema()
+        json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://" })
     }
 }
 
@@ -346,18 +335,6 @@ impl Scalar for True {
     fn schema() -> Schema {
         json_schema!({ "const": true })
     }
-}
-
-/// Parses the root of a service.
-fn root<T: FromStr<Err = UrlError>>(text: &str) -> Result<T, Wrong> {
-    text.parse().map_err(|error| match error {
-        UrlError::Syntax => Wrong::Kind,
-        error => Wrong::Because(error.to_string()),
-    })
-}
-
-fn root_schema() -> Schema {
-    json_schema!({ "type": "string", "format": "uri", "pattern": "^https?://" })
 }
 
 fn guid(text: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use super::read::{Field, section};
 use super::scalar::{
     CurrencyCode, Expiry, Guid, Location, Name, Positive, TenantId, True, UserSetting,
 };
-use crate::graph::address::{AuthorityUrl, Cloud, GraphRoot};
+use crate::graph::address::{Cloud, RootUrl};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 
@@ -125,9 +125,9 @@ section! {
         #[schemars(extend("default" = "global"))]
         cloud: Cloud,
         /// Instead of the cloud's root of Graph; plain http for this machine only.
-        graph_url: GraphRoot,
+        graph_url: RootUrl,
         /// Instead of the cloud's authority; plain http for this machine only.
-        authority_url: AuthorityUrl,
+        authority_url: RootUrl,
     }
 }
 

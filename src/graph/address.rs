@@ -5,13 +5,10 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// Root of Microsoft Graph, without the version: `https://graph.microsoft.com`.
+/// Root of a service: of Microsoft Graph, without the version (`https://graph.microsoft.com`), or of the identity platform
+/// that issues the tokens (`https://login.microsoftonline.com`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraphRoot(Url);
-
-/// Root of the identity platform that issues the tokens: `https://login.microsoftonline.com`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorityUrl(Url);
+pub struct RootUrl(Url);
 
 /// A cloud of Microsoft's in which the reports exist.
 ///
@@ -63,7 +60,7 @@ pub(crate) enum LinkError {
     UserInfo,
 }
 
-impl GraphRoot {
+impl RootUrl {
     /// The scope in a token request for this root: the origin and `/.default`.
     pub fn scope(&self) -> String {
         format!("{}/.default", self.0.origin().ascii_serialization())
@@ -92,65 +89,55 @@ impl GraphRoot {
 
     /// `{root}/{version}/communications/callRecords/{call}`; characters that would end the path are encoded.
     pub(crate) fn report(&self, version: &str, call: &str) -> NextLink {
-        let mut url = self.0.clone();
-        url.path_segments_mut()
-            .expect("an http URL has a path")
-            .pop_if_empty()
-            .extend([version, "communications", "callRecords", call]);
-        NextLink(url)
-    }
-}
-
-impl FromStr for GraphRoot {
-    type Err = UrlError;
-
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        parse_root(text).map(Self)
-    }
-}
-
-impl fmt::Display for GraphRoot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
-    }
-}
-
-impl AuthorityUrl {
-    /// The URL, with a slash at its end.
-    pub(crate) fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Returns true for plain http, which is for this machine only.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.0.scheme() == "http"
-    }
-
-    /// The host.
-    pub(crate) fn host(&self) -> &str {
-        self.0.host_str().unwrap_or_default()
+        NextLink(self.with_path([version, "communications", "callRecords", call]))
     }
 
     /// `{authority}/{tenant}/oauth2/v2.0/token`.
     pub(crate) fn token_url(&self, tenant_id: &str) -> Url {
+        self.with_path([tenant_id, "oauth2", "v2.0", "token"])
+    }
+
+    fn with_path(&self, segments: [&str; 4]) -> Url {
         let mut url = self.0.clone();
         url.path_segments_mut()
             .expect("an http URL has a path")
             .pop_if_empty()
-            .extend([tenant_id, "oauth2", "v2.0", "token"]);
+            .extend(segments);
         url
     }
 }
 
-impl FromStr for AuthorityUrl {
+impl FromStr for RootUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        parse_root(text).map(Self)
+        let mut url = Url::parse(text).map_err(|_| UrlError::Syntax)?;
+        if has_user_info(&url) {
+            return Err(UrlError::UserInfo);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(UrlError::Query);
+        }
+        let is_safe = match (url.scheme(), url.host()) {
+            ("https", Some(_)) => true,
+            ("http", Some(Host::Domain(name))) => name == "localhost",
+            ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
+            ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
+            _ => return Err(UrlError::Syntax),
+        };
+        if !is_safe {
+            return Err(UrlError::Plain);
+        }
+        // With a slash at its end, a relative link extends the path instead of replacing its last part.
+        url.path_segments_mut()
+            .expect("an http URL has a path")
+            .pop_if_empty()
+            .push("");
+        Ok(Self(url))
     }
 }
 
-impl fmt::Display for AuthorityUrl {
+impl fmt::Display for RootUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.as_str().trim_end_matches('/'))
     }
@@ -170,11 +157,7 @@ impl Cloud {
     }
 
     /// The root of its Graph.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the text is ours, and a test parses each"
-    )]
-    pub fn graph_root(self) -> GraphRoot {
+    pub fn graph_root(self) -> RootUrl {
         let root = match self {
             Self::Global => "https://graph.microsoft.com",
             Self::UsGovL4 => "https://graph.microsoft.us",
@@ -184,11 +167,7 @@ impl Cloud {
     }
 
     /// The root of its token endpoint.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the text is ours, and a test parses each"
-    )]
-    pub fn authority(self) -> AuthorityUrl {
+    pub fn authority(self) -> RootUrl {
         let authority = match self {
             Self::Global => "https://login.microsoftonline.com",
             Self::UsGovL4 | Self::UsGovL5 => "https://login.microsoftonline.us",
@@ -200,7 +179,7 @@ impl Cloud {
 impl NextLink {
     /// Resolves the link to the next page. A relative link is relative to the root. Only the origin is checked, because
     /// documented links do not even repeat the parameters' names.
-    pub(crate) fn resolve(root: &GraphRoot, link: &str) -> Result<Self, LinkError> {
+    pub(crate) fn resolve(root: &RootUrl, link: &str) -> Result<Self, LinkError> {
         if link.len() > LENGTH_MAX {
             return Err(LinkError::Length(link.len()));
         }
@@ -247,32 +226,6 @@ pub(super) fn known_origin(url: &Url) -> String {
 /// The longest link that is followed: common servers reject requests of more than 8 KiB.
 const LENGTH_MAX: usize = 8 << 10;
 
-/// Appends `/` to the path, so that a relative link extends it instead of replacing its last part.
-fn parse_root(text: &str) -> Result<Url, UrlError> {
-    let mut url = Url::parse(text).map_err(|_| UrlError::Syntax)?;
-    if has_user_info(&url) {
-        return Err(UrlError::UserInfo);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(UrlError::Query);
-    }
-    let is_safe = match (url.scheme(), url.host()) {
-        ("https", Some(_)) => true,
-        ("http", Some(Host::Domain(name))) => name == "localhost",
-        ("http", Some(Host::Ipv4(address))) => address.is_loopback(),
-        ("http", Some(Host::Ipv6(address))) => address.is_loopback(),
-        _ => return Err(UrlError::Syntax),
-    };
-    if !is_safe {
-        return Err(UrlError::Plain);
-    }
-    url.path_segments_mut()
-        .expect("an http URL has a path")
-        .pop_if_empty()
-        .push("");
-    Ok(url)
-}
-
 fn has_user_info(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
@@ -316,7 +269,7 @@ mod tests {
             ("https://", Err("not a URL")),
             ("", Err("not a URL")),
         ] {
-            match (text.parse::<GraphRoot>(), expected) {
+            match (text.parse::<RootUrl>(), expected) {
                 (Ok(root), Ok(expected)) => assert_eq!(root.to_string(), expected),
                 (Err(error), Err(start)) => {
                     assert!(error.to_string().starts_with(start), "{text}: {error}");
@@ -355,7 +308,7 @@ mod tests {
     #[test]
     fn reports_are_addressed_as_documented() {
         let check = |root: &str, call: &str, expected: &str| {
-            let root: GraphRoot = root.parse().unwrap();
+            let root: RootUrl = root.parse().unwrap();
             assert_eq!(root.report("beta", call).url().as_str(), expected);
         };
         check(
@@ -372,7 +325,7 @@ mod tests {
 
     #[test]
     fn links_by_table() {
-        let root: GraphRoot = "https://graph.microsoft.com".parse().unwrap();
+        let root: RootUrl = "https://graph.microsoft.com".parse().unwrap();
         for (link, expected) in [
             (
                 "https://graph.microsoft.com/beta/x(from=1,to=2)?$skip=1000",
@@ -437,7 +390,7 @@ mod tests {
                 "(https?:)?[/\\\\]{0,3}([a-z]{0,3}(:[a-z]?)?@)?(graph\\.microsoft\\.com|127\\.0\\.0\\.1|\\[::1\\]|evil)(:[0-9]{1,5})?[/\\\\?#@:.]{0,3}[a-z]{0,5}",
             ],
         ) {
-            let root: GraphRoot = root.parse().unwrap();
+            let root: RootUrl = root.parse().unwrap();
             if let Ok(NextLink(url)) = NextLink::resolve(&root, &link) {
                 prop_assert_eq!(url.scheme(), root.0.scheme());
                 prop_assert_eq!(url.host(), root.0.host());

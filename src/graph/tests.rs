@@ -271,7 +271,7 @@ fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
         ..HttpOptions::default()
     })
     .unwrap();
-    let root: GraphRoot = root.parse().unwrap();
+    let root: RootUrl = root.parse().unwrap();
     let retry = RetryPolicy {
         attempts: 3,
         delay_base: Duration::from_millis(1),

@@ -15,7 +15,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::access_token::AccessToken;
-use super::address::AuthorityUrl;
+use super::address::RootUrl;
 use super::credential::{Credential, Proof};
 use super::error_body::without_bom;
 use super::foreign::Secrets;
@@ -32,12 +32,12 @@ use super::token_error::TokenError;
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
     /// The token endpoint; not used by a managed identity.
-    pub authority: AuthorityUrl,
+    pub authority: RootUrl,
     /// GUID or domain name of the tenant; not used by a managed identity.
     pub tenant_id: String,
     /// Id of the application. `None` only for a managed identity that is assigned by the system.
     pub client_id: Option<String>,
-    /// [`GraphRoot::scope`](super::address::GraphRoot::scope).
+    /// [`RootUrl::scope`](super::address::RootUrl::scope).
     pub scope: String,
     /// The proof of the application's identity.
     pub credential: Credential,

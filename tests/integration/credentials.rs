@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::graph::address::GraphRoot;
+use teams_pstn_exporter::graph::address::RootUrl;
 use teams_pstn_exporter::graph::credential::Credential;
 use teams_pstn_exporter::graph::http::{HttpClient, HttpOptions};
 use teams_pstn_exporter::graph::managed_identity::ManagedIdentityEndpoint;
@@ -152,7 +152,7 @@ async fn the_identity_of_a_virtual_machine() {
     let mut tenant = tenant();
     tenant.managed_identity = true;
     let simulator = simulator(vec![tenant]).await;
-    let root: GraphRoot = simulator.url().parse().unwrap();
+    let root: RootUrl = simulator.url().parse().unwrap();
     let http = HttpClient::new(&HttpOptions {
         plain_only: true,
         proxies: false,
