@@ -132,10 +132,6 @@ fn reachable(address: SocketAddr) -> String {
 }
 
 /// The configuration of a demo whose simulator does not run yet, to find mistakes in the file before anything starts.
-///
-/// # Panics
-/// Never: the URL is a constant.
-#[must_use]
 pub fn unconnected(file: Option<PathBuf>) -> Load {
     let url = "http://127.0.0.1/".to_owned();
     load(url, CycleDay::default(), file)

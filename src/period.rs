@@ -60,7 +60,6 @@ pub struct CycleDayError(u64);
 
 impl Clock {
     /// The machine's clock.
-    #[must_use]
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the wall clock"
@@ -75,7 +74,6 @@ impl Clock {
     }
 
     /// The time of day, UTC.
-    #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         (self.0)()
     }
@@ -96,7 +94,6 @@ impl Default for CycleDay {
 
 impl CycleDay {
     /// The day of the month.
-    #[must_use]
     pub const fn day(self) -> u8 {
         self.0
     }
@@ -115,7 +112,6 @@ impl TryFrom<u64> for CycleDay {
 
 impl BillingPeriod {
     /// The period that `now` lies in.
-    #[must_use]
     pub fn containing(now: DateTime<Utc>, CycleDay(day): CycleDay) -> Self {
         let this_month = on_day(now, day);
         let start = if this_month <= now {
@@ -130,7 +126,6 @@ impl BillingPeriod {
     }
 
     /// The period that ends where this one starts.
-    #[must_use]
     pub fn previous(self) -> Self {
         Self {
             start: months_later(self.start, -1),
@@ -139,13 +134,11 @@ impl BillingPeriod {
     }
 
     /// Start, inclusive.
-    #[must_use]
     pub const fn start(self) -> DateTime<Utc> {
         self.start
     }
 
     /// End, exclusive.
-    #[must_use]
     pub const fn end(self) -> DateTime<Utc> {
         self.end
     }
@@ -220,7 +213,6 @@ impl Window {
     ///
     /// # Panics
     /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
-    #[must_use]
     pub fn last(now: DateTime<Utc>, width: TimeDelta) -> Self {
         assert!(
             width >= TimeDelta::seconds(1) && width <= Self::MAX,
@@ -234,26 +226,22 @@ impl Window {
     }
 
     /// Start, inclusive.
-    #[must_use]
     pub const fn start(self) -> DateTime<Utc> {
         self.start
     }
 
     /// End, exclusive.
-    #[must_use]
     pub const fn end(self) -> DateTime<Utc> {
         self.end
     }
 
     /// The literal for `fromDateTime`, an `Edm.DateTimeOffset` in UTC.
-    #[must_use]
     pub fn start_literal(self) -> String {
         self.start.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 
     /// The literal for `toDateTime`. If the function includes its end, this is the last tick before the end; a tick
     /// is the 100 ns in which the service counts. So adjacent windows never both contain a call.
-    #[must_use]
     pub fn end_literal(self, end: EndBound) -> String {
         match end {
             EndBound::Exclusive => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),

@@ -59,10 +59,6 @@ impl StorageOutcome {
 
 impl Telemetry {
     /// A new registry, every label value that can occur present. Its counters start `now`.
-    ///
-    /// # Panics
-    /// Never: the names are valid and distinct.
-    #[must_use]
     pub fn new(now: DateTime<Utc>) -> Self {
         let requests = counters(
             "teams_pstn_graph_requests_total",

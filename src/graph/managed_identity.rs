@@ -43,10 +43,6 @@ impl PartialEq for ManagedIdentityEndpoint {
 impl ManagedIdentityEndpoint {
     /// Returns the endpoint in `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, which App Service and Container Apps set, else
     /// the endpoint of virtual machines.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "the text is ours, and a test parses it"
-    )]
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, EndpointError> {
