@@ -28,6 +28,8 @@
 //! - **A scrape does no I/O of its own and never waits for a poll.** Everything is rendered and compressed when it changes. A
 //!   scrape clones references and writes the response.
 //! - **Everything has a limit**: a constant with one sentence that gives the reason.
+//! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or puts a complete value in
+//!   place. So locks are not poisoned (`parking_lot`), and other threads go on.
 //! - **Time is passed in** as a [`period::Clock`]. Other code reads tokio's monotonic clock only.
 //!
 //! # Module dependencies

@@ -2,10 +2,11 @@
 //! the start, for a limit that is reached later ends in a panic of a library or an abort of the allocator.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
 /// A machine on which the exporter cannot work.
@@ -99,8 +100,7 @@ fn check_threads(count: usize, stack: usize) -> io::Result<()> {
         let wait = Arc::clone(&wait);
         let started = thread::Builder::new().stack_size(stack).spawn(move || {
             // Each ends when the sender is gone.
-            let wait = wait.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = wait.recv();
+            let _ = wait.lock().recv();
         });
         match started {
             Ok(thread) => threads.push(thread),

@@ -13,9 +13,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
@@ -74,9 +75,9 @@ fn wait_for<T: Send + 'static>(
 }
 
 /// Folders with work that hangs, which is as long as its thread holds the other end.
-fn hung() -> std::sync::MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
+fn hung() -> MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
     static HUNG: Mutex<Vec<(PathBuf, Weak<()>)>> = Mutex::new(Vec::new());
-    let mut hung = HUNG.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut hung = HUNG.lock();
     hung.retain(|(_, alive)| alive.strong_count() > 0);
     hung
 }

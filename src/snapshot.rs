@@ -9,9 +9,10 @@
 mod body;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant};
@@ -282,7 +283,7 @@ impl Publisher {
         health: Vec<Samples>,
         state: Option<State>,
     ) {
-        self.lock().insert(
+        self.slots.lock().insert(
             key,
             Slot {
                 report,
@@ -295,20 +296,20 @@ impl Publisher {
 
     /// Schedules the publication of the outcome of a reload: the error if the new configuration was rejected.
     pub(crate) fn set_reload(&self, refused: Option<&str>) {
-        *self.refused_reload() = refused.map(Arc::from);
+        *self.refused_reload.lock() = refused.map(Arc::from);
         self.changed.notify_one();
     }
 
     /// Forgets every key for which `keep` returns false.
     pub(crate) fn retain(&self, keep: impl Fn(&Key) -> bool) {
-        self.lock().retain(|key, _| keep(key));
+        self.slots.lock().retain(|key, _| keep(key));
         self.changed.notify_one();
     }
 
     /// Forgets the figures and the state of a tenant, but keeps its reports as untried: otherwise an exporter with no
     /// other reports would be ready without them.
     pub(crate) fn forget(&self, tenant: Option<&Arc<str>>) {
-        let mut slots = self.lock();
+        let mut slots = self.slots.lock();
         for (_, slot) in slots
             .iter_mut()
             .filter(|(key, _)| key.tenant.as_ref() == tenant)
@@ -347,7 +348,7 @@ impl Publisher {
 
     /// Combines and publishes everything now.
     pub(crate) fn publish(&self) {
-        let mut slots = self.lock();
+        let mut slots = self.slots.lock();
         let kept: u64 = slots
             .values()
             .flat_map(|slot| &slot.report)
@@ -403,18 +404,8 @@ impl Publisher {
             own,
             prepared,
             states,
-            refused_reload: self.refused_reload().clone(),
+            refused_reload: self.refused_reload.lock().clone(),
         }));
-    }
-
-    fn refused_reload(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
-        let text = self.refused_reload.lock();
-        text.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Slot>> {
-        // A panic cannot leave a slot half written, because each field is replaced by a complete value.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,11 +8,11 @@
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use uuid::{Uuid, Variant};
@@ -40,7 +40,7 @@ impl Secrets {
 
     /// Adds a credential. If there are too many, the oldest one is removed.
     pub(crate) fn add(&self, secret: &SecretString) {
-        let mut secrets = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = self.latest.lock();
         secrets.retain(|known| known.expose_secret() != secret.expose_secret());
         if secrets.len() == SECRETS_MAX {
             secrets.pop_front();
@@ -61,7 +61,7 @@ impl Secrets {
         let digits = id.simple().to_string();
         let reversed: String = digits.chars().rev().collect();
         let digits = [digits.as_bytes(), reversed.as_bytes()];
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         let mut secrets = self.fixed.iter().chain(latest.iter());
         let is_shown = id.get_variant() == Variant::RFC4122
             && !secrets.any(|secret| {
@@ -111,7 +111,7 @@ impl Secrets {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
         let mut found = HashSet::new();
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         for text in [&folded, &reversed] {
             let short: HashSet<&[u8]> = text.as_bytes().windows(PART).collect();
             let long: HashSet<&[u8]> = text.as_bytes().windows(2 * PART).collect();

@@ -6,9 +6,9 @@
 //!
 //! [`RetryPolicy::hold`] decides how long a hold lasts.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -71,7 +71,7 @@ impl Throttle {
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Pass<'_>, Held> {
         let _turn = self.line.lock().await;
         loop {
-            let entry = self.lock().enter(Instant::now());
+            let entry = self.state.lock().enter(Instant::now());
             match entry {
                 Entry::Proceed { round } => {
                     return Ok(Pass {
@@ -92,20 +92,16 @@ impl Throttle {
 
     /// The current hold.
     pub(crate) fn held(&self) -> Option<Held> {
-        let (status, until) = self.lock().hold?;
+        let (status, until) = self.state.lock().hold?;
         let wait = until.checked_duration_since(Instant::now())?;
         (!wait.is_zero()).then_some(Held { status, wait })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pass<'_> {
     /// Records a response that was not throttled.
     pub(crate) fn answered(self) {
-        self.throttle.lock().answered(self.round);
+        self.throttle.state.lock().answered(self.round);
     }
 
     /// Decides about a failed request, and holds all others if it was throttled.
@@ -124,7 +120,7 @@ impl Pass<'_> {
         let Some(status) = kind.throttling(retry_after) else {
             *attempt += 1;
             if matches!(kind, FailureKind::Status(_)) {
-                self.throttle.lock().answered(self.round);
+                self.throttle.state.lock().answered(self.round);
             }
             let remaining = deadline.saturating_duration_since(now);
             return policy.verdict(*attempt, kind, retry_after, remaining, random);
@@ -133,7 +129,11 @@ impl Pass<'_> {
             *attempt += 1;
         }
         let hold = |in_a_row| now + policy.hold(in_a_row, retry_after, random);
-        let until = self.throttle.lock().throttled(self.round, status, hold);
+        let until = self
+            .throttle
+            .state
+            .lock()
+            .throttled(self.round, status, hold);
         tracing::debug!(
             status,
             wait_seconds = log_seconds(until - now),
@@ -150,7 +150,7 @@ impl Pass<'_> {
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        let mut state = self.throttle.lock();
+        let mut state = self.throttle.state.lock();
         if state.round == self.round {
             state.in_progress -= 1;
         }
@@ -271,7 +271,7 @@ mod tests {
         second.unwrap().unwrap().answered();
         // Later ones side by side again.
         let mut answers = 2;
-        while throttle.lock().allowed < 3 {
+        while throttle.state.lock().allowed < 3 {
             throttle.enter(deadline).await.unwrap().answered();
             answers += 1;
         }
@@ -367,7 +367,7 @@ mod tests {
         assert!(waiting.await.is_err());
         drop(first);
         drop(throttle.enter(deadline).await.unwrap());
-        assert_eq!(throttle.lock().in_progress, 0);
+        assert_eq!(throttle.state.lock().in_progress, 0);
     }
 
     const AT_ONCE: Verdict = Verdict::Retry {

@@ -5,10 +5,11 @@
 //! This module does not verify tokens: they are meant for Graph, not for the client.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::credential::Proof;
@@ -101,7 +102,7 @@ impl TokenCache {
 
     /// Drops a token that Graph rejected, unless it was replaced in the meantime.
     pub fn invalidate(&self, token: &AccessToken) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state
             .token
             .as_deref()
@@ -113,18 +114,18 @@ impl TokenCache {
 
     /// Drops the token, so that the next one has the permissions that an administrator granted in the meantime.
     pub fn clear(&self) {
-        self.lock().token = None;
+        self.state.lock().token = None;
     }
 
     /// The remaining lifetime of the cached token; `None` if there is none.
     pub fn expires_in(&self) -> Option<Duration> {
-        let expires_at = self.lock().expires_at()?;
+        let expires_at = self.state.lock().expires_at()?;
         expires_at.checked_duration_since(Instant::now())
     }
 
     /// The expiry of the certificate that was used last, UTC; `None` before its first use and for other credentials.
     pub fn credential_expiry(&self) -> Option<DateTime<Utc>> {
-        self.lock().credential_expiry
+        self.state.lock().credential_expiry
     }
 
     /// The tokens and the credentials of their requests, which are redacted in texts of a server.
@@ -139,7 +140,7 @@ impl TokenCache {
 
     /// The cached token, if the time that `until` returns has not passed.
     fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
-        let state = self.lock();
+        let state = self.state.lock();
         let token = state.token.as_ref()?;
         (Instant::now() < until(&state)?).then(|| Arc::clone(token))
     }
@@ -163,7 +164,7 @@ impl TokenCache {
             valid_seconds = (old.expires_at - now).as_secs(),
             "cannot renew the token; the old one stays in use"
         );
-        self.lock().renew_at = Some(old.expires_at.min(now + RENEWAL_PAUSE));
+        self.state.lock().renew_at = Some(old.expires_at.min(now + RENEWAL_PAUSE));
     }
 
     async fn renew(
@@ -181,7 +182,7 @@ impl TokenCache {
                 Ok(token) => {
                     pass.answered();
                     let token = Arc::new(token);
-                    let mut state = self.lock();
+                    let mut state = self.state.lock();
                     state.renew_at = Some(token.renew_at);
                     state.token = Some(Arc::clone(&token));
                     return Ok(token);
@@ -212,17 +213,12 @@ impl TokenCache {
         let now = self.now();
         let (request, proof) = self.endpoint.request(now).await?;
         if let Some(Proof::Assertion(_, Some(not_after))) = proof {
-            self.lock().credential_expiry = Some(not_after);
+            self.state.lock().credential_expiry = Some(not_after);
         }
         proof.inspect(|proof| self.secrets.add(proof.secret()));
         let token = self.endpoint.send(request, &self.secrets, now).await?;
         self.secrets.add(&token.secret);
         Ok(token)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change of the state is one assignment, so the state is consistent after a panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

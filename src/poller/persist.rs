@@ -4,10 +4,11 @@
 //! thread. So a disk that hangs blocks one thread, but no poll, scrape or shutdown: the states of later polls are not
 //! queued until the disk answers, and each of these polls counts as a failed write.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -84,14 +85,14 @@ impl Writer {
     /// Waits until the write under way is over, but not longer than `patience`. Returns whether it is over. Queued writes
     /// need no wait: if their state is retired, they write nothing.
     pub(super) fn wait(&self, patience: Duration) -> bool {
-        let current = self.progress.current();
+        let mut current = self.progress.current.lock();
         let number = current.begun;
         let is_same = |current: &mut Current| current.is_writing && current.begun == number;
         let waited = self
             .progress
             .ended
-            .wait_timeout_while(current, patience, is_same);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+            .wait_while_for(&mut current, is_same, patience);
+        !waited.timed_out()
     }
 }
 
@@ -143,18 +144,14 @@ impl Write {
 
 impl Progress {
     fn begin(&self) {
-        let mut current = self.current();
+        let mut current = self.current.lock();
         current.begun += 1;
         current.is_writing = true;
     }
 
     fn end(&self) {
-        self.current().is_writing = false;
+        self.current.lock().is_writing = false;
         self.ended.notify_all();
-    }
-
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

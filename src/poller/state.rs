@@ -1,8 +1,9 @@
 //! State of a report from poll to poll.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::outcome::Failed;
@@ -301,5 +302,5 @@ impl ReportState {
 }
 
 pub(super) fn lock(state: &SharedState) -> MutexGuard<'_, ReportState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock()
 }

@@ -11,11 +11,12 @@
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -142,18 +143,14 @@ impl Activity {
             abort: Notify::new(),
         });
         if self.is_http2.load(Relaxed) {
-            *self.newest() = Some(Arc::clone(&exchange));
+            *self.newest.lock() = Some(Arc::clone(&exchange));
         }
         RequestGuard(exchange)
     }
 
     /// Returns the request that has just begun, for the task of its stream.
     pub(super) fn take_newest(&self) -> Option<Arc<Exchange>> {
-        self.newest().take()
-    }
-
-    fn newest(&self) -> std::sync::MutexGuard<'_, Option<Arc<Exchange>>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest.lock().take()
     }
 
     pub(super) fn is_idle(&self) -> bool {

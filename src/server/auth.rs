@@ -14,12 +14,13 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bcrypt::HashParts;
 use hyper::header::HeaderValue;
+use parking_lot::Mutex;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -200,7 +201,7 @@ impl Authenticator {
         let check = users.check(credentials);
         let tag = self.tag(&user, &check);
         let mut result = {
-            let mut logins = lock(&self.logins);
+            let mut logins = self.logins.lock();
             if let Some(verdict) = logins.known(&tag) {
                 return verdict;
             }
@@ -254,7 +255,7 @@ async fn compute(
             acquired = Arc::clone(&bcrypt_permit).acquire_owned() => permit = acquired.ok(),
             () = result.closed() => {}
         }
-        let mut logins = lock(&logins);
+        let mut logins = logins.lock();
         // Checked under the lock, because another request may have joined in the meantime.
         if result.is_closed() {
             logins.pending.remove(&tag);
@@ -267,7 +268,7 @@ async fn compute(
         matches
     });
     let matches = computed.await.unwrap_or(false);
-    let mut logins = lock(&logins);
+    let mut logins = logins.lock();
     logins.pending.remove(&tag);
     if matches {
         logins.admitted.insert(tag);
@@ -318,11 +319,6 @@ impl Logins {
         self.pending.insert(tag, pending);
         Some(result)
     }
-}
-
-fn lock(logins: &Mutex<Logins>) -> MutexGuard<'_, Logins> {
-    // Values are complete even if another thread has panicked.
-    logins.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn cost(hash: &str) -> Option<u32> {

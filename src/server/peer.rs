@@ -5,9 +5,10 @@
 //! request that is rejected is the last one of its connection. `tls` verifies certificates, `auth` passwords.
 
 use std::hash::RandomState;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use rustls::{HandshakeKind, ServerConnection};
 use tokio::time::Instant;
@@ -53,10 +54,7 @@ impl Peer {
         let (Some(handshake), Some(tls)) = (self.handshake.get(), tls) else {
             return true;
         };
-        let mut verified = handshake
-            .verified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut verified = handshake.verified.lock();
         let is_recent = verified.as_ref().is_some_and(|(verifier, time)| {
             Arc::ptr_eq(verifier, tls) && time.elapsed() < VERIFIED_AGE_MAX
         });
@@ -75,16 +73,12 @@ impl Peer {
 
     /// Records that this login was admitted.
     pub(super) fn admit(&self, login: Option<u64>) {
-        *self.lock_admitted() = login;
+        *self.admitted.lock() = login;
     }
 
     /// Returns whether this login, which is rejected now, was admitted earlier.
     pub(super) fn was_admitted(&self, login: Option<u64>) -> bool {
-        login.is_some() && *self.lock_admitted() == login
-    }
-
-    fn lock_admitted(&self) -> MutexGuard<'_, Option<u64>> {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+        login.is_some() && *self.admitted.lock() == login
     }
 }
 

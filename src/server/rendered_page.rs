@@ -5,10 +5,11 @@
 //! that slow clients still hold are limited too: above the limit, the newest version is served a little longer.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use crate::snapshot::Snapshot;
 
@@ -44,7 +45,7 @@ impl RenderedPage {
         web_config_error: Option<String>,
         render: impl FnOnce(Option<&str>) -> String,
     ) -> Bytes {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.newest.lock();
         if let Some(version) = &*newest {
             let is_current = version.snapshot.as_ptr() == Arc::as_ptr(snapshot)
                 && version.second == now.timestamp()

@@ -4,10 +4,11 @@
 //! the closing order. So a probe always gets a slot. This module does not accept connections and does not read requests.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::activity::{Activity, Exchange, micros};
@@ -68,7 +69,7 @@ impl Slots {
 
     /// Closes the connection that is first in the closing order.
     pub(super) fn close_one(&self) {
-        let open = lock(&self.open);
+        let open = self.open.lock();
         let candidates = open
             .values()
             .filter_map(|activity| Some((activity.close_order()?, activity)));
@@ -79,14 +80,14 @@ impl Slots {
 
     pub(super) fn enter(&self, activity: Arc<Activity>) -> Open<'_> {
         let id = self.next.fetch_add(1, Relaxed);
-        lock(&self.open).insert(id, activity);
+        self.open.lock().insert(id, activity);
         Open { slots: self, id }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        lock(&self.slots.open).remove(&self.id);
+        self.slots.open.lock().remove(&self.id);
     }
 }
 
@@ -100,7 +101,7 @@ impl Scrapes {
 
     /// Admits a scrape. If there are too many, aborts the one that has stalled longest.
     pub(super) fn begin(&self, exchange: &Arc<Exchange>, now: u64) -> bool {
-        let mut under_way = lock(&self.under_way);
+        let mut under_way = self.under_way.lock();
         if under_way.len() >= self.limit {
             let slowest = under_way
                 .iter()
@@ -122,13 +123,10 @@ impl Scrapes {
     }
 
     pub(super) fn end(&self, exchange: &Arc<Exchange>) {
-        lock(&self.under_way).retain(|other| !Arc::ptr_eq(other, exchange));
+        self.under_way
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, exchange));
     }
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Entries are complete even if another thread has panicked.
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Pause before the next connection is closed if the slot of the last one is not free yet: new clients notice no delay.

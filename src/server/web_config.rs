@@ -16,13 +16,14 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS, X_XSS_PROTECTION,
 };
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -130,19 +131,19 @@ impl WebConfig {
 
     /// Returns whether the server uses TLS, which does not change while it runs.
     pub fn has_tls(&self) -> bool {
-        self.0.lock().settings.tls.is_some()
+        self.0.loaded.lock().settings.tls.is_some()
     }
 
     /// Returns why the newest file is not in use; `None` if it is.
     pub fn reload_error(&self) -> Option<String> {
-        self.0.lock().reload_error.clone()
+        self.0.loaded.lock().reload_error.clone()
     }
 
     /// Returns the current settings. Checks the files first if the last check was `age_max` ago. A request that comes during
     /// the check gets the previous settings. So does the request that checks, if the check takes longer than [`CHECK_WAIT_MAX`].
     pub(super) async fn current(&self, age_max: Duration) -> Arc<WebSettings> {
         {
-            let mut loaded = self.0.lock();
+            let mut loaded = self.0.loaded.lock();
             if loaded.checking || loaded.checked.elapsed() < age_max {
                 return loaded.settings.clone();
             }
@@ -152,7 +153,7 @@ impl WebConfig {
         let check = tokio::task::spawn_blocking(move || watched.check());
         match tokio::time::timeout(CHECK_WAIT_MAX, check).await {
             Ok(settings) => settings.expect("reading a file does not panic"),
-            Err(_) => self.0.lock().settings.clone(),
+            Err(_) => self.0.loaded.lock().settings.clone(),
         }
     }
 }
@@ -186,14 +187,9 @@ struct Stamp {
 }
 
 impl Watched {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
-        // Values are complete even if another thread has panicked.
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn check(&self) -> Arc<WebSettings> {
         let newer = self.newer();
-        let mut loaded = self.lock();
+        let mut loaded = self.loaded.lock();
         match newer {
             Ok(None) => {}
             Ok(Some((settings, stamps))) => {
@@ -221,10 +217,10 @@ impl Watched {
 
     /// Returns the settings and stamps of changed files; `None` if no file has changed.
     fn newer(&self) -> Result<Option<(WebSettings, Stamps)>, WebConfigError> {
-        let old = self.lock().settings.clone();
+        let old = self.loaded.lock().settings.clone();
         let stamps = old.stamps(&self.path)?;
         {
-            let loaded = self.lock();
+            let loaded = self.loaded.lock();
             // A file that could not be used may name files that are not watched, so it is read again each time.
             if loaded.reload_error.is_none() && loaded.stamps == stamps {
                 return Ok(None);
@@ -339,7 +335,7 @@ impl Rate {
     }
 
     pub(super) fn allows(&self, now: Instant) -> bool {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         let expected = next.unwrap_or(now).max(now);
         let allowed = self.ahead_max.is_some_and(|max| expected - now <= max);
         if allowed {

@@ -136,7 +136,7 @@ fn text_is_kept_up_to_eight_mebibytes_of_all_tenants() {
     let mebibyte = 1 << 20;
     let kept = || {
         publisher.publish();
-        let slots = publisher.lock();
+        let slots = publisher.slots.lock();
         let samples = slots.values().flat_map(|slot| &slot.report);
         samples
             .map(|samples| samples.block.kept_text())

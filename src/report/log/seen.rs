@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hashbrown::HashSet;
+use parking_lot::Mutex;
 use ring::digest;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -52,13 +53,13 @@ impl SeenRows {
 
     /// Returns whether the row is new.
     pub(super) fn insert(&self, id: RowId) -> bool {
-        let mut seen = self.lock();
+        let mut seen = self.0.lock();
         !seen.final_rows.contains(id) && seen.brought.insert(id)
     }
 
     /// Removes rows, because the page that returned them is incomplete.
     pub(super) fn remove(&self, ids: impl Iterator<Item = RowId>) {
-        let mut seen = self.lock();
+        let mut seen = self.0.lock();
         for id in ids {
             seen.brought.remove(&id);
         }
@@ -66,7 +67,7 @@ impl SeenRows {
 
     /// Replaces the final rows by those with one day more, of which `ids` are the rows.
     pub(super) fn add_final(&self, final_rows: Arc<FinalRows>, ids: &[RowId]) {
-        let mut seen = self.lock();
+        let mut seen = self.0.lock();
         for id in ids {
             if final_rows.contains(*id) {
                 seen.brought.remove(id);
@@ -74,11 +75,6 @@ impl SeenRows {
         }
         seen.brought.shrink_to_fit();
         seen.final_rows = final_rows;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        // Each change leaves the rows complete, so a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -286,7 +282,7 @@ mod tests {
         let mut final_rows = FinalRows::default();
         final_rows.add(&ids).unwrap();
         seen.add_final(Arc::new(final_rows), &ids);
-        assert_eq!(seen.lock().brought.len(), 1);
+        assert_eq!(seen.0.lock().brought.len(), 1);
         for id in 1..=3 {
             assert!(!seen.insert(RowId(id)));
         }

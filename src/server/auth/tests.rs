@@ -59,7 +59,7 @@ async fn the_queue_is_bounded_and_cached_logins_bypass_it() {
     );
     // One client cannot take the whole queue.
     waiting.truncate(QUEUE_OF_CLIENT_MAX);
-    until(|| lock(&authenticator.logins).pending.len() == QUEUE_OF_CLIENT_MAX).await;
+    until(|| authenticator.logins.lock().pending.len() == QUEUE_OF_CLIENT_MAX).await;
     let mut other = Box::pin(authenticator.check(&users, Some(login("b", "first")), client(0)));
     assert!(!is_pending(&mut other).await, "its share is taken");
     let mut other = Box::pin(authenticator.check(&users, Some(login("b", "first")), client(9)));
@@ -79,7 +79,7 @@ async fn requests_with_the_same_login_share_one_computation() {
     for waiting in &mut waiting {
         assert!(is_pending(waiting).await);
     }
-    assert_eq!(lock(&authenticator.logins).pending.len(), 1);
+    assert_eq!(authenticator.logins.lock().pending.len(), 1);
     let one_more = authenticator.check(&users, Some(login("a", "good")), client);
     assert_eq!(one_more.await, Verdict::Busy);
     drop(bcrypt_permit);
@@ -96,10 +96,10 @@ async fn a_login_without_a_waiting_client_is_not_computed() {
     let mut abandoned = Box::pin(authenticator.check(&users, Some(login("a", "x")), client));
     assert!(is_pending(&mut abandoned).await);
     drop(abandoned);
-    until(|| lock(&authenticator.logins).pending.is_empty()).await;
+    until(|| authenticator.logins.lock().pending.is_empty()).await;
     drop(bcrypt_permit);
     until(|| authenticator.bcrypt_permit.available_permits() == 1).await;
-    assert!(lock(&authenticator.logins).refused.0.is_empty());
+    assert!(authenticator.logins.lock().refused.0.is_empty());
 }
 
 /// A computation cannot be stopped, so the next one waits for it although its client has disconnected.
@@ -116,9 +116,9 @@ async fn an_abandoned_computation_keeps_its_permit() {
         .check(&users, Some(login("a", "y")), client)
         .await;
     assert_eq!(next, Verdict::Refused);
-    until(|| lock(&authenticator.logins).refused.0.len() == 2).await;
+    until(|| authenticator.logins.lock().refused.0.len() == 2).await;
     let tag = |password| authenticator.tag(b"a", &users.check(login("a", password)));
-    let refused = lock(&authenticator.logins).refused.0.clone();
+    let refused = authenticator.logins.lock().refused.0.clone();
     assert_eq!(refused, [tag("x"), tag("y")], "one after the other");
 }
 

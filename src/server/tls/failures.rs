@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError, Error};
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -31,7 +31,7 @@ impl Failures {
             debug!(%error, %client, "a TLS handshake failed");
             return;
         };
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.0.lock();
         since.failures += 1;
         if since
             .line
