@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::graph::retry::RetryReason;
-use crate::graph::stats::{RequestCode, RequestStats};
+use crate::graph::stats::{REQUEST_CODES, RequestStats};
 
 /// The registry and its metrics.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Telemetry {
             "teams_pstn_graph_requests_total",
             "Requests to Microsoft Graph by status code of the answer; none where there was no answer.",
             "code",
-            &RequestCode::ALL.map(RequestCode::as_str),
+            &REQUEST_CODES,
         );
         let retries = counters(
             "teams_pstn_graph_retries_total",
@@ -137,10 +137,8 @@ impl Telemetry {
 
     /// Adds what one poll has asked of Graph.
     pub(crate) fn add(&self, stats: &RequestStats) {
-        for code in RequestCode::ALL {
-            self.requests
-                .with_label_values(&[code.as_str()])
-                .inc_by(stats.requests(code));
+        for (code, count) in stats.requests() {
+            self.requests.with_label_values(&[code]).inc_by(count);
         }
         for reason in RetryReason::ALL {
             self.retries

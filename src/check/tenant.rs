@@ -133,9 +133,9 @@ impl TenantReport<'_> {
                 self.push(failure(Check::Connection, &error));
                 false
             }
-            Ok(reached) => {
+            Ok(date) => {
                 let middle = asked + (self.context.clock.now() - asked) / 2;
-                self.skews.extend(reached.date.map(|date| date - middle));
+                self.skews.extend(date.map(|date| date - middle));
                 let message = format!("answers{via}");
                 self.push(Finding::ok(Check::Connection, message).about(target.host()));
                 true

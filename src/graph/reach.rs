@@ -10,20 +10,13 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::{HttpClient, tls_error};
+use super::http::{HttpClient, header, tls_error};
 
 /// A host, and the proxy on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     url: Url,
     proxy: Option<(String, u16)>,
-}
-
-/// The response of a host, whatever its status is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
-    /// The host's clock, from `Date`.
-    pub date: Option<DateTime<Utc>>,
 }
 
 /// Errors of reaching a host.
@@ -126,12 +119,12 @@ impl Target {
         }
     }
 
-    /// Requests the root, without a credential. Any response is a success.
+    /// Requests the root, without a credential. Any response is a success, with the host's clock if it has a `Date`.
     pub async fn connect(
         &self,
         http: &HttpClient,
         deadline: Instant,
-    ) -> Result<Reached, ReachError> {
+    ) -> Result<Option<DateTime<Utc>>, ReachError> {
         let asked = http.client().get(self.url.clone()).send();
         match tokio::time::timeout_at(deadline, asked).await {
             Err(_) => Err(ReachError::Timeout { host: self.host() }),
@@ -141,12 +134,9 @@ impl Target {
                 source: source.without_url(),
             }),
             Ok(Ok(response)) => {
-                let date = response.headers().get(reqwest::header::DATE);
-                let date =
-                    date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-                Ok(Reached {
-                    date: date.map(Into::into),
-                })
+                let date = header(&response, "date");
+                let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+                Ok(date.map(DateTime::from))
             }
         }
     }
@@ -174,19 +164,8 @@ impl ReachError {
             }
             Self::Connection {
                 source, proxied, ..
-            } => match certificate_error(source) {
-                Some(Certificate::Unknown) => {
-                    "the certificate is of a CA that is not trusted; if a proxy intercepts TLS, let SSL_CERT_FILE name a PEM file with its CA"
-                }
-                Some(Certificate::Time) => {
-                    "the certificate has expired or is not valid yet; check this machine's clock first"
-                }
-                Some(Certificate::Name) => {
-                    "the certificate is for another host; check the URL, and who else answers in its place"
-                }
-                Some(Certificate::Other) => {
-                    "TLS failed; see whether something on the way opens TLS or speaks less than TLS 1.2"
-                }
+            } => match tls_error(source) {
+                Some(error) => tls_remedy(error),
                 None if source.is_timeout() => {
                     "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
                 }
@@ -201,30 +180,31 @@ impl ReachError {
     }
 }
 
-/// The kind of TLS failure that decides the remedy.
-enum Certificate {
-    Unknown,
-    Time,
-    Name,
-    Other,
+fn tls_remedy(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Wrong;
+    let rustls::Error::InvalidCertificate(wrong) = error else {
+        return OTHER_TLS_REMEDY;
+    };
+    match wrong {
+        // A wrong signature is that of another CA with the same name.
+        Wrong::UnknownIssuer | Wrong::BadSignature => {
+            "the certificate is of a CA that is not trusted; if a proxy intercepts TLS, let SSL_CERT_FILE name a PEM file with its CA"
+        }
+        Wrong::Expired
+        | Wrong::ExpiredContext { .. }
+        | Wrong::NotValidYet
+        | Wrong::NotValidYetContext { .. } => {
+            "the certificate has expired or is not valid yet; check this machine's clock first"
+        }
+        Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+            "the certificate is for another host; check the URL, and who else answers in its place"
+        }
+        _ => OTHER_TLS_REMEDY,
+    }
 }
 
-fn certificate_error(error: &reqwest::Error) -> Option<Certificate> {
-    use rustls::CertificateError as Wrong;
-    Some(match tls_error(error)? {
-        rustls::Error::InvalidCertificate(wrong) => match wrong {
-            // A wrong signature is that of another CA with the same name.
-            Wrong::UnknownIssuer | Wrong::BadSignature => Certificate::Unknown,
-            Wrong::Expired
-            | Wrong::ExpiredContext { .. }
-            | Wrong::NotValidYet
-            | Wrong::NotValidYetContext { .. } => Certificate::Time,
-            Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => Certificate::Name,
-            _ => Certificate::Other,
-        },
-        _ => Certificate::Other,
-    })
-}
+const OTHER_TLS_REMEDY: &str =
+    "TLS failed; see whether something on the way opens TLS or speaks less than TLS 1.2";
 
 #[cfg(test)]
 mod tests {
@@ -324,7 +304,7 @@ mod tests {
             ("/dated", Some("2026-11-21T09:30:00Z".parse().unwrap())),
             ("/undated", None),
         ] {
-            assert_eq!(connect(path, enough).await.unwrap(), Reached { date });
+            assert_eq!(connect(path, enough).await.unwrap(), date);
         }
         let firewall = "see whether a firewall drops the packets";
         for (path, patience, remedy) in [

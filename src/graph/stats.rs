@@ -7,7 +7,7 @@ use super::retry::RetryReason;
 /// Request counters of one poll of one report. The pages increment them by reference, and the owner reads them.
 #[derive(Debug, Default)]
 pub struct RequestStats {
-    requests: [AtomicU64; RequestCode::ALL.len()],
+    requests: [AtomicU64; REQUEST_CODES.len()],
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
     rows: AtomicU64,
@@ -29,14 +29,13 @@ impl Oddity {
     const ALL: [Self; 3] = [Self::Cut, Self::Replaced, Self::Null];
 }
 
-/// The result of a request to Graph: the label `code` of `teams_pstn_graph_requests_total`, a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestCode(usize);
-
 impl RequestStats {
-    /// Requests to Graph with this result. Requests for tokens are not counted.
-    pub fn requests(&self, code: RequestCode) -> u64 {
-        self.requests[code.0].load(Ordering::Relaxed)
+    /// Requests to Graph by the codes in [`REQUEST_CODES`]. Requests for tokens are not counted.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.requests.iter();
+        REQUEST_CODES
+            .into_iter()
+            .zip(counts.map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Requests to Graph that were repeated for this reason.
@@ -65,7 +64,7 @@ impl RequestStats {
 
     /// Counts a request. `status` is `None` if there was no response.
     pub(crate) fn count_request(&self, status: Option<u16>) {
-        self.requests[RequestCode::of(status).0].fetch_add(1, Ordering::Relaxed);
+        self.requests[code_index(status)].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_retry(&self, reason: RetryReason) {
@@ -81,41 +80,19 @@ impl RequestStats {
     }
 }
 
-impl RequestCode {
-    /// Every code, so that all label values exist from the start.
-    pub const ALL: [Self; NAMES.len()] = {
-        let mut all = [Self(0); NAMES.len()];
-        let mut index = 0;
-        while index < all.len() {
-            all[index] = Self(index);
-            index += 1;
-        }
-        all
-    };
-
-    /// The label's value: a known status, `other` for an unknown one, `none` if there was no response.
-    pub const fn as_str(self) -> &'static str {
-        NAMES[self.0]
-    }
-
-    fn of(status: Option<u16>) -> Self {
-        let Some(status) = status else {
-            return Self(NONE);
-        };
-        STATUSES
-            .iter()
-            .position(|&known| known == status)
-            .map_or(Self(OTHER), Self)
-    }
+/// The position in [`REQUEST_CODES`] of a status, or of a request without a response.
+fn code_index(status: Option<u16>) -> usize {
+    let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+    let known = REQUEST_CODES.iter().position(|known| *known == code);
+    known.unwrap_or(OTHER)
 }
 
-/// The statuses that Graph documents for these reports, in the order of [`NAMES`].
-const STATUSES: [u16; 11] = [200, 400, 401, 403, 404, 406, 429, 500, 502, 503, 504];
-const NAMES: [&str; 13] = [
+/// The values of the label `code` of `teams_pstn_graph_requests_total`: the statuses that Graph documents for these reports,
+/// `other` for an unknown one, `none` if there was no response.
+pub const REQUEST_CODES: [&str; 13] = [
     "200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504", "other", "none",
 ];
 const OTHER: usize = 11;
-const NONE: usize = 12;
 
 #[cfg(test)]
 mod tests {
@@ -131,10 +108,13 @@ mod tests {
             (Some(999), "other"),
             (None, "none"),
         ] {
-            assert_eq!(RequestCode::of(status).as_str(), code);
+            assert_eq!(REQUEST_CODES[code_index(status)], code);
         }
-        for status in STATUSES {
-            assert_eq!(RequestCode::of(Some(status)).as_str(), status.to_string());
+        for code in REQUEST_CODES {
+            let status = code.parse().ok();
+            if code != "other" {
+                assert_eq!(REQUEST_CODES[code_index(status)], code);
+            }
         }
     }
 
@@ -147,11 +127,8 @@ mod tests {
             stats.count_retry(reason);
         }
         let sum = |code: &str| {
-            RequestCode::ALL
-                .into_iter()
-                .filter(|known| known.as_str() == code)
-                .map(|code| stats.requests(code))
-                .sum::<u64>()
+            let requests = stats.requests().filter(|(known, _)| *known == code);
+            requests.map(|(_, count)| count).sum::<u64>()
         };
         assert_eq!((sum("429"), sum("none"), sum("200")), (1, 1, 0));
         assert!(RetryReason::ALL.into_iter().all(|r| stats.retries(r) == 1));
