@@ -117,7 +117,15 @@ pub async fn run(
         .collect();
     let tenants = match tenants {
         Ok(tenants) => tenants,
-        Err(error) => return findings.finish_misconfigured(&error),
+        Err(error) => {
+            let remedy = Some("correct the configuration, or what it names");
+            findings.push(Finding::failure(
+                Check::Configuration,
+                Chain(&error),
+                remedy,
+            ))?;
+            return findings.finish(Outcome::BadConfiguration);
+        }
     };
     findings.push(Finding::ok(Check::Configuration, described(&config)))?;
     let is_web_bad = web.as_ref().is_some_and(Finding::is_failure);

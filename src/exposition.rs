@@ -61,6 +61,9 @@ pub struct Samples {
 }
 
 impl Format {
+    /// Both formats, each at its index.
+    pub(crate) const ALL: [Self; 2] = [Self::Text, Self::OpenMetrics];
+
     /// Last line of a body, if the format has one.
     pub(crate) const fn end(self) -> &'static str {
         match self {

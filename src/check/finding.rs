@@ -6,9 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Outcome;
-use crate::chain::Chain;
 use crate::config::args::CheckFormat;
-use crate::tenant::SetupError;
 
 /// Checks in the order of the output. The names are part of the JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +28,7 @@ pub(super) enum Check {
     Exposition,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
     Ok,
@@ -53,20 +51,12 @@ pub(super) struct Finding {
     value: Option<f64>,
 }
 
-/// Number of findings per level.
-#[derive(Default)]
-struct Counts {
-    all: usize,
-    warnings: usize,
-    failures: usize,
-}
-
 /// Writer of the findings.
 pub(super) struct Findings<'a, W> {
     format: CheckFormat,
     out: &'a mut W,
-    worst: Level,
-    counts: Counts,
+    /// Number of findings by level.
+    counts: [usize; 3],
     /// Findings of a JSON document, which is written at the end.
     kept: Vec<Finding>,
 }
@@ -174,52 +164,19 @@ impl Finding {
     }
 }
 
-impl Counts {
-    fn add(&mut self, level: Level) {
-        self.all += 1;
-        match level {
-            Level::Ok => {}
-            Level::Warning => self.warnings += 1,
-            Level::Failure => self.failures += 1,
-        }
-    }
-
-    fn verdict(&self) -> String {
-        let Self {
-            all,
-            warnings,
-            failures,
-        } = self;
-        let warned = match warnings {
-            0 => String::new(),
-            1 => ", 1 warning".to_owned(),
-            _ => format!(", {warnings} warnings"),
-        };
-        if *failures > 0 {
-            format!(
-                "failed, {failures} of {all} checks{warned}; begin with the first, which others can follow from"
-            )
-        } else {
-            format!("passed, {all} checks{warned}")
-        }
-    }
-}
-
 impl<'a, W: Write> Findings<'a, W> {
     pub(super) fn new(format: CheckFormat, out: &'a mut W) -> Self {
         Self {
             format,
             out,
-            worst: Level::Ok,
-            counts: Counts::default(),
+            counts: [0; 3],
             kept: Vec::new(),
         }
     }
 
     /// Writes a finding immediately, so that a waiting administrator sees it. JSON is written at the end.
     pub(super) fn push(&mut self, finding: Finding) -> io::Result<()> {
-        self.worst = self.worst.max(finding.level);
-        self.counts.add(finding.level);
+        self.counts[finding.level as usize] += 1;
         match self.format {
             CheckFormat::Text => ignore_broken_pipe(writeln!(self.out, "{}", finding.line())),
             CheckFormat::Json => {
@@ -230,20 +187,31 @@ impl<'a, W: Write> Findings<'a, W> {
     }
 
     pub(super) fn outcome(&self) -> Outcome {
-        match self.worst {
+        match self.worst() {
             Level::Ok | Level::Warning => Outcome::Passed,
             Level::Failure => Outcome::Failed,
         }
     }
 
-    /// The configuration can be read but not used.
-    pub(super) fn finish_misconfigured(mut self, error: &SetupError) -> io::Result<Outcome> {
-        self.push(Finding::failure(
-            Check::Configuration,
-            Chain(error),
-            Some("correct the configuration, or what it names"),
-        ))?;
-        self.finish(Outcome::BadConfiguration)
+    fn worst(&self) -> Level {
+        let mut levels = [Level::Failure, Level::Warning].into_iter();
+        let worst = levels.find(|level| self.counts[*level as usize] > 0);
+        worst.unwrap_or(Level::Ok)
+    }
+
+    fn verdict(&self) -> String {
+        let all: usize = self.counts.iter().sum();
+        let warned = match self.counts[Level::Warning as usize] {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            warnings => format!(", {warnings} warnings"),
+        };
+        match self.counts[Level::Failure as usize] {
+            0 => format!("passed, {all} checks{warned}"),
+            failures => format!(
+                "failed, {failures} of {all} checks{warned}; begin with the first, which others can follow from"
+            ),
+        }
     }
 
     pub(super) fn finish(self, outcome: Outcome) -> io::Result<Outcome> {
@@ -254,11 +222,11 @@ impl<'a, W: Write> Findings<'a, W> {
             checks: Vec<Finding>,
         }
         if self.format == CheckFormat::Text {
-            ignore_broken_pipe(writeln!(self.out, "verdict: {}", self.counts.verdict()))?;
+            ignore_broken_pipe(writeln!(self.out, "verdict: {}", self.verdict()))?;
         } else {
             let document = Document {
                 version: crate::VERSION,
-                result: self.worst,
+                result: self.worst(),
                 checks: self.kept,
             };
             let text = serde_json::to_string_pretty(&document).expect("findings are JSON");

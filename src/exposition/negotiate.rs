@@ -22,11 +22,12 @@ impl Format {
             .filter_map(MediaRange::parse)
             .collect();
         ranges.sort_by_key(|range| Reverse((range.quality, range.specificity())));
-        let mut escaping = Escaping::Underscores;
+        let mut escaping = UNDERSCORES;
         for range in ranges {
             // As in the reference, the scheme of a skipped range stays in force.
-            escaping = Escaping::parse(range.escaping).unwrap_or(escaping);
-            let of = |format, types: &[&'static str; 4]| (format, types[escaping as usize]);
+            let known = ESCAPINGS.iter().position(|known| *known == range.escaping);
+            escaping = known.unwrap_or(escaping);
+            let of = |format, types: &[&'static str; 4]| (format, types[escaping]);
             let is = |name: &str| range.media.eq_ignore_ascii_case(name);
             match range.version {
                 "" | "0.0.4" if is("text/plain") => return of(Self::Text, &TEXT),
@@ -39,7 +40,7 @@ impl Format {
                 _ => {}
             }
         }
-        (Self::Text, TEXT[escaping as usize])
+        (Self::Text, TEXT[escaping])
     }
 }
 
@@ -72,15 +73,6 @@ struct MediaRange<'a> {
     quality: u16,
     version: &'a str,
     escaping: &'a str,
-}
-
-/// How names beyond the legacy character set would be written; the order is that of the tables below.
-#[derive(Clone, Copy)]
-enum Escaping {
-    AllowUtf8,
-    Underscores,
-    Dots,
-    Values,
 }
 
 impl<'a> MediaRange<'a> {
@@ -117,19 +109,6 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-impl Escaping {
-    /// An unknown scheme is ignored, as in the reference.
-    fn parse(value: &str) -> Option<Self> {
-        match value {
-            "allow-utf-8" => Some(Self::AllowUtf8),
-            "underscores" => Some(Self::Underscores),
-            "dots" => Some(Self::Dots),
-            "values" => Some(Self::Values),
-            _ => None,
-        }
-    }
-}
-
 /// The thousandths of a `q` parameter; `None` where the field is another one. What is no number from 0 to 1 counts as 1,
 /// as in the reference.
 fn quality(field: &str) -> Option<u16> {
@@ -154,6 +133,13 @@ const QUALITY_ONE: u16 = 1000;
 
 /// Elements that are looked at: scrapers send up to six, browsers eight; more is an attempt to make us sort.
 const RANGES_MAX: usize = 64;
+
+/// How names beyond the legacy character set would be written, in the order of the tables below. An unknown scheme is
+/// ignored, as in the reference.
+const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
+
+/// Index of the default.
+const UNDERSCORES: usize = 1;
 
 const TEXT: [&str; 4] = [
     "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
@@ -192,20 +178,11 @@ mod tests {
                 "{accept:?}"
             );
         };
-        let text = (Format::Text, TEXT[Escaping::Underscores as usize]);
-        let text_utf8 = (Format::Text, TEXT[Escaping::AllowUtf8 as usize]);
-        let open = (
-            Format::OpenMetrics,
-            OPEN_METRICS_1_0_0[Escaping::Underscores as usize],
-        );
-        let open_utf8 = (
-            Format::OpenMetrics,
-            OPEN_METRICS_1_0_0[Escaping::AllowUtf8 as usize],
-        );
-        let open_old = (
-            Format::OpenMetrics,
-            OPEN_METRICS_0_0_1[Escaping::Underscores as usize],
-        );
+        let text = (Format::Text, TEXT[UNDERSCORES]);
+        let text_utf8 = (Format::Text, TEXT[0]);
+        let open = (Format::OpenMetrics, OPEN_METRICS_1_0_0[UNDERSCORES]);
+        let open_utf8 = (Format::OpenMetrics, OPEN_METRICS_1_0_0[0]);
+        let open_old = (Format::OpenMetrics, OPEN_METRICS_0_0_1[UNDERSCORES]);
 
         // No header, an empty one, curl, browsers.
         check(&[], text);

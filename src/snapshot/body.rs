@@ -39,25 +39,20 @@ pub struct Parts {
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     families: Vec<(&'static Family, Vec<Samples>)>,
-    text: ReportsBody,
-    open_metrics: ReportsBody,
+    /// By format.
+    bodies: [ReportsBody; 2],
 }
 
-/// Metrics of the exporter itself, by name, in both formats.
+/// Metrics of the exporter itself, by name, with their texts by format.
 #[derive(Debug, Default)]
-pub(super) struct SelfMetrics {
-    families: Vec<(String, Bytes, Bytes)>,
-}
+pub(super) struct SelfMetrics(Vec<(String, [Bytes; 2])>);
 
-/// The complete bodies.
+/// The complete bodies by format and encoding.
 #[derive(Debug, Default)]
-pub(super) struct Bodies {
-    text: [EncodedBody; 2],
-    open_metrics: [EncodedBody; 2],
-}
+pub(super) struct Bodies([[EncodedBody; 2]; 2]);
 
 /// The report families in one format, encoded both ways.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ReportsBody {
     gzip: Member,
     identity: IdentityBody,
@@ -86,27 +81,16 @@ enum Part {
 
 impl Reports {
     pub(super) fn new(families: Vec<(&'static Family, Vec<Samples>)>) -> Self {
-        let [text, open_metrics] = [Format::Text, Format::OpenMetrics].map(|format| {
-            let mut half = ReportsBody::default();
+        let bodies = Format::ALL.map(|format| {
+            let mut body = ReportsBody::default();
             for (family, samples) in &families {
-                half.family(family, samples, format);
+                body.family(family, samples, format);
             }
-            half.gzip.close_run();
-            half.identity.close_run();
-            half
+            body.gzip.close_run();
+            body.identity.close_run();
+            body
         });
-        Self {
-            families,
-            text,
-            open_metrics,
-        }
-    }
-
-    fn half(&self, format: Format) -> &ReportsBody {
-        match format {
-            Format::Text => &self.text,
-            Format::OpenMetrics => &self.open_metrics,
-        }
+        Self { families, bodies }
     }
 }
 
@@ -127,34 +111,26 @@ impl SelfMetrics {
             write_registry_family(family, format, started, &mut text);
             Bytes::from(text)
         };
-        let families = families
-            .iter()
-            .map(|family| {
-                (
-                    family.name().to_owned(),
-                    render(family, Format::Text),
-                    render(family, Format::OpenMetrics),
-                )
-            })
-            .collect();
-        Self { families }
+        let families = families.iter().map(|family| {
+            let texts = Format::ALL.map(|format| render(family, format));
+            (family.name().to_owned(), texts)
+        });
+        Self(families.collect())
     }
 
     fn texts(&self, format: Format) -> impl Iterator<Item = (&str, &[u8])> {
-        self.families
-            .iter()
-            .map(move |(name, text, open_metrics)| match format {
-                Format::Text => (name.as_str(), &text[..]),
-                Format::OpenMetrics => (name.as_str(), &open_metrics[..]),
-            })
+        let families = self.0.iter();
+        families.map(move |(name, texts)| (name.as_str(), &texts[format as usize][..]))
     }
 }
 
 impl Bodies {
     pub(super) fn new(reports: &Reports, own: &SelfMetrics) -> Self {
-        let both = |format: Format| {
-            let half = reports.half(format);
-            let (mut gzip, mut identity) = (half.gzip.clone(), half.identity.clone());
+        Self(Format::ALL.map(|format| {
+            let ReportsBody {
+                mut gzip,
+                mut identity,
+            } = reports.bodies[format as usize].clone();
             for (_, text) in own.texts(format) {
                 gzip.text(text);
                 identity.text(text);
@@ -162,22 +138,11 @@ impl Bodies {
             gzip.text(format.end().as_bytes());
             identity.text(format.end().as_bytes());
             [identity.finish(), EncodedBody::ready(gzip.finish())]
-        };
-        Self {
-            text: both(Format::Text),
-            open_metrics: both(Format::OpenMetrics),
-        }
+        }))
     }
 
     pub(super) fn body(&self, format: Format, encoding: Encoding) -> Body {
-        let [identity, gzip] = match format {
-            Format::Text => &self.text,
-            Format::OpenMetrics => &self.open_metrics,
-        };
-        match encoding {
-            Encoding::Identity => identity.body(),
-            Encoding::Gzip => gzip.body(),
-        }
+        self.0[format as usize][encoding as usize].body()
     }
 }
 
@@ -190,21 +155,21 @@ pub(super) fn filtered(
     names: &[String],
 ) -> Body {
     let wanted = |name: &str| names.iter().any(|wanted| wanted == name);
-    let mut half = ReportsBody::default();
+    let mut body = ReportsBody::default();
     for (family, samples) in reports
         .families
         .iter()
         .filter(|(family, _)| wanted(family.name))
     {
-        half.family(family, samples, format);
+        body.family(family, samples, format);
     }
     for (_, text) in own.texts(format).filter(|(name, _)| wanted(name)) {
-        half.text(text);
+        body.text(text);
     }
-    half.text(format.end().as_bytes());
+    body.text(format.end().as_bytes());
     match encoding {
-        Encoding::Identity => half.identity.finish().body(),
-        Encoding::Gzip => EncodedBody::ready(half.gzip.finish()).body(),
+        Encoding::Identity => body.identity.finish().body(),
+        Encoding::Gzip => EncodedBody::ready(body.gzip.finish()).body(),
     }
 }
 
