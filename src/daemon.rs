@@ -23,7 +23,7 @@ use crate::period::Clock;
 use crate::poller::Fleet;
 use crate::pseudonym::PseudonymError;
 use crate::server::web_config::{WebConfig, WebConfigError};
-use crate::server::{About, BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
+use crate::server::{BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
 use crate::signals::Hangups;
 use crate::snapshot::{Publisher, Subscriber};
 use crate::systemd::Systemd;
@@ -187,10 +187,6 @@ impl Daemon {
         let state = ServerState {
             subscriber: publisher.subscribe(),
             clock: options.clock.clone(),
-            about: About {
-                version: crate::VERSION,
-                revision: crate::REVISION,
-            },
             telemetry_path: options.telemetry_path,
             requests_max: options.requests_max,
             web_config: options.web_config,

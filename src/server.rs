@@ -78,8 +78,6 @@ pub struct ServerState {
     pub subscriber: Subscriber,
     /// The wall clock, for "12 minutes ago" on the page.
     pub clock: Clock,
-    /// Version and revision, for the page.
-    pub about: About,
     /// `--web.telemetry-path`.
     pub telemetry_path: TelemetryPath,
     /// `--web.max-requests`: scrapes at the same time; one more is answered with 503.
@@ -108,15 +106,6 @@ impl Reload {
     pub fn send(self, outcome: Result<(), String>) -> Result<(), Result<(), String>> {
         self.reply.send(outcome)
     }
-}
-
-/// Version and revision of the program, for the page.
-#[derive(Clone, Debug)]
-pub struct About {
-    /// As in `teams_pstn_exporter_build_info`.
-    pub version: &'static str,
-    /// As in `teams_pstn_exporter_build_info`, too.
-    pub revision: &'static str,
 }
 
 /// Limits of the server. The default is for production, tests use smaller ones.

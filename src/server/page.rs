@@ -13,7 +13,6 @@ use std::fmt::{self, Write as _};
 
 use chrono::{DateTime, Utc};
 
-use super::About;
 use crate::snapshot::State;
 
 use budgets::Budgets;
@@ -26,8 +25,6 @@ pub struct PageContext<'a> {
     pub states: &'a [State],
     /// The time of day.
     pub now: DateTime<Utc>,
-    /// Version and revision of the program.
-    pub about: &'a About,
     /// The reason if the exporter is not ready.
     pub unready: Option<&'a str>,
     /// The error if the last reload of the configuration was refused.
@@ -65,21 +62,12 @@ impl ReportStatus {
         }
     }
 
-    const fn class(self) -> &'static str {
+    const fn class_and_label(self) -> (&'static str, &'static str) {
         match self {
-            Self::Never => "never",
-            Self::Failing => "failing",
-            Self::Untried => "untried",
-            Self::Fine => "ok",
-        }
-    }
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Never => "never succeeded",
-            Self::Failing => "failing",
-            Self::Untried => "not yet tried",
-            Self::Fine => "ok",
+            Self::Never => ("never", "never succeeded"),
+            Self::Failing => ("failing", "failing"),
+            Self::Untried => ("untried", "not yet tried"),
+            Self::Fine => ("ok", "ok"),
         }
     }
 }
@@ -113,8 +101,8 @@ fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
         html,
         "</main>\n<footer class=\"soft\">Version {} ({}). As of {}. Figures come from the last complete \
          reports. Microsoft's data is 24 to 48 hours late.</footer>\n</body>\n</html>",
-        Escaped(view.about.version),
-        Escaped(view.about.revision),
+        Escaped(crate::VERSION),
+        Escaped(crate::REVISION),
         Timestamp(view.now),
     )
 }

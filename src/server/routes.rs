@@ -322,7 +322,6 @@ fn page(shared: &Shared, guard: RequestGuard) -> HttpResponse {
             page::render(&page::PageContext {
                 states: snapshot.states(),
                 now,
-                about: &state.about,
                 unready: snapshot.ready().err().as_deref(),
                 refused_reload: snapshot.refused_reload(),
                 web_config_error,

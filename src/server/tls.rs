@@ -115,7 +115,7 @@ pub enum TlsError {
     #[error(
         "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
     )]
-    ClientCaMissing(&'static str),
+    ClientCaMissing(String),
     /// Allowed names are given, but certificates are optional or not verified.
     #[error(
         "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
@@ -306,7 +306,8 @@ impl Section {
         client_ca: Option<&[u8]>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        let auth = ClientAuth::parse(self.client_auth_type.as_deref().unwrap_or_default())?;
+        let auth_type = self.client_auth_type.as_deref().unwrap_or_default();
+        let auth = ClientAuth::parse(auth_type)?;
         if client_ca.is_some() && auth == ClientAuth::None {
             return Err(TlsError::ClientCaUnused);
         }
@@ -322,7 +323,8 @@ impl Section {
             ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
             ClientAuth::Request | ClientAuth::RequireAny => (None, Vec::new()),
             ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
-                let pem = client_ca.ok_or(TlsError::ClientCaMissing(auth.as_str()))?;
+                let pem =
+                    client_ca.ok_or_else(|| TlsError::ClientCaMissing(auth_type.to_owned()))?;
                 let anchors = certificates("client_ca", pem)?;
                 let mut roots = RootCertStore::empty();
                 for certificate in &anchors {

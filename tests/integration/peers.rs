@@ -12,7 +12,7 @@ use serde_json::Value;
 use teams_pstn_exporter::bench::publish;
 use teams_pstn_exporter::exposition::{Family, FamilyWriter, Format, write_label};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::server::{About, Bound, Limits, Listen, ServerState, TelemetryPath};
+use teams_pstn_exporter::server::{Bound, Limits, Listen, ServerState, TelemetryPath};
 use teams_pstn_exporter::snapshot::{Encoding, Snapshot, Subscriber};
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
@@ -239,10 +239,6 @@ fn serve(snapshot: Snapshot) -> (SocketAddr, oneshot::Sender<()>) {
     let state = ServerState {
         subscriber: Subscriber::fixed(snapshot),
         clock: Clock::system(),
-        about: About {
-            version: "1.2.3",
-            revision: "abcdef0",
-        },
         telemetry_path: TelemetryPath::default(),
         requests_max: 40,
         web_config: None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::{
-    About, Bound, Limits, Listen, ListenAddress, Reload, ServerState, TelemetryPath,
+    Bound, Limits, Listen, ListenAddress, Reload, ServerState, TelemetryPath,
 };
 use teams_pstn_exporter::snapshot::{Publisher, Snapshot, Subscriber};
 use teams_pstn_exporter::telemetry::Telemetry;
@@ -73,10 +73,6 @@ fn state() -> ServerState {
     ServerState {
         subscriber: Subscriber::fixed(Snapshot::default()),
         clock: Clock::new(|| time("2026-11-21T13:00:00Z")),
-        about: About {
-            version: "1.2.3",
-            revision: "abcdef0",
-        },
         telemetry_path: TelemetryPath::default(),
         requests_max: 40,
         web_config: None,

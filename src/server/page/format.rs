@@ -109,12 +109,6 @@ impl Display for Timestamp {
     }
 }
 
-impl RelativeTime {
-    pub(super) fn of(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
-        Self::Before(now - at)
-    }
-}
-
 impl Display for RelativeTime {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {

@@ -24,7 +24,7 @@ pub(super) fn write_table(
          <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>"
     )?;
     for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
-        let health = ReportStatus::of(state);
+        let (class, label) = ReportStatus::of(state).class_and_label();
         write!(html, "<tr><td class=\"name\">")?;
         if index < FULL_MAX {
             write!(html, "<a href=\"#r{index}\">{}</a>", ReportTitle(state))?;
@@ -33,9 +33,7 @@ pub(super) fn write_table(
         }
         write!(
             html,
-            "</td><td><span class=\"state {}\">{}</span></td><td class=\"figure\">",
-            health.class(),
-            health.label()
+            "</td><td><span class=\"state {class}\">{label}</span></td><td class=\"figure\">"
         )?;
         let spend = state.summary.iter().flat_map(|summary| &summary.spend);
         for (position, spend) in spend.enumerate() {
@@ -52,7 +50,9 @@ pub(super) fn write_table(
             "</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
             state
                 .last_success
-                .map_or(RelativeTime::Never, |at| RelativeTime::of(at, view.now)),
+                .map_or(RelativeTime::Never, |at| RelativeTime::Before(
+                    view.now - at
+                )),
             due(state, view.now),
         )?;
     }
@@ -74,13 +74,11 @@ pub(super) fn write_in_full(
     index: usize,
     state: &State,
 ) -> fmt::Result {
-    let health = ReportStatus::of(state);
+    let (class, label) = ReportStatus::of(state).class_and_label();
     writeln!(
         html,
-        "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {}\">{}</span></div>",
-        ReportTitle(state),
-        health.class(),
-        health.label()
+        "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {class}\">{label}</span></div>",
+        ReportTitle(state)
     )?;
     if let Some(failure) = &state.failure {
         write_failure(html, view, state, failure)?;
@@ -98,7 +96,7 @@ pub(super) fn write_in_full(
             Some(at) => writeln!(
                 html,
                 "<div><dt>{name}</dt><dd>{} {}</dd></div>",
-                RelativeTime::of(at, view.now),
+                RelativeTime::Before(view.now - at),
                 Timestamp(at)
             )?,
             None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,

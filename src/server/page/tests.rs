@@ -261,10 +261,6 @@ fn rendered<'a>(states: &'a [State], change: impl FnOnce(&mut PageContext<'a>)) 
     let mut view = PageContext {
         states,
         now: time("2026-11-21T13:00:00Z"),
-        about: &About {
-            version: "1.2.3",
-            revision: "abcdef0",
-        },
         unready: None,
         refused_reload: None,
         web_config_error: None,

@@ -37,16 +37,6 @@ impl ClientAuth {
         }
     }
 
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "NoClientCert",
-            Self::Request => "RequestClientCert",
-            Self::RequireAny => "RequireAnyClientCert",
-            Self::VerifyIfGiven => "VerifyClientCertIfGiven",
-            Self::RequireAndVerify => "RequireAndVerifyClientCert",
-        }
-    }
-
     pub(super) const fn is_mandatory(self) -> bool {
         matches!(self, Self::RequireAny | Self::RequireAndVerify)
     }

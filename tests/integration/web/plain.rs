@@ -1,5 +1,7 @@
 //! Without TLS and authentication.
 
+use teams_pstn_exporter::{REVISION, VERSION};
+
 use super::*;
 
 #[tokio::test]
@@ -274,7 +276,8 @@ async fn the_page_needs_nothing_from_elsewhere() {
     for part in ["<script", "<img", "http:", "https:"] {
         assert!(!answer.body.contains(part), "{part}");
     }
-    assert!(answer.body.contains("Version 1.2.3 (abcdef0)"));
+    let version = format!("Version {VERSION} ({REVISION})");
+    assert!(answer.body.contains(&version));
 }
 
 #[tokio::test]
