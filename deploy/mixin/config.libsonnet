@@ -47,6 +47,10 @@
         name: 'call_log',
         charge: 'teams_pstn_call_log_charge',
         calls: 'teams_pstn_call_log_calls',
+        previous_charge: 'teams_pstn_call_log_previous_charge',
+        previous_connection_charge: 'teams_pstn_call_log_previous_connection_charge',
+        previous_calls: 'teams_pstn_call_log_previous_calls',
+        previous_call_seconds: 'teams_pstn_call_log_previous_call_seconds',
         labels: ['user', 'usage_location', 'destination_context', 'destination', 'call_type', 'license_capability', 'number_type'],
       },
       directRouting: {

@@ -193,6 +193,11 @@ local record = lib.record, recorded = lib.recorded;
         'currency_destination:%s:max7d_increase1d' % callLog.charge,
         'max_over_time(currency_destination:%s:increase1d[7d:1h] offset 1d)' % callLog.charge
       ),
+      // Calls that Microsoft could not price, and that cost nothing as far as the log says.
+      record(
+        'currency:teams_pstn_call_log_free_calls:sum',
+        'sum without (%s) (%s)' % [std.join(', ', callLog.labels), metric(callLog.calls, ['license_capability="FREECALL"'])]
+      ),
     ],
 
   local directRoutingRules = [
@@ -207,6 +212,39 @@ local record = lib.record, recorded = lib.recorded;
       'trunk:%(failed_calls)s:increase1d / (trunk:%(calls)s:increase1d > 0)' % directRouting
     ),
   ],
+
+  // Compares the dial-out report of the previous period, which no longer changes, with the rows of the call log for the same
+  // calls. Microsoft does not say whether the charges of the report contain the connection charges of the log: one of the two
+  // differences of charges should be zero.
+  local reconciliation =
+    local inLog(figure) = recorded(['currency'], 'teams_pstn_call_log_previous_conf_out_' + figure, 'sum');
+    local labels = std.filter(function(label) label != 'user', callLog.labels);
+    local difference(figure, operation, subtracted) = record(
+      recorded(['currency'], dialout['previous_' + figure], operation),
+      |||
+        %(dialout)s - (%(log)s)
+        or
+        %(dialout)s and ignoring (currency) %(any)s
+        or
+        0 - (%(log)s) and ignoring (currency) %(dialout)s
+      ||| % {
+        dialout: recorded(['currency'], dialout['previous_' + figure], 'sum'),
+        log: subtracted,
+        any: recorded(['currency'], callLog.previous_calls, 'sum'),
+      }
+    );
+    [sum(callLog, 'previous_calls', ['currency'], labels=labels)] + [
+      record(
+        inLog(figure),
+        'sum without (%s) (%s)' % [std.join(', ', labels), metric(callLog['previous_' + figure], ['call_type="conf_out"'])]
+      )
+      for figure in ['charge', 'connection_charge', 'calls', 'call_seconds']
+    ] + [
+      difference(figure, 'difference', inLog(figure))
+      for figure in figures
+    ] + [
+      difference('charge', 'difference_with_connection', '%s + %s' % [inLog('charge'), inLog('connection_charge')]),
+    ],
 
   local exporter = [
     // Age of the figures; nothing before the first success.
@@ -273,7 +311,7 @@ local record = lib.record, recorded = lib.recorded;
             ||| % { increase: 'currency:%s:increase1d' % dialout.charge }
           ),
         ]
-        + forecast + budgets + callLogRules + directRoutingRules
+        + forecast + budgets + callLogRules + reconciliation + directRoutingRules
       ),
       lib.group(config, 'teams-pstn-exporter', exporter),
       lib.group(config, 'teams-pstn-memory', memory),
