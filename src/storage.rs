@@ -128,27 +128,14 @@ impl StateFile {
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(failed)?;
-        // Under a unique name, because a write of an earlier process may hang; and never through a file that is already
-        // there.
-        let name = format!("state.{:016x}.new", fastrand::u64(..));
-        let temp = TempFile(self.path.with_extension(name));
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(OWNER_ONLY)
-            .open(&temp.0)
-            .and_then(|mut file| {
-                encode(saved, &self.identity, &mut file)?;
-                file.sync_all()
-            })
+        let (temp, mut file) = TempFile::beside(&self.path, OWNER_ONLY).map_err(failed)?;
+        encode(saved, &self.identity, &mut file)
+            .and_then(|()| file.sync_all())
             .map_err(failed)?;
         if !wanted() {
             return Ok(false);
         }
-        fs::rename(&temp.0, &self.path).map_err(failed)?;
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)?;
+        temp.replace(&self.path).map_err(failed)?;
         Ok(true)
     }
 
@@ -294,7 +281,32 @@ impl<S> SavedState<S> {
 }
 
 /// A file that is not in place yet, removed on drop: an incomplete one is of no use and takes space on a full disk.
-struct TempFile(PathBuf);
+#[derive(Debug)]
+pub(crate) struct TempFile(PathBuf);
+
+impl TempFile {
+    /// Creates a file in the folder of `path`.
+    pub(crate) fn beside(path: &Path, mode: u32) -> io::Result<(Self, File)> {
+        // Under a unique name, because a write of an earlier process may hang; and never through a file that is already
+        // there.
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{:016x}.new", fastrand::u64(..)));
+        let temp = Self(path.with_file_name(name));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temp.0)?;
+        Ok((temp, file))
+    }
+
+    /// Moves the file, which has been synced, to `path`, and syncs the folder.
+    pub(crate) fn replace(self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.0, path)?;
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
 
 impl Drop for TempFile {
     fn drop(&mut self) {
