@@ -32,10 +32,17 @@ pub struct BillingPeriod {
     end: DateTime<Utc>,
 }
 
+/// The time from a start, inclusive, to a later end, exclusive: a billing period, or the days of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+}
+
 /// A span of time to ask Graph for: never empty, never longer than [`Window::MAX`].
 ///
-/// Built only by [`BillingPeriod::windows`], whose windows tile the part of the period that has begun, by
-/// [`BillingPeriod::windows_after`] and by [`Window::last`].
+/// Built only by [`Span::windows`], whose windows tile the part of the span that has begun, by [`Span::windows_after`] and by
+/// [`Window::last`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     start: DateTime<Utc>,
@@ -125,6 +132,13 @@ impl BillingPeriod {
         }
     }
 
+    /// The period that begins in the month of `first`, the first day of that month. `None` if no bill can be that old or new.
+    #[must_use]
+    pub fn beginning_in(first: NaiveDate, CycleDay(day): CycleDay) -> Option<Self> {
+        let start = first + Days::new(u64::from(day) - 1);
+        Self::try_from(start.and_time(NaiveTime::MIN).and_utc()).ok()
+    }
+
     /// The period that ends where this one starts.
     pub fn previous(self) -> Self {
         Self {
@@ -143,10 +157,39 @@ impl BillingPeriod {
         self.end
     }
 
-    /// Windows of at most `width` that tile the period from its start to the end of the second that contains `now`,
-    /// or to the period's end if that is earlier. Empty only if the period has not begun.
+    /// [`Span::windows`] of the period.
+    pub fn windows(self, now: DateTime<Utc>, width: TimeDelta) -> impl Iterator<Item = Window> {
+        Span::from(self).windows(now, width)
+    }
+}
+
+impl Span {
+    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there are none.
+    #[must_use]
+    pub fn of_days(from: NaiveDate, to: NaiveDate) -> Option<Self> {
+        let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+        (from < to).then(|| Self {
+            start: midnight(from),
+            end: midnight(to),
+        })
+    }
+
+    /// Start, inclusive.
+    #[must_use]
+    pub const fn start(self) -> DateTime<Utc> {
+        self.start
+    }
+
+    /// End, exclusive.
+    #[must_use]
+    pub const fn end(self) -> DateTime<Utc> {
+        self.end
+    }
+
+    /// Windows of at most `width` that tile the span from its start to the end of the second that contains `now`, or to
+    /// its end if that is earlier. Empty only if the span has not begun.
     ///
-    /// The whole second is included, so that a period that began less than a second ago has a window too.
+    /// The whole second is included, so that a span that began less than a second ago has a window too.
     ///
     /// # Panics
     /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
@@ -154,10 +197,10 @@ impl BillingPeriod {
         tiles(self.start, self.end, now, width)
     }
 
-    /// Windows after the period's end, up to `margin`. Empty until the period has ended.
+    /// Windows after the end, up to `margin`. Empty until the span has ended.
     ///
     /// # Panics
-    /// As [`BillingPeriod::windows`] does.
+    /// As [`Span::windows`] does.
     pub fn windows_after(
         self,
         now: DateTime<Utc>,
@@ -165,6 +208,12 @@ impl BillingPeriod {
         margin: TimeDelta,
     ) -> impl Iterator<Item = Window> {
         tiles(self.end, self.end + margin, now, width)
+    }
+}
+
+impl From<BillingPeriod> for Span {
+    fn from(BillingPeriod { start, end }: BillingPeriod) -> Self {
+        Self { start, end }
     }
 }
 

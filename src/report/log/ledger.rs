@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::FinalRows;
 use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
-use crate::period::{BillingPeriod, Window};
+use crate::period::{BillingPeriod, Span, Window};
 use crate::report::budget::{Budget, fingerprint};
 use crate::report::row::RowError;
 
@@ -87,7 +87,7 @@ impl Ledger {
 
     /// The windows to fetch for the period up to `now`.
     pub(crate) fn windows_due(&self, now: DateTime<Utc>) -> WindowsDue {
-        let (becoming_final, open) = windows(self.period, now)
+        let (becoming_final, open) = windows(self.period.into(), now)
             .filter(|window| !self.days.contains(&window.start()))
             .partition(|&window| is_final(window, now));
         WindowsDue {
@@ -117,7 +117,8 @@ impl Ledger {
         if entered.is_err() {
             let budgets = std::mem::take(&mut self.budgets);
             *self = Self::new(self.period, budgets, self.totals.budgets());
-        } else if windows(self.period, self.period.end() + MARGIN).count() == self.days.len() {
+        } else if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len()
+        {
             // No window is fetched any more, so no row can be repeated.
             self.rows = Arc::default();
         }
@@ -130,10 +131,9 @@ impl Ledger {
     }
 }
 
-/// The windows of a period up to `now`, each a day or the part of it that has passed. After the end of the period, also
-/// those in which its last rows may arrive.
-fn windows(period: BillingPeriod, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
-    period
-        .windows(now, DAY)
-        .chain(period.windows_after(now, DAY, MARGIN))
+/// The windows of a span up to `now`, each a day or the part of it that has passed. After the end of the span, also those
+/// in which its last rows may arrive.
+pub(crate) fn windows(span: Span, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
+    span.windows(now, DAY)
+        .chain(span.windows_after(now, DAY, MARGIN))
 }

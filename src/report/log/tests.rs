@@ -12,7 +12,7 @@ use proptest::sample::select;
 use super::*;
 use crate::exposition::Format;
 use crate::graph::FailureReason;
-use crate::period::{BillingPeriod, CycleDay};
+use crate::period::{BillingPeriod, CycleDay, Span};
 use crate::report::call_log::CallLog;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{RenderContext, RetainedSeries};
@@ -309,7 +309,7 @@ fn row_belongs_to_the_period_it_began_in() {
     let check = |window: usize, start: &str, counted: u64, unplaced: u64| {
         let window = november()
             .windows(at("2026-12-01T00:00:00Z"), DAY)
-            .chain(november().windows_after(at("2026-12-03T00:00:00Z"), DAY, MARGIN))
+            .chain(Span::from(november()).windows_after(at("2026-12-03T00:00:00Z"), DAY, MARGIN))
             .nth(window - 1)
             .expect("a day of November, or one of the two after");
         let rows = [call("a", start, 1).json()];
