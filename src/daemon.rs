@@ -16,6 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::chain::Chain;
 use crate::config::{Config, ConfigErrors};
+use crate::export::ExportError;
 use crate::healthcheck::HealthcheckError;
 use crate::logging;
 use crate::machine::{self, MachineError};
@@ -103,6 +104,9 @@ pub enum Failure {
     /// The command `pseudonym` failed.
     #[error(transparent)]
     Pseudonym(#[from] PseudonymError),
+    /// The command `export` failed.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The command `healthcheck` failed.
     #[error(transparent)]
     Healthcheck(#[from] HealthcheckError),
@@ -143,6 +147,7 @@ impl Failure {
             | Self::DemoShard
             | Self::Both(..)
             | Self::Pseudonym(PseudonymError::Unused) => ExitCode::from(2),
+            Self::Export(error) if error.is_misconfigured() => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }
@@ -150,7 +155,8 @@ impl Failure {
     /// Returns the message with its causes. Each configuration error has a line of its own.
     fn with_causes(&self) -> String {
         match self {
-            Self::Config(_) => self.to_string(),
+            // Its causes and the remedy are in the message, which may be longer than a line of them.
+            Self::Config(_) | Self::Export(_) => self.to_string(),
             Self::Both(first, second) => {
                 format!("{}\n{}", first.with_causes(), second.with_causes())
             }

@@ -58,7 +58,8 @@
 //! - `signals` uses `logging` and `machine`.
 //! - `healthcheck` uses `graph` and `server`.
 //! - `pseudonym` uses `config` and `report`.
-//! - `daemon` uses `chain`, `config`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
+//! - `export` uses `chain`, `config`, `graph`, `logging`, `money`, `period`, `report`, `signals`, `storage` and `tenant`.
+//! - `daemon` uses `chain`, `config`, `export`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
 //!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
 //! - `check` uses `chain`, `config`, `daemon`, `graph`, `period`, `report`, `server`, `storage` and `tenant`.
 //! - `demo` uses `config`, `daemon`, `period` and `report`.
@@ -95,6 +96,7 @@ pub mod tenant;
 
 pub mod check;
 pub mod daemon;
+pub mod export;
 pub mod healthcheck;
 pub mod pseudonym;
 

@@ -14,7 +14,7 @@ use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
-    allocator, check, cores, daemon, healthcheck, logging, machine, pseudonym, signals,
+    allocator, check, cores, daemon, export, healthcheck, logging, machine, pseudonym, signals,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -65,6 +65,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             let outcome = check::run_alone(&load, args.web_config_file.as_deref(), *format)?;
             return Ok(outcome.exit_code());
         }
+        Some(Command::Export(wanted)) => export::run_alone(&load()?, wanted)?,
         Some(Command::Healthcheck) => {
             healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
         }

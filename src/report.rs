@@ -14,6 +14,7 @@ pub mod labels;
 pub mod log;
 mod person_table;
 pub mod row;
+pub(crate) mod scan;
 pub mod sms;
 pub mod table;
 
@@ -32,9 +33,9 @@ use crate::period::{BillingPeriod, EndBound, Window};
 
 use budget::{BudgetRow, BudgetSpend};
 use labels::{RenderContext, RetainedSeries};
-use log::Log;
+use log::{Log, Record};
 use row::{Notes, RowError};
-use table::Measure;
+use table::{Column, Measure};
 
 pub(crate) use error::CollectError;
 
@@ -117,6 +118,13 @@ pub trait Report: 'static {
     const FAMILIES: &'static [&'static Family];
     /// Bound of the end of a window: inclusive if the function returns rows exactly at the end.
     const END: EndBound;
+    /// The properties that Graph documents, in snake case and in Graph's order: the columns of an export.
+    const PROPERTIES: &'static [&'static str];
+    /// Its labels except for `tenant` and `user`, and the families that an export sums by label; none if its rows have no
+    /// figures.
+    const LABELS: &'static [&'static str] = &[];
+    /// See [`Report::LABELS`].
+    const COLUMNS: &'static [Column] = &[];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
     /// Running totals of the rows. They are local to a poll, so an error drops them and publishes nothing.
@@ -143,6 +151,9 @@ pub trait Report: 'static {
         row: Self::Row<'_>,
         notes: &mut Notes,
     ) -> Result<(), RowError>;
+
+    /// Reads one row of an export, or explains why it cannot be counted.
+    fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 
     /// The number of rows that were added.
     fn rows(totals: &Self::Totals) -> usize;

@@ -1,5 +1,7 @@
 //! The command line: how the process runs. What it measures is in the configuration file; nothing is in both.
 
+mod export;
+
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use super::shard::Shard;
 use crate::server::{Listen, ListenAddress, TelemetryPath};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser as _, Subcommand, ValueEnum};
+
+pub use export::{By, ExportArgs, TableFormat};
 
 /// Prometheus exporter for the telephony cost of Microsoft Teams
 #[derive(Clone, Debug, clap::Parser)]
@@ -99,6 +103,8 @@ pub enum Command {
         )]
         format: CheckFormat,
     },
+    /// Write one report of one period as a table, once
+    Export(ExportArgs),
     /// Print the pseudonyms of users by the configured key
     Pseudonym {
         /// User principal name, or the object id where there is none
@@ -234,7 +240,7 @@ Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, 
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \
 HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured, and STATE_DIRECTORY where the configuration has no storage.path.
 
-Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died or a check failed, 2 bad configuration.";
+Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died, or a check or an export failed, 2 bad configuration.";
 
 #[cfg(test)]
 mod tests {
@@ -313,6 +319,7 @@ mod tests {
             (&["x", "check"], false),
             (&["x", "healthcheck"], false),
             (&["x", "pseudonym", "a@b"], false),
+            (&["x", "export", "--report=sms", "--period=2026-10"], false),
             #[cfg(feature = "demo")]
             (&["x", "demo"], true),
             #[cfg(feature = "demo")]

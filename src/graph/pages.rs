@@ -260,6 +260,15 @@ impl<'g> Page<'_, 'g> {
         Ok(Read::Whole)
     }
 
+    /// Replaces bytes that are not UTF-8, for a caller that reads rows as text.
+    pub(crate) fn replace_invalid_utf8(&mut self) {
+        if std::str::from_utf8(&self.body).is_err() {
+            self.body = String::from_utf8_lossy(&self.body)
+                .into_owned()
+                .into_bytes();
+        }
+    }
+
     /// The request counters of the report.
     pub fn stats(&self) -> &'g RequestStats {
         self.pages.stats

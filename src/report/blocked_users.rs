@@ -13,11 +13,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::interner::{Interner, UNKNOWN, label};
 use super::labels::RenderContext;
-use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, row, within};
+use super::log::{MONEY_MAX, Record};
+use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, padded, person, row, within};
+use super::table::COUNTS_MAX;
 use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::Version;
-use crate::money::Sum;
+use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
 /// `getPstnBlockedUsersLog`, of the beta version only.
@@ -28,6 +30,7 @@ row! {
     Row<'a> {
         user_id: Text<'a>,
         user_principal_name: Shown<'a>,
+        user_display_name: Shown<'a>,
         user_telephone_number: Shown<'a>,
         block_date_time: Text<'a>,
         user_block_mode: Shown<'a>,
@@ -83,6 +86,16 @@ impl Report for BlockedUsers {
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &EVENTS];
     // The page does not say; there is one window only, so nothing can come twice.
     const END: EndBound = EndBound::Inclusive;
+    const PROPERTIES: &'static [&'static str] = &[
+        "user_id",
+        "user_principal_name",
+        "user_display_name",
+        "block_date_time",
+        "user_telephone_number",
+        "user_block_mode",
+        "block_reason",
+        "remediation_id",
+    ];
     type Row<'a> = Row<'a>;
     type Totals = Totals;
 
@@ -92,6 +105,22 @@ impl Report for BlockedUsers {
 
     fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         totals.add(&row, notes)
+    }
+
+    fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
+        Ok(Record {
+            id: "",
+            time: row.block_date_time().time()?,
+            person: person(
+                &row.user_id(),
+                &row.user_principal_name(),
+                &row.user_display_name(),
+                notes,
+            )?,
+            labels: padded([]),
+            money: [Amount::default(); MONEY_MAX],
+            counts: [0; COUNTS_MAX],
+        })
     }
 
     fn rows(totals: &Totals) -> usize {

@@ -113,6 +113,31 @@ impl Log for CallLog {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
+    const PROPERTIES: &'static [&'static str] = &[
+        "id",
+        "call_id",
+        "user_id",
+        "user_principal_name",
+        "user_display_name",
+        "start_date_time",
+        "end_date_time",
+        "duration",
+        "charge",
+        "call_type",
+        "currency",
+        "callee_number",
+        "usage_country_code",
+        "tenant_country_code",
+        "connection_charge",
+        "caller_number",
+        "destination_context",
+        "destination_name",
+        "conference_id",
+        "license_capability",
+        "inventory_type",
+        "operator",
+        "call_duration_source",
+    ];
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

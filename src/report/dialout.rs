@@ -14,8 +14,9 @@ use hashbrown::HashMap;
 use super::budget::BudgetRow;
 use super::interner::{Interner, code, label};
 use super::labels::{RenderContext, UserLabels};
+use super::log::Record;
 use super::person_table::{PersonId, PersonTable};
-use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, person, row, within};
+use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, padded, person, row, within};
 use super::table::{Column, Measure, Table};
 use super::{Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -134,11 +135,48 @@ impl Report for Dialout {
     ];
     // The current documentation does not say; its first version said that both ends are included.
     const END: EndBound = EndBound::Inclusive;
+    const PROPERTIES: &'static [&'static str] = &[
+        "user_id",
+        "user_principal_name",
+        "user_display_name",
+        "usage_location",
+        "destination_context",
+        "currency",
+        "total_calls",
+        "total_call_seconds",
+        "total_call_charge",
+    ];
+    const LABELS: &'static [&'static str] = LABELS;
+    const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
     type Totals = RowTable;
 
     fn add(totals: &mut RowTable, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         totals.add(&row, notes)
+    }
+
+    fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
+        Ok(Record {
+            id: "",
+            time: None,
+            person: person(
+                &row.user_id(),
+                &row.user_principal_name(),
+                &row.user_display_name(),
+                notes,
+            )?,
+            labels: padded([
+                code(row.currency().text()?),
+                label(row.destination_context().shown(notes)).into(),
+                code(row.usage_location().shown(notes)),
+            ]),
+            money: [row.total_call_charge().amount()?, Amount::default()],
+            counts: [
+                row.total_calls().count()?,
+                row.total_call_seconds().count()?,
+                0,
+            ],
+        })
     }
 
     fn rows(totals: &RowTable) -> usize {

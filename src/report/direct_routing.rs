@@ -92,6 +92,32 @@ impl Log for DirectRouting {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
+    const PROPERTIES: &'static [&'static str] = &[
+        "id",
+        "correlation_id",
+        "user_id",
+        "user_principal_name",
+        "user_display_name",
+        "start_date_time",
+        "invite_date_time",
+        "failure_date_time",
+        "end_date_time",
+        "duration",
+        "call_type",
+        "successful_call",
+        "caller_number",
+        "callee_number",
+        "media_path_location",
+        "signaling_location",
+        "final_sip_code",
+        "call_end_sub_reason",
+        "final_sip_code_phrase",
+        "trunk_fully_qualified_domain_name",
+        "media_bypass_enabled",
+        "user_country_code",
+        "transferor_correlation_id",
+        "other_party_country_code",
+    ];
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

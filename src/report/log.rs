@@ -35,11 +35,11 @@ use crate::graph::{Graph, Query};
 use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
-use seen::{Numbers, ROW_BYTES, RowId};
+use seen::ROW_BYTES;
 use totals::{Labels, NO_LABEL, Values};
 
-pub(crate) use ledger::Ledgers;
-pub(crate) use seen::SeenRows;
+pub(crate) use ledger::{Ledgers, windows};
+pub(crate) use seen::{Numbers, RowId, SeenRows};
 pub(crate) use totals::{Totals, render};
 
 /// A log of Graph: its function, and how a row is read.
@@ -50,6 +50,8 @@ pub trait Log: 'static {
     const LABELS: &'static [&'static str];
     /// Its families. The first one decides which series are aggregated into `__other__`.
     const COLUMNS: &'static [Column];
+    /// The properties that Graph documents, in snake case and in Graph's order: the columns of an export.
+    const PROPERTIES: &'static [&'static str];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
 
@@ -391,7 +393,7 @@ pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 
 /// How long after a day its totals may still change: the source is up to 48 hours late, and a meeting, which may begin in
 /// the last second of the day, lasts up to 30.
-const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
+pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
 /// How far from its own time a window may return a row: a call of 30 hours ends two days after the day that it began in.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);

@@ -144,6 +144,12 @@ pub struct Notes {
     pub nulls: u64,
 }
 
+impl PropertyName {
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+}
+
 impl fmt::Display for PropertyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = self.0.split('_');

@@ -89,6 +89,26 @@ impl Log for Sms {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
+    const PROPERTIES: &'static [&'static str] = &[
+        "id",
+        "sms_id",
+        "user_id",
+        "user_principal_name",
+        "user_display_name",
+        "user_country_code",
+        "tenant_country_code",
+        "source_number",
+        "destination_number",
+        "sent_date_time",
+        "call_charge",
+        "currency",
+        "sms_type",
+        "sms_units",
+        "destination_context",
+        "destination_name",
+        "other_party_country_code",
+        "license_capability",
+    ];
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

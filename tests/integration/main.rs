@@ -14,6 +14,8 @@ mod credentials;
 mod daemon;
 mod decisions;
 mod demo;
+mod export;
+mod export_failures;
 mod exposition;
 mod faults;
 mod flags;

@@ -41,7 +41,14 @@ struct Seen {
 /// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
 /// window.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Numbers(HashMap<u64, u64>);
+pub(crate) struct Numbers(HashMap<u64, u64>);
+
+impl RowId {
+    /// The identity of a row by its whole text, for a report without ids: pages that overlap return the same text.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self(hash([text.as_bytes()]))
+    }
+}
 
 impl SeenRows {
     pub(super) fn new(final_rows: Arc<FinalRows>) -> Self {
@@ -52,13 +59,13 @@ impl SeenRows {
     }
 
     /// Returns whether the row is new.
-    pub(super) fn insert(&self, id: RowId) -> bool {
+    pub(crate) fn insert(&self, id: RowId) -> bool {
         let mut seen = self.0.lock();
         !seen.final_rows.contains(id) && seen.brought.insert(id)
     }
 
     /// Removes rows, because the page that returned them is incomplete.
-    pub(super) fn remove(&self, ids: impl Iterator<Item = RowId>) {
+    pub(crate) fn remove(&self, ids: impl Iterator<Item = RowId>) {
         let mut seen = self.0.lock();
         for id in ids {
             seen.brought.remove(&id);
@@ -176,7 +183,7 @@ impl Numbers {
     }
 
     /// The identity of a row; `None` if it has neither an id nor a time.
-    pub(super) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
+    pub(crate) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
         if !record.id.is_empty() {
             return Some(match Uuid::try_parse(record.id) {
                 Ok(id) => {

@@ -1,0 +1,250 @@
+//! `export`: one report of one period or range as a table, once.
+//!
+//! It sends the same queries as the daemon, by the same client, and reads the same rows. A table of rows is written page by
+//! page, so memory does not grow with it. A table of sums is written when it is complete.
+//!
+//! Out of scope: state files, which it neither reads nor writes, and figures that Graph does not have.
+
+mod error;
+mod output;
+mod table;
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write};
+use std::pin::pin;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::time::Instant;
+
+use crate::config::args::{By, ExportArgs};
+use crate::config::{Config, Tenant};
+use crate::graph::Graph;
+use crate::graph::stats::RequestStats;
+use crate::logging;
+use crate::period::{BillingPeriod, Clock, Span};
+use crate::report::log::LATENESS;
+use crate::report::scan::{Scan, Source};
+use crate::signals;
+use crate::tenant;
+
+pub use error::ExportError;
+
+use output::Output;
+use table::Table;
+
+/// One export, with all its flags resolved.
+struct Export<'a> {
+    args: &'a ExportArgs,
+    source: Source,
+    table: Table,
+    graph: Graph,
+    span: Span,
+    /// The span as it is written in messages.
+    name: String,
+    now: DateTime<Utc>,
+    timeout: Duration,
+}
+
+/// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
+///
+/// # Errors
+/// As [`run`] does, and if the runtime cannot be built.
+pub fn run_alone(config: &Config, args: &ExportArgs) -> Result<(), ExportError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let clock = Clock::system();
+    let outcome = runtime.block_on(async {
+        let (stop, _) = signals::listen()?;
+        tokio::select! {
+            outcome = run(config, args, &clock, Box::new(io::stdout())) => outcome,
+            () = stop => Err(ExportError::Stopped),
+        }
+    });
+    // Do not wait for threads that are blocked on DNS.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Writes the table to the file that the flags name, or else to `out`.
+///
+/// # Errors
+/// If the flags do not fit, or the table cannot be fetched or written. Then the file is as it was. Nothing was written to
+/// `out`, except that a table of rows may have begun: it then ends with a line that no parser accepts.
+pub async fn run(
+    config: &Config,
+    args: &ExportArgs,
+    clock: &Clock,
+    out: Box<dyn Write + Send>,
+) -> Result<(), ExportError> {
+    let mut export = Export::new(config, args, clock)?;
+    export.check_final(export.now)?;
+    let mut output = Output::new(args, out)?;
+    let stats = RequestStats::default();
+    with_progress(&stats, export.fetch(&stats, &mut output)).await?;
+    output.finish()?;
+    let (pages, rows) = (stats.pages(), stats.rows());
+    tracing::info!(pages, rows, "export complete");
+    Ok(())
+}
+
+impl<'a> Export<'a> {
+    fn new(config: &Config, args: &'a ExportArgs, clock: &Clock) -> Result<Self, ExportError> {
+        let tenant = choose_tenant(config, args.tenant.as_deref())?;
+        let now = clock.now();
+        let (span, name) = choose_span(config, args)?;
+        if span.start() > now {
+            return Err(ExportError::Choice(format!("{name} has not begun")));
+        }
+        let source = args.report.source();
+        let user_label = tenant::plan(config, tenant).user_label;
+        let table = Table::new(args, &source, user_label)?;
+        let http = tenant::http(config).map_err(tenant::SetupError::from)?;
+        Ok(Self {
+            args,
+            source,
+            table,
+            graph: tenant::graph(&http, clock, config, tenant)?,
+            span,
+            name,
+            now,
+            timeout: config.poll.timeout,
+        })
+    }
+
+    /// Fetches all rows, and writes the table.
+    async fn fetch(
+        &mut self,
+        stats: &RequestStats,
+        output: &mut Output,
+    ) -> Result<(), ExportError> {
+        let now = (self.span, self.now);
+        let mut scan = Scan::new(&self.source, &self.graph, stats, now, self.timeout);
+        if !self.source.is_log && !self.source.columns.is_empty() && scan.windows_left() > 1 {
+            tracing::warn!(
+                "Graph answers at most 90 days at once, so this aggregated report is the sum of several queries: by row, a user \
+                 has a line for each"
+            );
+        }
+        loop {
+            let table = &self.table;
+            let page = scan
+                .next_page(|texts, record| table.line(texts, record))
+                .await;
+            let page = page.map_err(|error| ExportError::report(self.args.report, &error))?;
+            // By the earlier of both clocks, like the days of a log.
+            self.check_final(scan.asked.unwrap_or(self.now))?;
+            let Some(lines) = page else { break };
+            if self.args.by == By::Row {
+                lines
+                    .iter()
+                    .try_for_each(|line| output.write(&table.names, &line.fields))?;
+            } else {
+                self.table
+                    .add(lines)
+                    .map_err(|error| ExportError::report(self.args.report, &error.into()))?;
+            }
+        }
+        if scan.unplaced > 0 {
+            tracing::warn!(
+                rows = scan.unplaced,
+                "rows are left out, because only windows far from their time returned them"
+            );
+        }
+        output.begin(&self.table.names)?;
+        for line in self.table.sums() {
+            output.write(&self.table.names, &line)?;
+        }
+        Ok(())
+    }
+
+    /// Fails, or says so, if the figures may still change at `now`.
+    fn check_final(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
+        let until = self.span.end() + LATENESS;
+        if self.args.require_final && now < until {
+            return Err(ExportError::NotFinal {
+                name: self.name.clone(),
+                until: until.to_rfc3339_opts(SecondsFormat::Secs, true),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The tenant of this name, or the only one.
+fn choose_tenant<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Tenant, ExportError> {
+    let mut tenants = config.tenants.iter();
+    let found = match (name, &config.tenants[..]) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), _) => tenants.find(|tenant| tenant.name_or_id() == name),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.tenants.iter().map(Tenant::name_or_id).collect();
+        let names = names.join(", ");
+        ExportError::Choice(format!(
+            "no tenant is chosen; give --tenant with one of these: {names}"
+        ))
+    })
+}
+
+/// The time of the rows, and its name.
+fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), ExportError> {
+    let chosen = match (args.period, args.from, args.to) {
+        (Some(month), ..) => BillingPeriod::beginning_in(month, config.billing.cycle_day)
+            .map(|period| (period.into(), period.to_string())),
+        (None, Some(from), Some(to)) => {
+            Span::of_days(from, to).map(|span| (span, format!("{from}/{to}")))
+        }
+        _ => None,
+    };
+    chosen.ok_or_else(|| {
+        let what = "the time is empty; give --period, or --from and a later --to";
+        ExportError::Choice(what.to_owned())
+    })
+}
+
+/// Shows the progress on standard error until the work is done: on a line of a terminal, or else as lines of the log.
+async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
+    // The table is on the same screen otherwise.
+    let on_terminal = io::stderr().is_terminal() && !io::stdout().is_terminal();
+    let pause = if on_terminal {
+        TERMINAL_PAUSE
+    } else {
+        LOG_PAUSE
+    };
+    let started = Instant::now();
+    let mut ticks = tokio::time::interval_at(started + pause, pause);
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                if on_terminal {
+                    logging::write(ERASE_LINE);
+                }
+                return done;
+            }
+            _ = ticks.tick() => {
+                let (pages, rows) = (stats.pages(), stats.rows());
+                let rows_per_second = rows / started.elapsed().as_secs().max(1);
+                if on_terminal {
+                    let line = format!("{pages} pages, {rows} rows, {rows_per_second} rows/s");
+                    logging::write(&[ERASE_LINE, &line].concat());
+                } else {
+                    tracing::info!(pages, rows, rows_per_second, "exporting");
+                }
+            }
+        }
+    }
+}
+
+/// Moves to the start of a terminal's line and erases it.
+const ERASE_LINE: &str = "\r\x1b[K";
+
+/// Pause between two updates of a terminal's line.
+const TERMINAL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause between two lines of the log.
+const LOG_PAUSE: Duration = Duration::from_secs(10);

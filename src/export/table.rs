@@ -1,0 +1,307 @@
+//! The lines of a table: rows with their properties, or sums.
+//!
+//! Sums are exact and in the order of their keys, so a table does not depend on the order of rows or on pages.
+
+#![deny(clippy::float_arithmetic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::value::RawValue;
+
+use super::error::ExportError;
+use crate::config::args::{By, ExportArgs};
+use crate::money::{Amount, Sum};
+use crate::report::labels::UserLabel;
+use crate::report::log::{MONEY_MAX, Record};
+use crate::report::row::{Notes, Property, PropertyName, RETAINED_MAX, RowError, Shown, within};
+use crate::report::scan::{RowTexts, Source};
+use crate::report::table::{Measure, Values};
+
+/// A value in a line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Field {
+    /// Nothing.
+    Null,
+    /// Text of Graph's, or a label.
+    Text(String),
+    /// A number, or true or false.
+    Literal(String),
+}
+
+/// A row as a line, or as what it adds to one.
+pub(super) struct Line {
+    /// All fields, or those that the sum is by.
+    pub(super) fields: Vec<Field>,
+    group: Group,
+}
+
+/// The figures of one row, or of all rows of a sum.
+#[derive(Default)]
+struct Group {
+    values: Values<MONEY_MAX>,
+    /// Of meetings only.
+    start: Option<DateTime<Utc>>,
+    /// Of meetings only.
+    destinations: BTreeSet<String>,
+}
+
+/// The columns of a table, and its sums.
+pub(super) struct Table {
+    by: By,
+    user_label: UserLabel,
+    /// The names of all columns.
+    pub(super) names: Vec<String>,
+    columns: Vec<Column>,
+    figures: Vec<Measure>,
+    /// Positions of the labels that meetings need.
+    call_type: Option<usize>,
+    destination: Option<usize>,
+    sums: BTreeMap<Vec<Field>, Group>,
+    /// Bytes that the sums take.
+    bytes: usize,
+}
+
+/// The source of a field.
+enum Column {
+    User,
+    /// A property by Graph's name.
+    Property(String),
+    /// A label by its position.
+    Label(usize),
+    /// The day of the row.
+    Day,
+}
+
+impl Table {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// If the report cannot be exported like this.
+    pub(super) fn new(
+        args: &ExportArgs,
+        source: &Source,
+        user_label: UserLabel,
+    ) -> Result<Self, ExportError> {
+        if !has(source, args.by) {
+            let all = By::ALL.iter();
+            let possible = all.filter(|&&by| has(source, by)).map(|by| by.as_str());
+            return Err(ExportError::Choice(format!(
+                "{} has no {}; give --by with one of these: {}",
+                args.report,
+                args.by.as_str(),
+                possible.collect::<Vec<_>>().join(", ")
+            )));
+        }
+        if args.by == By::User && !user_label.names_users() {
+            let what = "labels.user is none, so users are not named; set it, or give another --by";
+            return Err(ExportError::Choice(what.to_owned()));
+        }
+        let mut table = Self {
+            by: args.by,
+            user_label,
+            names: Vec::new(),
+            columns: Vec::new(),
+            figures: Vec::new(),
+            call_type: source.label("call_type"),
+            destination: destination(source),
+            sums: BTreeMap::new(),
+            bytes: 0,
+        };
+        if args.by == By::Row {
+            for property in source.properties {
+                table.push_property(property, args.no_numbers);
+            }
+        } else {
+            table.push_key(source);
+            table.push_figures(args, source);
+        }
+        Ok(table)
+    }
+
+    /// Adds the column of a property. One column takes the place of a user's three names.
+    fn push_property(&mut self, property: &'static str, no_numbers: bool) {
+        match property {
+            "user_id" => self.push_user(),
+            "user_principal_name" | "user_display_name" => {}
+            _ if no_numbers && property.ends_with("_number") => {}
+            _ => {
+                let name = PropertyName::new(property).to_string();
+                self.push(property, Column::Property(name));
+            }
+        }
+    }
+
+    /// Adds the columns that the sums are by.
+    fn push_key(&mut self, source: &Source) {
+        match self.by {
+            By::Row => {}
+            By::User => self.push_user(),
+            By::Destination => self.push_label(source, self.destination),
+            By::Meeting => {
+                self.push("day", Column::Day);
+                self.push_property("conference_id", false);
+                self.push_user();
+            }
+        }
+        self.push_label(source, source.label("currency"));
+    }
+
+    /// Adds the columns of what is summed, named like the metrics.
+    fn push_figures(&mut self, args: &ExportArgs, source: &Source) {
+        if self.by == By::Meeting {
+            self.names
+                .extend(["start", "destinations"].map(str::to_owned));
+        }
+        let prefix = format!("teams_pstn_{}_", args.report);
+        for column in source.columns {
+            let name = column.current.name;
+            self.names
+                .push(name.strip_prefix(&prefix).unwrap_or(name).to_owned());
+            self.figures.push(column.measure);
+        }
+    }
+
+    fn push_user(&mut self) {
+        if self.user_label.names_users() {
+            self.push("user", Column::User);
+        }
+    }
+
+    fn push_label(&mut self, source: &Source, position: Option<usize>) {
+        if let Some(position) = position {
+            self.push(source.labels[position], Column::Label(position));
+        }
+    }
+
+    fn push(&mut self, name: &str, column: Column) {
+        self.names.push(name.to_owned());
+        self.columns.push(column);
+    }
+
+    /// The line of a row, or what it adds to one. `None` if the table is without such rows.
+    pub(super) fn line(&self, texts: &RowTexts<'_>, record: &Record<'_>) -> Option<Line> {
+        let label = |position: Option<usize>| position.map_or("", |index| &*record.labels[index]);
+        if self.by == By::Meeting && !label(self.call_type).starts_with("conf_") {
+            return None;
+        }
+        let [id, principal_name, display_name] = record.person;
+        let field = |column: &Column| match column {
+            Column::User => {
+                let user = self.user_label.label(id, principal_name, display_name);
+                Field::Text(user.into_owned())
+            }
+            Column::Property(name) => Field::of(texts.properties.get(name)),
+            Column::Label(position) => Field::Text(record.labels[*position].to_string()),
+            Column::Day => record.time.map_or(Field::Null, |time| {
+                Field::Text(time.format("%Y-%m-%d").to_string())
+            }),
+        };
+        let mut group = Group::default();
+        if self.by != By::Row {
+            group.values = Values {
+                money: record.money.map(Sum::from),
+                counts: record.counts,
+            };
+        }
+        if self.by == By::Meeting {
+            group.start = record.time;
+            group.destinations = [label(self.destination).to_owned()].into();
+        }
+        Some(Line {
+            fields: self.columns.iter().map(field).collect(),
+            group,
+        })
+    }
+
+    /// Adds lines to the sums.
+    ///
+    /// # Errors
+    /// If there are too many sums.
+    pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), RowError> {
+        for Line { fields, group } in lines {
+            let size: usize = fields.iter().map(Field::bytes).sum();
+            let sum = self.sums.entry(fields).or_insert_with(|| {
+                self.bytes += size + size_of::<Group>();
+                Group::default()
+            });
+            sum.values.add(&group.values);
+            sum.start = sum.start.into_iter().chain(group.start).min();
+            for destination in group.destinations {
+                let bytes = destination.len();
+                if sum.destinations.insert(destination) {
+                    self.bytes += bytes + size_of::<String>();
+                }
+            }
+            within(self.bytes, RETAINED_MAX)?;
+        }
+        Ok(())
+    }
+
+    /// The lines of the sums.
+    pub(super) fn sums(&self) -> impl Iterator<Item = Vec<Field>> {
+        self.sums.iter().map(|(key, sum)| {
+            let mut fields = key.clone();
+            if self.by == By::Meeting {
+                let start = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                fields.push(
+                    sum.start
+                        .map_or(Field::Null, |time| Field::Text(start(time))),
+                );
+                let destinations: Vec<&str> = sum.destinations.iter().map(|it| &**it).collect();
+                fields.push(Field::Text(destinations.join("; ")));
+            }
+            fields.extend(self.figures.iter().map(|figure| {
+                Field::Literal(match *figure {
+                    Measure::Money(index) => sum.values.money[index].to_string(),
+                    Measure::Count(index, _) => sum.values.counts[index].to_string(),
+                })
+            }));
+            fields
+        })
+    }
+}
+
+impl Field {
+    /// A property as Graph sends it, as an exact decimal if it is a number.
+    fn of(json: Option<&&RawValue>) -> Self {
+        let json = json.map_or("null", |json| json.get());
+        match json.as_bytes().first() {
+            Some(b'"') => {
+                let text: Shown<'_> = serde_json::from_str(json).unwrap_or_default();
+                let text = Property::new("text", &text);
+                Self::Text(text.shown(&mut Notes::default()).to_owned())
+            }
+            Some(b'n') => Self::Null,
+            Some(b't' | b'f') => Self::Literal(json.to_owned()),
+            _ => match Amount::from_json(json) {
+                Ok(number) => Self::Literal(number.to_string()),
+                Err(_) => Self::Text(json.to_owned()),
+            },
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Null => 0,
+                Self::Text(text) | Self::Literal(text) => text.len(),
+            }
+    }
+}
+
+/// Returns whether the report has what this table is by.
+fn has(source: &Source, by: By) -> bool {
+    match by {
+        By::Row => true,
+        By::User => !source.columns.is_empty(),
+        By::Destination => destination(source).is_some(),
+        By::Meeting => source.properties.contains(&"conference_id"),
+    }
+}
+
+/// The position of the most exact destination that the report has.
+fn destination(source: &Source) -> Option<usize> {
+    let destination = source.label("destination");
+    destination.or_else(|| source.label("destination_context"))
+}

@@ -1,0 +1,254 @@
+//! The rows of a report one by one, for the command `export`: each once, whichever windows and pages return it.
+//!
+//! The rows of a page are passed on when the page is complete, so memory holds one page. A log is fetched day by day, one day
+//! after another. The ids of the last days are kept, because the windows around a row's own day may return it too.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
+use super::row::{Notes, RowError};
+use super::table::Column;
+use super::{CollectError, Report, ReportKind, RowContext, Visitor};
+use crate::graph::pages::{Page, Pages, Read};
+use crate::graph::stats::RequestStats;
+use crate::graph::{Graph, Query};
+use crate::period::{Span, Window};
+
+/// The facts of a report that an export needs.
+pub(crate) struct Source {
+    /// The properties of its rows in snake case.
+    pub(crate) properties: &'static [&'static str],
+    /// The labels of its records.
+    pub(crate) labels: &'static [&'static str],
+    /// The figures of its records.
+    pub(crate) columns: &'static [Column],
+    windows: fn(Span, DateTime<Utc>) -> Vec<Window>,
+    query: fn(Window) -> Query,
+    read: fn(&mut Page<'_, '_>, &mut Take<'_>) -> Result<Read, CollectError>,
+    /// False if a row is a sum already.
+    pub(crate) is_log: bool,
+}
+
+/// A row with all its properties.
+pub(crate) struct RawRow<'a, R> {
+    /// As the report reads it.
+    row: R,
+    texts: RowTexts<'a>,
+}
+
+/// The text of a row, and of its properties by Graph's names.
+pub(crate) struct RowTexts<'a> {
+    row: &'a str,
+    pub(crate) properties: BTreeMap<String, &'a RawValue>,
+}
+
+/// Takes one row.
+type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), RowError> + 't;
+
+/// The fetch of all rows of a span.
+pub(crate) struct Scan<'g> {
+    source: &'g Source,
+    graph: &'g Graph,
+    stats: &'g RequestStats,
+    span: Span,
+    /// Time limit of each window.
+    timeout: Duration,
+    waiting: std::vec::IntoIter<Window>,
+    current: Option<(Window, Pages<'g>)>,
+    seen: SeenRows,
+    /// The ids of the last windows.
+    recent: VecDeque<(Window, Vec<RowId>)>,
+    numbers: Numbers,
+    /// The earliest time by Graph's clock at which a page was answered.
+    pub(crate) asked: Option<DateTime<Utc>>,
+    /// Rows of the span that only windows far from their time returned. They are left out.
+    pub(crate) unplaced: u64,
+}
+
+impl ReportKind {
+    /// How its rows are read one by one.
+    pub(crate) fn source(self) -> Source {
+        struct Sources;
+        impl Visitor for Sources {
+            type Output = Source;
+
+            fn aggregated<R: Report>(self) -> Source {
+                Source {
+                    properties: R::PROPERTIES,
+                    labels: R::LABELS,
+                    columns: R::COLUMNS,
+                    windows: |span, now| span.windows(now, Window::MAX).collect(),
+                    query: R::query,
+                    read: |page, take| read_page::<R::Row<'_>>(page, R::record, take),
+                    is_log: false,
+                }
+            }
+
+            fn log<L: Log>(self) -> Source {
+                Source {
+                    properties: L::PROPERTIES,
+                    labels: L::LABELS,
+                    columns: L::COLUMNS,
+                    windows: |span, now| log::windows(span, now).collect(),
+                    query: log::query::<L>,
+                    read: |page, take| read_page::<L::Row<'_>>(page, L::record, take),
+                    is_log: true,
+                }
+            }
+        }
+        self.visit(Sources)
+    }
+}
+
+impl Source {
+    /// The position of a label among those of a record.
+    pub(crate) fn label(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| *label == name)
+    }
+}
+
+impl<'g> Scan<'g> {
+    /// The rows of `span` up to `now`. Each window may take as long as `timeout`.
+    pub(crate) fn new(
+        source: &'g Source,
+        graph: &'g Graph,
+        stats: &'g RequestStats,
+        (span, now): (Span, DateTime<Utc>),
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            source,
+            graph,
+            stats,
+            span,
+            timeout,
+            waiting: (source.windows)(span, now).into_iter(),
+            current: None,
+            seen: SeenRows::default(),
+            recent: VecDeque::new(),
+            numbers: Numbers::default(),
+            asked: None,
+            unplaced: 0,
+        }
+    }
+
+    /// Windows that are not fetched yet.
+    pub(crate) fn windows_left(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Fetches the next complete page, and passes each of its rows that counts to `convert`. `None` after the last page.
+    pub(crate) async fn next_page<T>(
+        &mut self,
+        convert: impl Fn(&RowTexts<'_>, &Record<'_>) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, CollectError> {
+        loop {
+            if self.current.is_none() {
+                let Some(window) = self.waiting.next() else {
+                    return Ok(None);
+                };
+                self.begin(window);
+            }
+            let (window, pages) = self.current.as_mut().expect("a window was begun");
+            let Some(mut page) = pages.next().await? else {
+                self.current = None;
+                continue;
+            };
+            let asked = self.asked.into_iter().chain(page.server_date());
+            self.asked = asked.min();
+            page.replace_invalid_utf8();
+            let (mut rows, mut ids, mut unplaced) = (Vec::new(), Vec::new(), 0);
+            let mut numbers = self.numbers.clone();
+            let read = (self.source.read)(&mut page, &mut |texts, record| {
+                let id = if self.source.is_log {
+                    numbers.id(record)
+                } else {
+                    Some(RowId::of_text(texts.row))
+                };
+                let time = record.time.unwrap_or(window.start());
+                if !(self.span.start()..self.span.end()).contains(&time) {
+                    return Ok(());
+                }
+                if !(window.start() - MARGIN..=window.end() + MARGIN).contains(&time) {
+                    unplaced += 1;
+                    return Ok(());
+                }
+                if id.is_none_or(|id| self.seen.insert(id)) {
+                    ids.extend(id);
+                    rows.extend(convert(texts, record));
+                }
+                Ok(())
+            })?;
+            match read {
+                Read::Whole => {
+                    self.numbers = numbers;
+                    self.unplaced += unplaced;
+                    let (_, recent) = self.recent.back_mut().expect("a window was begun");
+                    recent.append(&mut ids);
+                    return Ok(Some(rows));
+                }
+                // The page is requested again.
+                Read::Broken => self.seen.remove(ids.into_iter()),
+            }
+        }
+    }
+
+    /// Begins a window, and forgets the rows that it cannot return.
+    fn begin(&mut self, window: Window) {
+        let query = (self.source.query)(window);
+        let deadline = Instant::now() + self.timeout;
+        self.current = Some((window, self.graph.pages(&query, deadline, self.stats)));
+        self.numbers = Numbers::default();
+        // An aggregated report has rows of its own for each window, which may be alike.
+        let forgets_all = !self.source.is_log;
+        while let Some((past, ids)) = self.recent.front()
+            && (forgets_all || past.end() + REACH <= window.start())
+        {
+            self.seen.remove(ids.iter().copied());
+            self.recent.pop_front();
+        }
+        self.recent.push_back((window, Vec::new()));
+    }
+}
+
+/// Reads the rows of one page.
+fn read_page<'t, R: Deserialize<'t>>(
+    page: &'t mut Page<'_, '_>,
+    record: impl for<'r> Fn(&'r R, &mut Notes) -> Result<Record<'r>, RowError>,
+    take: &mut Take<'_>,
+) -> Result<Read, CollectError> {
+    let context = RowContext::of(page);
+    let stats = page.stats();
+    let mut notes = Notes::default();
+    let read = page.decode(|number, raw: RawRow<'t, R>| {
+        let record = record(&raw.row, &mut notes);
+        context.wrap(number, record.and_then(|record| take(&raw.texts, &record)))
+    })?;
+    if read == Read::Whole {
+        notes.count(stats);
+    }
+    Ok(read)
+}
+
+impl<'de: 'a, 'a, R: Deserialize<'a>> Deserialize<'de> for RawRow<'a, R> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'de RawValue>::deserialize(deserializer)?.get();
+        Ok(Self {
+            row: serde_json::from_str(text).map_err(D::Error::custom)?,
+            texts: RowTexts {
+                row: text,
+                properties: serde_json::from_str(text).map_err(D::Error::custom)?,
+            },
+        })
+    }
+}
+
+/// How long after its end other windows can return a row of a window: a row is counted if its time is within [`MARGIN`] of
+/// the window, so two windows that count it are at most twice as far apart.
+const REACH: TimeDelta = TimeDelta::days(2 * MARGIN.num_days());
