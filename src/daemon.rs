@@ -180,6 +180,7 @@ impl Daemon {
             options.clock.clone(),
             options.polls,
             options.previous,
+            machine::memory_limit(),
         );
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         for address in bound.addresses() {

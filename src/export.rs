@@ -12,6 +12,7 @@ mod table;
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -24,6 +25,7 @@ use crate::graph::stats::RequestStats;
 use crate::logging;
 use crate::period::{BillingPeriod, Clock, Span};
 use crate::report::log::LATENESS;
+use crate::report::memory::MemoryPool;
 use crate::report::scan::{Scan, Source};
 use crate::signals;
 use crate::tenant;
@@ -44,6 +46,7 @@ struct Export<'a> {
     name: String,
     now: DateTime<Utc>,
     timeout: Duration,
+    memory: Arc<MemoryPool>,
 }
 
 /// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
@@ -100,7 +103,8 @@ impl<'a> Export<'a> {
         }
         let source = args.report.source();
         let user_label = tenant::plan(config, tenant).user_label;
-        let table = Table::new(args, &source, user_label)?;
+        let memory = MemoryPool::for_process(None).for_report();
+        let table = Table::new(args, &source, user_label, memory.reservation())?;
         let http = tenant::http(config).map_err(tenant::SetupError::from)?;
         Ok(Self {
             args,
@@ -111,6 +115,7 @@ impl<'a> Export<'a> {
             name,
             now,
             timeout: config.poll.timeout,
+            memory,
         })
     }
 
@@ -121,7 +126,8 @@ impl<'a> Export<'a> {
         output: &mut Output,
     ) -> Result<(), ExportError> {
         let now = (self.span, self.now);
-        let mut scan = Scan::new(&self.source, &self.graph, stats, now, self.timeout);
+        let (timeout, memory) = (self.timeout, &self.memory);
+        let mut scan = Scan::new(&self.source, &self.graph, stats, now, timeout, memory);
         if !self.source.is_log && !self.source.columns.is_empty() && scan.windows_left() > 1 {
             tracing::warn!(
                 "Graph answers at most 90 days at once, so this aggregated report is the sum of several queries: by row, a user \

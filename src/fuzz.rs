@@ -23,6 +23,7 @@ use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
+use crate::report::memory::MemoryPool;
 use crate::report::row::Notes;
 use crate::report::{Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
@@ -166,11 +167,13 @@ impl Visitor for Page<'_> {
     fn log<L: Log>(self) {
         let user_label = UserLabel::Upn;
         let period = period();
+        let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
             user_label: &user_label,
             budgets: &BUDGETS,
             period,
-            seen: &SeenRows::default(),
+            seen: &SeenRows::new(&memory),
+            memory: &memory,
         };
         let window = period
             .windows(period.end(), log::DAY)

@@ -1,9 +1,10 @@
 //! Requirements on the machine: a clock after 1970, and limits of the process that leave room to work. They are checked at
 //! the start, for a limit that is reached later ends in a panic of a library or an abort of the allocator.
 
-use std::io;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::{fs, io};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -80,6 +81,42 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
         }
     }
     check_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
+}
+
+/// The bytes of memory that the process may use: the lowest of its own limits and those of its control groups. `None` if
+/// there is no limit.
+pub(crate) fn memory_limit() -> Option<u64> {
+    let own = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of_groups = group_limits(&groups, Path::new("/sys/fs/cgroup"));
+    own.into_iter().flatten().chain(of_groups).min()
+}
+
+/// The limits of the control groups, and of those that contain them, in the file systems under `root`. A container sees only
+/// its own file system, whose top is its control group.
+fn group_limits(groups: &str, root: &Path) -> Vec<u64> {
+    let limits = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let (root, file) = if controllers.is_empty() {
+            (root.to_owned(), "memory.max")
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (root.join("memory"), "memory.limit_in_bytes")
+        } else {
+            return None;
+        };
+        let folders = Path::new(path.trim_start_matches('/')).ancestors();
+        let read = |folder| fs::read_to_string(root.join(folder).join(file)).ok();
+        // Without a limit, version 2 has the word max, and version 1 a number of more bytes than exist.
+        let limit = |text: String| text.trim().parse().ok().filter(|limit| *limit < 1 << 60);
+        Some(
+            folders
+                .filter_map(read)
+                .filter_map(limit)
+                .collect::<Vec<u64>>(),
+        )
+    };
+    groups.lines().filter_map(limits).flatten().collect()
 }
 
 /// Checks the clock, which can be set back at any time.
@@ -170,6 +207,38 @@ mod tests {
 
     /// No address space has room for it.
     const HUGE: usize = 1 << 56;
+
+    #[test]
+    fn limits_of_control_groups_by_table() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            ("kube/pod/memory.max", "134217728\n"),
+            ("kube/memory.max", "max\n"),
+            ("memory.max", "268435456\n"),
+            ("memory/docker/1/memory.limit_in_bytes", "67108864\n"),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+        ] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        for (groups, expected) in [
+            ("0::/kube/pod\n", &[134_217_728, 268_435_456][..]),
+            ("0::/kube\n", &[268_435_456]),
+            // A container whose path is that of the host.
+            ("0::/elsewhere/1\n", &[268_435_456]),
+            ("9:cpu,cpuacct:/x\n5:memory:/docker/1\n", &[67_108_864]),
+            (
+                "5:memory:/other\n0::/kube/pod\n",
+                &[134_217_728, 268_435_456],
+            ),
+            ("5:cpu:/kube/pod\n", &[]),
+            ("", &[]),
+            ("nonsense", &[]),
+        ] {
+            assert_eq!(group_limits(groups, root.path()), expected, "{groups}");
+        }
+    }
 
     #[test]
     fn threads_that_cannot_be_started_are_errors_with_a_remedy() {

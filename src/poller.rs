@@ -28,6 +28,7 @@ use crate::graph::{FailureReason, Graph};
 use crate::period::{BillingPeriod, Clock};
 use crate::report::ReportKind;
 use crate::report::labels::RetainedSeries;
+use crate::report::memory::MemoryPool;
 use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;
@@ -55,6 +56,8 @@ struct Shared {
     permits: Arc<Semaphore>,
     /// Limit of polls under way, including those of tenants that stall.
     under_way: Arc<Semaphore>,
+    /// Memory of all reports.
+    memory: Arc<MemoryPool>,
     /// Writer of the state files.
     writer: Writer,
     /// If true, the previous period is fetched too.
@@ -95,7 +98,8 @@ impl Poller {
 
     /// The state from the state file, or a new one if there is none.
     fn restored_or_new(&self, report: ReportKind) -> SharedState {
-        let state = ReportState::new(report, self.shared.clock.now());
+        let memory = self.shared.memory.for_report();
+        let state = ReportState::new(report, self.shared.clock.now(), memory);
         if let Some(saved) = persist::restore(&self.plan, &self.shared, report) {
             lock(&state).restore(saved, &self.plan.budgets_of(report));
         }

@@ -12,6 +12,7 @@ mod error;
 mod interner;
 pub mod labels;
 pub mod log;
+pub(crate) mod memory;
 mod person_table;
 pub mod row;
 pub(crate) mod scan;
@@ -34,6 +35,7 @@ use crate::period::{BillingPeriod, EndBound, Window};
 use budget::{BudgetRow, BudgetSpend};
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Record};
+use memory::Reservation;
 use row::{Notes, RowError};
 use table::{Column, Measure};
 
@@ -157,6 +159,9 @@ pub trait Report: 'static {
 
     /// The number of rows that were added.
     fn rows(totals: &Self::Totals) -> usize;
+
+    /// Bytes of memory that the totals take.
+    fn bytes(totals: &Self::Totals) -> usize;
 
     /// Removes the rows that were added last, so that `rows` of them stay.
     fn truncate(totals: &mut Self::Totals, rows: usize);
@@ -295,19 +300,20 @@ impl fmt::Display for ReportKind {
     }
 }
 
-/// Fetches all pages of all windows and adds up their rows: all of them, or an error.
+/// Fetches all pages of all windows and adds up their rows: all of them, or an error. Reserves the memory of the totals.
 pub(crate) async fn collect<R: Report>(
     graph: &Graph,
     windows: impl Iterator<Item = Window>,
     deadline: Instant,
     stats: &RequestStats,
+    memory: &mut Reservation,
 ) -> Result<R::Totals, CollectError> {
     let mut totals = R::Totals::default();
     for window in windows {
         let query = R::query(window);
         let mut pages = graph.pages(&query, deadline, stats);
         while let Some(mut page) = pages.next().await? {
-            add_page::<R>(&mut page, &mut totals)?;
+            add_page::<R>(&mut page, &mut totals, memory)?;
         }
     }
     Ok(totals)
@@ -317,13 +323,16 @@ pub(crate) async fn collect<R: Report>(
 pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
+    memory: &mut Reservation,
 ) -> Result<Read, CollectError> {
     let context = RowContext::of(page);
     let before = R::rows(totals);
     let mut notes = Notes::default();
     let stats = page.stats();
-    let read = page
-        .decode(|number, row: R::Row<'_>| context.wrap(number, R::add(totals, row, &mut notes)))?;
+    let read = page.decode(|number, row: R::Row<'_>| {
+        context.wrap(number, R::add(totals, row, &mut notes))?;
+        Ok::<_, CollectError>(memory.resize(R::bytes(totals))?)
+    })?;
     match read {
         Read::Whole => notes.count(stats),
         Read::Broken => R::truncate(totals, before),
@@ -342,7 +351,7 @@ impl RowContext {
         Self { request_id }
     }
 
-    fn wrap(&self, number: u64, added: Result<(), RowError>) -> Result<(), CollectError> {
+    fn wrap<T>(&self, number: u64, added: Result<T, RowError>) -> Result<T, CollectError> {
         added.map_err(|source| CollectError::Row {
             number,
             request_id: self.request_id.clone(),

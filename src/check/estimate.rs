@@ -13,6 +13,7 @@ use crate::period::{BillingPeriod, Window};
 use crate::report::budget::{Budget, BudgetRow};
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
+use crate::report::memory::MemoryPool;
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 
 /// Figures of a first page.
@@ -83,8 +84,9 @@ impl FirstPageRequest<'_> {
         let stats = RequestStats::default();
         let mut pages = self.graph.pages(&query, self.deadline, &stats);
         let mut totals = R::Totals::default();
+        let mut memory = MemoryPool::for_process(None).for_report().reservation();
         while let Some(mut page) = pages.next().await? {
-            if add_page::<R>(&mut page, &mut totals)? == Read::Whole {
+            if add_page::<R>(&mut page, &mut totals, &mut memory)? == Read::Whole {
                 break;
             }
         }
@@ -104,11 +106,13 @@ impl FirstPageRequest<'_> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
+        let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
             user_label: &self.context.config.labels.user,
             budgets: &[],
             period,
-            seen: &SeenRows::default(),
+            seen: &SeenRows::new(&memory),
+            memory: &memory,
         };
         let stats = RequestStats::default();
         let query = log::query::<L>(window);

@@ -14,7 +14,8 @@ use crate::config::args::{By, ExportArgs};
 use crate::money::{Amount, Sum};
 use crate::report::labels::UserLabel;
 use crate::report::log::{MONEY_MAX, Record};
-use crate::report::row::{Notes, Property, PropertyName, RETAINED_MAX, RowError, Shown, within};
+use crate::report::memory::{MemoryError, Reservation};
+use crate::report::row::{Notes, Property, PropertyName, Shown};
 use crate::report::scan::{RowTexts, Source};
 use crate::report::table::{Measure, Values};
 
@@ -60,6 +61,8 @@ pub(super) struct Table {
     sums: BTreeMap<Vec<Field>, Group>,
     /// Bytes that the sums take.
     bytes: usize,
+    /// The same bytes.
+    memory: Reservation,
 }
 
 /// The source of a field.
@@ -82,6 +85,7 @@ impl Table {
         args: &ExportArgs,
         source: &Source,
         user_label: UserLabel,
+        memory: Reservation,
     ) -> Result<Self, ExportError> {
         if !has(source, args.by) {
             let all = By::ALL.iter();
@@ -107,6 +111,7 @@ impl Table {
             destination: destination(source),
             sums: BTreeMap::new(),
             bytes: 0,
+            memory,
         };
         if args.by == By::Row {
             for property in source.properties {
@@ -217,8 +222,8 @@ impl Table {
     /// Adds lines to the sums.
     ///
     /// # Errors
-    /// If there are too many sums.
-    pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), RowError> {
+    /// If there is no memory for the sums.
+    pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), MemoryError> {
         for Line { fields, group } in lines {
             let size: usize = fields.iter().map(Field::bytes).sum();
             let sum = self.sums.entry(fields).or_insert_with(|| {
@@ -233,7 +238,7 @@ impl Table {
                     self.bytes += bytes + size_of::<String>();
                 }
             }
-            within(self.bytes, RETAINED_MAX)?;
+            self.memory.resize(self.bytes)?;
         }
         Ok(())
     }

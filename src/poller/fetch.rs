@@ -1,5 +1,6 @@
 //! The fetch of each report: as a whole at every poll, or by day if it is a log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,9 +12,9 @@ use super::Poller;
 use super::outcome::Failed;
 use super::state::{SharedState, lock};
 use crate::graph::stats::RequestStats;
-use crate::period::BillingPeriod;
+use crate::period::{BillingPeriod, Window};
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::log::{self, AggregationContext, Log};
+use crate::report::log::{self, AggregationContext, DayTotals, Log, Totals};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 
 /// One fetch of one report.
@@ -43,8 +44,12 @@ impl Fetch<'_> {
     async fn fetch_report<R: Report>(self) -> Result<Rendering, CollectError> {
         let windows = R::windows(self.period, self.now).into_iter();
         let graph = &self.poller.graph;
-        let totals = collect::<R>(graph, windows, self.deadline, self.stats).await?;
-        Ok(self.rendering(|context| Ok(R::render(totals, context))))
+        let mut memory = lock(self.state).memory.reservation();
+        let totals = collect::<R>(graph, windows, self.deadline, self.stats, &mut memory).await?;
+        Ok(self.rendering(move |context| {
+            let _until_rendered = memory;
+            Ok(R::render(totals, context))
+        }))
     }
 
     /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
@@ -60,44 +65,47 @@ impl Fetch<'_> {
             ..
         } = self;
         let budgets = poller.plan.budgets_of(self.report);
-        let windows_due = lock(state).ledgers.of(period, &budgets).windows_due(now);
+        let (windows_due, memory) = {
+            let mut state = lock(state);
+            let memory = Arc::clone(&state.memory);
+            let windows_due = state.ledgers.of(period, &budgets).windows_due(now, &memory);
+            state.count_ledgers();
+            (windows_due, memory)
+        };
         let aggregation = AggregationContext {
             user_label: &poller.plan.user_label,
             budgets: &budgets,
             period,
             seen: &windows_due.seen,
+            memory: &memory,
         };
-        let mut open = Vec::new();
+        let fetch =
+            |window| log::collect::<L>(&poller.graph, window, now, aggregation, deadline, stats);
+        let mut totals = Totals::new(budgets.len());
+        let mut reservation = memory.reservation();
+        let mut add = |day: DayTotals| {
+            if day.is_final {
+                let mut state = lock(state);
+                let ledger = state.ledgers.of(period, &budgets);
+                ledger.add_final(&day, &windows_due.seen);
+                state.count_ledgers();
+                state.is_unsaved = true;
+            } else {
+                totals.merge(&day.totals);
+                reservation.hold(totals.bytes());
+            }
+        };
         // One after the other, so that a row that both contain is counted once.
         for windows in [windows_due.becoming_final, windows_due.open] {
-            let mut waiting = windows.into_iter();
-            let mut under_way = FuturesUnordered::new();
-            loop {
-                let free = DAYS_AT_ONCE - under_way.len();
-                under_way.extend(waiting.by_ref().take(free).map(|window| async move {
-                    log::collect::<L>(&poller.graph, window, now, aggregation, deadline, stats)
-                        .await
-                }));
-                let Some(day) = under_way.next().await.transpose()? else {
-                    break;
-                };
-                if day.is_final {
-                    let mut state = lock(state);
-                    let ledger = state.ledgers.of(period, &budgets);
-                    ledger.add_final(&day, &windows_due.seen)?;
-                    state.is_unsaved = true;
-                } else {
-                    open.push(day.totals);
-                }
-            }
+            each_day(windows, fetch, &mut add).await?;
         }
         let final_days = lock(state).ledgers.of(period, &budgets).totals();
+        // At most, before there are both.
+        reservation.resize(totals.bytes() + final_days.bytes())?;
         Ok(self.rendering(move |context| {
-            let mut totals = Arc::unwrap_or_clone(final_days);
-            // Each day is freed as soon as it is added.
-            for day in open {
-                totals.merge(&day)?;
-            }
+            let _until_rendered = reservation;
+            totals.merge(&final_days);
+            drop(final_days);
             Ok(log::render::<L>(totals, context))
         }))
     }
@@ -140,9 +148,89 @@ impl<'a> Visitor for Fetch<'a> {
     }
 }
 
+/// Fetches windows, some of them in parallel, and passes each day on. A window for which there is no memory beside others is
+/// fetched again, beside fewer.
+async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
+    windows: Vec<Window>,
+    fetch: impl Fn(Window) -> F,
+    mut pass: impl FnMut(T),
+) -> Result<(), CollectError> {
+    let mut at_once = DAYS_AT_ONCE;
+    let mut waiting = VecDeque::from(windows);
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        let free = at_once.saturating_sub(under_way.len()).min(waiting.len());
+        let begun = waiting.drain(..free).map(|window| {
+            let day = fetch(window);
+            async move { (window, day.await) }
+        });
+        under_way.extend(begun);
+        match under_way.next().await {
+            None => return Ok(()),
+            Some((window, Err(CollectError::Memory(_)))) if !under_way.is_empty() => {
+                at_once = under_way.len();
+                waiting.push_front(window);
+            }
+            Some((_, day)) => pass(day?),
+        }
+    }
+}
+
 /// A report that is being rendered.
 type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
 
 /// Days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so most of the time
 /// is spent waiting. More than a few would slow down other users of Graph in the tenant.
 const DAYS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::period::CycleDay;
+    use crate::report::memory::{MemoryError, MemoryPool};
+
+    /// Fetches eight days, each of which needs so many bytes in the middle of its fetch, of which there are 77.
+    async fn fetched(needed: usize) -> (usize, Result<Vec<Window>, CollectError>) {
+        let now = "2026-11-08T12:00:00Z".parse().unwrap();
+        let period = BillingPeriod::containing(now, CycleDay::default());
+        let windows: Vec<Window> = period.windows(now, log::DAY).collect();
+        let memory = MemoryPool::for_process(Some(144)).for_report();
+        let fetches = RefCell::new(0);
+        let fetch = |window| {
+            let mut reservation = memory.reservation();
+            *fetches.borrow_mut() += 1;
+            async move {
+                for bytes in [1, needed / 2, needed] {
+                    reservation.resize(bytes)?;
+                    tokio::task::yield_now().await;
+                }
+                Ok(window)
+            }
+        };
+        let mut days = Vec::new();
+        let outcome = each_day(windows.clone(), fetch, |day| days.push(day)).await;
+        days.sort_unstable_by_key(|day: &Window| day.start());
+        assert!(outcome.is_err() || days == windows);
+        (fetches.into_inner(), outcome.map(|()| days))
+    }
+
+    #[tokio::test]
+    async fn days_without_room_beside_others_are_fetched_again_beside_fewer() {
+        let limit = CollectError::Memory(MemoryError::Report { max: 77 });
+        for (needed, most_fetches, fits) in [
+            (19, 8, true),
+            (20, 9, true),
+            (77, 11, true),
+            (78, 11, false),
+        ] {
+            let (fetches, outcome) = fetched(needed).await;
+            assert!(fetches <= most_fetches, "{needed}: {fetches}");
+            match outcome {
+                Ok(days) => assert!(fits && days.len() == 8, "{needed}"),
+                Err(error) => assert!(!fits && error.to_string() == limit.to_string(), "{error}"),
+            }
+        }
+    }
+}

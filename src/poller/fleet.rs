@@ -16,6 +16,7 @@ use crate::config::{Config, Tenant};
 use crate::graph::Graph;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
+use crate::report::memory::MemoryPool;
 use crate::snapshot::Publisher;
 use crate::storage::Storage;
 use crate::telemetry::Telemetry;
@@ -59,13 +60,15 @@ struct Leftovers {
 }
 
 impl Fleet {
-    /// Creates a fleet without poll tasks. `previous`: fetch the previous billing period too.
+    /// Creates a fleet without poll tasks. `previous`: fetch the previous billing period too. `memory_limit`: the bytes that
+    /// the process may use, if they are limited.
     pub(crate) fn new(
         publisher: Arc<Publisher>,
         telemetry: Arc<Telemetry>,
         clock: Clock,
         runtime: Handle,
         previous: bool,
+        memory_limit: Option<u64>,
     ) -> Self {
         let mut tasks = JoinSet::new();
         let writer = Writer::start(&mut tasks, &runtime);
@@ -76,6 +79,7 @@ impl Fleet {
             runtime,
             permits: Arc::new(Semaphore::new(POLLS_MAX)),
             under_way: Arc::new(Semaphore::new(POLLS_UNDER_WAY_MAX)),
+            memory: MemoryPool::for_process(memory_limit),
             writer,
             previous,
         };

@@ -14,6 +14,7 @@ use crate::period::BillingPeriod;
 use crate::report::budget::{Budget, drop_others, fingerprint};
 use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
+use crate::report::memory::{MemoryPool, Reservation};
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, State, Summary};
@@ -34,6 +35,10 @@ pub(crate) struct ReportState {
     pub(super) previous: Previous,
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
+    /// The memory of polls and final days.
+    pub(super) memory: Arc<MemoryPool>,
+    /// The memory of the final days.
+    ledger_memory: Reservation,
     /// The state file lacks the newest state.
     pub(super) is_unsaved: bool,
     /// The newest complete report is too old to be served.
@@ -58,7 +63,11 @@ pub(crate) type SharedState = Arc<Mutex<ReportState>>;
 
 impl ReportState {
     /// The state of an untried report, with counters that start at `started`.
-    pub(super) fn new(report: ReportKind, started: DateTime<Utc>) -> SharedState {
+    pub(super) fn new(
+        report: ReportKind,
+        started: DateTime<Utc>,
+        memory: Arc<MemoryPool>,
+    ) -> SharedState {
         let retained = RetainedSeries::default();
         let health = ReportMetrics {
             started,
@@ -74,6 +83,8 @@ impl ReportState {
             budgets: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
+            ledger_memory: memory.reservation(),
+            memory,
             is_unsaved: false,
             expired: false,
             next_poll: None,
@@ -90,7 +101,7 @@ impl ReportState {
     /// Keeps only the counters of polls and failures, which must not reset on a reload. Drops all figures.
     pub(crate) fn counters_only(state: &SharedState) -> SharedState {
         let old = lock(state);
-        let fresh = Self::new(old.report, old.health.started);
+        let fresh = Self::new(old.report, old.health.started, Arc::clone(&old.memory));
         lock(&fresh).health = ReportMetrics {
             started: old.health.started,
             polls: old.health.polls,
@@ -121,6 +132,7 @@ impl ReportState {
     pub(super) fn begin_refetch(&mut self) {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
+            self.count_ledgers();
             self.previous.refetch();
             self.is_unsaved |= self.health.last_success.is_some();
         }
@@ -298,6 +310,12 @@ impl ReportState {
         self.budgets = theirs;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
+        self.count_ledgers();
+    }
+
+    /// Reserves the memory that the final days take now.
+    pub(super) fn count_ledgers(&mut self) {
+        self.ledger_memory.hold(self.ledgers.bytes());
     }
 }
 

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::interner::{Interner, UNKNOWN, label};
 use super::labels::RenderContext;
 use super::log::{MONEY_MAX, Record};
-use super::row::{Notes, RETAINED_MAX, RowError, Shown, Text, padded, person, row, within};
+use super::row::{Notes, RowError, Shown, Text, padded, person, row};
 use super::table::COUNTS_MAX;
 use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
@@ -127,6 +127,10 @@ impl Report for BlockedUsers {
         totals.events.len()
     }
 
+    fn bytes(totals: &Totals) -> usize {
+        totals.texts.bytes() + size_of_val(&*totals.events)
+    }
+
     fn truncate(totals: &mut Totals, rows: usize) {
         totals.events.truncate(rows);
     }
@@ -161,8 +165,7 @@ impl Totals {
             remediation: self.texts.intern(row.remediation_id().text()?),
         };
         self.events.push(event);
-        let events = self.events.len() * size_of::<Event>();
-        within(self.texts.bytes() + events, RETAINED_MAX)
+        Ok(())
     }
 
     fn render(self, context: &RenderContext<'_>) -> Rendered {

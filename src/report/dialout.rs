@@ -16,7 +16,7 @@ use super::interner::{Interner, code, label};
 use super::labels::{RenderContext, UserLabels};
 use super::log::Record;
 use super::person_table::{PersonId, PersonTable};
-use super::row::{Notes, Number, RETAINED_MAX, RowError, Shown, Text, padded, person, row, within};
+use super::row::{Notes, Number, RowError, Shown, Text, padded, person, row};
 use super::table::{Column, Measure, Table};
 use super::{Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -183,6 +183,10 @@ impl Report for Dialout {
         totals.rows.len()
     }
 
+    fn bytes(totals: &RowTable) -> usize {
+        totals.bytes()
+    }
+
     fn truncate(totals: &mut RowTable, rows: usize) {
         totals.rows.truncate(rows);
     }
@@ -227,10 +231,14 @@ impl RowTable {
             u32::try_from(self.rows.len()).is_ok(),
             "a report has fewer than 2³² rows"
         );
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
         let texts = [&self.locations, &self.contexts, &self.currencies];
         let texts: usize = texts.into_iter().map(Interner::bytes).sum();
-        let rows = self.rows.len() * size_of::<Entry>();
-        within(self.persons.bytes() + texts + rows, RETAINED_MAX)
+        let label_sets = self.label_sets.bytes();
+        self.persons.bytes() + texts + label_sets + size_of_val(&*self.rows)
     }
 
     fn budget_row(&self, row: &Entry) -> BudgetRow {
@@ -308,6 +316,11 @@ impl LabelSets {
             self.distinct.push(label_set);
             LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label_sets than rows")
         })
+    }
+
+    /// Bytes of memory that they take.
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.distinct) + self.index.allocation_size()
     }
 
     fn count(&self) -> LabelSetId {

@@ -1,5 +1,6 @@
 //! Errors of a collection, and their remedies.
 
+use super::memory::MemoryError;
 use super::row::RowError;
 use crate::graph::pages::DecodeError;
 use crate::graph::token::TokenError;
@@ -16,20 +17,16 @@ pub(crate) enum CollectError {
         request_id: String,
         source: RowError,
     },
-    #[error("the report cannot be added up")]
-    Sum(#[from] RowError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 impl CollectError {
     pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Graph(error) => error.reason(),
-            Self::Row {
-                source: RowError::TooMany { .. },
-                ..
-            }
-            | Self::Sum(RowError::TooMany { .. }) => FailureReason::Limit,
-            Self::Row { .. } | Self::Sum(_) => FailureReason::Malformed,
+            Self::Memory(_) => FailureReason::Limit,
+            Self::Row { .. } => FailureReason::Malformed,
         }
     }
 
@@ -37,14 +34,8 @@ impl CollectError {
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Graph(error) => error.remedy().unwrap_or_else(|| remedy_of(error)),
-            Self::Row {
-                source: RowError::TooMany { .. },
-                ..
-            }
-            | Self::Sum(RowError::TooMany { .. }) => {
-                "set labels.user to none, or see graph_url: this is more than a tenant ever has"
-            }
-            Self::Row { .. } | Self::Sum(_) => {
+            Self::Memory(error) => error.remedy(),
+            Self::Row { .. } => {
                 "a property of the row is not what Microsoft documents; if the next poll says so too, install the newest exporter, and report it with this line"
             }
         }

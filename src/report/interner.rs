@@ -52,13 +52,13 @@ impl Interner {
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        let each = size_of::<u32>() + size_of::<(Hash, u32)>();
-        self.texts.text.len() + self.texts.ends.len() * each
+        let Texts { text, ends } = &self.texts;
+        text.len() + size_of_val(&**ends) + self.index.allocation_size()
     }
 
-    /// The number of texts; an id is an index below it.
-    pub(crate) fn count(&self) -> usize {
-        self.texts.ends.len()
+    /// The texts in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        (0..self.texts.count()).map(|id| self.text(id))
     }
 
     /// The text as it was interned.

@@ -151,7 +151,12 @@ impl UserLabel {
     }
 
     /// The name that the label of a person is made from; empty if there is none or users are not named.
-    fn name<'p>(&self, id: &'p str, principal_name: &'p str, display_name: &'p str) -> &'p str {
+    pub(crate) fn name<'p>(
+        &self,
+        id: &'p str,
+        principal_name: &'p str,
+        display_name: &'p str,
+    ) -> &'p str {
         match self {
             Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
             Self::Id => id,

@@ -9,6 +9,9 @@
 //! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may arrive
 //! only after that, so the windows of the next two days are fetched for it too.
 //!
+//! All that a log retains is reserved in the [`memory`](super::memory) of its report: windows under way, ids, final days,
+//! and what is rendered. A window for which there is no room leaves its rows to a later one.
+//!
 //! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
 
 #![deny(clippy::float_arithmetic)]
@@ -18,15 +21,17 @@ mod seen;
 mod totals;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::budget::{Budget, BudgetRow};
+use super::interner::Interner;
 use super::labels::UserLabel;
-use super::person_table::PersonTable;
-use super::row::{Notes, RETAINED_MAX, RowError, within};
+use super::memory::{MemoryError, MemoryPool, Reservation};
+use super::row::{Notes, RowError};
 use super::table::{COUNTS_MAX, Column};
 use super::{CollectError, ReportInfo, RowContext};
 use crate::graph::pages::{Page, Read};
@@ -35,7 +40,6 @@ use crate::graph::{Graph, Query};
 use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
-use seen::ROW_BYTES;
 use totals::{Labels, NO_LABEL, Values};
 
 pub(crate) use ledger::{Ledgers, windows};
@@ -86,19 +90,24 @@ pub(crate) struct AggregationContext<'a> {
     pub(crate) period: BillingPeriod,
     /// The rows that count already.
     pub(crate) seen: &'a SeenRows,
+    /// The memory of the report.
+    pub(crate) memory: &'a Arc<MemoryPool>,
 }
 
 /// The totals of one window.
 pub(crate) struct DayTotals {
     pub(crate) window: Window,
     pub(crate) totals: Totals,
-    /// Ids of the rows that this window was the first to return.
+    /// Ids of the rows that this window was the first to return. Empty if the totals are not final.
     pub(crate) ids: Vec<RowId>,
     /// True if the totals are final.
     pub(crate) is_final: bool,
+    /// The memory of the totals and ids, given back on drop.
+    pub(crate) _memory: Reservation,
 }
 
-/// Fetches the totals of one window at `now`: all of it, or an error.
+/// Fetches the totals of one window at `now`: all of it, or an error. Then its rows are not seen, so that it can be fetched
+/// again.
 pub(crate) async fn collect<L: Log>(
     graph: &Graph,
     window: Window,
@@ -114,14 +123,10 @@ pub(crate) async fn collect<L: Log>(
     while let Some(mut page) = pages.next().await? {
         // The earlier of both clocks: one that is ahead would make a day final that is still being written.
         asked = page.server_date().map_or(asked, |date| asked.min(date));
-        aggregator.add_page::<L>(&mut page)?;
+        let added = aggregator.add_page::<L>(&mut page);
+        added.inspect_err(|_| context.seen.remove(aggregator.ids.drain(..)))?;
     }
-    Ok(DayTotals {
-        window,
-        totals: aggregator.totals,
-        ids: aggregator.ids,
-        is_final: is_final(window, asked),
-    })
+    Ok(aggregator.finish(is_final(window, asked)))
 }
 
 /// The query for one window. The end is the same for a function that includes rows exactly at the end: the time and id of a
@@ -140,14 +145,16 @@ pub(crate) struct LogAggregator<'a> {
     window: Window,
     context: AggregationContext<'a>,
     positions: LabelPositions,
-    persons: PersonTable,
-    /// Interned label by person.
+    /// Names with pseudonyms, which take long to compute, and the interned label of each.
+    names: Interner,
     users: Vec<u32>,
     numbers: Numbers,
     ids: Vec<RowId>,
     /// The rows of the page that is being read.
     page: PageRows,
     pub(crate) totals: Totals,
+    /// The memory of all of these.
+    memory: Reservation,
     /// The rows with what budgets select by, if the caller needs them. They are as many as the rows.
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
@@ -193,12 +200,13 @@ impl<'a> LogAggregator<'a> {
             window,
             context,
             positions: LabelPositions::of::<L>(),
-            persons: PersonTable::default(),
+            names: Interner::default(),
             users: Vec::new(),
             numbers: Numbers::default(),
             ids: Vec::new(),
             page: PageRows::default(),
             totals: Totals::new(context.budgets.len()),
+            memory: context.memory.reservation(),
             budget_rows: None,
         }
     }
@@ -220,12 +228,8 @@ impl<'a> LogAggregator<'a> {
         let mut notes = Notes::default();
         let stats = page.stats();
         let read = page.decode(|number, row: L::Row<'_>| {
-            let record = L::record(&row, &mut notes);
-            let staged = record.and_then(|record| {
-                self.stage(&record);
-                within(self.bytes(), DAY_RETAINED_MAX)
-            });
-            context.wrap(number, staged)
+            let record = context.wrap(number, L::record(&row, &mut notes))?;
+            Ok::<_, CollectError>(self.stage(&record)?)
         })?;
         match read {
             Read::Whole => {
@@ -239,22 +243,55 @@ impl<'a> LogAggregator<'a> {
 
     /// Counts a row unless it belongs to another period or was counted before.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), RowError> {
-        self.stage(record);
+    pub(crate) fn add(&mut self, record: &Record<'_>) -> Result<(), MemoryError> {
+        self.stage(record)?;
         self.commit()
     }
 
-    /// Bytes of memory that the window takes.
-    fn bytes(&self) -> usize {
-        let rows = self.page.rows.len() * size_of::<PageRow>() + self.ids.len() * ROW_BYTES;
-        self.persons.bytes() + self.totals.texts.bytes() + self.numbers.bytes() + rows
+    /// The totals and ids alone.
+    fn finish(self, is_final: bool) -> DayTotals {
+        let Self {
+            window,
+            totals,
+            mut ids,
+            mut memory,
+            ..
+        } = self;
+        if !is_final {
+            ids = Vec::new();
+        }
+        memory.hold(totals.bytes() + size_of_val(&*ids));
+        DayTotals {
+            window,
+            totals,
+            ids,
+            is_final,
+            _memory: memory,
+        }
+    }
+
+    /// Reserves the memory that the window takes, and that of so many rows of its page.
+    fn reserve(&mut self, page_rows: usize) -> Result<(), MemoryError> {
+        let users = self.names.bytes() + size_of_val(&*self.users);
+        let numbers = self.numbers.bytes() + self.page.numbers.bytes();
+        let rows = page_rows * size_of::<PageRow>() + size_of_val(&*self.ids);
+        let bytes = self.totals.bytes() + users + numbers + rows;
+        self.memory.resize(bytes)
     }
 
     /// Adds up the rows of the page.
-    fn commit(&mut self) -> Result<(), RowError> {
-        let totals = &mut self.totals;
-        let mut rows = self.page.rows.drain(..);
-        rows.try_for_each(|row| totals.add(row.labels, row.values, &row.matching_budgets))
+    fn commit(&mut self) -> Result<(), MemoryError> {
+        let rows = std::mem::take(&mut self.page.rows);
+        let count = rows.len();
+        rows.into_iter().try_for_each(|row| {
+            let PageRow {
+                labels,
+                values,
+                matching_budgets,
+            } = row;
+            self.totals.add(labels, &values, &matching_budgets);
+            self.reserve(count)
+        })
     }
 
     /// Drops the rows of the page, which is requested again.
@@ -270,29 +307,33 @@ impl<'a> LogAggregator<'a> {
     }
 
     /// Holds a row until its page is known to be complete.
-    fn stage(&mut self, record: &Record<'_>) {
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    fn stage(&mut self, record: &Record<'_>) -> Result<(), MemoryError> {
         if let Some(id) = self.numbers.id(record) {
             // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
-            if !self.context.seen.insert(id) {
+            if !self.context.seen.insert(id)? {
                 self.totals.overlapping += 1;
-                return;
+                return Ok(());
             }
             self.ids.push(id);
         }
         match self.period_of(record.time) {
-            RowPeriod::Current => {}
-            RowPeriod::Neighbour => return,
-            RowPeriod::Unknown => {
-                self.totals.unplaced += 1;
-                return;
-            }
+            RowPeriod::Current => self.hold(record),
+            RowPeriod::Neighbour => {}
+            RowPeriod::Unknown => self.totals.unplaced += 1,
         }
+        self.reserve(self.page.rows.len())
+    }
+
+    /// Holds a row of the period.
+    fn hold(&mut self, record: &Record<'_>) {
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.push(self.positions.budget_row(record));
         }
         let user = self.user(record.person);
-        let mut labels = [NO_LABEL; LABELS_MAX + 1];
-        labels[LABELS_MAX] = user;
+        let mut labels = [NO_LABEL; LABELS_MAX];
         for (slot, label) in labels
             .iter_mut()
             .zip(&record.labels[..self.positions.count])
@@ -301,7 +342,7 @@ impl<'a> LogAggregator<'a> {
         }
         let matching_budgets = self.matching_budgets(record);
         self.page.rows.push(PageRow {
-            labels,
+            labels: (labels, user),
             values: Values {
                 money: record.money.map(Sum::from),
                 counts: record.counts,
@@ -327,15 +368,18 @@ impl<'a> LogAggregator<'a> {
     /// The interned label of a person.
     fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
         let user_label = self.context.user_label;
-        if !user_label.names_users() {
-            return self.totals.texts.intern("");
+        let texts = &mut self.totals.texts;
+        let mut label = || texts.intern(&user_label.label(id, principal_name, display_name));
+        if !matches!(user_label, UserLabel::Pseudonym(_)) {
+            return label();
         }
-        let person = self.persons.intern(id, principal_name, display_name) as usize;
-        if person == self.users.len() {
-            let label = user_label.label(id, principal_name, display_name);
-            self.users.push(self.totals.texts.intern(&label));
+        let name = self
+            .names
+            .intern(user_label.name(id, principal_name, display_name)) as usize;
+        if name == self.users.len() {
+            self.users.push(label());
         }
-        self.users[person]
+        self.users[name]
     }
 
     /// The budgets that the row counts for.
@@ -383,10 +427,6 @@ impl LabelPositions {
 fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
 }
-
-/// Bytes that the rows of one window may take: 100,000 calls by 50,000 different callers take 11 MB. Four windows are fetched
-/// concurrently, so each has a share.
-const DAY_RETAINED_MAX: usize = RETAINED_MAX / 4;
 
 /// Width of a window of a log.
 pub(crate) const DAY: TimeDelta = TimeDelta::days(1);

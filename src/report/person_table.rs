@@ -63,7 +63,7 @@ impl PersonTable {
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.text.len() + self.spans.len() * (size_of::<Span>() + size_of::<(Hash, PersonId)>())
+        self.text.len() + size_of_val(&*self.spans) + self.index.allocation_size()
     }
 
     /// The number of persons; an id is an index below it.

@@ -97,12 +97,6 @@ pub enum RowError {
         /// The property.
         property: PropertyName,
     },
-    /// More than the report may keep.
-    #[error("there are too many {what}")]
-    TooMany {
-        /// The items in the plural.
-        what: &'static str,
-    },
     /// Text that no directory would hold.
     #[error("{property} is longer than {TEXT_MAX} bytes")]
     TooLong {
@@ -319,19 +313,6 @@ pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
     std::array::from_fn(|_| labels.next().unwrap_or(Cow::Borrowed("")))
 }
 
-/// Holds the memory that a report keeps until it is rendered against its budget.
-///
-/// # Errors
-/// If it is more than `max` bytes.
-pub(crate) fn within(bytes: usize, max: usize) -> Result<(), RowError> {
-    if bytes > max {
-        return Err(RowError::TooMany {
-            what: "different names and places",
-        });
-    }
-    Ok(())
-}
-
 impl Notes {
     /// Adds them to the counts of a poll.
     pub(crate) fn count(&self, stats: &RequestStats) {
@@ -366,10 +347,6 @@ fn excerpt(literal: &str) -> String {
 /// Calls and seconds of one row: far above the `Int32` that the documentation gives them, and low enough that the sum of
 /// all rows that a report may have stays below 2⁶³.
 const COUNT_MAX: u64 = 1 << 40;
-
-/// Bytes that a report may keep until it is rendered: 200,000 rows of different people take 34 MB, and a process with 128 MiB
-/// of memory has room for that, a page, and what is rendered.
-pub(crate) const RETAINED_MAX: usize = 48 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! after another. The ids of the last days are kept, because the windows around a row's own day may return it too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
+use super::memory::{MemoryError, MemoryPool};
 use super::row::{Notes, RowError};
 use super::table::Column;
 use super::{CollectError, Report, ReportKind, RowContext, Visitor};
@@ -49,7 +51,7 @@ pub(crate) struct RowTexts<'a> {
 }
 
 /// Takes one row.
-type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), RowError> + 't;
+type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
 
 /// The fetch of all rows of a span.
 pub(crate) struct Scan<'g> {
@@ -114,13 +116,14 @@ impl Source {
 }
 
 impl<'g> Scan<'g> {
-    /// The rows of `span` up to `now`. Each window may take as long as `timeout`.
+    /// The rows of `span` up to `now`. Each window may take as long as `timeout`. The ids of rows are kept in `memory`.
     pub(crate) fn new(
         source: &'g Source,
         graph: &'g Graph,
         stats: &'g RequestStats,
         (span, now): (Span, DateTime<Utc>),
         timeout: Duration,
+        memory: &Arc<MemoryPool>,
     ) -> Self {
         Self {
             source,
@@ -130,7 +133,7 @@ impl<'g> Scan<'g> {
             timeout,
             waiting: (source.windows)(span, now).into_iter(),
             current: None,
-            seen: SeenRows::default(),
+            seen: SeenRows::new(memory),
             recent: VecDeque::new(),
             numbers: Numbers::default(),
             asked: None,
@@ -179,7 +182,8 @@ impl<'g> Scan<'g> {
                     unplaced += 1;
                     return Ok(());
                 }
-                if id.is_none_or(|id| self.seen.insert(id)) {
+                let is_new = id.map_or(Ok(true), |id| self.seen.insert(id))?;
+                if is_new {
                     ids.extend(id);
                     rows.extend(convert(texts, record));
                 }
@@ -228,7 +232,8 @@ fn read_page<'t, R: Deserialize<'t>>(
     let mut notes = Notes::default();
     let read = page.decode(|number, raw: RawRow<'t, R>| {
         let record = record(&raw.row, &mut notes);
-        context.wrap(number, record.and_then(|record| take(&raw.texts, &record)))
+        let record = context.wrap(number, record)?;
+        Ok::<_, CollectError>(take(&raw.texts, &record)?)
     })?;
     if read == Read::Whole {
         notes.count(stats);

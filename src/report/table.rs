@@ -44,7 +44,7 @@ pub(crate) struct Values<const MONEY: usize> {
 }
 
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
     /// In the order of [`Table::names`]. A report with fewer labels has the same rank in the rest of all series.
     pub(crate) labels: [u32; LABELS],

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::exposition::{Format, write_registry_family};
 use crate::period::Clock;
 use crate::poller::{Poller, ReportState};
+use crate::report::memory::MemoryPool;
 use crate::snapshot::Publisher;
 use crate::tenant;
 
@@ -124,6 +125,7 @@ impl Site {
             publisher: Arc::new(Publisher::new(Arc::clone(&telemetry))),
             telemetry,
             clock,
+            memory: MemoryPool::for_process(None),
             permits: Arc::new(Semaphore::new(1)),
             under_way: Arc::new(Semaphore::new(1)),
             writer: Writer::start(&mut tasks, &runtime),

@@ -12,6 +12,7 @@ use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Pseudonyms, UserLabel};
+use crate::report::memory::{MemoryError, MemoryPool};
 
 /// Rows as JSON, and what stands in the charge family for them.
 fn check(rows: &[&str], expected: &[&str]) {
@@ -96,17 +97,24 @@ fn a_row_that_cannot_be_counted_fails_the_report() {
 
 #[test]
 fn long_names_of_many_users_end_at_a_limit() {
+    const KIB: usize = 1 << 10;
     let mut totals = RowTable::default();
+    let mut memory = MemoryPool::for_process(Some(6_400 * KIB as u64))
+        .for_report()
+        .reservation();
     let long = "x".repeat(1000);
     let mut add = |number: usize| {
         let row = ROW
             .replace("ruwini.perera@contoso.com", &format!("{number}{long}"))
             .replace("Ruwini Perera", &format!("{number}{long}"));
-        totals.add(&serde_json::from_str(&row).unwrap(), &mut Notes::default())
+        let row = serde_json::from_str(&row).unwrap();
+        totals.add(&row, &mut Notes::default()).unwrap();
+        memory.resize(Dialout::bytes(&totals))
     };
-    let added = (0..RETAINED_MAX / 1000).position(|number| add(number).is_err());
+    let max = 3_500 * KIB;
+    let added = (0..max / 1000).position(|number| add(number) == Err(MemoryError::Report { max }));
     // Each takes two long names.
-    let most = RETAINED_MAX / 2000;
+    let most = max / 2000;
     assert!(
         added.is_some_and(|added| (most * 9 / 10..most).contains(&added)),
         "{added:?}"

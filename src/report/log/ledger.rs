@@ -10,7 +10,7 @@ use super::seen::FinalRows;
 use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
 use crate::period::{BillingPeriod, Span, Window};
 use crate::report::budget::{Budget, fingerprint};
-use crate::report::row::RowError;
+use crate::report::memory::MemoryPool;
 
 /// The final days of one billing period, as one sum.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +61,12 @@ impl Ledgers {
         self.0.retain(|ledger| ledger.budgets == fingerprint);
     }
 
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |ledger: &Ledger| ledger.totals.bytes() + ledger.rows.bytes();
+        self.0.iter().map(bytes).sum()
+    }
+
     /// Returns whether any day is final.
     pub(crate) fn has_days(&self) -> bool {
         self.0.iter().any(|ledger| !ledger.days.is_empty())
@@ -86,43 +92,28 @@ impl Ledger {
     }
 
     /// The windows to fetch for the period up to `now`.
-    pub(crate) fn windows_due(&self, now: DateTime<Utc>) -> WindowsDue {
+    pub(crate) fn windows_due(&self, now: DateTime<Utc>, memory: &Arc<MemoryPool>) -> WindowsDue {
         let (becoming_final, open) = windows(self.period.into(), now)
             .filter(|window| !self.days.contains(&window.start()))
             .partition(|&window| is_final(window, now));
         WindowsDue {
             becoming_final,
             open,
-            seen: SeenRows::new(Arc::clone(&self.rows)),
+            seen: SeenRows::after(Arc::clone(&self.rows), memory),
         }
     }
 
     /// Adds the totals of a final day, whose rows the poll has `seen`.
-    ///
-    /// # Errors
-    /// If there are too many label sets or rows. The ledger is then empty again.
-    pub(crate) fn add_final(&mut self, day: &DayTotals, seen: &SeenRows) -> Result<(), RowError> {
-        self.add_day(day)?;
+    pub(crate) fn add_final(&mut self, day: &DayTotals, seen: &SeenRows) {
+        if self.days.insert(day.window.start()) {
+            Arc::make_mut(&mut self.totals).merge(&day.totals);
+            Arc::make_mut(&mut self.rows).add(&day.ids);
+            if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len() {
+                // No window is fetched any more, so no row can be repeated.
+                self.rows = Arc::default();
+            }
+        }
         seen.add_final(Arc::clone(&self.rows), &day.ids);
-        Ok(())
-    }
-
-    fn add_day(&mut self, day: &DayTotals) -> Result<(), RowError> {
-        if !self.days.insert(day.window.start()) {
-            return Ok(());
-        }
-        let entered = Arc::make_mut(&mut self.totals)
-            .merge(&day.totals)
-            .and_then(|()| Arc::make_mut(&mut self.rows).add(&day.ids));
-        if entered.is_err() {
-            let budgets = std::mem::take(&mut self.budgets);
-            *self = Self::new(self.period, budgets, self.totals.budgets());
-        } else if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len()
-        {
-            // No window is fetched any more, so no row can be repeated.
-            self.rows = Arc::default();
-        }
-        entered
     }
 
     /// The sum of the final days.

@@ -1,12 +1,11 @@
 //! The rows that were counted, so that each counts once, whichever windows and pages return it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use ring::digest;
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -14,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Record;
-use crate::report::row::RowError;
+use crate::report::memory::{MemoryError, MemoryPool, Reservation};
 
 /// 64 bits of a row's identity: of its id or, if it has none, of all its properties. Two of a million rows collide in one of
 /// 30 million billing periods.
@@ -28,14 +27,16 @@ pub(super) struct FinalRows {
 }
 
 /// The rows that were counted: those of final days, and those that a window of this poll has returned.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SeenRows(Mutex<Seen>);
 
 /// Behind a lock, because the windows of a poll are fetched concurrently.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     final_rows: Arc<FinalRows>,
     brought: HashSet<RowId>,
+    /// Of `brought`.
+    memory: Reservation,
 }
 
 /// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
@@ -51,17 +52,35 @@ impl RowId {
 }
 
 impl SeenRows {
-    pub(super) fn new(final_rows: Arc<FinalRows>) -> Self {
+    /// No rows.
+    pub(crate) fn new(pool: &Arc<MemoryPool>) -> Self {
+        Self::after(Arc::default(), pool)
+    }
+
+    /// The rows of final days.
+    pub(super) fn after(final_rows: Arc<FinalRows>, pool: &Arc<MemoryPool>) -> Self {
         Self(Mutex::new(Seen {
             final_rows,
             brought: HashSet::new(),
+            memory: pool.reservation(),
         }))
     }
 
     /// Returns whether the row is new.
-    pub(crate) fn insert(&self, id: RowId) -> bool {
+    ///
+    /// # Errors
+    /// If there is no memory for its id.
+    pub(crate) fn insert(&self, id: RowId) -> Result<bool, MemoryError> {
         let mut seen = self.0.lock();
-        !seen.final_rows.contains(id) && seen.brought.insert(id)
+        if seen.final_rows.contains(id) || !seen.brought.insert(id) {
+            return Ok(false);
+        }
+        let bytes = seen.brought.allocation_size();
+        let reserved = seen.memory.resize(bytes);
+        if reserved.is_err() {
+            seen.brought.remove(&id);
+        }
+        reserved.map(|()| true)
     }
 
     /// Removes rows, because the page that returned them is incomplete.
@@ -81,24 +100,24 @@ impl SeenRows {
             }
         }
         seen.brought.shrink_to_fit();
+        let bytes = seen.brought.allocation_size();
+        seen.memory.hold(bytes);
         seen.final_rows = final_rows;
     }
 }
 
 impl FinalRows {
     /// Adds the rows of a day.
-    ///
-    /// # Errors
-    /// If there are more rows than a period may have.
-    pub(super) fn add(&mut self, ids: &[RowId]) -> Result<(), RowError> {
-        if self.count() + ids.len() > ROWS_MAX {
-            return Err(RowError::TooMany { what: "rows" });
-        }
+    pub(super) fn add(&mut self, ids: &[RowId]) {
         let mut run = ids.to_vec();
         run.sort_unstable();
         run.dedup();
         self.add_run(run);
-        Ok(())
+    }
+
+    /// Bytes of memory that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| size_of_val(&***run)).sum()
     }
 
     /// Adds a sorted run, and merges it with those before it that are not much longer, so that there are few runs.
@@ -122,10 +141,6 @@ impl FinalRows {
     fn contains(&self, id: RowId) -> bool {
         let mut runs = self.runs.iter();
         runs.any(|run| run.binary_search(&id).is_ok())
-    }
-
-    fn count(&self) -> usize {
-        self.runs.iter().map(|run| run.len()).sum()
     }
 }
 
@@ -155,7 +170,7 @@ impl<'de> Deserialize<'de> for FinalRows {
             fn visit_seq<A: SeqAccess<'de>>(self, mut pieces: A) -> Result<FinalRows, A::Error> {
                 let mut rows = FinalRows::default();
                 while let Some(piece) = pieces.next_element::<String>()? {
-                    let run = decoded(&piece).filter(|run| rows.count() + run.len() <= ROWS_MAX);
+                    let run = decoded(&piece);
                     rows.add_run(run.ok_or_else(|| A::Error::custom("not row ids"))?);
                 }
                 Ok(rows)
@@ -179,7 +194,7 @@ fn decoded(piece: &str) -> Option<Vec<RowId>> {
 impl Numbers {
     /// Bytes of memory that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.0.len() * 2 * size_of::<(u64, u64)>()
+        self.0.allocation_size()
     }
 
     /// The identity of a row; `None` if it has neither an id nor a time.
@@ -234,17 +249,11 @@ const fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Rows of a billing period: 130,000 calls a day, and 32 MB.
-const ROWS_MAX: usize = 4_000_000;
-
 /// Rows of a run up to which it is merged with others: a merge needs its memory twice.
 const RUN_MAX: usize = 1 << 19;
 
 /// Rows in one text of a state file.
 const PIECE: usize = 1 << 14;
-
-/// Bytes that a row takes during a poll: in the list of its window and in the set of rows that were brought.
-pub(super) const ROW_BYTES: usize = 4 * size_of::<RowId>();
 
 #[cfg(test)]
 mod tests {
@@ -261,40 +270,39 @@ mod tests {
             .collect();
         let mut rows = FinalRows::default();
         for day in &days {
-            rows.add(day).unwrap();
+            rows.add(day);
         }
         assert!(rows.runs.len() <= 8, "{}", rows.runs.len());
         let saved = serde_json::to_string(&rows).unwrap();
         let restored: FinalRows = serde_json::from_str(&saved).unwrap();
         for rows in [&rows, &restored] {
-            assert_eq!(rows.count(), days.iter().map(Vec::len).sum::<usize>());
+            let count = rows.bytes() / size_of::<RowId>();
+            assert_eq!(count, days.iter().map(Vec::len).sum::<usize>());
             assert!(days.iter().flatten().all(|&id| rows.contains(id)));
             assert!(!rows.contains(RowId(1)));
         }
         for bad in [r#"["AA"]"#, r#"["AgAAAAAAAAABAAAAAAAAAA"]"#, r#""""#, "[1]"] {
             assert!(serde_json::from_str::<FinalRows>(bad).is_err(), "{bad}");
         }
-        let most = vec![RowId(1); ROWS_MAX + 1 - rows.count()];
-        assert!(rows.add(&most).is_err());
     }
 
     #[test]
     fn rows_of_a_day_that_becomes_final_stay_seen() {
-        let seen = SeenRows::default();
+        let seen = SeenRows::new(&MemoryPool::for_process(None).for_report());
         let ids = [RowId(1), RowId(2)];
         for id in ids {
-            assert!(seen.insert(id));
+            assert!(seen.insert(id).unwrap());
         }
-        assert!(seen.insert(RowId(3)));
+        assert!(seen.insert(RowId(3)).unwrap());
         let mut final_rows = FinalRows::default();
-        final_rows.add(&ids).unwrap();
+        final_rows.add(&ids);
         seen.add_final(Arc::new(final_rows), &ids);
         assert_eq!(seen.0.lock().brought.len(), 1);
         for id in 1..=3 {
-            assert!(!seen.insert(RowId(id)));
+            assert!(!seen.insert(RowId(id)).unwrap());
         }
         // A ledger that does not have the rows does not make them unknown.
         seen.add_final(Arc::default(), &[RowId(3)]);
-        assert!(!seen.insert(RowId(3)));
+        assert!(!seen.insert(RowId(3)).unwrap());
     }
 }

@@ -1,5 +1,6 @@
 //! Rows in, totals out, however the rows are divided into days and polls.
 
+mod memory;
 mod windows;
 
 use std::fmt::Write as _;
@@ -11,7 +12,6 @@ use proptest::sample::select;
 
 use super::*;
 use crate::exposition::Format;
-use crate::graph::FailureReason;
 use crate::period::{BillingPeriod, CycleDay, Span};
 use crate::report::call_log::CallLog;
 use crate::report::direct_routing::DirectRouting;
@@ -56,7 +56,7 @@ impl Call {
 
 /// A window and the rows that it brings, to a period that has seen no others.
 fn fold(window: Window, rows: &[String]) -> Result<Totals, RowError> {
-    let seen = SeenRows::default();
+    let seen = SeenRows::new(&memory());
     Ok(fold_beside(window, november(), &BUDGETS[..], &seen, rows)?.0)
 }
 
@@ -73,11 +73,13 @@ fn fold_beside(
         budgets,
         period,
         seen,
+        memory: &memory(),
     };
     let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
     for row in rows {
         let row: <CallLog as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
-        aggregator.add(&CallLog::record(&row, &mut Notes::default())?)?;
+        let record = CallLog::record(&row, &mut Notes::default())?;
+        aggregator.add(&record).expect("few rows");
     }
     Ok((aggregator.totals, aggregator.ids))
 }
@@ -122,7 +124,7 @@ fn poll_windows(
     mut answer: impl FnMut(Window) -> Option<Vec<String>>,
 ) -> Option<Totals> {
     let mut open = Vec::new();
-    let windows_due = ledgers.of(period, &BUDGETS[..]).windows_due(now);
+    let windows_due = ledgers.of(period, &BUDGETS[..]).windows_due(now, &memory());
     let seen = &windows_due.seen;
     for window in windows_due
         .becoming_final
@@ -136,19 +138,25 @@ fn poll_windows(
             totals,
             ids,
             is_final: is_final(window, asked),
+            _memory: memory().reservation(),
         };
         if day.is_final {
             let ledger = ledgers.of(period, &BUDGETS[..]);
-            ledger.add_final(&day, seen).expect("few label sets");
+            ledger.add_final(&day, seen);
         } else {
             open.push(day.totals);
         }
     }
     let mut totals = (*ledgers.of(period, &BUDGETS[..]).totals()).clone();
     for day in &open {
-        totals.merge(day).expect("few label sets");
+        totals.merge(day);
     }
     Some(totals)
+}
+
+/// The memory of a report without a limit of the process.
+fn memory() -> Arc<MemoryPool> {
+    MemoryPool::for_process(None).for_report()
 }
 
 static BUDGETS: LazyLock<[Budget; 2]> = LazyLock::new(|| [budget(None), budget(Some("ANN@x"))]);
@@ -167,17 +175,15 @@ fn budget(user: Option<&str>) -> Budget {
 }
 
 fn rendered(totals: Totals, series_max: usize) -> Rendered {
-    render::<CallLog>(
-        totals,
-        &RenderContext {
-            tenant: None,
-            period: november(),
-            user_label: &UserLabel::Upn,
-            series_max,
-            budgets: &BUDGETS[..],
-            retained: &RetainedSeries::default(),
-        },
-    )
+    let context = RenderContext {
+        tenant: None,
+        period: november(),
+        user_label: &UserLabel::Upn,
+        series_max,
+        budgets: &BUDGETS[..],
+        retained: &RetainedSeries::default(),
+    };
+    render::<CallLog>(totals, &context)
 }
 
 fn text(rendered: &Rendered) -> String {
@@ -369,12 +375,14 @@ fn rows_that_come_again_are_counted_once() {
 /// Whatever a day's first word is: a log that has fewer labels than another does not tell its days apart by the rest.
 #[test]
 fn days_of_a_log_with_few_labels_have_the_same_series() {
-    let seen = SeenRows::default();
+    let memory = memory();
+    let seen = SeenRows::new(&memory);
     let aggregation = AggregationContext {
         user_label: &UserLabel::Upn,
         budgets: &BUDGETS[..],
         period: november(),
         seen: &seen,
+        memory: &memory,
     };
     let mut totals = Totals::new(BUDGETS.len());
     for (window, users) in november()
@@ -388,94 +396,28 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
             let record = DirectRouting::record(&row, &mut Notes::default()).expect("a record");
             aggregator.add(&record).expect("a row that counts");
         }
-        totals.merge(&aggregator.totals).expect("few label sets");
+        totals.merge(&aggregator.totals);
     }
     assert_eq!(totals.series.len(), 2);
-}
-
-/// Few words make many label sets, which take memory too.
-#[test]
-fn label_sets_of_a_day_and_of_a_period_are_limited_by_their_memory() {
-    let day = |numbers: std::ops::Range<u32>| {
-        let mut totals = Totals::new(0);
-        let texts: Vec<u32> = (0..1_000)
-            .map(|number| totals.texts.intern(&number.to_string()))
-            .collect();
-        for number in numbers {
-            let mut labels = [NO_LABEL; LABELS_MAX + 1];
-            labels[0] = texts[number as usize / 1_000];
-            labels[1] = texts[number as usize % 1_000];
-            totals.add(labels, Values::default(), &[])?;
-        }
-        Ok::<_, RowError>(totals)
-    };
-    let is_limit = |error: RowError| CollectError::from(error).reason() == FailureReason::Limit;
-    assert!(day(0..200_000).is_err_and(is_limit));
-    let mut totals = Totals::new(0);
-    let mut merge = |number: u32| {
-        let first = number * 90_000;
-        totals.merge(&day(first..first + 90_000).expect("a day within its budget"))
-    };
-    for number in 0..4 {
-        merge(number).expect("a period within its budget");
-    }
-    assert!(merge(4).is_err_and(is_limit));
-}
-
-#[test]
-fn day_of_a_large_tenant_is_within_its_budget() {
-    let window = november()
-        .windows(at("2026-11-01T12:00:00Z"), DAY)
-        .next()
-        .expect("the first");
-    let seen = SeenRows::default();
-    let aggregation = AggregationContext {
-        user_label: &UserLabel::Upn,
-        budgets: &[],
-        period: november(),
-        seen: &seen,
-    };
-    let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
-    let (rows, callers) = (100_000, 50_000);
-    for number in 0..rows {
-        let caller = number % callers;
-        let names = [
-            format!("{caller:08x}-1111-4000-8000-000000000000"),
-            format!("user{caller}@contoso.example.com"),
-            format!("Display Name {caller}"),
-        ];
-        let record = Record {
-            id: &format!("{number:08x}-2222-4000-8000-000000000000"),
-            time: Some(window.start()),
-            person: names.each_ref().map(String::as_str),
-            labels: [const { Cow::Borrowed("unknown") }; LABELS_MAX],
-            money: [Amount::default(); MONEY_MAX],
-            counts: [1, 60, 0],
-        };
-        aggregator.add(&record).expect("a row that counts");
-    }
-    let bytes = aggregator.bytes();
-    assert!(bytes > rows * ROW_BYTES, "the rows are not counted");
-    assert!(bytes <= DAY_RETAINED_MAX, "{bytes}");
-    assert_eq!(aggregator.totals.series.len(), callers);
 }
 
 #[test]
 fn a_ledger_of_other_budgets_starts_empty() {
     let now = at("2026-11-21T00:00:00Z");
+    let memory = memory();
     let mut ledgers = Ledgers::default();
     let other = [budget(None)];
     let first = ledgers.of(november(), &[]);
     let day = DayTotals {
-        window: first.windows_due(now).becoming_final[0],
+        window: first.windows_due(now, &memory).becoming_final[0],
         totals: Totals::new(0),
         ids: Vec::new(),
         is_final: true,
+        _memory: memory.reservation(),
     };
-    let seen = SeenRows::default();
-    first.add_final(&day, &seen).expect("no label sets");
+    first.add_final(&day, &SeenRows::new(&memory));
     let mut asked = |budgets: &[Budget]| {
-        let windows_due = ledgers.of(november(), budgets).windows_due(now);
+        let windows_due = ledgers.of(november(), budgets).windows_due(now, &memory);
         windows_due.becoming_final.len() + windows_due.open.len()
     };
     assert_eq!(asked(&[]), 20);

@@ -1,6 +1,6 @@
 //! Sums by label set. Totals can be merged.
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
@@ -8,7 +8,7 @@ use crate::money::Sum;
 use crate::report::Rendered;
 use crate::report::interner::Interner;
 use crate::report::labels::RenderContext;
-use crate::report::row::{RETAINED_MAX, RowError, within};
+use crate::report::person_table::Hash;
 use crate::report::table::{self, Series, Table};
 
 /// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
@@ -16,7 +16,7 @@ use crate::report::table::{self, Series, Table};
 #[serde(try_from = "SavedTotals")]
 pub(crate) struct Totals {
     pub(super) texts: Interner,
-    pub(super) series: HashMap<Labels, Values>,
+    pub(super) series: SeriesMap,
     /// Spend by budget.
     spent: Vec<Sum>,
     /// Rows that were counted.
@@ -27,8 +27,16 @@ pub(crate) struct Totals {
     pub(super) unplaced: u64,
 }
 
-/// Interned labels in the order of the log's, then the user's. A label that the log does not have is [`NO_LABEL`].
-pub(super) type Labels = [u32; LABELS_MAX + 1];
+/// The figures of each label set. They are in one vector, because a table that grows takes three times its memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeriesMap {
+    entries: Vec<Series<LABELS_MAX, MONEY_MAX>>,
+    index: HashTable<(Hash, u32)>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Interned labels in the order of the log's, and the user's. A label that the log does not have is [`NO_LABEL`].
+pub(super) type Labels = ([u32; LABELS_MAX], u32);
 
 /// The figures of a row, or of many.
 pub(super) type Values = table::Values<MONEY_MAX>;
@@ -48,69 +56,35 @@ impl Totals {
     }
 
     /// Adds one row, which counts for some of the budgets.
-    pub(super) fn add(
-        &mut self,
-        labels: Labels,
-        values: Values,
-        budgets: &[usize],
-    ) -> Result<(), RowError> {
-        self.series.entry(labels).or_default().add(&values);
-        self.check(DAY_MAX)?;
+    pub(super) fn add(&mut self, labels: Labels, values: &Values, budgets: &[usize]) {
+        self.series.add(labels, values);
         for &budget in budgets {
             self.spent[budget].merge(values.money[0]);
         }
         self.rows += 1;
-        Ok(())
     }
 
-    /// Adds the totals of another window.
-    ///
-    /// # Errors
-    /// If the sum of both takes too much memory. The totals are unusable then.
-    pub(crate) fn merge(&mut self, other: &Self) -> Result<(), RowError> {
-        let Self {
-            texts,
-            series,
-            spent,
-            rows,
-            overlapping,
-            unplaced,
-        } = other;
-        let mut translated = vec![None; texts.count()];
-        let mut translate = |labels: &Labels| {
-            labels.map(|id| {
-                *translated[id as usize].get_or_insert_with(|| self.texts.intern(texts.text(id)))
-            })
-        };
-        self.series
-            .reserve(series.len().saturating_sub(self.series.len()));
-        for (labels, values) in series {
-            self.series
-                .entry(translate(labels))
-                .or_default()
-                .add(values);
+    /// Adds other totals.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let texts = other.texts.iter();
+        let ids: Vec<u32> = texts.map(|text| self.texts.intern(text)).collect();
+        for series in &other.series.entries {
+            let labels = series.labels.map(|id| ids[id as usize]);
+            let user = ids[series.user as usize];
+            self.series.add((labels, user), &series.values);
         }
-        for (sum, more) in self.spent.iter_mut().zip(spent) {
+        for (sum, more) in self.spent.iter_mut().zip(&other.spent) {
             sum.merge(*more);
         }
         // Numbers from a state file may have any value.
-        self.rows = self.rows.saturating_add(*rows);
-        self.overlapping = self.overlapping.saturating_add(*overlapping);
-        self.unplaced = self.unplaced.saturating_add(*unplaced);
-        self.check(RETAINED_MAX)
+        self.rows = self.rows.saturating_add(other.rows);
+        self.overlapping = self.overlapping.saturating_add(other.overlapping);
+        self.unplaced = self.unplaced.saturating_add(other.unplaced);
     }
 
-    /// Number of budgets whose spend the totals have.
-    pub(super) fn budgets(&self) -> usize {
-        self.spent.len()
-    }
-
-    /// Holds the memory that the totals take against their budget.
-    fn check(&self, max: usize) -> Result<(), RowError> {
-        let texts = self.texts.bytes();
-        let sets = self.series.len() * size_of::<(Labels, Values)>();
-        within(texts, TEXTS_MAX)?;
-        within(texts + sets, max)
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.texts.bytes() + self.series.bytes()
     }
 
     /// Rows that were counted.
@@ -120,19 +94,55 @@ impl Totals {
     }
 }
 
+impl SeriesMap {
+    /// Adds the values to those of the label set.
+    fn add(&mut self, labels: Labels, values: &Values) {
+        let Self {
+            entries,
+            index,
+            hasher,
+        } = self;
+        let hash = Hash::of(hasher, labels);
+        let same = |&(other, number): &(Hash, u32)| {
+            other == hash && entries[number as usize].key() == labels
+        };
+        if let Some(&(_, number)) = index.find(hash.spread(), same) {
+            entries[number as usize].values.add(values);
+        } else {
+            let number = u32::try_from(entries.len()).expect("fewer label sets than bytes");
+            let (labels, user) = labels;
+            entries.push(Series {
+                labels,
+                user,
+                values: *values,
+            });
+            index.insert_unique(hash.spread(), (hash, number), |(hash, _)| hash.spread());
+        }
+    }
+
+    /// The number of label sets.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.entries) + self.index.allocation_size()
+    }
+}
+
 /// Renders the totals of a period. Nothing is added to them after this.
 pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Rendered {
+    let SeriesMap {
+        entries: mut series,
+        index,
+        ..
+    } = totals.series;
+    drop(index);
     let (texts, ranks) = totals.texts.into_sorted();
-    let to_series = |(labels, values): (Labels, Values)| {
-        let [labels @ .., user] = labels.map(|id| ranks[id as usize]);
-        Series {
-            labels,
-            user,
-            values,
-        }
-    };
-    let mut series: Vec<Series<LABELS_MAX, MONEY_MAX>> =
-        totals.series.into_iter().map(to_series).collect();
+    for series in &mut series {
+        series.labels = series.labels.map(|id| ranks[id as usize]);
+        series.user = ranks[series.user as usize];
+    }
     series.sort_unstable_by_key(Series::key);
     let table = Table {
         names: L::LABELS,
@@ -150,8 +160,8 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
 }
 
 /// Totals in a state file.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SavedTotals {
+#[derive(Deserialize)]
+struct SavedTotals {
     words: Vec<String>,
     series: Vec<(Labels, [SavedSum; MONEY_MAX], [i64; COUNTS_MAX])>,
     spent: Vec<SavedSum>,
@@ -163,30 +173,44 @@ pub(crate) struct SavedTotals {
 /// The parts of a sum.
 type SavedSum = (String, String);
 
-impl Totals {
-    /// The totals for a state file.
-    pub(crate) fn save(&self) -> SavedTotals {
-        let ids = (0..).take(self.texts.count());
-        let values = |(labels, values): (&Labels, &Values)| {
-            (*labels, values.money.map(Sum::parts), values.counts)
-        };
-        let mut series: Vec<_> = self.series.iter().map(values).collect();
-        // Equal totals give equal files.
-        series.sort_unstable_by_key(|&(labels, ..)| labels);
-        SavedTotals {
-            words: ids.map(|id| self.texts.text(id).to_owned()).collect(),
-            series,
-            spent: self.spent.iter().map(|sum| sum.parts()).collect(),
-            rows: self.rows,
-            overlapping: self.overlapping,
-            unplaced: self.unplaced,
-        }
+/// The fields of [`SavedTotals`], made one by one while they are written.
+#[derive(Serialize)]
+struct Saving<Words, Series> {
+    words: Words,
+    series: Series,
+    spent: Vec<SavedSum>,
+    rows: u64,
+    overlapping: u64,
+    unplaced: u64,
+}
+
+/// The items of an iterator as a list.
+struct Each<I>(I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for Each<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
     }
 }
 
 impl Serialize for Totals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.save().serialize(serializer)
+        let mut series: Vec<_> = self.series.entries.iter().collect();
+        // Equal totals give equal files.
+        series.sort_unstable_by_key(|series| series.key());
+        let values = |series: &&Series<LABELS_MAX, MONEY_MAX>| {
+            let Values { money, counts } = series.values;
+            (series.key(), money.map(Sum::parts), counts)
+        };
+        let saving = Saving {
+            words: Each(self.texts.iter()),
+            series: Each(series.iter().map(values)),
+            spent: self.spent.iter().map(|sum| sum.parts()).collect(),
+            rows: self.rows,
+            overlapping: self.overlapping,
+            unplaced: self.unplaced,
+        };
+        saving.serialize(serializer)
     }
 }
 
@@ -212,8 +236,11 @@ impl TryFrom<SavedTotals> for Totals {
         for (labels, [first, second], counts) in saved.series {
             let money = [sum(&first)?, sum(&second)?];
             let is_known = |&word: &u32| (word as usize) < saved.words.len();
-            let values = Values { money, counts };
-            if !labels.iter().all(is_known) || totals.series.insert(labels, values).is_some() {
+            let count = totals.series.len();
+            if labels.0.iter().chain([&labels.1]).all(is_known) {
+                totals.series.add(labels, &Values { money, counts });
+            }
+            if totals.series.len() == count {
                 return Err(ERROR);
             }
         }
@@ -223,9 +250,3 @@ impl TryFrom<SavedTotals> for Totals {
 
 /// Interned text of a label that a log does not have.
 pub(super) const NO_LABEL: u32 = 0;
-
-/// Bytes of the totals of one day: 100,000 label sets. Four days are read at once.
-const DAY_MAX: usize = RETAINED_MAX / 4;
-
-/// Bytes of all interned text: 100,000 users take 10 MB, and the totals exist twice when they are rendered.
-const TEXTS_MAX: usize = RETAINED_MAX / 3;
