@@ -36,7 +36,7 @@ fn generated() -> Vec<(PathBuf, String)> {
 }
 
 /// The definition, without the revision and the compiler, which are others in every build.
-fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     Args::command().version(VERSION)
 }
 
@@ -128,10 +128,14 @@ async fn all_name_exactly_the_flags_that_help_prints() {
         };
         assert_eq!(named, printed, "{}", path.display());
     }
-    let manual = include_str!("../../README.md");
+    let manual = include_str!("../../docs/configuration.md");
     let rows = manual.lines().filter(|line| line.starts_with("| `--"));
     let named = rows.flat_map(|row| long_flags(row.split(" | ").next().unwrap()));
-    assert_eq!(named.collect::<BTreeSet<_>>(), printed, "README.md");
+    assert_eq!(
+        named.collect::<BTreeSet<_>>(),
+        printed,
+        "docs/configuration.md"
+    );
 }
 
 #[tokio::test]

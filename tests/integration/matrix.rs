@@ -91,19 +91,19 @@ fn cells(table: &[Row]) -> Vec<Cell<'_>> {
 }
 
 #[test]
-fn readme_has_the_number_of_cells() {
+fn description_has_the_number_of_cells() {
     let table = rows();
     let cells = cells(&table).len();
-    let readme: Vec<&str> = include_str!("../../README.md").split_whitespace().collect();
-    let readme = readme.join(" ");
+    let text: Vec<&str> = include_str!("README.md").split_whitespace().collect();
+    let text = text.join(" ");
     let summary = format!(
         "{} faults at {} moments, {cells} cells",
         table.len(),
         MOMENTS.len()
     );
     assert!(
-        readme.contains(&summary),
-        "README.md does not say {summary:?}"
+        text.contains(&summary),
+        "tests/integration/README.md does not say {summary:?}"
     );
 }
 
