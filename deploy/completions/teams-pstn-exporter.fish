@@ -85,7 +85,7 @@ blocked_users\t''"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l period -d 'The billing period that begins in this month, up to now if it is the current one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l from -d 'First day in UTC, instead of a period' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l to -d 'Day in UTC after the last one' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l by -d 'What a line is' -r -f -a "row\t'A row of the report, with the properties that Graph documents'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l by -d 'Content of a line' -r -f -a "row\t'A row of the report, with the properties that Graph documents'
 user\t'The sum of a user, for each currency'
 destination\t'The sum of a destination, or of a destination context if the report has no more; for each currency'
 meeting\t'The sum of a conference on one day, for each organizer and currency; `call_log` only'"
