@@ -4,6 +4,7 @@
 //! `simulator 127.0.0.1:0 TENANT_ID=table OTHER_ID=company` serves a tenant of a table that starts empty, and one of a
 //! whole company. Each line on stdin sets a table: `{"tenant": "TENANT_ID", "rows": [{…}, …]}`. The lines before
 //! an empty one are done before it listens. It prints its URL, and a line for every table set; it ends with its stdin.
+//! `origin=URL` is what it calls itself in links and tokens, if a proxy is in between.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -20,8 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listen = args.next().ok_or("no address")?.parse()?;
     let mut tables: HashMap<String, Table> = HashMap::new();
     let mut tenants = Vec::new();
+    let mut origin = None;
     for (number, arg) in args.enumerate() {
         let (tenant_id, world) = arg.split_once('=').ok_or("no =")?;
+        if tenant_id == "origin" {
+            origin = Some(world.to_owned());
+            continue;
+        }
         let world = match world {
             "company" => World::company(number as u64, 40),
             "table" => World::Table(tables.entry(tenant_id.to_owned()).or_default().clone()),
@@ -47,9 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let simulator = runtime.block_on(Simulator::start(Options {
         listen,
         tenants,
+        origin,
         ..Options::new(move || clock.now())
     }))?;
-    say(simulator.url())?;
+    say(&format!("http://{}", simulator.address()))?;
     for line in lines {
         set(&tables, &line?)?;
         say("set")?;

@@ -203,16 +203,17 @@ class Prometheus:
 class Simulator:
     """The simulator of Microsoft Graph; may be stopped and started again on its port."""
 
-    def __init__(self, stack, binary, tables=(), companies=()):
+    def __init__(self, stack, binary, tables=(), companies=(), origin=None):
         self.stack, self.binary = stack, binary
         self.listen = "127.0.0.1:0"
+        self.origin = [f"origin={origin}"] if origin else []
         self.worlds = [f"{name}=table" for name in tables] + [f"{name}=company" for name in companies]
         self.rows = {}
         self.process = None
 
     def start(self):
         self.process = self.stack.start(
-            "simulator", self.binary, self.listen, *self.worlds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            "simulator", self.binary, self.listen, *self.worlds, *self.origin, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for tenant in self.rows:
             self.tell(tenant)
