@@ -121,7 +121,9 @@ impl Secrets {
                 if (SHORTEST..PART).contains(&plain.len()) && text.contains(&**plain) {
                     found.insert(plain.to_string());
                 }
-                for spelling in encoded(secret).iter().chain([&plain]) {
+                let twice = Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(secret));
+                let encoded = [secret, twice.as_str()].map(encoded);
+                for spelling in encoded.as_flattened().iter().chain([&plain]) {
                     let parts = spelling.as_bytes().windows(PART);
                     found.extend(parts.filter(|part| short.contains(part)).map(as_text));
                 }

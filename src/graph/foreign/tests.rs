@@ -167,6 +167,18 @@ fn credentials() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn credentials_encoded_twice_as_letters_only_are_redacted() {
+    let credential = "0A_D-A-D~A0-";
+    let twice = BASE64_STANDARD.encode(BASE64_STANDARD.encode(credential));
+    let twice = twice.trim_end_matches('=');
+    assert_eq!(twice, "TUVGZlJDMUJMVVIrUVRBdA");
+    let secrets = secrets(&[credential]);
+    for text in [twice.to_owned(), format!("https://{twice}.microsoft.com/")] {
+        assert_eq!(secrets.message(&text).as_deref(), Some(REDACTED), "{text}");
+    }
+}
+
 proptest! {
     /// No usable part of a credential is shown in the spelling that the server chose, in any field.
     #[test]
