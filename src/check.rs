@@ -18,11 +18,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::chain::Chain;
-use crate::config::Config;
 use crate::config::args::CheckFormat;
+use crate::config::{self, Config};
 use crate::daemon::Load;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
+use crate::report::labels::UserLabel;
 use crate::server::web_config::WebConfig;
 use crate::tenant::SetupError;
 
@@ -204,18 +205,17 @@ async fn check_tenants(
 }
 
 fn described(config: &Config) -> String {
-    let reports: Vec<&str> = config
-        .reports
-        .iter()
-        .map(|report| report.as_str())
-        .collect();
+    let described = |report: &config::Report| {
+        let interval = humantime::format_duration(config.poll.interval_of(report));
+        let user = report.user.as_ref().map(UserLabel::as_str);
+        let user = user.map_or_else(String::new, |user| format!(", user: {user}"));
+        format!("{} (every {interval}{user})", report.kind)
+    };
+    let reports: Vec<String> = config.reports.iter().map(described).collect();
     let user = config.labels.user.as_str();
     let tenants = config.tenants.len();
-    format!(
-        "tenants: {tenants}; reports: {}; labels.user: {user}; every {}",
-        reports.join(", "),
-        humantime::format_duration(config.poll.interval)
-    )
+    let reports = reports.join(", ");
+    format!("tenants: {tenants}; reports: {reports}; labels.user: {user}")
 }
 
 /// Time limit per tenant, because a person or a deployment waits. Every step that succeeds takes less.

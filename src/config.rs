@@ -32,6 +32,7 @@ mod environment;
 mod files;
 mod node;
 mod read;
+mod reports;
 mod resolve;
 mod scalar;
 mod sections;
@@ -48,7 +49,7 @@ pub struct Config {
     /// The section `labels`.
     pub labels: Labels,
     /// Reports to poll: at least one, each once.
-    pub reports: Vec<ReportKind>,
+    pub reports: Vec<Report>,
     /// Tenants to poll. The list is empty only in a shard without tenants. If there are several, their names differ.
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
@@ -60,11 +61,14 @@ pub struct Config {
 /// Schedule and time limits of the requests to Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// Time from one poll to the next.
+    /// Time from one poll to the next of a report that has no interval of its own and is not a log. A failed poll is repeated
+    /// after this time.
     pub interval: Duration,
+    /// Time from one poll to the next of a log that has no interval of its own.
+    pub log_interval: Duration,
     /// Time limit for one report of one tenant, including all pages and retries.
     pub timeout: Duration,
-    /// Maximum age of a report that is served, longer than the interval; `None` allows any age.
+    /// Maximum age of a report that is served, longer than every interval; `None` allows any age.
     pub max_age: Option<Duration>,
 }
 
@@ -82,6 +86,19 @@ pub struct Labels {
     pub user: UserLabel,
     /// Maximum number of series per report and tenant; the others are aggregated into `__other__`.
     pub max_series: NonZeroUsize,
+}
+
+/// A report to poll. A setting that is `None` has the default of all reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The report.
+    pub kind: ReportKind,
+    /// Time from one poll to the next.
+    pub interval: Option<Duration>,
+    /// Content of the label `user`.
+    pub user: Option<UserLabel>,
+    /// Maximum number of series per tenant.
+    pub max_series: Option<NonZeroUsize>,
 }
 
 /// A Microsoft 365 tenant.
@@ -160,7 +177,8 @@ impl Config {
         self
     }
 
-    /// Configures one unnamed tenant with this URL of both Graph and authority, for the demo and for tests.
+    /// Configures one unnamed tenant with this URL of both Graph and authority, and this interval of all reports, for the demo
+    /// and for tests.
     ///
     /// # Panics
     /// If the URL is neither https nor on this machine.
@@ -176,7 +194,23 @@ impl Config {
             authority_url: Some(url.parse().expect("a valid root")),
         });
         config.poll.interval = interval;
+        config.poll.log_interval = interval;
         config
+    }
+
+    /// The settings of labels of a report, whether it is polled or not.
+    pub(crate) fn labels_of(&self, kind: ReportKind) -> Labels {
+        let report = self.reports.iter().find(|report| report.kind == kind);
+        report.map_or_else(|| self.labels.clone(), |report| self.labels.of(report))
+    }
+
+    /// The user labels of all reports, and the default one.
+    pub(crate) fn user_labels(&self) -> impl Iterator<Item = &UserLabel> {
+        let of_reports = self
+            .reports
+            .iter()
+            .filter_map(|report| report.user.as_ref());
+        of_reports.chain([&self.labels.user])
     }
 
     /// JSON schema of the configuration file, derived from the types that read it.
@@ -192,7 +226,7 @@ impl Config {
             poll: Poll::default(),
             billing: Billing::default(),
             labels: Labels::default(),
-            reports: vec![ReportKind::Dialout],
+            reports: vec![ReportKind::Dialout.into()],
             tenants: vec![tenant],
             budgets: Vec::new(),
             storage: None,
@@ -246,10 +280,44 @@ impl Tenant {
     }
 }
 
+impl Poll {
+    /// Time from one poll of the report to the next.
+    pub(crate) fn interval_of(&self, report: &Report) -> Duration {
+        let default = if report.kind.is_log() {
+            self.log_interval
+        } else {
+            self.interval
+        };
+        report.interval.unwrap_or(default)
+    }
+}
+
+impl Labels {
+    /// The settings of a report.
+    pub(crate) fn of(&self, report: &Report) -> Self {
+        Self {
+            user: report.user.as_ref().unwrap_or(&self.user).clone(),
+            max_series: report.max_series.unwrap_or(self.max_series),
+        }
+    }
+}
+
+impl From<ReportKind> for Report {
+    fn from(kind: ReportKind) -> Self {
+        Self {
+            kind,
+            interval: None,
+            user: None,
+            max_series: None,
+        }
+    }
+}
+
 impl Default for Poll {
     fn default() -> Self {
         Self {
             interval: Duration::from_hours(1),
+            log_interval: Duration::from_hours(6),
             timeout: Duration::from_mins(5),
             max_age: None,
         }

@@ -142,7 +142,7 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
         let secret = SecretString::from(SECRET);
         let mut config = Config::single(&url, secret, INTERVAL);
         config.billing.cycle_day = cycle_day;
-        config.reports = ReportKind::ALL.to_vec();
+        config.reports = ReportKind::ALL.iter().map(|&kind| kind.into()).collect();
         config.budgets = vec![
             budget("dial-out", ReportKind::Dialout, DIALOUT_BUDGET),
             budget("calls", ReportKind::CallLog, CALLS_BUDGET),

@@ -102,7 +102,7 @@ impl<'a> Export<'a> {
             return Err(ExportError::Choice(format!("{name} has not begun")));
         }
         let source = args.report.source();
-        let user_label = tenant::plan(config, tenant).user_label;
+        let user_label = config.labels_of(args.report).user;
         let memory = MemoryPool::for_process(None).for_report();
         let table = Table::new(args, &source, user_label, memory.reservation())?;
         let http = tenant::http(config).map_err(tenant::SetupError::from)?;

@@ -32,7 +32,7 @@ use crate::report::memory::MemoryPool;
 use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;
-use crate::tenant::Plan;
+use crate::tenant::{Plan, ReportPlan};
 
 use fetch::Fetch;
 use outcome::{StatsGuard, log_failure, log_success};
@@ -82,7 +82,7 @@ impl Poller {
             shared,
             states: Vec::new(),
         };
-        let remembered = |&report: &ReportKind| {
+        let remembered = |&ReportPlan { report, .. }: &ReportPlan| {
             states
                 .iter()
                 .find(|state| lock(state).report == report)
@@ -111,8 +111,8 @@ impl Poller {
         &self.states
     }
 
-    /// Polls each report at once, then at every tick of the interval and at every start of a billing period. Each
-    /// report has its own loop, so a report that stalls does not delay the others.
+    /// Polls each report at once, then at every tick of its interval and at every start of a billing period. Each report
+    /// has its own loop, so a report that stalls does not delay the others.
     async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
@@ -131,7 +131,7 @@ impl Poller {
                 }
             };
             tokio::select! {
-                () = self.sleep_until(state, self.next_tick(started), period) => retries = 0,
+                () = self.sleep_until(state, self.next_tick(state, started), period) => retries = 0,
                 () = self.retry_requested(state, schedule::retry_pause(retries)) => retries += 1,
             }
         }
@@ -146,7 +146,7 @@ impl Poller {
             .await
             .expect("never closed");
         let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
-        let mut polling = pin!(self.poll(state, period, self.next_tick(started)));
+        let mut polling = pin!(self.poll(state, period, started));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
         // Another poll can have the place now: this one is over, or its tenant stalls and it goes on without a
         // permit.
@@ -158,7 +158,7 @@ impl Poller {
     }
 
     /// Polls one report once and records the outcome, success or failure.
-    async fn poll(&self, state: &SharedState, period: BillingPeriod, tick: Instant) {
+    async fn poll(&self, state: &SharedState, period: BillingPeriod, started: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let stats = StatsGuard::new(&self.shared.telemetry);
         let (report, retained) = {
@@ -166,6 +166,7 @@ impl Poller {
             state.begin_refetch();
             (state.report, state.retained.clone())
         };
+        let tick = self.tick(report, started, false);
         let fetch = Fetch {
             poller: self,
             report,
@@ -199,7 +200,12 @@ impl Poller {
             }
             // Counted first, so that the published counters include the requests of this poll.
             drop(stats);
-            state.next_poll = Some(schedule::due(&self.shared.clock, tick, period));
+            let next = if succeeded {
+                tick
+            } else {
+                self.tick(report, started, true)
+            };
+            state.next_poll = Some(schedule::due(&self.shared.clock, next, period));
             self.publish(&state);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.info().has_previous;
@@ -275,15 +281,15 @@ impl Poller {
 
     /// Queues the state for the writer of state files, if it has changed.
     fn save(&self, state: &SharedState) {
-        let Some(storage) = &self.plan.storage else {
+        let report = ReportState::report(state);
+        let Some(file) = self.plan.file(report) else {
             return;
         };
-        let report = ReportState::report(state);
         let Some(saved) = lock(state).take_unsaved() else {
             return;
         };
         self.shared.writer.push(Write {
-            file: storage.file(report),
+            file,
             saved,
             state: Arc::clone(state),
             log: StorageLog::new(&self.plan, &self.shared, report),
@@ -333,10 +339,26 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// The first tick after now.
-    fn next_tick(&self, started: Instant) -> Instant {
-        let first = started + self.plan.phase;
-        schedule::next_tick(first, self.plan.interval, Instant::now())
+    /// The first tick after now, as the last poll ended.
+    fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
+        let (report, has_failed) = {
+            let state = lock(state);
+            (state.report, state.failure.is_some())
+        };
+        self.tick(report, started, has_failed)
+    }
+
+    /// The first tick after now. A failed poll is repeated sooner than a complete one, because the figures of a log would be
+    /// missing for hours, and a log that is too long for one poll needs several.
+    fn tick(&self, report: ReportKind, started: Instant, has_failed: bool) -> Instant {
+        let plan = self.plan.report(report);
+        let interval = if has_failed {
+            plan.retry_interval
+        } else {
+            plan.interval
+        };
+        let first = started + interval.mul_f64(self.plan.phase);
+        schedule::next_tick(first, interval, Instant::now())
     }
 
     /// Waits until a reload requests a retry of a failed report and its back-off is over. Drops the cached token
@@ -374,7 +396,7 @@ impl Poller {
 }
 
 /// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
-const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise poll.interval or find out what slows the network";
+const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise the interval of the report or find out what slows the network";
 
 /// How long a poll counts against the number of parallel ones: most are over by then.
 const PERMIT_TIME: Duration = Duration::from_secs(2);

@@ -26,9 +26,11 @@ pub fn write(
     users: &[String],
     out: &mut impl Write,
 ) -> Result<(), PseudonymError> {
-    let UserLabel::Pseudonym(pseudonyms) = &config.labels.user else {
-        return Err(PseudonymError::Unused);
-    };
+    let pseudonyms = config.user_labels().find_map(|label| match label {
+        UserLabel::Pseudonym(pseudonyms) => Some(pseudonyms),
+        _ => None,
+    });
+    let pseudonyms = pseudonyms.ok_or(PseudonymError::Unused)?;
     for user in users {
         writeln!(out, "{user}\t{}", pseudonyms.of(user))?;
     }

@@ -246,6 +246,23 @@ impl ReportKind {
         self.info().name
     }
 
+    /// True if it is a log, which is fetched day by day.
+    pub(crate) fn is_log(self) -> bool {
+        struct IsLog;
+        impl Visitor for IsLog {
+            type Output = bool;
+
+            fn aggregated<R: Report>(self) -> bool {
+                false
+            }
+
+            fn log<L: Log>(self) -> bool {
+                true
+            }
+        }
+        self.visit(IsLog)
+    }
+
     /// All families that its samples can belong to, except for those of budgets.
     pub(crate) fn families(self) -> Vec<&'static Family> {
         struct Families;

@@ -306,14 +306,11 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Forgets the figures and the state of a tenant, but keeps its reports as untried: otherwise an exporter with no
-    /// other reports would be ready without them.
-    pub(crate) fn forget(&self, tenant: Option<&Arc<str>>) {
+    /// Forgets the figures and the state of reports, but keeps the reports as untried: otherwise an exporter with no other
+    /// reports would be ready without them.
+    pub(crate) fn forget(&self, is_forgotten: impl Fn(&Key) -> bool) {
         let mut slots = self.slots.lock();
-        for (_, slot) in slots
-            .iter_mut()
-            .filter(|(key, _)| key.tenant.as_ref() == tenant)
-        {
+        for (_, slot) in slots.iter_mut().filter(|(key, _)| is_forgotten(key)) {
             let untried = |state: State| State::untried(state.tenant, state.report);
             *slot = Slot {
                 report: Vec::new(),

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
+use crate::report::labels::UserLabel;
 use crate::report::log::Ledgers;
 use crate::snapshot::Summary;
 
@@ -102,6 +103,18 @@ pub(crate) enum StorageError {
         fate: String,
         source: Rejected,
     },
+}
+
+impl Identity {
+    /// The identity of figures with this user label, of a tenant, source and billing period, and of any report.
+    pub(crate) fn new(user_label: &UserLabel, numbers: String) -> Self {
+        Self {
+            naming: user_label.identity(),
+            shows_names: user_label.shows_names(),
+            numbers,
+            columns: Vec::new(),
+        }
+    }
 }
 
 impl StateFile {

@@ -16,7 +16,7 @@ use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::labels::UserLabel;
 use crate::report_metrics::family;
-use crate::storage::{Identity, SavedState, Storage, StorageError};
+use crate::storage::{Identity, SavedState, StateFile, Storage, StorageError};
 
 /// Errors of the setup, reported before anything is changed.
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +39,15 @@ pub enum SetupError {
 pub struct Plan {
     /// The tenant's name, if tenants are named.
     pub tenant: Option<Arc<str>>,
-    /// Time between the starts of two polls.
-    pub interval: Duration,
-    /// Time before the second poll, up to one interval. It spreads the tenants over time and is the same at every
-    /// start.
-    pub phase: Duration,
+    /// Time before the second poll, as a share of the interval from 0 to 1. It spreads the tenants over time and is the same
+    /// at every start.
+    pub phase: f64,
     /// Time limit for one report, including all pages and retries.
     pub timeout: Duration,
     /// Day on which the billing period starts.
     pub cycle_day: CycleDay,
     /// The reports to poll.
-    pub reports: Vec<ReportKind>,
-    /// Form of the user labels.
-    pub user_label: UserLabel,
-    /// Series per report. Smaller ones beyond the limit are aggregated into `__other__`.
-    pub series_max: usize,
+    pub reports: Vec<ReportPlan>,
     /// The budgets of the tenant.
     pub budgets: Vec<Budget>,
     /// Expiry of the credential, if the configuration states it.
@@ -64,7 +58,42 @@ pub struct Plan {
     pub(crate) storage: Option<Storage>,
 }
 
+/// Settings by which one report of a tenant is polled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportPlan {
+    /// The report.
+    pub report: ReportKind,
+    /// Time between the starts of two polls.
+    pub interval: Duration,
+    /// Time between the starts of two polls after a failed one, at most the interval.
+    pub retry_interval: Duration,
+    /// Form of the user labels.
+    pub user_label: UserLabel,
+    /// Number of series. Smaller ones beyond the limit are aggregated into `__other__`.
+    pub series_max: usize,
+}
+
 impl Plan {
+    /// The settings of a report, if it is polled.
+    pub(crate) fn find(&self, report: ReportKind) -> Option<&ReportPlan> {
+        self.reports.iter().find(|plan| plan.report == report)
+    }
+
+    /// The settings of a report that is polled.
+    ///
+    /// # Panics
+    /// If it is not polled.
+    pub(crate) fn report(&self, report: ReportKind) -> &ReportPlan {
+        self.find(report)
+            .expect("a plan for each report that is polled")
+    }
+
+    /// The state file of a report that is polled, if any are written.
+    pub(crate) fn file(&self, report: ReportKind) -> Option<StateFile> {
+        let storage = self.storage.as_ref()?;
+        Some(storage.file(report, &self.report(report).user_label))
+    }
+
     /// The budgets of a report.
     pub(crate) fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
         let of_report = |budget: &&Budget| budget.report == report;
@@ -73,9 +102,8 @@ impl Plan {
 
     /// The contents of the state files, as a start would restore them. No file is moved or removed.
     pub(crate) fn stored(&self) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
-        let look = |&report: &ReportKind| {
-            let file = self.storage.as_ref()?.file(report);
-            let saved = file.look(|name| family(report, name));
+        let look = |&ReportPlan { report, .. }: &ReportPlan| {
+            let saved = self.file(report)?.look(|name| family(report, name));
             Some((report, saved))
         };
         self.reports.iter().filter_map(look).collect()
@@ -137,20 +165,23 @@ pub(crate) fn graph(
     })?;
     let (limits, retry) = (Limits::default(), RetryPolicy::default());
     let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
-    Ok(graph.hiding_people(!config.labels.user.shows_names()))
+    // The client is the same for all reports, so one that hides names decides.
+    let shows_names = config.user_labels().all(UserLabel::shows_names);
+    Ok(graph.hiding_people(!shows_names))
 }
 
 /// The settings by which a tenant is polled.
 pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
     Plan {
         tenant: tenant.name.clone(),
-        interval: config.poll.interval,
         phase: phase(config, tenant),
         timeout: config.poll.timeout,
         cycle_day: config.billing.cycle_day,
-        reports: config.reports.clone(),
-        user_label: config.labels.user.clone(),
-        series_max: config.labels.max_series.get(),
+        reports: config
+            .reports
+            .iter()
+            .map(|report| report_plan(config, report))
+            .collect(),
         budgets: budgets(config, tenant),
         credential_expiry: tenant.credential_expiry,
         max_age: config.poll.max_age.map(|age| {
@@ -158,6 +189,18 @@ pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
             TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
         }),
         storage: storage(config, tenant),
+    }
+}
+
+fn report_plan(config: &Config, report: &config::Report) -> ReportPlan {
+    let interval = config.poll.interval_of(report);
+    let labels = config.labels.of(report);
+    ReportPlan {
+        report: report.kind,
+        interval,
+        retry_interval: interval.min(config.poll.interval),
+        user_label: labels.user,
+        series_max: labels.max_series.get(),
     }
 }
 
@@ -176,12 +219,7 @@ fn storage(config: &Config, tenant: &config::Tenant) -> Option<Storage> {
     Some(Storage {
         folder,
         name: format!("{}.{client}", tenant.tenant_id),
-        identity: Identity {
-            naming: config.labels.user.identity(),
-            shows_names: config.labels.user.shows_names(),
-            numbers: source_identity(config, tenant),
-            columns: Vec::new(),
-        },
+        identity: Identity::new(&config.labels.user, source_identity(config, tenant)),
     })
 }
 
@@ -203,17 +241,14 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Offset of a tenant's ticks within the interval. It is the same at every start and differs between tenants, so that
+/// Offset of a tenant's ticks within the interval, from 0 to 1. It is the same at every start and differs between tenants, so that
 /// a thousand tenants do not poll in the same second. A single tenant needs none.
-fn phase(config: &Config, tenant: &config::Tenant) -> Duration {
+fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     if config.tenants.len() == 1 {
-        return config.poll.interval;
+        return 1.0;
     }
     let hash = crc32fast::hash(tenant.tenant_id.as_bytes());
-    config
-        .poll
-        .interval
-        .mul_f64(f64::from(hash) / f64::from(u32::MAX))
+    f64::from(hash) / f64::from(u32::MAX)
 }
 
 /// Scope of the tokens. A proxy in front of Graph changes the URL of requests, but not the name of the service in

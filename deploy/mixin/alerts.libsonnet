@@ -188,22 +188,34 @@ local lib = import 'lib.libsonnet';
     ),
   ],
 
+  // The reports that are polled every six hours by default.
+  local logs = std.join('|', [reports.callLog.name, reports.directRouting.name, reports.sms.name]),
+
   local exporter = [
-    // Two polls missed: 2.5 times the usual interval between polls, measured over the last day, so that any poll.interval works;
-    // after 2.5 hours even if the exporter does not report failures, after 26 hours in any case. Or no success at all.
+    // Two polls missed: 2.5 times the usual interval between polls, measured over the last day, so that any interval works. If
+    // the exporter does not report failures: after 2.5 hours, or 15 for a log, because restarts make the measured interval too
+    // short and these are 2.5 times the default ones. After 26 hours in any case. Or no success at all.
     health(
       'TeamsPstnReportStale',
       'warning',
       |||
         %(age)s > 2.5 * report:teams_pstn_report_last_attempt:spacing_seconds
         and
-        (%(age)s > 9000 or %(age)s > 60 and %(up)s == 0)
+        (
+          %(age)s{%(logs)s} > 54000
+          or
+          %(age)s{%(others)s} > 9000
+          or
+          %(age)s > 60 and %(up)s == 0
+        )
         or
         %(age)s > 26 * 3600
         or
         %(success)s == 0
       ||| % {
         age: 'report:teams_pstn_report_last_success:age_seconds',
+        logs: 'report=~"%s"' % logs,
+        others: 'report!~"%s"' % logs,
         up: metric('teams_pstn_report_up'),
         success: metric('teams_pstn_report_last_success_timestamp_seconds'),
       },

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::CheckContext;
 use super::finding::{Check, Finding};
+use crate::config::Labels;
 use crate::graph::pages::Read;
 use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
@@ -39,29 +40,13 @@ pub(super) struct Size {
     exact: bool,
 }
 
-/// Asks for the first page of the current period, and renders it as the daemon would.
-pub(super) async fn first_page(
-    report: ReportKind,
-    graph: &Graph,
-    context: &CheckContext,
-    tenant: Option<&str>,
-    deadline: Instant,
-) -> Result<FirstPage, CollectError> {
-    let request = FirstPageRequest {
-        graph,
-        context,
-        tenant,
-        deadline,
-    };
-    report.visit(request).await
-}
-
-/// The request for a first page, and what its rows are rendered with.
-struct FirstPageRequest<'a> {
-    graph: &'a Graph,
-    context: &'a CheckContext,
-    tenant: Option<&'a str>,
-    deadline: Instant,
+/// The request for the first page of the current period, and what its rows are rendered with, as the daemon would.
+pub(super) struct FirstPageRequest<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) context: &'a CheckContext,
+    pub(super) tenant: Option<&'a str>,
+    pub(super) labels: &'a Labels,
+    pub(super) deadline: Instant,
 }
 
 impl<'a> Visitor for FirstPageRequest<'a> {
@@ -108,7 +93,7 @@ impl FirstPageRequest<'_> {
         let window = windows[windows.len().saturating_sub(2)];
         let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
-            user_label: &self.context.config.labels.user,
+            user_label: &self.labels.user,
             budgets: &[],
             period,
             seen: &SeenRows::new(&memory),
@@ -151,14 +136,14 @@ impl FirstPageRequest<'_> {
         let rendered = render(&RenderContext {
             tenant: self.tenant,
             period,
-            user_label: &self.context.config.labels.user,
+            user_label: &self.labels.user,
             series_max: usize::MAX,
             budgets: &[],
             retained: &RetainedSeries::default(),
         });
         let samples = &rendered.samples;
         let series = samples.iter().map(|family| family.count).max().unwrap_or(0);
-        let series_max = self.context.config.labels.max_series.get() as u64;
+        let series_max = self.labels.max_series.get() as u64;
         // Series above the limit are aggregated, so they do not make the body longer.
         let share = |count: u64| count * series_max.min(series) / series.max(1);
         FirstPage {

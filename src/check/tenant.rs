@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::CheckContext;
-use super::estimate::{self, Size};
+use super::estimate::{FirstPageRequest, Size};
 use super::finding::{Check, Finding};
 use crate::config::{self, Config};
 use crate::graph::credential::{Credential, SecretSource};
@@ -252,13 +252,21 @@ impl TenantReport<'_> {
         let CheckContext { config, .. } = self.context;
         let tenant = self.tenant.name.as_deref();
         let mut total = Size::default();
-        for &report in &config.reports {
+        for report in &config.reports {
+            let labels = config.labels.of(report);
+            let report = report.kind;
             let graph = &self.tenant.graph;
-            let page = estimate::first_page(report, graph, self.context, tenant, self.deadline);
-            match page.await {
+            let request = FirstPageRequest {
+                graph,
+                context: self.context,
+                tenant,
+                labels: &labels,
+                deadline: self.deadline,
+            };
+            match report.visit(request).await {
                 Ok(page) => {
                     total.add(page.size);
-                    let series_max = config.labels.max_series.get();
+                    let series_max = labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
                     self.findings.extend(page.links(report));
                     let mismatches = page.mismatches(report, &self.tenant.budgets);

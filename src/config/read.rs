@@ -59,6 +59,34 @@ pub(super) enum Field<T> {
     Set(usize, T),
 }
 
+/// A section that may also be written as the value of its most important key.
+pub(super) trait Abbreviated: FromNode {
+    /// The type of that key.
+    type Short: FromNode;
+
+    /// The section in which only that key is set.
+    fn from_short(value: Field<Self::Short>) -> Self;
+}
+
+/// A section in either form.
+pub(super) struct Either<S>(pub(super) S);
+
+impl<S: Abbreviated> FromNode for Either<S> {
+    fn from_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Self> {
+        let section = if matches!(node.value, Value::Map(_)) {
+            S::from_node(node, at, errors)?
+        } else {
+            S::from_short(Field::read_node(node, at, errors))
+        };
+        Some(Self(section))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let forms = [S::Short::schema(generator), S::schema(generator)];
+        json_schema!({ "anyOf": forms })
+    }
+}
+
 /// Declares a section of the file: a mapping whose keys are the names of the fields.
 macro_rules! section {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {

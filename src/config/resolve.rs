@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::ReferencedFiles;
 use super::read::{Field, Scalar, quote_value};
-use super::scalar::{Guid, Name, TenantId, True, UserSetting};
+use super::reports::{PseudonymKey, check_max_age, contains, reports};
+use super::scalar::{Guid, Name, TenantId, True};
 use super::sections::{Billing, Budget, File, Labels, Poll, Storage, Tenant};
 use super::{Config, ConfigErrors};
 use crate::chain::Chain;
@@ -14,7 +15,6 @@ use crate::graph::credential::{Credential, SecretSource};
 use crate::graph::managed_identity::ManagedIdentityEndpoint;
 use crate::report::ReportKind;
 use crate::report::budget;
-use crate::report::labels::UserLabel;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
@@ -27,19 +27,20 @@ impl File {
     ) -> Option<Config> {
         let files = ReferencedFiles::of(folder);
         let default = base.map(|base| base.poll).unwrap_or_default();
-        let poll = self
-            .poll
-            .value()
-            .unwrap_or_default()
-            .resolve(default, errors);
+        let poll = self.poll.value().unwrap_or_default();
+        let max_age_line = poll.max_age.line();
+        let poll = poll.resolve(default);
         let default = base.map(|base| base.billing).unwrap_or_default();
         let billing = self.billing.value().unwrap_or_default().resolve(default);
-        let labels = self.labels.value().unwrap_or_default();
-        let labels = labels.resolve(&files, errors);
+        let mut labels = self.labels.value().unwrap_or_default();
+        let mut key = PseudonymKey::of(&mut labels, &files, errors);
+        let labels = labels.resolve(&mut key, errors);
         let reports = match base {
             Some(base) if self.reports.is_missing() => Some(base.reports.clone()),
-            _ => reports(self.reports, errors),
+            _ => reports(self.reports, &mut key, errors),
         };
+        key.check_use(errors);
+        check_max_age(&poll, max_age_line, reports.as_deref(), errors);
         let tenants = match base {
             Some(base) => simulated(&self.tenants, &base.tenants, errors),
             None => tenants(self.tenants, &files, errors),
@@ -48,7 +49,7 @@ impl File {
             (Some(base), Some(reports)) if self.budgets.is_missing() => Some(
                 base.budgets
                     .iter()
-                    .filter(|budget| reports.contains(&budget.report))
+                    .filter(|budget| contains(reports, budget.report))
                     .cloned()
                     .collect(),
             ),
@@ -68,18 +69,10 @@ impl File {
 }
 
 impl Poll {
-    fn resolve(self, default: super::Poll, errors: &mut ConfigErrors) -> super::Poll {
-        let interval = self.interval.value().unwrap_or(default.interval);
-        if let Field::Set(line, max_age) = self.max_age
-            && max_age <= interval
-        {
-            errors.push(
-                line,
-                "poll.max_age: not longer than poll.interval, so every report would be too old before the next; make it several intervals",
-            );
-        }
+    fn resolve(self, default: super::Poll) -> super::Poll {
         super::Poll {
-            interval,
+            interval: self.interval.value().unwrap_or(default.interval),
+            log_interval: default.log_interval,
             timeout: self.timeout.value().unwrap_or(default.timeout),
             max_age: self.max_age.value(),
         }
@@ -95,29 +88,9 @@ impl Billing {
 }
 
 impl Labels {
-    fn resolve(self, files: &ReferencedFiles<'_>, errors: &mut ConfigErrors) -> super::Labels {
+    fn resolve(self, key: &mut PseudonymKey, errors: &mut ConfigErrors) -> super::Labels {
         let default = super::Labels::default();
-        let key_line = self.pseudonym_key_file.line();
-        let pseudonyms = files.pseudonyms(self.pseudonym_key_file, errors);
-        let user = match (self.user, key_line) {
-            (Field::Set(line, UserSetting(None)), None) => {
-                errors.push(
-                    line,
-                    "labels.user: pseudonym needs a key; give labels.pseudonym_key_file",
-                );
-                None
-            }
-            (Field::Set(_, UserSetting(None)), Some(_)) => pseudonyms.map(UserLabel::Pseudonym),
-            (Field::Set(_, UserSetting(label)), None) => label,
-            (Field::Missing, None) | (Field::Invalid(_), _) => None,
-            (_, Some(line)) => {
-                errors.push(
-                    line,
-                    "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
-                );
-                None
-            }
-        };
+        let user = key.label(self.user, "labels.user", errors);
         super::Labels {
             user: user.unwrap_or(default.user),
             max_series: self.max_series.value().unwrap_or(default.max_series),
@@ -270,36 +243,6 @@ fn storage(field: Field<Storage>, folder: &Path, errors: &mut ConfigErrors) -> O
     Some(folder.join(storage.path.value()?))
 }
 
-fn reports(
-    field: Field<Vec<Field<ReportKind>>>,
-    errors: &mut ConfigErrors,
-) -> Option<Vec<ReportKind>> {
-    let (line, items) = match field {
-        Field::Missing => return Some(vec![ReportKind::Dialout]),
-        field => field.set()?,
-    };
-    if items.is_empty() {
-        errors.push(
-            line,
-            "reports: none is named; name at least one, for example dialout, or remove the key",
-        );
-    }
-    let mut reports = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let Some((line, report)) = item.set() else {
-            continue;
-        };
-        if reports.contains(&report) {
-            errors.push(
-                line,
-                format!("reports[{index}]: {report} is named twice; remove one of them"),
-            );
-        }
-        reports.push(report);
-    }
-    Some(reports)
-}
-
 /// Returns the tenants of the demo. Tenants in the file are an error.
 fn simulated(
     field: &Field<Vec<Field<Tenant>>>,
@@ -376,7 +319,7 @@ fn tenants(
 /// Returns the budgets, or `None` if one of them is invalid. Names of tenants are checked only if all tenants are valid.
 fn budgets(
     field: Field<Vec<Field<Budget>>>,
-    reports: Option<&[ReportKind]>,
+    reports: Option<&[super::Report]>,
     tenants: Option<&[super::Tenant]>,
     errors: &mut ConfigErrors,
 ) -> Option<Vec<budget::Budget>> {
@@ -410,7 +353,7 @@ fn check_report(
     at: &str,
     line: usize,
     report: &Field<ReportKind>,
-    reports: &[ReportKind],
+    reports: &[super::Report],
     errors: &mut ConfigErrors,
 ) {
     match report {
@@ -423,11 +366,11 @@ fn check_report(
                 format!("{at}.report: {report} knows no money; choose from {names}"),
             );
         }
-        Field::Set(line, report) if !reports.contains(report) => errors.push(
+        Field::Set(line, report) if !contains(reports, *report) => errors.push(
             *line,
             format!("{at}.report: {report} is not polled; add it to reports"),
         ),
-        Field::Missing if !reports.contains(&ReportKind::Dialout) => errors.push(
+        Field::Missing if !contains(reports, ReportKind::Dialout) => errors.push(
             line,
             format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: call_log"),
         ),

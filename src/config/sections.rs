@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::read::{Field, section};
+use super::read::{Abbreviated, Either, Field, section};
 use super::scalar::{
     CurrencyCode, Expiry, Guid, Location, Name, Positive, TenantId, True, UserSetting,
 };
@@ -24,9 +24,9 @@ section! {
         billing: Billing,
         /// Settings of labels and of the number of series.
         labels: Labels,
-        /// The reports to export, each once.
+        /// The reports to export, each once: a name, or a mapping with settings of its own.
         #[schemars(extend("minItems" = 1, "uniqueItems" = true, "default" = ["dialout"]))]
-        reports: Vec<Field<ReportKind>>,
+        reports: Vec<Field<Either<Report>>>,
         /// The tenants to poll, at least one.
         #[schemars(extend("minItems" = 1))]
         tenants: Vec<Field<Tenant>>,
@@ -40,13 +40,14 @@ section! {
 section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// Time from one poll to the next, at least 1s.
+        /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, and a report may
+        /// have its own interval. A failed poll is repeated after this time.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
         #[schemars(extend("default" = "5m"))]
         timeout: Duration,
-        /// Maximum age of a report that is served, longer than the interval. Without it, reports of any age are served.
+        /// Maximum age of a report that is served, longer than every interval. Without it, reports of any age are served.
         max_age: Duration,
     }
 }
@@ -80,6 +81,33 @@ section! {
         /// Maximum number of series per report and tenant. Others are aggregated into the user __other__, so sums stay right.
         #[schemars(extend("default" = 20_000))]
         max_series: NonZeroUsize,
+    }
+}
+
+section! {
+    /// A report with settings of its own.
+    #[schemars(extend("required" = ["name"]))]
+    Report {
+        /// The name of the report.
+        name: ReportKind,
+        /// Time from one poll to the next, at least 1s. The default is 6h for logs of calls and messages, and the interval of
+        /// the section poll for other reports.
+        interval: Duration,
+        /// Content of the label user, instead of the setting for all reports.
+        user: UserSetting,
+        /// Maximum number of series per tenant, instead of the setting for all reports.
+        max_series: NonZeroUsize,
+    }
+}
+
+impl Abbreviated for Report {
+    type Short = ReportKind;
+
+    fn from_short(name: Field<ReportKind>) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
     }
 }
 

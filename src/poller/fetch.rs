@@ -73,7 +73,7 @@ impl Fetch<'_> {
             (windows_due, memory)
         };
         let aggregation = AggregationContext {
-            user_label: &poller.plan.user_label,
+            user_label: &poller.plan.report(self.report).user_label,
             budgets: &budgets,
             period,
             seen: &windows_due.seen,
@@ -124,11 +124,12 @@ impl Fetch<'_> {
             ..
         } = self;
         tokio::task::spawn_blocking(move || {
+            let settings = plan.report(report);
             render(&RenderContext {
                 tenant: plan.tenant.as_deref(),
                 period,
-                user_label: &plan.user_label,
-                series_max: plan.series_max,
+                user_label: &settings.user_label,
+                series_max: settings.series_max,
                 budgets: &plan.budgets_of(report),
                 retained: &retained,
             })

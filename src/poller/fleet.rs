@@ -16,11 +16,12 @@ use crate::config::{Config, Tenant};
 use crate::graph::Graph;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
+use crate::report::ReportKind;
 use crate::report::memory::MemoryPool;
 use crate::snapshot::Publisher;
 use crate::storage::Storage;
 use crate::telemetry::Telemetry;
-use crate::tenant::{self, Plan, SetupError};
+use crate::tenant::{self, Plan, ReportPlan, SetupError};
 
 /// One poll task per tenant of the configuration in force.
 ///
@@ -55,8 +56,8 @@ struct TenantChange {
 struct Leftovers {
     /// The state of a report was retired, so a write of it may be under way.
     has_retired: bool,
-    /// State files to delete, because `labels.user` or the pseudonym key changed.
-    storages: Vec<(Name, Storage)>,
+    /// State files to delete, because the user label of these reports or the pseudonym key changed.
+    storages: Vec<(Name, Storage, Vec<ReportKind>)>,
 }
 
 impl Fleet {
@@ -146,7 +147,7 @@ impl Fleet {
             stays(&key.tenant)
                 && key
                     .report
-                    .is_none_or(|report| config.reports.contains(&report))
+                    .is_none_or(|kind| config.reports.iter().any(|report| report.kind == kind))
         });
         Ok(())
     }
@@ -196,28 +197,35 @@ impl Fleet {
             (&old.tenant.tenant_id, old.tenant.cloud) == (&tenant.tenant_id, tenant.cloud);
         let has_same_urls = (&old.tenant.graph_url, &old.tenant.authority_url)
             == (&tenant.graph_url, &tenant.authority_url);
-        let has_same_labels = old.plan.user_label == plan.user_label;
         let has_same_periods = old.plan.cycle_day == plan.cycle_day;
-        if !(is_same_tenant && has_same_urls && has_same_labels && has_same_periods) {
-            // Figures of another tenant, address or period, or with other user labels are not shown again.
-            leftovers.retire(&old.states);
-            self.shared.publisher.forget(tenant.name.as_ref());
-            let states = old.states.iter().filter(|_| is_same_tenant);
-            let states = states.map(ReportState::counters_only).collect();
-            if !has_same_labels {
-                let storages = [&old.plan, plan].into_iter();
-                let storages = storages.filter_map(|plan| plan.storage.clone());
-                leftovers
-                    .storages
-                    .extend(storages.map(|storage| (tenant.name.clone(), storage)));
-            }
-            return states;
-        }
-        let stays = |state: &SharedState| plan.reports.contains(&ReportState::report(state));
-        let (states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
+        let has_same_source = is_same_tenant && has_same_urls && has_same_periods;
+        let relabelled = relabelled(&old.plan, plan);
+        let stays = |state: &SharedState| {
+            let report = ReportState::report(state);
+            let is_planned = plan.find(report).is_some();
+            has_same_source && is_planned && !relabelled.contains(&report)
+        };
+        let (mut states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
         leftovers.retire(&gone);
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
+        }
+        // Figures of another tenant, address or period, or with other user labels are not shown again.
+        self.shared.publisher.forget(|key| {
+            let is_relabelled = key
+                .report
+                .is_some_and(|report| relabelled.contains(&report));
+            key.tenant == tenant.name && (!has_same_source || is_relabelled)
+        });
+        if is_same_tenant {
+            states.extend(gone.iter().map(ReportState::counters_only));
+        }
+        if !relabelled.is_empty() {
+            let storages = [&old.plan, plan].into_iter();
+            let storages = storages.filter_map(|plan| plan.storage.clone());
+            let forgotten =
+                storages.map(|storage| (tenant.name.clone(), storage, relabelled.clone()));
+            leftovers.storages.extend(forgotten);
         }
         states
     }
@@ -257,8 +265,8 @@ impl Leftovers {
                 "a state file is still being written; it may have user labels of the previous labels.user"
             );
         }
-        for (name, storage) in self.storages {
-            if let Err(error) = storage.forget() {
+        for (name, storage, reports) in self.storages {
+            if let Err(error) = storage.forget(&reports) {
                 tracing::warn!(
                     tenant = name.as_deref(),
                     error = %Chain(&error),
@@ -270,11 +278,23 @@ impl Leftovers {
     }
 }
 
+/// The reports of both plans that have another user label or pseudonym key in the new one.
+fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
+    let has_changed = |old: &&ReportPlan| {
+        let new = new.find(old.report);
+        new.is_some_and(|new| new.user_label != old.user_label)
+    };
+    let reports = old.reports.iter().filter(has_changed);
+    reports.map(|plan| plan.report).collect()
+}
+
 /// Removes state files that the tenants do not read next and that may have unwanted user labels.
 fn sweep(plans: &[Arc<Plan>]) {
-    let storages = plans
-        .iter()
-        .filter_map(|plan| Some((plan.storage.as_ref()?, &*plan.reports)));
+    let storages = plans.iter().filter_map(|plan| {
+        let reports = plan.reports.iter();
+        let labels = reports.map(|plan| (plan.report, &plan.user_label));
+        Some((plan.storage.as_ref()?, labels.collect()))
+    });
     for error in Storage::sweep(storages) {
         tracing::warn!(
             error = %Chain(&error),

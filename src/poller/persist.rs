@@ -161,7 +161,7 @@ impl Progress {
 /// waits for this thread, which neither serves nor polls. At most 256 MiB of a file are read, and at most 2 GiB of inflated
 /// text are checked.
 pub(super) fn restore(plan: &Plan, shared: &Shared, report: ReportKind) -> Option<SavedState> {
-    let file = plan.storage.as_ref()?.file(report);
+    let file = plan.file(report)?;
     let path = file.path().to_owned();
     let read = in_time(&path.clone(), move || {
         Ok(file.read(|name| family(report, name)))

@@ -135,8 +135,9 @@ fn text(samples: &[Samples]) -> Vec<u8> {
     out
 }
 
-/// Pause between two fetches of a closed period: late figures come by the day, not by the hour.
-const PAUSE: TimeDelta = TimeDelta::hours(6);
+/// Pause between two fetches of a closed period: late figures come by the day, not by the hour. Less than the usual interval
+/// of a log, so that each of its polls fetches the period.
+const PAUSE: TimeDelta = TimeDelta::minutes(330);
 
 /// Pause after a failed fetch: the previous period is not urgent and must not double the requests to a service in
 /// trouble.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file::OpenedFile;
 use super::{Identity, StateFile, StorageError};
 use crate::report::ReportKind;
+use crate::report::labels::UserLabel;
 use crate::secret_file::in_time;
 
 /// Location and identity of a tenant's state files.
@@ -16,46 +17,55 @@ pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
     /// Prefix of the file names.
     pub(crate) name: String,
+    /// Identity with the user label of a report that has none of its own.
     pub(crate) identity: Identity,
 }
 
 /// A tenant without a running writer in this folder.
 #[derive(Clone)]
 pub(super) struct TenantFiles {
+    /// Identity of the files of other reports.
     pub(super) identity: Identity,
     /// Reports with files that are read next, which shows whether they are valid.
-    pub(super) reports: Vec<ReportKind>,
+    pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 
 impl Storage {
-    /// The state file of a report.
-    pub(crate) fn file(&self, report: ReportKind) -> StateFile {
+    /// The state file of a report with this user label.
+    pub(crate) fn file(&self, report: ReportKind, user_label: &UserLabel) -> StateFile {
         let identity = Identity {
             columns: report.columns(),
-            ..self.identity.clone()
+            ..self.identity_with(user_label)
         };
         StateFile::new(&self.folder, &format!("{}.{report}", self.name), identity)
     }
 
-    /// Removes all state files of the tenant, because their user labels are no longer wanted.
+    fn identity_with(&self, user_label: &UserLabel) -> Identity {
+        Identity::new(user_label, self.identity.numbers.clone())
+    }
+
+    /// Removes all state files of these reports of the tenant, because their user labels are no longer wanted.
     ///
     /// # Errors
     /// If a file cannot be removed, or the disk does not answer in time.
-    pub(crate) fn forget(&self) -> Result<(), StorageError> {
-        let name = self.name.clone();
-        remove_in_time(&self.folder, move |folder| forget(folder, &name))
+    pub(crate) fn forget(&self, reports: &[ReportKind]) -> Result<(), StorageError> {
+        let (name, reports) = (self.name.clone(), reports.to_vec());
+        remove_in_time(&self.folder, move |folder| forget(folder, &name, &reports))
     }
 
     /// Removes unfinished files of earlier processes, and files with user labels that are no longer wanted, of tenants with
-    /// these reports. Returns an error for each folder in which that is not possible.
+    /// these reports and user labels. Returns an error for each folder in which that is not possible.
     pub(crate) fn sweep<'a>(
-        tenants: impl Iterator<Item = (&'a Self, &'a [ReportKind])>,
+        tenants: impl Iterator<Item = (&'a Self, Vec<(ReportKind, &'a UserLabel)>)>,
     ) -> Vec<StorageError> {
         let mut folders: BTreeMap<&Path, BTreeMap<String, TenantFiles>> = BTreeMap::new();
         for (storage, reports) in tenants {
             let files = TenantFiles {
                 identity: storage.identity.clone(),
-                reports: reports.to_vec(),
+                reports: reports
+                    .into_iter()
+                    .map(|(report, user_label)| (report, storage.identity_with(user_label)))
+                    .collect(),
             };
             let folder = folders.entry(&storage.folder).or_default();
             folder.insert(storage.name.clone(), files);
@@ -80,12 +90,19 @@ fn remove_in_time(
     })
 }
 
-/// Removes all files of a tenant, of every report, with all that is beside them. `name` is the prefix of its files.
+/// Removes all files of these reports of a tenant, with all that is beside them. `name` is the prefix of its files.
 ///
 /// # Errors
 /// If a file cannot be removed.
-pub(super) fn forget(folder: &Path, name: &str) -> Result<(), StorageError> {
-    remove(folder, |found| found.owner == name)
+pub(super) fn forget(
+    folder: &Path,
+    name: &str,
+    reports: &[ReportKind],
+) -> Result<(), StorageError> {
+    let is_forgotten = |report: &str| reports.iter().any(|kind| kind.as_str() == report);
+    remove(folder, |found| {
+        found.owner == name && is_forgotten(found.report)
+    })
 }
 
 /// Removes unfinished files of earlier processes and files that may have other user labels, for the tenants with the
@@ -101,18 +118,19 @@ pub(super) fn sweep(
         let Some(owner) = tenants.get(found.owner) else {
             return false;
         };
-        let is_read = owner
+        let read = owner
             .reports
             .iter()
-            .any(|kind| kind.as_str() == found.report);
+            .find(|(kind, _)| kind.as_str() == found.report);
         match found.state {
             State::Unfinished => true,
-            State::Kept if is_read => false,
+            State::Kept if read.is_some() => false,
             State::Kept | State::Quarantined => {
                 // A file that cannot be read may have any labels.
                 let file = OpenedFile::open(&folder.join(found.name));
                 let file = file.ok().and_then(Result::ok);
-                !OpenedFile::may_be_quarantined(file.as_ref(), &owner.identity)
+                let identity = read.map_or(&owner.identity, |(_, identity)| identity);
+                !OpenedFile::may_be_quarantined(file.as_ref(), identity)
             }
         }
     })

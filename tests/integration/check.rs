@@ -25,7 +25,7 @@ async fn successful_check_prints_every_finding() {
     assert_eq!(
         lines,
         [
-            "ok      configuration: tenants: 1; reports: dialout; labels.user: upn; every 1s",
+            "ok      configuration: tenants: 1; reports: dialout (every 1s); labels.user: upn",
             &format!("ok      connection {host}: answers"),
             "ok      clock: as the servers' clock",
             lines[3],

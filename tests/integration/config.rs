@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -214,7 +215,7 @@ fn defaults() {
     assert_eq!(config.labels, Labels::default());
     assert_eq!(config.labels.user, UserLabel::Upn);
     assert_eq!(config.labels.max_series.get(), 20_000);
-    assert_eq!(config.reports, [ReportKind::Dialout]);
+    assert_eq!(config.reports, [ReportKind::Dialout.into()]);
     assert!(config.budgets.is_empty());
     let [tenant] = config.tenants.as_slice() else {
         panic!("one tenant");
@@ -223,6 +224,46 @@ fn defaults() {
     assert_eq!(tenant.cloud, Cloud::Global);
     assert_eq!(tenant.credential_expiry, None);
     assert!(tenant.graph_url.is_none() && tenant.authority_url.is_none());
+}
+
+#[test]
+fn settings_of_a_report_override_the_defaults() {
+    let config = good(&format!(
+        "{TENANT}poll: {{interval: 2h}}
+labels: {{user: id, pseudonym_key_file: key}}
+reports:
+  - call_log
+  - blocked_users
+  - name: dialout
+  - name: sms
+    interval: 30m
+    user: pseudonym
+    max_series: 50
+"
+    ));
+    let settings: Vec<_> = config
+        .reports
+        .iter()
+        .map(|report| (report.kind, report.interval, report.max_series))
+        .collect();
+    assert_eq!(
+        settings,
+        [
+            (ReportKind::CallLog, None, None),
+            (ReportKind::BlockedUsers, None, None),
+            (ReportKind::Dialout, None, None),
+            (
+                ReportKind::Sms,
+                Some(Duration::from_mins(30)),
+                NonZeroUsize::new(50)
+            ),
+        ]
+    );
+    assert_eq!(config.poll.log_interval, Duration::from_hours(6));
+    assert_eq!(config.labels.user, UserLabel::Id);
+    let pseudonym = config.reports[3].user.as_ref();
+    assert!(matches!(pseudonym, Some(UserLabel::Pseudonym(_))));
+    assert_eq!(config.reports[2].user, None);
 }
 
 #[test]
@@ -354,7 +395,8 @@ fn the_example_loads() {
         config.tenants[0].credential_expiry,
         Some("2027-01-31T00:00:00Z".parse().unwrap())
     );
-    assert_eq!(config.reports, ReportKind::ALL);
+    let kinds: Vec<ReportKind> = config.reports.iter().map(|report| report.kind).collect();
+    assert_eq!(kinds, ReportKind::ALL);
     assert_eq!(config.budgets.len(), 4);
     assert_eq!(config.budgets[0].amount.to_string(), "500.5");
     let spent_in: Vec<ReportKind> = config.budgets.iter().map(|budget| budget.report).collect();

@@ -12,7 +12,7 @@ use teams_pstn_simulator::direct_routing::DirectRoutingCall;
 use teams_pstn_simulator::sms::Message;
 use teams_pstn_simulator::world::World;
 
-use crate::support::{Exporter, Metrics, Sample, Setup, TENANT, budget, config};
+use crate::support::{Exporter, Metrics, Sample, Setup, TENANT, budget, config, reports};
 
 /// A family, its type, its labels, and whether it also has `tenant` if tenants have names.
 pub(crate) type Entry = (&'static str, &'static str, &'static [&'static str], bool);
@@ -132,7 +132,7 @@ async fn tenants_with_names() {
             let mut second = first.clone();
             second.name = Some("second".into());
             config.tenants = vec![first, second];
-            config.reports = ReportKind::ALL.to_vec();
+            config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
         },
         ..Setup::of(World::Rows { count: 10 })
@@ -166,7 +166,7 @@ pub(crate) async fn all_metrics() -> Metrics {
     let setup = Setup {
         change: |config| {
             config.tenants[0].credential_expiry = "2027-01-01T00:00:00Z".parse().ok();
-            config.reports = ReportKind::ALL.to_vec();
+            config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
         },
         ..Setup::of(World::Rows { count: 10 })

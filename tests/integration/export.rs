@@ -282,7 +282,7 @@ fn plain(value: &mut Value) {
 #[tokio::test]
 async fn totals_are_those_of_the_metrics_of_the_same_moment() {
     let (_simulator, time, _, mut config) = simulate().await;
-    config.reports = ReportKind::ALL.to_vec();
+    config.reports = crate::support::reports(ReportKind::ALL);
     let served = config.clone();
     let mut exporter = Exporter::start_with(Box::new(move || Ok(served.clone())), &time, true);
     let metrics = exporter

@@ -141,7 +141,7 @@ fn set_texts(simulator: &Simulator, report: ReportKind, texts: &[String]) {
 /// Polls one report, holds what is said then against its golden file, and tells whether the poll succeeded.
 async fn up(name: &str, report: ReportKind, simulator: &Simulator, time: &Time) -> String {
     let mut config = config(simulator);
-    config.reports = vec![report];
+    config.reports = vec![report.into()];
     let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), time);
     let metrics = exporter.first_poll().await;
     check(name, &exporter).await;

@@ -67,7 +67,7 @@ async fn new_cycle_day_is_not_ready_before_its_first_report() {
 async fn report_of_another_cycle_day_is_not_exposed() {
     let (simulator, time) = company().simulate().await;
     let mut first = crate::support::config(&simulator);
-    first.reports = vec![ReportKind::CallLog];
+    first.reports = vec![ReportKind::CallLog.into()];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     exporter.first_poll().await;
@@ -84,7 +84,7 @@ async fn report_of_another_cycle_day_is_not_exposed() {
         "last_success_timestamp_seconds",
         "rows",
         "pages",
-        "settled_windows",
+        "final_windows",
     ]
     .map(of);
     let zero = || Some("0".to_owned());
@@ -95,13 +95,13 @@ async fn report_of_another_cycle_day_is_not_exposed() {
     );
 }
 
-/// A day that settles in a poll that fails is kept, and nothing else.
+/// A day that becomes final in a poll that fails is kept, and nothing else.
 #[tokio::test(start_paused = true)]
 async fn state_file_of_another_cycle_day_has_no_success() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
-    first.reports = vec![ReportKind::CallLog];
+    first.reports = vec![ReportKind::CallLog.into()];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 2).await;
@@ -164,7 +164,7 @@ async fn tenant_that_is_added_again_has_no_files_with_other_user_labels() {
     let (simulator, time) = setup.simulate().await;
     let mut of_b = keeping(&simulator, folder.path());
     of_b.tenants[0].tenant_id = B.to_owned();
-    of_b.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+    of_b.reports = vec![ReportKind::Dialout.into(), ReportKind::Sms.into()];
     let mut exporter = start(&of_b, &time);
     written(&mut exporter, 2).await;
     exporter.stop().await;
@@ -179,7 +179,7 @@ async fn tenant_that_is_added_again_has_no_files_with_other_user_labels() {
     let mut of_a = of_b.clone();
     of_a.tenants[0].tenant_id = TENANT.to_owned();
     of_a.labels.user = UserLabel::None;
-    of_a.reports = vec![ReportKind::Dialout];
+    of_a.reports = vec![ReportKind::Dialout.into()];
     let config = changing(of_a);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 1).await;
@@ -221,12 +221,12 @@ async fn final_days_move_to_a_new_folder_before_the_first_report() {
     let (old, new) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, old.path());
-    first.reports = vec![ReportKind::CallLog];
+    first.reports = vec![ReportKind::CallLog.into()];
     let config = changing(first);
     refuse_last_day(&simulator);
     let mut exporter = start_changing(&config, &time);
     written(&mut exporter, 1).await;
-    // The other open days are asked for again and again, but there is nothing left to settle.
+    // The other open days are asked for again and again, but none of them can become final.
     for _ in 0..5 {
         exporter.next_poll().await;
     }

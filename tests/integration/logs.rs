@@ -18,7 +18,7 @@ use teams_pstn_simulator::log::Logs;
 use teams_pstn_simulator::world::World;
 
 use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};
-use crate::support::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config};
+use crate::support::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config, reports};
 
 const OTHER_TENANT: &str = "11111111-2222-3333-4444-666666666666";
 
@@ -41,7 +41,7 @@ pub(crate) async fn simulate() -> (Simulator, Time, Logs, Config) {
     let logs = calm(&simulator, TENANT, &[at(NOW)]);
     let mut config = config(&simulator);
     config.labels.user = UserLabel::Id;
-    config.reports = LOGS.to_vec();
+    config.reports = reports(&LOGS);
     (simulator, time, logs, config)
 }
 
@@ -56,7 +56,7 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
     let logs = tenants.map(|(_, id)| calm(&simulator, id, &[at(NOW)]));
     let mut config = config(&simulator);
     config.labels.user = UserLabel::Id;
-    config.reports = LOGS.to_vec();
+    config.reports = reports(&LOGS);
     let one = config.tenants[0].clone();
     config.tenants = tenants
         .map(|(name, id)| {
@@ -225,7 +225,7 @@ async fn budgets_count_the_selected_charges() {
         usage_location: None,
         destination_context: None,
     };
-    config.reports.push(ReportKind::Dialout);
+    config.reports.push(ReportKind::Dialout.into());
     config.budgets = vec![
         budget("calls", ReportKind::CallLog),
         Budget {

@@ -38,6 +38,7 @@ mod peers;
 mod privacy;
 mod program;
 mod reloads_of_logs;
+mod report_settings;
 mod retry_requests;
 mod security;
 mod shards;

@@ -18,7 +18,7 @@ use teams_pstn_simulator::log::Logs;
 
 use crate::logs::company;
 use crate::oracle::{Shape, assert_same, at, calm, expected, found, november};
-use crate::support::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config};
+use crate::support::{Exporter, Log, Metrics, NOW, Setup, TENANT, Time, config, reports};
 
 /// The reports that are asked for day by day.
 const DAILY: [ReportKind; 3] = [
@@ -57,7 +57,7 @@ impl Site {
         let logs = calm(&simulator, TENANT, polls);
         let mut config = config(&simulator);
         config.labels.user = UserLabel::Id;
-        config.reports = [DAILY.as_slice(), &[ReportKind::BlockedUsers]].concat();
+        config.reports = reports(&[DAILY.as_slice(), &[ReportKind::BlockedUsers]].concat());
         Self {
             simulator,
             time,
@@ -130,7 +130,7 @@ pub(crate) fn november_days(days: std::ops::RangeInclusive<i64>) -> BTreeSet<Dat
         .collect()
 }
 
-fn settled(metrics: &Metrics, report: ReportKind) -> &str {
+fn final_windows(metrics: &Metrics, report: ReportKind) -> &str {
     metrics.value(&format!(
         "teams_pstn_report_final_windows{{report=\"{report}\"}}"
     ))
@@ -166,7 +166,7 @@ async fn later_polls_fetch_the_open_days_only() {
     }
     for report in DAILY {
         // 78 hours ago it was the 18th, at six in the morning, so the 17th is the last final day.
-        assert_eq!(settled(&first, report), "17");
+        assert_eq!(final_windows(&first, report), "17");
     }
     let blocks = &asked[&Function::BlockedUsers];
     assert_eq!((blocks.len(), blocks[0].version), (1, Version::Beta));
@@ -188,7 +188,7 @@ async fn later_polls_fetch_the_open_days_only() {
         assert_eq!(days(&asked[&function]), november_days(18..=23));
     }
     for report in DAILY {
-        assert_eq!(settled(&third, report), "19");
+        assert_eq!(final_windows(&third, report), "19");
     }
 }
 
@@ -268,7 +268,7 @@ async fn period_end_neither_loses_nor_doubles_calls() {
         "2026-12-04T18:00:00Z",
     ];
     let site = Site::at(POLLS).await;
-    site.change(|config| config.reports = DAILY.to_vec());
+    site.change(|config| config.reports = reports(&DAILY));
     let december = november().end..at("2027-01-01T00:00:00Z");
     let said = |metrics: &Metrics, shape| found(metrics, shape, None);
     let mut exporter = site.exporter(true);
@@ -297,7 +297,7 @@ async fn period_end_neither_loses_nor_doubles_calls() {
         exporter.scrape_when(such).await;
         let (asked, _) = site.asked_since(requests);
         let days = days(&asked[&Function::Calls]);
-        // Days that were settled on the 29th are not requested again.
+        // Days that were final on the 29th are not requested again.
         let first = *days.first().unwrap();
         assert!(first >= november().start + TimeDelta::days(25), "{first}");
     }
@@ -310,7 +310,7 @@ async fn period_end_neither_loses_nor_doubles_calls() {
 #[tokio::test(start_paused = true)]
 async fn a_call_at_midnight_is_counted_once() {
     let site = Site::at(&[NOW]).await;
-    site.change(|config| config.reports = vec![ReportKind::CallLog]);
+    site.change(|config| config.reports = vec![ReportKind::CallLog.into()]);
     let midnights = november_days(1..=21);
     let calls = (1..).zip(&midnights).flat_map(|(number, midnight)| {
         let tick = TimeDelta::nanoseconds(100);
@@ -335,7 +335,7 @@ async fn row_that_every_window_brings_counts_once() {
     const ROW: &str = r#"{"id":"00000000-0000-4000-8000-00000000000N","userId":"u1","startDateTime":START,"inviteDateTime":"2026-11-05T10:01:00Z","failureDateTime":"2026-11-05T10:01:20Z","duration":5,"callType":"ByotOut","successfulCall":true,"finalSipCode":0,"trunkFullyQualifiedDomainName":"sbc1.contoso.example","userCountryCode":"US"}"#;
     let row = |number: &str, start: &str| ROW.replace('N', number).replace("START", start);
     let site = Site::at(&[NOW, "2026-11-22T13:00:00Z"]).await;
-    site.change(|config| config.reports = vec![ReportKind::DirectRouting]);
+    site.change(|config| config.reports = vec![ReportKind::DirectRouting.into()]);
     site.logs.direct_routing.set_texts([
         row("1", "\"2026-11-05T00:00:00Z\""),
         // A failed call has no start.

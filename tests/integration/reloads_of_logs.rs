@@ -13,7 +13,7 @@ use teams_pstn_simulator::faults::{Fault, When};
 
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
-use crate::support::{Metrics, NOW, request};
+use crate::support::{INTERVAL, Metrics, NOW, request};
 
 /// A change, and the day from which calls and messages are then requested.
 type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
@@ -51,7 +51,7 @@ async fn reload_keeps_days_unless_their_sums_change() {
         usage_location: None,
         destination_context: None,
     };
-    let cases: [Case; 4] = [
+    let cases: [Case; 6] = [
         ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),
         (
             "max_series",
@@ -66,9 +66,21 @@ async fn reload_keeps_days_unless_their_sums_change() {
             18,
         ),
         (
+            "interval of a report",
+            Box::new(|config| config.reports[0].interval = Some(INTERVAL * 2)),
+            18,
+            18,
+        ),
+        (
+            "names of a report",
+            Box::new(|config| config.reports[0].user = Some(UserLabel::None)),
+            1,
+            18,
+        ),
+        (
             "names",
             Box::new(|config| config.labels.user = UserLabel::Upn),
-            1,
+            18,
             1,
         ),
     ];
@@ -94,7 +106,7 @@ async fn reports_come_and_go_with_the_configuration() {
     let site = Site::at(&[NOW]).await;
     let mut exporter = site.exporter(false);
     let all = polled_since(&mut exporter, at(NOW)).await;
-    site.change(|config| config.reports = vec![ReportKind::Sms]);
+    site.change(|config| config.reports = vec![ReportKind::Sms.into()]);
     exporter.reload().await;
     // With the next publication, which waits for no poll; and what stays is as it was.
     let gone = [
@@ -110,7 +122,7 @@ async fn reports_come_and_go_with_the_configuration() {
         .await;
     let sms = ["teams_pstn_sms_"];
     assert_eq!(less.families(&sms), all.families(&sms));
-    site.change(|config| config.reports = vec![ReportKind::Sms, ReportKind::CallLog]);
+    site.change(|config| config.reports = vec![ReportKind::Sms.into(), ReportKind::CallLog.into()]);
     let (_, requests) = site.asked_since(0);
     let now = site.a_little_later().await;
     exporter.reload().await;
@@ -123,12 +135,12 @@ async fn reports_come_and_go_with_the_configuration() {
     assert_eq!(asked.get(&Function::DirectRouting), None);
 }
 
-/// A correction in a settled day is seen once that day is requested. Until the fetch has succeeded, the old figures are
+/// A correction in a final day is seen once that day is requested. Until the fetch has succeeded, the old figures are
 /// served.
 #[tokio::test(start_paused = true)]
 async fn final_days_are_fetched_again_on_request() {
     let site = Site::at(&[NOW]).await;
-    site.change(|config| config.reports = vec![ReportKind::DirectRouting]);
+    site.change(|config| config.reports = vec![ReportKind::DirectRouting.into()]);
     let row = |seconds: u32| {
         format!(
             r#"{{"id":"00000000-0000-4000-8000-000000000001","userId":"u1","startDateTime":"2026-11-05T10:00:00Z","duration":{seconds},"callType":"ByotOut"}}"#
@@ -143,7 +155,7 @@ async fn final_days_are_fetched_again_on_request() {
     let first = polled_since(&mut exporter, at(NOW)).await;
     assert_eq!(duration(&first), "5");
     site.logs.direct_routing.set_texts([row(7)]);
-    // A reload alone fetches no settled day.
+    // A reload alone fetches no final day.
     exporter.reload().await;
     let now = site.a_little_later().await;
     let polled = polled_since(&mut exporter, now).await;

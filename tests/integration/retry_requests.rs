@@ -20,7 +20,7 @@ fn polls(metrics: &Metrics, report: ReportKind) -> u64 {
 async fn reload_does_not_retry_a_successful_report() {
     let (simulator, time) = company().simulate().await;
     let mut config = config(&simulator);
-    config.reports = vec![ReportKind::BlockedUsers, ReportKind::Dialout];
+    config.reports = vec![ReportKind::BlockedUsers.into(), ReportKind::Dialout.into()];
     // So that no tick comes while the other is tried again.
     config.poll.interval = Duration::from_hours(6);
     let blocked = When::graph().asking("PstnBlockedUsers").always();

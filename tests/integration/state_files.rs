@@ -67,13 +67,13 @@ async fn budgets_of_another_configuration_are_not_restored() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut first = keeping(&simulator, folder.path());
-    first.reports = vec![ReportKind::CallLog];
+    first.reports = vec![ReportKind::CallLog.into()];
     first.budgets = vec![of_calls(500)];
     let config = changing(first);
     let mut exporter = start_changing(&config, &time);
     let amount = "teams_pstn_budget_amount{budget=\"calls\",currency=\"USD\"}";
     assert_eq!(written(&mut exporter, 2).await.get(amount), Some("500"));
-    // A poll that fails on the last day has settled the others, and keeps them: but no figures of these budgets.
+    // A poll that fails on the last day has made the others final, and keeps them: but no figures of these budgets.
     refuse_last_day(&simulator);
     config.lock().unwrap().budgets = vec![of_calls(600)];
     exporter.reload().await;
@@ -147,7 +147,7 @@ async fn names_absent_from_labels_do_not_survive_a_restart() {
     for (what, prepare, user, left) in RESTARTS {
         let folder = TempDir::new().unwrap();
         let mut config = keeping(&simulator, folder.path());
-        config.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+        config.reports = vec![ReportKind::Dialout.into(), ReportKind::Sms.into()];
         simulator.clear_faults();
         let mut exporter = start(&config, &time);
         written(&mut exporter, 4).await;
@@ -161,7 +161,7 @@ async fn names_absent_from_labels_do_not_survive_a_restart() {
         let others = dialout.replace(TENANT, "22222222-2222-3333-4444-555555555555");
         fs::write(folder.path().join(format!("{others}.rejected")), "ann").unwrap();
         simulator.push_fault(When::graph().always(), Fault::status(503));
-        config.reports = vec![ReportKind::Dialout];
+        config.reports = vec![ReportKind::Dialout.into()];
         config.labels.user = user.clone();
         let exporter = start(&config, &time);
         let stay = files(folder.path());
@@ -230,7 +230,7 @@ async fn reload_to_another_graph_starts_over() {
     let second = empty.simulate_at(([127, 0, 0, 1], 0).into(), &time).await;
     let of = |simulator: &Simulator| {
         let mut config = keeping(simulator, folder.path());
-        config.reports = vec![ReportKind::CallLog];
+        config.reports = vec![ReportKind::CallLog.into()];
         config
     };
     let config = changing(of(&first));

@@ -52,7 +52,7 @@ pub(crate) fn changing(config: Config) -> Arc<Mutex<Config>> {
     Arc::new(Mutex::new(config))
 }
 
-/// From now on the newest day of the log of calls is not to be had, while those before it settle.
+/// From now on the newest day of the log of calls is not to be had, while those before it become final.
 pub(crate) fn refuse_last_day(simulator: &Simulator) {
     let last_day = When::graph().asking("getPstnCalls(fromDateTime=2026-11-21");
     simulator.push_fault(last_day.always(), Fault::EmptyForbidden);
@@ -98,9 +98,9 @@ async fn restart_without_graph_serves_the_saved_figures() {
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
     config.reports = vec![
-        ReportKind::Dialout,
-        ReportKind::CallLog,
-        ReportKind::BlockedUsers,
+        ReportKind::Dialout.into(),
+        ReportKind::CallLog.into(),
+        ReportKind::BlockedUsers.into(),
     ];
     let mut exporter = start(&config, &time);
     let before = written(&mut exporter, 5).await.families(KEPT);
@@ -125,7 +125,7 @@ async fn final_days_are_not_fetched_after_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
-    config.reports = vec![ReportKind::CallLog];
+    config.reports = vec![ReportKind::CallLog.into()];
     let days = |from: usize| {
         let requests = simulator.requests();
         let asked = requests[from..].iter().filter_map(Request::asked);
@@ -330,7 +330,7 @@ async fn expired_report_is_not_served() {
 async fn readiness_names_the_expired_report_only() {
     let (simulator, time) = company().simulate().await;
     let mut config = config(&simulator);
-    config.reports = vec![ReportKind::Dialout, ReportKind::BlockedUsers];
+    config.reports = vec![ReportKind::Dialout.into(), ReportKind::BlockedUsers.into()];
     config.poll.interval = Duration::from_mins(4);
     config.poll.max_age = Some(Duration::from_mins(6));
     let mut exporter = start(&config, &time);
@@ -398,7 +398,7 @@ async fn days_of_a_failed_poll_survive_a_restart() {
     let folder = TempDir::new().unwrap();
     let (simulator, time) = company().simulate().await;
     let mut config = keeping(&simulator, folder.path());
-    config.reports = vec![ReportKind::CallLog];
+    config.reports = vec![ReportKind::CallLog.into()];
     refuse_last_day(&simulator);
     let mut exporter = start(&config, &time);
     let metrics = written(&mut exporter, 1).await;

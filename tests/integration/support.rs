@@ -11,7 +11,7 @@ mod program;
 mod tools;
 
 pub(crate) use certificates::tls_acceptor;
-pub(crate) use daemon::{Exporter, INTERVAL, NOW, Setup, Time, budget, config};
+pub(crate) use daemon::{Exporter, INTERVAL, NOW, Setup, Time, budget, config, reports};
 pub(crate) use files::{Folder, SECRET_FILE, yaml};
 pub(crate) use graph::{CLIENT, NAMES, SECRET, TENANT, people, row, simulator, tenant};
 pub(crate) use http::{Answer, ask, exchange, request};

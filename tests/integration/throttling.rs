@@ -8,7 +8,7 @@ use teams_pstn_simulator::faults::{ErrorBody, Fault, Unreliable, When};
 use teams_pstn_simulator::world::World;
 
 use crate::logs::company;
-use crate::support::{Exporter, Log, Setup, Time};
+use crate::support::{Exporter, Log, Setup, Time, reports};
 
 /// One in five errors is a 429, and each costs the requests that were under way beside it.
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ async fn long_throttling_holds_all_reports_and_later_polls() {
     for status in [429, 503] {
         let log = Log::capture();
         let setup = Setup {
-            change: |config| config.reports = ReportKind::ALL.to_vec(),
+            change: |config| config.reports = reports(ReportKind::ALL),
             ..Setup::of(World::Rows { count: 3 })
         };
         let (simulator, time) = setup.simulate().await;
@@ -99,7 +99,7 @@ async fn every_report(service: Unreliable) -> (Simulator, Exporter, Time) {
     let (simulator, time) = setup.simulate().await;
     simulator.push_fault(When::graph().always(), Fault::Unreliable(service));
     let mut config = crate::support::config(&simulator);
-    config.reports = ReportKind::ALL.to_vec();
+    config.reports = reports(ReportKind::ALL);
     let exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
     (simulator, exporter, time)
 }

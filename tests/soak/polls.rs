@@ -96,7 +96,7 @@ fn clock() -> Result<Clock, Box<dyn Error>> {
 
 fn daemon(simulator: &Simulator, clock: &Clock) -> Result<(Daemon, Subscriber), Box<dyn Error>> {
     let mut config = Config::single(simulator.url(), SecretString::from(SECRET), INTERVAL);
-    config.reports = vec![ReportKind::Dialout, ReportKind::CallLog];
+    config.reports = vec![ReportKind::Dialout.into(), ReportKind::CallLog.into()];
     let bound = Bound::bind(&Listen::Addresses(vec!["127.0.0.1:0".parse()?]))?;
     let options = Options {
         telemetry_path: TelemetryPath::default(),

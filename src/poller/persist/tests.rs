@@ -114,7 +114,7 @@ impl Site {
         let secret = SecretString::from("not-a-secret");
         let mut config = Config::single("http://127.0.0.1/", secret, interval);
         config.storage = Some(folder.path().to_owned());
-        config.reports = vec![ReportKind::Dialout, ReportKind::Sms];
+        config.reports = vec![ReportKind::Dialout.into(), ReportKind::Sms.into()];
         let clock = Clock::new(|| time("2026-11-21T12:30:00Z"));
         let telemetry = Arc::new(Telemetry::new(clock.now()));
         let http = tenant::http(&config).unwrap();

@@ -116,7 +116,7 @@ fn removed_report_is_untried_when_it_returns() {
             Some(state(tenant)),
         );
     }
-    publisher.forget(key("a").tenant.as_ref());
+    publisher.forget(|forgotten| forgotten.tenant == key("a").tenant);
     publisher.publish();
     let snapshot = publisher.subscribe().latest();
     let text = read(&snapshot, Format::Text, Encoding::Identity, &[]);

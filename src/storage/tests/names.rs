@@ -54,7 +54,7 @@ fn file_with_other_user_labels_is_not_quarantined() {
             fs::write(folder.path().join("a.sms.state.rejected"), &file).unwrap();
             let owner = TenantFiles {
                 identity: identity.clone(),
-                reports: vec![ReportKind::Dialout],
+                reports: vec![(ReportKind::Dialout, identity.clone())],
             };
             sweep(folder.path(), &BTreeMap::from([("a".to_owned(), owner)])).unwrap();
             let file = StateFile::new(folder.path(), "a.dialout", identity);
@@ -118,12 +118,20 @@ fn removed_files_by_table() {
         let stays: Vec<_> = stays.map(|index| all[index]).collect();
         assert_eq!(listed(folder.path()), stays);
     };
-    check(&|folder| forget(folder, "a.b").unwrap(), &[0, 1, 2, 3]);
-    check(&|folder| forget(folder, "a").unwrap(), &[]);
+    let [dialout, sms] = [ReportKind::Dialout, ReportKind::Sms];
+    let forget = |folder: &Path, name: &str, reports: &[ReportKind]| {
+        forget(folder, name, reports).unwrap();
+    };
+    check(
+        &|folder| forget(folder, "a.b", &[dialout, sms]),
+        &[0, 1, 2, 3],
+    );
+    check(&|folder| forget(folder, "a.b", &[sms]), &[2, 3]);
+    check(&|folder| forget(folder, "a", &[dialout, sms]), &[]);
     let identity = identity();
     let owner = TenantFiles {
         identity: identity.clone(),
-        reports: vec![ReportKind::Dialout],
+        reports: vec![(ReportKind::Dialout, identity.clone())],
     };
     let both: BTreeMap<_, _> = ["a.b", "x"]
         .map(|name| (name.to_owned(), owner.clone()))
@@ -136,7 +144,7 @@ fn removed_files_by_table() {
     };
     let owner = TenantFiles {
         identity: hidden.clone(),
-        ..owner
+        reports: vec![(dialout, hidden.clone())],
     };
     let both: BTreeMap<_, _> = ["a.b", "x"]
         .map(|name| (name.to_owned(), owner.clone()))

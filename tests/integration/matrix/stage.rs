@@ -89,7 +89,7 @@ impl Stage {
         };
         let secret = SecretString::from(SECRET);
         let mut config = Config::single(simulator.url(), secret, INTERVAL);
-        config.reports = vec![report];
+        config.reports = vec![report.into()];
         if matches!(fault, What::Row { .. }) {
             // So that what one row more counts comes into the same sum.
             config.labels.user = UserLabel::None;

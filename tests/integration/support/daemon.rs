@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::config::{Config, Report};
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::report::ReportKind;
@@ -129,6 +129,11 @@ impl Setup {
 /// One tenant without a name.
 pub(crate) fn config(simulator: &Simulator) -> Config {
     Config::single(simulator.url(), SecretString::from(SECRET), INTERVAL)
+}
+
+/// The reports with the default settings.
+pub(crate) fn reports(kinds: &[ReportKind]) -> Vec<Report> {
+    kinds.iter().map(|&kind| kind.into()).collect()
 }
 
 /// A budget in dollars for the dial-out report and all users.

@@ -1,0 +1,144 @@
+//! Resolves the reports: their settings, and the key that pseudonyms need.
+
+use super::files::ReferencedFiles;
+use super::read::{Either, Field, Scalar};
+use super::scalar::UserSetting;
+use super::sections::{Labels, Report};
+use super::{ConfigErrors, Poll};
+use crate::report::ReportKind;
+use crate::report::labels::{Pseudonyms, UserLabel};
+
+pub(super) fn reports(
+    field: Field<Vec<Field<Either<Report>>>>,
+    key: &mut PseudonymKey,
+    errors: &mut ConfigErrors,
+) -> Option<Vec<super::Report>> {
+    let (line, items) = match field {
+        Field::Missing => return Some(vec![ReportKind::Dialout.into()]),
+        field => field.set()?,
+    };
+    if items.is_empty() {
+        errors.push(
+            line,
+            "reports: none is named; name at least one, for example dialout, or remove the key",
+        );
+    }
+    let mut reports = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let Some((line, Either(report))) = item.set() else {
+            continue;
+        };
+        let at = format!("reports[{index}]");
+        let line = report.name.line().unwrap_or(line);
+        let Some(report) = report.resolve(&at, line, key, errors) else {
+            continue;
+        };
+        if contains(&reports, report.kind) {
+            errors.push(
+                line,
+                format!("{at}: {} is named twice; remove one of them", report.kind),
+            );
+        }
+        reports.push(report);
+    }
+    Some(reports)
+}
+
+pub(super) fn contains(reports: &[super::Report], kind: ReportKind) -> bool {
+    reports.iter().any(|report| report.kind == kind)
+}
+
+/// Records an error if figures of a report would be too old before its next poll.
+pub(super) fn check_max_age(
+    poll: &Poll,
+    line: Option<usize>,
+    reports: Option<&[super::Report]>,
+    errors: &mut ConfigErrors,
+) {
+    let reports = reports.unwrap_or_default().iter();
+    let rarest = reports.max_by_key(|report| poll.interval_of(report));
+    if let (Some(line), Some(max_age), Some(report)) = (line, poll.max_age, rarest)
+        && max_age <= poll.interval_of(report)
+    {
+        let interval = humantime::format_duration(poll.interval_of(report));
+        errors.push(
+            line,
+            format!(
+                "poll.max_age: not longer than the {interval} from one poll of {} to the next, so every report would be too old before the next; make it several intervals",
+                report.kind
+            ),
+        );
+    }
+}
+
+/// The key of the pseudonyms, and whether a user label needs it.
+pub(super) struct PseudonymKey {
+    line: Option<usize>,
+    pseudonyms: Option<Pseudonyms>,
+    is_used: bool,
+}
+
+impl PseudonymKey {
+    pub(super) fn of(
+        labels: &mut Labels,
+        files: &ReferencedFiles<'_>,
+        errors: &mut ConfigErrors,
+    ) -> Self {
+        let field = std::mem::take(&mut labels.pseudonym_key_file);
+        Self {
+            line: field.line(),
+            pseudonyms: files.pseudonyms(field, errors),
+            is_used: false,
+        }
+    }
+
+    /// The label of a setting `user`, and an error if it needs a key and there is none.
+    pub(super) fn label(
+        &mut self,
+        field: Field<UserSetting>,
+        at: &str,
+        errors: &mut ConfigErrors,
+    ) -> Option<UserLabel> {
+        self.is_used |= matches!(field, Field::Invalid(_) | Field::Set(_, UserSetting(None)));
+        let (line, UserSetting(label)) = field.set()?;
+        if label.is_none() && self.line.is_none() {
+            errors.push(
+                line,
+                format!("{at}: pseudonym needs a key; give labels.pseudonym_key_file"),
+            );
+        }
+        label.or_else(|| self.pseudonyms.clone().map(UserLabel::Pseudonym))
+    }
+
+    /// Records an error for a key that no label needs.
+    pub(super) fn check_use(&self, errors: &mut ConfigErrors) {
+        if let (Some(line), false) = (self.line, self.is_used) {
+            errors.push(
+                line,
+                "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
+            );
+        }
+    }
+}
+
+impl Report {
+    /// Returns the report if it has a valid name.
+    fn resolve(
+        self,
+        at: &str,
+        line: usize,
+        key: &mut PseudonymKey,
+        errors: &mut ConfigErrors,
+    ) -> Option<super::Report> {
+        if self.name.is_missing() {
+            errors.push(line, format!("{at}: no name; {}", ReportKind::HINT));
+        }
+        let user = key.label(self.user, &format!("{at}.user"), errors);
+        Some(super::Report {
+            kind: self.name.value()?,
+            interval: self.interval.value(),
+            user,
+            max_series: self.max_series.value(),
+        })
+    }
+}
