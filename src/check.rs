@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::chain::Chain;
 use crate::config::args::CheckFormat;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Departments};
 use crate::daemon::Load;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
@@ -138,6 +138,9 @@ pub async fn run(
         config,
         patience,
     });
+    for finding in context.config.departments.iter().map(check_departments) {
+        findings.push(finding)?;
+    }
     for finding in storage::check(&context).await {
         findings.push(finding)?;
     }
@@ -174,6 +177,12 @@ fn check_web_config(path: &Path) -> Finding {
         Err(error) => Finding::failure(Check::WebConfiguration, Chain(&error), None),
     }
     .about(path.display())
+}
+
+fn check_departments(departments: &Departments) -> Finding {
+    let (users, count) = (departments.of.users(), departments.of.count());
+    let message = format!("{users} users in {count} departments");
+    Finding::ok(Check::Departments, message)
 }
 
 /// Checks tenants concurrently and writes the findings in the order of the tenants. Returns the size of all reports.

@@ -24,8 +24,9 @@ use crate::graph::credential::{Credential, SecretSource};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
+use crate::report::department;
 use crate::report::labels::UserLabel;
-use crate::secret_file;
+use crate::secret_file::{self, Stamp};
 
 pub mod args;
 mod environment;
@@ -37,6 +38,7 @@ mod resolve;
 mod scalar;
 mod sections;
 pub mod shard;
+pub(crate) mod watch;
 mod written;
 
 /// Validated configuration of the exporter.
@@ -54,6 +56,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
     pub budgets: Vec<Budget>,
+    /// The section `departments`.
+    pub departments: Option<Departments>,
     /// Folder of the state files; `None` if reports are not kept over a restart.
     pub storage: Option<PathBuf>,
 }
@@ -101,6 +105,15 @@ pub struct Report {
     pub max_series: Option<NonZeroUsize>,
 }
 
+/// The departments of users.
+#[derive(Clone, Debug)]
+pub struct Departments {
+    /// The file with its metadata from before it was read; `None` in the demo.
+    file: Option<(PathBuf, Option<Stamp>)>,
+    /// Its content.
+    pub(crate) of: Arc<department::Departments>,
+}
+
 /// A Microsoft 365 tenant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tenant {
@@ -143,8 +156,8 @@ impl Config {
         Self::load_over(path, None)
     }
 
-    /// Reads a configuration file for the demo. The tenants come from `base`, as do the defaults of poll, billing, reports
-    /// and budgets.
+    /// Reads a configuration file for the demo. The tenants come from `base`, as do the defaults of poll, billing, reports,
+    /// budgets and departments.
     pub fn load_simulated(path: &Path, base: &Self) -> Result<Self, ConfigErrors> {
         Self::load_over(path, Some(base))
     }
@@ -229,6 +242,7 @@ impl Config {
             reports: vec![ReportKind::Dialout.into()],
             tenants: vec![tenant],
             budgets: Vec::new(),
+            departments: None,
             storage: None,
         }
     }
@@ -309,6 +323,15 @@ impl From<ReportKind> for Report {
             interval: None,
             user: None,
             max_series: None,
+        }
+    }
+}
+
+impl From<department::Departments> for Departments {
+    fn from(departments: department::Departments) -> Self {
+        Self {
+            file: None,
+            of: Arc::new(departments),
         }
     }
 }

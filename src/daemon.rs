@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Duration, Instant};
 
 use crate::chain::Chain;
+use crate::config::watch::DepartmentsWatch;
 use crate::config::{Config, ConfigErrors};
 use crate::export::ExportError;
 use crate::healthcheck::HealthcheckError;
@@ -60,6 +61,7 @@ pub struct Daemon {
     fleet: Fleet,
     reloads: mpsc::Receiver<Reload>,
     reloader: Reloader,
+    departments: DepartmentsWatch,
 }
 
 /// Everything that a reload uses or updates.
@@ -212,6 +214,7 @@ impl Daemon {
                 load: Arc::new(load),
                 systemd: options.systemd,
             },
+            departments: DepartmentsWatch::new(&config),
         })
     }
 
@@ -225,7 +228,8 @@ impl Daemon {
         self.reloader.publisher.subscribe()
     }
 
-    /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups` and every POST to `/-/reload`.
+    /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups`, every POST to `/-/reload`, and every
+    /// change of the departments file.
     ///
     /// # Errors
     /// If a task of the daemon ends.
@@ -240,6 +244,7 @@ impl Daemon {
             mut fleet,
             mut reloads,
             reloader,
+            mut departments,
         } = self;
         let systemd = reloader.systemd;
         // Dropped with the daemon, which ends its task.
@@ -277,12 +282,16 @@ impl Daemon {
                 _ = clock_checks.tick() => machine::check_clock(reloader.clock.now())?,
                 Some(reload) = reloads.recv() => requested.push(Some(reload)),
                 () = hangups.next() => requested.push(None),
+                () = departments.changed() => {
+                    tracing::info!("departments.file has changed");
+                    requested.push(None);
+                }
                 () = requested.due(), if loading.is_none() => {
                     loading = Some(reloader.load(requested.take()));
                 }
                 loaded = loaded(&mut loading) => {
                     let (config, waiting) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
-                    let outcome = reloader.apply(&mut fleet, config);
+                    let outcome = reloader.apply(&mut fleet, config).map(|config| departments.follow(&config));
                     if outcome.is_ok() && waiting.iter().any(|reload| reload.refetch) {
                         fleet.refetch();
                     }
@@ -364,15 +373,15 @@ impl Reloader {
         Loading { reading, waiting }
     }
 
-    /// Applies the configuration to the fleet, or returns why that is impossible.
-    fn apply(&self, fleet: &mut Fleet, loaded: Result<Config, String>) -> Result<(), String> {
+    /// Applies the configuration to the fleet and returns it, or returns why that is impossible.
+    fn apply(&self, fleet: &mut Fleet, loaded: Result<Config, String>) -> Result<Config, String> {
         let outcome = loaded.and_then(|config| {
-            fleet
-                .apply(&config)
-                .map_err(|error| Chain(&error).to_string())
+            let applied = fleet.apply(&config);
+            applied.map_err(|error| Chain(&error).to_string())?;
+            Ok(config)
         });
         let status = match &outcome {
-            Ok(()) => {
+            Ok(_) => {
                 tracing::info!("configuration reloaded");
                 "serving; configuration reloaded"
             }

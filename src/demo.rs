@@ -171,6 +171,7 @@ fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
         report,
         tenant: None,
         user: None,
+        department: None,
         usage_location: None,
         destination_context: None,
     }

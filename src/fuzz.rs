@@ -19,6 +19,7 @@ use crate::graph::decode::{Stop, decode};
 use crate::graph::retry::retry_after;
 use crate::money::Amount;
 use crate::period::{BillingPeriod, CycleDay};
+use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
@@ -129,7 +130,7 @@ pub fn state(bytes: &[u8]) -> bool {
     let totals = saved
         .ledgers
         .clone()
-        .of(context.period, context.budgets)
+        .of(context.period, context.allocation)
         .totals();
     each_line(&log::render::<CallLog>(
         Arc::unwrap_or_clone(totals),
@@ -170,7 +171,7 @@ impl Visitor for Page<'_> {
         let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
             user_label: &user_label,
-            budgets: &BUDGETS,
+            allocation: &ALLOCATION,
             period,
             seen: &SeenRows::new(&memory),
             memory: &memory,
@@ -238,23 +239,25 @@ fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
         period: period(),
         user_label,
         series_max: 3,
-        budgets: &BUDGETS,
+        allocation: &ALLOCATION,
         retained: &RETAINED,
     }
 }
 
 /// A budget for everything in one currency. Its name has special characters, like that of the tenant.
-static BUDGETS: LazyLock<Vec<Budget>> = LazyLock::new(|| {
-    vec![Budget {
+static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
+    budgets: vec![Budget {
         name: "a \"budget\"\n".to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("12.83").expect("an amount"),
         report: ReportKind::Dialout,
         tenant: None,
         user: None,
+        department: None,
         usage_location: None,
         destination_context: None,
-    }]
+    }],
+    departments: None,
 });
 
 /// Returns the billing period of the documented rows.
@@ -272,17 +275,17 @@ const NOWHERE: &str = "/nonexistent";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::budget::fingerprint;
 
     /// Otherwise the spend in the seeds would be dropped as that of other budgets, and no fuzzer would reach it.
     #[test]
-    fn the_seeds_have_the_fingerprint_of_the_budgets() {
-        let of = format!("\"budgets\":\"{}\"", fingerprint(&BUDGETS));
+    fn the_seeds_have_the_fingerprint_of_the_allocation() {
+        let of = format!("\"allocation\":\"{}\"", ALLOCATION.fingerprint());
         for seed in [
             include_str!("../tests/fuzz/seeds/state/calls"),
             include_str!("../tests/fuzz/seeds/state/dialout"),
         ] {
-            let all = seed.matches("\"budgets\":\"").count();
+            let all = seed.matches("\"allocation\":\"").count();
+            assert!(all > 0);
             assert_eq!(seed.matches(&of).count(), all, "{of}");
         }
     }

@@ -12,6 +12,7 @@ mod digits;
 use std::fmt::{self, Write as _};
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 
 use digits::Digits;
 
@@ -23,7 +24,12 @@ pub struct Amount(Decimal);
 /// whatever order the amounts were added.
 ///
 /// Kept as the floor of the sum and what is above it in units of 10⁻²⁸, the smallest step of a [`Decimal`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// In a state file it is both parts as text.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(into = "(String, String)", try_from = "(String, String)")]
 pub struct Sum {
     whole: i128,
     fraction: u128,
@@ -110,20 +116,6 @@ impl Sum {
     /// Adds another sum, exactly.
     pub fn merge(&mut self, other: Self) {
         self.carry(other.whole, other.fraction);
-    }
-
-    /// The two parts of the sum, to be saved as text and read by [`Sum::from_parts`].
-    pub(crate) fn parts(self) -> (String, String) {
-        (self.whole.to_string(), self.fraction.to_string())
-    }
-
-    /// The sum of these parts. `None` if they are not the parts of a sum.
-    pub(crate) fn from_parts(whole: &str, fraction: &str) -> Option<Self> {
-        let whole: i128 = whole.parse().ok()?;
-        let fraction = fraction.parse().ok()?;
-        // More than any amount, and so little that 2³⁰ of them can be added.
-        let room = whole.unsigned_abs() < 1 << 96;
-        (fraction < UNIT && room).then_some(Self { whole, fraction })
     }
 
     /// The sum without its sign.
@@ -221,6 +213,27 @@ impl Sum {
                 fraction: UNIT - fraction,
             },
         }
+    }
+}
+
+impl From<Sum> for (String, String) {
+    fn from(Sum { whole, fraction }: Sum) -> Self {
+        (whole.to_string(), fraction.to_string())
+    }
+}
+
+impl TryFrom<(String, String)> for Sum {
+    type Error = &'static str;
+
+    fn try_from((whole, fraction): (String, String)) -> Result<Self, Self::Error> {
+        let sum = || {
+            let whole: i128 = whole.parse().ok()?;
+            let fraction = fraction.parse().ok()?;
+            // More than any amount, and so little that 2³⁰ of them can be added.
+            let room = whole.unsigned_abs() < 1 << 96;
+            (fraction < UNIT && room).then_some(Self { whole, fraction })
+        };
+        sum().ok_or("these are not the parts of a sum")
     }
 }
 

@@ -101,7 +101,7 @@ impl Poller {
         let memory = self.shared.memory.for_report();
         let state = ReportState::new(report, self.shared.clock.now(), memory);
         if let Some(saved) = persist::restore(&self.plan, &self.shared, report) {
-            lock(&state).restore(saved, &self.plan.budgets_of(report));
+            lock(&state).restore(saved, &self.plan.allocation_of(report));
         }
         state
     }

@@ -3,9 +3,12 @@
 //! A new report is a file below this one that implements [`Report`], or [`log::Log`] if it has a row for each call, and
 //! a line of [`ReportKind`]. What this module does not do: retry, publish, or know about HTTP.
 
+pub mod allocation;
 pub mod blocked_users;
 pub mod budget;
 pub mod call_log;
+pub mod column;
+pub mod department;
 pub mod dialout;
 pub mod direct_routing;
 mod error;
@@ -33,11 +36,11 @@ use crate::graph::{Graph, Query, Version};
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use budget::{BudgetRow, BudgetSpend};
+use column::{Column, Measure};
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Record};
 use memory::Reservation;
 use row::{Notes, RowError};
-use table::{Column, Measure};
 
 pub(crate) use error::CollectError;
 
@@ -380,6 +383,9 @@ impl RowContext {
 /// Unit of a [`Count`] of seconds.
 pub const SECONDS_COUNT: &str = "seconds";
 
+/// Unit of a [`Count`] of calls.
+pub const CALLS_COUNT: &str = "calls";
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -465,7 +471,8 @@ mod tests {
             fn log<L: Log>(self) {
                 let (name, labels) = (self.0.name, L::LABELS);
                 assert!(labels.is_sorted_by(|a, b| a < b), "{name}: {labels:?}");
-                let is_money = |column: &table::Column| matches!(column.measure, Measure::Money(_));
+                let is_money =
+                    |column: &column::Column| matches!(column.measure, Measure::Money(_));
                 assert_eq!(self.0.has_money, L::COLUMNS.iter().any(is_money), "{name}");
                 assert_eq!(self.0.has_money, labels.contains(&"currency"), "{name}");
             }

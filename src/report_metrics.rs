@@ -8,7 +8,7 @@ use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
-use crate::report::{ReportKind, budget};
+use crate::report::{ReportKind, allocation};
 use crate::telemetry::unix_seconds;
 
 /// Counts and times of the polls of one report. They start with the process or, if a reload adds the tenant, with the
@@ -119,7 +119,7 @@ pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> 
     report
         .families()
         .into_iter()
-        .chain(budget::FAMILIES)
+        .chain(allocation::FAMILIES)
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
 }

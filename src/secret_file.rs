@@ -10,17 +10,38 @@ pub(crate) mod conversion;
 
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use crate::machine;
+
+/// Metadata that changes when a file changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    /// Differs for another file of the same name, for example after `rename` or a change of a symbolic link in its path.
+    inode: u64,
+}
+
+impl Stamp {
+    /// The metadata now; `None` if there is no such file. Can block, so it belongs into [`in_time`].
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            modified: metadata.modified().ok(),
+            length: metadata.len(),
+            inode: metadata.ino(),
+        })
+    }
+}
 
 /// The content of a regular file of `max` bytes at the most. Blocks for [`TIME_MAX`] at the most.
 ///

@@ -71,8 +71,8 @@ pub(crate) struct SavedState<S = Samples> {
     pub(crate) summary: Option<Summary>,
     /// The current period's figures.
     pub(crate) current: Vec<S>,
-    /// The fingerprint of the budgets in `current`.
-    pub(crate) budgets: String,
+    /// The fingerprint of the allocation in `current`.
+    pub(crate) allocation: String,
     /// The figures that the current period will have after its end.
     pub(crate) closing: Option<(BillingPeriod, Vec<S>)>,
     pub(crate) closed: Option<ClosedPeriod<S>>,
@@ -287,7 +287,7 @@ impl<S> SavedState<S> {
             aggregated: self.aggregated,
             unplaced: self.unplaced,
             summary: self.summary,
-            budgets: self.budgets,
+            allocation: self.allocation,
             ledgers: self.ledgers,
         })
     }

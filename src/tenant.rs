@@ -13,7 +13,9 @@ use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
+use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
+use crate::report::department::Departments;
 use crate::report::labels::UserLabel;
 use crate::report_metrics::family;
 use crate::storage::{Identity, SavedState, StateFile, Storage, StorageError};
@@ -50,6 +52,8 @@ pub struct Plan {
     pub reports: Vec<ReportPlan>,
     /// The budgets of the tenant.
     pub budgets: Vec<Budget>,
+    /// The departments of users, if the configuration has a file.
+    pub departments: Option<Arc<Departments>>,
     /// Expiry of the credential, if the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
     /// Maximum age of a report that is served. `None`: no limit.
@@ -94,10 +98,13 @@ impl Plan {
         Some(storage.file(report, &self.report(report).user_label))
     }
 
-    /// The budgets of a report.
-    pub(crate) fn budgets_of(&self, report: ReportKind) -> Vec<Budget> {
+    /// The budgets of a report, and the departments.
+    pub(crate) fn allocation_of(&self, report: ReportKind) -> Allocation {
         let of_report = |budget: &&Budget| budget.report == report;
-        self.budgets.iter().filter(of_report).cloned().collect()
+        Allocation {
+            budgets: self.budgets.iter().filter(of_report).cloned().collect(),
+            departments: self.departments.clone(),
+        }
     }
 
     /// The contents of the state files, as a start would restore them. No file is moved or removed.
@@ -183,6 +190,10 @@ pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
             .map(|report| report_plan(config, report))
             .collect(),
         budgets: budgets(config, tenant),
+        departments: config
+            .departments
+            .as_ref()
+            .map(|departments| Arc::clone(&departments.of)),
         credential_expiry: tenant.credential_expiry,
         max_age: config.poll.max_age.map(|age| {
             // A longer age than a `TimeDelta` can hold is no limit in practice.

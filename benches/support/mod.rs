@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use rustix::time::{ClockId, clock_gettime};
 use teams_pstn_exporter::period::{BillingPeriod, CycleDay};
+use teams_pstn_exporter::report::allocation::Allocation;
 use teams_pstn_exporter::report::labels::{RenderContext, RetainedSeries, UserLabel};
 
 /// Rows of a page of Graph's.
@@ -74,7 +75,7 @@ pub(crate) fn with_context<T>(work: impl FnOnce(&RenderContext<'_>) -> T) -> T {
         period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
         user_label: &UserLabel::Upn,
         series_max: usize::MAX,
-        budgets: &[],
+        allocation: &Allocation::default(),
         retained: &RetainedSeries::default(),
     })
 }

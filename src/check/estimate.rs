@@ -1,5 +1,7 @@
 //! The first page of a report, and an estimate of the series of the whole report.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
@@ -11,7 +13,9 @@ use crate::graph::pages::Read;
 use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
 use crate::period::{BillingPeriod, Window};
+use crate::report::allocation::Allocation;
 use crate::report::budget::{Budget, BudgetRow};
+use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::memory::MemoryPool;
@@ -94,7 +98,7 @@ impl FirstPageRequest<'_> {
         let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
             user_label: &self.labels.user,
-            budgets: &[],
+            allocation: &Allocation::default(),
             period,
             seen: &SeenRows::new(&memory),
             memory: &memory,
@@ -138,7 +142,7 @@ impl FirstPageRequest<'_> {
             period,
             user_label: &self.labels.user,
             series_max: usize::MAX,
-            budgets: &[],
+            allocation: &Allocation::default(),
             retained: &RetainedSeries::default(),
         });
         let samples = &rendered.samples;
@@ -204,10 +208,43 @@ impl FirstPage {
         Some(Finding::warning(Check::FirstPage, message, Flaw::ForeignLink.remedy()).about(report))
     }
 
+    /// How many users of the page are in the departments file. `None` if the report has no departments.
+    pub(super) fn unmapped(
+        &self,
+        report: ReportKind,
+        departments: Option<&Departments>,
+    ) -> Option<Finding> {
+        let departments = departments?;
+        let users: HashSet<&[String; 2]> = self.budget_rows.iter().map(|row| &row.names).collect();
+        let is_unmapped = |[principal_name, id]: &&&[String; 2]| {
+            departments.of(principal_name, id) == departments.unmapped()
+        };
+        let unmapped = users.iter().filter(is_unmapped).count();
+        let message = match (users.len(), unmapped) {
+            (0, _) => return None,
+            (users, unmapped) => {
+                format!("{unmapped} of {users} users of the first page are unmapped")
+            }
+        };
+        let finding = if unmapped == users.len() {
+            let remedy =
+                "see whether the file has user principal names or object ids as Graph has them";
+            Finding::warning(Check::Departments, message, remedy)
+        } else {
+            Finding::ok(Check::Departments, message)
+        };
+        Some(finding.about(report).measured(float(unmapped as u64)))
+    }
+
     /// A warning for each budget of the report that matches no row.
-    pub(super) fn mismatches(&self, report: ReportKind, budgets: &[Budget]) -> Vec<Finding> {
+    pub(super) fn mismatches(
+        &self,
+        report: ReportKind,
+        budgets: &[Budget],
+        departments: Option<&Departments>,
+    ) -> Vec<Finding> {
         let mismatch = |budget: &Budget| {
-            let why = budget.mismatch(&self.budget_rows)?;
+            let why = budget.mismatch(&self.budget_rows, departments)?;
             let message = format!("matches no row of the first page: {why}");
             Some(Finding::warning(Check::Budget, message, BUDGET_REMEDY).about(&budget.name))
         };

@@ -25,6 +25,7 @@ pub(super) enum Check {
     FirstPage,
     Series,
     Budget,
+    Departments,
     Exposition,
 }
 
@@ -77,6 +78,7 @@ impl Check {
             Self::FirstPage => "first page",
             Self::Series => "series",
             Self::Budget => "budget",
+            Self::Departments => "departments",
             Self::Exposition => "exposition",
         }
     }

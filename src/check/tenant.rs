@@ -269,8 +269,12 @@ impl TenantReport<'_> {
                     let series_max = labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
                     self.findings.extend(page.links(report));
-                    let mismatches = page.mismatches(report, &self.tenant.budgets);
+                    let departments = config.departments.as_ref();
+                    let departments = departments.map(|departments| &*departments.of);
+                    let budgets = &self.tenant.budgets;
+                    let mismatches = page.mismatches(report, budgets, departments);
                     self.findings.extend(mismatches);
+                    self.findings.extend(page.unmapped(report, departments));
                 }
                 Err(error) => {
                     total.add(Size::unknown());

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::read::Field;
-use super::{ConfigErrors, written};
+use super::{ConfigErrors, Departments, written};
 use crate::graph::credential::stray_characters;
+use crate::report::department::{self, Mistake};
 use crate::report::labels::Pseudonyms;
-use crate::secret_file;
+use crate::secret_file::{self, Stamp};
 
 /// The files that the configuration names.
 pub(super) struct ReferencedFiles<'a> {
@@ -31,7 +33,7 @@ impl<'a> ReferencedFiles<'a> {
     ) -> Option<PathBuf> {
         let (line, written) = field.set()?;
         let path = self.folder.join(&written);
-        if let Err(what) = usable(&written, &path, "the folder of the configuration file") {
+        if let Err(what) = usable(&written, &path, FOLDER) {
             errors.push(line, format!("{at}: {what}"));
         }
         Some(path)
@@ -56,6 +58,36 @@ impl<'a> ReferencedFiles<'a> {
             errors.push(line, format!("{at}: {shown}the file {what}"));
         }
         Some(path)
+    }
+
+    /// Reads the departments, and records an error for each mistake.
+    pub(super) fn departments(
+        &self,
+        field: Field<PathBuf>,
+        errors: &mut ConfigErrors,
+    ) -> Option<Departments> {
+        let at = "departments.file";
+        let (line, written) = field.set()?;
+        let path = self.folder.join(&written);
+        let watched = path.clone();
+        let stamp = secret_file::in_time(&path, move || Ok(Stamp::of(&watched)));
+        let content = content(&written, &path, FOLDER, DEPARTMENTS_BYTES_MAX)
+            .map_err(|what| errors.push(line, format!("{at}: {what}")))
+            .ok()?;
+        match department::Departments::parse(&content) {
+            Ok(of) => Some(Departments {
+                file: Some((path, stamp.ok().flatten())),
+                of: Arc::new(of),
+            }),
+            Err(mistakes) => {
+                let shown = path.display();
+                for mistake in mistakes {
+                    let Mistake { line: row, what } = mistake;
+                    errors.push(line, format!("{at}: {shown}:{row}: {what}"));
+                }
+                None
+            }
+        }
     }
 
     /// Reads the key of the pseudonyms, and records an error if it is not valid.
@@ -106,8 +138,18 @@ fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Checks that the file at `path`, which the configuration spells `written`, can be read. The error is the cause and the
 /// remedy. A relative path starts at `base`.
 pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), String> {
+    content(written, path, base, FILE_BYTES_MAX).map(drop)
+}
+
+/// The same; returns the content of the file, which is at most `bytes_max` long.
+fn content(
+    written: &Path,
+    path: &Path,
+    base: &str,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let base = written.is_relative().then_some(base);
-    readable(path, base).map_err(|what| {
+    readable(path, base, bytes_max).map_err(|what| {
         let no_path = written.to_str().and_then(written::no_path);
         match no_path.filter(|_| !exists(path)) {
             Some(no_path) => no_path.to_owned(),
@@ -122,14 +164,18 @@ fn exists(path: &Path) -> bool {
     secret_file::in_time(path, move || Ok(owned.exists())).unwrap_or(true)
 }
 
-/// Checks that a file can be read. The error is the cause and the remedy, without the file's name, because a secret is
+/// Reads a file. The error is the cause and the remedy, without the file's name, because a secret is
 /// sometimes pasted where the name of its file belongs. `base` describes the folder at which a relative path starts.
-fn readable(path: &Path, base: Option<&str>) -> Result<(), String> {
-    match secret_file::read(path, FILE_BYTES_MAX) {
+fn readable(
+    path: &Path,
+    base: Option<&str>,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    match secret_file::read(path, bytes_max) {
         Ok(bytes) if bytes.is_empty() => {
             Err("the file is empty; write into it what it is for".to_owned())
         }
-        Ok(_) => Ok(()),
+        Ok(bytes) => Ok(bytes),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => match base {
                 Some(base) => {
@@ -163,3 +209,9 @@ const KEY_BYTES_MIN: usize = 16;
 
 /// Ten certificates with a key fit. A longer file is the wrong file, and a part of it must not become a secret or a key.
 const FILE_BYTES_MAX: usize = 64 << 10;
+
+/// A file of departments with as many lines as are allowed, each with long names.
+const DEPARTMENTS_BYTES_MAX: usize = 16 << 20;
+
+/// The folder at which a relative path in the configuration file starts, for messages.
+const FOLDER: &str = "the folder of the configuration file";

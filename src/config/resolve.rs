@@ -8,7 +8,7 @@ use super::files::ReferencedFiles;
 use super::read::{Field, Scalar, quote_value};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
-use super::sections::{Billing, Budget, File, Labels, Poll, Storage, Tenant};
+use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Storage, Tenant};
 use super::{Config, ConfigErrors};
 use crate::chain::Chain;
 use crate::graph::credential::{Credential, SecretSource};
@@ -18,7 +18,7 @@ use crate::report::budget;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
-    /// the defaults of poll, billing, reports and budgets come from it, as in the demo.
+    /// the defaults of poll, billing, reports, budgets and departments come from it, as in the demo.
     pub(super) fn resolve(
         self,
         folder: &Path,
@@ -45,6 +45,10 @@ impl File {
             Some(base) => simulated(&self.tenants, &base.tenants, errors),
             None => tenants(self.tenants, &files, errors),
         };
+        let departments = match base {
+            Some(base) if self.departments.is_missing() => Ok(base.departments.clone()),
+            _ => departments(self.departments, &files, errors),
+        };
         let budgets = match (base, &reports) {
             (Some(base), Some(reports)) if self.budgets.is_missing() => Some(
                 base.budgets
@@ -53,7 +57,13 @@ impl File {
                     .cloned()
                     .collect(),
             ),
-            _ => budgets(self.budgets, reports.as_deref(), tenants.as_deref(), errors),
+            _ => budgets(
+                self.budgets,
+                reports.as_deref(),
+                tenants.as_deref(),
+                departments.as_ref(),
+                errors,
+            ),
         };
         let storage = storage(self.storage, folder, errors);
         Some(Config {
@@ -63,6 +73,7 @@ impl File {
             reports: reports?,
             tenants: tenants?,
             budgets: budgets?,
+            departments: departments.ok()?,
             storage,
         })
     }
@@ -225,10 +236,31 @@ impl Budget {
             report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),
+            department: text(self.department),
             usage_location: self.usage_location.value().map(|location| location.0),
             destination_context: text(self.destination_context),
         })
     }
+}
+
+/// The departments, or an error that was recorded.
+fn departments(
+    field: Field<Departments>,
+    files: &ReferencedFiles<'_>,
+    errors: &mut ConfigErrors,
+) -> Result<Option<super::Departments>, Invalid> {
+    if field.is_missing() {
+        return Ok(None);
+    }
+    let (line, section) = field.set().ok_or(Invalid)?;
+    if section.file.is_missing() {
+        errors.push(
+            line,
+            "departments: no file; give the CSV file with the header user,department",
+        );
+    }
+    let departments = files.departments(section.file, errors);
+    departments.map(Some).ok_or(Invalid)
 }
 
 /// Returns the folder of the state files.
@@ -321,6 +353,7 @@ fn budgets(
     field: Field<Vec<Field<Budget>>>,
     reports: Option<&[super::Report]>,
     tenants: Option<&[super::Tenant]>,
+    departments: Result<&Option<super::Departments>, &Invalid>,
     errors: &mut ConfigErrors,
 ) -> Option<Vec<budget::Budget>> {
     let items = match field {
@@ -339,6 +372,9 @@ fn budgets(
         }
         if let (Field::Set(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
             check_tenant(&at, *line, name, tenants, errors);
+        }
+        if let (Field::Set(line, Name(name)), Ok(departments)) = (&budget.department, departments) {
+            check_department(&at, *line, name, departments.as_ref(), errors);
         }
         if let Some(reports) = reports {
             check_report(&at, line, &budget.report, reports, errors);
@@ -401,6 +437,23 @@ fn check_tenant(
     );
 }
 
+/// Records an error for a budget of a department that is not in the file.
+fn check_department(
+    at: &str,
+    line: usize,
+    name: &str,
+    departments: Option<&super::Departments>,
+    errors: &mut ConfigErrors,
+) {
+    let what = match departments {
+        Some(departments) => departments.of.find(name).err(),
+        None => Some("there are no departments; give departments.file".to_owned()),
+    };
+    if let Some(what) = what {
+        errors.push(line, format!("{at}.department: {what}"));
+    }
+}
+
 /// Records an error unless there is exactly one credential.
 fn check_credentials(
     at: &str,
@@ -427,6 +480,9 @@ fn check_credentials(
         );
     }
 }
+
+/// A section is invalid; the error was already recorded.
+struct Invalid;
 
 /// Keys with their lines, to detect duplicates.
 struct Seen<K> {

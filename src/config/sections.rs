@@ -32,6 +32,8 @@ section! {
         tenants: Vec<Field<Tenant>>,
         /// Budgets for a billing period.
         budgets: Vec<Field<Budget>>,
+        /// The departments of users.
+        departments: Departments,
         /// Storage of reports over a restart.
         storage: Storage,
     }
@@ -160,6 +162,16 @@ section! {
 }
 
 section! {
+    /// The departments of users.
+    #[schemars(extend("required" = ["file"]))]
+    Departments {
+        /// The CSV file with the header user,department. A user is a user principal name or an object ID. The exporter
+        /// re-reads the file when it changes.
+        file: PathBuf,
+    }
+}
+
+section! {
     /// A budget for a billing period. A selector that is left out matches everything.
     #[schemars(extend("required" = ["name", "currency", "amount"]))]
     Budget {
@@ -176,6 +188,8 @@ section! {
         tenant: Name,
         /// Only this user.
         user: Name,
+        /// Only users of this department of departments.file, or unmapped.
+        department: Name,
         /// Only users of this location: two letters, or unknown.
         usage_location: Location,
         /// Only this context, for example International.

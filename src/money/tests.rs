@@ -8,8 +8,8 @@ use super::*;
 fn parts_that_are_read_again_can_be_added() {
     let largest = ((1_i128 << 96) - 1).to_string();
     let fraction = (UNIT - 1).to_string();
-    let one = Sum::from_parts(&largest, &fraction).unwrap();
-    assert_eq!(one.parts(), (largest, fraction));
+    let one = Sum::try_from((largest.clone(), fraction.clone())).unwrap();
+    assert_eq!(<(String, String)>::from(one), (largest, fraction));
     let mut sum = Sum::default();
     for _ in 0..1_000_000 {
         sum.merge(one);
@@ -23,7 +23,7 @@ fn parts_that_are_read_again_can_be_added() {
         (String::new(), "0".to_owned()),
     ] {
         assert_eq!(
-            Sum::from_parts(&whole, &fraction),
+            Sum::try_from((whole.clone(), fraction.clone())).ok(),
             None,
             "{whole} {fraction}"
         );

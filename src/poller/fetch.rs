@@ -64,29 +64,32 @@ impl Fetch<'_> {
             stats,
             ..
         } = self;
-        let budgets = poller.plan.budgets_of(self.report);
+        let allocation = poller.plan.allocation_of(self.report);
         let (windows_due, memory) = {
             let mut state = lock(state);
             let memory = Arc::clone(&state.memory);
-            let windows_due = state.ledgers.of(period, &budgets).windows_due(now, &memory);
+            let windows_due = state
+                .ledgers
+                .of(period, &allocation)
+                .windows_due(now, &memory);
             state.count_ledgers();
             (windows_due, memory)
         };
         let aggregation = AggregationContext {
             user_label: &poller.plan.report(self.report).user_label,
-            budgets: &budgets,
+            allocation: &allocation,
             period,
             seen: &windows_due.seen,
             memory: &memory,
         };
         let fetch =
             |window| log::collect::<L>(&poller.graph, window, now, aggregation, deadline, stats);
-        let mut totals = Totals::new(budgets.len());
+        let mut totals = Totals::new(&allocation);
         let mut reservation = memory.reservation();
         let mut add = |day: DayTotals| {
             if day.is_final {
                 let mut state = lock(state);
-                let ledger = state.ledgers.of(period, &budgets);
+                let ledger = state.ledgers.of(period, &allocation);
                 ledger.add_final(&day, &windows_due.seen);
                 state.count_ledgers();
                 state.is_unsaved = true;
@@ -99,7 +102,7 @@ impl Fetch<'_> {
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }
-        let final_days = lock(state).ledgers.of(period, &budgets).totals();
+        let final_days = lock(state).ledgers.of(period, &allocation).totals();
         // At most, before there are both.
         reservation.resize(totals.bytes() + final_days.bytes())?;
         Ok(self.rendering(move |context| {
@@ -130,7 +133,7 @@ impl Fetch<'_> {
                 period,
                 user_label: &settings.user_label,
                 series_max: settings.series_max,
-                budgets: &plan.budgets_of(report),
+                allocation: &plan.allocation_of(report),
                 retained: &retained,
             })
         })

@@ -11,7 +11,7 @@ use super::previous::Previous;
 use crate::exposition::Samples;
 use crate::graph::stats::RequestStats;
 use crate::period::BillingPeriod;
-use crate::report::budget::{Budget, drop_others, fingerprint};
+use crate::report::allocation::Allocation;
 use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
 use crate::report::memory::{MemoryPool, Reservation};
@@ -30,8 +30,8 @@ pub(crate) struct ReportState {
     pub(super) failure: Option<Failure>,
     /// Published samples of the current period.
     pub(super) current: Vec<Samples>,
-    /// The fingerprint of the budgets in `current`, which can differ from the configured ones.
-    pub(super) budgets: String,
+    /// The fingerprint of the allocation in `current`, which can differ from the configured one.
+    pub(super) allocation: String,
     pub(super) previous: Previous,
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
@@ -80,7 +80,7 @@ impl ReportState {
             summary: None,
             failure: None,
             current: Vec::new(),
-            budgets: String::new(),
+            allocation: String::new(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             ledger_memory: memory.reservation(),
@@ -160,7 +160,7 @@ impl ReportState {
         }
         self.summary = None;
         self.current.clear();
-        self.budgets.clear();
+        self.allocation.clear();
         self.expired = false;
         self.previous.drop_future(now);
         self.health = ReportMetrics {
@@ -209,17 +209,18 @@ impl ReportState {
         }
     }
 
-    /// Records a failure. Budgets that are no longer configured are removed here too, as a successful poll would.
+    /// Records a failure. Budgets and departments that are no longer configured are removed here too, as a successful poll
+    /// would.
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
-        let budgets = plan.budgets_of(self.report);
+        let allocation = plan.allocation_of(self.report);
         let summary = self.summary.as_mut().map(Arc::make_mut);
         let shown = summary.map(|summary| &mut summary.budgets);
-        drop_others(&mut self.current, shown, &mut self.budgets, &budgets);
+        allocation.drop_others(&mut self.current, shown, &mut self.allocation);
         self.health.failures[failed.reason as usize] += 1;
         self.failure = Some(failed.failure);
     }
 
-    /// Records a complete report, the budgets that it was rendered with, and the samples to publish.
+    /// Records a complete report, the allocation that it was rendered with, and the samples to publish.
     pub(super) fn succeed(
         &mut self,
         rendered: Rendered,
@@ -250,7 +251,7 @@ impl ReportState {
         self.current = rendered.samples;
         self.current
             .extend(period_samples(plan.tenant.as_deref(), self.report, period));
-        self.budgets = fingerprint(&plan.budgets_of(self.report));
+        self.allocation = plan.allocation_of(self.report).fingerprint();
         self.previous.advance(period, rendered.closing);
     }
 
@@ -269,15 +270,15 @@ impl ReportState {
             unplaced: self.health.unplaced,
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
-            budgets: self.budgets.clone(),
+            allocation: self.allocation.clone(),
             closing,
             closed,
             ledgers: self.ledgers.clone(),
         }
     }
 
-    /// Takes over a saved state, except for what belongs to other budgets.
-    pub(super) fn restore(&mut self, saved: SavedState, budgets: &[Budget]) {
+    /// Takes over a saved state, except for what belongs to another allocation.
+    pub(super) fn restore(&mut self, saved: SavedState, allocation: &Allocation) {
         let SavedState {
             last_success,
             pages,
@@ -285,14 +286,14 @@ impl ReportState {
             unplaced,
             mut summary,
             mut current,
-            budgets: mut theirs,
+            allocation: mut theirs,
             closing,
             closed,
             mut ledgers,
         } = saved;
         let shown = summary.as_mut().map(|summary| &mut summary.budgets);
-        drop_others(&mut current, shown, &mut theirs, budgets);
-        ledgers.keep_only(budgets);
+        allocation.drop_others(&mut current, shown, &mut theirs);
+        ledgers.keep_only(allocation);
         self.health = ReportMetrics {
             started: self.health.started,
             last_success,
@@ -307,7 +308,7 @@ impl ReportState {
         };
         self.summary = summary.map(Arc::new);
         self.current = current;
-        self.budgets = theirs;
+        self.allocation = theirs;
         self.previous = Previous::restored(closing, closed);
         self.ledgers = ledgers;
         self.count_ledgers();

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::column::COUNTS_MAX;
 use super::interner::{Interner, UNKNOWN, label};
 use super::labels::RenderContext;
 use super::log::{MONEY_MAX, Record};
 use super::row::{Notes, RowError, Shown, Text, padded, person, row};
-use super::table::COUNTS_MAX;
 use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::graph::Version;
@@ -245,6 +245,7 @@ const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]
 mod tests {
+    use super::super::allocation::Allocation;
     use super::super::labels::{RetainedSeries, UserLabel};
     use super::*;
     use crate::period::CycleDay;
@@ -277,7 +278,7 @@ mod tests {
                 period: BillingPeriod::containing(now, CycleDay::default()),
                 user_label: &UserLabel::None,
                 series_max: 1,
-                budgets: &[],
+                allocation: &Allocation::default(),
                 retained: &RetainedSeries::default(),
             });
             assert_eq!(rendered.counts[0].value, blocked, "{modes:?}");

@@ -8,6 +8,7 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use super::ReportKind;
+use super::department::Departments;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
@@ -27,6 +28,8 @@ pub struct Budget {
     pub tenant: Option<String>,
     /// User principal name or object id, ignoring case. It does not depend on how users are named in labels.
     pub user: Option<String>,
+    /// A department of the configured file, or `unmapped`.
+    pub department: Option<String>,
     /// Upper case, or `unknown`.
     pub usage_location: Option<String>,
     /// Value of the label `destination_context`.
@@ -73,7 +76,7 @@ static SPENT: Family = Family::gauge(
 pub(crate) const FAMILIES: [&Family; 2] = [&AMOUNT, &SPENT];
 
 impl Budget {
-    /// Returns whether the selectors match these labels. The user is not compared.
+    /// Returns whether the selectors match these labels. The person is not compared.
     pub(crate) fn covers(&self, currency: &str, context: &str, location: &str) -> bool {
         let selects = |selector: &Option<String>, label: &str| {
             selector.as_deref().is_none_or(|wanted| wanted == label)
@@ -83,18 +86,28 @@ impl Budget {
             && selects(&self.usage_location, location)
     }
 
-    /// Returns whether the budget applies to all users or to the user with one of these names.
-    pub(crate) fn is_of(&self, names: [&str; 2]) -> bool {
-        self.user.as_deref().is_none_or(|user| {
+    /// Returns whether a selector depends on the person.
+    pub(crate) fn selects_persons(&self) -> bool {
+        self.user.is_some() || self.department.is_some()
+    }
+
+    /// Returns whether the selectors match the person with one of these names in this department.
+    pub(crate) fn is_of(&self, names: [&str; 2], department: Option<&str>) -> bool {
+        let is_named = self.user.as_deref().is_none_or(|user| {
             names
                 .into_iter()
                 .any(|name| name.to_lowercase() == user.to_lowercase())
-        })
+        });
+        is_named && (self.department.is_none() || self.department.as_deref() == department)
     }
 
     /// Explains why no row matches: the selectors up to the first that leaves no row, and the values that were seen instead
     /// (never user names). Returns `None` if a row matches or there are no rows.
-    pub(crate) fn mismatch(&self, rows: &[BudgetRow]) -> Option<String> {
+    pub(crate) fn mismatch(
+        &self,
+        rows: &[BudgetRow],
+        departments: Option<&Departments>,
+    ) -> Option<String> {
         let selectors = [
             (" in ", Some(&self.currency)),
             (", usage_location ", self.usage_location.as_ref()),
@@ -114,26 +127,22 @@ impl Budget {
                 return Some(format!("{text}; seen {}", listed(&seen)));
             }
         }
-        let is_of = |row: &&BudgetRow| self.is_of(row.names.each_ref().map(String::as_str));
-        (!rows.iter().any(is_of)).then(|| format!("{text} by this user"))
-    }
-}
-
-/// Removes the samples of budgets from `current` and the budgets from `shown` if the configured budgets have changed since
-/// they were rendered. `theirs` is the fingerprint of the rendered budgets and is set to that of the `configured` ones.
-pub(crate) fn drop_others(
-    current: &mut Vec<Samples>,
-    shown: Option<&mut Vec<BudgetSpend>>,
-    theirs: &mut String,
-    configured: &[Budget],
-) {
-    let configured = fingerprint(configured);
-    if *theirs != configured {
-        current.retain(|samples| !FAMILIES.contains(&samples.family));
-        if let Some(shown) = shown {
-            shown.clear();
+        let department = |row: &BudgetRow| {
+            let [principal_name, id] = &row.names;
+            departments.map(|departments| departments.name(departments.of(principal_name, id)))
+        };
+        if let Some(wanted) = &self.department {
+            text.extend([", department ", wanted]);
+            let seen: BTreeSet<&str> = rows.iter().filter_map(|row| department(row)).collect();
+            rows.retain(|row| department(row) == Some(wanted));
+            if rows.is_empty() {
+                return Some(format!("{text}; seen {}", listed(&seen)));
+            }
         }
-        *theirs = configured;
+        let is_of = |row: &&BudgetRow| {
+            self.is_of(row.names.each_ref().map(String::as_str), department(row))
+        };
+        (!rows.iter().any(is_of)).then(|| format!("{text} by this user"))
     }
 }
 
@@ -145,6 +154,7 @@ pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
             budget.currency,
             budget.amount.to_string(),
             budget.user,
+            budget.department,
             budget.usage_location,
             budget.destination_context,
         ])
@@ -177,8 +187,8 @@ pub(crate) fn samples(
 }
 
 /// Every configured budget with its spend, in the order of the configuration.
-pub(crate) fn for_page(budgets: &[Budget], spent: impl Iterator<Item = Sum>) -> Vec<BudgetSpend> {
-    let shown = |(budget, spent): (&Budget, Sum)| BudgetSpend {
+pub(crate) fn for_page(budgets: &[Budget], spent: &[Sum]) -> Vec<BudgetSpend> {
+    let shown = |(budget, spent): (&Budget, &Sum)| BudgetSpend {
         name: budget.name.clone(),
         currency: budget.currency.clone(),
         amount: budget.amount.to_string(),
@@ -220,26 +230,35 @@ mod tests {
             ["GBP", "GB", "International", "cy@x"],
         ]
         .map(row);
+        let departments = Departments::parse(b"user,department\nann@x,Sales\n").unwrap();
         let some = |text: &str| (text != "-").then(|| text.to_owned());
-        for ([currency, location, context, user], expected) in [
-            (["EUR", "-", "-", "-"], None),
-            (["EUR", "DE", "Domestic", "ANN@X"], None),
-            (["GBP", "-", "-", "ID"], None),
+        for ([currency, location, context, user, department], expected) in [
+            (["EUR", "-", "-", "-", "-"], None),
+            (["EUR", "DE", "Domestic", "ANN@X", "Sales"], None),
+            (["GBP", "-", "-", "ID", "unmapped"], None),
             (
-                ["CHF", "DE", "-", "-"],
+                ["CHF", "DE", "-", "-", "-"],
                 Some("no charge in CHF; seen EUR, GBP"),
             ),
             (
-                ["EUR", "GB", "-", "-"],
+                ["EUR", "GB", "-", "-", "-"],
                 Some("no charge in EUR, usage_location GB; seen DE, FR"),
             ),
             (
-                ["EUR", "-", "International", "-"],
+                ["EUR", "-", "International", "-", "-"],
                 Some("no charge in EUR, destination_context International; seen Domestic, a\\nb"),
             ),
             (
-                ["EUR", "FR", "-", "ann@x"],
+                ["EUR", "FR", "-", "ann@x", "-"],
                 Some("no charge in EUR, usage_location FR by this user"),
+            ),
+            (
+                ["EUR", "FR", "-", "-", "Sales"],
+                Some("no charge in EUR, usage_location FR, department Sales; seen unmapped"),
+            ),
+            (
+                ["EUR", "-", "-", "ben@x", "Sales"],
+                Some("no charge in EUR, department Sales by this user"),
             ),
         ] {
             let budget = Budget {
@@ -249,11 +268,13 @@ mod tests {
                 report: ReportKind::Dialout,
                 tenant: None,
                 user: some(user),
+                department: some(department),
                 usage_location: some(location),
                 destination_context: some(context),
             };
-            assert_eq!(budget.mismatch(&rows).as_deref(), expected);
-            assert_eq!(budget.mismatch(&[]), None);
+            let found = budget.mismatch(&rows, Some(&departments));
+            assert_eq!(found.as_deref(), expected);
+            assert_eq!(budget.mismatch(&[], Some(&departments)), None);
         }
     }
 

@@ -8,11 +8,11 @@
 
 #![deny(clippy::float_arithmetic)]
 
+use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::{Log, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, first_time, person, row};
-use super::table::{Column, Measure};
-use super::{ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 
@@ -87,7 +87,7 @@ static COLUMNS: [Column; 4] = [
             "teams_pstn_call_log_previous_calls",
             "Calls over Microsoft's telephone lines in the previous billing period.",
         ),
-        measure: Measure::Count(0, "calls"),
+        measure: Measure::Count(0, CALLS_COUNT),
     },
     Column {
         current: Family::gauge(

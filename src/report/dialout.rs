@@ -9,22 +9,22 @@ mod series;
 
 use std::borrow::Cow;
 
-use hashbrown::HashMap;
-
+use super::allocation::Allocator;
 use super::budget::BudgetRow;
-use super::interner::{Interner, code, label};
+use super::column::{Column, Measure};
+use super::interner::{Interner, LabelSetId, LabelSets, code, label};
 use super::labels::{RenderContext, UserLabels};
 use super::log::Record;
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, Number, RowError, Shown, Text, padded, person, row};
-use super::table::{Column, Measure, Table};
-use super::{Rendered, Report, ReportInfo, SECONDS_COUNT};
+use super::table::Table;
+use super::{CALLS_COUNT, Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
-use crate::money::{Amount, Sum};
+use crate::money::Amount;
 use crate::period::EndBound;
 
-use series::{Aggregated, BudgetAccumulator};
+use series::Aggregated;
 
 /// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
 pub struct Dialout;
@@ -64,16 +64,6 @@ struct Entry {
     charge: Amount,
 }
 
-/// The few distinct combinations of currency, context and location, as interned text.
-#[derive(Default)]
-struct LabelSets {
-    distinct: Vec<[u32; 3]>,
-    index: HashMap<[u32; 3], LabelSetId>,
-}
-
-/// Index of a combination.
-type LabelSetId = u32;
-
 /// Its labels except for `tenant` and `user`, in the order of their names.
 const LABELS: &[&str] = &["currency", "destination_context", "usage_location"];
 
@@ -101,7 +91,7 @@ static COLUMNS: [Column; 3] = [
             "teams_pstn_dialout_previous_calls",
             "Dial-out calls from meetings in the previous billing period.",
         ),
-        measure: Measure::Count(0, "calls"),
+        measure: Measure::Count(0, CALLS_COUNT),
     },
     Column {
         current: Family::gauge(
@@ -252,7 +242,7 @@ impl RowTable {
 
     /// The labels of a label set as they are exposed, in the order of [`LABELS`].
     fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
-        let [currency, context, location] = self.label_sets.distinct[label_set as usize];
+        let [currency, context, location] = self.label_sets.get(label_set);
         [
             code(self.currencies.text(currency)),
             label(self.contexts.text(context)).into(),
@@ -264,11 +254,16 @@ impl RowTable {
         let label_sets = 0..self.label_sets.count();
         let labels: Vec<[Cow<'_, str>; 3]> =
             label_sets.map(|label_set| self.labels(label_set)).collect();
-        let mut accumulators: Vec<BudgetAccumulator> = context
-            .budgets
-            .iter()
-            .map(|budget| BudgetAccumulator::new(budget, &self.persons, &labels))
-            .collect();
+        let mut allocator = Allocator::new(context.allocation);
+        for [currency, context, location] in &labels {
+            allocator.add_label_set(currency, context, location);
+        }
+        if context.allocation.selects_persons() {
+            let persons = &self.persons;
+            for person in 0..persons.count() {
+                allocator.add_person(persons.principal_name(person), persons.id(person));
+            }
+        }
         let mut texts = Interner::default();
         let labels: Vec<[u32; 3]> = labels
             .iter()
@@ -287,14 +282,12 @@ impl RowTable {
             series,
             overlapping,
             repeated,
+            allocated,
             ..
-        } = series::aggregate(&self.rows, &users, &labels, namesakes, &mut accumulators);
+        } = series::aggregate(&self.rows, &users, &labels, namesakes, &allocator);
         drop(self.rows);
-        let spent: Vec<Sum> = accumulators
-            .iter()
-            .map(|accumulator| accumulator.spent)
-            .collect();
         let table = Table {
+            report: Dialout::INFO.name,
             names: LABELS,
             columns: &COLUMNS,
             texts: &texts,
@@ -305,26 +298,8 @@ impl RowTable {
             rows: received - overlapping,
             overlapping,
             repeated,
-            ..table.render(context, &spent)
+            ..table.render(context, &allocated)
         }
-    }
-}
-
-impl LabelSets {
-    fn intern(&mut self, label_set: [u32; 3]) -> LabelSetId {
-        *self.index.entry(label_set).or_insert_with(|| {
-            self.distinct.push(label_set);
-            LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label_sets than rows")
-        })
-    }
-
-    /// Bytes of memory that they take.
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.distinct) + self.index.allocation_size()
-    }
-
-    fn count(&self) -> LabelSetId {
-        LabelSetId::try_from(self.distinct.len()).expect("fewer label_sets than rows")
     }
 }
 

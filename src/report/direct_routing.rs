@@ -6,11 +6,11 @@
 
 #![deny(clippy::float_arithmetic)]
 
+use super::column::{Column, Measure};
 use super::interner::{UNKNOWN, code, label};
 use super::log::{Log, Record};
 use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, person, row};
-use super::table::{Column, Measure};
-use super::{ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -55,7 +55,7 @@ static COLUMNS: [Column; 3] = [
             "teams_pstn_direct_routing_previous_calls",
             "Calls over Direct Routing trunks in the previous billing period, failed ones included.",
         ),
-        measure: Measure::Count(0, "calls"),
+        measure: Measure::Count(0, CALLS_COUNT),
     },
     Column {
         current: Family::gauge(

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::person_table::Hash;
 
@@ -17,6 +17,16 @@ pub(crate) struct Interner {
     index: HashTable<(Hash, u32)>,
     hasher: DefaultHashBuilder,
 }
+
+/// The few distinct combinations of currency, destination context and usage location, as interned text.
+#[derive(Default)]
+pub(crate) struct LabelSets {
+    distinct: Vec<[u32; 3]>,
+    index: HashMap<[u32; 3], LabelSetId>,
+}
+
+/// Index of a combination.
+pub(crate) type LabelSetId = u32;
 
 /// Label values in sorted order, with `__other__` among them. An id is a rank, so ids compare like the texts.
 #[derive(Default)]
@@ -73,6 +83,29 @@ impl Interner {
         let mut order: Vec<u32> = (0..texts.count()).collect();
         order.sort_unstable_by_key(|&id| texts.get(id));
         Dictionary::from_sorted(order.into_iter().map(|id| (id, texts.get(id))))
+    }
+}
+
+impl LabelSets {
+    pub(crate) fn intern(&mut self, label_set: [u32; 3]) -> LabelSetId {
+        *self.index.entry(label_set).or_insert_with(|| {
+            self.distinct.push(label_set);
+            LabelSetId::try_from(self.distinct.len() - 1).expect("fewer label sets than rows")
+        })
+    }
+
+    /// Bytes of memory that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.distinct) + self.index.allocation_size()
+    }
+
+    /// The number of combinations; an id is an index below it.
+    pub(crate) fn count(&self) -> LabelSetId {
+        LabelSetId::try_from(self.distinct.len()).expect("fewer label sets than rows")
+    }
+
+    pub(crate) fn get(&self, id: LabelSetId) -> [u32; 3] {
+        self.distinct[id as usize]
     }
 }
 

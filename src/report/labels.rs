@@ -8,7 +8,7 @@ use std::hash::BuildHasher as _;
 use hashbrown::DefaultHashBuilder;
 use ring::hmac;
 
-use super::budget::Budget;
+use super::allocation::Allocation;
 use super::interner::{Dictionary, UNKNOWN};
 use super::person_table::{PersonId, PersonTable};
 use crate::period::BillingPeriod;
@@ -46,8 +46,8 @@ pub struct RenderContext<'a> {
     pub user_label: &'a UserLabel,
     /// The setting `max_series`.
     pub series_max: usize,
-    /// The budgets of the tenant that apply to this report.
-    pub budgets: &'a [Budget],
+    /// The budgets of the tenant that apply to this report, and the departments.
+    pub allocation: &'a Allocation,
     /// The series that the last poll kept.
     pub retained: &'a RetainedSeries,
 }

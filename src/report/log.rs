@@ -27,12 +27,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::budget::{Budget, BudgetRow};
-use super::interner::Interner;
+use super::allocation::{Allocation, Allocator};
+use super::budget::BudgetRow;
+use super::column::{COUNTS_MAX, Column};
+use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
 use super::memory::{MemoryError, MemoryPool, Reservation};
+use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, RowError};
-use super::table::{COUNTS_MAX, Column};
 use super::{CollectError, ReportInfo, RowContext};
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
@@ -84,8 +86,8 @@ pub struct Record<'r> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AggregationContext<'a> {
     pub(crate) user_label: &'a UserLabel,
-    /// The budgets of this log.
-    pub(crate) budgets: &'a [Budget],
+    /// The budgets of this log, and the departments.
+    pub(crate) allocation: &'a Allocation,
     /// The billing period of the totals.
     pub(crate) period: BillingPeriod,
     /// The rows that count already.
@@ -148,6 +150,10 @@ pub(crate) struct LogAggregator<'a> {
     /// Names with pseudonyms, which take long to compute, and the interned label of each.
     names: Interner,
     users: Vec<u32>,
+    allocator: Allocator<'a>,
+    label_sets: LabelSets,
+    /// Only if the allocation selects persons.
+    persons: PersonTable,
     numbers: Numbers,
     ids: Vec<RowId>,
     /// The rows of the page that is being read.
@@ -182,7 +188,8 @@ struct PageRows {
 struct PageRow {
     labels: Labels,
     values: Values,
-    matching_budgets: Vec<usize>,
+    label_set: LabelSetId,
+    person: PersonId,
 }
 
 /// Positions, among the labels of a log, of those that a budget selects by.
@@ -202,10 +209,13 @@ impl<'a> LogAggregator<'a> {
             positions: LabelPositions::of::<L>(),
             names: Interner::default(),
             users: Vec::new(),
+            allocator: Allocator::new(context.allocation),
+            label_sets: LabelSets::default(),
+            persons: PersonTable::default(),
             numbers: Numbers::default(),
             ids: Vec::new(),
             page: PageRows::default(),
-            totals: Totals::new(context.budgets.len()),
+            totals: Totals::new(context.allocation),
             memory: context.memory.reservation(),
             budget_rows: None,
         }
@@ -275,7 +285,8 @@ impl<'a> LogAggregator<'a> {
         let users = self.names.bytes() + size_of_val(&*self.users);
         let numbers = self.numbers.bytes() + self.page.numbers.bytes();
         let rows = page_rows * size_of::<PageRow>() + size_of_val(&*self.ids);
-        let bytes = self.totals.bytes() + users + numbers + rows;
+        let allocator = self.allocator.bytes() + self.label_sets.bytes() + self.persons.bytes();
+        let bytes = self.totals.bytes() + users + allocator + numbers + rows;
         self.memory.resize(bytes)
     }
 
@@ -287,9 +298,12 @@ impl<'a> LogAggregator<'a> {
             let PageRow {
                 labels,
                 values,
-                matching_budgets,
+                label_set,
+                person,
             } = row;
-            self.totals.add(labels, &values, &matching_budgets);
+            self.totals.add(labels, &values);
+            let sums = &mut self.totals.allocated;
+            self.allocator.add(label_set, person, &values, sums);
             self.reserve(count)
         })
     }
@@ -340,14 +354,16 @@ impl<'a> LogAggregator<'a> {
         {
             *slot = self.totals.texts.intern(label);
         }
-        let matching_budgets = self.matching_budgets(record);
+        let label_set = self.label_set(&labels, record);
+        let person = self.person(record.person);
         self.page.rows.push(PageRow {
             labels: (labels, user),
             values: Values {
                 money: record.money.map(Sum::from),
                 counts: record.counts,
             },
-            matching_budgets,
+            label_set,
+            person,
         });
     }
 
@@ -382,17 +398,30 @@ impl<'a> LogAggregator<'a> {
         self.users[name]
     }
 
-    /// The budgets that the row counts for.
-    fn matching_budgets(&self, record: &Record<'_>) -> Vec<usize> {
-        let [currency, location, context] = self.positions.labels(record);
-        let [id, principal_name, _] = record.person;
-        let pays = |budget: &Budget| {
-            budget.covers(currency, context, location) && budget.is_of([principal_name, id])
-        };
-        (0..)
-            .zip(self.context.budgets)
-            .filter_map(|(index, budget)| pays(budget).then_some(index))
-            .collect()
+    /// The person, if it matters who that is; otherwise any number.
+    fn person(&mut self, [id, principal_name, _]: [&str; 3]) -> PersonId {
+        if !self.context.allocation.selects_persons() {
+            return 0;
+        }
+        let count = self.persons.count();
+        let person = self.persons.intern(id, principal_name, "");
+        if person == count {
+            self.allocator.add_person(principal_name, id);
+        }
+        person
+    }
+
+    /// The label set of a row with these interned labels.
+    fn label_set(&mut self, labels: &[u32; LABELS_MAX], record: &Record<'_>) -> LabelSetId {
+        let positions = self.positions.of_budgets();
+        let interned = positions.map(|position| position.map_or(NO_LABEL, |at| labels[at]));
+        let count = self.label_sets.count();
+        let label_set = self.label_sets.intern(interned);
+        if label_set == count {
+            let [currency, location, context] = self.positions.labels(record);
+            self.allocator.add_label_set(currency, context, location);
+        }
+        label_set
     }
 }
 
@@ -407,9 +436,14 @@ impl LabelPositions {
         }
     }
 
+    /// The positions of currency, usage location and destination context.
+    fn of_budgets(&self) -> [Option<usize>; 3] {
+        [self.currency, self.location, self.context]
+    }
+
     /// Currency, usage location and destination context of a row; empty if the log does not have it.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
-        [self.currency, self.location, self.context]
+        self.of_budgets()
             .map(|position| position.map_or("", |position| &*record.labels[position]))
     }
 

@@ -12,10 +12,10 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::column::Column;
 use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
 use super::memory::{MemoryError, MemoryPool};
 use super::row::{Notes, RowError};
-use super::table::Column;
 use super::{CollectError, Report, ReportKind, RowContext, Visitor};
 use crate::graph::pages::{Page, Pages, Read};
 use crate::graph::stats::RequestStats;

@@ -6,10 +6,10 @@
 #![deny(clippy::float_arithmetic)]
 
 use super::ReportInfo;
+use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::{Log, Record};
 use super::row::{Notes, Number, RowError, Shown, Text, person, row};
-use super::table::{Column, Measure};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;

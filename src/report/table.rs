@@ -11,37 +11,13 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
+use super::allocation::Allocated;
+use super::column::{COUNTS_MAX, Column, Measure, Values};
 use super::interner::Dictionary;
 use super::labels::{RenderContext, RetainedSeries};
 use super::{Count, Organizer, Rendered, Spend, budget};
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
-
-/// A metric family of a report, and the source of its values.
-pub struct Column {
-    /// Family of the current period.
-    pub current: Family,
-    /// Family of the previous period, without users.
-    pub previous: Family,
-    /// The figure that it sums.
-    pub measure: Measure,
-}
-
-/// One of the figures of a series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Measure {
-    /// An index into the amounts.
-    Money(usize),
-    /// An index into the counts, and what is counted.
-    Count(usize, &'static str),
-}
-
-/// The figures of a row, or of many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Values<const MONEY: usize> {
-    pub(crate) money: [Sum; MONEY],
-    pub(crate) counts: [i64; COUNTS_MAX],
-}
 
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +30,8 @@ pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
 
 /// The series of a report, sorted by their labels.
 pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
+    /// The name of the report.
+    pub(crate) report: &'static str,
     /// The names of its labels except for `tenant` and `user`, sorted.
     pub(crate) names: &'static [&'static str],
     /// Its families. The first one decides which series are aggregated into `__other__`.
@@ -66,8 +44,8 @@ pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
 }
 
 impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
-    /// Renders the table, and the budgets with what was `spent` of each. The caller adds the numbers of rows.
-    pub(crate) fn render(mut self, context: &RenderContext<'_>, spent: &[Sum]) -> Rendered {
+    /// Renders the table, and what is `allocated` to budgets and departments. The caller adds the numbers of rows.
+    pub(crate) fn render(mut self, context: &RenderContext<'_>, allocated: &Allocated) -> Rendered {
         // Before series are aggregated into `__other__`, which hides parts of a user's spend.
         let (spend, top) = self.spend_and_top(context);
         let counts = match self.position("currency") {
@@ -75,20 +53,17 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             None => self.counts(&total(&self.series)),
         };
         let (aggregated, retained) = self.collapse(context);
+        let allocation = context.allocation;
         Rendered {
             samples: self
                 .samples(context)
-                .chain(budget::samples(
-                    context.budgets,
-                    context.tenant,
-                    spent.iter().copied(),
-                ))
+                .chain(allocated.samples(allocation, self.columns, self.report, context.tenant))
                 .collect(),
             closing: self.closing(context),
             spend,
             counts,
             top,
-            budgets: budget::for_page(context.budgets, spent.iter().copied()),
+            budgets: budget::for_page(&allocation.budgets, allocated.spent()),
             aggregated,
             retained,
             ..Rendered::default()
@@ -343,26 +318,6 @@ impl<const LABELS: usize, const MONEY: usize> Series<LABELS, MONEY> {
     }
 }
 
-impl<const MONEY: usize> Values<MONEY> {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.money.iter_mut().zip(other.money) {
-            sum.merge(more);
-        }
-        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
-            *sum = sum.saturating_add(more);
-        }
-    }
-}
-
-impl<const MONEY: usize> Default for Values<MONEY> {
-    fn default() -> Self {
-        Self {
-            money: [Sum::default(); MONEY],
-            counts: [0; COUNTS_MAX],
-        }
-    }
-}
-
 fn total<'s, const LABELS: usize, const MONEY: usize>(
     series: impl IntoIterator<Item = &'s Series<LABELS, MONEY>>,
 ) -> Values<MONEY> {
@@ -372,9 +327,6 @@ fn total<'s, const LABELS: usize, const MONEY: usize>(
     }
     sum
 }
-
-/// Counts in a row: the row itself or its calls, and its seconds or units.
-pub const COUNTS_MAX: usize = 3;
 
 /// Users listed on the page, per currency.
 const TOP: usize = 10;

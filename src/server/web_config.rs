@@ -13,11 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY,
@@ -32,7 +31,7 @@ use tracing::{info, warn};
 use super::auth::{UserError, Users};
 use super::tls::{self, Tls, TlsError};
 use crate::chain::Chain;
-use crate::secret_file;
+use crate::secret_file::{self, Stamp};
 
 /// A web configuration file and its last valid settings.
 #[derive(Clone, Debug)]
@@ -177,15 +176,6 @@ struct Loaded {
 /// The stamps of the web configuration file and the files that it names; `None` for a missing file.
 type Stamps = Vec<Option<Stamp>>;
 
-/// Metadata that changes when a file changes.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    /// Differs for another file of the same name, for example after `rename` or a change of a symbolic link in its path.
-    inode: u64,
-}
-
 impl Watched {
     fn check(&self) -> Arc<WebSettings> {
         let newer = self.newer();
@@ -291,20 +281,6 @@ impl WebSettings {
         secret_file::in_time(path, stamps).map_err(|source| WebConfigError::Read {
             path: path.to_owned(),
             source,
-        })
-    }
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            #[cfg(unix)]
-            inode: std::os::unix::fs::MetadataExt::ino(&metadata),
-            #[cfg(not(unix))]
-            inode: 0,
         })
     }
 }

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exposition::{FamilyWriter, Format, write_label};
-use crate::report::budget::{BudgetSpend, fingerprint};
+use crate::report::allocation::Allocation;
+use crate::report::budget::BudgetSpend;
 use crate::report::{Count, Organizer, Spend};
 
 static CHARGE: Family = Family::gauge("charge", "What it costs.");
@@ -86,7 +87,7 @@ fn saved(users: &[u32]) -> SavedState {
             }],
         }),
         current: samples(),
-        budgets: fingerprint(&[]),
+        allocation: Allocation::default().fingerprint(),
         closing: Some((period, samples())),
         closed: Some(ClosedPeriod {
             period: period.previous(),
@@ -380,12 +381,12 @@ fn ledgers_are_read_again() {
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let memory = MemoryPool::for_process(None).for_report();
     let mut with = saved(&[1]);
-    let ledger = with.ledgers.of(period, &[]);
+    let ledger = with.ledgers.of(period, &Allocation::default());
     let windows_due = ledger.windows_due(now, &memory);
     for window in windows_due.becoming_final.into_iter().take(5) {
         let day = DayTotals {
             window,
-            totals: Totals::new(0),
+            totals: Totals::new(&Allocation::default()),
             ids: Vec::new(),
             is_final: true,
             _memory: memory.reservation(),
@@ -394,9 +395,12 @@ fn ledgers_are_read_again() {
     }
     let mut read = read(&bytes(&with)).unwrap();
     assert_eq!(read.ledgers.final_days(period), Some(5));
-    let left = read.ledgers.of(period, &[]).windows_due(now, &memory);
+    let left = read
+        .ledgers
+        .of(period, &Allocation::default())
+        .windows_due(now, &memory);
     assert_eq!((left.becoming_final.len(), left.open.len()), (12, 4));
     let json = |totals: &Totals| serde_json::to_string(totals).unwrap();
-    let totals = read.ledgers.of(period, &[]).totals();
-    assert_eq!(json(&totals), json(&Totals::new(0)));
+    let totals = read.ledgers.of(period, &Allocation::default()).totals();
+    assert_eq!(json(&totals), json(&Totals::new(&Allocation::default())));
 }

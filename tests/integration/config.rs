@@ -372,6 +372,11 @@ fn the_example_loads() {
     ] {
         fs::write(folder.path("secrets").join(name), "0123456789abcdef").unwrap();
     }
+    fs::write(
+        folder.path("departments.csv"),
+        "user,department\nann@x,Sales\n",
+    )
+    .unwrap();
     let config = folder.load().unwrap_or_else(|errors| panic!("{errors}"));
     let names: Vec<_> = config.tenants.iter().map(|t| t.name.as_deref()).collect();
     assert_eq!(
@@ -397,11 +402,12 @@ fn the_example_loads() {
     );
     let kinds: Vec<ReportKind> = config.reports.iter().map(|report| report.kind).collect();
     assert_eq!(kinds, ReportKind::ALL);
-    assert_eq!(config.budgets.len(), 4);
+    assert_eq!(config.budgets.len(), 5);
+    assert_eq!(config.budgets[4].department.as_deref(), Some("Sales"));
     assert_eq!(config.budgets[0].amount.to_string(), "500.5");
     let spent_in: Vec<ReportKind> = config.budgets.iter().map(|budget| budget.report).collect();
     let [dialout, calls] = [ReportKind::Dialout, ReportKind::CallLog];
-    assert_eq!(spent_in, [dialout, dialout, dialout, calls]);
+    assert_eq!(spent_in, [dialout, dialout, dialout, calls, dialout]);
 }
 
 /// Every key that the schema knows is shown in the example.

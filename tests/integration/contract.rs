@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::config::Departments;
+use teams_pstn_exporter::report::{ReportKind, department};
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::blocked_users::BlockEvent;
 use teams_pstn_simulator::calls::Call;
@@ -85,6 +86,9 @@ pub(crate) const CONTRACT: &[Entry] = &[
     ("teams_pstn_blocked_users_events", "gauge", &["event", "reason"], true),
     ("teams_pstn_budget_amount", "gauge", &["budget", "currency"], true),
     ("teams_pstn_budget_spent", "gauge", &["budget", "currency"], true),
+    ("teams_pstn_department_charge", "gauge", &["currency", "department", "report"], true),
+    ("teams_pstn_department_calls", "gauge", &["department", "report"], true),
+    ("teams_pstn_department_call_seconds", "gauge", &["department", "report"], true),
     ("teams_pstn_billing_period_start_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_billing_period_end_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_report_up", "gauge", &["report"], true),
@@ -134,6 +138,7 @@ async fn tenants_with_names() {
             config.tenants = vec![first, second];
             config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
+            config.departments = Some(departments());
         },
         ..Setup::of(World::Rows { count: 10 })
     };
@@ -168,10 +173,17 @@ pub(crate) async fn all_metrics() -> Metrics {
             config.tenants[0].credential_expiry = "2027-01-01T00:00:00Z".parse().ok();
             config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
+            config.departments = Some(departments());
         },
         ..Setup::of(World::Rows { count: 10 })
     };
     settled(&setup).await
+}
+
+/// No department of the simulated users: all are unmapped.
+fn departments() -> Departments {
+    let file = b"user,department\nann@contoso.com,Sales\n";
+    department::Departments::parse(file).unwrap().into()
 }
 
 /// The metrics of a daemon that has polled every report.

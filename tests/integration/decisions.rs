@@ -100,6 +100,7 @@ fn with_budgets(config: &mut Config) {
         amount: Amount::from_json("500.50").unwrap(),
         tenant: None,
         user: user.map(str::to_owned),
+        department: None,
         usage_location: None,
         destination_context: context.map(str::to_owned),
     };

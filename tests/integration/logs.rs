@@ -222,6 +222,7 @@ async fn budgets_count_the_selected_charges() {
         amount: Amount::from_json("500").unwrap(),
         tenant: None,
         user: None,
+        department: None,
         usage_location: None,
         destination_context: None,
     };
@@ -234,6 +235,7 @@ async fn budgets_count_the_selected_charges() {
         },
         Budget {
             user: Some(user.id.to_string()),
+            department: None,
             destination_context: Some("International".to_owned()),
             usage_location: Some(location.to_string()),
             ..budget("id abroad", ReportKind::CallLog)

@@ -14,6 +14,7 @@ mod credentials;
 mod daemon;
 mod decisions;
 mod demo;
+mod departments;
 mod docs;
 mod export;
 mod export_failures;

@@ -7,6 +7,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
+use teams_pstn_exporter::report::department::Departments;
 use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::address::Function;
 use teams_pstn_simulator::faults::{Fault, When};
@@ -48,10 +49,11 @@ async fn reload_keeps_days_unless_their_sums_change() {
         amount: Amount::from_json("500").unwrap(),
         tenant: None,
         user: None,
+        department: None,
         usage_location: None,
         destination_context: None,
     };
-    let cases: [Case; 6] = [
+    let cases: [Case; 7] = [
         ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),
         (
             "max_series",
@@ -64,6 +66,15 @@ async fn reload_keeps_days_unless_their_sums_change() {
             Box::new(move |config| config.budgets = vec![budget.clone()]),
             1,
             18,
+        ),
+        (
+            "departments",
+            Box::new(|config| {
+                let file = b"user,department\nann@contoso.com,Sales\n";
+                config.departments = Some(Departments::parse(file).unwrap().into());
+            }),
+            1,
+            1,
         ),
         (
             "interval of a report",

@@ -2,28 +2,18 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use std::borrow::Cow;
-
 use hashbrown::{HashMap, HashSet};
 
-use super::{Entry, LabelSetId};
-use crate::money::Sum;
-use crate::report::budget::Budget;
+use super::Entry;
+use crate::report::allocation::{Allocated, Allocator};
+use crate::report::column::Values;
+use crate::report::interner::LabelSetId;
 use crate::report::labels::UserLabels;
-use crate::report::person_table::{PersonId, PersonTable};
-use crate::report::table::{self, Values};
+use crate::report::person_table::PersonId;
+use crate::report::table;
 
 /// Sums over the rows that have the same label set.
 type Series = table::Series<3, 1>;
-
-/// The spend of one budget, and which rows count towards it.
-pub(super) struct BudgetAccumulator {
-    /// By label set.
-    label_sets: Vec<bool>,
-    /// By person; `None` if the budget applies to all users.
-    persons: Option<Vec<bool>>,
-    pub(super) spent: Sum,
-}
 
 /// The series of all rows that count, and the numbers of repeated rows.
 pub(super) struct Aggregated {
@@ -32,6 +22,8 @@ pub(super) struct Aggregated {
     pub(super) overlapping: u64,
     /// Rows that share user id, location, context and currency with another but differ otherwise: both are counted.
     pub(super) repeated: u64,
+    /// The sums of budgets and departments.
+    pub(super) allocated: Allocated,
     /// Persons that share an id but not all names, each with the person that represents the id.
     namesakes: HashMap<PersonId, PersonId>,
     /// Label sets in which such a person was seen.
@@ -50,7 +42,7 @@ pub(super) fn aggregate(
     users: &UserLabels,
     labels: &[[u32; 3]],
     namesakes: HashMap<PersonId, PersonId>,
-    accumulators: &mut [BudgetAccumulator],
+    allocator: &Allocator<'_>,
 ) -> Aggregated {
     let (groups, group_of) = group(labels);
     let by_user = counting_sort(
@@ -76,6 +68,7 @@ pub(super) fn aggregate(
         series: Vec::with_capacity(order.len()),
         overlapping: 0,
         repeated: 0,
+        allocated: allocator.no_sums(),
         namesakes,
         seen: HashSet::new(),
     };
@@ -92,10 +85,9 @@ pub(super) fn aggregate(
         for &row in &alike[1..] {
             values.add(&row.into());
         }
-        for accumulator in &mut *accumulators {
-            for row in &alike {
-                accumulator.add(row);
-            }
+        for row in &alike {
+            let sums = &mut aggregated.allocated;
+            allocator.add(row.label_set, row.person, &Values::from(*row), sums);
         }
         aggregated.series.push(Series {
             labels: groups[group as usize],
@@ -104,39 +96,6 @@ pub(super) fn aggregate(
         });
     }
     aggregated
-}
-
-impl BudgetAccumulator {
-    /// An empty accumulator. `labels` has the labels of each label set.
-    pub(super) fn new(
-        budget: &Budget,
-        persons: &PersonTable,
-        labels: &[[Cow<'_, str>; 3]],
-    ) -> Self {
-        let covers = |[currency, context, location]: &[Cow<'_, str>; 3]| {
-            budget.covers(currency, context, location)
-        };
-        let is_of = |person| budget.is_of([persons.principal_name(person), persons.id(person)]);
-        Self {
-            label_sets: labels.iter().map(covers).collect(),
-            persons: budget
-                .user
-                .as_ref()
-                .map(|_| (0..persons.count()).map(is_of).collect()),
-            spent: Sum::default(),
-        }
-    }
-
-    fn add(&mut self, row: &Entry) {
-        if self.label_sets[row.label_set as usize]
-            && self
-                .persons
-                .as_ref()
-                .is_none_or(|persons| persons[row.person as usize])
-        {
-            self.spent.add(row.charge);
-        }
-    }
 }
 
 impl Aggregated {

@@ -1,15 +1,19 @@
 //! Rows in, text out.
 
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
 use crate::exposition::{Format, Samples};
+use crate::money::Sum;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::ReportKind;
+use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
+use crate::report::department::Departments;
 use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Pseudonyms, UserLabel};
 use crate::report::memory::{MemoryError, MemoryPool};
@@ -261,25 +265,30 @@ fn budgets_count_what_they_select() {
     let check =
         |user: Option<&str>, location: Option<&str>, context: Option<&str>, expected: &str| {
             let owned = |selector: Option<&str>| selector.map(str::to_owned);
-            let budgets = [Budget {
+            let budgets = vec![Budget {
                 name: "b".to_owned(),
                 currency: "USD".to_owned(),
                 amount: Amount::from_json("500.50").unwrap(),
                 report: ReportKind::Dialout,
                 tenant: None,
                 user: owned(user),
+                department: None,
                 usage_location: owned(location),
                 destination_context: owned(context),
             }];
+            let allocation = Allocation {
+                budgets,
+                departments: None,
+            };
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             // Hidden users and users in `__other__` count too.
             let contexts = [
                 RenderContext {
-                    budgets: &budgets,
+                    allocation: &allocation,
                     ..render_context(&UserLabel::None)
                 },
                 RenderContext {
-                    budgets: &budgets,
+                    allocation: &allocation,
                     ..edge(&NOTHING_RETAINED)
                 },
             ];
@@ -338,14 +347,47 @@ proptest! {
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let plain = totals(&rows).unwrap().render(&render_context(&UserLabel::Upn));
-        let aggregated = totals(&rows).unwrap().render(&RenderContext { series_max, ..render_context(&user_label) });
+        let aggregated = totals(&rows).unwrap().render(&RenderContext {
+            series_max,
+            allocation: &DEPARTMENTS,
+            ..render_context(&user_label)
+        });
         prop_assert_eq!(&plain.spend, &aggregated.spend);
+        let charges = department_charges(&rows);
+        prop_assert_eq!(lines(&aggregated.samples, "teams_pstn_department_charge"), charges);
         let series = lines(&aggregated.samples, "teams_pstn_dialout_charge");
         let distinct: std::collections::BTreeSet<&str> = series.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
         prop_assert_eq!(distinct.len(), series.len(), "no label set twice");
         // Currencies are never added up, so each has a series at least.
         prop_assert!(series.len() <= series_max.max(plain.spend.len()));
     }
+}
+
+/// The charge of each department and currency, added up in the plainest way: equal rows once.
+fn department_charges(rows: &[&str]) -> Vec<String> {
+    let mut charges: BTreeMap<(&str, String), Sum> = BTreeMap::new();
+    for row in rows.iter().collect::<BTreeSet<_>>() {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        let department = match [&row["userPrincipalName"], &row["userId"]].map(|name| name.as_str())
+        {
+            [Some("ann@x"), _] => "Sales",
+            [_, Some("zoë")] => "Support",
+            _ => "unmapped",
+        };
+        let currency = match row["currency"].as_str().unwrap_or_default() {
+            "" => "unknown".to_owned(),
+            currency => currency.to_uppercase(),
+        };
+        let charge = Amount::from_json(row["totalCallCharge"].as_str().unwrap()).unwrap();
+        charges
+            .entry((department, currency))
+            .or_default()
+            .add(charge);
+    }
+    let line = |((department, currency), sum): ((&str, String), Sum)| {
+        format!(r#"{{currency="{currency}",department="{department}",report="dialout"}} {sum}"#)
+    };
+    charges.into_iter().map(line).collect()
 }
 
 /// A row with few distinct values, so that keys meet.
@@ -395,6 +437,15 @@ fn row(
     .to_string()
 }
 
+static DEPARTMENTS: LazyLock<Allocation> = LazyLock::new(|| Allocation {
+    budgets: Vec::new(),
+    departments: Some(Arc::new(
+        Departments::parse("user,department\nAnn@x,Sales\nZOË,Support\n".as_bytes()).unwrap(),
+    )),
+});
+
+static NOTHING_ALLOCATED: LazyLock<Allocation> = LazyLock::new(Allocation::default);
+
 static NOTHING_RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
 
 fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
@@ -403,7 +454,7 @@ fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
         period: period(),
         user_label,
         series_max: usize::MAX,
-        budgets: &[],
+        allocation: &NOTHING_ALLOCATED,
         retained: &NOTHING_RETAINED,
     }
 }
@@ -414,7 +465,7 @@ fn edge(retained: &RetainedSeries) -> RenderContext<'_> {
         period: period(),
         user_label: &UserLabel::Id,
         series_max: 11,
-        budgets: &[],
+        allocation: &NOTHING_ALLOCATED,
         retained,
     }
 }

@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::seen::FinalRows;
 use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
 use crate::period::{BillingPeriod, Span, Window};
-use crate::report::budget::{Budget, fingerprint};
+use crate::report::allocation::Allocation;
 use crate::report::memory::MemoryPool;
 
 /// The final days of one billing period, as one sum.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     period: BillingPeriod,
-    /// Fingerprint of the budgets that the spend in the totals belongs to.
-    budgets: String,
+    /// Fingerprint of the allocation that the totals belong to.
+    allocation: String,
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
@@ -40,25 +40,25 @@ pub(crate) struct WindowsDue {
 pub(crate) struct Ledgers(Vec<Ledger>);
 
 impl Ledgers {
-    /// The ledger of a period. It is new if there is none for these budgets. Ledgers that are older than the previous period
-    /// are dropped.
-    pub(crate) fn of(&mut self, period: BillingPeriod, budgets: &[Budget]) -> &mut Ledger {
-        let fingerprint = fingerprint(budgets);
-        let kept = |ledger: &Ledger| ledger.period == period && ledger.budgets == fingerprint;
+    /// The ledger of a period. It is new if there is none for this allocation: budgets or departments have changed, so the
+    /// final days are fetched again. Ledgers that are older than the previous period are dropped.
+    pub(crate) fn of(&mut self, period: BillingPeriod, allocation: &Allocation) -> &mut Ledger {
+        let fingerprint = allocation.fingerprint();
+        let kept = |ledger: &Ledger| ledger.period == period && ledger.allocation == fingerprint;
         self.0.retain(|ledger| {
             kept(ledger) || (ledger.period != period && ledger.period.end() >= period.start())
         });
         if let Some(index) = self.0.iter().position(kept) {
             return &mut self.0[index];
         }
-        self.0.push(Ledger::new(period, fingerprint, budgets.len()));
+        self.0.push(Ledger::new(period, allocation));
         self.0.last_mut().expect("one was added")
     }
 
-    /// Drops the ledgers of other budgets.
-    pub(crate) fn keep_only(&mut self, budgets: &[Budget]) {
-        let fingerprint = fingerprint(budgets);
-        self.0.retain(|ledger| ledger.budgets == fingerprint);
+    /// Drops the ledgers of other allocations.
+    pub(crate) fn keep_only(&mut self, allocation: &Allocation) {
+        let fingerprint = allocation.fingerprint();
+        self.0.retain(|ledger| ledger.allocation == fingerprint);
     }
 
     /// Bytes of memory that they take.
@@ -80,12 +80,12 @@ impl Ledgers {
 }
 
 impl Ledger {
-    /// An empty ledger for this number of budgets and their fingerprint.
-    fn new(period: BillingPeriod, budgets: String, count: usize) -> Self {
+    /// An empty ledger.
+    fn new(period: BillingPeriod, allocation: &Allocation) -> Self {
         Self {
-            totals: Arc::new(Totals::new(count)),
+            totals: Arc::new(Totals::new(allocation)),
             period,
-            budgets,
+            allocation: allocation.fingerprint(),
             days: BTreeSet::new(),
             rows: Arc::default(),
         }

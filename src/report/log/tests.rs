@@ -1,10 +1,11 @@
 //! Rows in, totals out, however the rows are divided into days and polls.
 
+mod departments;
 mod memory;
 mod windows;
 
 use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,9 +14,11 @@ use proptest::sample::select;
 use super::*;
 use crate::exposition::Format;
 use crate::period::{BillingPeriod, CycleDay, Span};
+use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
+use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
-use crate::report::labels::{RenderContext, RetainedSeries};
+use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
 use crate::report::{Rendered, ReportKind};
 
 /// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
@@ -57,20 +60,20 @@ impl Call {
 /// A window and the rows that it brings, to a period that has seen no others.
 fn fold(window: Window, rows: &[String]) -> Result<Totals, RowError> {
     let seen = SeenRows::new(&memory());
-    Ok(fold_beside(window, november(), &BUDGETS[..], &seen, rows)?.0)
+    Ok(fold_beside(window, november(), &ALLOCATION, &seen, rows)?.0)
 }
 
 /// The same with other windows beside it; also the ids of the rows.
 fn fold_beside(
     window: Window,
     period: BillingPeriod,
-    budgets: &[Budget],
+    allocation: &Allocation,
     seen: &SeenRows,
     rows: &[String],
 ) -> Result<(Totals, Vec<RowId>), RowError> {
     let aggregation = AggregationContext {
         user_label: &UserLabel::Upn,
-        budgets,
+        allocation,
         period,
         seen,
         memory: &memory(),
@@ -124,14 +127,14 @@ fn poll_windows(
     mut answer: impl FnMut(Window) -> Option<Vec<String>>,
 ) -> Option<Totals> {
     let mut open = Vec::new();
-    let windows_due = ledgers.of(period, &BUDGETS[..]).windows_due(now, &memory());
+    let windows_due = ledgers.of(period, &ALLOCATION).windows_due(now, &memory());
     let seen = &windows_due.seen;
     for window in windows_due
         .becoming_final
         .into_iter()
         .chain(windows_due.open)
     {
-        let (totals, ids) = fold_beside(window, period, &BUDGETS[..], seen, &answer(window)?)
+        let (totals, ids) = fold_beside(window, period, &ALLOCATION, seen, &answer(window)?)
             .expect("rows that count");
         let day = DayTotals {
             window,
@@ -141,13 +144,13 @@ fn poll_windows(
             _memory: memory().reservation(),
         };
         if day.is_final {
-            let ledger = ledgers.of(period, &BUDGETS[..]);
+            let ledger = ledgers.of(period, &ALLOCATION);
             ledger.add_final(&day, seen);
         } else {
             open.push(day.totals);
         }
     }
-    let mut totals = (*ledgers.of(period, &BUDGETS[..]).totals()).clone();
+    let mut totals = (*ledgers.of(period, &ALLOCATION).totals()).clone();
     for day in &open {
         totals.merge(day);
     }
@@ -159,7 +162,20 @@ fn memory() -> Arc<MemoryPool> {
     MemoryPool::for_process(None).for_report()
 }
 
-static BUDGETS: LazyLock<[Budget; 2]> = LazyLock::new(|| [budget(None), budget(Some("ANN@x"))]);
+static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
+    budgets: vec![
+        budget(None),
+        budget(Some("ANN@x")),
+        Budget {
+            name: "Support".to_owned(),
+            department: Some("Support".to_owned()),
+            ..budget(None)
+        },
+    ],
+    departments: Some(Arc::new(
+        Departments::parse(b"user,department\nANN@X,Sales\nbob@x-id,Support\n").expect("a file"),
+    )),
+});
 
 fn budget(user: Option<&str>) -> Budget {
     Budget {
@@ -169,6 +185,7 @@ fn budget(user: Option<&str>) -> Budget {
         report: ReportKind::CallLog,
         tenant: None,
         user: user.map(str::to_owned),
+        department: None,
         usage_location: None,
         destination_context: Some("International".to_owned()),
     }
@@ -180,7 +197,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
         period: november(),
         user_label: &UserLabel::Upn,
         series_max,
-        budgets: &BUDGETS[..],
+        allocation: &ALLOCATION,
         retained: &RetainedSeries::default(),
     };
     render::<CallLog>(totals, &context)
@@ -379,12 +396,12 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
     let seen = SeenRows::new(&memory);
     let aggregation = AggregationContext {
         user_label: &UserLabel::Upn,
-        budgets: &BUDGETS[..],
+        allocation: &ALLOCATION,
         period: november(),
         seen: &seen,
         memory: &memory,
     };
-    let mut totals = Totals::new(BUDGETS.len());
+    let mut totals = Totals::new(&ALLOCATION);
     for (window, users) in november()
         .windows(at("2026-11-03T00:00:00Z"), DAY)
         .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
@@ -402,27 +419,31 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
 }
 
 #[test]
-fn a_ledger_of_other_budgets_starts_empty() {
+fn a_ledger_of_another_allocation_starts_empty() {
     let now = at("2026-11-21T00:00:00Z");
     let memory = memory();
     let mut ledgers = Ledgers::default();
-    let other = [budget(None)];
-    let first = ledgers.of(november(), &[]);
+    let none = Allocation::default();
+    let with_budget = Allocation {
+        budgets: vec![budget(None)],
+        ..Allocation::default()
+    };
+    let first = ledgers.of(november(), &none);
     let day = DayTotals {
         window: first.windows_due(now, &memory).becoming_final[0],
-        totals: Totals::new(0),
+        totals: Totals::new(&Allocation::default()),
         ids: Vec::new(),
         is_final: true,
         _memory: memory.reservation(),
     };
     first.add_final(&day, &SeenRows::new(&memory));
-    let mut asked = |budgets: &[Budget]| {
-        let windows_due = ledgers.of(november(), budgets).windows_due(now, &memory);
+    let mut asked = |allocation: &Allocation| {
+        let windows_due = ledgers.of(november(), allocation).windows_due(now, &memory);
         windows_due.becoming_final.len() + windows_due.open.len()
     };
-    assert_eq!(asked(&[]), 20);
-    assert_eq!(asked(&other), 21);
-    assert_eq!(asked(&[]), 21);
+    assert_eq!(asked(&none), 20);
+    assert_eq!(asked(&with_budget), 21);
+    assert_eq!(asked(&none), 21);
 }
 
 const DAY_TICKS: i64 = 864_000_000_000;

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
 use crate::money::Sum;
 use crate::report::Rendered;
+use crate::report::allocation::{Allocated, Allocation, SavedAllocated};
+use crate::report::column;
 use crate::report::interner::Interner;
 use crate::report::labels::RenderContext;
 use crate::report::person_table::Hash;
-use crate::report::table::{self, Series, Table};
+use crate::report::table::{Series, Table};
 
 /// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,8 +19,8 @@ use crate::report::table::{self, Series, Table};
 pub(crate) struct Totals {
     pub(super) texts: Interner,
     pub(super) series: SeriesMap,
-    /// Spend by budget.
-    spent: Vec<Sum>,
+    /// Sums of budgets and departments.
+    pub(super) allocated: Allocated,
     /// Rows that were counted.
     rows: u64,
     /// Rows that were repeated with the same id.
@@ -39,28 +41,25 @@ pub(super) struct SeriesMap {
 pub(super) type Labels = ([u32; LABELS_MAX], u32);
 
 /// The figures of a row, or of many.
-pub(super) type Values = table::Values<MONEY_MAX>;
+pub(super) type Values = column::Values<MONEY_MAX>;
 
 impl Totals {
-    /// Empty totals with this number of budgets.
-    pub(crate) fn new(budgets: usize) -> Self {
+    /// Empty totals.
+    pub(crate) fn new(allocation: &Allocation) -> Self {
         let mut texts = Interner::default();
         // The same in all totals, so that equal label sets of different days are equal.
         let none = texts.intern("");
         debug_assert_eq!(none, NO_LABEL);
         Self {
             texts,
-            spent: vec![Sum::default(); budgets],
+            allocated: Allocated::new(allocation),
             ..Self::default()
         }
     }
 
-    /// Adds one row, which counts for some of the budgets.
-    pub(super) fn add(&mut self, labels: Labels, values: &Values, budgets: &[usize]) {
+    /// Adds one row.
+    pub(super) fn add(&mut self, labels: Labels, values: &Values) {
         self.series.add(labels, values);
-        for &budget in budgets {
-            self.spent[budget].merge(values.money[0]);
-        }
         self.rows += 1;
     }
 
@@ -73,9 +72,7 @@ impl Totals {
             let user = ids[series.user as usize];
             self.series.add((labels, user), &series.values);
         }
-        for (sum, more) in self.spent.iter_mut().zip(&other.spent) {
-            sum.merge(*more);
-        }
+        self.allocated.merge(&other.allocated);
         // Numbers from a state file may have any value.
         self.rows = self.rows.saturating_add(other.rows);
         self.overlapping = self.overlapping.saturating_add(other.overlapping);
@@ -84,7 +81,7 @@ impl Totals {
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.texts.bytes() + self.series.bytes()
+        self.texts.bytes() + self.series.bytes() + self.allocated.bytes()
     }
 
     /// Rows that were counted.
@@ -145,6 +142,7 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
     }
     series.sort_unstable_by_key(Series::key);
     let table = Table {
+        report: L::INFO.name,
         names: L::LABELS,
         columns: L::COLUMNS,
         texts: &texts,
@@ -155,7 +153,7 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
         rows: totals.rows,
         overlapping: totals.overlapping,
         unplaced: totals.unplaced,
-        ..table.render(context, &totals.spent)
+        ..table.render(context, &totals.allocated)
     }
 }
 
@@ -163,22 +161,19 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
 #[derive(Deserialize)]
 struct SavedTotals {
     words: Vec<String>,
-    series: Vec<(Labels, [SavedSum; MONEY_MAX], [i64; COUNTS_MAX])>,
-    spent: Vec<SavedSum>,
+    series: Vec<(Labels, [Sum; MONEY_MAX], [i64; COUNTS_MAX])>,
+    allocated: SavedAllocated,
     rows: u64,
     overlapping: u64,
     unplaced: u64,
 }
-
-/// The parts of a sum.
-type SavedSum = (String, String);
 
 /// The fields of [`SavedTotals`], made one by one while they are written.
 #[derive(Serialize)]
 struct Saving<Words, Series> {
     words: Words,
     series: Series,
-    spent: Vec<SavedSum>,
+    allocated: SavedAllocated,
     rows: u64,
     overlapping: u64,
     unplaced: u64,
@@ -200,12 +195,12 @@ impl Serialize for Totals {
         series.sort_unstable_by_key(|series| series.key());
         let values = |series: &&Series<LABELS_MAX, MONEY_MAX>| {
             let Values { money, counts } = series.values;
-            (series.key(), money.map(Sum::parts), counts)
+            (series.key(), money, counts)
         };
         let saving = Saving {
             words: Each(self.texts.iter()),
             series: Each(series.iter().map(values)),
-            spent: self.spent.iter().map(|sum| sum.parts()).collect(),
+            allocated: self.allocated.save(),
             rows: self.rows,
             overlapping: self.overlapping,
             unplaced: self.unplaced,
@@ -220,21 +215,19 @@ impl TryFrom<SavedTotals> for Totals {
     /// Checks what the other methods rely on: a label set has known texts, and each text and label set is there once.
     fn try_from(saved: SavedTotals) -> Result<Self, Self::Error> {
         const ERROR: &str = "totals do not fit together";
-        let sum = |(whole, fraction): &SavedSum| Sum::from_parts(whole, fraction).ok_or(ERROR);
         let mut totals = Self {
-            spent: saved.spent.iter().map(sum).collect::<Result<_, _>>()?,
+            allocated: saved.allocated.into(),
             rows: saved.rows,
             overlapping: saved.overlapping,
             unplaced: saved.unplaced,
-            ..Self::new(0)
+            ..Self::new(&Allocation::default())
         };
         for (number, word) in (0..).zip(&saved.words) {
             if totals.texts.intern(word) != number {
                 return Err(ERROR);
             }
         }
-        for (labels, [first, second], counts) in saved.series {
-            let money = [sum(&first)?, sum(&second)?];
+        for (labels, money, counts) in saved.series {
             let is_known = |&word: &u32| (word as usize) < saved.words.len();
             let count = totals.series.len();
             if labels.0.iter().chain([&labels.1]).all(is_known) {

@@ -145,6 +145,7 @@ pub(crate) fn budget(amount: u32) -> Budget {
         report: ReportKind::Dialout,
         tenant: None,
         user: None,
+        department: None,
         usage_location: None,
         destination_context: None,
     }

@@ -25,7 +25,7 @@ fn fill(
 ) -> Result<DayTotals, MemoryError> {
     let aggregation = AggregationContext {
         user_label: &UserLabel::Upn,
-        budgets: &[],
+        allocation: &Allocation::default(),
         period: november(),
         seen,
         memory,
@@ -97,7 +97,9 @@ fn final_days_of_both_periods_and_open_days_have_one_limit() {
     for (period, window) in [(november(), windows()[0]), (december, windows()[1])] {
         let seen = SeenRows::new(&memory);
         let day = fill(window, 2_500, &seen, &memory).expect("it fits");
-        ledgers.of(period, &[]).add_final(&day, &seen);
+        ledgers
+            .of(period, &Allocation::default())
+            .add_final(&day, &seen);
         drop((day, seen));
         ledger_memory.hold(ledgers.bytes());
     }
@@ -107,11 +109,14 @@ fn final_days_of_both_periods_and_open_days_have_one_limit() {
     // The limit takes nothing from the final days.
     for period in [november(), december] {
         assert_eq!(ledgers.final_days(period), Some(1));
-        assert_eq!(ledgers.of(period, &[]).totals().rows(), 2_500);
+        assert_eq!(
+            ledgers.of(period, &Allocation::default()).totals().rows(),
+            2_500
+        );
     }
     // A later period drops the first ledger.
     let january = BillingPeriod::containing(at("2027-01-01T00:00:00Z"), CycleDay::default());
-    ledgers.of(january, &[]);
+    ledgers.of(january, &Allocation::default());
     ledger_memory.hold(ledgers.bytes());
     fits(2_500, windows()[2]).expect("it fits now");
 }

@@ -161,13 +161,14 @@ proptest! {
                 let Some(totals) = totals else {
                     continue;
                 };
-                let expected: Vec<i64> = calls
+                let counted = calls
                     .iter()
                     .filter(|call| call.known <= now)
-                    .filter(|call| period.start() <= call.start && call.start < period.end())
-                    .map(|call| call.charge)
-                    .collect();
+                    .filter(|call| period.start() <= call.start && call.start < period.end());
+                let expected: Vec<i64> = counted.clone().map(|call| call.charge).collect();
                 let found = rendered(totals, usize::MAX);
+                let departments = departments::expected(counted);
+                prop_assert_eq!(departments::found(&found), departments, "{} at {}", period, now);
                 prop_assert_eq!(found.rows, expected.len() as u64, "{} at {}", period, now);
                 let spent = found.spend.first().map_or("0", |spend| &spend.total);
                 let spent = Amount::from_json(spent).expect("a sum");

@@ -1,0 +1,79 @@
+//! Detects a change of the departments file, which is read again without a restart.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::Config;
+use crate::secret_file::{self, Stamp};
+
+/// The departments file of the configuration in use, if it has one.
+pub(crate) struct DepartmentsWatch {
+    path: Option<PathBuf>,
+    /// The stamp of the file that was read, or that a reload was requested for.
+    known: Option<Stamp>,
+    /// The stamp of the last look; `None` if there was no file.
+    last: Option<Stamp>,
+    looks: Interval,
+    looking: Option<JoinHandle<io::Result<Option<Stamp>>>>,
+}
+
+impl DepartmentsWatch {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut looks = interval(PAUSE);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watch = Self {
+            path: None,
+            known: None,
+            last: None,
+            looks,
+            looking: None,
+        };
+        watch.follow(config);
+        watch
+    }
+
+    /// Watches the file of another configuration.
+    pub(crate) fn follow(&mut self, config: &Config) {
+        let departments = config.departments.as_ref();
+        let file = departments.and_then(|departments| departments.file.clone());
+        (self.path, self.known) = file.map_or((None, None), |(path, stamp)| (Some(path), stamp));
+        self.last.clone_from(&self.known);
+        self.looking = None;
+    }
+
+    /// Waits until the file is another one, and has been the same for one pause: it may be written just now. A file that
+    /// cannot be used is reported once. Nothing is lost if the future is dropped.
+    pub(crate) async fn changed(&mut self) {
+        let Some(path) = self.path.clone() else {
+            return std::future::pending().await;
+        };
+        loop {
+            if self.looking.is_none() {
+                self.looks.tick().await;
+            }
+            let looking = self.looking.get_or_insert_with(|| {
+                let path = path.clone();
+                tokio::task::spawn_blocking(move || {
+                    let watched = path.clone();
+                    secret_file::in_time(&path, move || Ok(Stamp::of(&watched)))
+                })
+            });
+            let stamp = looking.await.expect("a look does not panic");
+            self.looking = None;
+            // A disk that does not answer says nothing about the file.
+            let Ok(stamp) = stamp else { continue };
+            let last = std::mem::replace(&mut self.last, stamp);
+            if self.last == last && self.last != self.known {
+                self.known = last;
+                return;
+            }
+        }
+    }
+}
+
+/// Pause between two looks: as often as the files of the web configuration are checked.
+const PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,339 @@
+//! Allocation of cost: which budgets a row counts for, and which department it belongs to.
+//!
+//! A selector matches the labels of a row as they are exposed, or its person, whose names do not depend on the label `user`.
+//! A report has few label sets and persons compared with its rows. So each of them is matched once, and a row costs no
+//! comparison of text.
+
+#![deny(clippy::float_arithmetic)]
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::budget::{self, Budget, BudgetSpend};
+use super::column::{COUNTS_MAX, Column, Measure, Values};
+use super::department::{DepartmentId, Departments};
+use super::interner::Interner;
+use super::{CALLS_COUNT, SECONDS_COUNT};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::money::Sum;
+
+/// The budgets that the rows of a report count for, and the departments of its users.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allocation {
+    /// The budgets of the report.
+    pub budgets: Vec<Budget>,
+    /// The departments, if the configuration has a file.
+    pub departments: Option<Arc<Departments>>,
+}
+
+/// Matches label sets and persons. Both are added in the order of their ids.
+pub(crate) struct Allocator<'a> {
+    allocation: &'a Allocation,
+    label_sets: Vec<LabelSet>,
+    persons: Vec<Person>,
+}
+
+struct LabelSet {
+    currency: Box<str>,
+    /// By budget: whether its label selectors match.
+    covered: Vec<bool>,
+    /// The budgets that also match every person.
+    everyone: Vec<usize>,
+}
+
+struct Person {
+    department: Option<DepartmentId>,
+    /// The budgets that select persons, and this one.
+    budgets: Vec<usize>,
+}
+
+/// Sums by budget and by department.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Allocated {
+    spent: Vec<Sum>,
+    currencies: Interner,
+    /// By department and currency. The amount is the first of the row, in its currency.
+    departments: HashMap<(DepartmentId, u32), Values<1>>,
+}
+
+static CHARGE: Family = Family::gauge(
+    "teams_pstn_department_charge",
+    "Charge of the report's rows in the current billing period by department of the user, in the currency of the label; never \
+     add different currencies or reports. Cached: from the last complete report.",
+);
+
+static CALLS: Family = Family::gauge(
+    "teams_pstn_department_calls",
+    "Calls of the report in the current billing period by department of the user. Cached: from the last complete report.",
+);
+
+static CALL_SECONDS: Family = Family::gauge(
+    "teams_pstn_department_call_seconds",
+    "Duration of the report's calls in the current billing period by department of the user. Cached: from the last complete \
+     report.",
+);
+
+/// The families of budgets and departments, which several reports have.
+pub(crate) const FAMILIES: [&Family; 5] = [
+    budget::FAMILIES[0],
+    budget::FAMILIES[1],
+    &CHARGE,
+    &CALLS,
+    &CALL_SECONDS,
+];
+
+impl Allocation {
+    /// A hash of everything that decides how rows are allocated. State files contain it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut fingerprint = budget::fingerprint(&self.budgets);
+        if let Some(departments) = &self.departments {
+            fingerprint.extend([" ", departments.fingerprint()]);
+        }
+        fingerprint
+    }
+
+    /// Returns whether it matters who a person is.
+    pub(crate) fn selects_persons(&self) -> bool {
+        self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
+    }
+
+    /// Removes the samples of budgets and departments from `current` and the budgets from `shown` if the allocation has changed
+    /// since they were rendered. `theirs` is the fingerprint of the rendered ones and is set to that of this allocation.
+    pub(crate) fn drop_others(
+        &self,
+        current: &mut Vec<Samples>,
+        shown: Option<&mut Vec<BudgetSpend>>,
+        theirs: &mut String,
+    ) {
+        let configured = self.fingerprint();
+        if *theirs != configured {
+            current.retain(|samples| !FAMILIES.contains(&samples.family));
+            if let Some(shown) = shown {
+                shown.clear();
+            }
+            *theirs = configured;
+        }
+    }
+}
+
+impl<'a> Allocator<'a> {
+    pub(crate) fn new(allocation: &'a Allocation) -> Self {
+        Self {
+            allocation,
+            label_sets: Vec::new(),
+            persons: Vec::new(),
+        }
+    }
+
+    /// Adds the next label set by its labels as they are exposed; empty if the report does not have the label.
+    pub(crate) fn add_label_set(&mut self, currency: &str, context: &str, location: &str) {
+        let budgets = &self.allocation.budgets;
+        let covered = budgets
+            .iter()
+            .map(|budget| budget.covers(currency, context, location));
+        let covered: Vec<bool> = covered.collect();
+        let everyone =
+            (0..budgets.len()).filter(|&index| covered[index] && !budgets[index].selects_persons());
+        self.label_sets.push(LabelSet {
+            currency: currency.into(),
+            everyone: everyone.collect(),
+            covered,
+        });
+    }
+
+    /// Adds the next person.
+    pub(crate) fn add_person(&mut self, principal_name: &str, id: &str) {
+        let Allocation {
+            budgets,
+            departments,
+        } = self.allocation;
+        let department = departments
+            .as_ref()
+            .map(|departments| departments.of(principal_name, id));
+        let name = department
+            .zip(departments.as_ref())
+            .map(|(department, departments)| departments.name(department));
+        let budgets = (0..).zip(budgets).filter_map(|(index, budget)| {
+            let selected = budget.selects_persons() && budget.is_of([principal_name, id], name);
+            selected.then_some(index)
+        });
+        self.persons.push(Person {
+            department,
+            budgets: budgets.collect(),
+        });
+    }
+
+    /// Bytes of memory that it takes, if most persons are selected by few budgets.
+    pub(crate) fn bytes(&self) -> usize {
+        let each =
+            size_of::<LabelSet>() + self.allocation.budgets.len() * size_of::<(bool, usize)>();
+        self.label_sets.len() * each + size_of_val(&*self.persons)
+    }
+
+    /// Empty sums.
+    pub(crate) fn no_sums(&self) -> Allocated {
+        Allocated::new(self.allocation)
+    }
+
+    /// Adds a row to the sums of its budgets and of its department. The person can be any number if none was added.
+    pub(crate) fn add<const MONEY: usize>(
+        &self,
+        label_set: u32,
+        person: u32,
+        values: &Values<MONEY>,
+        sums: &mut Allocated,
+    ) {
+        let label_set = &self.label_sets[label_set as usize];
+        let person = self.persons.get(person as usize);
+        let personal = person.map_or(&[][..], |person| &person.budgets);
+        let personal = personal.iter().filter(|&&index| label_set.covered[index]);
+        for &index in label_set.everyone.iter().chain(personal) {
+            sums.spent[index].merge(values.money[0]);
+        }
+        if let Some(department) = person.and_then(|person| person.department) {
+            let currency = sums.currencies.intern(&label_set.currency);
+            let sum = sums.departments.entry((department, currency)).or_default();
+            sum.add(&Values {
+                money: [values.money[0]],
+                counts: values.counts,
+            });
+        }
+    }
+}
+
+impl Allocated {
+    /// Empty sums.
+    pub(crate) fn new(allocation: &Allocation) -> Self {
+        Self {
+            spent: vec![Sum::default(); allocation.budgets.len()],
+            ..Self::default()
+        }
+    }
+
+    /// The spend of each budget.
+    pub(crate) fn spent(&self) -> &[Sum] {
+        &self.spent
+    }
+
+    /// Bytes of memory that the sums by department take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.currencies.bytes() + self.departments.allocation_size()
+    }
+
+    /// Adds the sums of other rows.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.spent.iter_mut().zip(&other.spent) {
+            sum.merge(*more);
+        }
+        for ((department, currency), values) in &other.departments {
+            let currency = self.currencies.intern(other.currencies.text(*currency));
+            let sum = self.departments.entry((*department, currency));
+            sum.or_default().add(values);
+        }
+    }
+
+    /// The samples of budgets, and those of departments by the columns of the report.
+    pub(crate) fn samples(
+        &self,
+        allocation: &Allocation,
+        columns: &[Column],
+        report: &str,
+        tenant: Option<&str>,
+    ) -> Vec<Samples> {
+        let spent = self.spent.iter().copied();
+        let mut samples: Vec<Samples> =
+            budget::samples(&allocation.budgets, tenant, spent).collect();
+        let Some(departments) = &allocation.departments else {
+            return samples;
+        };
+        let write_labels = |currency: Option<&str>, department, labels: &mut Vec<u8>| {
+            if let Some(currency) = currency {
+                write_label("currency", currency, labels);
+            }
+            write_label("department", departments.name(department), labels);
+            write_label("report", report, labels);
+            if let Some(tenant) = tenant {
+                write_label("tenant", tenant, labels);
+            }
+        };
+        let sums = self.sorted();
+        let has_money = |column: &Column| matches!(column.measure, Measure::Money(_));
+        if columns.iter().any(has_money) {
+            let mut writer = FamilyWriter::new(&[&CHARGE]);
+            for &(department, currency, values) in &sums {
+                let mut labels = Vec::new();
+                write_labels(Some(currency), department, &mut labels);
+                writer.sample(&labels, |_, out| values.money[0].write_sample(out));
+            }
+            samples.extend(writer.finish().filter(|samples| samples.count > 0));
+        }
+        for (family, unit) in [(&CALLS, CALLS_COUNT), (&CALL_SECONDS, SECONDS_COUNT)] {
+            let count = columns.iter().find_map(|column| match column.measure {
+                Measure::Count(index, what) if what == unit => Some(index),
+                _ => None,
+            });
+            let Some(count) = count else { continue };
+            let mut writer = FamilyWriter::new(&[family]);
+            for sums in sums.chunk_by(|a, b| a.0 == b.0) {
+                let total = sums.iter().fold(0_i64, |total, (_, _, values)| {
+                    total.saturating_add(values.counts[count])
+                });
+                let mut labels = Vec::new();
+                write_labels(None, sums[0].0, &mut labels);
+                writer.sample(&labels, |_, out| Sum::from(total).write_sample(out));
+            }
+            samples.extend(writer.finish().filter(|samples| samples.count > 0));
+        }
+        samples
+    }
+
+    /// The sums of departments, in the order of the departments and currencies.
+    fn sorted(&self) -> Vec<(DepartmentId, &str, &Values<1>)> {
+        let named = |(key, values)| {
+            let &(department, currency): &(DepartmentId, u32) = key;
+            (department, self.currencies.text(currency), values)
+        };
+        let mut sums: Vec<_> = self.departments.iter().map(named).collect();
+        sums.sort_unstable_by_key(|&(department, currency, _)| (department, currency));
+        sums
+    }
+}
+
+/// Sums in a state file.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedAllocated {
+    spent: Vec<Sum>,
+    departments: Vec<(DepartmentId, String, Sum, [i64; COUNTS_MAX])>,
+}
+
+impl Allocated {
+    /// The sums for a state file.
+    pub(crate) fn save(&self) -> SavedAllocated {
+        let saved = |(department, currency, values): (DepartmentId, &str, &Values<1>)| {
+            let [charge] = values.money;
+            (department, currency.to_owned(), charge, values.counts)
+        };
+        SavedAllocated {
+            spent: self.spent.clone(),
+            departments: self.sorted().into_iter().map(saved).collect(),
+        }
+    }
+}
+
+impl From<SavedAllocated> for Allocated {
+    fn from(SavedAllocated { spent, departments }: SavedAllocated) -> Self {
+        let mut allocated = Self {
+            spent,
+            ..Self::default()
+        };
+        for (department, currency, charge, counts) in departments {
+            let currency = allocated.currencies.intern(&currency);
+            let money = [charge];
+            let values = Values { money, counts };
+            allocated.departments.insert((department, currency), values);
+        }
+        allocated
+    }
+}

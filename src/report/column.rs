@@ -1,0 +1,55 @@
+//! The columns of a report: metric families, and the figures that they sum.
+
+#![deny(clippy::float_arithmetic)]
+
+use crate::exposition::Family;
+use crate::money::Sum;
+
+/// A metric family of a report, and the source of its values.
+pub struct Column {
+    /// Family of the current period.
+    pub current: Family,
+    /// Family of the previous period, without users.
+    pub previous: Family,
+    /// The figure that it sums.
+    pub measure: Measure,
+}
+
+/// One of the figures of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// An index into the amounts.
+    Money(usize),
+    /// An index into the counts, and what is counted.
+    Count(usize, &'static str),
+}
+
+/// The figures of a row, or of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Values<const MONEY: usize> {
+    pub(crate) money: [Sum; MONEY],
+    pub(crate) counts: [i64; COUNTS_MAX],
+}
+
+impl<const MONEY: usize> Values<MONEY> {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, more) in self.money.iter_mut().zip(other.money) {
+            sum.merge(more);
+        }
+        for (sum, more) in self.counts.iter_mut().zip(other.counts) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+impl<const MONEY: usize> Default for Values<MONEY> {
+    fn default() -> Self {
+        Self {
+            money: [Sum::default(); MONEY],
+            counts: [0; COUNTS_MAX],
+        }
+    }
+}
+
+/// Counts in a row: the row itself or its calls, and its seconds or units.
+pub const COUNTS_MAX: usize = 3;

@@ -1,0 +1,115 @@
+//! Departments, compared with one who adds up the calls in the plainest way.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// The samples of departments and of the budget of a department that these calls have.
+pub(super) fn expected<'c>(calls: impl Iterator<Item = &'c Call>) -> Vec<String> {
+    let mut charges: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut spent = 0;
+    for call in calls {
+        let department = match call.user {
+            "ann@x" => "Sales",
+            "bob@x" => "Support",
+            _ => "unmapped",
+        };
+        *charges.entry((department, call.currency)).or_default() += call.charge;
+        *counts.entry(department).or_default() += 1;
+        if (department, call.currency) == ("Support", "USD") {
+            spent += call.charge;
+        }
+    }
+    let amount = |charge| {
+        let amount = Amount::from(rust_decimal::Decimal::new(charge, 4));
+        Sum::from(amount).to_string()
+    };
+    let charges = charges.into_iter().map(|((department, currency), charge)| {
+        format!(
+            r#"teams_pstn_department_charge{{currency="{currency}",department="{department}",report="call_log"}} {}"#,
+            amount(charge)
+        )
+    });
+    let count = |name: &str, each: i64| {
+        let samples = counts.iter().map(|(department, calls)| {
+            format!(
+                r#"teams_pstn_department_{name}{{department="{department}",report="call_log"}} {}"#,
+                calls * each
+            )
+        });
+        samples.collect::<Vec<_>>()
+    };
+    let budget = format!(
+        r#"teams_pstn_budget_spent{{budget="Support",currency="USD"}} {}"#,
+        amount(spent)
+    );
+    charges
+        .chain(count("calls", 1))
+        .chain(count("call_seconds", 60))
+        .chain([budget])
+        .collect()
+}
+
+/// The same samples of a report.
+pub(super) fn found(rendered: &Rendered) -> Vec<String> {
+    let text = text(rendered);
+    let is_one = |line: &&str| {
+        line.starts_with("teams_pstn_department_")
+            || line.starts_with("teams_pstn_budget_spent{budget=\"Support\"")
+    };
+    let mut lines: Vec<String> = text.lines().filter(is_one).map(str::to_owned).collect();
+    // The budget comes last, as expected.
+    lines.sort_by_key(|line| line.starts_with("teams_pstn_budget"));
+    lines
+}
+
+proptest! {
+    /// Whatever the label `user` shows and however many series there may be, departments add up to the report.
+    #[test]
+    fn departments_add_up_to_the_report(
+        calls in calls(),
+        user_label in select(vec![UserLabel::Upn, UserLabel::Pseudonym(Pseudonyms::new(b"0123456789abcdef")), UserLabel::None]),
+        series_max in prop_oneof![Just(usize::MAX), 1_usize..6],
+    ) {
+        let memory = memory();
+        let seen = SeenRows::new(&memory);
+        let aggregation = AggregationContext {
+            user_label: &user_label,
+            allocation: &ALLOCATION,
+            period: november(),
+            seen: &seen,
+            memory: &memory,
+        };
+        let mut totals = Totals::new(&ALLOCATION);
+        for window in november().windows(november().end(), DAY) {
+            let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
+            for call in calls.iter().filter(|call| window.start() <= call.start && call.start < window.end()) {
+                let row = call.json();
+                let row = serde_json::from_str(&row).expect("a row");
+                let record = CallLog::record(&row, &mut Notes::default()).expect("a record");
+                aggregator.add(&record).expect("a row that counts");
+            }
+            totals.merge(&aggregator.totals);
+        }
+        let rendered = render::<CallLog>(totals, &RenderContext {
+            tenant: None,
+            period: november(),
+            user_label: &user_label,
+            series_max,
+            allocation: &ALLOCATION,
+            retained: &RetainedSeries::default(),
+        });
+        let counted = calls.iter().filter(|call| call.start < november().end());
+        prop_assert_eq!(found(&rendered), expected(counted));
+        for spend in &rendered.spend {
+            let label = format!("currency=\"{}\"", spend.currency);
+            let mut sum = Sum::default();
+            for line in found(&rendered).iter().filter(|line| line.contains("_charge{") && line.contains(&label)) {
+                let (_, charge) = line.rsplit_once(' ').expect("a value");
+                sum.add(Amount::from_json(charge).expect("an amount"));
+            }
+            prop_assert_eq!(sum.to_string(), spend.total.clone());
+        }
+    }
+}
