@@ -68,6 +68,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes written between two checks of the buffer's size. A report checks after each line. Here the text exists already, and
-/// the time for copying it in small pieces would count as compression.
+/// Bytes written between two checks of the buffer's size. A report checks after each line. Here the text exists
+/// already, and copying it in small pieces would add to the compression time.
 const LINES: usize = 64 * 1024;

@@ -91,7 +91,7 @@ pub enum Failure {
     /// The machine does not have enough resources.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The system does not provide what every process needs.
+    /// A runtime, signal handler or socket cannot be set up.
     #[error("cannot start")]
     System(#[from] io::Error),
     /// The simulator cannot listen.

@@ -122,7 +122,7 @@ Stop with Ctrl-C.",
     }
 }
 
-/// The address as a browser on this machine can open it: that of all interfaces is none that can be opened.
+/// The address for a browser on this machine, which cannot open the address of all interfaces.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

@@ -74,8 +74,8 @@ pub fn run_alone(config: &Config, args: &ExportArgs) -> Result<(), ExportError> 
 /// Writes the table to the file that the flags name, or else to `out`.
 ///
 /// # Errors
-/// If the flags do not fit, or the table cannot be fetched or written. Then the file is as it was. Nothing was written to
-/// `out`, except that a table of rows may have begun: it then ends with a line that no parser accepts.
+/// If the flags do not fit, or the table cannot be fetched or written. The file is unchanged then. Nothing was written
+/// to `out`, except that a table of rows may have begun: it then ends with a line that no parser accepts.
 pub async fn run(
     config: &Config,
     args: &ExportArgs,

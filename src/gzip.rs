@@ -380,7 +380,7 @@ const ROOM: usize = 128 * 1024;
 /// End of a sync flush: an empty stored block.
 const SYNC_MARK: &[u8] = &[0, 0, 0xff, 0xff];
 
-/// Bytes of text from which its own part is worth the state of a compressor.
+/// Minimum bytes of text that are worth the state of their own compressor.
 const LONG_MIN: usize = 16 * 1024;
 
 /// Text kept beside its compressed form, per block: enough for a tenant of some thousand series. Above the limit, a

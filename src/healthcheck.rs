@@ -1,8 +1,8 @@
 //! `healthcheck`: requests `/-/healthy` from the running exporter, for images without a shell.
 //!
 //! It does not verify the server: it connects to an address of this machine and sends no secret, so the names in the
-//! certificate, which are not those of loopback, do not matter. If the server requires a client certificate, its request for
-//! one counts as healthy: a server that sends it accepts connections and has its keys.
+//! certificate, which are not those of loopback, do not matter. If the server requires a client certificate, it is
+//! considered healthy: it accepts connections and has its keys.
 
 use std::error::Error;
 use std::io;
@@ -32,7 +32,7 @@ pub enum HealthcheckError {
     /// The web configuration, which says whether the exporter uses TLS, is invalid.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),
-    /// The system does not provide what every process needs.
+    /// The runtime cannot be built.
     #[error("cannot start the health check")]
     System(#[source] io::Error),
     /// The HTTP client cannot be set up.

@@ -36,7 +36,7 @@ pub enum MachineError {
     },
     /// The system starts too few threads.
     #[error(
-        "the system does not let the exporter start {THREADS_MIN} threads: {0}; raise the limit of processes (ulimit -u, TasksMax=, --pids-limit) or give it more memory"
+        "the system does not let the exporter start {THREADS_MIN} threads: {0}; raise the limit of processes (ulimit -u, TasksMax=, --pids-limit) or add memory"
     )]
     Threads(io::Error),
 }
@@ -175,7 +175,7 @@ fn spawn_with<T: Send + 'static>(
         .stack_size(stack);
     builder.spawn(work).map_err(|error| {
         let message = format!(
-            "cannot start the thread {name}: {error}; raise the limit of processes (ulimit -u, TasksMax=) or give it more memory"
+            "cannot start the thread {name}: {error}; raise the limit of processes (ulimit -u, TasksMax=) or add memory"
         );
         io::Error::new(error.kind(), message)
     })
@@ -185,10 +185,10 @@ fn spawn_with<T: Send + 'static>(
 /// listens, and a few each for Graph, files and scrapers.
 const DESCRIPTORS_MIN: u64 = 16;
 
-/// Bytes with which the program, its threads and a small report have room: it starts with 40 MiB.
+/// Bytes for the program, its threads and a small report: the program starts with 40 MiB.
 const MEMORY_MIN: u64 = 64 << 20;
 
-/// Bytes with which the main thread reads the flags and the configuration: it overflows at 128 KiB without optimization.
+/// Stack of the main thread, which reads the flags and the configuration: 128 KiB overflow without optimization.
 const STACK_MIN: u64 = 512 << 10;
 
 /// Threads of the smallest exporter: the main thread's helpers for the log, files and the shutdown, two of the runtime, and

@@ -23,7 +23,7 @@ pub struct Amount(Decimal);
 /// The exact sum of amounts: no rounding, no overflow for any number of rows that fits in memory, and so the same in
 /// whatever order the amounts were added.
 ///
-/// Kept as the floor of the sum and what is above it in units of 10⁻²⁸, the smallest step of a [`Decimal`].
+/// Stored as the floor of the sum, and the rest in units of 10⁻²⁸, the smallest step of a [`Decimal`].
 ///
 /// In a state file it is both parts as text.
 #[derive(
@@ -246,7 +246,7 @@ impl From<Amount> for Sum {
 }
 
 impl From<i64> for Sum {
-    /// A count, to be written as exactly as a charge.
+    /// Converts a count, which is written exactly.
     fn from(count: i64) -> Self {
         Self {
             whole: count.into(),
@@ -285,7 +285,7 @@ pub fn write_float(float: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The floor of mantissa × 10^-scale, and what is above it in units of 10⁻²⁸.
+/// The floor of mantissa × 10^-scale, and the rest in units of 10⁻²⁸.
 fn split(mantissa: i128, scale: u32) -> (i128, u128) {
     let power = POWERS[scale as usize];
     let (whole, rest) = match (i64::try_from(mantissa), i64::try_from(power)) {

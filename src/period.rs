@@ -1,7 +1,7 @@
 //! Billing periods and the windows that are asked of Graph.
 //!
-//! All times are UTC; every start is inclusive and every end exclusive unless a name says otherwise. What this module
-//! does not do: read a clock. `now` is always an argument, so that the end of a month can be tested on any day.
+//! All times are UTC; every start is inclusive and every end exclusive unless a name says otherwise. This module does
+//! not read a clock. `now` is always an argument, so that the end of a month can be tested on any day.
 
 use std::fmt;
 use std::sync::Arc;

@@ -148,8 +148,7 @@ impl Poller {
         let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, started));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
-        // Another poll can have the place now: this one is over, or its tenant stalls and it goes on without a
-        // permit.
+        // Another poll can start now: this one is over, or its tenant stalls and it goes on without a permit.
         drop(permit);
         if in_time.is_err() {
             polling.await;
@@ -255,11 +254,11 @@ impl Poller {
                 tenant = self.plan.tenant.as_deref(),
                 report = state.report.as_str(),
                 remedy = "set the clock if it is wrong now; otherwise nothing need be done",
-                "figures are no longer served: their billing period has not begun, so the clock has been set back"
+                "figures are no longer served: the clock was set back to before their billing period"
             );
             self.publish(&state);
         }
-        // A time in the future comes from a clock that was wrong. It counts as far off as one in the past.
+        // A time in the future comes from a clock that was wrong. Its distance from now counts.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;
             max_age.is_some_and(|max_age| (now - last).abs() > max_age)
@@ -398,7 +397,7 @@ impl Poller {
 /// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
 const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise the interval of the report or find out what slows the network";
 
-/// How long a poll counts against the number of parallel ones: most are over by then.
+/// How long a poll keeps its permit: most polls take less time.
 const PERMIT_TIME: Duration = Duration::from_secs(2);
 
 /// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.

@@ -197,7 +197,7 @@ pub struct Rendered {
     pub rows: u64,
     /// Rows that were identical to another in all fields. They are not counted again.
     pub overlapping: u64,
-    /// Rows that shared person, location, context and currency with another but differed otherwise. Both are counted.
+    /// Rows that differed from another with the same person, location, context and currency. The sums include both.
     pub repeated: u64,
     /// Rows whose time is in another period and far from the window that returned them. They are not counted.
     pub unplaced: u64,

@@ -417,7 +417,7 @@ const EXPIRED_NAMED_MAX: usize = 5;
 /// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Maximum pause after a publication: a process that was suspended during one did not spend that time on it.
+/// Maximum pause after a publication. If the process was suspended during it, the measured time is too long.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Limit of uncompressed text over all tenants, in bytes. Above this limit only the compressed form is kept, and

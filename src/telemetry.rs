@@ -135,7 +135,7 @@ impl Telemetry {
         self.storage.with_label_values(&[outcome.as_str()]).inc();
     }
 
-    /// Adds what one poll has asked of Graph.
+    /// Adds the request counts of one poll.
     pub(crate) fn add(&self, stats: &RequestStats) {
         for (code, count) in stats.requests() {
             self.requests.with_label_values(&[code]).inc_by(count);

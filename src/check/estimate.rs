@@ -29,7 +29,7 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// The rows as budgets see them.
     budget_rows: Vec<BudgetRow>,
-    /// The origin that the page names as its server's, if that is not the one of `graph_url`.
+    /// The origin of the server that the page names, if `graph_url` has another.
     foreign_context: Option<String>,
 }
 
@@ -89,8 +89,8 @@ impl FirstPageRequest<'_> {
         )
     }
 
-    /// Of a log, the newest day that has ended: the first of the period is as good, but may be a holiday, and today's has
-    /// hardly begun to arrive.
+    /// Fetches the newest day of a log that has ended: the first day of the period may be a holiday, and today's rows
+    /// have hardly arrived.
     async fn day<L: Log>(self) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -166,7 +166,7 @@ impl FirstPageRequest<'_> {
 }
 
 impl FirstPage {
-    /// The page, and what is to be said of its series.
+    /// Returns findings about the page and its series.
     pub(super) fn findings(&self, report: ReportKind, series_max: usize) -> [Finding; 2] {
         let at_least = at_least(self.size.exact);
         let more = if self.size.exact {
@@ -320,5 +320,5 @@ fn float(count: u64) -> f64 {
 const BUDGET_REMEDY: &str =
     "correct the budget or name its tenant; nothing where such calls are made, but rarely";
 
-/// `-promscrape.maxScrapeSize` of VictoriaMetrics, as it is unless it is changed.
+/// Default of `-promscrape.maxScrapeSize` of VictoriaMetrics.
 const SCRAPE_BYTES_MAX: u64 = 16 << 20;

@@ -143,7 +143,7 @@ impl TenantReport<'_> {
         }
     }
 
-    /// This machine's clock against the one that is farthest from it.
+    /// Compares this machine's clock with the most distant one.
     fn clock(&mut self) {
         let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
             return;
@@ -306,7 +306,7 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
             Check::Permission,
             format!("the token grants neither {} nor {}", ROLES[0], ROLES[1]),
             format!(
-                "give the application the application permission {} of Microsoft Graph and grant admin consent; a new grant may take some minutes; if Graph still answers 403, add {}",
+                "add the application permission {} of Microsoft Graph and grant admin consent; a new grant may take some minutes; if Graph still answers 403, add {}",
                 ROLES[0], ROLES[1]
             ),
         )

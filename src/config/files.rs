@@ -207,7 +207,7 @@ const CREDENTIALS: &str = "/run/credentials";
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Ten certificates with a key fit. A longer file is the wrong file, and a part of it must not become a secret or a key.
+/// Enough for ten certificates and a key. A longer file is wrong, and a part of it must not become a secret or a key.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// A file of departments with as many lines as are allowed, each with long names.

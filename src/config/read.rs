@@ -387,5 +387,5 @@ const SECRET_FILE: &str = "client_secret_file";
 /// Maximum characters of a quoted value, so that a message fits on a line of a terminal.
 const QUOTED_MAX: usize = 60;
 
-/// Similarity from which a name counts as a typing error; found by experiment.
+/// Minimum similarity of a typing error to a known name; found by experiment.
 const LIKENESS_MIN: f64 = 0.85;

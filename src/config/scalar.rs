@@ -420,7 +420,7 @@ const US_GOVERNMENT: &str =
 pub(super) const CHINA: &str =
     "the cloud china (21Vianet) does not have the API of telephony reports";
 
-/// A poll per second is what the tests and the demo need; below that it is a slip.
+/// The tests and the demo need a poll per second. A shorter time is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
 /// Nothing is waited for longer than a billing period lasts.

@@ -163,7 +163,7 @@ mod tests {
         (0..count).map(size).collect()
     }
 
-    /// How many sit elsewhere than before.
+    /// Tenants that changed their shard.
     fn moved(before: &[u32], after: &[u32]) -> usize {
         before
             .iter()

@@ -79,11 +79,11 @@ pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     }
 }
 
-/// Characters from which a run with digits and both cases is not a word: the name of a file such as `Contoso2026` is
+/// Minimum characters of a run with digits and both cases that is not a word: a file name such as `Contoso2026` is
 /// shorter.
 const RANDOM_MIN: usize = 12;
 
-/// Characters from which a run with digits, or with both cases, is not a word: keys in hexadecimal digits are longer.
+/// Minimum characters of a run with digits, or both cases, that is not a word: keys in hexadecimal digits are longer.
 const RANDOM_HEX_MIN: usize = 24;
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub enum ExportError {
     /// A signal stopped the export.
     #[error("the export was stopped by a signal and is not complete; run it again")]
     Stopped,
-    /// The system does not provide what every process needs.
+    /// The runtime or a signal handler cannot be set up.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }

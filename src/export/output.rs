@@ -1,6 +1,6 @@
-//! The place of the table, and its two formats.
+//! The output of a table, in two formats.
 //!
-//! A file is replaced when the table is complete, and is as it was before if it never is. Standard output cannot be taken
+//! A file is replaced only when the table is complete. Until then it stays unchanged. Standard output cannot be taken
 //! back, so a table that broke off there ends with a line that no parser accepts.
 
 use std::borrow::Cow;

@@ -30,9 +30,9 @@ pub(super) enum Field {
     Literal(String),
 }
 
-/// A row as a line, or as what it adds to one.
+/// A row as a line, or its part of a sum.
 pub(super) struct Line {
-    /// All fields, or those that the sum is by.
+    /// All fields, or those that group the sum.
     pub(super) fields: Vec<Field>,
     group: Group,
 }
@@ -152,7 +152,7 @@ impl Table {
         self.push_label(source, source.label("currency"));
     }
 
-    /// Adds the columns of what is summed, named like the metrics.
+    /// Adds the columns of the figures, named like the metrics.
     fn push_figures(&mut self, args: &ExportArgs, source: &Source) {
         if self.by == By::Meeting {
             self.names
@@ -184,7 +184,7 @@ impl Table {
         self.columns.push(column);
     }
 
-    /// The line of a row, or what it adds to one. `None` if the table is without such rows.
+    /// The line of a row, or its part of a sum. `None` if the table has no such rows.
     pub(super) fn line(&self, texts: &RowTexts<'_>, record: &Record<'_>) -> Option<Line> {
         let label = |position: Option<usize>| position.map_or("", |index| &*record.labels[index]);
         if self.by == By::Meeting && !label(self.call_type).starts_with("conf_") {

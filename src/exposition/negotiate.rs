@@ -109,8 +109,8 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// The thousandths of a `q` parameter; `None` where the field is another one. What is no number from 0 to 1 counts as 1,
-/// as in the reference.
+/// The thousandths of a `q` parameter; `None` for another parameter. An invalid number counts as 1, as in the
+/// reference.
 fn quality(field: &str) -> Option<u16> {
     let (name, value) = field.split_once('=')?;
     name.trim().eq_ignore_ascii_case("q").then(|| {

@@ -225,7 +225,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
 /// Length of a GUID with its hyphens.
 const GUID_LENGTH: usize = 36;
 
-/// Ten certificates with a key fit. A longer file is of another kind.
+/// Enough for ten certificates and a key. A longer file is wrong.
 const FILE_MAX: usize = 64 << 10;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

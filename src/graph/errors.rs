@@ -109,7 +109,7 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
             "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
         }
         403 => {
-            "give the application the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; if that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
+            "add the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; if that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"
         }
         404 => {
             "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"

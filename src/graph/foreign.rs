@@ -340,7 +340,7 @@ const READ_MAX: usize = 2 << 10;
 /// The longest words of error messages are names of permissions and properties.
 const WORD_MAX: usize = 40;
 
-/// Digits from which a number can be one of a telephone; shorter ones are dialled within a site only.
+/// Minimum digits of a telephone number; shorter ones are dialled within a site only.
 const TELEPHONE_DIGITS: usize = 7;
 
 /// Bytes of a word without letters and digits, such as a dash.

@@ -259,7 +259,7 @@ proptest! {
         let mut merged: Sum = right.iter().copied().collect();
         merged.merge(left.iter().copied().collect());
         prop_assert_eq!(sum, merged);
-        // The mantissas of so few amounts of ten digits fit, so plain integer addition is the oracle.
+        // So few mantissas of ten digits rarely overflow, so plain integer addition is the oracle.
         let expected: Option<i128> = decimals.iter().try_fold(0_i128, |sum, (_, mantissa)| sum.checked_add(*mantissa));
         if let Some(expected) = expected {
             prop_assert_eq!(sum.whole, expected.div_euclid(10_i128.pow(28)));

@@ -195,7 +195,7 @@ mod tests {
     use crate::period::CycleDay;
     use crate::report::memory::{MemoryError, MemoryPool};
 
-    /// Fetches eight days, each of which needs so many bytes in the middle of its fetch, of which there are 77.
+    /// Fetches eight days. Each needs `needed` bytes in the middle of its fetch, and there are 77 in all.
     async fn fetched(needed: usize) -> (usize, Result<Vec<Window>, CollectError>) {
         let now = "2026-11-08T12:00:00Z".parse().unwrap();
         let period = BillingPeriod::containing(now, CycleDay::default());

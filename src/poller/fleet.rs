@@ -304,8 +304,8 @@ fn sweep(plans: &[Arc<Plan>]) {
     }
 }
 
-/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that scrapes get
-/// processor time. A poll that takes longer than most does not count any more, see the poller.
+/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that
+/// scrapes get processor time. A poll that takes longer than most returns its permit, see the poller.
 const POLLS_MAX: usize = 8;
 
 /// Open polls, including stalled ones: each has some 300 bytes per row of a report. If a proxy does not support HTTP/2, each

@@ -23,8 +23,8 @@ pub(super) fn due(clock: &Clock, tick: Instant, period: BillingPeriod) -> DateTi
     due.map_or(period.end(), |due| due.min(period.end()))
 }
 
-/// Pause between the end of a failed poll and the next one that a reload requests, after this many of them since the
-/// last tick: the first comes soon for an administrator who has fixed the cause, and a flood of reloads cannot flood Graph.
+/// Pause after a failed poll before a poll that a reload requests. `retries` counts such polls since the last tick: the
+/// first comes soon for an administrator who has fixed the cause, and a flood of reloads cannot flood Graph.
 pub(super) fn retry_pause(retries: u32) -> Duration {
     RETRY_PAUSE_MIN
         .saturating_mul(1 << retries.min(31))

@@ -110,8 +110,8 @@ impl LabelSets {
 }
 
 impl Dictionary {
-    /// The dictionary of these texts, which are sorted, and the rank of each text by its id. The ids are 0, 1, 2 and so on
-    /// in any order.
+    /// Returns the dictionary of sorted texts, and for each id the rank of its text. The ids are 0, 1, 2 and so on, in
+    /// any order.
     pub(crate) fn from_sorted<'t>(
         texts: impl ExactSizeIterator<Item = (u32, &'t str)>,
     ) -> (Self, Vec<u32>) {

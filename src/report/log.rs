@@ -4,13 +4,13 @@
 //! Totals grow with the label sets, not with the rows. A day that ended long enough ago is final: its totals go into the
 //! ledger of the period, and it is not fetched again. So a poll costs the pages of the last days.
 //!
-//! A row counts once, in the billing period of its time, whichever window returns it: some functions cut windows by
-//! the start of a call, some by its end, some include the end of a window, and some return more than the window. Rows are
-//! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may arrive
-//! only after that, so the windows of the next two days are fetched for it too.
+//! A row counts once, in the billing period of its time, whichever window returns it: some functions cut windows by the
+//! start of a call, some by its end, some include the end of a window, and some return more than the window. Rows are
+//! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may
+//! arrive after the period, so the windows of the next two days are fetched too.
 //!
-//! All that a log retains is reserved in the [`memory`](super::memory) of its report: windows under way, ids, final days,
-//! and what is rendered. A window for which there is no room leaves its rows to a later one.
+//! All that a log retains is reserved in the [`memory`](super::memory) of its report: windows under way, ids, final
+//! days, and what is rendered. If a window has no room, a later window can count its rows.
 //!
 //! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
 
@@ -165,7 +165,7 @@ pub(crate) struct LogAggregator<'a> {
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The billing period of a row, relative to the one that is collected.
+/// The billing period of a row, relative to the collected period.
 enum RowPeriod {
     Current,
     /// The previous or next period. Its own windows return the row.
@@ -192,7 +192,7 @@ struct PageRow {
     person: PersonId,
 }
 
-/// Positions, among the labels of a log, of those that a budget selects by.
+/// Positions of the labels by which a budget selects rows.
 #[derive(Clone, Copy)]
 struct LabelPositions {
     count: usize,
@@ -280,7 +280,7 @@ impl<'a> LogAggregator<'a> {
         }
     }
 
-    /// Reserves the memory that the window takes, and that of so many rows of its page.
+    /// Reserves memory for the window and for `page_rows` rows of its page.
     fn reserve(&mut self, page_rows: usize) -> Result<(), MemoryError> {
         let users = self.names.bytes() + size_of_val(&*self.users);
         let numbers = self.numbers.bytes() + self.page.numbers.bytes();
@@ -469,7 +469,7 @@ pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 /// the last second of the day, lasts up to 30.
 pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
-/// How far from its own time a window may return a row: a call of 30 hours ends two days after the day that it began in.
+/// Maximum time between a row and a window that returns it: a call of 30 hours ends two days after the day it began in.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
 /// Labels of a log except for `tenant` and `user`: the number of the log that has the most.

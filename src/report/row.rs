@@ -207,7 +207,7 @@ impl<'r> Property<'r, Number<'_>> {
             })
     }
 
-    /// The number by `read`, or zero if it is null and null means 0.
+    /// Calls `read`. Returns zero for null if `null_is_zero`.
     pub(crate) fn or_zero<N: Default>(
         &self,
         null_is_zero: bool,

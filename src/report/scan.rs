@@ -254,6 +254,6 @@ impl<'de: 'a, 'a, R: Deserialize<'a>> Deserialize<'de> for RawRow<'a, R> {
     }
 }
 
-/// How long after its end other windows can return a row of a window: a row is counted if its time is within [`MARGIN`] of
-/// the window, so two windows that count it are at most twice as far apart.
+/// Maximum time between two windows that count the same row: a row is counted if its time is within [`MARGIN`] of the
+/// window, so they are at most two margins apart.
 const REACH: TimeDelta = TimeDelta::days(2 * MARGIN.num_days());

@@ -133,7 +133,7 @@ impl Log for Sms {
     }
 }
 
-/// `in` of `sms_in`; what is called otherwise keeps its name.
+/// `in` for `sms_in`; an unknown type keeps its name.
 fn direction(sms_type: &str) -> &str {
     label(match sms_type {
         "sms_in" => "in",

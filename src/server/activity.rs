@@ -42,11 +42,11 @@ pub(super) struct Activity {
     pub(super) is_http2: AtomicBool,
     /// Open requests.
     active: AtomicUsize,
-    /// Of those, the ones without a response yet: they wait for the exporter, not for the client.
+    /// Open requests without a response yet: they wait for the exporter, not for the client.
     unanswered: AtomicUsize,
-    /// Of those, the ones of which hyper has the last byte, but may not have written it.
+    /// Open requests: hyper has all of the response, but may not have written it.
     taken: AtomicUsize,
-    /// Of those, the scrapes.
+    /// Open scrapes.
     scrapes: AtomicUsize,
     /// No byte of the next request has come.
     waiting: AtomicBool,

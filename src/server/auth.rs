@@ -380,7 +380,7 @@ const RECENT_MAX: usize = 100;
 /// scrape can do.
 const QUEUE_MAX: usize = 8;
 
-/// Of those, the ones from one address: a client that guesses passwords leaves room for the first login of others.
+/// Queued logins from one address: a client that guesses passwords leaves room for the first login of others.
 const QUEUE_OF_CLIENT_MAX: usize = 4;
 
 /// Requests that wait for one login in the queue: several scrapers of one user may start at the same time, and each of them

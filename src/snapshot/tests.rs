@@ -335,7 +335,7 @@ fn restored_bodies_equal_the_saved_ones() {
     }
 }
 
-/// A family whose one sample is a line of so many bytes.
+/// A family with one sample, a line of `length` bytes.
 fn line(length: usize) -> Vec<Samples> {
     let samples = |pad: usize| -> Vec<Samples> {
         let mut writer = FamilyWriter::new(&[&CALLS]);

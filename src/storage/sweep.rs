@@ -136,7 +136,7 @@ pub(super) fn sweep(
     })
 }
 
-/// A file of the exporter by its name, `OWNER.REPORT.state` with a suffix.
+/// The parts of a state file's name, `OWNER.REPORT.state` with a suffix.
 struct StateFileName<'a> {
     name: &'a str,
     owner: &'a str,

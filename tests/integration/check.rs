@@ -190,7 +190,7 @@ async fn failures_by_table() {
         When::graph(),
         Fault::EmptyForbidden,
         page,
-        "; remedy: give the application the application permission CallRecord-PstnCalls.Read.All",
+        "; remedy: add the application permission CallRecord-PstnCalls.Read.All",
     )
     .await;
     check(

@@ -94,7 +94,7 @@ async fn refused_report_is_reported_by_name() {
             ),
             (
                 Fault::EmptyForbidden,
-                "; remedy: give the application the application permission CallRecord-PstnCalls.Read.All",
+                "; remedy: add the application permission CallRecord-PstnCalls.Read.All",
             ),
         ] {
             let when = When::graph().asking(function.name()).always();

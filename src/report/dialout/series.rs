@@ -20,7 +20,7 @@ pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
     /// Rows that are identical to another in all fields: an overlap of pages, counted once.
     pub(super) overlapping: u64,
-    /// Rows that share user id, location, context and currency with another but differ otherwise: both are counted.
+    /// Rows that differ from another with the same user id, location, context and currency. The sums include both.
     pub(super) repeated: u64,
     /// The sums of budgets and departments.
     pub(super) allocated: Allocated,
@@ -99,7 +99,7 @@ pub(super) fn aggregate(
 }
 
 impl Aggregated {
-    /// Deduplicates rows that share labels, and counts exact duplicates and rows that differ otherwise.
+    /// Removes duplicates from rows that share labels. Counts the duplicates and the repeated rows.
     fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();

@@ -225,7 +225,7 @@ fn a_user_near_the_limit_of_series_is_kept() {
             })
             .collect()
     };
-    // Eleven series of room, one of them for what is aggregated: nine certain places and one at the edge.
+    // Room for eleven series, one of them `__other__`: nine are certain to stay and one is at the edge.
     let ten: Vec<(String, i64)> = (0..9)
         .map(|index| (format!("big{index}"), 1000 + index))
         .collect();

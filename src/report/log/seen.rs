@@ -91,7 +91,7 @@ impl SeenRows {
         }
     }
 
-    /// Replaces the final rows by those with one day more, of which `ids` are the rows.
+    /// Replaces the final rows. The new ones have one day more, with the rows `ids`.
     pub(super) fn add_final(&self, final_rows: Arc<FinalRows>, ids: &[RowId]) {
         let mut seen = self.0.lock();
         for id in ids {
@@ -249,7 +249,7 @@ const fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Rows of a run up to which it is merged with others: a merge needs its memory twice.
+/// Maximum rows of a run that is merged with others: a merge needs its memory twice.
 const RUN_MAX: usize = 1 << 19;
 
 /// Rows in one text of a state file.

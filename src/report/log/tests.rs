@@ -269,8 +269,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 }
 
 proptest! {
-    /// Whatever calls there are, whenever they are known, whenever the polls are, and whatever this machine's clock said
-    /// meanwhile: the last poll has what one fresh fetch of everything has.
+    /// For any calls, arrival times, polls and readings of this machine's clock: the last poll has the same result as
+    /// one fresh fetch of everything.
     #[test]
     fn days_that_are_kept_are_final(
         calls in calls(),
@@ -345,7 +345,7 @@ fn row_belongs_to_the_period_it_began_in() {
         check(window, "2026-11-05T23:59:59.9999999Z", 1, 0);
         check(window, "2026-11-30T23:59:59.9999999Z", 1, 0);
     }
-    // Those before and after have windows of their own.
+    // Calls before and after have their own windows.
     check(1, "2026-10-31T23:59:59.9999999Z", 0, 0);
     check(1, "2026-10-30T00:00:00Z", 0, 0);
     check(30, "2026-12-01T00:00:00Z", 0, 0);

@@ -102,7 +102,7 @@ async fn a_login_without_a_waiting_client_is_not_computed() {
     assert!(authenticator.logins.lock().refused.0.is_empty());
 }
 
-/// A computation cannot be stopped, so the next one waits for it although its client has disconnected.
+/// A computation cannot be stopped, so the next one waits even if the first client is gone.
 #[tokio::test]
 async fn an_abandoned_computation_keeps_its_permit() {
     let (authenticator, _) = authenticator();

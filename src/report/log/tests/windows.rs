@@ -5,11 +5,11 @@ use super::*;
 /// The rows that a service returns for a window.
 #[derive(Clone, Copy, Debug)]
 enum Cut {
-    /// Those that began in it; whether also those that began at its end.
+    /// Calls that began in the window or, if `with_end`, at its end.
     ByStart { with_end: bool },
-    /// Those that ended in it; whether also those that ended at its end.
+    /// Calls that ended in the window or, if `with_end`, at its end.
     ByEnd { with_end: bool },
-    /// Those that began in it or up to so long before and after.
+    /// Calls that began in the window or this close to it.
     Wider(TimeDelta),
 }
 
@@ -104,7 +104,7 @@ fn polls() -> impl Strategy<Value = Vec<Poll>> {
     })
 }
 
-/// The rows of a window, in pages that overlap as those of a growing log do.
+/// The rows of a window, in pages that overlap like those of a growing log.
 fn answer(
     cut: Cut,
     window: Window,
