@@ -38,6 +38,7 @@ mod resolve;
 mod scalar;
 mod sections;
 pub mod shard;
+mod thresholds;
 pub(crate) mod watch;
 mod written;
 

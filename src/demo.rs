@@ -14,6 +14,7 @@ use crate::daemon::Load;
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
+use crate::report::threshold::Threshold;
 use teams_pstn_simulator::faults::RandomFaults;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
@@ -168,6 +169,7 @@ fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
         name: name.to_owned(),
         currency: "USD".to_owned(),
         amount: amount.into(),
+        thresholds: Threshold::defaults(),
         report,
         tenant: None,
         user: None,

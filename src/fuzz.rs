@@ -250,6 +250,7 @@ static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
         name: "a \"budget\"\n".to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("12.83").expect("an amount"),
+        thresholds: Vec::new(),
         report: ReportKind::Dialout,
         tenant: None,
         user: None,

@@ -21,6 +21,7 @@ pub mod row;
 pub(crate) mod scan;
 pub mod sms;
 pub mod table;
+pub mod threshold;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -9,6 +9,7 @@ use super::read::{Field, Scalar, quote_value};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
 use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Storage, Tenant};
+use super::thresholds::thresholds;
 use super::{Config, ConfigErrors};
 use crate::chain::Chain;
 use crate::graph::credential::{Credential, SecretSource};
@@ -228,11 +229,13 @@ impl Budget {
         for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
             errors.push(line, format!("{at}: no {key}; give one, {why}"));
         }
+        let thresholds = thresholds(self.thresholds, &format!("{at}.thresholds"), errors);
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         Some(budget::Budget {
             name: self.name.value()?.0,
             currency: self.currency.value()?.0,
             amount: self.amount.value()?.0,
+            thresholds,
             report: self.report.value().unwrap_or(ReportKind::Dialout),
             tenant: text(self.tenant),
             user: text(self.user),

@@ -15,6 +15,7 @@ use crate::money::Amount;
 use crate::period::CycleDay;
 use crate::report::ReportKind;
 use crate::report::labels::UserLabel;
+use crate::report::threshold::Severity;
 
 /// The name of a tenant or a budget, or the value of a selector: a label value.
 pub(super) struct Name(pub(super) String);
@@ -35,6 +36,9 @@ pub(super) struct Location(pub(super) String);
 
 /// An amount of money above zero.
 pub(super) struct Positive(pub(super) Amount);
+
+/// A share of a limit in percent, above zero.
+pub(super) struct Percent(pub(super) u32);
 
 /// The value of `labels.user`. `None` stands for `pseudonym`, which needs a key.
 #[derive(Clone)]
@@ -183,6 +187,38 @@ impl Scalar for NonZeroUsize {
 
     fn schema() -> Schema {
         json_schema!({ "type": "integer", "minimum": 1 })
+    }
+}
+
+impl Scalar for Percent {
+    const EXPECTED: &'static str = "a share in percent";
+    const HINT: &'static str =
+        "write a whole number from 1 to 10000, for example 80, without quotes";
+    const KINDS: &'static [Kind] = &[Kind::Number];
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let share = text
+            .parse()
+            .ok()
+            .filter(|share| (1..=10_000).contains(share));
+        share.map(Self).ok_or(Wrong::Kind)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": 10_000 })
+    }
+}
+
+impl Scalar for Severity {
+    const EXPECTED: &'static str = "a severity";
+    const HINT: &'static str = "choose from info, warning, critical";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        one_of(text, &severities())
+    }
+
+    fn schema() -> Schema {
+        choice(&severities())
     }
 }
 
@@ -378,6 +414,10 @@ fn reports() -> Vec<(&'static str, ReportKind)> {
         .iter()
         .map(|kind| (kind.as_str(), *kind))
         .collect()
+}
+
+fn severities() -> [(&'static str, Severity); 3] {
+    Severity::ALL.map(|severity| (severity.as_str(), severity))
 }
 
 fn choice<T>(choices: &[(&str, T)]) -> Schema {

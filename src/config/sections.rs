@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use super::read::{Abbreviated, Either, Field, section};
 use super::scalar::{
-    CurrencyCode, Expiry, Guid, Location, Name, Positive, TenantId, True, UserSetting,
+    CurrencyCode, Expiry, Guid, Location, Name, Percent, Positive, TenantId, True, UserSetting,
 };
 use crate::graph::address::{Cloud, RootUrl};
 use crate::period::CycleDay;
 use crate::report::ReportKind;
+use crate::report::threshold::Severity;
 
 section! {
     /// Configuration of teams-pstn-exporter.
@@ -42,8 +43,7 @@ section! {
 section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, and a report may
-        /// have its own interval. A failed poll is repeated after this time.
+        /// Time from one poll to the next, at least 1s; logs of calls and messages are polled every 6h. A failed poll waits as long.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
@@ -92,8 +92,7 @@ section! {
     Report {
         /// The name of the report.
         name: ReportKind,
-        /// Time from one poll to the next, at least 1s. The default is 6h for logs of calls and messages, and the interval of
-        /// the section poll for other reports.
+        /// Time from one poll to the next, at least 1s. By default, 6h for logs of calls and messages, else as in the section poll.
         interval: Duration,
         /// Content of the label user, instead of the setting for all reports.
         user: UserSetting,
@@ -172,6 +171,28 @@ section! {
 }
 
 section! {
+    /// A threshold with a severity of its own.
+    #[schemars(extend("required" = ["at"]))]
+    Threshold {
+        /// The share in percent.
+        at: Percent,
+        /// The severity of the alert. The default is info below 60, warning below 100, and critical from 100 on.
+        severity: Severity,
+    }
+}
+
+impl Abbreviated for Threshold {
+    type Short = Percent;
+
+    fn from_short(at: Field<Percent>) -> Self {
+        Self {
+            at,
+            ..Self::default()
+        }
+    }
+}
+
+section! {
     /// A budget for a billing period. A selector that is left out matches everything.
     #[schemars(extend("required" = ["name", "currency", "amount"]))]
     Budget {
@@ -181,6 +202,9 @@ section! {
         currency: CurrencyCode,
         /// The amount of the budget, exact to the last digit.
         amount: Positive,
+        /// Shares of the amount at which an alert fires, in percent.
+        #[schemars(extend("default" = [50, 80, 100, 120]))]
+        thresholds: Vec<Field<Either<Threshold>>>,
         /// The report with the charges; it must be one that has a currency.
         #[schemars(extend("default" = "dialout"))]
         report: ReportKind,

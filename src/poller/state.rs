@@ -251,7 +251,7 @@ impl ReportState {
         self.current = rendered.samples;
         self.current
             .extend(period_samples(plan.tenant.as_deref(), self.report, period));
-        self.allocation = plan.allocation_of(self.report).fingerprint();
+        self.allocation = plan.allocation_of(self.report).shown_fingerprint();
         self.previous.advance(period, rendered.closing);
     }
 

@@ -76,9 +76,10 @@ static CALL_SECONDS: Family = Family::gauge(
 );
 
 /// The families of budgets and departments, which several reports have.
-pub(crate) const FAMILIES: [&Family; 5] = [
+pub(crate) const FAMILIES: [&Family; 6] = [
     budget::FAMILIES[0],
     budget::FAMILIES[1],
+    budget::FAMILIES[2],
     &CHARGE,
     &CALLS,
     &CALL_SECONDS,
@@ -94,20 +95,25 @@ impl Allocation {
         fingerprint
     }
 
+    /// The fingerprint with everything that is shown besides the sums, which are the thresholds.
+    pub(crate) fn shown_fingerprint(&self) -> String {
+        self.fingerprint() + &budget::spelled_thresholds(&self.budgets)
+    }
+
     /// Returns whether it matters who a person is.
     pub(crate) fn selects_persons(&self) -> bool {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }
 
     /// Removes the samples of budgets and departments from `current` and the budgets from `shown` if the allocation has changed
-    /// since they were rendered. `theirs` is the fingerprint of the rendered ones and is set to that of this allocation.
+    /// since they were rendered. `theirs` is the shown fingerprint of the rendered ones and is set to that of this allocation.
     pub(crate) fn drop_others(
         &self,
         current: &mut Vec<Samples>,
         shown: Option<&mut Vec<BudgetSpend>>,
         theirs: &mut String,
     ) {
-        let configured = self.fingerprint();
+        let configured = self.shown_fingerprint();
         if *theirs != configured {
             current.retain(|samples| !FAMILIES.contains(&samples.family));
             if let Some(shown) = shown {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportKind;
 use super::department::Departments;
+use super::threshold::Threshold;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
@@ -22,6 +23,8 @@ pub struct Budget {
     pub currency: String,
     /// Limit of a billing period, exactly as written, above zero.
     pub amount: Amount,
+    /// Shares of the amount that alerts are about, in ascending order.
+    pub thresholds: Vec<Threshold>,
     /// Report that has the charges. It has a currency and is polled.
     pub report: ReportKind,
     /// The name of a configured tenant.
@@ -59,6 +62,8 @@ pub struct BudgetSpend {
     pub spent: String,
     /// Spend in whole percent of the amount, rounded down, so that 99.9 % is not yet 100 %.
     pub percent: u32,
+    /// In ascending order.
+    pub thresholds: Vec<Threshold>,
 }
 
 static AMOUNT: Family = Family::gauge(
@@ -72,8 +77,13 @@ static SPENT: Family = Family::gauge(
      Cached: from the last complete report.",
 );
 
+static THRESHOLD: Family = Family::gauge(
+    "teams_pstn_budget_threshold_ratio",
+    "Share of the budget at which an alert fires: 0.8 for 80 %. From the configuration.",
+);
+
 /// The families of budgets, which each report with amounts has.
-pub(crate) const FAMILIES: [&Family; 2] = [&AMOUNT, &SPENT];
+pub(crate) const FAMILIES: [&Family; 3] = [&AMOUNT, &SPENT, &THRESHOLD];
 
 impl Budget {
     /// Returns whether the selectors match these labels. The person is not compared.
@@ -146,7 +156,8 @@ impl Budget {
     }
 }
 
-/// A hash of the budgets and their order. State files contain it, so it does not depend on the output of `Debug`.
+/// A hash of the budgets and their order, without the thresholds, on which no sum depends. State files contain it, so it does
+/// not depend on the output of `Debug`.
 pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     let spell = |budget: &Budget| {
         serde_json::json!([
@@ -164,17 +175,33 @@ pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     URL_SAFE_NO_PAD.encode(hash)
 }
 
-/// Amount and spend of every configured budget, in the order of the configuration.
+/// The thresholds of all budgets as text, for state files; empty if there are none.
+pub(crate) fn spelled_thresholds(budgets: &[Budget]) -> String {
+    let spell = |(index, budget): (usize, &Budget)| {
+        let thresholds = budget.thresholds.iter();
+        let spell = |threshold: &Threshold| {
+            format!(" {index}:{}:{}", threshold.at, threshold.severity.as_str())
+        };
+        thresholds.map(spell).collect::<String>()
+    };
+    budgets.iter().enumerate().map(spell).collect()
+}
+
+/// Amount, spend and thresholds of every configured budget, in the order of the configuration.
 pub(crate) fn samples(
     budgets: &[Budget],
     tenant: Option<&str>,
     spent: impl Iterator<Item = Sum>,
 ) -> impl Iterator<Item = Samples> {
     let mut writer = FamilyWriter::new(&[&AMOUNT, &SPENT]);
+    let mut thresholds = FamilyWriter::new(&[&THRESHOLD]);
     for (budget, spent) in budgets.iter().zip(spent) {
         let mut labels = Vec::new();
         write_label("budget", &budget.name, &mut labels);
         write_label("currency", &budget.currency, &mut labels);
+        for threshold in &budget.thresholds {
+            threshold.write_sample(labels.clone(), tenant, &mut thresholds);
+        }
         if let Some(tenant) = tenant {
             write_label("tenant", tenant, &mut labels);
         }
@@ -183,7 +210,8 @@ pub(crate) fn samples(
             _ => spent.write_sample(out),
         });
     }
-    writer.finish().filter(|samples| samples.count > 0)
+    let samples = writer.finish().chain(thresholds.finish());
+    samples.filter(|samples| samples.count > 0)
 }
 
 /// Every configured budget with its spend, in the order of the configuration.
@@ -194,6 +222,7 @@ pub(crate) fn for_page(budgets: &[Budget], spent: &[Sum]) -> Vec<BudgetSpend> {
         amount: budget.amount.to_string(),
         spent: spent.to_string(),
         percent: spent.whole_percent_of(budget.amount.into()),
+        thresholds: budget.thresholds.clone(),
     };
     budgets.iter().zip(spent).map(shown).collect()
 }
@@ -217,6 +246,7 @@ const VALUE_MAX: usize = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::threshold::Severity;
 
     #[test]
     fn mismatches_by_table() {
@@ -265,6 +295,7 @@ mod tests {
                 name: "a".to_owned(),
                 currency: currency.to_owned(),
                 amount: Amount::default(),
+                thresholds: Vec::new(),
                 report: ReportKind::Dialout,
                 tenant: None,
                 user: some(user),
@@ -276,6 +307,46 @@ mod tests {
             assert_eq!(found.as_deref(), expected);
             assert_eq!(budget.mismatch(&[], Some(&departments)), None);
         }
+    }
+
+    #[test]
+    fn thresholds_are_exact_shares() {
+        let warning = Threshold {
+            severity: Severity::Warning,
+            ..Threshold::from(120)
+        };
+        let budget = Budget {
+            name: "a".to_owned(),
+            currency: "EUR".to_owned(),
+            amount: 500.into(),
+            thresholds: vec![Threshold::from(5), Threshold::from(100), warning],
+            report: ReportKind::Dialout,
+            tenant: None,
+            user: None,
+            department: None,
+            usage_location: None,
+            destination_context: None,
+        };
+        let mut text = Vec::new();
+        for samples in samples(&[budget], Some("t"), [Sum::default()].into_iter()) {
+            if samples.family == &THRESHOLD {
+                samples.write(crate::exposition::Format::Text, &mut text);
+            }
+        }
+        let name = "teams_pstn_budget_threshold_ratio{budget=\"a\",currency=\"EUR\"";
+        let expected = [
+            ("info", 5, "0.05"),
+            ("critical", 100, "1"),
+            ("warning", 120, "1.2"),
+        ];
+        let expected = expected.map(|(severity, at, ratio)| {
+            format!("{name},severity=\"{severity}\",tenant=\"t\",threshold=\"{at}\"}} {ratio}\n")
+        });
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.ends_with(&format!("gauge\n{}", expected.concat())),
+            "{text}"
+        );
     }
 
     #[test]

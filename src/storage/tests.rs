@@ -14,6 +14,7 @@ use super::*;
 use crate::exposition::{FamilyWriter, Format, write_label};
 use crate::report::allocation::Allocation;
 use crate::report::budget::BudgetSpend;
+use crate::report::threshold::Threshold;
 use crate::report::{Count, Organizer, Spend};
 
 static CHARGE: Family = Family::gauge("charge", "What it costs.");
@@ -84,6 +85,7 @@ fn saved(users: &[u32]) -> SavedState {
                 amount: "100".to_owned(),
                 spent: "12.83".to_owned(),
                 percent: 12,
+                thresholds: Threshold::defaults(),
             }],
         }),
         current: samples(),

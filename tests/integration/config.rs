@@ -267,6 +267,29 @@ reports:
 }
 
 #[test]
+fn thresholds_of_budgets_are_in_ascending_order() {
+    let thresholds_of = |key: &str| {
+        let config = good(&format!(
+            "{TENANT}budgets:\n  - {{name: a, currency: EUR, amount: 1{key}}}\n"
+        ));
+        let thresholds = config.budgets[0].thresholds.iter();
+        let spelled =
+            thresholds.map(|threshold| format!("{} {:?}", threshold.at, threshold.severity));
+        spelled.collect::<Vec<_>>().join(", ")
+    };
+    for (key, expected) in [
+        ("", "50 Info, 80 Warning, 100 Critical, 120 Critical"),
+        (", thresholds: []", ""),
+        (
+            ", thresholds: [120, {at: 90, severity: critical}, {at: 30}]",
+            "30 Info, 90 Critical, 120 Critical",
+        ),
+    ] {
+        assert_eq!(thresholds_of(key), expected, "{key}");
+    }
+}
+
+#[test]
 fn relative_paths_start_at_the_file() {
     let folder = Folder::with(TENANT);
     let config = folder.load().unwrap();

@@ -86,6 +86,7 @@ pub(crate) const CONTRACT: &[Entry] = &[
     ("teams_pstn_blocked_users_events", "gauge", &["event", "reason"], true),
     ("teams_pstn_budget_amount", "gauge", &["budget", "currency"], true),
     ("teams_pstn_budget_spent", "gauge", &["budget", "currency"], true),
+    ("teams_pstn_budget_threshold_ratio", "gauge", &["budget", "currency", "severity", "threshold"], true),
     ("teams_pstn_department_charge", "gauge", &["currency", "department", "report"], true),
     ("teams_pstn_department_calls", "gauge", &["department", "report"], true),
     ("teams_pstn_department_call_seconds", "gauge", &["department", "report"], true),

@@ -4,6 +4,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
+use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::world::{Table, World};
 
 use crate::support::{Exporter, Metrics, Setup, config};
@@ -98,6 +99,7 @@ fn with_budgets(config: &mut Config) {
         name: name.to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("500.50").unwrap(),
+        thresholds: Threshold::defaults(),
         tenant: None,
         user: user.map(str::to_owned),
         department: None,

@@ -215,7 +215,10 @@ fn values(value: &Value) -> String {
 }
 
 fn plain(list: &[Value]) -> String {
-    let list: Vec<_> = list.iter().map(|one| one.as_str().unwrap()).collect();
+    let list: Vec<_> = list
+        .iter()
+        .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
+        .collect();
     list.join(", ")
 }
 

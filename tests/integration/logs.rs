@@ -12,6 +12,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::report::labels::Pseudonyms;
 use teams_pstn_exporter::report::labels::UserLabel;
+use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::Logs;
@@ -220,6 +221,7 @@ async fn budgets_count_the_selected_charges() {
         name: name.to_owned(),
         currency: currency.to_string(),
         amount: Amount::from_json("500").unwrap(),
+        thresholds: Threshold::defaults(),
         tenant: None,
         user: None,
         department: None,

@@ -37,7 +37,7 @@ async fn budgets_and_a_refused_reload_are_on_the_page_until_they_are_gone() {
         refused
     };
     let html = page(&exporter).await;
-    assert!(html.contains("The budget is fully spent. The report is up to date."));
+    assert!(html.contains("The budget is at least 120 % spent. The report is up to date."));
     let spent = "<span title=\"12400.5 USD\">12,400.50</span> of <span title=\"10000 USD\">10,000.00</span> <bdi>USD</bdi> spent, <b>124&nbsp;%</b>";
     assert!(html.contains(spent), "{html}");
 

@@ -9,6 +9,7 @@ use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::report::department::Departments;
 use teams_pstn_exporter::report::labels::UserLabel;
+use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::address::Function;
 use teams_pstn_simulator::faults::{Fault, When};
 
@@ -47,6 +48,7 @@ async fn reload_keeps_days_unless_their_sums_change() {
         name: "all".to_owned(),
         currency: "USD".to_owned(),
         amount: Amount::from_json("500").unwrap(),
+        thresholds: Threshold::defaults(),
         tenant: None,
         user: None,
         department: None,

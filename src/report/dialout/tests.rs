@@ -17,6 +17,7 @@ use crate::report::department::Departments;
 use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Pseudonyms, UserLabel};
 use crate::report::memory::{MemoryError, MemoryPool};
+use crate::report::threshold::Threshold;
 
 /// Rows as JSON, and what stands in the charge family for them.
 fn check(rows: &[&str], expected: &[&str]) {
@@ -269,6 +270,7 @@ fn budgets_count_what_they_select() {
                 name: "b".to_owned(),
                 currency: "USD".to_owned(),
                 amount: Amount::from_json("500.50").unwrap(),
+                thresholds: Threshold::defaults(),
                 report: ReportKind::Dialout,
                 tenant: None,
                 user: owned(user),

@@ -19,6 +19,7 @@ use crate::report::call_log::CallLog;
 use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
+use crate::report::threshold::Threshold;
 use crate::report::{Rendered, ReportKind};
 
 /// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
@@ -182,6 +183,7 @@ fn budget(user: Option<&str>) -> Budget {
         name: format!("of {user:?}"),
         currency: "USD".to_owned(),
         amount: Amount::default(),
+        thresholds: Threshold::defaults(),
         report: ReportKind::CallLog,
         tenant: None,
         user: user.map(str::to_owned),

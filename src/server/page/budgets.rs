@@ -6,45 +6,34 @@ use std::fmt::{self, Write as _};
 use super::amount::Money;
 use super::format::{Bar, Number, Text};
 use crate::report::budget::BudgetSpend;
+use crate::report::threshold::{Severity, Threshold};
 use crate::snapshot::State;
 
 /// Every budget of every report, the most used first.
 pub(super) struct Budgets<'a>(Vec<(&'a State, &'a BudgetSpend)>);
 
-/// The highest alert threshold that a budget has reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Below,
-    Half,
-    Most,
-    Whole,
+/// The class of a budget that has reached this threshold.
+const fn class(reached: Option<Threshold>) -> &'static str {
+    match reached {
+        None => "ok",
+        Some(threshold) => match threshold.severity {
+            Severity::Info => "ok",
+            Severity::Warning => "untried",
+            Severity::Critical => "failing",
+        },
+    }
 }
 
-impl Level {
-    const fn of(budget: &BudgetSpend) -> Self {
-        match budget.percent {
-            0..50 => Self::Below,
-            50..80 => Self::Half,
-            80..100 => Self::Most,
-            100.. => Self::Whole,
-        }
-    }
+fn reached(budget: &BudgetSpend) -> Option<Threshold> {
+    Threshold::reached(&budget.thresholds, budget.percent)
+}
 
-    const fn class(self) -> &'static str {
-        match self {
-            Self::Below | Self::Half => "ok",
-            Self::Most => "untried",
-            Self::Whole => "failing",
-        }
-    }
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Below => "below 50 %",
-            Self::Half => "50 % reached",
-            Self::Most => "80 % reached",
-            Self::Whole => "100 % reached",
-        }
+/// Says which threshold has been reached.
+fn label(budget: &BudgetSpend) -> String {
+    match (reached(budget), budget.thresholds.first()) {
+        (Some(Threshold { at, .. }), _) => format!("{at} % reached"),
+        (None, Some(Threshold { at, .. })) => format!("below {at} %"),
+        (None, None) => "no thresholds".to_owned(),
     }
 }
 
@@ -60,16 +49,21 @@ impl<'a> Budgets<'a> {
         Self(budgets)
     }
 
-    /// Returns the class of the most used budgets and a sentence on them; `None` while all are below 80 %.
+    /// Returns the class of the budgets with the highest severity and a sentence on them; `None` while no threshold for a
+    /// warning is reached.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
-        let level = Level::of(self.0.first()?.1);
-        let reached = match level {
-            Level::Below | Level::Half => return None,
-            Level::Most => "at least 80 % spent",
-            Level::Whole => "fully spent",
+        let all = || self.0.iter().filter_map(|(_, budget)| reached(budget));
+        let severity = all().map(|threshold| threshold.severity).max()?;
+        if severity == Severity::Info {
+            return None;
+        }
+        let same = || all().filter(|threshold| threshold.severity == severity);
+        let lowest = same().min_by_key(|threshold| threshold.at)?;
+        let reached = match lowest.at {
+            100 => "fully spent".to_owned(),
+            at => format!("at least {at} % spent"),
         };
-        let same = |(_, budget): &&(_, &BudgetSpend)| Level::of(budget) == level;
-        let sentence = match (self.0.iter().filter(same).count(), self.0.len()) {
+        let sentence = match (same().count(), self.0.len()) {
             (_, 1) => format!("The budget is {reached}."),
             (1, total) => format!("1 of {} budgets is {reached}.", Number(total)),
             (count, total) => {
@@ -80,7 +74,7 @@ impl<'a> Budgets<'a> {
                 )
             }
         };
-        Some((level.class(), sentence))
+        Some((class(Some(lowest)), sentence))
     }
 
     pub(super) fn write(&self, html: &mut String) -> fmt::Result {
@@ -104,15 +98,14 @@ impl<'a> Budgets<'a> {
 }
 
 fn write_budget(html: &mut String, state: &State, budget: &BudgetSpend) -> fmt::Result {
-    let level = Level::of(budget);
-    let shade = if level == Level::Whole { "over" } else { "one" };
+    let shade = if budget.percent >= 100 { "over" } else { "one" };
     write!(
         html,
         "<li><div class=\"head\"><b>{}</b><span class=\"state {}\">{}</span></div>{}\
          <p>{} of {} {} spent, <b>{}&nbsp;%</b></p><p class=\"soft\">",
         Text(&budget.name),
-        level.class(),
-        level.label(),
+        class(reached(budget)),
+        label(budget),
         Bar(&[(shade, budget.percent.into())]),
         Money::new(&budget.spent, &budget.currency),
         Money::new(&budget.amount, &budget.currency),

@@ -6,6 +6,7 @@ use super::format::Span;
 use super::*;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::BudgetSpend;
+use crate::report::threshold::Threshold;
 use crate::report::{Count, Organizer, ReportKind, Spend};
 use crate::snapshot::{Failure, Summary};
 
@@ -30,6 +31,7 @@ fn everything_is_escaped() {
         amount: "1000".to_owned(),
         spent: evil.to_owned(),
         percent: 3,
+        thresholds: Threshold::defaults(),
     }];
     let html = rendered(&[state, fine(None)], |view| {
         view.unready = Some(evil);
@@ -158,7 +160,7 @@ fn budgets_are_at_the_top_and_the_most_used_first() {
     let in_order = [
         at("<h2>Budgets</h2>"),
         at("<bdi>budget 1</bdi>"),
-        at("100 % reached"),
+        at("120 % reached"),
         at(
             "<span title=\"24800 USD\">24,800.00</span> of <span title=\"20000 USD\">20,000.00</span>",
         ),
@@ -279,6 +281,7 @@ fn spent(percents: &[u32]) -> State {
         amount: "20000".to_owned(),
         spent: (percent * 200).to_string(),
         percent: *percent,
+        thresholds: Threshold::defaults(),
     };
     let budgets = percents.iter().enumerate().map(budget).collect();
     Arc::make_mut(state.summary.as_mut().unwrap()).budgets = budgets;

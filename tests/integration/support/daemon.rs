@@ -16,6 +16,7 @@ use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
+use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::snapshot::{Snapshot, State, Subscriber};
@@ -142,6 +143,7 @@ pub(crate) fn budget(amount: u32) -> Budget {
         name: "all".to_owned(),
         currency: "USD".to_owned(),
         amount: amount.into(),
+        thresholds: Threshold::defaults(),
         report: ReportKind::Dialout,
         tenant: None,
         user: None,

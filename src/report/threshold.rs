@@ -1,0 +1,109 @@
+//! Thresholds of a limit, such as a budget: the shares at which an alert fires, and how urgent it is.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::exposition::{FamilyWriter, write_label};
+use crate::money::{Amount, Sum};
+
+/// A share of a limit, and how urgent it is that it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// In percent, above zero.
+    pub at: u32,
+    /// Value of the label `severity`.
+    pub severity: Severity,
+}
+
+/// The severities of alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Severity {
+    /// Nothing needs to be done.
+    Info,
+    /// Someone should look at it on a working day.
+    Warning,
+    /// Someone should look at it now.
+    Critical,
+}
+
+impl Threshold {
+    /// The thresholds of a limit for which the configuration has none.
+    pub fn defaults() -> Vec<Self> {
+        [50, 80, 100, 120].map(Self::from).to_vec()
+    }
+
+    /// The highest of the thresholds, which are in ascending order, that a share in percent has reached.
+    pub(crate) fn reached(thresholds: &[Self], percent: u32) -> Option<Self> {
+        let mut highest_first = thresholds.iter().rev();
+        highest_first
+            .find(|threshold| threshold.at <= percent)
+            .copied()
+    }
+
+    /// Writes the share as a sample, 0.8 for 80 %. `labels` are those whose names are before and after the threshold's own in
+    /// the order of the names: `severity`, `tenant`, `threshold`.
+    pub(crate) fn write_sample(
+        self,
+        mut labels: Vec<u8>,
+        tenant: Option<&str>,
+        writer: &mut FamilyWriter,
+    ) {
+        write_label("severity", self.severity.as_str(), &mut labels);
+        if let Some(tenant) = tenant {
+            write_label("tenant", tenant, &mut labels);
+        }
+        write_label("threshold", &self.at.to_string(), &mut labels);
+        let ratio = Amount::from(Decimal::new(self.at.into(), 2));
+        writer.sample(&labels, |_, out| Sum::from(ratio).write_sample(out));
+    }
+}
+
+impl From<u32> for Threshold {
+    /// The threshold with the severity that it has unless the configuration names another.
+    fn from(at: u32) -> Self {
+        let severity = match at {
+            0..60 => Severity::Info,
+            60..100 => Severity::Warning,
+            100.. => Severity::Critical,
+        };
+        Self { at, severity }
+    }
+}
+
+impl Severity {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// The value of the label `severity`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severities_by_table() {
+        let severity = |at: u32| Threshold::from(at).severity.as_str();
+        let found = [1, 59, 60, 99, 100, 1_000].map(severity);
+        let [info, warning, critical] = Severity::ALL.map(Severity::as_str);
+        assert_eq!(found, [info, info, warning, warning, critical, critical]);
+    }
+
+    #[test]
+    fn the_highest_threshold_that_is_reached_counts() {
+        let reached = |percent: u32| {
+            let reached = Threshold::reached(&Threshold::defaults(), percent);
+            reached.map(|threshold| threshold.at)
+        };
+        let expected = [None, Some(50), Some(80), Some(80), Some(120)];
+        assert_eq!([49, 50, 80, 99, 500].map(reached), expected);
+        assert_eq!(Threshold::reached(&[], 500), None);
+    }
+}
