@@ -194,6 +194,8 @@ pub struct Rendered {
     pub top: Vec<Organizer>,
     /// Budgets and their spend, in the order of the configuration.
     pub budgets: Vec<BudgetSpend>,
+    /// Users who are named in series, before any are aggregated.
+    pub users: u64,
     /// Rows that count: all except for those that an overlap of pages repeated.
     pub rows: u64,
     /// Rows that were identical to another in all fields. They are not counted again.

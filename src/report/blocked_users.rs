@@ -4,17 +4,21 @@
 //! as blocked. The report reads the events of the last 89 days, which is all that Graph returns for one query. An older
 //! block is not seen.
 //!
+//! A blocked user has a series only if the label `user` exists: the times of several users have no sum.
+//!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnblockeduserslog>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstnblockeduserslogrow>
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::column::COUNTS_MAX;
-use super::interner::{Interner, UNKNOWN, label};
+use super::interner::{Interner, OTHER, UNKNOWN, label};
 use super::labels::RenderContext;
 use super::log::{MONEY_MAX, Record};
+use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, RowError, Shown, Text, padded, person, row};
 use super::{Count, Rendered, Report, ReportInfo};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
@@ -39,10 +43,11 @@ row! {
     }
 }
 
-/// Every event, with interned text. Names of users are never exported.
+/// Every event, with interned text. Telephone numbers are never exported.
 #[derive(Default)]
 pub struct Totals {
     texts: Interner,
+    persons: PersonTable,
     events: Vec<Event>,
 }
 
@@ -54,6 +59,7 @@ struct Event {
     mode: Mode,
     reason: u32,
     remediation: u32,
+    person: PersonId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +76,12 @@ static BLOCKED: Family = Family::gauge(
      complete report.",
 );
 
+static SINCE: Family = Family::gauge(
+    "teams_pstn_blocked_users_since_timestamp_seconds",
+    "When a user who is blocked now was blocked, as Unix time; of several users with the same labels the newest time. Cached: \
+     from the last complete report.",
+);
+
 static EVENTS: Family = Family::gauge(
     "teams_pstn_blocked_users_events",
     "Blocks and unblocks of users in the current billing period. Cached: from the last complete report.",
@@ -83,7 +95,7 @@ impl Report for BlockedUsers {
         has_money: false,
         has_previous: false,
     };
-    const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &EVENTS];
+    const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
     // The page does not say; there is one window only, so nothing can come twice.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = &[
@@ -128,7 +140,7 @@ impl Report for BlockedUsers {
     }
 
     fn bytes(totals: &Totals) -> usize {
-        totals.texts.bytes() + size_of_val(&*totals.events)
+        totals.texts.bytes() + totals.persons.bytes() + size_of_val(&*totals.events)
     }
 
     fn truncate(totals: &mut Totals, rows: usize) {
@@ -143,11 +155,13 @@ impl Report for BlockedUsers {
 impl Totals {
     fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         let time = row.block_date_time().time()?;
-        let names = [
-            row.user_id().text()?,
-            row.user_principal_name().shown(notes),
-            row.user_telephone_number().shown(notes),
-        ];
+        let [id, principal_name, display_name] = person(
+            &row.user_id(),
+            &row.user_principal_name(),
+            &row.user_display_name(),
+            notes,
+        )?;
+        let names = [id, principal_name, row.user_telephone_number().shown(notes)];
         let user = names.into_iter().find(|name| !name.is_empty());
         // Else all of them would be taken for one.
         let user = user.ok_or(row.user_id().missing())?;
@@ -163,26 +177,27 @@ impl Totals {
             },
             reason: self.texts.intern(label(row.block_reason().shown(notes))),
             remediation: self.texts.intern(row.remediation_id().text()?),
+            person: self.persons.intern(id, principal_name, display_name),
         };
         self.events.push(event);
         Ok(())
     }
 
     fn render(self, context: &RenderContext<'_>) -> Rendered {
-        let Self { texts, mut events } = self;
+        let Self {
+            texts,
+            persons,
+            mut events,
+        } = self;
         let received = events.len();
         events.sort_unstable();
         // Pages may overlap.
         events.dedup();
-        let newest_blocks = |events: &&[Event]| {
-            // An unknown mode may mean anything, so it does not end a block.
-            let mut known = events.iter().rev().map(|event| event.mode);
-            known.find(|mode| !matches!(mode, Mode::Other(_))) == Some(Mode::Blocked)
-        };
-        let blocked = events
+        let blocks: Vec<&Event> = events
             .chunk_by(|a, b| a.user == b.user)
-            .filter(newest_blocks)
-            .count();
+            .filter_map(current_block)
+            .collect();
+        let (since, aggregated) = since(&blocks, &texts, &persons, context);
         let mut by_kind: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let within = |event: &&Event| {
             context.period.start() <= event.time && event.time < context.period.end()
@@ -195,13 +210,13 @@ impl Totals {
             };
             *by_kind.entry((mode, texts.text(event.reason))).or_default() += 1;
         }
-        let blocked = i64::try_from(blocked).expect("fewer than rows");
+        let blocked = i64::try_from(blocks.len()).expect("fewer than rows");
         let counts = [
             ("blocked users", blocked),
             ("block events", by_kind.values().sum()),
         ];
         Rendered {
-            samples: samples(blocked, &by_kind, context.tenant),
+            samples: samples(blocked, &since, &by_kind, context.tenant),
             counts: counts
                 .map(|(what, value)| Count {
                     what: what.into(),
@@ -210,13 +225,68 @@ impl Totals {
                 .into(),
             rows: events.len() as u64,
             overlapping: (received - events.len()) as u64,
+            users: since.len() as u64,
+            aggregated,
             ..Rendered::default()
         }
     }
 }
 
+/// The event that began the block of a user, if the user is blocked. The events are of one user and sorted.
+fn current_block(events: &[Event]) -> Option<&Event> {
+    // An unknown mode may mean anything, so it does not end a block.
+    let known = events.iter().rev();
+    let known = known.filter(|event| !matches!(event.mode, Mode::Other(_)));
+    let blocks = known.take_while(|event| event.mode == Mode::Blocked);
+    blocks.last()
+}
+
+/// When each user was blocked, by reason and user, and the number of series that are aggregated into `__other__`: the oldest,
+/// if there are more than `max_series`.
+fn since<'t>(
+    blocks: &[&Event],
+    texts: &'t Interner,
+    persons: &PersonTable,
+    context: &RenderContext<'_>,
+) -> (Since<'t>, u64) {
+    let mut since = Since::new();
+    if !context.user_label.names_users() {
+        return (since, 0);
+    }
+    for Event {
+        person,
+        reason,
+        time,
+        ..
+    } in blocks
+    {
+        let user = context.user_label.label(
+            persons.id(*person),
+            persons.principal_name(*person),
+            persons.display_name(*person),
+        );
+        let newest = since.entry((texts.text(*reason), user.into_owned()));
+        let newest = newest.or_insert(*time);
+        *newest = (*newest).max(*time);
+    }
+    if since.len() <= context.series_max {
+        return (since, 0);
+    }
+    let mut newest_first: Vec<_> = since.into_iter().collect();
+    newest_first.sort_by_key(|&(_, time)| Reverse(time));
+    let oldest = newest_first.split_off(context.series_max.saturating_sub(1));
+    let other = (OTHER, OTHER.to_owned());
+    let newest_other = oldest.iter().map(|&(_, time)| (other.clone(), time));
+    let since = newest_first.into_iter().chain(newest_other.take(1));
+    (since.collect(), oldest.len() as u64)
+}
+
+/// The time of the newest block by reason and user.
+type Since<'t> = BTreeMap<(&'t str, String), DateTime<Utc>>;
+
 fn samples(
     blocked: i64,
+    since: &Since<'_>,
     by_kind: &BTreeMap<(&str, &str), i64>,
     tenant: Option<&str>,
 ) -> Vec<Samples> {
@@ -229,6 +299,15 @@ fn samples(
     let mut labels = Vec::new();
     write_tenant(&mut labels);
     users.sample(&labels, |_, out| Sum::from(blocked).write_sample(out));
+    let mut times = FamilyWriter::new(&[&SINCE]);
+    for ((reason, user), time) in since {
+        let mut labels = Vec::new();
+        write_label("reason", reason, &mut labels);
+        write_tenant(&mut labels);
+        write_label("user", user, &mut labels);
+        let time = Sum::from(time.timestamp());
+        times.sample(&labels, |_, out| time.write_sample(out));
+    }
     let mut events = FamilyWriter::new(&[&EVENTS]);
     for (&(mode, reason), &count) in by_kind {
         let mut labels = Vec::new();
@@ -237,7 +316,8 @@ fn samples(
         write_tenant(&mut labels);
         events.sample(&labels, |_, out| Sum::from(count).write_sample(out));
     }
-    users.finish().chain(events.finish()).collect()
+    let times = times.finish().filter(|samples| samples.count > 0);
+    users.finish().chain(times).chain(events.finish()).collect()
 }
 
 /// Graph answers 406 to more than 90 days, and whether exactly 90 will do is not documented.
@@ -248,6 +328,7 @@ mod tests {
     use super::super::allocation::Allocation;
     use super::super::labels::{RetainedSeries, UserLabel};
     use super::*;
+    use crate::exposition::Format;
     use crate::period::CycleDay;
 
     fn row(json: &str) -> Row<'_> {
@@ -284,6 +365,73 @@ mod tests {
             assert_eq!(rendered.counts[0].value, blocked, "{modes:?}");
             assert_eq!(rendered.rows, modes.len() as u64, "{modes:?}");
         }
+    }
+
+    /// The series of users that are blocked, after these events: user, second, mode and reason.
+    fn since(
+        events: &[(&str, u32, &str, &str)],
+        user_label: &UserLabel,
+        series_max: usize,
+    ) -> (Vec<String>, u64) {
+        let mut totals = Totals::default();
+        for (user, second, mode, reason) in events {
+            let json = format!(
+                r#"{{"userId":"id-{user}","userPrincipalName":"{user}@x","userDisplayName":"{}","blockDateTime":"1970-01-01T00:00:{second:02}.9Z","userBlockMode":"{mode}","blockReason":"{reason}"}}"#,
+                &user[..1]
+            );
+            totals.add(&row(&json), &mut Notes::default()).unwrap();
+        }
+        let rendered = totals.render(&RenderContext {
+            tenant: Some("t"),
+            period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
+            user_label,
+            series_max,
+            allocation: &Allocation::default(),
+            retained: &RetainedSeries::default(),
+        });
+        let mut out = Vec::new();
+        for samples in &rendered.samples {
+            samples.write(Format::Text, &mut out);
+        }
+        let prefix = "teams_pstn_blocked_users_since_timestamp_seconds";
+        let lines = String::from_utf8(out).unwrap();
+        let lines = lines.lines().filter_map(|line| line.strip_prefix(prefix));
+        (lines.map(str::to_owned).collect(), rendered.aggregated)
+    }
+
+    #[test]
+    fn blocked_users_have_the_time_at_which_their_block_began() {
+        let events = [
+            ("ann", 1, "blocked", "a"),
+            ("ann", 2, "unblocked", "b"),
+            ("ann", 5, "Blocked", "c"),
+            ("ann", 7, "blocked", "d"),
+            ("ann", 8, "suspended", "e"),
+            ("ben", 3, "blocked", "a"),
+            ("ben", 4, "unblocked", "a"),
+            ("amy", 6, "blocked", "c"),
+            ("cy", 9, "blocked", ""),
+        ];
+        let series = |reason: &str, user: &str, time: u32| {
+            format!(r#"{{reason="{reason}",tenant="t",user="{user}"}} {time}"#)
+        };
+        let all = vec![
+            series("c", "amy@x", 6),
+            series("c", "ann@x", 5),
+            series("unknown", "cy@x", 9),
+        ];
+        assert_eq!(since(&events, &UserLabel::Upn, 3), (all, 0));
+        let newest = vec![
+            series("__other__", "__other__", 6),
+            series("unknown", "cy@x", 9),
+        ];
+        assert_eq!(since(&events, &UserLabel::Upn, 2), (newest, 2));
+        let other = vec![series("__other__", "__other__", 9)];
+        assert_eq!(since(&events, &UserLabel::Upn, 1), (other, 3));
+        // Two users have this name.
+        let named = vec![series("c", "a", 6), series("unknown", "c", 9)];
+        assert_eq!(since(&events, &UserLabel::DisplayName, 2), (named, 0));
+        assert_eq!(since(&events, &UserLabel::None, 3), (Vec::new(), 0));
     }
 
     #[test]

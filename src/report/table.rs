@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use super::allocation::Allocated;
 use super::column::{COUNTS_MAX, Column, Measure, Values};
-use super::interner::Dictionary;
+use super::interner::{Dictionary, UNKNOWN};
 use super::labels::{RenderContext, RetainedSeries};
 use super::{Count, Organizer, Rendered, Spend, budget};
 use crate::exposition::{FamilyWriter, Samples, write_label};
@@ -52,6 +52,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             Some(_) => Vec::new(),
             None => self.counts(&total(&self.series)),
         };
+        let users = self.named_users(context);
         let (aggregated, retained) = self.collapse(context);
         let allocation = context.allocation;
         Rendered {
@@ -64,10 +65,25 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             counts,
             top,
             budgets: budget::for_page(&allocation.budgets, allocated.spent()),
+            users,
             aggregated,
             retained,
             ..Rendered::default()
         }
+    }
+
+    /// The number of users that the series name.
+    fn named_users(&self, context: &RenderContext<'_>) -> u64 {
+        if !context.user_label.names_users() {
+            return 0;
+        }
+        let mut is_named = vec![false; self.users.count() as usize];
+        for series in &self.series {
+            is_named[series.user as usize] = true;
+        }
+        let named = (0..).zip(is_named).filter(|&(_, is_named)| is_named);
+        let named = named.filter(|&(user, _)| self.users.text(user) != UNKNOWN);
+        named.count() as u64
     }
 
     /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is

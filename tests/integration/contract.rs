@@ -83,6 +83,7 @@ pub(crate) const CONTRACT: &[Entry] = &[
     ("teams_pstn_sms_previous_messages", "gauge", without_user(SMS), true),
     ("teams_pstn_sms_previous_units", "gauge", without_user(SMS), true),
     ("teams_pstn_blocked_users", "gauge", &[], true),
+    ("teams_pstn_blocked_users_since_timestamp_seconds", "gauge", &["reason", "user"], true),
     ("teams_pstn_blocked_users_events", "gauge", &["event", "reason"], true),
     ("teams_pstn_budget_amount", "gauge", &["budget", "currency"], true),
     ("teams_pstn_budget_spent", "gauge", &["budget", "currency"], true),
