@@ -24,7 +24,9 @@ use crate::daemon::Load;
 use crate::graph::http::HttpClient;
 use crate::period::Clock;
 use crate::report::labels::UserLabel;
-use crate::server::web_config::WebConfig;
+use crate::server::Listen;
+use crate::server::exposure::Exposure;
+use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::tenant::SetupError;
 
 use self::estimate::Size;
@@ -47,6 +49,7 @@ struct CheckContext {
     clock: Clock,
     http: HttpClient,
     config: Config,
+    exposure: Exposure,
     patience: Duration,
 }
 
@@ -67,6 +70,7 @@ impl Outcome {
 /// If the runtime cannot be built, or the findings cannot be written.
 pub fn run_alone(
     load: &Load,
+    listen: &Listen,
     web_config: Option<&Path>,
     format: CheckFormat,
 ) -> io::Result<Outcome> {
@@ -75,7 +79,14 @@ pub fn run_alone(
         .enable_all()
         .build()?;
     let mut out = io::stdout();
-    let outcome = runtime.block_on(run(load, web_config, format, Clock::system(), &mut out));
+    let outcome = runtime.block_on(run(
+        load,
+        listen,
+        web_config,
+        format,
+        Clock::system(),
+        &mut out,
+    ));
     // Do not wait for threads that are blocked on DNS.
     runtime.shutdown_background();
     outcome
@@ -87,13 +98,21 @@ pub fn run_alone(
 /// If the findings cannot be written.
 pub async fn run(
     load: &Load,
+    listen: &Listen,
     web_config: Option<&Path>,
     format: CheckFormat,
     clock: Clock,
     out: &mut impl Write,
 ) -> io::Result<Outcome> {
     let mut findings = Findings::new(format, out);
-    let web = web_config.map(check_web_config);
+    let loaded = web_config.map(WebConfig::load);
+    let web = web_config
+        .zip(loaded.as_ref())
+        .map(|(path, loaded)| check_web_config(path, loaded));
+    let exposure = Exposure::expected(
+        listen,
+        loaded.as_ref().and_then(|loaded| loaded.as_ref().ok()),
+    );
     let config = match load() {
         Ok(config) => config,
         Err(errors) => {
@@ -136,6 +155,7 @@ pub async fn run(
         clock,
         http,
         config,
+        exposure,
         patience,
     });
     for finding in context.config.departments.iter().map(check_departments) {
@@ -169,9 +189,9 @@ pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     ))
 }
 
-/// Reads the web configuration and all files that it names, like the daemon.
-fn check_web_config(path: &Path) -> Finding {
-    match WebConfig::load(path) {
+/// The web configuration and all files that it names, which were read like by the daemon.
+fn check_web_config(path: &Path, loaded: &Result<WebConfig, WebConfigError>) -> Finding {
+    match loaded {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
         Ok(_) => Finding::ok(Check::WebConfiguration, "can be used, without TLS"),
         Err(error) => Finding::failure(Check::WebConfiguration, Chain(&error), None),

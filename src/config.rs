@@ -227,6 +227,13 @@ impl Config {
         of_reports.chain([&self.labels.user])
     }
 
+    /// Returns true if labels of a report show names that identify a person without other data.
+    pub(crate) fn shows_names(&self) -> bool {
+        let reports = self.reports.iter();
+        let mut labels = reports.map(|report| self.labels.of(report));
+        labels.any(|labels| labels.user.shows_names())
+    }
+
     /// JSON schema of the configuration file, derived from the types that read it.
     pub fn schema() -> String {
         let schema = schemars::schema_for!(sections::File);

@@ -24,6 +24,7 @@ use crate::machine::{self, MachineError};
 use crate::period::Clock;
 use crate::poller::Fleet;
 use crate::pseudonym::PseudonymError;
+use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 use crate::server::web_config::{WebConfig, WebConfigError};
 use crate::server::{BindError, Bound, Limits, Reload, ServerState, TelemetryPath};
 use crate::signals::Hangups;
@@ -187,6 +188,13 @@ impl Daemon {
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
+        }
+        let exposure = Exposure::bound(bound.addresses(), options.web_config.as_ref());
+        if exposure.is_open() && config.shows_names() {
+            tracing::warn!(
+                remedy = EXPOSED_REMEDY,
+                "names of users are readable {exposure}"
+            );
         }
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());

@@ -62,7 +62,12 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             serve_demo(args)?;
         }
         Some(Command::Check { format }) => {
-            let outcome = check::run_alone(&load, args.web_config_file.as_deref(), *format)?;
+            let outcome = check::run_alone(
+                &load,
+                &args.listen(),
+                args.web_config_file.as_deref(),
+                *format,
+            )?;
             return Ok(outcome.exit_code());
         }
         Some(Command::Export(wanted)) => export::run_alone(&load()?, wanted)?,

@@ -18,6 +18,7 @@ mod activity;
 mod auth;
 mod body;
 mod connection;
+pub(crate) mod exposure;
 mod foreign;
 mod heartbeat;
 mod listen;

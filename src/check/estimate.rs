@@ -20,6 +20,7 @@ use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
 use crate::report::memory::MemoryPool;
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
+use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
 /// Figures of a first page.
 pub(super) struct FirstPage {
@@ -27,6 +28,8 @@ pub(super) struct FirstPage {
     /// Number of label sets, which `labels.max_series` limits.
     pub(super) series: u64,
     pub(super) size: Size,
+    /// Users who are named in the series.
+    users: u64,
     /// The rows as budgets see them.
     budget_rows: Vec<BudgetRow>,
     /// The origin of the server that the page names, if `graph_url` has another.
@@ -159,6 +162,7 @@ impl FirstPageRequest<'_> {
                 bytes: share(samples.iter().map(|family| family.block.length()).sum()),
                 exact,
             },
+            users: rendered.users,
             budget_rows,
             foreign_context,
         }
@@ -196,6 +200,19 @@ impl FirstPage {
                 .measured(float(self.rows)),
             series.about(report).measured(float(self.series)),
         ]
+    }
+
+    /// How many names the daemon would show, and to whom. `None` if it shows none.
+    pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
+        let users = self.users;
+        let at_least = at_least(self.size.exact);
+        let message = format!("{at_least}{users} names of users are readable {exposure}");
+        let finding = match (users, exposure.is_open()) {
+            (0, _) => return None,
+            (_, true) => Finding::warning(Check::Names, message, EXPOSED_REMEDY),
+            (_, false) => Finding::ok(Check::Names, message),
+        };
+        Some(finding.about(report).measured(float(users)))
     }
 
     /// A warning if the links of further pages would lead past `graph_url`, as they do behind a reverse proxy that does not

@@ -268,6 +268,10 @@ impl TenantReport<'_> {
                     total.add(page.size);
                     let series_max = labels.max_series.get();
                     self.findings.extend(page.findings(report, series_max));
+                    if labels.user.shows_names() {
+                        let names = page.names(report, &self.context.exposure);
+                        self.findings.extend(names);
+                    }
                     self.findings.extend(page.links(report));
                     let departments = config.departments.as_ref();
                     let departments = departments.map(|departments| &*departments.of);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::str::FromStr;
 
 use super::with_remedy;
@@ -72,6 +72,12 @@ impl ListenAddress {
             host => vec![host],
         };
         (hosts, self.port)
+    }
+
+    /// Returns true if only this machine reaches the address.
+    pub(super) fn is_loopback(&self) -> bool {
+        let ip = self.host.parse::<IpAddr>();
+        self.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
     }
 
     pub(super) fn host(&self) -> String {

@@ -134,6 +134,8 @@ pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
     /// The verifier of client certificates in `server`, which has no getter for it.
     verifier: Arc<dyn ClientCertVerifier>,
+    /// Every client must have a certificate of an authority.
+    identifies_clients: bool,
 }
 
 /// The structure of the section.
@@ -156,6 +158,11 @@ pub(super) struct Section {
 }
 
 impl Tls {
+    /// Returns whether every client must have a certificate of an authority.
+    pub(super) fn identifies_clients(&self) -> bool {
+        self.identifies_clients
+    }
+
     /// Returns whether a handshake with these client certificates would succeed now. Empty: the client has presented none.
     pub(super) fn allows(&self, certificates: &[CertificateDer<'_>], now: DateTime<Utc>) -> bool {
         let verifier = &self.verifier;
@@ -221,6 +228,7 @@ impl Section {
         };
         Ok(Some(Arc::new(Tls {
             server: Arc::new(config),
+            identifies_clients: self.client_auth()? == ClientAuth::RequireAndVerify,
             verifier,
         })))
     }
@@ -301,13 +309,17 @@ impl Section {
         Ok(())
     }
 
+    fn client_auth(&self) -> Result<ClientAuth, TlsError> {
+        ClientAuth::parse(self.client_auth_type.as_deref().unwrap_or_default())
+    }
+
     fn verifier(
         &self,
         client_ca: Option<&[u8]>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         let auth_type = self.client_auth_type.as_deref().unwrap_or_default();
-        let auth = ClientAuth::parse(auth_type)?;
+        let auth = self.client_auth()?;
         if client_ca.is_some() && auth == ClientAuth::None {
             return Err(TlsError::ClientCaUnused);
         }

@@ -133,6 +133,13 @@ impl WebConfig {
         self.0.loaded.lock().settings.tls.is_some()
     }
 
+    /// Returns whether a client must have a password or a certificate that is verified.
+    pub fn identifies_clients(&self) -> bool {
+        let settings = &self.0.loaded.lock().settings;
+        let tls = settings.tls.as_ref();
+        !settings.users.is_empty() || tls.is_some_and(|tls| tls.identifies_clients())
+    }
+
     /// Returns why the newest file is not in use; `None` if it is.
     pub fn reload_error(&self) -> Option<String> {
         self.0.loaded.lock().reload_error.clone()

@@ -10,8 +10,8 @@ use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{self as simulator, Simulator};
 
 use crate::support::{
-    CLIENT, Exporter, Folder, NAMES, SECRET, SECRET_FILE, TENANT, check, people, run, simulator,
-    tenant, yaml,
+    CLIENT, Exporter, Folder, NAMES, Program, SECRET, SECRET_FILE, TENANT, check, people, run,
+    simulator, tenant, yaml,
 };
 
 #[tokio::test]
@@ -32,8 +32,11 @@ async fn successful_check_prints_every_finding() {
             "ok      permission: CallRecord-PstnCalls.Read.All",
             "ok      first page dialout: 3 rows",
             "ok      series dialout: 3 of the 20000 that labels.max_series allows",
+            &format!(
+                "warning names dialout: 3 names of users are readable at :10053 by everyone who can reach the port; remedy: {REMEDY}"
+            ),
             "ok      exposition: 9 series in 2 KiB",
-            "verdict: passed, 8 checks",
+            "verdict: passed, 9 checks, 1 warning",
         ],
     );
     assert!(
@@ -70,27 +73,33 @@ async fn files_of_the_daemon_by_table() {
         "ok      web configuration {}: can be used, without TLS\n",
         path("web.yml")
     );
-    check(&[&good], 0, &found, "verdict: passed, 9 checks").await;
+    check(&[&good], 0, &found, "verdict: passed, 10 checks, 1 warning").await;
     let bad = web("tls_server_config: {cert_file: nowhere.pem, key_file: nowhere.pem}\n");
     let found = format!("failure web configuration {}: ", path("web.yml"));
-    check(&[&bad], 2, &found, "verdict: failed, 1 of 9 checks; ").await;
+    check(
+        &[&bad],
+        2,
+        &found,
+        "verdict: failed, 1 of 10 checks, 1 warning; ",
+    )
+    .await;
 
     configure("storage: {path: state}");
     let missing = format!("ok      storage {}: is not there yet", path("state"));
-    check(&[], 0, &missing, "verdict: passed, 9 checks").await;
+    check(&[], 0, &missing, "verdict: passed, 10 checks, 1 warning").await;
     assert!(!folder.path("state").exists());
     std::fs::create_dir(folder.path("state")).unwrap();
     let state = folder.path(&format!("state/{TENANT}.{CLIENT}.dialout.state"));
     std::fs::write(&state, "torn").unwrap();
     let torn = "dialout.state is not used, and is out of the way after the next start";
-    check(&[], 0, torn, "verdict: passed, 10 checks, 1 warning").await;
+    check(&[], 0, torn, "verdict: passed, 11 checks, 2 warnings").await;
     assert_eq!(std::fs::read(&state).unwrap(), b"torn");
     std::fs::remove_file(&state).unwrap();
     let found = format!(
         "ok      storage {}: can be written; state files to restore: 0",
         path("state")
     );
-    check(&[], 0, &found, "verdict: passed, 9 checks").await;
+    check(&[], 0, &found, "verdict: passed, 10 checks, 1 warning").await;
     assert_eq!(std::fs::read_dir(folder.path("state")).unwrap().count(), 0);
     configure("storage: {path: secret/state}");
     let file = format!(
@@ -98,7 +107,13 @@ async fn files_of_the_daemon_by_table() {
         path("secret/state"),
         path("secret")
     );
-    check(&[], 1, &file, "verdict: failed, 1 of 9 checks; ").await;
+    check(
+        &[],
+        1,
+        &file,
+        "verdict: failed, 1 of 10 checks, 1 warning; ",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -126,7 +141,7 @@ async fn the_document_has_stable_keys() {
     let (code, json) = run(&["check", "--check.format=json", &file], &[]).await;
     assert_eq!(code, 0, "{json}");
     let document: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(document["result"], "ok");
+    assert_eq!(document["result"], "warning");
     assert_eq!(document["version"], teams_pstn_exporter::VERSION);
     let checks = document["checks"].as_array().unwrap();
     let names: Vec<&str> = checks
@@ -143,6 +158,7 @@ async fn the_document_has_stable_keys() {
             "permission",
             "first_page",
             "series",
+            "names",
             "exposition"
         ]
     );
@@ -160,6 +176,86 @@ async fn the_document_has_stable_keys() {
         (&3.0.into(), &"dialout".into())
     );
 }
+
+/// The finding about names, by listen address and protection.
+#[tokio::test]
+async fn readers_of_names_by_table() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::new();
+    let users =
+        "basic_auth_users: {a: $2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi}\n";
+    let users = format!(
+        "--web.config.file={}",
+        folder.write("web.yml", users).display()
+    );
+    let [local, other] =
+        ["127.0.0.1:7", "192.0.2.1:7"].map(|address| format!("--web.listen-address={address}"));
+    let [local, other, users] = [&*local, &*other, &*users];
+    let warning = |place: &str| {
+        format!(
+            "warning names dialout: 3 names of users are readable at {place} by everyone who can reach the port; remedy: {REMEDY}"
+        )
+    };
+    let ok = |at: &str| format!("ok      names dialout: 3 names of users are readable at {at}");
+    for (labels, flags, line) in [
+        ("upn", &[][..], Some(warning(":10053"))),
+        (
+            "display_name",
+            &[local, other],
+            Some(warning("127.0.0.1:7, 192.0.2.1:7")),
+        ),
+        (
+            "upn",
+            &["--web.systemd-socket"],
+            Some(warning("the sockets of systemd")),
+        ),
+        (
+            "upn",
+            &[local],
+            Some(ok("127.0.0.1:7 by this machine only")),
+        ),
+        (
+            "upn",
+            &["--web.listen-address=localhost:7"],
+            Some(ok("localhost:7 by this machine only")),
+        ),
+        (
+            "upn",
+            &[other, users],
+            Some(ok("192.0.2.1:7 by clients with a password or certificate")),
+        ),
+        ("id", &[other], None),
+        ("none", &[other], None),
+    ] {
+        let option = folder.configure(simulator.url(), &format!("labels: {{user: {labels}}}"));
+        let (code, said) = run(&[&["check", &*option], flags].concat(), &[]).await;
+        assert_eq!(code, 0, "{said}");
+        let found = said.lines().find(|line| line.contains(" names dialout: "));
+        assert_eq!(found, line.as_deref(), "{said}");
+    }
+}
+
+/// The daemon says it once, at the start.
+#[tokio::test]
+async fn names_that_everyone_can_read_are_logged_at_the_start() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::new();
+    let text = "names of users are readable at ";
+    for (labels, address, count) in [
+        ("upn", "0.0.0.0:0", 1),
+        ("upn", "127.0.0.1:0", 0),
+        ("pseudonym, pseudonym_key_file: key", "0.0.0.0:0", 0),
+    ] {
+        let option = folder.configure(simulator.url(), &format!("labels: {{user: {labels}}}"));
+        let address = format!("--web.listen-address={address}");
+        let mut program = Program::start(&[&option, &address], &[]);
+        program.logged("poll complete").await;
+        let said = program.stop().await;
+        assert_eq!(said.matches(text).count(), count, "{said}");
+    }
+}
+
+const REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user to pseudonym or none; nothing if a firewall protects the port";
 
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]

@@ -1,0 +1,73 @@
+//! Exposure of the server: the clients that can read what it serves.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::listen::{Listen, ListenAddress};
+use super::web_config::WebConfig;
+
+/// The addresses that the server listens on, and who can read what it serves there.
+#[derive(Debug)]
+pub(crate) struct Exposure {
+    addresses: String,
+    readers: Readers,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Readers {
+    /// Clients with a password or a verified certificate.
+    Known,
+    ThisMachine,
+    Everyone,
+}
+
+impl Exposure {
+    /// The exposure of a server that would listen here. Sockets that systemd passes can be any.
+    pub(crate) fn expected(listen: &Listen, web_config: Option<&WebConfig>) -> Self {
+        match listen {
+            Listen::Addresses(addresses) => {
+                let local = addresses.iter().all(ListenAddress::is_loopback);
+                Self::of(addresses, local, web_config)
+            }
+            Listen::Systemd => Self::of(&["the sockets of systemd"], false, web_config),
+        }
+    }
+
+    /// The exposure of a server that listens here.
+    pub(crate) fn bound(addresses: &[SocketAddr], web_config: Option<&WebConfig>) -> Self {
+        let local = addresses.iter().all(|address| address.ip().is_loopback());
+        Self::of(addresses, local, web_config)
+    }
+
+    fn of(addresses: &[impl ToString], local: bool, web_config: Option<&WebConfig>) -> Self {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let is_protected = web_config.is_some_and(WebConfig::identifies_clients);
+        Self {
+            addresses: addresses.join(", "),
+            readers: match (is_protected, local) {
+                (true, _) => Readers::Known,
+                (false, true) => Readers::ThisMachine,
+                (false, false) => Readers::Everyone,
+            },
+        }
+    }
+
+    /// Returns true if everyone who can reach an address can read it.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.readers, Readers::Everyone)
+    }
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let readers = match self.readers {
+            Readers::Known => "clients with a password or certificate",
+            Readers::ThisMachine => "this machine only",
+            Readers::Everyone => "everyone who can reach the port",
+        };
+        write!(f, "at {} by {readers}", self.addresses)
+    }
+}
+
+/// The remedy if names of users are readable by everyone.
+pub(crate) const EXPOSED_REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user to pseudonym or none; nothing if a firewall protects the port";
