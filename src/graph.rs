@@ -30,6 +30,7 @@ mod token_endpoint;
 mod token_endpoint_error;
 mod token_error;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -43,6 +44,7 @@ use self::retry::{FailureKind, RetryPolicy};
 use self::stats::RequestStats;
 use self::throttle::{Held, Throttle};
 use self::token::{TokenCache, TokenError};
+use crate::memory::{MemoryError, MemoryPool};
 
 /// The client of one application in one tenant.
 #[derive(Debug)]
@@ -180,6 +182,9 @@ pub enum Error {
         /// The id that Microsoft's support asks for, if there is a response.
         request_id: Option<String>,
     },
+    /// There is no memory for the page.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 impl Graph {
@@ -222,26 +227,27 @@ impl Graph {
     }
 
     /// Returns the pages of a report, all of which must arrive before `deadline`. The requests are counted in `stats`, also
-    /// if the future is dropped.
+    /// if the future is dropped. Each page is reserved in `memory`.
     ///
     /// ```ignore
-    /// let mut pages = graph.pages(&query, deadline, &stats);
+    /// let mut pages = graph.pages(&query, deadline, &stats, &memory);
     /// while let Some(mut page) = pages.next().await? {
     ///     page.decode(|number, row: Row<'_>| totals.add(number, row))?;
     /// }
     /// ```
-    pub fn pages<'g>(
+    pub(crate) fn pages<'g>(
         &'g self,
         query: &Query,
         deadline: Instant,
         stats: &'g RequestStats,
+        memory: &Arc<MemoryPool>,
     ) -> Pages<'g> {
         let call = format!(
             "{}(fromDateTime={},toDateTime={})",
             query.function, query.from, query.to
         );
         let first = self.root.report(query.version.as_str(), &call);
-        Pages::new(self, first, deadline, stats)
+        Pages::new(self, first, deadline, stats, memory.reservation())
     }
 }
 
@@ -310,7 +316,7 @@ impl Error {
             Self::Transport { source, .. } => FailureReason::of(http::classify(source)),
             Self::Status(answer) => answer.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
-            Self::Limit { .. } => FailureReason::Limit,
+            Self::Limit { .. } | Self::Memory(_) => FailureReason::Limit,
         }
     }
 
@@ -322,6 +328,7 @@ impl Error {
             Self::Throttled(held) => errors::remedy(held.status),
             Self::Status(answer) => answer.remedy(),
             Self::Malformed { flaw, .. } => Some(flaw.remedy()),
+            Self::Memory(error) => Some(error.remedy()),
             _ => None,
         }
     }

@@ -38,11 +38,11 @@
 //! also checks that files do not import each other in a circle, except that a file may use the items of the modules that
 //! enclose it. `lib.rs` and `main.rs` are not checked.
 //!
-//! - `allocator`, `chain`, `cores`, `gzip`, `machine`, `money`, `period` and `systemd` use no other module.
+//! - `allocator`, `chain`, `cores`, `gzip`, `machine`, `memory`, `money`, `period` and `systemd` use no other module.
 //! - `secret_file` uses `machine`.
 //! - `exposition` uses `gzip` and `money`.
-//! - `graph` uses `chain` and `secret_file`. It does not know what a report is, nor money.
-//! - `report` uses `exposition`, `graph`, `money` and `period`. It does not know HTTP.
+//! - `graph` uses `chain`, `memory` and `secret_file`. It does not know what a report is, nor money.
+//! - `report` uses `exposition`, `graph`, `memory`, `money` and `period`. It does not know HTTP.
 //! - `telemetry` uses `graph`.
 //! - `report_metrics` uses `exposition`, `graph`, `money`, `period`, `report` and `telemetry`.
 //! - `snapshot` uses `exposition`, `gzip`, `period`, `report` and `telemetry`.
@@ -52,19 +52,20 @@
 //! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file` and `server`. It resolves into the types of
 //!   these modules.
 //! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It has what a tenant is polled with.
-//! - `poller` uses `chain`, `config`, `exposition`, `graph`, `period`, `report`, `report_metrics`, `secret_file`, `snapshot`,
-//!   `storage`, `telemetry` and `tenant`. It connects the parts of a poll.
+//! - `poller` uses `chain`, `config`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics`, `secret_file`,
+//!   `snapshot`, `storage`, `telemetry` and `tenant`. It connects the parts of a poll.
 //! - `logging` uses `config` and `machine`.
 //! - `signals` uses `logging` and `machine`.
 //! - `healthcheck` uses `graph` and `server`.
 //! - `pseudonym` uses `config` and `report`.
-//! - `export` uses `chain`, `config`, `graph`, `logging`, `money`, `period`, `report`, `signals`, `storage` and `tenant`.
+//! - `export` uses `chain`, `config`, `graph`, `logging`, `memory`, `money`, `period`, `report`, `signals`, `storage` and
+//!   `tenant`.
 //! - `daemon` uses `chain`, `config`, `export`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
 //!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
-//! - `check` uses `chain`, `config`, `daemon`, `graph`, `period`, `report`, `server`, `storage` and `tenant`.
+//! - `check` uses `chain`, `config`, `daemon`, `graph`, `memory`, `period`, `report`, `server`, `storage` and `tenant`.
 //! - `demo` uses `config`, `daemon`, `period` and `report`.
 //! - `bench` uses `exposition`, `graph`, `gzip`, `report` and `snapshot`.
-//! - `fuzz` uses `config`, `exposition`, `graph`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
+//! - `fuzz` uses `config`, `exposition`, `graph`, `memory`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
 //!
 //! The knowledge of some crates stays in one place:
 //!
@@ -76,6 +77,7 @@
 mod chain;
 pub mod config;
 
+pub mod memory;
 pub mod money;
 pub mod period;
 mod secret_file;

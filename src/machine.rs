@@ -84,9 +84,11 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
 }
 
 /// The bytes of memory that the process may use: the lowest of its own limits and those of its control groups. `None` if
-/// there is no limit.
+/// there is no limit. Of its own limits, reserved addresses take a part.
 pub(crate) fn memory_limit() -> Option<u64> {
-    let own = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    let usable = |limit: u64| limit.saturating_sub(ADDRESSES).max(limit / 4);
+    let own = [Resource::As, Resource::Data];
+    let own = own.map(|resource| getrlimit(resource).current.map(usable));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let of_groups = group_limits(&groups, Path::new("/sys/fs/cgroup"));
     own.into_iter().flatten().chain(of_groups).min()
@@ -184,6 +186,9 @@ fn spawn_with<T: Send + 'static>(
 /// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
 /// listens, and a few each for Graph, files and scrapers.
 const DESCRIPTORS_MIN: u64 = 16;
+
+/// Bytes of addresses that the process reserves and does not use: 64 MiB of a heap, and the stacks of threads.
+const ADDRESSES: u64 = 96 << 20;
 
 /// Bytes for the program, its threads and a small report: the program starts with 40 MiB.
 const MEMORY_MIN: u64 = 64 << 20;

@@ -25,10 +25,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::graph::{FailureReason, Graph};
+use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Clock};
 use crate::report::ReportKind;
 use crate::report::labels::RetainedSeries;
-use crate::report::memory::MemoryPool;
 use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;

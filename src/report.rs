@@ -15,7 +15,6 @@ mod error;
 mod interner;
 pub mod labels;
 pub mod log;
-pub(crate) mod memory;
 mod person_table;
 pub mod row;
 pub(crate) mod scan;
@@ -25,6 +24,7 @@ pub mod threshold;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -34,13 +34,13 @@ use crate::exposition::{Family, Samples};
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query, Version};
+use crate::memory::{MemoryPool, Reservation};
 use crate::period::{BillingPeriod, EndBound, Window};
 
 use budget::{BudgetRow, BudgetSpend};
 use column::{Column, Measure};
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Record};
-use memory::Reservation;
 use row::{Notes, RowError};
 
 pub(crate) use error::CollectError;
@@ -329,17 +329,18 @@ pub(crate) async fn collect<R: Report>(
     windows: impl Iterator<Item = Window>,
     deadline: Instant,
     stats: &RequestStats,
-    memory: &mut Reservation,
-) -> Result<R::Totals, CollectError> {
+    memory: &Arc<MemoryPool>,
+) -> Result<(R::Totals, Reservation), CollectError> {
+    let mut reservation = memory.reservation();
     let mut totals = R::Totals::default();
     for window in windows {
         let query = R::query(window);
-        let mut pages = graph.pages(&query, deadline, stats);
+        let mut pages = graph.pages(&query, deadline, stats, memory);
         while let Some(mut page) = pages.next().await? {
-            add_page::<R>(&mut page, &mut totals, memory)?;
+            add_page::<R>(&mut page, &mut totals, &mut reservation)?;
         }
     }
-    Ok(totals)
+    Ok((totals, reservation))
 }
 
 /// Adds the rows of one page, or none of them if it is not whole.

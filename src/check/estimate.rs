@@ -12,13 +12,13 @@ use crate::config::Labels;
 use crate::graph::pages::Read;
 use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
+use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Window};
 use crate::report::allocation::Allocation;
 use crate::report::budget::{Budget, BudgetRow};
 use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
-use crate::report::memory::MemoryPool;
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
@@ -73,12 +73,13 @@ impl FirstPageRequest<'_> {
         let (now, period) = self.period();
         let windows = R::windows(period, now);
         let query = R::query(windows[0]);
+        let memory = MemoryPool::for_process(None).for_report();
         let stats = RequestStats::default();
-        let mut pages = self.graph.pages(&query, self.deadline, &stats);
+        let mut pages = self.graph.pages(&query, self.deadline, &stats, &memory);
         let mut totals = R::Totals::default();
-        let mut memory = MemoryPool::for_process(None).for_report().reservation();
+        let mut reservation = memory.reservation();
         while let Some(mut page) = pages.next().await? {
-            if add_page::<R>(&mut page, &mut totals, &mut memory)? == Read::Whole {
+            if add_page::<R>(&mut page, &mut totals, &mut reservation)? == Read::Whole {
                 break;
             }
         }
@@ -108,7 +109,7 @@ impl FirstPageRequest<'_> {
         };
         let stats = RequestStats::default();
         let query = log::query::<L>(window);
-        let mut pages = self.graph.pages(&query, self.deadline, &stats);
+        let mut pages = self.graph.pages(&query, self.deadline, &stats, &memory);
         let mut aggregator = LogAggregator::new::<L>(window, aggregation);
         aggregator.budget_rows = Some(Vec::new());
         while let Some(mut page) = pages.next().await? {

@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 
 use super::error::ExportError;
 use crate::config::args::{By, ExportArgs};
+use crate::memory::{MemoryError, Reservation};
 use crate::money::{Amount, Sum};
 use crate::report::column::{Measure, Values};
 use crate::report::labels::UserLabel;
 use crate::report::log::{MONEY_MAX, Record};
-use crate::report::memory::{MemoryError, Reservation};
 use crate::report::row::{Notes, Property, PropertyName, Shown};
 use crate::report::scan::{RowTexts, Source};
 

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use super::foreign;
 use super::retry::{FailureKind, retry_after};
+use crate::memory::MemoryError;
 use crate::secret_file;
 
 /// Connection options. [`HttpOptions::default`] is right for Microsoft's services.
@@ -203,25 +204,29 @@ fn proxy_secrets(url: &str) -> Vec<SecretString> {
 pub(crate) enum BodyError {
     Transport(reqwest::Error),
     TooLong,
+    Memory(MemoryError),
 }
 
 /// Reads a body of at most `max` bytes, counted after decompression.
 pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
-    read_body_into(&mut body, response, max).await?;
+    read_body_into(&mut body, response, max, |_| Ok(())).await?;
     Ok(body)
 }
 
-/// Likewise, into the caller's buffer, which is not reallocated if it has the capacity for `max` bytes.
+/// Likewise, into the caller's buffer, which is not reallocated if it has the capacity for `max` bytes. `reserve` reserves
+/// the memory of so many bytes.
 pub(crate) async fn read_body_into(
     body: &mut Vec<u8>,
     response: &mut Response,
     max: usize,
+    mut reserve: impl FnMut(usize) -> Result<(), MemoryError>,
 ) -> Result<(), BodyError> {
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Transport)? {
         if chunk.len() > max - body.len() {
             return Err(BodyError::TooLong);
         }
+        reserve(body.len() + chunk.len()).map_err(BodyError::Memory)?;
         body.extend_from_slice(&chunk);
     }
     Ok(())

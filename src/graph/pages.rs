@@ -17,6 +17,7 @@ use super::retry::{FailureKind, RetryReason, Verdict};
 use super::stats::RequestStats;
 use super::{Error, Flaw, Graph, log_seconds};
 use crate::chain::Chain;
+use crate::memory::Reservation;
 
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Pages<'g> {
     graph: &'g Graph,
     deadline: Instant,
     stats: &'g RequestStats,
+    /// The memory of the page.
+    memory: Reservation,
     state: State,
     page_count: u64,
     row_count: u64,
@@ -77,11 +80,13 @@ impl<'g> Pages<'g> {
         first: NextLink,
         deadline: Instant,
         stats: &'g RequestStats,
+        memory: Reservation,
     ) -> Self {
         let mut pages = Self {
             graph,
             deadline,
             stats,
+            memory,
             state: State::Undecoded,
             page_count: 0,
             row_count: 0,
@@ -119,7 +124,11 @@ impl<'g> Pages<'g> {
         if let Some(wait) = self.wait.take() {
             tokio::time::sleep(wait).await;
         }
-        let asked = self.graph.ask(&link, page, self.deadline, self.stats);
+        let memory = &mut self.memory;
+        memory.hold(0);
+        let asked = self
+            .graph
+            .ask(&link, page, self.deadline, self.stats, memory);
         let PageResponse { body, about } = tokio::time::timeout_at(self.deadline, asked)
             .await
             .unwrap_or_else(|_| Err(self.graph.late()))?;

@@ -7,12 +7,15 @@ use tokio::time::Instant;
 use super::address::NextLink;
 use super::errors::GraphError;
 use super::foreign;
-use super::http::{BodyError, classify, content_type, header, read_body, retry_after_of};
+use super::http::{
+    BodyError, classify, content_type, header, read_body, read_body_into, retry_after_of,
+};
 use super::retry::{FailureKind, RetryReason, Verdict};
 use super::stats::RequestStats;
 use super::token::AccessToken;
 use super::{Error, Graph, log_seconds};
 use crate::chain::Chain;
+use crate::memory::Reservation;
 
 /// A page that is not decoded yet.
 pub(crate) struct PageResponse {
@@ -38,13 +41,14 @@ impl Graph {
         page: u64,
         deadline: Instant,
         stats: &RequestStats,
+        memory: &mut Reservation,
     ) -> Result<PageResponse, Error> {
         let mut attempt = 0;
         let mut renewed = false;
         loop {
             let pass = self.throttle.enter(deadline).await?;
             let token = self.tokens.token(deadline).await?;
-            let error = match self.ask_once(link, page, &token, stats).await {
+            let error = match self.ask_once(link, page, &token, stats, memory).await {
                 Ok(answered) => {
                     pass.answered();
                     return Ok(answered);
@@ -81,6 +85,7 @@ impl Graph {
         page: u64,
         token: &AccessToken,
         stats: &RequestStats,
+        memory: &mut Reservation,
     ) -> Result<PageResponse, Error> {
         let asked_at = Instant::now();
         // Counted as unanswered until a response arrives, so that a request is counted if its future is dropped.
@@ -136,15 +141,13 @@ impl Graph {
             );
             return Err(Error::Status(Box::new(answer)));
         }
-        match read_body(&mut response, self.limits.body_bytes).await {
-            Ok(body) => Ok(PageResponse { body, about }),
+        let mut body = Vec::new();
+        let max = self.limits.body_bytes;
+        match read_body_into(&mut body, &mut response, max, |bytes| memory.resize(bytes)).await {
+            Ok(()) => Ok(PageResponse { body, about }),
+            Err(BodyError::Memory(error)) => Err(error.into()),
             Err(BodyError::Transport(error)) => Err(transport(error, about.request_id.as_ref())),
-            Err(BodyError::TooLong) => Err(Error::limit(
-                page,
-                "bytes",
-                self.limits.body_bytes as u64,
-                Some(&about),
-            )),
+            Err(BodyError::TooLong) => Err(Error::limit(page, "bytes", max as u64, Some(&about))),
         }
     }
 }

@@ -128,6 +128,31 @@ async fn bytes_are_counted_after_decompression() {
 }
 
 #[tokio::test]
+async fn page_without_room_in_memory_is_a_limit_and_takes_none() {
+    let server = graph(|_, _| Reply::json(200, page(&["a"], None))).await;
+    let graph = client(&server);
+    let length = page(&["a"], None).len();
+    let memory = MemoryPool::for_process(Some(200)).for_report();
+    // Of these 200 bytes, 105 are for one report.
+    let mut other = memory.reservation();
+    for (left, fits) in [(length, true), (length - 1, false)] {
+        other.resize(105 - left).unwrap();
+        let stats = RequestStats::default();
+        let mut pages = graph.pages(&query(), soon(), &stats, &memory);
+        match pages.next().await {
+            Ok(page) => assert!(fits && page.is_some()),
+            Err(error) => {
+                assert!(!fits, "{error}");
+                assert_eq!(error.reason(), FailureReason::Limit);
+                assert!(error.remedy().unwrap().contains("memory limit"));
+            }
+        }
+        drop(pages);
+        other.resize(105).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_stall_ends_with_the_deadline_and_is_counted() {
     let stalled = Arc::new(tokio::sync::Notify::new());
     let notify = Arc::clone(&stalled);
@@ -141,7 +166,7 @@ async fn a_stall_ends_with_the_deadline_and_is_counted() {
     .await;
     let graph = client(&server);
     let stats = RequestStats::default();
-    let mut pages = graph.pages(&query(), soon(), &stats);
+    let mut pages = graph.pages(&query(), soon(), &stats, &memory());
     let mut first = pages.next().await.unwrap().unwrap();
     first.decode(|_, _: Row<'_>| Ok::<_, Error>(())).unwrap();
     let pass = async {
@@ -165,7 +190,7 @@ async fn callers_error_is_returned_unchanged() {
     let server = graph(|_, _| Reply::json(200, page(&["a", "b", "c"], None))).await;
     let graph = client(&server);
     let stats = RequestStats::default();
-    let mut pages = graph.pages(&query(), soon(), &stats);
+    let mut pages = graph.pages(&query(), soon(), &stats, &memory());
     let mut first = pages.next().await.unwrap().unwrap();
     let failed = first.decode(|number, row: Row<'_>| match &*row.id {
         "b" => Err(Mine(number)),
@@ -184,7 +209,7 @@ async fn last_page_is_known_after_it_was_read() {
     .await;
     let graph = client(&server);
     let stats = RequestStats::default();
-    let mut pages = graph.pages(&query(), soon(), &stats);
+    let mut pages = graph.pages(&query(), soon(), &stats, &memory());
     for is_last in [false, true] {
         assert!(!pages.is_last());
         let mut page = pages.next().await.unwrap().unwrap();
@@ -208,7 +233,7 @@ async fn page_has_the_servers_clock_and_the_request_id() {
     .await;
     let graph = client(&server);
     let stats = RequestStats::default();
-    let mut pages = graph.pages(&query(), soon(), &stats);
+    let mut pages = graph.pages(&query(), soon(), &stats, &memory());
     let first = pages.next().await.unwrap().unwrap();
     let expected = "2026-11-21T13:02:00Z".parse().unwrap();
     assert_eq!(first.server_date(), Some(expected));
@@ -224,7 +249,7 @@ async fn a_page_cannot_be_skipped() {
     let server = graph(|_, _| Reply::json(200, page(&["a"], None))).await;
     let graph = client(&server);
     let stats = RequestStats::default();
-    let mut pages = graph.pages(&query(), soon(), &stats);
+    let mut pages = graph.pages(&query(), soon(), &stats, &memory());
     drop(pages.next().await.unwrap());
     let _panics = pages.next().await;
 }
@@ -234,7 +259,7 @@ fn pages_can_be_read_in_a_task() {
     fn sendable<T: Send>(_: T) {}
     let make = |graph: &'static Graph, stats: &'static RequestStats| {
         sendable(async move {
-            let mut pages = graph.pages(&query(), soon(), stats);
+            let mut pages = graph.pages(&query(), soon(), stats, &memory());
             while let Some(mut page) = pages.next().await? {
                 page.decode(|_, _: Row<'_>| Ok::<_, Error>(()))?;
             }
@@ -293,9 +318,13 @@ fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
     Graph::new(http, root, tokens, limits, retry)
 }
 
+fn memory() -> Arc<MemoryPool> {
+    MemoryPool::for_process(None).for_report()
+}
+
 async fn read(graph: &Graph, stats: &RequestStats) -> Result<String, Error> {
     let mut rows = String::new();
-    let mut pages = graph.pages(&query(), soon(), stats);
+    let mut pages = graph.pages(&query(), soon(), stats, &memory());
     while let Some(mut page) = pages.next().await? {
         let before = rows.len();
         let read = page

@@ -188,10 +188,10 @@ impl TokenEndpoint {
         );
         // The buffer has its full capacity from the start: growing would leave copies of the token in memory.
         let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
-        match read_body_into(&mut body, &mut response, BODY_MAX).await {
+        match read_body_into(&mut body, &mut response, BODY_MAX, |_| Ok(())).await {
             Ok(()) => {}
             Err(BodyError::Transport(error)) => return Err(transport(error)),
-            Err(BodyError::TooLong) => {
+            Err(BodyError::TooLong | BodyError::Memory(_)) => {
                 return Err(self.malformed(format!("more than {BODY_MAX} bytes")));
             }
         }

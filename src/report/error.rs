@@ -1,16 +1,16 @@
 //! Errors of a collection, and their remedies.
 
-use super::memory::MemoryError;
 use super::row::RowError;
 use crate::graph::pages::DecodeError;
 use crate::graph::token::TokenError;
 use crate::graph::{self, FailureReason};
+use crate::memory::MemoryError;
 
 /// The reason why there is no complete report.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CollectError {
     #[error(transparent)]
-    Graph(#[from] graph::Error),
+    Graph(graph::Error),
     #[error("row {number} of the report cannot be counted (request-id {request_id})")]
     Row {
         number: u64,
@@ -42,10 +42,19 @@ impl CollectError {
     }
 }
 
+impl From<graph::Error> for CollectError {
+    fn from(error: graph::Error) -> Self {
+        match error {
+            graph::Error::Memory(error) => Self::Memory(error),
+            error => Self::Graph(error),
+        }
+    }
+}
+
 impl From<DecodeError<Self>> for CollectError {
     fn from(error: DecodeError<Self>) -> Self {
         match error {
-            DecodeError::Graph(error) => Self::Graph(error),
+            DecodeError::Graph(error) => error.into(),
             DecodeError::Row(error) => error,
         }
     }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use super::person_table::Hash;
+use crate::memory::table_bytes;
 
 /// Interned texts in the order of their first arrival. An id is an index.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,9 @@ impl Interner {
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
         let Texts { text, ends } = &self.texts;
-        text.len() + size_of_val(&**ends) + self.index.allocation_size()
+        let index = &self.index;
+        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
+        text.len() + size_of_val(&**ends) + index
     }
 
     /// The texts in the order of their ids.

@@ -9,8 +9,8 @@
 //! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may
 //! arrive after the period, so the windows of the next two days are fetched too.
 //!
-//! All that a log retains is reserved in the [`memory`](super::memory) of its report: windows under way, ids, final
-//! days, and what is rendered. If a window has no room, a later window can count its rows.
+//! All that a log retains is reserved in the [`memory`](crate::memory) of its report: windows under way, ids, final days,
+//! and what is rendered. If a window has no room, a later window can count its rows.
 //!
 //! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
 
@@ -32,13 +32,13 @@ use super::budget::BudgetRow;
 use super::column::{COUNTS_MAX, Column};
 use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
-use super::memory::{MemoryError, MemoryPool, Reservation};
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, RowError};
 use super::{CollectError, ReportInfo, RowContext};
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query};
+use crate::memory::{MemoryError, MemoryPool, Reservation};
 use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
@@ -120,7 +120,7 @@ pub(crate) async fn collect<L: Log>(
 ) -> Result<DayTotals, CollectError> {
     let query = query::<L>(window);
     let mut aggregator = LogAggregator::new::<L>(window, context);
-    let mut pages = graph.pages(&query, deadline, stats);
+    let mut pages = graph.pages(&query, deadline, stats, context.memory);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
         // The earlier of both clocks: one that is ahead would make a day final that is still being written.
@@ -178,7 +178,6 @@ enum RowPeriod {
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
-    numbers: Numbers,
     ids: usize,
     budget_rows: usize,
     overlapping: u64,
@@ -228,7 +227,6 @@ impl<'a> LogAggregator<'a> {
     ) -> Result<Read, CollectError> {
         let context = RowContext::of(page);
         self.page = PageRows {
-            numbers: self.numbers.clone(),
             ids: self.ids.len(),
             budget_rows: self.budget_rows.as_ref().map_or(0, Vec::len),
             overlapping: self.totals.overlapping,
@@ -238,8 +236,12 @@ impl<'a> LogAggregator<'a> {
         let mut notes = Notes::default();
         let stats = page.stats();
         let read = page.decode(|number, row: L::Row<'_>| {
-            let record = context.wrap(number, L::record(&row, &mut notes))?;
-            Ok::<_, CollectError>(self.stage(&record)?)
+            let mut row_notes = Notes::default();
+            let record = context.wrap(number, L::record(&row, &mut row_notes))?;
+            if self.stage(&record)? {
+                notes.add(row_notes);
+            }
+            Ok::<_, CollectError>(())
         })?;
         match read {
             Read::Whole => {
@@ -283,15 +285,15 @@ impl<'a> LogAggregator<'a> {
     /// Reserves memory for the window and for `page_rows` rows of its page.
     fn reserve(&mut self, page_rows: usize) -> Result<(), MemoryError> {
         let users = self.names.bytes() + size_of_val(&*self.users);
-        let numbers = self.numbers.bytes() + self.page.numbers.bytes();
         let rows = page_rows * size_of::<PageRow>() + size_of_val(&*self.ids);
         let allocator = self.allocator.bytes() + self.label_sets.bytes() + self.persons.bytes();
-        let bytes = self.totals.bytes() + users + allocator + numbers + rows;
+        let bytes = self.totals.bytes() + users + allocator + self.numbers.bytes() + rows;
         self.memory.resize(bytes)
     }
 
     /// Adds up the rows of the page.
     fn commit(&mut self) -> Result<(), MemoryError> {
+        self.numbers.commit();
         let rows = std::mem::take(&mut self.page.rows);
         let count = rows.len();
         rows.into_iter().try_for_each(|row| {
@@ -312,7 +314,7 @@ impl<'a> LogAggregator<'a> {
     fn roll_back(&mut self) {
         let page = std::mem::take(&mut self.page);
         self.context.seen.remove(self.ids.drain(page.ids..));
-        self.numbers = page.numbers;
+        self.numbers.roll_back();
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.truncate(page.budget_rows);
         }
@@ -320,25 +322,27 @@ impl<'a> LogAggregator<'a> {
         self.totals.unplaced = page.unplaced;
     }
 
-    /// Holds a row until its page is known to be complete.
+    /// Holds a row until its page is known to be complete. Returns whether it counts.
     ///
     /// # Errors
     /// If there is no memory for it.
-    fn stage(&mut self, record: &Record<'_>) -> Result<(), MemoryError> {
+    fn stage(&mut self, record: &Record<'_>) -> Result<bool, MemoryError> {
         if let Some(id) = self.numbers.id(record) {
             // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
             if !self.context.seen.insert(id)? {
                 self.totals.overlapping += 1;
-                return Ok(());
+                return Ok(false);
             }
             self.ids.push(id);
         }
-        match self.period_of(record.time) {
+        let period = self.period_of(record.time);
+        match period {
             RowPeriod::Current => self.hold(record),
             RowPeriod::Neighbour => {}
             RowPeriod::Unknown => self.totals.unplaced += 1,
         }
-        self.reserve(self.page.rows.len())
+        self.reserve(self.page.rows.len())?;
+        Ok(matches!(period, RowPeriod::Current))
     }
 
     /// Holds a row of the period.

@@ -4,6 +4,8 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
+use crate::memory::table_bytes;
+
 /// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
 /// rows are of the same person only if all three agree.
 #[derive(Default)]
@@ -63,7 +65,9 @@ impl PersonTable {
 
     /// Bytes of memory that they take.
     pub(crate) fn bytes(&self) -> usize {
-        self.text.len() + size_of_val(&*self.spans) + self.index.allocation_size()
+        let index = &self.index;
+        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
+        self.text.len() + size_of_val(&*self.spans) + index
     }
 
     /// The number of persons; an id is an index below it.

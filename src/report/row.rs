@@ -314,6 +314,13 @@ pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
 }
 
 impl Notes {
+    /// Adds those of a row that counts.
+    pub(crate) fn add(&mut self, row: Self) {
+        self.cut += row.cut;
+        self.replaced += row.replaced;
+        self.nulls += row.nulls;
+    }
+
     /// Adds them to the counts of a poll.
     pub(crate) fn count(&self, stats: &RequestStats) {
         stats.count_oddities(Oddity::Cut, self.cut);

@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::column::Column;
 use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
-use super::memory::{MemoryError, MemoryPool};
 use super::row::{Notes, RowError};
 use super::{CollectError, Report, ReportKind, RowContext, Visitor};
 use crate::graph::pages::{Page, Pages, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query};
+use crate::memory::{MemoryError, MemoryPool};
 use crate::period::{Span, Window};
 
 /// The facts of a report that an export needs.
@@ -63,6 +63,7 @@ pub(crate) struct Scan<'g> {
     timeout: Duration,
     waiting: std::vec::IntoIter<Window>,
     current: Option<(Window, Pages<'g>)>,
+    memory: &'g Arc<MemoryPool>,
     seen: SeenRows,
     /// The ids of the last windows.
     recent: VecDeque<(Window, Vec<RowId>)>,
@@ -123,7 +124,7 @@ impl<'g> Scan<'g> {
         stats: &'g RequestStats,
         (span, now): (Span, DateTime<Utc>),
         timeout: Duration,
-        memory: &Arc<MemoryPool>,
+        memory: &'g Arc<MemoryPool>,
     ) -> Self {
         Self {
             source,
@@ -133,6 +134,7 @@ impl<'g> Scan<'g> {
             timeout,
             waiting: (source.windows)(span, now).into_iter(),
             current: None,
+            memory,
             seen: SeenRows::new(memory),
             recent: VecDeque::new(),
             numbers: Numbers::default(),
@@ -167,10 +169,9 @@ impl<'g> Scan<'g> {
             self.asked = asked.min();
             page.replace_invalid_utf8();
             let (mut rows, mut ids, mut unplaced) = (Vec::new(), Vec::new(), 0);
-            let mut numbers = self.numbers.clone();
             let read = (self.source.read)(&mut page, &mut |texts, record| {
                 let id = if self.source.is_log {
-                    numbers.id(record)
+                    self.numbers.id(record)
                 } else {
                     Some(RowId::of_text(texts.row))
                 };
@@ -191,14 +192,17 @@ impl<'g> Scan<'g> {
             })?;
             match read {
                 Read::Whole => {
-                    self.numbers = numbers;
+                    self.numbers.commit();
                     self.unplaced += unplaced;
                     let (_, recent) = self.recent.back_mut().expect("a window was begun");
                     recent.append(&mut ids);
                     return Ok(Some(rows));
                 }
                 // The page is requested again.
-                Read::Broken => self.seen.remove(ids.into_iter()),
+                Read::Broken => {
+                    self.numbers.roll_back();
+                    self.seen.remove(ids.into_iter());
+                }
             }
         }
     }
@@ -207,7 +211,10 @@ impl<'g> Scan<'g> {
     fn begin(&mut self, window: Window) {
         let query = (self.source.query)(window);
         let deadline = Instant::now() + self.timeout;
-        self.current = Some((window, self.graph.pages(&query, deadline, self.stats)));
+        self.current = Some((
+            window,
+            self.graph.pages(&query, deadline, self.stats, self.memory),
+        ));
         self.numbers = Numbers::default();
         // An aggregated report has rows of its own for each window, which may be alike.
         let forgets_all = !self.source.is_log;

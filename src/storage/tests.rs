@@ -377,8 +377,8 @@ fn a_file_that_cannot_be_written_leaves_the_old_one() {
 
 #[test]
 fn ledgers_are_read_again() {
+    use crate::memory::MemoryPool;
     use crate::report::log::{DayTotals, SeenRows, Totals};
-    use crate::report::memory::MemoryPool;
     let period = november();
     let now = "2026-11-21T12:00:00Z".parse().unwrap();
     let memory = MemoryPool::for_process(None).for_report();

@@ -8,9 +8,9 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::config::Config;
 use crate::exposition::{Format, write_registry_family};
+use crate::memory::MemoryPool;
 use crate::period::Clock;
 use crate::poller::{Poller, ReportState};
-use crate::report::memory::MemoryPool;
 use crate::snapshot::Publisher;
 use crate::tenant;
 

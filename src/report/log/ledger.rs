@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::seen::FinalRows;
 use super::{DAY, DayTotals, MARGIN, SeenRows, Totals, is_final};
+use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Span, Window};
 use crate::report::allocation::Allocation;
-use crate::report::memory::MemoryPool;
 
 /// The final days of one billing period, as one sum.
 #[derive(Clone, Debug, Serialize, Deserialize)]

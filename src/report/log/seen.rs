@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Record;
-use crate::report::memory::{MemoryError, MemoryPool, Reservation};
+use crate::memory::{MemoryError, MemoryPool, Reservation, table_bytes};
 
 /// 64 bits of a row's identity: of its id or, if it has none, of all its properties. Two of a million rows collide in one of
 /// 30 million billing periods.
@@ -41,8 +41,13 @@ struct Seen {
 
 /// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
 /// window.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Numbers(HashMap<u64, u64>);
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    /// How many rows with the same contents there are.
+    counts: HashMap<u64, u64>,
+    /// The contents of the rows since the last commit.
+    page: Vec<u64>,
+}
 
 impl RowId {
     /// The identity of a row by its whole text, for a report without ids: pages that overlap return the same text.
@@ -75,7 +80,7 @@ impl SeenRows {
         if seen.final_rows.contains(id) || !seen.brought.insert(id) {
             return Ok(false);
         }
-        let bytes = seen.brought.allocation_size();
+        let bytes = seen.bytes();
         let reserved = seen.memory.resize(bytes);
         if reserved.is_err() {
             seen.brought.remove(&id);
@@ -100,9 +105,16 @@ impl SeenRows {
             }
         }
         seen.brought.shrink_to_fit();
-        let bytes = seen.brought.allocation_size();
+        let bytes = seen.bytes();
         seen.memory.hold(bytes);
         seen.final_rows = final_rows;
+    }
+}
+
+impl Seen {
+    fn bytes(&self) -> usize {
+        let rows = &self.brought;
+        table_bytes(rows.allocation_size(), rows.len(), rows.capacity())
     }
 }
 
@@ -194,7 +206,23 @@ fn decoded(piece: &str) -> Option<Vec<RowId>> {
 impl Numbers {
     /// Bytes of memory that they take.
     pub(super) fn bytes(&self) -> usize {
-        self.0.allocation_size()
+        let counts = &self.counts;
+        let table = table_bytes(counts.allocation_size(), counts.len(), counts.capacity());
+        table + size_of_val(&*self.page)
+    }
+
+    /// Keeps the rows since the last commit.
+    pub(crate) fn commit(&mut self) {
+        self.page.clear();
+    }
+
+    /// Drops the rows since the last commit.
+    pub(crate) fn roll_back(&mut self) {
+        for contents in self.page.drain(..) {
+            if let Some(count) = self.counts.get_mut(&contents) {
+                *count -= 1;
+            }
+        }
     }
 
     /// The identity of a row; `None` if it has neither an id nor a time.
@@ -209,7 +237,8 @@ impl Numbers {
             });
         }
         let contents = contents(record)?;
-        let number = self.0.entry(contents).or_default();
+        self.page.push(contents);
+        let number = self.counts.entry(contents).or_default();
         *number += 1;
         Some(RowId(mix(contents ^ mix(*number))))
     }
@@ -284,6 +313,27 @@ mod tests {
         for bad in [r#"["AA"]"#, r#"["AgAAAAAAAAABAAAAAAAAAA"]"#, r#""""#, "[1]"] {
             assert!(serde_json::from_str::<FinalRows>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_of_a_dropped_page_are_given_again() {
+        let record = Record {
+            id: "",
+            time: Some(chrono::DateTime::UNIX_EPOCH),
+            person: [""; 3],
+            labels: [const { std::borrow::Cow::Borrowed("") }; _],
+            money: [crate::money::Amount::default(); _],
+            counts: [0; _],
+        };
+        let mut numbers = Numbers::default();
+        let first = numbers.id(&record);
+        numbers.commit();
+        let second = numbers.id(&record);
+        let third = numbers.id(&record);
+        numbers.roll_back();
+        assert_eq!([(); 2].map(|()| numbers.id(&record)), [second, third]);
+        let all = [first, second, third].map(|id| id.unwrap());
+        assert!(all[0] != all[1] && all[1] != all[2] && all[2] != all[0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
+use crate::memory::table_bytes;
 use crate::money::Sum;
 use crate::report::Rendered;
 use crate::report::allocation::{Allocated, Allocation, SavedAllocated};
@@ -123,7 +124,9 @@ impl SeriesMap {
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&*self.entries) + self.index.allocation_size()
+        let index = &self.index;
+        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
+        size_of_val(&*self.entries) + index
     }
 }
 

@@ -6,8 +6,8 @@ use crate::graph::FailureReason;
 const KIB: u64 = 1 << 10;
 
 fn pool(kib: u64) -> Arc<MemoryPool> {
-    // A report may use 35 of 64 parts of the limit.
-    MemoryPool::for_process(Some(kib * KIB * 64 / 35)).for_report()
+    // A report may use 75 of 128 parts of the limit.
+    MemoryPool::for_process(Some(kib * KIB * 128 / 75)).for_report()
 }
 
 fn windows() -> Vec<Window> {

@@ -1,10 +1,10 @@
 //! The memory of reports: the bytes that a report retains while it is polled and from poll to poll have one limit.
 //!
-//! Everything that grows with the rows of a report is reserved in its pool: rows and totals under way, row ids, the final
-//! days of the current and the previous period, and the series of a log that are rendered. The pool of the process limits
-//! the sum of all reports. A reservation that is dropped is given back, so a poll that fails keeps nothing.
+//! Everything that grows with the pages and rows of a report is reserved in its pool: pages, rows and totals under way, row
+//! ids, the final days of the current and the previous period, and the totals of a log that are rendered. The pool of the
+//! process limits the sum of all reports. A reservation that is dropped is given back, so a poll that fails keeps nothing.
 //!
-//! This module does not limit pages before they are read, nor what is published.
+//! This module does not limit what is published.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -27,11 +27,19 @@ pub(crate) struct Reservation {
 
 /// A pool has fewer bytes left than are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum MemoryError {
+pub enum MemoryError {
+    /// The pool of one report.
     #[error("the report needs more than {} KiB of memory", max >> 10)]
-    Report { max: usize },
+    Report {
+        /// The bytes that the pool has.
+        max: usize,
+    },
+    /// The pool of the process.
     #[error("all reports together need more than {} KiB of memory", max >> 10)]
-    Process { max: usize },
+    Process {
+        /// The bytes that the pool has.
+        max: usize,
+    },
 }
 
 impl MemoryPool {
@@ -49,7 +57,7 @@ impl MemoryPool {
     pub(crate) fn for_report(self: &Arc<Self>) -> Arc<Self> {
         let max = match self.max {
             usize::MAX => DEFAULT_MAX,
-            process_max => (process_max / 8 * 7).min(REPORT_MAX),
+            process_max => (process_max / 16 * 15).min(REPORT_MAX),
         };
         Arc::new(Self {
             max,
@@ -118,7 +126,7 @@ impl MemoryError {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Report { .. } => {
-                "set or raise the memory limit of the process (MemoryMax=, a container's limit), of which one report uses at most half; or set labels.user to none; if the tenant is small, check graph_url"
+                "set or raise the memory limit of the process (MemoryMax=, a container's limit), of which one report uses at most four sevenths; or set labels.user to none; if the tenant is small, check graph_url"
             }
             Self::Process { .. } => {
                 "raise the memory limit of the process (MemoryMax=, a container's limit), of which reports use at most five eighths; or poll fewer reports or tenants"
@@ -127,10 +135,22 @@ impl MemoryError {
     }
 }
 
+/// Bytes of a hash table. If it is full, also those of the larger one that the next entry is going to need beside it.
+pub(crate) fn table_bytes(allocated: usize, entries: usize, capacity: usize) -> usize {
+    if capacity - entries < ENTRIES_PER_ROW {
+        3 * allocated
+    } else {
+        allocated
+    }
+}
+
+/// Entries that one row adds to a table at most: its labels.
+const ENTRIES_PER_ROW: usize = 8;
+
 /// Bytes of a report if the process has no limit of memory, as if that were 128 MiB. Five eighths of that are for reports,
-/// and the rest is for the program, pages, and what is rendered and published. A report leaves an eighth of its share to
-/// others. 100,000 calls a day by 50,000 callers need 62 MiB at the end of a month.
-const DEFAULT_MAX: usize = 70 << 20;
+/// and the rest is for the program, pages, and what is rendered and published. A report leaves a sixteenth of that to
+/// others. 100,000 calls a day by 50,000 callers need 72 MiB at the end of a month.
+const DEFAULT_MAX: usize = 75 << 20;
 
 /// Bytes of a report, however much memory there is: its texts are addressed by 32 bits.
 const REPORT_MAX: usize = 1 << 30;
@@ -142,9 +162,9 @@ mod tests {
     #[test]
     fn limits_by_table() {
         for (limit, process, report) in [
-            (None, usize::MAX, 70 << 20),
-            (Some(128 << 20), 80 << 20, 70 << 20),
-            (Some(512 << 20), 320 << 20, 280 << 20),
+            (None, usize::MAX, 75 << 20),
+            (Some(128 << 20), 80 << 20, 75 << 20),
+            (Some(512 << 20), 320 << 20, 300 << 20),
             (Some(64 << 30), 40 << 30, REPORT_MAX),
         ] {
             let pool = MemoryPool::for_process(limit);
@@ -160,13 +180,13 @@ mod tests {
         let mut first = one.reservation();
         first.resize(80).unwrap();
         let mut second = one.reservation();
-        assert_eq!(second.resize(5), Err(MemoryError::Report { max: 84 }));
-        second.resize(4).unwrap();
+        assert_eq!(second.resize(11), Err(MemoryError::Report { max: 90 }));
+        second.resize(10).unwrap();
         let mut third = other.reservation();
-        assert_eq!(third.resize(17), Err(MemoryError::Process { max: 100 }));
-        third.resize(16).unwrap();
+        assert_eq!(third.resize(11), Err(MemoryError::Process { max: 100 }));
+        third.resize(10).unwrap();
         // A refused reservation is as before.
-        assert_eq!(first.resize(81), Err(MemoryError::Report { max: 84 }));
+        assert_eq!(first.resize(81), Err(MemoryError::Report { max: 90 }));
         drop(second);
         third.resize(20).unwrap();
         first.hold(90);
