@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::assertion;
 use super::managed_identity::ManagedIdentityEndpoint;
 use crate::secret_file;
-use crate::secret_file::conversion::{self, Conversion, Role};
+use crate::secret_file::conversion::{self, Role};
 
 /// The credential of the application.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,16 +59,14 @@ pub enum CredentialError {
     Edges(String, &'static str),
     /// The file of the certificate or the key has another format.
     #[error(
-        "cannot sign with {}: it is {format}; convert it into unencrypted PEM by `{command}` and name the new file",
+        "cannot sign with {}: {conversion}",
         .path.display()
     )]
     Format {
         /// The file.
         path: PathBuf,
-        /// The file's format.
-        format: &'static str,
-        /// The command that converts it.
-        command: String,
+        /// The file's format, and what to do about it.
+        conversion: String,
     },
     /// The certificate or its key cannot be used.
     #[error("cannot sign with {}", .certificate.display())]
@@ -207,10 +205,9 @@ fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialErr
     let bytes = read(path)?;
     match conversion::needed(path, &bytes, role) {
         None => Ok(bytes),
-        Some(Conversion { format, command }) => Err(CredentialError::Format {
+        Some(conversion) => Err(CredentialError::Format {
             path: path.to_owned(),
-            format,
-            command,
+            conversion,
         }),
     }
 }

@@ -15,7 +15,10 @@ use secrecy::SecretString;
 use super::foreign;
 use super::retry::{FailureKind, retry_after};
 use crate::memory::MemoryError;
-use crate::secret_file;
+use crate::secret_file::{
+    self,
+    conversion::{self, Role},
+};
 
 /// Connection options. [`HttpOptions::default`] is right for Microsoft's services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub enum HttpError {
         /// The cause.
         source: reqwest::Error,
     },
-    /// `SSL_CERT_FILE` names a pipe, a device, or a file on a disk that does not answer.
+    /// `SSL_CERT_FILE` names a pipe, a device, a file on a disk that does not answer, or a file in another format than PEM.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
     /// The environment names a proxy that cannot be used.
@@ -129,7 +132,8 @@ impl HttpClient {
     }
 }
 
-/// Rejects a file of CA certificates that would block the client forever. The client reports other errors itself.
+/// Rejects a file of CA certificates that would block the client forever or needs a conversion. The client reports other
+/// errors itself.
 fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     let Some(path) = named.filter(|path| !path.is_empty()) else {
         return Ok(());
@@ -142,6 +146,13 @@ fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
             ) =>
         {
             Err(HttpError::CertificateFile(path, error))
+        }
+        Ok(bytes) if !conversion::contains(&bytes, conversion::CERTIFICATE) => {
+            let needed = conversion::needed(Path::new(&path), &bytes, Role::Certificate);
+            needed.map_or(Ok(()), |needed| {
+                let error = io::Error::new(io::ErrorKind::InvalidData, needed);
+                Err(HttpError::CertificateFile(path, error))
+            })
         }
         _ => Ok(()),
     }

@@ -8,6 +8,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
 
 /// The required contents of a file.
@@ -18,41 +20,38 @@ pub(crate) enum Role {
     Both,
 }
 
-/// A file that must be converted.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Conversion {
-    /// The format of the file.
-    pub(crate) format: &'static str,
-    /// The command that converts it into one or two PEM files.
-    pub(crate) command: String,
-}
-
-/// The conversion that `bytes`, the content of the file `path`, needs. `None` if they are unencrypted PEM or unknown.
-pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<Conversion> {
+/// The format of the file `path` with the content `bytes`, and what to do about it. `None` if it is unencrypted PEM or unknown.
+pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
-    if let Some((prefix, format)) = encoding(bytes) {
-        let read = format!("{prefix} {file} | openssl");
-        let inner = decoded(bytes)?;
-        let object = object(&inner).unwrap_or(Object::Plain);
-        return Some(conversion(format, &read, path, object, role, ""));
-    }
-    let object = object(bytes)?;
-    // Only the certificate is read from such a file, whatever else it contains.
-    let is_pem = matches!(
-        object,
-        Object::EncryptedKey(Form::Pem) | Object::Pkcs7(Form::Pem)
-    );
-    if is_pem && role == Role::Certificate && contains(bytes, b"-----BEGIN CERTIFICATE-----") {
-        return None;
-    }
-    Some(conversion(
-        object.name(),
-        "openssl",
-        path,
-        object,
-        role,
-        &format!(" -in {file}"),
-    ))
+    let (object, format, openssl, input) = if let Some((prefix, format)) = encoding(bytes) {
+        let object = object(&decoded(bytes)?).unwrap_or(Object::Plain);
+        let openssl = format!("{prefix} {file} | openssl");
+        (object, format, openssl, String::new())
+    } else {
+        let object = object(bytes)?;
+        // Only the certificate is read from such a file, whatever else it contains.
+        if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
+            return None;
+        }
+        let input = format!(" -in {file}");
+        (object, object.name(), "openssl".to_owned(), input)
+    };
+    Some(match object {
+        Object::Request(_) => format!(
+            "it is {}, not a certificate; send it to a certificate authority, and name the file of the certificate",
+            object.name()
+        ),
+        Object::PublicKey => format!(
+            "it is {}; name the file of the private key or certificate",
+            object.name()
+        ),
+        _ => {
+            let command = command(&openssl, path, object, role, &input);
+            format!(
+                "it is {format}; convert it into unencrypted PEM by `{command}` and name the new file"
+            )
+        }
+    })
 }
 
 /// The type of object for openssl.
@@ -65,6 +64,11 @@ enum Object {
     Certificate,
     Key,
     EncryptedKey(Form),
+    OpenSshKey,
+    /// `BEGIN TRUSTED CERTIFICATE`, which openssl writes for a purpose, or the label of its first versions.
+    OtherCertificate,
+    Request(Form),
+    PublicKey,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,38 +86,59 @@ impl Object {
             Self::Certificate => "a certificate in DER",
             Self::Key => "a private key in DER",
             Self::EncryptedKey(_) => "an encrypted private key",
+            Self::OpenSshKey => "a private key in OpenSSH's format",
+            Self::OtherCertificate => "a trusted certificate of openssl",
+            Self::Request(_) => "a certificate request (CSR)",
+            Self::PublicKey => "a public key",
+        }
+    }
+
+    /// Returns whether the file can have certificates in PEM beside the object.
+    const fn is_pem(self) -> bool {
+        match self {
+            Self::Plain | Self::OpenSshKey | Self::OtherCertificate | Self::PublicKey => true,
+            Self::EncryptedKey(form) | Self::Pkcs7(form) | Self::Request(form) => {
+                matches!(form, Form::Pem)
+            }
+            Self::Pkcs12 | Self::Certificate | Self::Key => false,
         }
     }
 }
 
-fn conversion(
-    format: &'static str,
-    openssl: &str,
-    path: &Path,
-    object: Object,
-    role: Role,
-    input: &str,
-) -> Conversion {
+/// The command that converts the file into one or two PEM files. `openssl` is the program, and what writes to its input;
+/// `input` is the option that names its input.
+fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) -> String {
     let new = |suffix: &str| quoted(&format!("{}{suffix}", path.display()));
     let one = |tool: &str| format!("{openssl} {tool}{input} -out {}", new(".pem"));
-    let command = match object {
+    match object {
         Object::Pkcs12 => one("pkcs12 -nodes"),
         Object::Pkcs7(Form::Pem) => one("pkcs7 -print_certs"),
         Object::Pkcs7(Form::Der) => one("pkcs7 -inform DER -print_certs"),
         Object::Certificate => one("x509 -inform DER"),
         Object::Key => one("pkey -inform DER"),
         Object::EncryptedKey(Form::Der) => one("pkcs8 -inform DER"),
-        Object::EncryptedKey(Form::Pem) | Object::Plain => match (object, role) {
+        Object::OpenSshKey => {
+            let certificate = match role {
+                Role::Both => format!("{openssl} x509{input} -out {} && ", new(".cert.pem")),
+                Role::Certificate | Role::Key => String::new(),
+            };
+            // ssh-keygen replaces the file, so it gets a copy, which others must not be able to read.
+            format!(
+                "{certificate}(umask 77 && sed -n '/BEGIN OPENSSH/,/END OPENSSH/p' {} > {new}) && ssh-keygen -p -N '' -m PEM -f {new}",
+                new(""),
+                new = new(".key.pem")
+            )
+        }
+        _ => match (object, role) {
             (_, Role::Key) => one("pkey"),
-            (Object::Plain, Role::Certificate) => one("x509"),
+            (Object::Plain | Object::OtherCertificate, Role::Certificate) => one("x509"),
             (_, _) => format!(
                 "{openssl} x509{input} -out {} && {openssl} pkey{input} -out {}",
                 new(".cert.pem"),
                 new(".key.pem")
             ),
         },
-    };
-    Conversion { format, command }
+    }
 }
 
 /// The command that removes an encoding around the file, and the name of the encoding.
@@ -159,9 +184,19 @@ fn object(bytes: &[u8]) -> Option<Object> {
     if marks.iter().any(|mark| contains(bytes, mark)) {
         return Some(Object::EncryptedKey(Form::Pem));
     }
-    let marks: [&[u8]; 2] = [b"BEGIN PKCS7", b"BEGIN CMS"];
-    if marks.iter().any(|mark| contains(bytes, mark)) {
-        return Some(Object::Pkcs7(Form::Pem));
+    let marks: [(&[u8], Object); 9] = [
+        (b"BEGIN OPENSSH PRIVATE KEY", Object::OpenSshKey),
+        (b"BEGIN PKCS7", Object::Pkcs7(Form::Pem)),
+        (b"BEGIN CMS", Object::Pkcs7(Form::Pem)),
+        (b"BEGIN TRUSTED CERTIFICATE", Object::OtherCertificate),
+        (b"BEGIN X509 CERTIFICATE", Object::OtherCertificate),
+        (b"BEGIN CERTIFICATE REQUEST", Object::Request(Form::Pem)),
+        (b"BEGIN NEW CERTIFICATE REQUEST", Object::Request(Form::Pem)),
+        (b"BEGIN PUBLIC KEY", Object::PublicKey),
+        (b"BEGIN RSA PUBLIC KEY", Object::PublicKey),
+    ];
+    if let Some(&(_, object)) = marks.iter().find(|(mark, _)| contains(bytes, mark)) {
+        return Some(object);
     }
     if bytes.first() != Some(&SEQUENCE) {
         return None;
@@ -169,6 +204,8 @@ fn object(bytes: &[u8]) -> Option<Object> {
     let begin = &bytes[..bytes.len().min(BEGIN)];
     if x509_parser::parse_x509_certificate(&CertificateDer::from(bytes)).is_ok() {
         Some(Object::Certificate)
+    } else if X509CertificationRequest::from_der(bytes).is_ok() {
+        Some(Object::Request(Form::Der))
     } else if contains(begin, PKCS7_SIGNED) && !contains(begin, VERSION_3) {
         Some(Object::Pkcs7(Form::Der))
     } else if contains(begin, VERSION_3) && contains(begin, PKCS7) {
@@ -180,7 +217,7 @@ fn object(bytes: &[u8]) -> Option<Object> {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
+pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
@@ -193,6 +230,9 @@ fn quoted(word: &str) -> String {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
+
+/// The first line of a certificate in PEM.
+pub(crate) const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// The first byte of each of these objects in DER.
 const SEQUENCE: u8 = 0x30;
@@ -338,6 +378,30 @@ mod tests {
             &["it.pem"],
         ),
         (
+            "key",
+            "a private key in OpenSSH's format",
+            "openssl pkey -in key.pem -traditional -out it && chmod 600 it && ssh-keygen -q -p -N '' -f it",
+            &["it.key.pem"],
+        ),
+        (
+            "both",
+            "a private key in OpenSSH's format",
+            "openssl pkey -in key.pem -traditional -out it && chmod 600 it && ssh-keygen -q -p -N '' -f it && cat cert.pem it > both && mv both it",
+            &["it.cert.pem", "it.key.pem"],
+        ),
+        (
+            "cert",
+            "a trusted certificate of openssl",
+            "openssl x509 -in cert.pem -trustout -out it",
+            &["it.pem"],
+        ),
+        (
+            "both",
+            "a trusted certificate of openssl",
+            "openssl x509 -in cert.pem -trustout -out it && cat key.pem >> it",
+            &["it.cert.pem", "it.key.pem"],
+        ),
+        (
             "both",
             "PEM after a byte order mark",
             "{ printf '\\357\\273\\277'; cat cert.pem key.pem; } > it",
@@ -429,14 +493,47 @@ mod tests {
         }
     }
 
-    fn refused(certificate: PathBuf, key: Option<PathBuf>) -> (&'static str, String) {
-        match prove(certificate, key) {
-            Err(CredentialError::Format {
-                format, command, ..
-            }) => (format, command),
+    #[test]
+    fn files_of_another_kind_are_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it");
+        make_certificate(folder.path());
+        let request = "req -new -key key.pem -subj /CN=x";
+        for (command, is) in [
+            (
+                request,
+                "it is a certificate request (CSR), not a certificate; send it",
+            ),
+            (
+                &format!("{request} -outform DER"),
+                "it is a certificate request (CSR), not a certificate; send it",
+            ),
+            (
+                "pkey -in key.pem -pubout",
+                "it is a public key; name the file of the private key",
+            ),
+        ] {
+            let content = openssl(folder.path(), command);
+            for role in [Role::Certificate, Role::Key, Role::Both] {
+                let found = needed(&path, &content, role);
+                let found = found.unwrap_or_default();
+                assert!(found.starts_with(is), "{command}: {found}");
+            }
+        }
+    }
+
+    /// The format and the command of the message.
+    fn refused(certificate: PathBuf, key: Option<PathBuf>) -> (String, String) {
+        let message = match prove(certificate, key) {
+            Err(CredentialError::Format { conversion, .. }) => conversion,
             Err(error) => panic!("{error:?}"),
             Ok(()) => panic!("it serves"),
-        }
+        };
+        let format = message.strip_prefix("it is ").unwrap();
+        let (format, rest) = format.split_once("; convert it").unwrap();
+        let (_, command) = rest.split_once('`').unwrap();
+        let (command, _) = command.rsplit_once('`').unwrap();
+        (format.to_owned(), command.to_owned())
     }
 
     fn prove(certificate: PathBuf, key: Option<PathBuf>) -> Result<(), CredentialError> {

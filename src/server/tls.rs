@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::with_remedy;
 use crate::secret_file;
-use crate::secret_file::conversion::{self, Conversion, Role};
+use crate::secret_file::conversion::{self, Role};
 use client_auth::{ClientAuth, Verifier};
 
 pub(super) use failures::Failures;
@@ -47,7 +47,7 @@ pub enum TlsError {
     },
     /// The file has another format than unencrypted PEM.
     #[error(
-        "cannot use {option} {}: it is {format}; convert it into unencrypted PEM by `{command}` and name the new file",
+        "cannot use {option} {}: {conversion}",
         path.display()
     )]
     Format {
@@ -55,10 +55,8 @@ pub enum TlsError {
         option: &'static str,
         /// Path of the file.
         path: PathBuf,
-        /// The file's format.
-        format: &'static str,
-        /// The command that converts it.
-        command: String,
+        /// The file's format, and what to do about it.
+        conversion: String,
     },
     /// The option is given neither inline nor as a file.
     #[error("neither {0} nor {0}_file is given; set one of them")]
@@ -383,11 +381,10 @@ fn pem(
                     };
                     match conversion::needed(&path, &bytes, role) {
                         None => Ok(Some(bytes)),
-                        Some(Conversion { format, command }) => Err(TlsError::Format {
+                        Some(conversion) => Err(TlsError::Format {
                             option,
                             path,
-                            format,
-                            command,
+                            conversion,
                         }),
                     }
                 }

@@ -180,12 +180,15 @@ fn limited(limit: &str, words: &[&str]) -> Program {
 }
 
 #[tokio::test]
-async fn certificate_file_that_would_hang_is_an_error() {
+async fn certificate_file_that_would_hang_or_has_another_format_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     fs::write(&pipe, "").unwrap();
     replace(&pipe, "pipe");
+    let request = folder.path().join("request");
+    fs::write(&request, "-----BEGIN CERTIFICATE REQUEST-----\n").unwrap();
     for (path, part) in [
+        (request.to_str().unwrap(), "it is a certificate request"),
         (pipe.to_str().unwrap(), "a pipe, not a regular file"),
         ("/dev/zero", "a device, not a regular file"),
     ] {

@@ -236,6 +236,16 @@ fn file_in_another_format_is_refused_with_the_command_that_converts_it() {
             "openssl x509 -in ca.pem -outform DER",
             "openssl x509 -inform DER -in",
         ),
+        (
+            "ca.pem",
+            "openssl x509 -in ca.pem -trustout",
+            "openssl x509 -in",
+        ),
+        (
+            "key.pem",
+            "sed s/PRIVATE/'OPENSSH PRIVATE'/ key.pem",
+            "(umask 77 && sed -n",
+        ),
     ] {
         let files = Files::new(&format!(
             "{TLS}  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n"
