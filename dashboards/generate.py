@@ -1,676 +1,432 @@
 #!/usr/bin/env python3
-"""Writes the dashboards, so that what they have in common is said once. `--check` only compares."""
+"""Writes the dashboards to this folder, or to the one that is named. Needs the packages of requirements.txt."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import VariableHide
+from panels import FAILING_OR_OK, GREEN, MONEY, ORANGE, RED, SHARE, WHOLE, bars, board, grid, latest, lines, query, stats, texts, variable
 
-# Labels that every query selects by. `tenant` also matches a missing label, because a single tenant may have no name.
+# The oldest Grafana that the dashboards work with; its types are those of requirements.txt.
+GRAFANA = "11.5.0"
+
+# Matchers of every query. `tenant` also matches a missing label, because a single tenant may have no name.
 TARGET = 'job=~"$job", instance=~"$instance"'
 TENANT = TARGET + ', tenant=~"$tenant"'
 CURRENCY = TENANT + ', currency=~"$currency"'
 LOCATION = CURRENCY + ', usage_location=~"$usage_location"'
+CALLS = LOCATION + ', call_type=~"$call_type"'
 DIALOUT = TENANT + ', report="dialout"'
 LOGS = TENANT + ', report=~"call_log|direct_routing|sms|blocked_users"'
 # Direct routing has no currency.
-PLACE = TENANT + ', usage_location=~"$usage_location"'
-CALLS = LOCATION + ', call_type=~"$call_type"'
-# Amounts of different currencies are never added up, nor those of different exporters or tenants.
-BY = "job, instance, tenant, currency"
+ROUTED = TENANT + ', usage_location=~"$usage_location"'
+ONE_USER = ', user!="", user!="__other__"'
 
-# Colours that hold in the light and the dark theme and for the colour-blind.
-BLUE, ORANGE, GREEN, YELLOW, RED, GREY = "#3274d9", "#e0752d", "#37872d", "#e0b400", "#c4162a", "#8e8e8e"
+# Figures of different exporters, tenants or currencies are never added up.
+TARGETS = "job, instance, tenant"
+BY = f"{TARGETS}, currency"
 
-
-def dashboard(uid, title, description, rows, variables=(), time_from="now-30d", money=("dialout",)):
-    panels, y, number = [], 0, 0
-    for row_title, *row in rows:
-        number += 1
-        panels.append(
-            {"type": "row", "id": number, "title": row_title, "collapsed": False, "panels": [], "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}}
-        )
-        y, x, height = y + 1, 0, 0
-        for panel in row:
-            number += 1
-            width, height_here = panel.pop("_size")
-            if x + width > 24:
-                x, y, height = 0, y + height, 0
-            panel |= {"id": number, "gridPos": {"h": height_here, "w": width, "x": x, "y": y}}
-            panels.append(panel)
-            x, height = x + width, max(height, height_here)
-        y += height
-    links = [
-        {"type": "dashboards", "title": "Teams telephony", "tags": ["teams-pstn"], "asDropdown": True, "includeVars": True,
-         "keepTime": False, "icon": "external link", "tooltip": "", "url": "", "targetBlank": False}
-    ]  # fmt: skip
-    return {
-        "uid": uid,
-        "title": title,
-        "description": description,
-        "tags": ["teams-pstn"],
-        "schemaVersion": 41,
-        "version": 1,
-        "editable": False,
-        "graphTooltip": 1,
-        "refresh": "5m",
-        "time": {"from": time_from, "to": "now"},
-        "timepicker": {},
-        # Billing periods are of UTC.
-        "timezone": "utc",
-        "weekStart": "",
-        "fiscalYearStartMonth": 0,
-        "annotations": {"list": []},
-        "links": links,
-        "templating": {"list": [datasource(), *common_variables(money), *variables]},
-        "panels": panels,
-    }
-
-
-def datasource():
-    return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "regex": "", "hide": 0,
-            "multi": False, "includeAll": False, "refresh": 1, "options": [], "skipUrlSync": False}  # fmt: skip
-
-
-def variable(name, label, query, all_value=".*", description="", **more):
-    return {
-        "type": "query",
-        "name": name,
-        "label": label,
-        "description": description,
-        "datasource": DATASOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": name},
-        "regex": "",
-        "refresh": 2,
-        "sort": 1,
-        "hide": 0,
-        "multi": True,
-        "includeAll": True,
-        "allValue": all_value,
-        "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
-        "options": [],
-        "skipUrlSync": False,
-    } | more
-
-
-def common_variables(money):
-    """`money` names the families of charges that the dashboard is about."""
-    report = "teams_pstn_report_up"
-    charge = "|".join(f"teams_pstn_{family}_charge" for family in money)
-    charged = f'__name__=~"{charge}"'
-    # A budget may be of a report that the dashboard is not about.
-    budgeted = f'__name__=~"{charge}|teams_pstn_budget_amount"'
-    return [
-        # If the exporter itself cannot report anything, Prometheus still has the metrics about it.
-        variable("job", "Job", "label_values(teams_pstn_exporter_build_info, job)", ".+"),
-        variable("instance", "Instance", 'label_values(teams_pstn_exporter_build_info{job=~"$job"}, instance)', ".+"),
-        variable("tenant", "Tenant", f"label_values({report}{{{TARGET}}}, tenant)", description="Empty where tenants are not named."),
-        variable("currency", "Currency", f"label_values({{{budgeted}, {TENANT}}}, currency)"),
-        variable(
-            "usage_location", "Usage location", f"label_values({{{charged}, {CURRENCY}}}, usage_location)",
-            description="The country of who pays, which is not the one called. Budgets and forecasts are of all of them.",
-        ),
-    ]  # fmt: skip
-
-
-def target(expression, legend="", ref="A", instant=False, table=False, interval=None):
-    query = {
-        "refId": ref,
-        "datasource": DATASOURCE,
-        "editorMode": "code",
-        "expr": " ".join(expression.split()),
-        "legendFormat": legend or "__auto",
-        "instant": instant or table,
-        "range": not (instant or table),
-        "format": "table" if table else "time_series",
-    }
-    if interval:
-        query["interval"] = interval
-    return query
-
-
-def panel(kind, title, description, unit, targets, size, *, options=None, custom=None, overrides=(), transformations=(), no_value=None, **defaults):
-    for letter, query in zip("ABCDEFGH", targets):
-        query["refId"] = letter
-    defaults = {"unit": unit, "mappings": [], "thresholds": steps((None, GREEN)), **defaults}
-    if custom is not None:
-        defaults["custom"] = custom
-    if no_value:
-        defaults["noValue"] = no_value
-    return {
-        "type": kind,
-        "title": title,
-        "description": description,
-        "datasource": DATASOURCE,
-        "targets": targets,
-        "fieldConfig": {"defaults": defaults, "overrides": list(overrides)},
-        "options": options or {},
-        "transformations": list(transformations),
-        "_size": size,
-    }
-
-
-def stat(title, description, unit, targets, size=(4, 4), *, background=False, name=True, **more):
-    more.setdefault("color", {"mode": "thresholds"} if background else {"mode": "fixed", "fixedColor": "text"})
-    return panel(
-        "stat", title, description, unit, targets, size,
-        options={
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "orientation": "auto",
-            "textMode": "value_and_name" if name else "value", "wideLayout": True, "justifyMode": "auto",
-            "colorMode": "background" if background else "value", "graphMode": "none", "showPercentChange": False,
-        },
-        **more,
-    )  # fmt: skip
-
-
-def bars(title, description, unit, targets, size, **more):
-    more.setdefault("color", {"mode": "fixed", "fixedColor": BLUE})
-    return panel(
-        "bargauge", title, description, unit, targets, size,
-        options={
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "orientation": "horizontal",
-            "displayMode": "basic", "valueMode": "text", "namePlacement": "left", "showUnfilled": True, "sizing": "auto",
-            "minVizWidth": 8, "minVizHeight": 16, "maxVizHeight": 60,
-            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
-        },
-        **more,
-    )  # fmt: skip
-
-
-def lines(title, description, unit, targets, size=(12, 8), *, style="line", stack=False, step=False, overrides=(), **more):
-    more.setdefault("min", 0)
-    more.setdefault("color", {"mode": "palette-classic"})
-    return panel(
-        "timeseries", title, description, unit, targets, size,
-        options={
-            "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull"]},
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
-        custom={
-            "drawStyle": style, "lineWidth": 1 if style == "bars" else 2, "fillOpacity": 60 if style == "bars" else 0,
-            "lineInterpolation": "stepAfter" if step else "linear", "showPoints": "never", "spanNulls": False,
-            "stacking": {"mode": "normal" if stack else "none", "group": "A"}, "axisLabel": "", "axisPlacement": "auto",
-            "scaleDistribution": {"type": "linear"}, "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-        },
-        overrides=overrides, **more,
-    )  # fmt: skip
-
-
-def table(title, description, columns, targets, size, *, sort=None, hide=(), no_value=None, **more):
-    """Columns: name of a label or Value #A → title, unit, width. Rows are joined by the labels that the queries share."""
-    # Last, as most have a single one.
-    columns = columns | {"instance": columns.get("instance", ("Exporter", None))}
-    excluded = {name: True for name in ("Time", "__name__", "job", "report", *hide) if name not in columns}
-    return panel(
-        "table", title, description, "none", targets, size,
-        options={"showHeader": True, "cellHeight": "sm", "sortBy": sort or []},
-        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False},
-        color={"mode": "fixed", "fixedColor": "text"},
-        overrides=[
-            {"matcher": {"id": "byName", "options": heading}, "properties": [{"id": "unit", "value": unit}, *extra]}
-            for heading, unit, *extra in columns.values() if unit
-        ],
-        transformations=[
-            {"id": "merge", "options": {}},
-            {"id": "organize", "options": {
-                "excludeByName": excluded, "includeByName": {},
-                "indexByName": {name: index for index, name in enumerate(columns)},
-                "renameByName": {name: heading for name, (heading, *_) in columns.items()},
-            }},
-        ],
-        no_value=no_value, **more,
-    )  # fmt: skip
-
-
-def steps(*pairs):
-    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in pairs]}
-
-
-def colour(pattern, color, *more):
-    return {
-        "matcher": {"id": "byRegexp", "options": pattern},
-        "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}, *more],
-    }
-
-
-DECIMALS = {"id": "decimals", "value": 2}
-LABELS = {"tenant": ("Tenant", None), "currency": ("Currency", None)}
-MONEY = "locale"  # The currency stands beside each amount, as there may be several in one panel.
 LATE = "Microsoft's figures are 24 to 48 hours late."
-EVERY_CHARGE = ("dialout", "call", "sms")
+OVERLAP = "Dial-out from meetings is in the call log (conf_out) and in the dial-out report: never add up the two."
+ALL_COUNTRIES = "Not filtered by usage location."
+TENANT_COLUMN = {"Tenant": "tenant"}
 
 
-def total(metric, select=LOCATION, by=BY):
-    return f"sum by ({by}) ({metric}{{{select}}})"
+def largest(expression, *labels):
+    return f"max by ({', '.join((TARGETS, *labels))}) ({expression})"
+
+
+def total(expression, *labels):
+    """The sum in each currency."""
+    return f"sum by ({', '.join((BY, *labels))}) ({expression})"
+
+
+def top(count, expression):
+    return f"topk by ({BY}) ({count}, {expression})"
+
+
+def variables(charge, *more):
+    """charge: the metrics that have the currencies and countries of the dashboard, as a regular expression."""
+    info = "teams_pstn_exporter_build_info"
+    only_exporter = variable(
+        "only_exporter", "Only exporter",
+        f'query_result(label_replace(count(count by (job, instance) ({info}{{{TARGET}}})) == 1, "column", "instance", "", ""))',
+        description="The column that tables leave out if there is only one exporter.", all_value=None,
+    )  # fmt: skip
+    return [
+        variable("job", "Job", f"label_values({info}, job)", all_value=".+"),
+        variable("instance", "Instance", f'label_values({info}{{job=~"$job"}}, instance)', all_value=".+"),
+        only_exporter.regex('/column="(.+?)"/').hide(VariableHide.HIDE_VARIABLE),
+        variable("tenant", "Tenant", f"label_values(teams_pstn_report_up{{{TARGET}}}, tenant)", description="Empty if tenants have no names."),
+        variable("currency", "Currency", f'label_values({{__name__=~"{charge}", {TENANT}}}, currency)'),
+        variable("usage_location", "Usage location", f'label_values({{__name__=~"{charge}", {CURRENCY}}}, usage_location)',
+                 description="The country of the user who pays, which is not the country that was called."),
+        *more,
+    ]  # fmt: skip
+
+
+def freshness(reports, size=(8, 4)):
+    """When the figures were fetched, and which period they are of."""
+    return [
+        stats("Updated", f"When the exporter last completed each report. {LATE}", "dateTimeFromNow",
+              latest(largest(f"teams_pstn_report_last_success_timestamp_seconds{{{reports}}} > 0", "report") + " * 1000", "{{tenant}} {{report}}"),
+              size=size, no_value="never", runbook="TeamsPstnReportStale"),
+        stats("Billing period since", "The start, in UTC, of the billing period that the figures belong to.", "dateTimeAsIso",
+              latest(largest(f"teams_pstn_billing_period_start_timestamp_seconds{{{reports}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
+              size=size, no_value="none yet"),
+    ]  # fmt: skip
 
 
 def spend_overview():
-    charge = "teams_pstn_dialout_charge"
-    recorded = "currency:teams_pstn_dialout_charge"
-    start = "report:teams_pstn_billing_period_start_timestamp_seconds:max"
-    share = f"report:teams_pstn_billing_period_elapsed:ratio{{{DIALOUT}}}"
-
-    def same_day(days):
-        return f"""
-            {recorded}:sum{{{CURRENCY}}} offset {days}d
-            and on (job, instance, tenant)
-            ({start}{{{DIALOUT}}} - {start}{{{DIALOUT}}} offset {days}d == {days * 86400})"""
-
-    # Whatever the length of the previous period: the moment is as far from its start as now is from ours.
-    at_same_day = " or ".join(same_day(days) for days in (31, 30, 29, 28))
+    charge, recorded = "teams_pstn_dialout_charge", "currency:teams_pstn_dialout_charge"
+    start, elapsed = "report:teams_pstn_billing_period_start_timestamp_seconds:max", f"report:teams_pstn_billing_period_elapsed:ratio{{{DIALOUT}}}"
+    previous = f"currency:teams_pstn_dialout_previous_charge:sum{{{CURRENCY}}}"
     name = "{{tenant}} {{currency}}"
-    period = [
-        stat("As of", f"When the figures were fetched. {LATE}", "dateTimeFromNow",
-             [target(f"max by (job, instance, tenant) (teams_pstn_report_last_success_timestamp_seconds{{{DIALOUT}}} > 0) * 1000", "{{tenant}}", instant=True)],
-             no_value="never"),
-        stat("Billing period from", "The start of the period that all figures here belong to, in UTC.", "dateTimeAsIso",
-             [target(f"max by (job, instance, tenant) (teams_pstn_billing_period_start_timestamp_seconds{{{DIALOUT}}}) * 1000", "{{tenant}}", instant=True)], (5, 4)),
-        stat("Days left", "Until the billing period ends.", "d",
-             [target(f"max by (job, instance, tenant) (report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}}) / 86400", "{{tenant}}", instant=True)], (3, 4), decimals=1),
-        stat("Spent so far", "Charges of the billing period in each currency, connection fees included. Currencies are never added up.", MONEY,
-             [target(total(charge), name, instant=True)], (12, 4), decimals=2, no_value="No charges yet"),
+
+    def record(suffix):
+        return f"{recorded}:{suffix}{{{CURRENCY}}}"
+
+    # Whatever the length of the previous period: as long after its start as it is now after the start of the current one.
+    at_same_day = " or ".join(
+        f"{record('sum')} offset {days}d and on ({TARGETS}) ({start}{{{DIALOUT}}} - {start}{{{DIALOUT}}} offset {days}d == {days * 86400})"
+        for days in (31, 30, 29, 28)
+    )
+    ratio = f"budget:teams_pstn_budget_spent:ratio{{{CURRENCY}}}"
+    no_budgets = "The exporter's configuration has no budgets"
+    status = [
+        *freshness(DIALOUT),
+        stats("Days left", "Days until the billing period ends.", "d",
+              latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), size=(8, 4), decimals=1),
     ]  # fmt: skip
-    budget_steps = steps((None, GREEN), (0.5, YELLOW), (0.8, ORANGE), (1, RED))
     budgets = [
-        bars("Budgets", "Share of each budget that is spent, 100 % is all of it. A budget may be of another report than dialling out. Not filtered by usage location: a budget has its own selectors.", "percentunit",
-             [target(f"max by (job, instance, tenant, budget, currency) (budget:teams_pstn_budget_spent:ratio{{{CURRENCY}}})", "{{tenant}} {{budget}} ({{currency}})", instant=True)],
-             (12, 7), min=0, max=1.2, decimals=1, thresholds=budget_steps, color={"mode": "thresholds"},
-             no_value="No budgets in the exporter's configuration"),
-        table("Budgets in figures", "What the configuration allows, what is spent of it, and where it ends at the pace of the period so far. The forecast is withheld during the first 5 % of the period.",
-              LABELS | {"budget": ("Budget", None), "Value #A": ("Budget amount", MONEY, DECIMALS), "Value #B": ("Spent", MONEY, DECIMALS),
-                        "Value #C": ("Left", MONEY, DECIMALS), "Value #D": ("Forecast", MONEY, DECIMALS)},
-              [target(f"{function} by (job, instance, tenant, budget, currency) ({expression})", table=True) for function, expression in (
-                  ("max", f"teams_pstn_budget_amount{{{CURRENCY}}}"),
-                  ("max", f"teams_pstn_budget_spent{{{CURRENCY}}}"),
-                  ("max", f"teams_pstn_budget_amount{{{CURRENCY}}} - teams_pstn_budget_spent{{{CURRENCY}}}"),
-                  ("max", f"budget:teams_pstn_budget_spent:forecast{{{CURRENCY}}}"))],
-              (12, 7), no_value="No budgets in the exporter's configuration"),
+        grid("Budgets", f"The amount of each budget, what is spent of it, and the forecast for the end of the period at the pace so far. There is no forecast during the first 5 % of the period. A budget has its own selectors and may be of another report. {ALL_COUNTRIES}",
+             TENANT_COLUMN | {"Budget": "budget", "Currency": "currency"} | {
+                 heading: (largest(expression, "budget", "currency"), form) for heading, expression, form in (
+                     ("Amount", f"teams_pstn_budget_amount{{{CURRENCY}}}", MONEY),
+                     ("Spent", f"teams_pstn_budget_spent{{{CURRENCY}}}", MONEY),
+                     ("Left", f"teams_pstn_budget_amount{{{CURRENCY}}} - teams_pstn_budget_spent{{{CURRENCY}}}", MONEY),
+                     ("Forecast", f"budget:teams_pstn_budget_spent:forecast{{{CURRENCY}}}", MONEY),
+                     ("Share spent", ratio, SHARE))
+             },
+             size=(15, 8), sort="Share spent", no_value=no_budgets, runbook="TeamsPstnBudgetThresholdReached"),
+        bars("Share of each budget", "What is spent of each budget; 100 % is all of it.", "percentunit",
+             latest(largest(ratio, "budget", "currency"), "{{tenant}} {{budget}} ({{currency}})"), size=(9, 8), maximum=1.2, decimals=1, no_value=no_budgets),
     ]  # fmt: skip
-    forecast = [
-        table("Forecast", "Expected spend at the end of the period: the spend so far over the share of the period that is over, and a band of two standard deviations of the last seven days. Withheld during the first 5 % of the period; the band needs three days of history. All usage locations.",
-              LABELS | {"Value #A": ("Spent", MONEY, DECIMALS), "Value #B": ("Low", MONEY, DECIMALS), "Value #C": ("Forecast", MONEY, DECIMALS), "Value #D": ("High", MONEY, DECIMALS)},
-              [target(f"max by ({BY}) ({recorded}:{suffix}{{{CURRENCY}}})", table=True) for suffix in ("sum", "forecast_lower", "forecast", "forecast_upper")],
-              (12, 9), no_value="Withheld during the first 5 % of the period"),
-        lines("Spend and forecast", "Charges so far and where the period ends, with its band. Falls back to zero where a new period begins, and by as much as Microsoft corrects. All usage locations.", MONEY,
-              [target(f"max by ({BY}) ({recorded}:sum{{{CURRENCY}}})", f"{name} spent"),
-               target(f"max by ({BY}) ({recorded}:forecast{{{CURRENCY}}})", f"{name} forecast"),
-               target(f"max by ({BY}) ({recorded}:forecast_lower{{{CURRENCY}}})", f"{name} low"),
-               target(f"max by ({BY}) ({recorded}:forecast_upper{{{CURRENCY}}})", f"{name} high")],
-              (12, 9), decimals=2, overrides=[
-                  {"matcher": {"id": "byRegexp", "options": "/(low|high)$/"}, "properties": [{"id": "custom.lineWidth", "value": 1}, {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [4, 6]}}]},
-              ]),
-        lines("Spend per day", "What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. Corrections show as nothing, not as negative spend. All usage locations.", MONEY,
-              [target(f"max by ({BY}) ({recorded}:increase1d{{{CURRENCY}}})", name, interval="1d")], (24, 8), style="bars", decimals=2),
-    ]  # fmt: skip
-    context = "currency_destination_context:teams_pstn_dialout"
-    place = "currency_usage_location:teams_pstn_dialout"
-    contexts = [
-        bars("Domestic and international", "Each destination's share of the spend in its currency. All usage locations.", "percentunit",
-             [target(f"max by ({BY}, destination_context) ({context}_charge:ratio{{{CURRENCY}}})", f"{name} {{{{destination_context}}}}", instant=True)],
-             (8, 9), min=0, max=1, decimals=0, overrides=[colour("/International/", ORANGE)], no_value="No charges yet"),
-        lines("Domestic and international over time", "Charges of the billing period by destination.", MONEY,
-              [target(total(charge, by=f"{BY}, destination_context"), f"{name} {{{{destination_context}}}}")], (16, 9), decimals=2),
-    ]  # fmt: skip
+    per_country = {"Charge": ("charge", "", MONEY), "Calls": ("calls", "", WHOLE), "Minutes": ("call_seconds", " / 60", WHOLE)}
     location = ', usage_location=~"$usage_location"'
-    places = [
-        table("By usage location", "Charges, calls and minutes by the organizer's country, which is not the country that was called.",
-              {"tenant": ("Tenant", None), "usage_location": ("Usage location", None), "currency": ("Currency", None),
-               "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
-               "Value #D": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
-              [target(f"max by ({BY}, usage_location) ({expression})", table=True) for expression in (
-                  f"{place}_charge:sum{{{CURRENCY}{location}}}",
-                  f"{place}_calls:sum{{{CURRENCY}{location}}}",
-                  f"{place}_call_seconds:sum{{{CURRENCY}{location}}} / 60",
-                  f"{place}_charge:sum{{{CURRENCY}{location}}} / on ({BY}) group_left () ({recorded}:sum{{{CURRENCY}}} > 0)")],
-              (12, 9), sort=[{"displayName": "Charge", "desc": True}], no_value="No charges yet"),
-        lines("By usage location over time", "Charges of the billing period by the organizer's country.", MONEY,
-              [target(f"max by ({BY}, usage_location) ({place}_charge:sum{{{CURRENCY}{location}}})", f"{name} {{{{usage_location}}}}")], (12, 9), decimals=2),
+
+    def by_country(figure):
+        return largest(f"currency_usage_location:teams_pstn_dialout_{figure}:sum{{{CURRENCY}{location}}}", "currency", "usage_location")
+
+    in_currency = [
+        stats("Spent so far ($currency)", "Charges of the billing period, connection fees included.", "locale",
+              latest(total(f"{charge}{{{LOCATION}}}"), name), decimals=2, no_value="No charges yet"),
+        stats("Forecast ($currency)", f"Charges expected at the end of the period at the pace so far. There is no forecast during the first 5 % of the period. {ALL_COUNTRIES}", "locale",
+              latest(largest(record("forecast"), "currency"), name), decimals=2, no_value="No forecast yet", runbook="TeamsPstnForecastAboveBudget"),
+        stats("Previous period, pro rata ($currency)", f"Charges of the previous period for the share of it that is over in the current one. {ALL_COUNTRIES}", "locale",
+              latest(largest(f"{previous} * on ({TARGETS}) group_left () {elapsed}", "currency"), name), decimals=2, no_value="No previous period"),
+        stats("Previous period, final ($currency)", f"All charges of the previous period. {ALL_COUNTRIES}", "locale",
+              latest(largest(previous, "currency"), name), decimals=2, no_value="No previous period"),
+        lines("Spend and forecast ($currency)", f"Charges so far, and the forecast with a band of two standard deviations of the last seven days; the band needs three days of history. The charges start again at zero with each billing period. {ALL_COUNTRIES}", "locale",
+              *(query(largest(record(suffix), "currency"), f"{{{{tenant}}}} {label}") for suffix, label in
+                (("sum", "spent"), ("forecast", "forecast"), ("forecast_lower", "lower bound"), ("forecast_upper", "upper bound"))),
+              size=(12, 9), axis="$currency", decimals=2, dashed="/ bound$/"),
+        lines("Spend per day ($currency)", f"Charges that arrived in the 24 hours before each midnight (UTC). A correction counts as zero and not as negative spend. {ALL_COUNTRIES}", "locale",
+              query(largest(record("increase1d"), "currency"), "{{tenant}} spent", interval="1d"), size=(12, 9), axis="$currency", per_step=True, decimals=2, runbook="TeamsPstnSpendSpike"),
+        lines("Current and previous period ($currency)", f"Charges so far, and those at the same day of the previous period, for which Prometheus must keep more than 31 days. {ALL_COUNTRIES}", "locale",
+              query(largest(record("sum"), "currency"), "{{tenant}} current period"), query(largest(at_same_day, "currency"), "{{tenant}} previous period"),
+              axis="$currency", decimals=2, dashed="/ previous period$/"),
+        lines("Domestic and international ($currency)", "Charges so far by destination context.", "locale",
+              query(total(f"{charge}{{{LOCATION}}}", "destination_context"), "{{tenant}} {{destination_context}}"), axis="$currency", decimals=2),
+        grid("Usage locations ($currency)", "Charges, calls and minutes by the country of the organizer, which is not the country that was called.",
+             TENANT_COLUMN | {"Usage location": "usage_location"} | {
+                 heading + (" ($currency)" if form is MONEY else ""): (by_country(figure) + per, form) for heading, (figure, per, form) in per_country.items()
+             } | {"Share": (f"{by_country('charge')} / on ({BY}) group_left () ({record('sum')} > 0)", SHARE)},
+             size=(12, 8), sort="Charge ($currency)", no_value="No charges yet"),
+        lines("Usage locations over time ($currency)", "Charges so far by the country of the organizer.", "locale",
+              query(by_country("charge"), "{{tenant}} {{usage_location}}"), axis="$currency", decimals=2),
     ]  # fmt: skip
-    previous = "currency:teams_pstn_dialout_previous_charge:sum"
-    before = [
-        table("Against the previous period", "The current and the previous period: its charges at the same day (if Prometheus keeps them that long; the default is 15 days), pro rata for the time elapsed, and final. All usage locations.",
-              LABELS | {"Value #A": ("Now", MONEY, DECIMALS), "Value #B": ("Same day, previous", MONEY, DECIMALS), "Value #C": ("Previous, pro rata", MONEY, DECIMALS),
-                        "Value #D": ("Previous, final", MONEY, DECIMALS), "Value #E": ("Vs. previous (pro rata)", "percentunit", {"id": "decimals", "value": 0})},
-              [target(f"max by ({BY}) ({expression})", table=True) for expression in (
-                  f"{recorded}:sum{{{CURRENCY}}}",
-                  at_same_day,
-                  f"{previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share}",
-                  f"{previous}{{{CURRENCY}}}",
-                  f"{recorded}:sum{{{CURRENCY}}} / on ({BY}) ({previous}{{{CURRENCY}}} * on (job, instance, tenant) group_left () {share} > 0)")],
-              (12, 8), no_value="No figures of the previous period"),
-        lines("This period and the previous one", "Charges so far, and those of the previous period at its same day. The latter needs a Prometheus that keeps more than 31 days. All usage locations.", MONEY,
-              [target(f"max by ({BY}) ({recorded}:sum{{{CURRENCY}}})", f"{name} this period"),
-               target(f"max by ({BY}) ({at_same_day})", f"{name} the one before")], (12, 8), decimals=2,
-              overrides=[{"matcher": {"id": "byRegexp", "options": "/before$/"}, "properties": [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 8]}}]}]),
-    ]  # fmt: skip
-    return dashboard(
+    return board(
         "teams-pstn-spend-overview", "Teams telephony: spend overview",
-        "What dialling out of Microsoft Teams meetings has cost in this billing period, and whether it will last. The same calls are in the log of all calls too: never add the two.",
-        [("Now", *period), ("Budgets", *budgets), ("Forecast and days", *forecast),
-         ("Domestic and international", *contexts), ("Countries", *places), ("Previous period", *before)],
+        "What dial-out from Microsoft Teams meetings has cost in this billing period, compared with budgets and the previous period. The same calls are in the call log: never add up the two.",
+        variables(charge), ("Status", *status), ("Budgets", *budgets), ("Dial-out in $currency", *in_currency),
     )  # fmt: skip
 
 
 def organizers():
-    charge, calls, seconds = (f"teams_pstn_dialout_{what}" for what in ("charge", "calls", "call_seconds"))
-    hidden = "Users are not exported (labels.user: none), or no user has spent anything"
-    people = LOCATION + ', user!="", user!="__other__"'
-    by = f"{BY}, user"
-
-    def person(metric, select=people):
-        return f"sum by ({by}) ({metric}{{{select}}})"
-
-    def top(select=people):
-        return f"topk by ({BY}) (10, {person(charge, select)} > 0)"
-
-    exported = stat(
-        "Users with a name", "How many users have figures of their own. Zero where the exporter leaves users out, and then there is nothing else to see here: labels.user is none.", "none",
-        [target(f"count by (job, instance, tenant) (count by (job, instance, tenant, user) ({charge}{{{people}}}))"
-                f" or 0 * count by (job, instance, tenant) ({charge}{{{LOCATION}}})", "{{tenant}}", instant=True)],
-        (6, 4), no_value="No charges yet",
-        mappings=[{"type": "value", "options": {"0": {"text": "Users are not exported", "color": ORANGE, "index": 0}}}],
-    )  # fmt: skip
-    share = bars("Share of the top ten", "Share of the ten organizers with the highest charges in the spend of each currency.", "percentunit",
-                 [target(f"sum by ({BY}) ({top()}) / on ({BY}) (sum by ({BY}) ({charge}{{{LOCATION}}}) > 0)", "{{tenant}} {{currency}}", instant=True)],
-                 (12, 4), min=0, max=1, decimals=0, no_value=hidden)  # fmt: skip
-    aggregated = stat("Aggregated series", "Series beyond labels.max_series, the smallest charges, are aggregated into one user; no sum changes.", "none",
-                  [target(f"max by (job, instance, tenant) (teams_pstn_report_aggregated_series{{{DIALOUT}}})", "{{tenant}}", instant=True)], (6, 4))  # fmt: skip
-    ranking = {
-        "tenant": ("Tenant", None), "user": ("Organizer", None), "currency": ("Currency", None),
-        "Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Calls", "locale"), "Value #C": ("Minutes", "locale", {"id": "decimals", "value": 0}),
-        "Value #D": ("Per minute", MONEY, {"id": "decimals", "value": 3}), "Value #E": ("Per call", MONEY, DECIMALS),
-        "Value #F": ("International", "percentunit", {"id": "decimals", "value": 0}),
-    }  # fmt: skip
-    order = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
+    charge, calls, seconds = (f"teams_pstn_dialout_{figure}" for figure in ("charge", "calls", "call_seconds"))
+    hidden = "No user has charges, or users are not exported (labels.user: none)"
+    people = LOCATION + ONE_USER
     abroad = people + ', destination_context="International"'
 
-    def ranked(select):
-        chosen = top(select)
-        return [
-            target(chosen, table=True),
-            target(f"{person(calls, select)} and on ({by}) {chosen}", table=True),
-            target(f"{person(seconds, select)} / 60 and on ({by}) {chosen}", table=True),
-            target(f"{person(charge, select)} / ({person(seconds, select)} / 60 > 0) and on ({by}) {chosen}", table=True),
-            target(f"{person(charge, select)} / ({person(calls, select)} > 0) and on ({by}) {chosen}", table=True),
-        ]
+    def person(metric, select=people):
+        return total(f"{metric}{{{select}}}", "user")
 
-    top_ten = table("Top ten organizers", "The ten organizers with the highest charges in each currency. Charges are booked on the organizer of the meeting, whichever participant dialled. Minutes are those charged and those within the licence.",
-                    ranking, [*ranked(people), target(f"(({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0)) and on ({by}) {top()}", table=True)],
-                    (24, 14), sort=order, no_value=hidden)  # fmt: skip
-    top_abroad = table("Top ten of international calls", "The ten organizers whose meetings cost most by calls abroad, in each currency.",
-                       {name: column for name, column in ranking.items() if name != "Value #F"}, ranked(abroad),
-                       (24, 14), sort=order, no_value=hidden)  # fmt: skip
-    one = LOCATION + ', user="$user", user!=""'
-    name = "{{tenant}} {{currency}} {{destination_context}}"
-    more = f"{BY}, destination_context"
-    history = [
-        lines("Charge of $user", "One organizer's charges of the billing period by destination; falls back to zero where a new period begins.", MONEY,
-              [target(f"sum by ({more}) ({charge}{{{one}}})", name)], (12, 9), decimals=2, no_value=hidden),
-        lines("Calls of $user", "One organizer's calls of the billing period by destination.", "none",
-              [target(f"sum by ({more}) ({calls}{{{one}}})", name)], (6, 9), no_value=hidden),
-        lines("Minutes of $user", "One organizer's minutes of the billing period by destination.", "m",
-              [target(f"sum by ({more}) ({seconds}{{{one}}}) / 60", name)], (6, 9), no_value=hidden),
+    def ranking(select):
+        ten = top(10, f"{person(charge, select)} > 0")
+        minutes = f"{person(seconds, select)} / 60"
+        chosen = f"and on ({BY}, user) {ten}"
+        return TENANT_COLUMN | {
+            "Organizer": "user",
+            "Charge ($currency)": (ten, MONEY),
+            "Calls": (f"{person(calls, select)} {chosen}", WHOLE),
+            "Minutes": (f"{minutes} {chosen}", WHOLE),
+            "Per minute ($currency)": (f"{person(charge, select)} / ({minutes} > 0) {chosen}", ("locale", 3)),
+            "Per call ($currency)": (f"{person(charge, select)} / ({person(calls, select)} > 0) {chosen}", MONEY),
+        }
+
+    international = f"({person(charge, abroad)} or 0 * {person(charge)}) / ({person(charge)} > 0) and on ({BY}, user) {top(10, f'{person(charge)} > 0')}"
+    link = {"Organizer": "/d/teams-pstn-organizers?${job:queryparam}&${instance:queryparam}&${tenant:queryparam}&${currency:queryparam}&var-user=${__value.text:percentencode}"}
+    status = [
+        stats("Users with figures", "Users who have figures of their own. It is zero if the exporter does not export users (labels.user: none), and then this dashboard has nothing else to show.", "none",
+              latest(f"count by ({TARGETS}) (count by ({TARGETS}, user) ({charge}{{{people}}})) or 0 * count by ({TARGETS}) ({charge}{{{LOCATION}}})", "{{tenant}} users"),
+              size=(8, 4), no_value="No charges yet", mappings=[texts(_0=("Users are not exported", ORANGE))]),
+        stats("Share of the top ten", "Share of the ten organizers with the highest charges in the charges of each currency.", "percentunit",
+              latest(f"{total(top(10, f'{person(charge)} > 0'))} / on ({BY}) ({total(f'{charge}{{{LOCATION}}}')} > 0)", "{{tenant}} {{currency}}"), size=(8, 4), decimals=0, no_value=hidden),
+        stats("Aggregated series", "Series that are aggregated into the user __other__, because there are more than labels.max_series. Sums do not change.", "none",
+              latest(largest(f"teams_pstn_report_aggregated_series{{{DIALOUT}}}"), "{{tenant}} dialout"), size=(8, 4), runbook="TeamsPstnUsersAggregated"),
     ]  # fmt: skip
-    user = variable(
-        "user", "Organizer", f'label_values({charge}{{{people}}}, user)', description="Whose history is shown.",
-        multi=False, includeAll=False, allValue=None,
-    )  # fmt: skip
-    # Chosen when the dashboard is opened: the first user.
-    del user["current"]
-    return dashboard(
+    rankings = [
+        grid("Top ten organizers ($currency)", "The ten organizers with the highest charges. A call is charged to the organizer of the meeting, whichever participant dialed out. Minutes include those within the licence.",
+             ranking(people) | {"International": (international, ("percentunit", 0))}, size=(24, 11), sort="Charge ($currency)", links=link, no_value=hidden),
+        grid("Top ten of international calls ($currency)", "The ten organizers with the highest charges for international calls.",
+             ranking(abroad), size=(24, 11), sort="Charge ($currency)", links=link, no_value=hidden, runbook="TeamsPstnFirstInternationalSpend"),
+    ]  # fmt: skip
+    one = LOCATION + ', user="$user", user!=""'
+    history = [
+        lines(f"{heading} of $user", f"{heading} of one organizer by destination context. They start again at zero with each billing period.", unit,
+              query(f"{total(f'{metric}{{{one}}}', 'destination_context')}{per}", "{{tenant}} {{destination_context}} ({{currency}})"),
+              size=(8, 9), decimals=decimals, no_value=hidden)
+        for heading, metric, per, unit, decimals in (("Charges", charge, "", "locale", 2), ("Calls", calls, "", "none", 0), ("Minutes", seconds, " / 60", "m", 0))
+    ]  # fmt: skip
+    user = variable("user", "Organizer", f"label_values({charge}{{{people}}}, user)", description="The organizer whose history is shown.", all_value=None)
+    return board(
         "teams-pstn-organizers", "Teams telephony: organizers",
-        "Whose meetings cost what. Names are as labels.user of the exporter's configuration says, or none.",
-        [("Who", exported, share, aggregated), ("Ranking", top_ten, top_abroad), ("One person", *history)], [user],
+        "Whose meetings cost how much by dial-out. The exporter's setting labels.user decides how organizers are named, if at all.",
+        variables(charge, user), ("Status", *status), ("Top organizers in $currency", *rankings), ("One organizer: $user", *history),
     )  # fmt: skip
 
 
 def calls():
-    charge, connection, number, seconds = (f"teams_pstn_call_log_{what}" for what in ("charge", "connection_charge", "calls", "call_seconds"))
-    routed, failed, routed_seconds = (f"teams_pstn_direct_routing_{what}" for what in ("calls", "failed_calls", "call_seconds"))
-    name = "{{tenant}} {{currency}}"
-    overlap = "Dialling out of meetings is among them (conf_out) and in the report of dialling out too: never add the two."
-    off = "Not switched on (reports: call_log), or no calls yet"
-    up = [{"type": "value", "options": {"0": {"text": "failing", "color": RED, "index": 0}, "1": {"text": "fine", "color": GREEN, "index": 1}}}]
-    whole, minutes = {"id": "decimals", "value": 0}, {"id": "decimals", "value": 0}
+    charge, connection, number, seconds = (f"teams_pstn_call_log_{figure}" for figure in ("charge", "connection_charge", "calls", "call_seconds"))
+    off = "No calls yet, or call_log is not switched on (reports)"
+    figures = {"Charge ($currency)": (charge, "", MONEY), "Connection charge ($currency)": (connection, "", MONEY), "Calls": (number, "", WHOLE), "Minutes": (seconds, " / 60", WHOLE)}
 
-    def by(*labels):
-        return ", ".join((BY, *labels))
+    def four(*labels, select=CALLS, only=""):
+        return {heading: (f"{total(f'{metric}{{{select}}}', *labels)}{per}{only}", form) for heading, (metric, per, form) in figures.items()}
 
-    state = [
-        stat("Last polls", "Whether the last poll of each log succeeded. What is missing here is not among the reports of the configuration.", "none",
-             [target(f"max by (job, instance, tenant, report) (teams_pstn_report_up{{{LOGS}}})", "{{tenant}} {{report}}", instant=True)],
-             (8, 5), background=True, thresholds=steps((None, RED), (1, GREEN)), mappings=up, no_value="None of the logs is switched on (reports)"),
-        stat("As of", f"When the figures of each log were fetched. {LATE}", "dateTimeFromNow",
-             [target(f"max by (job, instance, tenant, report) (teams_pstn_report_last_success_timestamp_seconds{{{LOGS}}} > 0) * 1000", "{{tenant}} {{report}}", instant=True)],
-             (8, 5), no_value="never"),
-        stat("Billing period from", "The start of the period that the figures belong to, in UTC.", "dateTimeAsIso",
-             [target(f"max by (job, instance, tenant, report) (teams_pstn_billing_period_start_timestamp_seconds{{{LOGS}}}) * 1000", "{{tenant}} {{report}}", instant=True)],
-             (8, 5), no_value="none yet"),
-    ]  # fmt: skip
-    figures = {"Value #A": ("Charge", MONEY, DECIMALS), "Value #B": ("Connection charge", MONEY, DECIMALS), "Value #C": ("Calls", "locale", whole), "Value #D": ("Minutes", "locale", minutes)}
-    by_charge = [{"displayName": "Currency", "desc": False}, {"displayName": "Charge", "desc": True}]
+    def by(title, description, heading, label, size):
+        return grid(f"{title} ($currency)", description, TENANT_COLUMN | {heading: label} | four(label), size=size, sort="Charge ($currency)", no_value=off)
 
-    def four(*labels, only=""):
-        return [target(f"sum by ({by(*labels)}) ({metric}{{{CALLS}}}){per}{only}", table=True)
-                for metric, per in ((charge, ""), (connection, ""), (number, ""), (seconds, " / 60"))]  # fmt: skip
-
-    period = [
-        table("Calls of this period", f"Charges and connection charges stand apart, because Microsoft does not say whether one contains the other. {overlap}",
-              LABELS | figures | {"Value #E": ("Previous period", MONEY, DECIMALS), "Value #F": ("Its connection charge", MONEY, DECIMALS), "Value #G": ("Its calls", "locale", whole)},
-              [*four(), *(target(f"sum by ({BY}) (teams_pstn_call_log_previous_{what}{{{CALLS}}})", table=True) for what in ("charge", "connection_charge", "calls"))],
-              (24, 6), no_value=off),
-        lines("Charge per day", f"What the 24 hours before brought, by currency: each bar stands at the midnight (UTC) that ends its day. {LATE} All usage locations and call types.", MONEY,
-              [target(f"max by ({BY}) (currency:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}})", name, interval="1d")], (12, 8), style="bars", decimals=2, no_value=off),
-        lines("Charge and connection charge", "So far in the billing period; both fall back to zero where a new one begins.", MONEY,
-              [target(f"sum by ({BY}) ({charge}{{{CALLS}}})", f"{name} charge"), target(f"sum by ({BY}) ({connection}{{{CALLS}}})", f"{name} connection charge")],
-              (12, 8), decimals=2, no_value=off),
+    status = [
+        stats("Last polls", "Whether the last poll of each log succeeded. A log that is missing here is not switched on (reports).", "none",
+              latest(largest(f"teams_pstn_report_up{{{LOGS}}}", "report"), "{{tenant}} {{report}}"), size=(8, 4), colored=True, steps=((None, RED), (1, GREEN)),
+              mappings=[FAILING_OR_OK], no_value="No log is switched on (reports)", runbook="TeamsPstnReportFailing"),
+        *freshness(LOGS),
     ]  # fmt: skip
-    chosen = f"topk by ({BY}) (10, sum by ({by('destination')}) ({charge}{{{CALLS}}}))"
-    destinations = [
-        table("Top ten destinations", "The ten countries or regions with the highest charges in each currency, as the source names them.",
-              {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None)} | figures
-              | {"Value #E": ("Of its currency", "percentunit", {"id": "decimals", "value": 1})},
-              [target(chosen, table=True), *four("destination", only=f" and on ({by('destination')}) {chosen}")[1:],
-               target(f"{chosen} / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", table=True)],
-              (14, 11), sort=by_charge, no_value=off),
-        table("Destinations with rising cost", "The five countries with the highest charges in the last 24 hours, and their most expensive 24 hours of the week before. All usage locations and call types.",
-              {"tenant": ("Tenant", None), "destination": ("Destination", None), "currency": ("Currency", None),
-               "Value #A": ("Last 24 hours", MONEY, DECIMALS), "Value #B": ("Highest before", MONEY, DECIMALS)},
-              [target(f"topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}}) > 0)", table=True),
-               target(f"max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:max7d_increase1d{{{CURRENCY}}})"
-                      f" and on ({by('destination')}) topk by ({BY}) (5, max by ({by('destination')}) (currency_destination:teams_pstn_call_log_charge:increase1d{{{CURRENCY}}}) > 0)", table=True)],
-              (10, 11), sort=[{"displayName": "Last 24 hours", "desc": True}], no_value="Nothing was charged, or the rules have not run for a day"),
-        bars("Domestic and international calls", "Each destination context's share of the charges in its currency; what comes in mostly has none (unknown).", "percentunit",
-             [target(f"sum by ({by('destination_context')}) ({charge}{{{CALLS}}}) / on ({BY}) group_left () (sum by ({BY}) ({charge}{{{CALLS}}}) > 0)", f"{name} {{{{destination_context}}}}", instant=True)],
-             (8, 9), min=0, max=1, decimals=0, overrides=[colour("/International/", ORANGE)], no_value=off),
-        lines("Charge by destination", "The five destinations with the highest charges at the end of the graph.", MONEY,
-              [target(f"sum by ({by('destination')}) ({charge}{{{CALLS}}}) and on ({by('destination')}) topk by ({BY}) (5, sum by ({by('destination')}) ({charge}{{{CALLS}}} @ end()))",
-                      f"{name} {{{{destination}}}}")], (16, 9), decimals=2, no_value=off),
+    ten = top(10, total(f"{charge}{{{CALLS}}}", "destination"))
+    rising = top(5, f"{largest(f'currency_destination:{charge}:increase1d{{{CURRENCY}}}', 'currency', 'destination')} > 0")
+    callers = top(10, f"{total(f'{charge}{{{CALLS}{ONE_USER}}}', 'user')} > 0")
+    shares = f"{total(f'{charge}{{{CALLS}}}', 'destination_context')} / on ({BY}) group_left () ({total(f'{charge}{{{CALLS}}}')} > 0)"
+    compared = {"Dial-out charge ($currency)": ("charge:sum", "", MONEY), "Minus call log ($currency)": ("charge:difference", "", MONEY),
+                "Minus call log and connection charges ($currency)": ("charge:difference_with_connection", "", MONEY),
+                "Calls": ("calls:sum", "", WHOLE), "Calls minus call log": ("calls:difference", "", WHOLE),
+                "Minutes": ("call_seconds:sum", " / 60", WHOLE), "Minutes minus call log": ("call_seconds:difference", " / 60", ("locale", 1))}  # fmt: skip
+    in_currency = [
+        grid("Current and previous period ($currency)", f"Charges and connection charges are separate, because Microsoft does not say whether one contains the other. {OVERLAP}",
+             TENANT_COLUMN | four() | {f"Previous {heading[0].lower()}{heading[1:]}": (f"{total(f'teams_pstn_call_log_previous_{figure}{{{CALLS}}}')}", form)
+                                       for heading, figure, form in (("Charge ($currency)", "charge", MONEY), ("Connection charge ($currency)", "connection_charge", MONEY), ("Calls", "calls", WHOLE))},
+             size=(24, 5), no_value=off),
+        lines("Charges per day ($currency)", "Charges that arrived in the 24 hours before each midnight (UTC). Not filtered by usage location and call type.", "locale",
+              query(largest(f"currency:{charge}:increase1d{{{CURRENCY}}}", "currency"), "{{tenant}} charges", interval="1d"), axis="$currency", per_step=True, decimals=2, no_value=off, runbook="TeamsPstnSpendSpike"),
+        lines("Charges and connection charges ($currency)", "Charges so far. They start again at zero with each billing period.", "locale",
+              query(total(f"{charge}{{{CALLS}}}"), "{{tenant}} charge"), query(total(f"{connection}{{{CALLS}}}"), "{{tenant}} connection charge"), axis="$currency", decimals=2, no_value=off),
+        grid("Top ten destinations ($currency)", "The ten countries or regions with the highest charges.",
+             TENANT_COLUMN | {"Destination": "destination"} | four("destination", only=f" and on ({BY}, destination) {ten}")
+             | {"Share": (f"{ten} / on ({BY}) group_left () ({total(f'{charge}{{{CALLS}}}')} > 0)", SHARE)}, size=(14, 11), sort="Charge ($currency)", no_value=off),
+        grid("Destinations with rising cost ($currency)", "The five destinations with the highest charges in the last 24 hours, and the highest charges of 24 hours in the week before. Not filtered by usage location and call type.",
+             TENANT_COLUMN | {"Destination": "destination", "Last 24 hours ($currency)": (rising, MONEY),
+                              "Highest before ($currency)": (f"{largest(f'currency_destination:{charge}:max7d_increase1d{{{CURRENCY}}}', 'currency', 'destination')} and on ({BY}, destination) {rising}", MONEY)},
+             size=(10, 11), sort="Last 24 hours ($currency)", no_value="No charges, or the rules have run for less than a day", runbook="TeamsPstnDestinationSpendSpike"),
+        bars("Domestic and international ($currency)", "Share of each destination context in the charges. Incoming calls have none (unknown).", "percentunit",
+             latest(shares, "{{tenant}} {{destination_context}}"), size=(8, 9), decimals=0, no_value=off),
+        lines("Top five destinations over time ($currency)", "Charges so far of the five destinations with the highest charges at the end of the time range.", "locale",
+              query(f"{total(f'{charge}{{{CALLS}}}', 'destination')} and on ({BY}, destination) {top(5, total(f'{charge}{{{CALLS}}} @ end()', 'destination'))}", "{{tenant}} {{destination}}"),
+              size=(16, 9), axis="$currency", decimals=2, no_value=off),
+        by("Call types", f"user: calls of people; conf: conferences; ucap: bots, call queues and auto attendants. {OVERLAP}", "Call type", "call_type", (12, 8)),
+        by("Licences", "The licence that paid: MCOPSTNPP is Communications Credits, MCOPSTN1 and the like are calling plans, MCOMEETADD is Audio Conferencing.", "Licence", "license_capability", (12, 8)),
+        lines("Charges by call type ($currency)", "Charges so far by call type.", "locale", query(total(f"{charge}{{{CALLS}}}", "call_type"), "{{tenant}} {{call_type}}"), axis="$currency", decimals=2, no_value=off),
+        lines("Minutes by call type ($currency)", "Minutes so far of calls in this currency. Minutes within a calling plan cost nothing, but use up the plan.", "m",
+              query(total(f"{seconds}{{{CALLS}}}", "call_type") + " / 60", "{{tenant}} {{call_type}}"), decimals=0, no_value=off),
+        by("Number types", "The kind of number that was used, such as a subscriber, service or toll-free number.", "Number type", "number_type", (12, 8)),
+        lines("Calls without a price ($currency)", "Calls that Microsoft could not price (FREECALL): they cost nothing, as far as the call log says. Not filtered by usage location and call type.", "none",
+              query(largest(f"currency:teams_pstn_call_log_free_calls:sum{{{CURRENCY}}}", "currency"), "{{tenant}} calls"), steps_only=True, decimals=0, no_value=off),
+        grid("Top ten users ($currency)", "The ten users with the highest charges. Calls of a conference belong to its organizer.",
+             TENANT_COLUMN | {"User": "user"} | four("user", select=CALLS + ONE_USER, only=f" and on ({BY}, user) {callers}"),
+             size=(24, 10), sort="Charge ($currency)", no_value="No user has charges, users are not exported (labels.user: none), or call_log is not switched on (reports)"),
+        grid("Dial-out report and call log, previous period ($currency)", "The dial-out report of the previous period, and its difference to the rows of the call log for the same calls (conf_out). If the difference is zero with connection charges, the charges of the report contain them.",
+             TENANT_COLUMN | {heading: (largest(f"currency:teams_pstn_dialout_previous_{figure}{{{CURRENCY}}}{per}", "currency"), form) for heading, (figure, per, form) in compared.items()},
+             size=(24, 5), no_value="No previous period, or dialout and call_log are not both switched on (reports)"),
     ]  # fmt: skip
-    direction = 'label_replace({0}, "direction", "$1", "call_type", "(?:.*_)?(in|out)(?:_.*)?")'
-    kinds = [
-        table("By call type", f"user: people; conf: conferences; ucap: bots, queues and attendants. {overlap}",
-              {"tenant": ("Tenant", None), "call_type": ("Call type", None), "currency": ("Currency", None)} | figures,
-              four("call_type"), (12, 9), sort=by_charge, no_value=off),
-        table("By licence", "Which licence paid: MCOPSTNPP are Communications Credits, MCOPSTN1 and others calling plans, MCOMEETADD audio conferencing.",
-              {"tenant": ("Tenant", None), "license_capability": ("Licence", None), "currency": ("Currency", None)} | figures,
-              four("license_capability"), (12, 9), sort=by_charge, no_value=off),
-        lines("Charge by call type", "So far in the billing period.", MONEY,
-              [target(f"sum by ({by('call_type')}) ({charge}{{{CALLS}}})", f"{name} {{{{call_type}}}}")], (12, 9), decimals=2, no_value=off),
-        lines("Charge by licence", "So far in the billing period.", MONEY,
-              [target(f"sum by ({by('license_capability')}) ({charge}{{{CALLS}}})", f"{name} {{{{license_capability}}}}")], (12, 9), decimals=2, no_value=off),
-        table("In and out", "Calls and minutes by direction, as the name of the call type says it.",
-              {"tenant": ("Tenant", None), "direction": ("Direction", None), "currency": ("Currency", None),
-               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes)},
-              [target(f"sum by ({by('direction')}) ({direction.format(f'{metric}{{{CALLS}}}')}){per}", table=True) for metric, per in ((number, ""), (seconds, " / 60"))],
-              (8, 9), sort=[{"displayName": "Calls", "desc": True}], no_value=off),
-        lines("Calls by call type", "So far in the billing period.", "none",
-              [target(f"sum by ({by('call_type')}) ({number}{{{CALLS}}})", f"{name} {{{{call_type}}}}")], (8, 9), no_value=off),
-        lines("Minutes by call type", "So far in the billing period. Minutes within a plan cost nothing and still use it up.", "m",
-              [target(f"sum by ({by('call_type')}) ({seconds}{{{CALLS}}}) / 60", f"{name} {{{{call_type}}}}")], (8, 9), no_value=off),
-    ]  # fmt: skip
-    callers = CALLS + ', user!="", user!="__other__"'
-
-    def person(metric):
-        return f"sum by ({by('user')}) ({metric}{{{callers}}})"
-
-    ten = f"topk by ({BY}) (10, {person(charge)} > 0)"
-    people = [
-        table("Top ten users", "The ten people whose calls cost most in each currency; of conferences it is the organizer.",
-              {"tenant": ("Tenant", None), "user": ("User", None), "currency": ("Currency", None)} | figures,
-              [target(ten, table=True), *(target(f"{person(metric)}{per} and on ({by('user')}) {ten}", table=True)
-                                          for metric, per in ((connection, ""), (number, ""), (seconds, " / 60")))],
-              (24, 12), sort=by_charge, no_value="Users are not exported (labels.user: none), or no user has spent anything"),
-    ]  # fmt: skip
-    trunk = "job, instance, tenant, trunk"
-    unused = "Not switched on (reports: direct_routing), or no calls yet"
-    routing = [
-        bars("Direct routing: calls that succeeded", "Of all direct routing calls of the period, by trunk. Busy and unanswered calls count as failed; a call counts as succeeded if the source does not say whether it did.", "percentunit",
-             [target(f"1 - sum by ({trunk}) ({failed}{{{PLACE}}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{PLACE}}}) > 0)", "{{tenant}} {{trunk}}", instant=True)],
-             (8, 8), min=0, max=1, decimals=1, thresholds=steps((None, RED), (0.5, ORANGE), (0.8, GREEN)), color={"mode": "thresholds"}, no_value=unused),
-        table("Direct routing: failures by SIP code", "Failed calls by class of the final SIP code: 5xx points to the session border controller or the carrier, 4xx and 6xx also are busy, declined and unknown numbers.",
-              {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "sip_code_class": ("SIP code", None), "Value #A": ("Calls", "locale", whole), "Value #B": ("Of the trunk's calls", "percentunit", {"id": "decimals", "value": 1})},
-              [target(f"sum by ({trunk}, sip_code_class) ({failed}{{{PLACE}}} > 0)", table=True),
-               target(f"sum by ({trunk}, sip_code_class) ({failed}{{{PLACE}}} > 0) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{PLACE}}}) > 0)", table=True)],
-              (16, 8), sort=[{"displayName": "Calls", "desc": True}], no_value="No call has failed, or direct_routing is not among the reports"),
-        lines("Direct routing: failures of the last 24 hours", "Share of the calls that arrived within 24 hours, by trunk. All usage locations.", "percentunit",
-              [target(f"max by ({trunk}) (trunk:teams_pstn_direct_routing_calls:failure_ratio1d{{{TENANT}}})", "{{tenant}} {{trunk}}")], (12, 9), max=1, decimals=1, no_value=unused),
-        lines("Direct routing: failures by SIP code over time", "So far in the billing period.", "none",
-              [target(f"sum by (job, instance, tenant, sip_code_class) ({failed}{{{PLACE}}} > 0)", "{{tenant}} {{sip_code_class}}")], (12, 9), no_value="No call has failed, or direct_routing is not among the reports"),
-        table("Direct routing by trunk and call type", "Calls and minutes of this billing period, and the calls of the one before. There are no charges: the carrier bills them.",
-              {"tenant": ("Tenant", None), "trunk": ("Trunk", None), "call_type": ("Call type", None),
-               "Value #A": ("Calls", "locale", whole), "Value #B": ("Minutes", "locale", minutes), "Value #C": ("Calls, previous period", "locale", whole)},
-              [target(f"sum by ({trunk}, call_type) ({metric}{{{PLACE}}}){per}", table=True) for metric, per in ((routed, ""), (routed_seconds, " / 60"), ("teams_pstn_direct_routing_previous_calls", ""))],
-              (24, 8), sort=[{"displayName": "Calls", "desc": True}], no_value=unused),
-    ]  # fmt: skip
-    silent = "Not switched on (reports: sms), or no messages yet"
-    messages = [
-        table("SMS", "Messages, the units that they were split into, and what they cost.",
-              {"tenant": ("Tenant", None), "direction": ("Direction", None), "currency": ("Currency", None),
-               "Value #A": ("Messages", "locale", whole), "Value #B": ("Units", "locale", whole), "Value #C": ("Charge", MONEY, DECIMALS), "Value #D": ("Charge, previous period", MONEY, DECIMALS)},
-              [target(f"sum by ({by('direction')}) (teams_pstn_sms_{what}{{{LOCATION}}})", table=True) for what in ("messages", "units", "charge", "previous_charge")],
-              (12, 8), no_value=silent),
-        lines("SMS over time", "Messages so far in the billing period, by direction.", "none",
-              [target(f"sum by ({by('direction')}) (teams_pstn_sms_messages{{{LOCATION}}})", f"{name} {{{{direction}}}}")], (12, 8), no_value=silent),
-    ]  # fmt: skip
-    no_blocks = "Not switched on (reports: blocked_users)"
-    blocked = [
-        stat("Blocked users", "Users whose newest event of the last 89 days is a block: they cannot call the telephone network. Who they are, the Teams admin center says.", "none",
-             [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}}", instant=True)],
-             (6, 8), background=True, thresholds=steps((None, GREEN), (1, RED)), no_value=no_blocks),
-        table("Blocks of this period", "Events by kind and reason. High Overall Usage is Microsoft's guard against fraud.",
-              {"tenant": ("Tenant", None), "event": ("Event", None), "reason": ("Reason", None), "Value #A": ("Events", "locale", whole)},
-              [target(f"sum by (job, instance, tenant, event, reason) (teams_pstn_blocked_users_events{{{TENANT}}})", table=True)],
-              (9, 8), sort=[{"displayName": "Events", "desc": True}], no_value="None, or blocked_users is not among the reports"),
-        lines("Blocked users over time", "Falls when a user is unblocked, and when a block is older than 89 days.", "none",
-              [target(f"max by (job, instance, tenant) (teams_pstn_blocked_users{{{TENANT}}})", "{{tenant}} blocked")], (9, 8), step=True, no_value=no_blocks),
-    ]  # fmt: skip
-    call_type = variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dialling out of meetings is conf_out.")
-    return dashboard(
+    return board(
         "teams-pstn-calls", "Teams telephony: calls",
-        "Calls, direct routing, SMS and blocked users of this billing period, from the logs that the configuration switches on (reports). Dialling out of meetings is in the call log too.",
-        [("Now", *state), ("Calls", *period), ("Destinations", *destinations), ("Call types and licences", *kinds), ("Users", *people),
-         ("Direct routing", *routing), ("SMS", *messages), ("Blocked users", *blocked)], [call_type], money=("call", "sms"),
+        "Calls, direct routing, SMS and blocked users, from the logs that are switched on (reports). Dial-out from meetings is in the call log, too.",
+        variables(charge, variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dial-out from meetings is conf_out.")),
+        ("Status", *status), ("Calls in $currency", *in_currency), ("Direct routing", *direct_routing()), ("SMS", *sms()), ("Blocked users", *blocked_users()),
     )  # fmt: skip
+
+
+def direct_routing():
+    routed, failed, seconds = (f"teams_pstn_direct_routing_{figure}" for figure in ("calls", "failed_calls", "call_seconds"))
+    off, none = "No calls yet, or direct_routing is not switched on (reports)", "No call has failed, or direct_routing is not switched on (reports)"
+    trunk = f"{TARGETS}, trunk"
+    failed_by_code = f"sum by ({trunk}, sip_code_class) ({failed}{{{ROUTED}}}) > 0"
+    return [
+        bars("Failed calls by trunk", "Share of failed calls in the calls of the billing period.", "percentunit",
+             latest(f"sum by ({trunk}) ({failed}{{{ROUTED}}}) / on ({trunk}) (sum by ({trunk}) ({routed}{{{ROUTED}}}) > 0)", "{{tenant}} {{trunk}}"),
+             size=(8, 8), decimals=1, no_value=off),
+        grid("Failed calls by SIP code", "Failed calls by class of the final SIP code. 5xx points to the session border controller or the carrier; 4xx and 6xx include busy, declined and unknown numbers.",
+             TENANT_COLUMN | {"Trunk": "trunk", "SIP code": "sip_code_class", "Failed calls": (failed_by_code, WHOLE),
+                              "Share of the trunk's calls": (f"({failed_by_code}) / on ({trunk}) group_left () (sum by ({trunk}) ({routed}{{{ROUTED}}}) > 0)", SHARE)},
+             size=(16, 8), sort="Failed calls", no_value=none),
+        lines("Failed calls of the last 24 hours", "Share of failed calls in the calls that arrived within 24 hours, by trunk. Not filtered by usage location.", "percentunit",
+              query(largest(f"trunk:{routed}:failure_ratio1d{{{TENANT}}}", "trunk"), "{{tenant}} {{trunk}}"), maximum=1, decimals=1, no_value=off, runbook="TeamsPstnTrunkFailing"),
+        lines("Failed calls by SIP code over time", "Failed calls so far in the billing period.", "none",
+              query(f"sum by ({TARGETS}, sip_code_class) ({failed}{{{ROUTED}}})", "{{tenant}} {{sip_code_class}}"), decimals=0, no_value=none),
+        grid("Trunks and call types", "Calls and minutes of this billing period, and calls of the previous one. There are no charges: the carrier bills them.",
+             TENANT_COLUMN | {"Trunk": "trunk", "Call type": "call_type"} | {
+                 heading: (f"sum by ({trunk}, call_type) ({metric}{{{ROUTED}}}){per}", WHOLE) for heading, metric, per in (
+                     ("Calls", routed, ""), ("Minutes", seconds, " / 60"), ("Previous calls", "teams_pstn_direct_routing_previous_calls", ""))},
+             size=(24, 8), sort="Calls", no_value=off),
+    ]  # fmt: skip
+
+
+def sms():
+    off = "No messages yet, or sms is not switched on (reports)"
+    return [
+        grid("SMS", "Messages, the units that they were split into, and their charges.",
+             TENANT_COLUMN | {"Direction": "direction", "Currency": "currency"} | {
+                 heading: (total(f"teams_pstn_sms_{figure}{{{LOCATION}}}", "direction"), form) for heading, figure, form in (
+                     ("Messages", "messages", WHOLE), ("Units", "units", WHOLE), ("Charge", "charge", MONEY), ("Previous charge", "previous_charge", MONEY))},
+             size=(12, 8), sort="Messages", no_value=off),
+        lines("SMS over time", "Messages so far in the billing period.", "none",
+              query(total(f"teams_pstn_sms_messages{{{LOCATION}}}", "direction"), "{{tenant}} {{direction}} ({{currency}})"), decimals=0, no_value=off),
+    ]  # fmt: skip
+
+
+def blocked_users():
+    off, blocked = "blocked_users is not switched on (reports)", largest(f"teams_pstn_blocked_users{{{TENANT}}}")
+    return [
+        stats("Blocked users", "Users who cannot call the telephone network: their newest event of the last 89 days is a block.", "none",
+              latest(blocked, "{{tenant}} blocked"), size=(8, 8), colored=True, steps=((None, GREEN), (1, RED)), no_value=off, runbook="TeamsPstnUserBlocked"),
+        grid("Events of this period", "Blocks and unblocks by reason.",
+             TENANT_COLUMN | {"Event": "event", "Reason": "reason", "Events": (f"sum by ({TARGETS}, event, reason) (teams_pstn_blocked_users_events{{{TENANT}}})", WHOLE)},
+             size=(8, 8), sort="Events", no_value="No events, or " + off),
+        lines("Blocked users over time", "The number falls when a user is unblocked, and when a block is older than 89 days.", "none",
+              query(blocked, "{{tenant}} blocked"), size=(8, 8), steps_only=True, decimals=0, no_value=off),
+    ]  # fmt: skip
 
 
 def exporter_health():
-    tenant = "{{tenant}} {{report}}"
-    by = "job, instance, tenant, report"
-    up = [{"type": "value", "options": {"0": {"text": "failing", "color": RED, "index": 0}, "1": {"text": "fine", "color": GREEN, "index": 1}}}]
-    state = [
-        stat("Exporter", "Whether Prometheus reaches the exporter.", "none",
-             [target(f"max by (job, instance) (up{{{TARGET}}} and on (job, instance) (teams_pstn_exporter_build_info{{{TARGET}}} or last_over_time(teams_pstn_exporter_build_info{{{TARGET}}}[1h])))", "{{instance}}", instant=True)],
-             background=True, thresholds=steps((None, RED), (1, GREEN)), no_value="not scraped",
-             mappings=[{"type": "value", "options": {"0": {"text": "down", "index": 0}, "1": {"text": "up", "index": 1}}}]),
-        stat("Last poll", "Whether the last poll of each report succeeded. After a failure the figures are those of the last success.", "none",
-             [target(f"max by ({by}) (teams_pstn_report_up{{{TENANT}}})", tenant, instant=True)],
-             (8, 4), background=True, thresholds=steps((None, RED), (1, GREEN)), mappings=up, no_value="none yet"),
-        stat("Age of the figures", "Time since the newest complete report was asked for. More than two intervals are too old.", "s",
-             [target(f"max by ({by}) (report:teams_pstn_report_last_success:age_seconds{{{TENANT}}})", tenant, instant=True)], (6, 4), decimals=0, no_value="never fetched"),
-        stat("Credential expires", "When the certificate ends, or the secret where the configuration says it.", "dateTimeFromNow",
-             [target(f"min by (job, instance, tenant) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}}", instant=True)], (6, 4), no_value="not known"),
+    name, report = "{{tenant}} {{report}}", ("report",)
+    age = largest(f"report:teams_pstn_report_last_success:age_seconds{{{TENANT}}}", *report)
+    info = f"teams_pstn_exporter_build_info{{{TARGET}}}"
+
+    def of_process(expression):
+        return f"max by (job, instance) ({expression} and on (job, instance) {info})"
+
+    def increase(metric, by, select=TENANT):
+        return f"sum by ({by}) (increase({metric}{{{select}}}[$__rate_interval]))"
+
+    def gauge(metric):
+        return largest(f"{metric}{{{TENANT}}}", *report)
+
+    status = [
+        stats("Exporter", "Whether Prometheus can scrape the exporter.", "none",
+              latest(f"max by (job, instance) (up{{{TARGET}}} and on (job, instance) ({info} or last_over_time({info}[1h])))", "{{instance}}"),
+              colored=True, steps=((None, RED), (1, GREEN)), no_value="not scraped", mappings=[texts(_0=("down", RED), _1=("up", GREEN))], runbook="TeamsPstnExporterDown"),
+        stats("Last poll", "Whether the last poll of each report succeeded. After a failure, the figures are those of the last success.", "none",
+              latest(gauge("teams_pstn_report_up"), name), colored=True, steps=((None, RED), (1, GREEN)), mappings=[FAILING_OR_OK], no_value="none yet", runbook="TeamsPstnReportFailing"),
+        stats("Age of the figures", "Time since each report was last completed. More than two intervals are too old.", "s", latest(age, name), decimals=0, no_value="never completed", runbook="TeamsPstnReportStale"),
+        stats("Credential expires", "When the certificate or the secret expires. For a secret, the configuration has to say it (client_secret_expires).", "dateTimeFromNow",
+              latest(f"min by ({TARGETS}) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}} credential"), no_value="not known", runbook="TeamsPstnCredentialExpiring"),
+        grid("Reports", "Each report of each tenant. Reports are fetched independently, so one may fail while another succeeds. Final days are kept as totals and not fetched again.",
+             TENANT_COLUMN | {"Report": "report"} | {heading: (gauge(metric) + per, form) for heading, metric, per, form in (
+                 ("Last poll succeeded", "teams_pstn_report_up", "", ("bool_yes_no", None)),
+                 ("Updated", "teams_pstn_report_last_success_timestamp_seconds", " * 1000 > 0", ("dateTimeFromNow", None)),
+                 ("Billing period since", "teams_pstn_billing_period_start_timestamp_seconds", " * 1000", ("dateTimeAsIso", None)),
+                 ("Rows", "teams_pstn_report_rows", "", WHOLE),
+                 ("Pages", "teams_pstn_report_pages", "", WHOLE),
+                 ("Final days", "teams_pstn_report_final_windows", "", WHOLE),
+                 ("Aggregated series", "teams_pstn_report_aggregated_series", "", WHOLE),
+                 ("Duration of the last poll", "teams_pstn_report_duration_seconds", "", ("s", 1)))},
+             size=(24, 9), no_value="none yet"),
     ]  # fmt: skip
-    table_of_reports = [
-        table("Reports", "Each report of each tenant: they are fetched side by side, and one may fail where another succeeds. Days that no longer change are kept as totals and not fetched again; a report of one answer has none.",
-              {"tenant": ("Tenant", None), "report": ("Report", None),
-               "Value #A": ("Last poll succeeded", "bool_yes_no"), "Value #B": ("Newest figures", "dateTimeFromNow"), "Value #C": ("Period from", "dateTimeAsIso"),
-               "Value #D": ("Rows", "locale"), "Value #E": ("Pages", "locale"), "Value #F": ("Final days", "locale"), "Value #G": ("Aggregated series", "locale"),
-               "Value #H": ("Last poll took", "s", {"id": "decimals", "value": 1})},
-              [target(f"max by ({by}) ({expression})", table=True) for expression in (
-                  f"teams_pstn_report_up{{{TENANT}}}",
-                  f"teams_pstn_report_last_success_timestamp_seconds{{{TENANT}}} > 0",
-                  f"teams_pstn_billing_period_start_timestamp_seconds{{{TENANT}}}",
-                  f"teams_pstn_report_rows{{{TENANT}}}",
-                  f"teams_pstn_report_pages{{{TENANT}}}",
-                  f"teams_pstn_report_final_windows{{{TENANT}}}",
-                  f"teams_pstn_report_aggregated_series{{{TENANT}}}",
-                  f"teams_pstn_report_duration_seconds{{{TENANT}}}")],
-              (24, 9), sort=[{"displayName": "Report", "desc": False}], no_value="None yet"),
-    ]  # fmt: skip
-    for query in table_of_reports[0]["targets"][1:3]:
-        # Grafana's dates are milliseconds.
-        query["expr"] += " * 1000"
+    graph = "job, instance"
     polls = [
-        lines("Age of the figures over time", "A saw that falls with each success; one that only rises is a report that fails.", "s",
-              [target(f"max by ({by}) (report:teams_pstn_report_last_success:age_seconds{{{TENANT}}})", tenant)]),
-        lines("Polls", "Polls within each step of the graph.", "none",
-              [target(f"sum by ({by}) (increase(teams_pstn_report_polls_total{{{TENANT}}}[$__rate_interval]))", tenant)], style="bars", stack=True, decimals=1),
-        lines("Failures by reason", "Failed polls within each step of the graph; the exporter's page says what to do. Reasons that do not occur stay at zero.", "none",
-              [target(f"sum by ({by}, reason) (increase(teams_pstn_report_failures_total{{{TENANT}}}[$__rate_interval]))", tenant + " {{reason}}")], style="bars", stack=True, decimals=1),
-        lines("Duration of a poll", "All pages and retries of the newest poll.", "s",
-              [target(f"max by ({by}) (teams_pstn_report_duration_seconds{{{TENANT}}})", tenant)]),
-        lines("Requests to Microsoft Graph", "By status code; 429 is throttling, and none is no answer.", "none",
-              [target(f"sum by (job, instance, code) (increase(teams_pstn_graph_requests_total{{{TARGET}}}[$__rate_interval]))", "{{code}}")], style="bars", stack=True, decimals=1),
-        lines("Repeated requests", "By reason: throttling, time-outs, broken connections, refused tokens. Some are normal and cost nothing but time.", "none",
-              [target(f"sum by (job, instance, reason) (increase(teams_pstn_graph_retries_total{{{TARGET}}}[$__rate_interval]))", "{{reason}}")], style="bars", stack=True, decimals=1),
+        lines("Age of the figures over time", "The age falls to zero with each success. If it only rises, the report fails.", "s", query(age, name)),
+        lines("Polls", "Polls in each step of the graph.", "none", query(increase("teams_pstn_report_polls_total", f"{TARGETS}, report"), name), per_step=True, decimals=1),
+        lines("Failed polls by reason", "Failed polls in each step of the graph.", "none",
+              query(increase("teams_pstn_report_failures_total", f"{TARGETS}, report, reason"), name + " {{reason}}"), per_step=True, decimals=1, runbook="TeamsPstnReportFailing"),
+        lines("Duration of a poll", "Time that the last poll took, with all pages and retries.", "s", query(gauge("teams_pstn_report_duration_seconds"), name)),
+        lines("Requests to Microsoft Graph", "Requests by status code. 429 is throttling; none means that no answer came.", "none",
+              query(increase("teams_pstn_graph_requests_total", f"{graph}, code", TARGET), "{{code}}"), per_step=True, decimals=1),
+        lines("Retries", "Retried requests by reason: throttling, time-outs, broken connections, rejected tokens. A few are normal and cost only time.", "none",
+              query(increase("teams_pstn_graph_retries_total", f"{graph}, reason", TARGET), "{{reason}}"), per_step=True, decimals=1),
     ]  # fmt: skip
-    reports = [
-        lines("Rows", "Rows of the newest complete report. Rows that are not counted are apart: their time is outside the period and far from the window that they came with.", "none",
-              [target(f"max by ({by}) (teams_pstn_report_rows{{{TENANT}}})", tenant),
-               target(f"max by ({by}) (teams_pstn_report_unplaced_rows{{{TENANT}}})", tenant + " not counted")], (6, 7), step=True),
-        lines("Pages", "Pages of the newest complete report; Microsoft's have a thousand rows.", "none", [target(f"max by ({by}) (teams_pstn_report_pages{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Final days", "Days of the period that are old enough not to change and are not fetched again. It starts at zero with each period; a log that stays at zero is fetched whole with every poll.", "none", [target(f"max by ({by}) (teams_pstn_report_final_windows{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Aggregated series", "Series beyond labels.max_series, summed up as user __other__. No sum changes.", "none", [target(f"max by ({by}) (teams_pstn_report_aggregated_series{{{TENANT}}})", tenant)], (6, 7), step=True),
-        lines("Series exposed", "Series of all reports together.", "none", [target(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}")], (8, 7), step=True),
-        lines("Size of a scrape", "The report families, uncompressed. VictoriaMetrics refuses more than 16 MiB by default.", "bytes", [target(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}")], (8, 7)),
-        lines("Access token good for", "Time until the current access token ends; it is renewed before, so the line never reaches zero.", "s",
-              [target(f"max by (job, instance, tenant) (teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}) - time()", "{{tenant}} {{instance}}")], (8, 7)),
+    sizes = [
+        lines("Rows", "Rows of the last complete report. Rows are not counted if their time is outside the period and far from the window in which they came.", "none",
+              query(gauge("teams_pstn_report_rows"), name), query(gauge("teams_pstn_report_unplaced_rows"), name + " not counted"), size=(6, 7), steps_only=True),
+        *(lines(title, description, "none", query(gauge(metric), name), size=(6, 7), steps_only=True) for title, description, metric in (
+            ("Pages", "Pages of the last complete report. A page of Microsoft Graph has a thousand rows.", "teams_pstn_report_pages"),
+            ("Final days", "Days of the period that can no longer change and are not fetched again. The number starts at zero with each period. If it stays at zero, each poll fetches the whole log.", "teams_pstn_report_final_windows"),
+            ("Aggregated series", "Series that are aggregated into the user __other__, because there are more than max_series. Sums do not change.", "teams_pstn_report_aggregated_series"))),
+        lines("Exposed series", "Series of all reports together.", "none", query(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}"), size=(8, 7), steps_only=True),
+        lines("Size of a scrape", "Size of the metrics of all reports without compression. VictoriaMetrics rejects more than 16 MiB by default.", "bytes",
+              query(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}"), size=(8, 7)),
+        lines("Validity of the access token", "Time until the access token expires. The exporter renews it before, so the line never reaches zero.", "s",
+              query(largest(f"teams_pstn_token_expiry_timestamp_seconds{{{TENANT}}}") + " - time()", "{{tenant}} {{instance}}"), size=(8, 7)),
     ]  # fmt: skip
     process = [
-        lines("Memory", "Resident memory of the exporter.", "bytes", [target(f"max by (job, instance) (process_resident_memory_bytes{{{TARGET}}} and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
-        lines("Processor", "Share of one processor core.", "percentunit", [target(f"max by (job, instance) (rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval]) and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
-        lines("File descriptors", "Open ones.", "none", [target(f"max by (job, instance) (process_open_fds{{{TARGET}}} and on (job, instance) teams_pstn_exporter_build_info{{{TARGET}}})", "{{instance}}")], (8, 7)),
-        table("Version and configuration", "What runs, and whether the last reload of its configuration was accepted.",
-              {"instance": ("Exporter", None), "version": ("Version", None), "revision": ("Revision", None), "rustc": ("Compiler", None),
-               "Value #B": ("Last reload accepted", "bool_yes_no"), "Value #C": ("Configuration read", "dateTimeFromNow")},
-              [target(f"max by (job, instance, version, revision, rustc) (teams_pstn_exporter_build_info{{{TARGET}}})", table=True),
-               target(f"max by (job, instance) (teams_pstn_config_last_reload_successful{{{TARGET}}})", table=True),
-               target(f"max by (job, instance) (teams_pstn_config_last_reload_success_timestamp_seconds{{{TARGET}}}) * 1000", table=True)],
-              (24, 5), hide=("Value #A",)),
+        lines("Memory", "Resident memory of the exporter.", "bytes", query(of_process(f"process_resident_memory_bytes{{{TARGET}}}"), "{{instance}}"), size=(8, 7)),
+        lines("CPU", "Share of one CPU core.", "percentunit", query(of_process(f"rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval])"), "{{instance}}"), size=(8, 7)),
+        lines("File descriptors", "Open file descriptors.", "none", query(of_process(f"process_open_fds{{{TARGET}}}"), "{{instance}}"), size=(8, 7)),
+        grid("Version and configuration", "The version that runs, and whether it accepted its configuration when that was last reloaded.",
+             {"Exporter": "instance", "Version": "version", "Revision": "revision", "Compiler": "rustc",
+              "Last reload accepted": (f"max by (job, instance) (teams_pstn_config_last_reload_successful{{{TARGET}}})", ("bool_yes_no", None)),
+              "Last accepted": (f"max by (job, instance) (teams_pstn_config_last_reload_success_timestamp_seconds{{{TARGET}}}) * 1000", ("dateTimeFromNow", None)),
+              "Up": (f"max by (job, instance, version, revision, rustc) ({info})", ("bool_yes_no", None))},
+             size=(24, 5), runbook="TeamsPstnConfigReloadRefused"),
     ]  # fmt: skip
-    return dashboard(
+    return board(
         "teams-pstn-exporter-health", "Teams telephony: exporter health",
-        "Whether the figures arrive: polls, failures, age, credentials, and the exporter itself.",
-        [("State", *state, *table_of_reports), ("Polls", *polls), ("Size", *reports), ("The process", *process)], time_from="now-2d",
-        money=EVERY_CHARGE,
+        "Whether current figures arrive: polls, failures, age, credentials, and the exporter itself.",
+        variables("teams_pstn_(dialout|call_log|sms)_charge"), ("Status", *status), ("Polls", *polls), ("Size", *sizes), ("Process", *process), time_from="now-2d",
     )  # fmt: skip
 
 
+def shared(made):
+    """The form of grafana.com: an import asks for the data source, and states which Grafana and which panels are needed."""
+    names = {"bargauge": "Bar gauge", "stat": "Stat", "table": "Table", "timeseries": "Time series"}
+    panels = [{"type": "panel", "id": kind, "name": names[kind], "version": ""} for kind in sorted({panel["type"] for panel in made["panels"]} - {"row"})]
+    made["templating"]["list"][0]["current"] = {"selected": False, "text": "${DS_PROMETHEUS}", "value": "${DS_PROMETHEUS}"}
+    source = {"name": "DS_PROMETHEUS", "label": "Prometheus", "description": "", "type": "datasource", "pluginId": "prometheus", "pluginName": "Prometheus"}
+    needs = [{"type": "grafana", "id": "grafana", "name": "Grafana", "version": GRAFANA}, {"type": "datasource", "id": "prometheus", "name": "Prometheus", "version": "1.0.0"}]
+    return {"__inputs": [source], "__elements": {}, "__requires": needs + panels, **made}
+
+
 def main():
-    changed = []
-    for name, made in [("spend-overview", spend_overview()), ("organizers", organizers()), ("calls", calls()), ("exporter-health", exporter_health())]:
-        path = FOLDER / f"{name}.json"
-        text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
-        if not path.exists() or path.read_text() != text:
-            changed.append(path.name)
-            if "--check" not in sys.argv:
-                path.write_text(text)
-    if changed and "--check" in sys.argv:
-        sys.exit(f"not in step with generate.py: {' '.join(changed)}")
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--shared", action="store_true", help="write the form of grafana.com")
+    options.add_argument("folder", nargs="?", type=Path, default=Path(__file__).resolve().parent)
+    chosen = options.parse_args()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    for name, make in {"spend-overview": spend_overview, "organizers": organizers, "calls": calls, "exporter-health": exporter_health}.items():
+        made = json.loads(JSONEncoder().encode(make()))
+        text = json.dumps(shared(made) if chosen.shared else made, indent=2, ensure_ascii=False)
+        (chosen.folder / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

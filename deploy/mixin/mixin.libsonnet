@@ -1,4 +1,5 @@
-// The mixin of teams-pstn-exporter: prometheusRules and prometheusAlerts, with their settings in _config.
+// The mixin of teams-pstn-exporter: prometheusRules, prometheusAlerts and grafanaDashboards, with their settings in _config.
 (import 'config.libsonnet') +
 (import 'rules.libsonnet') +
-(import 'alerts.libsonnet')
+(import 'alerts.libsonnet') +
+(import 'dashboards.libsonnet')

@@ -193,10 +193,14 @@ local record = lib.record, recorded = lib.recorded;
         'currency_destination:%s:max7d_increase1d' % callLog.charge,
         'max_over_time(currency_destination:%s:increase1d[7d:1h] offset 1d)' % callLog.charge
       ),
-      // Calls that Microsoft could not price, and that cost nothing as far as the log says.
+      // Calls that Microsoft could not price, and that cost nothing as far as the log says; zero if there are none.
       record(
         'currency:teams_pstn_call_log_free_calls:sum',
-        'sum without (%s) (%s)' % [std.join(', ', callLog.labels), metric(callLog.calls, ['license_capability="FREECALL"'])]
+        |||
+          sum without (%s) (%s)
+          or
+          0 * currency:%s:sum
+        ||| % [std.join(', ', callLog.labels), metric(callLog.calls, ['license_capability="FREECALL"']), callLog.calls]
       ),
     ],
 

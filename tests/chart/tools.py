@@ -3,6 +3,7 @@
 If one cannot be fetched (no Go, no pip, no network) it is None, and the test that needs it is reported as skipped.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -59,6 +60,18 @@ def wheel(name, version):
         if ran.returncode:
             return skip_part(f"{name} {version}: {last_line(ran.stderr)}")
     return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def packages(*requirements):
+    """A folder for PYTHONPATH with packages of PyPI and what they need, installed at most once."""
+    folder = TOOLS / f"python-{hashlib.sha256(' '.join(requirements).encode()).hexdigest()[:12]}"
+    if not folder.exists():
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", f"--target={folder}.new", *requirements]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        if ran.returncode:
+            return skip_part(f"{' '.join(requirements)}: {last_line(ran.stderr)}", unless_ci="No module named pip" not in ran.stderr)
+        folder.with_name(f"{folder.name}.new").rename(folder)
+    return folder
 
 
 def last_line(text):

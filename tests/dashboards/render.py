@@ -71,10 +71,7 @@ def bargauge(panel, answers):
     for target, result in answers:
         for labels, points in result:
             value, name = float(points[-1][1]), name_of(target, labels)
-            colour = defaults["color"].get("fixedColor") or [s["color"] for s in defaults["thresholds"]["steps"] if s["value"] is None or value >= s["value"]][-1]
-            for override in panel["fieldConfig"]["overrides"]:
-                if re.search(override["matcher"]["options"].strip("/"), name):
-                    colour = override["properties"][0]["value"]["fixedColor"]
+            colour = defaults["color"]["fixedColor"]
             width = min(value / defaults.get("max", 1), 1) * 100
             text = shown(value, defaults["unit"], defaults.get("decimals"))
             bars.append(f'<div class="bar"><span>{html.escape(name)}</span><i style="width:{width:.1f}%;background:{colour}"></i><span>{text}</span></div>')
@@ -82,26 +79,26 @@ def bargauge(panel, answers):
 
 
 def table(panel, answers):
-    organize = panel["transformations"][1]["options"]
+    transformations = {each["id"]: each["options"] for each in panel["transformations"]}
+    organize = transformations["organize"]
     columns, names = organize["indexByName"], organize["renameByName"]
-    formats = {o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"]}
     rows = []
     for target, result in answers:
+        value = f"Value #{target['refId']}" if len(panel["targets"]) > 1 else "Value"
         for labels, points in result:
             # As the transformation `merge`: rows are one where what they share is equal.
-            row = next((row for row in rows if all(row.get(key, value) == value for key, value in labels.items())), None)
+            row = next((row for row in rows if all(row.get(key, text) == text for key, text in labels.items())), None)
             if row is None:
                 rows.append(row := dict(labels))
-            row |= labels | {f"Value #{target['refId']}": float(points[-1][1])}
-    used = [name for name in columns if any(name in row for row in rows)]
-    for order in reversed(panel["options"]["sortBy"]):
-        key = next(name for name, heading in names.items() if heading == order["displayName"])
-        rows.sort(key=lambda row: row.get(key, 0), reverse=order["desc"])
+            row |= labels | {value: float(points[-1][1])}
+    used = [name for name in columns if any(name in row for row in rows) and name not in organize["excludeByName"]]
+    for order in transformations.get("sortBy", {"sort": []})["sort"]:
+        rows.sort(key=lambda row: row.get(order["field"], 0), reverse=order["desc"])
 
     def cell(row, name):
         value = row.get(name, "")
         if isinstance(value, float):
-            form = formats.get(names[name], {})
+            form = {change["id"]: change["value"] for override in panel["fieldConfig"]["overrides"] if matches(override, names[name]) for change in override["properties"]}
             value = shown(value, form.get("unit", "none"), form.get("decimals"))
             return f'<td class="n">{value}</td>'
         return f"<td>{html.escape(value)}</td>"
@@ -109,6 +106,10 @@ def table(panel, answers):
     head = "".join(f'<th class="{"n" if name.startswith("Value") else ""}">{names[name]}</th>' for name in used)
     body = "".join(f"<tr>{''.join(cell(row, name) for name in used)}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>" if rows else panel["fieldConfig"]["defaults"].get("noValue", "")
+
+
+def matches(override, name):
+    return re.search(override["matcher"]["options"].strip("/"), name)
 
 
 def timeseries(panel, answers, span):
@@ -119,7 +120,7 @@ def timeseries(panel, answers, span):
     if not series:
         return defaults.get("noValue", "No data")
     start, end = span
-    stack = defaults["custom"]["stacking"]["mode"] == "normal"
+    stack = "stacking" in defaults["custom"]
     heights = {}
     for _, points in series:
         for then, value in points:
@@ -148,7 +149,7 @@ def timeseries(panel, answers, span):
                 left = x(then) - gap / (end - start) * width * 0.4 + (0 if stack else index * each)
                 drawn.append(f'<rect x="{left:.1f}" y="{y(min(below + value, top)):.1f}" width="{max(each - 1, 1):.1f}" height="{max(value / top * (height - 6), 0):.1f}" fill="{colour}"/>')
         else:
-            dash = "6 5" if any(re.search(o["matcher"]["options"].strip("/"), name) for o in panel["fieldConfig"]["overrides"]) else ""
+            dash = "6 5" if any(matches(override, name) for override in panel["fieldConfig"]["overrides"]) else ""
             path = "M" + "L".join(f"{x(then):.1f} {y(value):.1f}" for then, value in points)
             drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
         legend.append(f'<span><i style="background:{colour}"></i>{html.escape(name)}: {shown(points[-1][1], defaults["unit"], defaults.get("decimals"))}</span>')
