@@ -159,7 +159,7 @@ async fn exit_codes_by_table() {
             &["demo", "--config.check"],
             none,
             0,
-            &["the configuration is good: tenants: 1; reports: dialout, call_log"],
+            &["the configuration is good: tenants: 1; reports: dialout (every 5s), call_log"],
         ),
         (&["--config.check", &bad], none, 2, &["bad.yml:1: tenants"]),
         (&["--config.check"], environment, 0, &[GOOD]),
