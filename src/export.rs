@@ -8,6 +8,7 @@
 mod error;
 mod output;
 mod table;
+mod writer;
 
 use std::future::Future;
 use std::io::{self, IsTerminal as _, Write};
@@ -31,9 +32,10 @@ use crate::signals;
 use crate::tenant;
 
 pub use error::ExportError;
+pub(crate) use output::Output;
 
-use output::Output;
 use table::Table;
+use writer::TableWriter;
 
 /// One export, with all its flags resolved.
 struct Export<'a> {
@@ -54,15 +56,22 @@ struct Export<'a> {
 /// # Errors
 /// As [`run`] does, and if the runtime cannot be built.
 pub fn run_alone(config: &Config, args: &ExportArgs) -> Result<(), ExportError> {
+    let clock = Clock::system();
+    until_signal(run(config, args, &clock, Box::new(io::stdout())))
+}
+
+/// Runs a command in its own runtime, until it is complete or a signal arrives.
+pub(crate) fn until_signal(
+    command: impl Future<Output = Result<(), ExportError>>,
+) -> Result<(), ExportError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let clock = Clock::system();
     let outcome = runtime.block_on(async {
         let (stop, _) = signals::listen()?;
         tokio::select! {
-            outcome = run(config, args, &clock, Box::new(io::stdout())) => outcome,
+            outcome = command => outcome,
             () = stop => Err(ExportError::Stopped),
         }
     });
@@ -84,7 +93,8 @@ pub async fn run(
 ) -> Result<(), ExportError> {
     let mut export = Export::new(config, args, clock)?;
     export.check_final(export.now)?;
-    let mut output = Output::new(args, out)?;
+    let output = Output::new(args.output.as_deref(), out)?;
+    let mut output = TableWriter::new(output, args.format);
     let stats = RequestStats::default();
     with_progress(&stats, export.fetch(&stats, &mut output)).await?;
     output.finish()?;
@@ -103,8 +113,9 @@ impl<'a> Export<'a> {
         }
         let source = args.report.source();
         let user_label = config.labels_of(args.report).user;
+        let departments = tenant::plan(config, tenant).departments;
         let memory = MemoryPool::for_process(None).for_report();
-        let table = Table::new(args, &source, user_label, memory.reservation())?;
+        let table = Table::new(args, &source, user_label, departments, memory.reservation())?;
         let http = tenant::http(config).map_err(tenant::SetupError::from)?;
         Ok(Self {
             args,
@@ -123,7 +134,7 @@ impl<'a> Export<'a> {
     async fn fetch(
         &mut self,
         stats: &RequestStats,
-        output: &mut Output,
+        output: &mut TableWriter,
     ) -> Result<(), ExportError> {
         let now = (self.span, self.now);
         let (timeout, memory) = (self.timeout, &self.memory);
@@ -166,7 +177,7 @@ impl<'a> Export<'a> {
         Ok(())
     }
 
-    /// Fails, or says so, if the figures may still change at `now`.
+    /// Fails if the flags require final figures, and they may still change at `now`.
     fn check_final(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
         let until = self.span.end() + LATENESS;
         if self.args.require_final && now < until {
@@ -213,7 +224,7 @@ fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), Exp
 }
 
 /// Shows the progress on standard error until the work is done: on a line of a terminal, or else as lines of the log.
-async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
+pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
     // The table is on the same screen otherwise.
     let on_terminal = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let pause = if on_terminal {

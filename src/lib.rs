@@ -60,6 +60,7 @@
 //! - `pseudonym` uses `config` and `report`.
 //! - `export` uses `chain`, `config`, `graph`, `logging`, `memory`, `money`, `period`, `report`, `signals`, `storage` and
 //!   `tenant`.
+//! - `backfill` uses `config`, `export`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics` and `tenant`.
 //! - `daemon` uses `chain`, `config`, `export`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
 //!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
 //! - `check` uses `chain`, `config`, `daemon`, `graph`, `memory`, `period`, `report`, `server`, `storage` and `tenant`.
@@ -96,6 +97,7 @@ pub mod poller;
 pub mod server;
 pub mod tenant;
 
+pub mod backfill;
 pub mod check;
 pub mod daemon;
 pub mod export;

@@ -14,7 +14,8 @@ use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
 use teams_pstn_exporter::systemd::Systemd;
 use teams_pstn_exporter::{
-    allocator, check, cores, daemon, export, healthcheck, logging, machine, pseudonym, signals,
+    allocator, backfill, check, cores, daemon, export, healthcheck, logging, machine, pseudonym,
+    signals,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -70,6 +71,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             )?;
             return Ok(outcome.exit_code());
         }
+        Some(Command::Backfill(wanted)) => backfill::run_alone(&load()?, wanted)?,
         Some(Command::Export(wanted)) => export::run_alone(&load()?, wanted)?,
         Some(Command::Healthcheck) => {
             healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;

@@ -43,6 +43,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "demo" -d 'Run against a built-in simulator of Microsoft Graph; needs no account'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "export" -d 'Write one report of one period as a table, once'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "backfill" -d 'Write the samples of past days in OpenMetrics, for promtool tsdb create-blocks-from openmetrics'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users by the configured key'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
@@ -87,6 +88,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l by -d 'Content of a line' -r -f -a "row\t'A row of the report, with the properties that Graph documents'
 user\t'The sum of a user, for each currency'
+department\t'The sum of a department of the configured file, for each currency'
 destination\t'The sum of a destination, or of a destination context if the report has no more; for each currency'
 meeting\t'The sum of a conference on one day, for each organizer and currency; `call_log` only'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l tenant -d 'Name of the tenant; required if there are several' -r
@@ -110,6 +112,32 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l report -d 'A report, may be repeated' -r -f -a "dialout\t''
+call_log\t''
+direct_routing\t''
+sms\t''
+blocked_users\t''"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l from -d 'First day in UTC' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l to -d 'Day in UTC after the last one' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated; the series continue those of Prometheus if job and instance are the same' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples; Prometheus looks back five minutes' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File that is replaced when all samples are in it, instead of standard output' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.telemetry-path -d 'Path of the metrics' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
+info\t'Every poll'
+warn\t'Events that can lead to a failure'
+error\t'Failures'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
+json\t'One JSON object a line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l users -d 'Include the label user, as labels.user says'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r

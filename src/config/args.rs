@@ -1,5 +1,6 @@
 //! The command line: how the process runs. What it measures is in the configuration file; nothing is in both.
 
+mod backfill;
 mod export;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use crate::server::{Listen, ListenAddress, TelemetryPath};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser as _, Subcommand, ValueEnum};
 
+pub use backfill::BackfillArgs;
 pub use export::{By, ExportArgs, TableFormat};
 
 /// Prometheus exporter for the telephony cost of Microsoft Teams
@@ -105,6 +107,8 @@ pub enum Command {
     },
     /// Write one report of one period as a table, once
     Export(ExportArgs),
+    /// Write the samples of past days in OpenMetrics, for promtool tsdb create-blocks-from openmetrics
+    Backfill(BackfillArgs),
     /// Print the pseudonyms of users by the configured key
     Pseudonym {
         /// User principal name, or the object id where there is none
@@ -240,7 +244,7 @@ Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, 
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \
 HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured, and STATE_DIRECTORY where the configuration has no storage.path.
 
-Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died, or a check or an export failed, 2 bad configuration.";
+Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died, or a check, an export or a backfill failed, 2 bad configuration.";
 
 #[cfg(test)]
 mod tests {

@@ -52,7 +52,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    pub(super) fn report(report: ReportKind, error: &CollectError) -> Self {
+    pub(crate) fn report(report: ReportKind, error: &CollectError) -> Self {
         Self::Report {
             report,
             message: format!("{}; {}", Chain(error), error.remedy()),

@@ -5,6 +5,7 @@
 #![deny(clippy::float_arithmetic)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
@@ -14,6 +15,7 @@ use crate::config::args::{By, ExportArgs};
 use crate::memory::{MemoryError, Reservation};
 use crate::money::{Amount, Sum};
 use crate::report::column::{Measure, Values};
+use crate::report::department::Departments;
 use crate::report::labels::UserLabel;
 use crate::report::log::{MONEY_MAX, Record};
 use crate::report::row::{Notes, Property, PropertyName, Shown};
@@ -51,6 +53,7 @@ struct Group {
 pub(super) struct Table {
     by: By,
     user_label: UserLabel,
+    departments: Option<Arc<Departments>>,
     /// The names of all columns.
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
@@ -68,6 +71,7 @@ pub(super) struct Table {
 /// The source of a field.
 enum Column {
     User,
+    Department,
     /// A property by Graph's name.
     Property(String),
     /// A label by its position.
@@ -85,6 +89,7 @@ impl Table {
         args: &ExportArgs,
         source: &Source,
         user_label: UserLabel,
+        departments: Option<Arc<Departments>>,
         memory: Reservation,
     ) -> Result<Self, ExportError> {
         if !has(source, args.by) {
@@ -101,9 +106,14 @@ impl Table {
             let what = "labels.user is none, so users are not named; set it, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
+        if args.by == By::Department && departments.is_none() {
+            let what = "there are no departments; set departments.file, or give another --by";
+            return Err(ExportError::Choice(what.to_owned()));
+        }
         let mut table = Self {
             by: args.by,
             user_label,
+            departments,
             names: Vec::new(),
             columns: Vec::new(),
             figures: Vec::new(),
@@ -142,6 +152,7 @@ impl Table {
         match self.by {
             By::Row => {}
             By::User => self.push_user(),
+            By::Department => self.push("department", Column::Department),
             By::Destination => self.push_label(source, self.destination),
             By::Meeting => {
                 self.push("day", Column::Day);
@@ -196,6 +207,13 @@ impl Table {
                 let user = self.user_label.label(id, principal_name, display_name);
                 Field::Text(user.into_owned())
             }
+            Column::Department => self
+                .departments
+                .as_ref()
+                .map_or(Field::Null, |departments| {
+                    let department = departments.of(principal_name, id);
+                    Field::Text(departments.name(department).to_owned())
+                }),
             Column::Property(name) => Field::of(texts.properties.get(name)),
             Column::Label(position) => Field::Text(record.labels[*position].to_string()),
             Column::Day => record.time.map_or(Field::Null, |time| {
@@ -299,7 +317,7 @@ impl Field {
 fn has(source: &Source, by: By) -> bool {
     match by {
         By::Row => true,
-        By::User => !source.columns.is_empty(),
+        By::User | By::Department => !source.columns.is_empty(),
         By::Destination => destination(source).is_some(),
         By::Meeting => source.properties.contains(&"conference_id"),
     }

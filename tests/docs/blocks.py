@@ -25,7 +25,7 @@ TENANTS = STARTED[STARTED.index("tenants:") :]
 # Programs under the names that documents use. A daemon moves to the background when it is ready, in place of the one before.
 EXPORTER = """#!/bin/bash
 case " $* " in
-  *" check "*|*" export "*|*" pseudonym "*|*" healthcheck "*|*" --config.check "*|*" --help "*|*" --version "*) exec {binary} "$@" ;;
+  *" check "*|*" export "*|*" backfill "*|*" pseudonym "*|*" healthcheck "*|*" --config.check "*|*" --help "*|*" --version "*) exec {binary} "$@" ;;
 esac
 if [[ -e {work}/daemon ]]; then
   kill "$(<{work}/daemon)" 2>/dev/null

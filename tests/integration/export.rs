@@ -13,6 +13,7 @@ use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::config::args::{Args, Command};
 use teams_pstn_exporter::export;
 use teams_pstn_exporter::report::ReportKind;
+use teams_pstn_exporter::report::department::Departments;
 use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::address::Version;
@@ -27,9 +28,9 @@ use crate::oracle::{at, calm, november};
 use crate::support::{Exporter, Folder, Metrics, NOW, Setup, TENANT, Time, config, row, tool};
 
 /// A simulator of a company with several pages a day, its logs, and a configuration with users' ids.
-async fn simulate() -> (Simulator, Time, Logs, Config) {
+pub(crate) async fn simulate() -> (Simulator, Time, Logs, Config) {
     let setup = Setup {
-        page_size: 40,
+        page_size: 60,
         ..Setup::of(company(1))
     };
     let (simulator, time) = setup.simulate().await;
@@ -122,56 +123,73 @@ async fn sums_are_those_of_the_rows_for_any_span() {
     let year = at("2026-08-20T00:00:00Z")..at("2026-11-27T00:00:00Z");
     let middle = at("2026-10-15T00:00:00Z")..at("2026-11-15T00:00:00Z");
     let long = ["--from=2026-08-20", "--to=2026-11-27"];
-    for (config, span, flags) in [
-        (&config, november(), &["--period=2026-11"][..]),
-        (&config, october, &["--period=2026-10", "--require-final"]),
-        (&config, year, &long),
-        (&fifteenth, middle, &["--period=2026-10"]),
+    for (config, span, flags, reports) in [
+        (&config, november(), &["--period=2026-11"][..], &REPORTS[..]),
+        (
+            &config,
+            october,
+            &["--period=2026-10", "--require-final"],
+            &["sms"],
+        ),
+        (&config, year, &long, &["sms", "dialout"]),
+        (&fifteenth, middle, &["--period=2026-10"], &["call_log"]),
     ] {
         let flags = |more: &[&'static str]| [flags, more].concat();
         let calls = logs.calls.expected(span.clone(), at(NOW));
         let routed = logs.direct_routing.expected(span.clone(), at(NOW));
         let sms = logs.sms.expected(span.clone(), at(NOW));
-        for (more, expected) in [
+        for (report, more, expected) in [
             (
+                "call_log",
                 &["--report=call_log", "--by=user"][..],
                 table(&calls, &["user", "currency"], CALLS),
             ),
             (
+                "call_log",
                 &["--report=call_log", "--by=destination"],
                 table(&calls, &["destination", "currency"], CALLS),
             ),
             (
+                "direct_routing",
                 &["--report=direct_routing", "--by=user"],
                 table(&routed, &["user"], ROUTED),
             ),
             (
+                "sms",
                 &["--report=sms", "--by=user"],
                 table(&sms, &["user", "currency"], SMS),
             ),
             (
+                "sms",
                 &["--report=sms", "--by=destination"],
                 table(&sms, &["destination_context", "currency"], SMS),
             ),
         ] {
-            let found = export(config, &time, &flags(more)).await.unwrap();
-            assert!(found.lines().count() > 3, "{found}");
-            assert_eq!(found, expected, "{:?}", flags(more));
+            if reports.contains(&report) {
+                let found = export(config, &time, &flags(more)).await.unwrap();
+                assert!(found.lines().count() > 3, "{found}");
+                assert_eq!(found, expected, "{:?}", flags(more));
+            }
         }
-        let dialout = flags(&["--report=dialout", "--by=user"]);
-        let found = lines(config, &time, &dialout).await;
-        assert_eq!(
-            figures(&found, "user"),
-            conferences(&logs, span),
-            "{dialout:?}"
-        );
+        if reports.contains(&"dialout") {
+            let dialout = flags(&["--report=dialout", "--by=user"]);
+            let found = lines(config, &time, &dialout).await;
+            assert_eq!(
+                figures(&found, "user"),
+                conferences(&logs, span),
+                "{dialout:?}"
+            );
+        }
     }
 }
+
+/// The reports that have sums.
+const REPORTS: [&str; 4] = ["call_log", "direct_routing", "sms", "dialout"];
 
 /// Pages of the next exports overlap, and one breaks off after its first row and is requested again.
 fn disturb(simulator: &Simulator, logs: &Logs) {
     simulator.push_fault(When::page(2).times(20), Fault::RepeatRows(3));
-    simulator.push_fault(When::page(3).times(20), Fault::RepeatRows(40));
+    simulator.push_fault(When::page(3).times(20), Fault::RepeatRows(60));
     let rows = logs.calls.rows(november(), at(NOW));
     let json = format!("{{\"value\":[{}", rows[0].json(Version::V1));
     let first = When::page(1).asking("getPstnCalls(fromDateTime=2026-11-01T");
@@ -447,7 +465,7 @@ async fn flags_that_do_not_fit_are_refused_with_what_fits() {
         (
             &alone,
             &["--report=sms", "--period=2026-11", "--by=meeting"],
-            "sms has no meeting; give --by with one of these: row, user, destination",
+            "sms has no meeting; give --by with one of these: row, user, department, destination",
         ),
         (
             &alone,
@@ -461,7 +479,7 @@ async fn flags_that_do_not_fit_are_refused_with_what_fits() {
                 "--period=2026-11",
                 "--by=destination",
             ],
-            "one of these: row, user",
+            "one of these: row, user, department",
         ),
         (
             &alone,
@@ -496,6 +514,50 @@ async fn flags_that_do_not_fit_are_refused_with_what_fits() {
             .count()
             > 3
     );
+}
+
+#[tokio::test]
+async fn departments_add_up_the_users_of_the_file() {
+    let (_simulator, time, logs, mut config) = simulate().await;
+    let department = |user: &str| match user.bytes().last().map_or(2, |byte| byte % 3) {
+        0 => "Ops",
+        1 => "Sales",
+        _ => "unmapped",
+    };
+    let mut file = "user,department\n".to_owned();
+    let mut expected: BTreeMap<[String; 2], [Decimal; 3]> = BTreeMap::new();
+    let sums = logs.calls.expected(november(), at(NOW));
+    for (user, _) in sums.by(&["user"]) {
+        if !["", "unmapped"].contains(&department(&user[0])) && !user[0].is_empty() {
+            file.extend([&*user[0], ",", department(&user[0]), "\n"]);
+        }
+    }
+    for (key, sum) in sums.by(&["user", "currency"]) {
+        let currency = if key[1].is_empty() {
+            "unknown"
+        } else {
+            &key[1]
+        };
+        let line = expected
+            .entry([department(&key[0]), currency].map(str::to_owned))
+            .or_default();
+        let charge = Decimal::from_i128_with_scale(sum.charge, 4);
+        for (total, more) in line
+            .iter_mut()
+            .zip([charge, sum.rows.into(), sum.seconds.into()])
+        {
+            *total += more;
+        }
+    }
+    let flags = ["--report=call_log", "--period=2026-11", "--by=department"];
+    let refused = export(&config, &time, &flags).await.unwrap_err();
+    assert!(refused.contains("set departments.file"), "{refused}");
+    config.departments = Some(Departments::parse(file.as_bytes()).unwrap().into());
+    // Departments do not depend on the users' labels.
+    config.labels.user = UserLabel::None;
+    let found = lines(&config, &time, &flags).await;
+    assert!(expected.len() > 6, "{expected:?}");
+    assert_eq!(figures(&found, "department"), expected);
 }
 
 /// Its own clock may be ahead, so Graph's decides too.

@@ -5,6 +5,7 @@
     reason = "a test that panics is a test that fails"
 )]
 
+mod backfill;
 mod check;
 mod check_reports;
 mod clock;

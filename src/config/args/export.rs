@@ -65,6 +65,8 @@ pub enum By {
     Row,
     /// The sum of a user, for each currency.
     User,
+    /// The sum of a department of the configured file, for each currency.
+    Department,
     /// The sum of a destination, or of a destination context if the report has no more; for each currency.
     Destination,
     /// The sum of a conference on one day, for each organizer and currency; `call_log` only.
@@ -82,20 +84,27 @@ pub enum TableFormat {
 
 impl By {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Row, Self::User, Self::Destination, Self::Meeting];
+    pub const ALL: [Self; 5] = [
+        Self::Row,
+        Self::User,
+        Self::Department,
+        Self::Destination,
+        Self::Meeting,
+    ];
 
     /// As on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Row => "row",
             Self::User => "user",
+            Self::Department => "department",
             Self::Destination => "destination",
             Self::Meeting => "meeting",
         }
     }
 }
 
-fn reports() -> impl TypedValueParser<Value = ReportKind> {
+pub(super) fn reports() -> impl TypedValueParser<Value = ReportKind> {
     let names = ReportKind::ALL.iter().map(|report| report.as_str());
     PossibleValuesParser::new(names).map(|name| {
         let mut reports = ReportKind::ALL.iter();

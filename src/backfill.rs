@@ -1,0 +1,245 @@
+//! `backfill`: the samples of past days in OpenMetrics, for `promtool tsdb create-blocks-from openmetrics`.
+//!
+//! The samples of a day are what the exporter would have shown at its end. A log is fetched once, and its days are added up
+//! within each billing period. A report that Graph adds up is fetched for each day, from the start of the period to the end
+//! of the day.
+//!
+//! Out of scope: metrics of polls, which did not happen, and budgets of the past: their amounts are the configured ones.
+
+mod history;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::config::args::BackfillArgs;
+use crate::export::{ExportError, Output, until_signal, with_progress};
+use crate::exposition::Samples;
+use crate::graph::Graph;
+use crate::graph::stats::RequestStats;
+use crate::memory::{MemoryError, MemoryPool};
+use crate::period::{BillingPeriod, Clock, Span, Window};
+use crate::report::allocation::Allocation;
+use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
+use crate::report::log::{self, AggregationContext, Log, SeenRows, Totals};
+use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
+use crate::report_metrics::period_samples;
+use crate::tenant::{self, Plan};
+
+use history::History;
+
+/// The past days of one report of one tenant.
+struct Days<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    report: ReportKind,
+    /// The days that get samples.
+    span: Span,
+    now: DateTime<Utc>,
+    user_label: UserLabel,
+    series_max: usize,
+    allocation: Allocation,
+    stats: &'a RequestStats,
+    history: &'a mut History,
+    memory: Arc<MemoryPool>,
+    /// The period that is fetched.
+    period: BillingPeriod,
+    /// The figures of the period before it, if that was fetched completely.
+    previous: Vec<Samples>,
+}
+
+/// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
+///
+/// # Errors
+/// As [`run`] does, and if the runtime cannot be built.
+pub fn run_alone(config: &Config, args: &BackfillArgs) -> Result<(), ExportError> {
+    let clock = Clock::system();
+    until_signal(run(config, args, &clock, Box::new(io::stdout())))
+}
+
+/// Writes the samples to the file that the flags name, or else to `out`.
+///
+/// # Errors
+/// If the days are none or not over, or the samples cannot be fetched or written. Then nothing ends in `# EOF`.
+pub async fn run(
+    config: &Config,
+    args: &BackfillArgs,
+    clock: &Clock,
+    out: Box<dyn Write + Send>,
+) -> Result<(), ExportError> {
+    let now = clock.now();
+    let span = Span::of_days(args.from, args.to).filter(|span| span.end() <= now);
+    let span = span.ok_or_else(|| {
+        let what = "the days are none, or not over; give --from and a later --to up to today";
+        ExportError::Choice(what.to_owned())
+    })?;
+    let http = tenant::http(config).map_err(tenant::SetupError::from)?;
+    let mut output = Output::new(args.output.as_deref(), out)?;
+    let stats = RequestStats::default();
+    let pool = MemoryPool::for_process(None);
+    let mut history = History::new(pool.for_report().reservation());
+    let fetch = async {
+        for tenant in &config.tenants {
+            let graph = tenant::graph(&http, clock, config, tenant)?;
+            let plan = tenant::plan(config, tenant);
+            for &report in &args.reports {
+                let labels = config.labels_of(report);
+                let days = Days {
+                    graph: &graph,
+                    plan: &plan,
+                    report,
+                    span,
+                    now,
+                    user_label: if args.users {
+                        labels.user
+                    } else {
+                        UserLabel::None
+                    },
+                    series_max: labels.max_series.get(),
+                    allocation: plan.allocation_of(report),
+                    stats: &stats,
+                    history: &mut history,
+                    memory: pool.for_report(),
+                    period: BillingPeriod::containing(span.start(), plan.cycle_day),
+                    previous: Vec::new(),
+                };
+                let fetched = report.visit(days).await;
+                fetched.map_err(|error| ExportError::report(report, &error))?;
+            }
+        }
+        Ok::<(), ExportError>(())
+    };
+    with_progress(&stats, fetch).await?;
+    history.write(args, now - HEAD, &mut output)?;
+    output.finish()?;
+    let (pages, rows) = (stats.pages(), stats.rows());
+    tracing::info!(pages, rows, series = history.series(), "backfill complete");
+    Ok(())
+}
+
+impl Days<'_> {
+    /// Fetches a report that Graph adds up, for each day.
+    async fn fetch_report<R: Report>(mut self) -> Result<(), CollectError> {
+        while self.period.start() < self.span.end() {
+            let mut closing = Vec::new();
+            for day in self.days() {
+                if day.start() < self.span.start() {
+                    continue;
+                }
+                let windows = R::windows(self.period, day.end() - SECOND).into_iter();
+                let (deadline, stats) = (self.deadline(), self.stats);
+                let collected =
+                    collect::<R>(self.graph, windows, deadline, stats, &self.memory).await;
+                let (totals, _memory) = collected?;
+                let rendered = self.with_context(|context| R::render(totals, context));
+                if day.end() == self.period.end() {
+                    closing.clone_from(&rendered.closing);
+                }
+                self.add(day, &rendered)?;
+            }
+            self.next_period(closing);
+        }
+        Ok(())
+    }
+
+    /// Fetches a log once, and adds up its days.
+    async fn fetch_log<L: Log>(mut self) -> Result<(), CollectError> {
+        while self.period.start() < self.span.end() {
+            let seen = SeenRows::new(&self.memory);
+            let mut totals = Totals::new(&self.allocation);
+            let mut reservation = self.memory.reservation();
+            let mut closing = Vec::new();
+            // The last rows of a period come with the days after it.
+            let until = if self.period.end() < self.span.end() {
+                self.now
+            } else {
+                self.span.end() - SECOND
+            };
+            for day in log::windows(self.period.into(), until) {
+                let aggregation = AggregationContext {
+                    user_label: &self.user_label,
+                    allocation: &self.allocation,
+                    period: self.period,
+                    seen: &seen,
+                    memory: &self.memory,
+                };
+                let (deadline, stats) = (self.deadline(), self.stats);
+                let fetched =
+                    log::collect::<L>(self.graph, day, self.now, aggregation, deadline, stats);
+                totals.merge(&fetched.await?.totals);
+                reservation.resize(totals.bytes())?;
+                if day.end() <= self.span.start() {
+                    continue;
+                }
+                let totals = totals.clone();
+                let rendered = self.with_context(|context| log::render::<L>(totals, context));
+                if day.end() >= self.period.end() {
+                    closing.clone_from(&rendered.closing);
+                }
+                if day.end() <= self.period.end() {
+                    self.add(day, &rendered)?;
+                }
+            }
+            self.next_period(closing);
+        }
+        Ok(())
+    }
+
+    /// The days of the period up to the last one that gets samples.
+    fn days(&self) -> impl Iterator<Item = Window> + use<> {
+        self.period.windows(self.span.end() - SECOND, log::DAY)
+    }
+
+    /// Adds the samples of a day.
+    fn add(&mut self, day: Window, rendered: &Rendered) -> Result<(), MemoryError> {
+        let period = period_samples(self.plan.tenant.as_deref(), self.report, self.period);
+        let samples = rendered.samples.iter().chain(&period);
+        for samples in samples.chain(&self.previous) {
+            self.history.add(day, samples)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next period. `closing` has the figures of this one as the previous one.
+    fn next_period(&mut self, closing: Vec<Samples>) {
+        self.previous = closing;
+        self.period = BillingPeriod::containing(self.period.end(), self.plan.cycle_day);
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.plan.timeout
+    }
+
+    fn with_context(&self, render: impl FnOnce(&RenderContext<'_>) -> Rendered) -> Rendered {
+        render(&RenderContext {
+            tenant: self.plan.tenant.as_deref(),
+            period: self.period,
+            user_label: &self.user_label,
+            series_max: self.series_max,
+            allocation: &self.allocation,
+            retained: &RetainedSeries::default(),
+        })
+    }
+}
+
+impl<'a> Visitor for Days<'a> {
+    type Output = BoxFuture<'a, Result<(), CollectError>>;
+
+    fn aggregated<R: Report>(self) -> Self::Output {
+        Box::pin(self.fetch_report::<R>())
+    }
+
+    fn log<L: Log>(self) -> Self::Output {
+        Box::pin(self.fetch_log::<L>())
+    }
+}
+
+/// Time before now without samples: Prometheus has its own of the last hours in memory, and blocks must not overlap them.
+const HEAD: TimeDelta = TimeDelta::hours(3);
+
+/// Windows end with the second that the present time is in.
+const SECOND: TimeDelta = TimeDelta::seconds(1);
