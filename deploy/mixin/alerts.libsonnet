@@ -20,14 +20,14 @@ local lib = import 'lib.libsonnet';
     late: 'The figures are late: the calls were made 25 to 50 hours ago',
   },
 
-  // An alert. summary and description may use the templates above. hold is how long the expression must be true, keep how long
-  // the alert fires on without it.
+  // An alert. summary and description may use the templates above. If severity is null, the result of the expression has it as
+  // a label. hold is how long the expression must be true, keep how long the alert fires on without it.
   local alert(name, severity, expr, summary, description, labels={}, hold=null, keep=config.keepFiring.figures) = {
     alert: name,
     expr: lib.block(expr),
     [if hold != null then 'for']: hold,
     keep_firing_for: keep,
-    labels: { severity: severity } + labels,
+    [if severity != null then 'labels']: { severity: severity } + labels,
     annotations: {
       summary: summary % words,
       description: description % words,
@@ -40,15 +40,6 @@ local lib = import 'lib.libsonnet';
   // An alert about the exporter itself.
   local health(name, severity, expr, summary, description, hold) =
     alert(name, severity, expr, summary, description, hold=hold, keep=config.keepFiring.health),
-
-  local budgetThreshold(threshold) = alert(
-    'TeamsPstnBudgetThresholdReached',
-    threshold.severity,
-    '%s >= %g * %s > 0' % [metric('teams_pstn_budget_spent'), threshold.at / 100, metric('teams_pstn_budget_amount')],
-    summary='%%(budget)s: %d %%%% spent' % threshold.at,
-    description='%(amount)s are spent in this billing period. The exporter does not stop calls: see on the dashboard Organizers who spends most.',
-    labels={ threshold: '%d' % threshold.at },
-  ),
 
   // Figures that arrived late: polls were missed, so that the difference of a day spans over 30 hours.
   local missedPolls(report) =
@@ -99,7 +90,27 @@ local lib = import 'lib.libsonnet';
     hold='15m',
   ),
 
-  local money = [budgetThreshold(threshold) for threshold in config.budgetThresholds] + [
+  local money = [
+    // Thresholds and their severities are those of the exporter's configuration.
+    alert(
+      'TeamsPstnBudgetThresholdReached',
+      null,
+      |||
+        (%(spent)s > 0)
+        >= ignoring (threshold, severity) group_right ()
+        (
+          %(threshold)s
+          * ignoring (threshold, severity) group_left ()
+          %(amount)s
+        )
+      ||| % {
+        spent: metric('teams_pstn_budget_spent'),
+        threshold: metric('teams_pstn_budget_threshold_ratio'),
+        amount: metric('teams_pstn_budget_amount'),
+      },
+      summary='%(budget)s: {{ $labels.threshold }} %% spent',
+      description='%(amount)s are spent in this billing period. The exporter does not stop calls: see on the dashboard Organizers who spends most.',
+    ),
     // Only while the budget is not spent yet. There is no forecast during the first 5 % of a period.
     alert(
       'TeamsPstnForecastAboveBudget',
@@ -177,13 +188,14 @@ local lib = import 'lib.libsonnet';
       description='Of the calls over trunk {{ $labels.trunk }} that arrived within 24 hours, {{ $value | humanizePercentage }} failed, at least half as many again as in the week before. Look up their SIP codes on the dashboard Calls: 5xx points to the session border controller or the carrier.',
       hold='30m',
     ),
-    // Stays for a day. Microsoft treats users whom it blocks for high usage as fraud.
+    // Three days, because the log shows a block one to two days later. By the time of the block and not by its arrival, so that
+    // neither a restart nor a first installation reports an old block.
     alert(
       'TeamsPstnUserBlocked',
       'warning',
-      '%(blocked)s > min_over_time(%(blocked)s[1d])' % { blocked: metric('teams_pstn_blocked_users') },
-      summary='Another user%(tenant)s is blocked from calling the telephone network',
-      description="Blocked users: {{ $value }}, more than at some time within the last day. A block for high usage is Microsoft's guard against fraud: find out whether the account was misused before it is unblocked.",
+      'time() - %s < 3 * 86400' % metric('teams_pstn_blocked_users_since_timestamp_seconds'),
+      summary='{{ with $labels.user }}User {{ . }}{{ else }}A user{{ end }}%(tenant)s is blocked from calling the telephone network',
+      description="The block began {{ $value | humanizeDuration }} ago. Its reason is {{ $labels.reason }}. A block for high usage is Microsoft's guard against fraud: find out whether the account was misused before it is unblocked.",
       hold='5m',
     ),
   ],

@@ -16,14 +16,6 @@
       TeamsPstnUsersAggregated: false,
     },
 
-    // Percent of each budget at which an alert fires.
-    budgetThresholds: [
-      { at: 50, severity: 'info' },
-      { at: 80, severity: 'warning' },
-      { at: 100, severity: 'critical' },
-      { at: 120, severity: 'critical' },
-    ],
-
     // For how long alerts fire on without data, as in a restart: those on figures, and those on the exporter's own health.
     keepFiring: { figures: '1h', health: '10m' },
 
