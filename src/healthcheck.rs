@@ -39,27 +39,14 @@ pub enum HealthcheckError {
     #[error("cannot set up the client of the health check")]
     Client(#[source] reqwest::Error),
     /// The connection is refused or broken, or the peer does not speak HTTP.
-    #[error("unhealthy: no HTTP response from {address}")]
-    Connection {
-        /// The address of the request.
-        address: String,
-        /// The error of the connection.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    #[error("unhealthy: no HTTP response from {0}")]
+    Connection(String, #[source] Box<dyn Error + Send + Sync>),
     /// The connection is open, but there is no response.
-    #[error("unhealthy: no response from {address} within {} seconds", TIMEOUT.as_secs())]
-    Timeout {
-        /// The address of the request.
-        address: String,
-    },
-    /// The response is not 200.
-    #[error("unhealthy: {address} answers {line:?}")]
-    Status {
-        /// The address of the request.
-        address: String,
-        /// The status line of the response.
-        line: String,
-    },
+    #[error("unhealthy: no response from {} within {} seconds", .0, TIMEOUT.as_secs())]
+    Timeout(String),
+    /// The status line of the response is not that of 200.
+    #[error("unhealthy: {0} answers {1:?}")]
+    Status(String, String),
 }
 
 /// Checks once the exporter that was started with these flags, in a runtime of its own.
@@ -128,16 +115,16 @@ async fn probe(
     let url = format!("{scheme}://{address}/-/healthy");
     match client.get(url).send().await {
         Ok(response) if response.status() == StatusCode::OK => Ok(()),
-        Ok(response) => Err(HealthcheckError::Status {
-            address,
-            line: format!("{:?} {}", response.version(), response.status()),
-        }),
+        Ok(response) => {
+            let line = format!("{:?} {}", response.version(), response.status());
+            Err(HealthcheckError::Status(address, line))
+        }
         Err(error) if wants_certificate(&error) => Ok(()),
-        Err(error) if error.is_timeout() => Err(HealthcheckError::Timeout { address }),
-        Err(error) => Err(HealthcheckError::Connection {
-            address,
-            source: error.without_url().into(),
-        }),
+        Err(error) if error.is_timeout() => Err(HealthcheckError::Timeout(address)),
+        Err(error) => {
+            let source = error.without_url().into();
+            Err(HealthcheckError::Connection(address, source))
+        }
     }
 }
 
@@ -236,7 +223,7 @@ mod tests {
         let error = probe(listener.local_addr().unwrap().port())
             .await
             .unwrap_err();
-        assert!(matches!(error, HealthcheckError::Timeout { .. }), "{error}");
+        assert!(matches!(error, HealthcheckError::Timeout(_)), "{error}");
     }
 
     /// On a machine without IPv6, `[::]` can still be bound, but only IPv4 works.

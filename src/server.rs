@@ -159,7 +159,7 @@ impl Bound {
             .map(|(index, listener)| {
                 listener
                     .local_addr()
-                    .map_err(|source| BindError::Socket { index, source })
+                    .map_err(|source| BindError::Socket(index, source))
             })
             .collect::<Result<_, _>>()?;
         let names = match listen {

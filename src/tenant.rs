@@ -27,13 +27,8 @@ pub enum SetupError {
     #[error("cannot set up the HTTP client")]
     Http(#[from] HttpError),
     /// The token cache cannot be set up.
-    #[error("tenant {tenant} cannot request tokens")]
-    Token {
-        /// Name or id.
-        tenant: String,
-        /// The cause.
-        source: TokenError,
-    },
+    #[error("tenant {0} cannot request tokens")]
+    Token(String, #[source] TokenError),
 }
 
 /// Settings by which one tenant is polled. If a reload changes any of them, the tenant's poll task restarts.
@@ -166,10 +161,8 @@ pub(crate) fn graph(
     let clock = clock.clone();
     let now = move || clock.now();
     let tokens = TokenCache::new(http.clone(), options, RetryPolicy::default(), now);
-    let tokens = tokens.map_err(|source| SetupError::Token {
-        tenant: tenant.name_or_id().to_owned(),
-        source,
-    })?;
+    let tokens =
+        tokens.map_err(|source| SetupError::Token(tenant.name_or_id().to_owned(), source))?;
     let (limits, retry) = (Limits::default(), RetryPolicy::default());
     let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
     // The client is the same for all reports, so one that hides names decides.

@@ -174,10 +174,7 @@ impl TenantReport<'_> {
         let token = match tokens.token(self.deadline).await {
             Ok(token) => token,
             Err(error) => {
-                let silent = matches!(
-                    error,
-                    TokenError::Transport { .. } | TokenError::Timeout { .. }
-                );
+                let silent = matches!(error, TokenError::Transport(..) | TokenError::Timeout(_));
                 let error = CollectError::Graph(graph::Error::Token(error));
                 let remedy = if silent && self.tenant.authority.is_none() {
                     "this machine has no managed identity that answers; assign one in Azure, or use another credential"

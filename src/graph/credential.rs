@@ -44,13 +44,8 @@ pub enum SecretSource {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read, or is longer than any credential.
-    #[error("cannot read {}", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] std::io::Error),
     /// It is empty or not text.
     #[error("{0} is empty or not text")]
     NotText(String),
@@ -58,24 +53,11 @@ pub enum CredentialError {
     #[error("{0} {1}")]
     Edges(String, &'static str),
     /// The file of the certificate or the key has another format.
-    #[error(
-        "cannot sign with {}: {conversion}",
-        .path.display()
-    )]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The file's format, and what to do about it.
-        conversion: String,
-    },
+    #[error("cannot sign with {}: {}", .0.display(), .1)]
+    Format(PathBuf, String),
     /// The certificate or its key cannot be used.
-    #[error("cannot sign with {}", .certificate.display())]
-    Sign {
-        /// The file of the certificate.
-        certificate: PathBuf,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    #[error("cannot sign with {}", .0.display())]
+    Sign(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl PartialEq for SecretSource {
@@ -140,10 +122,7 @@ impl Proof {
                 let key = key.as_ref().unwrap_or(&pem);
                 assertion::sign(&pem, key, client_id, audience, now)
                     .map(|signed| Self::Assertion(signed.jwt, Some(signed.not_after)))
-                    .map_err(|source| CredentialError::Sign {
-                        certificate: certificate.clone(),
-                        source: source.into(),
-                    })
+                    .map_err(|error| CredentialError::Sign(certificate.clone(), error.into()))
             }
             Credential::ManagedIdentity(_) => unreachable!("a managed identity has no form"),
         }
@@ -205,18 +184,13 @@ fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialErr
     let bytes = read(path)?;
     match conversion::needed(path, &bytes, role) {
         None => Ok(bytes),
-        Some(conversion) => Err(CredentialError::Format {
-            path: path.to_owned(),
-            conversion,
-        }),
+        Some(conversion) => Err(CredentialError::Format(path.to_owned(), conversion)),
     }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    secret_file::read(path, FILE_MAX).map_err(|source| CredentialError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    secret_file::read(path, FILE_MAX)
+        .map_err(|source| CredentialError::Read(path.to_owned(), source))
 }
 
 /// Length of a GUID with its hyphens.
@@ -278,7 +252,7 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         let error = prove(&Credential::Secret(SecretSource::File(path))).err();
-        assert!(matches!(error, Some(CredentialError::Read { .. })));
+        assert!(matches!(error, Some(CredentialError::Read(..))));
     }
 
     #[test]

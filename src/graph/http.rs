@@ -48,23 +48,16 @@ pub enum HttpError {
     /// No CA certificate, or none that can be read.
     #[error(
         "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them",
-        named(.ssl_cert_file.as_deref())
+        named(.0.as_deref())
     )]
-    Tls {
-        /// The variable's value.
-        ssl_cert_file: Option<String>,
-        /// The cause.
-        source: reqwest::Error,
-    },
+    Tls(Option<String>, #[source] reqwest::Error),
     /// `SSL_CERT_FILE` names a pipe, a device, a file on a disk that does not answer, or a file in another format than PEM.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
-    /// The environment names a proxy that cannot be used.
-    #[error("{variable} is not the URL of a proxy; write http://HOST:PORT")]
-    Proxy {
-        /// The variable. The cause is left out: its message repeats the URL, which can have a password.
-        variable: &'static str,
-    },
+    /// A variable of the environment names a proxy that cannot be used. The cause is left out: its message repeats the URL,
+    /// which can have a password.
+    #[error("{0} is not the URL of a proxy; write http://HOST:PORT")]
+    Proxy(&'static str),
 }
 
 impl Default for HttpOptions {
@@ -112,10 +105,9 @@ impl HttpClient {
         } else {
             check_certificate_file(std::env::var("SSL_CERT_FILE").ok())?;
         }
-        let client = builder.build().map_err(|source| HttpError::Tls {
-            ssl_cert_file: std::env::var("SSL_CERT_FILE").ok(),
-            source,
-        })?;
+        let client = builder
+            .build()
+            .map_err(|source| HttpError::Tls(std::env::var("SSL_CERT_FILE").ok(), source))?;
         Ok(Self {
             client,
             proxy_secrets,
@@ -173,10 +165,10 @@ fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let spoken = |scheme: &str| ["http", "https"].contains(&&*scheme.to_lowercase());
     if !scheme.is_none_or(spoken) || ends_within_password(&url) {
-        return Err(HttpError::Proxy { variable });
+        return Err(HttpError::Proxy(variable));
     }
     let secrets = proxy_secrets(&url);
-    let proxy = Proxy::https(url).map_err(|_| HttpError::Proxy { variable })?;
+    let proxy = Proxy::https(url).map_err(|_| HttpError::Proxy(variable))?;
     Ok(Some((proxy.no_proxy(NoProxy::from_env()), secrets)))
 }
 

@@ -43,11 +43,8 @@ pub enum ReachError {
         source: reqwest::Error,
     },
     /// No response before the deadline.
-    #[error("no answer from {host} in time")]
-    Timeout {
-        /// The host.
-        host: String,
-    },
+    #[error("no answer from {0} in time")]
+    Timeout(String),
 }
 
 impl Target {
@@ -107,9 +104,10 @@ impl Target {
         let lookup = tokio::net::lookup_host(format!("{host}:{port}"));
         let found = tokio::time::timeout_at(deadline, lookup).await;
         match found {
-            Err(_) => Err(ReachError::Timeout {
-                host: format!("the name server, asked for {host}"),
-            }),
+            Err(_) => {
+                let asked = format!("the name server, asked for {host}");
+                Err(ReachError::Timeout(asked))
+            }
             Ok(Err(source)) => Err(ReachError::Name {
                 host,
                 proxied: self.proxy.is_some(),
@@ -127,7 +125,7 @@ impl Target {
     ) -> Result<Option<DateTime<Utc>>, ReachError> {
         let asked = http.client().get(self.url.clone()).send();
         match tokio::time::timeout_at(deadline, asked).await {
-            Err(_) => Err(ReachError::Timeout { host: self.host() }),
+            Err(_) => Err(ReachError::Timeout(self.host())),
             Ok(Err(source)) => Err(ReachError::Connection {
                 host: self.host(),
                 proxied: self.proxy.is_some(),
@@ -159,7 +157,7 @@ impl ReachError {
             Self::Name { .. } => {
                 "check the name and this machine's resolver; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
-            Self::Timeout { .. } => {
+            Self::Timeout(_) => {
                 "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
             Self::Connection {

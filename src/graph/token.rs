@@ -194,7 +194,7 @@ impl TokenCache {
             };
             let (policy, until) = if error.is_identity_not_ready() {
                 (retry.by_time(), patience)
-            } else if matches!(error, TokenError::BrokenOff { .. }) {
+            } else if matches!(error, TokenError::BrokenOff(_)) {
                 (retry.for_incomplete(), deadline)
             } else {
                 (retry, deadline)

@@ -169,10 +169,8 @@ impl TokenEndpoint {
         now: DateTime<Utc>,
     ) -> Result<AccessToken, TokenError> {
         let asked_at = Instant::now();
-        let transport = |source: reqwest::Error| TokenError::Transport {
-            host: self.host(),
-            source: source.without_url(),
-        };
+        let transport =
+            |source: reqwest::Error| TokenError::Transport(self.host(), source.without_url());
         let mut response = request
             .header("client-request-id", uuid::Uuid::new_v4().to_string())
             .header("accept", "application/json")
@@ -212,13 +210,12 @@ impl TokenEndpoint {
 
     /// The error for a deadline that has passed.
     pub(crate) fn timeout(&self) -> TokenError {
-        TokenError::Timeout { host: self.host() }
+        TokenError::Timeout(self.host())
     }
 
     /// The error for requests that are held because of throttling.
     pub(crate) fn throttled(&self, source: Held) -> TokenError {
-        let host = self.host();
-        TokenError::Throttled { host, source }
+        TokenError::Throttled(self.host(), source)
     }
 
     fn token(
@@ -271,7 +268,7 @@ impl TokenEndpoint {
     /// The error for a response of which no token can be read. Serde's own message can quote the token.
     fn no_token(&self, response: &Response, error: &serde_json::Error) -> TokenError {
         if error.is_eof() {
-            return TokenError::BrokenOff { host: self.host() };
+            return TokenError::BrokenOff(self.host());
         }
         self.malformed(if error.is_data() {
             "an answer without a readable access_token and lifetime".to_owned()
@@ -281,10 +278,7 @@ impl TokenEndpoint {
     }
 
     fn malformed(&self, what: String) -> TokenError {
-        TokenError::Malformed {
-            host: self.host(),
-            what,
-        }
+        TokenError::Malformed(self.host(), what)
     }
 
     fn host(&self) -> String {

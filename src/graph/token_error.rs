@@ -10,7 +10,8 @@ use super::throttle::Held;
 use super::token_endpoint_error::{self, TokenEndpointError};
 use super::{FailureReason, errors};
 
-/// Errors of a token request. No message contains a secret, an assertion, a token or the request.
+/// Errors of a token request, most with the host of the token endpoint. No message contains a secret, an assertion, a token
+/// or the request.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The options are not sufficient for a request.
@@ -23,44 +24,23 @@ pub enum TokenError {
     #[error("cannot use the credential")]
     Credential(#[from] CredentialError),
     /// No complete response.
-    #[error("no complete response from {host}")]
-    Transport {
-        /// Host of the token endpoint.
-        host: String,
-        /// The cause.
-        source: reqwest::Error,
-    },
+    #[error("no complete response from {0}")]
+    Transport(String, #[source] reqwest::Error),
     /// The deadline passed.
-    #[error("no answer from {host} within the time of the poll")]
-    Timeout {
-        /// Host of the token endpoint.
-        host: String,
-    },
+    #[error("no answer from {0} within the time of the poll")]
+    Timeout(String),
     /// The endpoint throttles the application for longer than the poll can wait.
-    #[error("{host} throttles the application")]
-    Throttled {
-        /// Host of the token endpoint.
-        host: String,
-        /// The remaining wait.
-        source: Held,
-    },
+    #[error("{0} throttles the application")]
+    Throttled(String, #[source] Held),
     /// The endpoint answered with an error.
     #[error(transparent)]
     Refused(#[from] Box<TokenEndpointError>),
     /// The JSON of the response is truncated, in all attempts.
-    #[error("{host} sent a response that breaks off")]
-    BrokenOff {
-        /// Host of the token endpoint.
-        host: String,
-    },
-    /// The response is neither a token nor an error.
-    #[error("{host} sent a response without a valid token: {what}")]
-    Malformed {
-        /// Host of the token endpoint.
-        host: String,
-        /// The fault of the response.
-        what: String,
-    },
+    #[error("{0} sent a response that breaks off")]
+    BrokenOff(String),
+    /// The response is neither a token nor an error, because of a fault.
+    #[error("{0} sent a response without a valid token: {1}")]
+    Malformed(String, String),
 }
 
 impl TokenError {
@@ -69,11 +49,11 @@ impl TokenError {
         match self {
             Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
             Self::Client(_) => FailureReason::Connect,
-            Self::Transport { source, .. } => FailureReason::of(classify(source)),
-            Self::Timeout { .. } => FailureReason::Timeout,
-            Self::Throttled { source, .. } => errors::reason(source.status),
+            Self::Transport(_, source) => FailureReason::of(classify(source)),
+            Self::Timeout(_) => FailureReason::Timeout,
+            Self::Throttled(_, held) => errors::reason(held.status),
             Self::Refused(refusal) => refusal.reason(),
-            Self::BrokenOff { .. } | Self::Malformed { .. } => FailureReason::Malformed,
+            Self::BrokenOff(_) | Self::Malformed(..) => FailureReason::Malformed,
         }
     }
 
@@ -81,12 +61,12 @@ impl TokenError {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => refusal.remedy(),
-            Self::Throttled { .. } => Some(token_endpoint_error::THROTTLED),
-            Self::Transport { host, .. } if host == IMDS_HOST => Some(
+            Self::Throttled(..) => Some(token_endpoint_error::THROTTLED),
+            Self::Transport(host, _) if host == IMDS_HOST => Some(
                 "no managed identity is available here: this machine is not in Azure, or a firewall blocks 169.254.169.254",
             ),
-            Self::Transport { source, .. } => connect_remedy(source),
-            Self::BrokenOff { .. } => Some(
+            Self::Transport(_, source) => connect_remedy(source),
+            Self::BrokenOff(_) => Some(
                 "the body breaks off despite retries; check what limits size or time of answers between the exporter and authority_url",
             ),
             _ => None,
@@ -100,8 +80,8 @@ impl TokenError {
 
     pub(super) fn failure_kind(&self) -> Option<(FailureKind, Option<Duration>)> {
         match self {
-            Self::Transport { source, .. } => Some((classify(source), None)),
-            Self::BrokenOff { .. } => Some((FailureKind::Body, None)),
+            Self::Transport(_, source) => Some((classify(source), None)),
+            Self::BrokenOff(_) => Some((FailureKind::Body, None)),
             Self::Refused(refusal) => Some((refusal.failure_kind(), refusal.retry_after)),
             _ => None,
         }

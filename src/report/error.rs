@@ -66,7 +66,7 @@ fn remedy_of(error: &graph::Error) -> &'static str {
         graph::Error::Token(TokenError::Credential(_)) => {
             return "give a file that this user may read, with nothing in it but the secret, the token, or a certificate and its RSA key in PEM";
         }
-        graph::Error::Token(TokenError::Malformed { .. }) => {
+        graph::Error::Token(TokenError::Malformed(..)) => {
             return "check authority_url, and whether a proxy or portal answers in its place";
         }
         _ => {}

@@ -525,7 +525,7 @@ mod tests {
     /// The format and the command of the message.
     fn refused(certificate: PathBuf, key: Option<PathBuf>) -> (String, String) {
         let message = match prove(certificate, key) {
-            Err(CredentialError::Format { conversion, .. }) => conversion,
+            Err(CredentialError::Format(_, conversion)) => conversion,
             Err(error) => panic!("{error:?}"),
             Ok(()) => panic!("it serves"),
         };

@@ -44,14 +44,9 @@ pub enum UserError {
     Hash(String),
     /// The hash would take too long.
     #[error(
-        "the password of {user:?} has the bcrypt cost {cost}, which takes too long; use at most {COST_MAX}"
+        "the password of {0:?} has the bcrypt cost {1}, which takes too long; use at most {COST_MAX}"
     )]
-    Cost {
-        /// Name of the user.
-        user: String,
-        /// The binary logarithm of the rounds.
-        cost: u32,
-    },
+    Cost(String, u32),
 }
 
 /// Checks logins and caches the results.
@@ -119,7 +114,7 @@ impl Users {
                 _ => return Err(UserError::Hash(user)),
             };
             if cost > COST_MAX {
-                return Err(UserError::Cost { user, cost });
+                return Err(UserError::Cost(user, cost));
             }
             cost_max = cost_max.max(cost);
             hashes.insert(user, hash.expose_secret().to_owned());

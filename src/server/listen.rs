@@ -32,24 +32,12 @@ pub struct ListenAddressError(String);
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is in use, forbidden, or not one of this machine.
-    #[error("cannot listen on {address}")]
-    Address {
-        /// As configured.
-        address: String,
-        /// The error of the system, with a remedy.
-        source: io::Error,
-    },
-    /// A socket from systemd cannot be used.
-    #[error(
-        "cannot use socket {index} from systemd; configure it with ListenStream= and a TCP port"
-    )]
-    Socket {
-        /// Counted from 0, in the order of the unit file.
-        index: usize,
-        /// The error of the system.
-        source: io::Error,
-    },
+    /// The address is in use, forbidden, or not one of this machine. The source has a remedy.
+    #[error("cannot listen on {0}")]
+    Address(String, #[source] io::Error),
+    /// A socket from systemd cannot be used. Sockets are counted from 0, in the order of the unit file.
+    #[error("cannot use socket {0} from systemd; configure it with ListenStream= and a TCP port")]
+    Socket(usize, #[source] io::Error),
     /// There is nothing to listen on.
     #[error("systemd passed no socket; start the service by its .socket unit")]
     NoSocket,
@@ -85,10 +73,8 @@ impl ListenAddress {
     }
 
     pub(super) fn bind(&self) -> Result<TcpListener, BindError> {
-        self.listen().map_err(|error| BindError::Address {
-            address: self.to_string(),
-            source: with_remedy(error, remedy),
-        })
+        self.listen()
+            .map_err(|error| BindError::Address(self.to_string(), with_remedy(error, remedy)))
     }
 
     fn listen(&self) -> io::Result<TcpListener> {
@@ -193,7 +179,7 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
                 .and_then(|listener| listener.ok_or(io::ErrorKind::NotFound.into()));
             listener
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-                .map_err(|source| BindError::Socket { index, source })
+                .map_err(|source| BindError::Socket(index, source))
         })
         .collect::<Result<_, _>>()?;
     if listeners.is_empty() {

@@ -21,7 +21,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -36,28 +35,11 @@ pub(super) use failures::Failures;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {option} {}", path.display())]
-    Read {
-        /// The option that names it.
-        option: &'static str,
-        /// Path of the file.
-        path: PathBuf,
-        /// The error of the system, with a remedy.
-        source: io::Error,
-    },
+    #[error("cannot read {} {}", .0, .1.display())]
+    Read(&'static str, PathBuf, #[source] io::Error),
     /// The file has another format than unencrypted PEM.
-    #[error(
-        "cannot use {option} {}: {conversion}",
-        path.display()
-    )]
-    Format {
-        /// The option that names it.
-        option: &'static str,
-        /// Path of the file.
-        path: PathBuf,
-        /// The file's format, and what to do about it.
-        conversion: String,
-    },
+    #[error("cannot use {} {}: {}", .0, .1.display(), .2)]
+    Format(&'static str, PathBuf, String),
     /// The option is given neither inline nor as a file.
     #[error("neither {0} nor {0}_file is given; set one of them")]
     Missing(&'static str),
@@ -73,16 +55,9 @@ pub enum TlsError {
     /// The verifier of client certificates cannot be built.
     #[error("cannot use client_ca")]
     ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// An unknown TLS version.
-    #[error("{option}: {value:?} is {reason}; TLS12 and TLS13 are available")]
-    Version {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        value: String,
-        /// Reason for the rejection.
-        reason: &'static str,
-    },
+    /// An option with an unknown TLS version, and the reason.
+    #[error("{0}: {1:?} is {2}; TLS12 and TLS13 are available")]
+    Version(&'static str, String, &'static str),
     /// The range of versions is empty.
     #[error("min_version is above max_version; swap them")]
     VersionRange,
@@ -137,12 +112,12 @@ pub(super) struct Tls {
 }
 
 /// The structure of the section.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Section {
     cert: Option<String>,
     cert_file: Option<PathBuf>,
-    key: Option<SecretString>,
+    key: Option<Zeroizing<String>>,
     key_file: Option<PathBuf>,
     client_ca: Option<String>,
     client_ca_file: Option<PathBuf>,
@@ -185,13 +160,13 @@ impl Section {
         directory: &Path,
         http2: bool,
     ) -> Result<Option<Arc<Tls>>, TlsError> {
-        if !self.is_enabled() {
+        if *self == Self::default() {
             return Ok(None);
         }
         let pem = |option, inline, file| pem(option, inline, file, directory);
         let cert = pem("cert", self.cert.as_deref(), self.cert_file.as_deref())?
             .ok_or(TlsError::Missing("cert"))?;
-        let key = self.key.as_ref().map(SecretString::expose_secret);
+        let key = self.key.as_deref().map(String::as_str);
         let key = pem("key", key, self.key_file.as_deref())?.ok_or(TlsError::Missing("key"))?;
         let client_ca = pem(
             "client_ca",
@@ -240,48 +215,18 @@ impl Section {
             .collect()
     }
 
-    fn is_enabled(&self) -> bool {
-        // A pattern with every field, so that the compiler reports a new one.
-        let Self {
-            cert,
-            cert_file,
-            key,
-            key_file,
-            client_ca,
-            client_ca_file,
-            client_auth_type,
-            client_allowed_sans,
-            min_version,
-            max_version,
-            cipher_suites,
-            prefer_server_cipher_suites,
-            curve_preferences,
-        } = self;
-        let texts = [cert, client_ca, client_auth_type, min_version, max_version];
-        let lists = [client_allowed_sans, cipher_suites, curve_preferences];
-        texts.iter().any(|text| text.is_some())
-            || lists.iter().any(|list| list.is_some())
-            || [cert_file, key_file, client_ca_file]
-                .iter()
-                .any(|file| file.is_some())
-            || key.is_some()
-            || prefer_server_cipher_suites.is_some()
-    }
-
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
         let version = |option, value: &Option<String>, default| match value.as_deref() {
             None | Some("") => Ok(default),
             Some("TLS12") => Ok(2),
             Some("TLS13") => Ok(3),
-            Some(value) => Err(TlsError::Version {
-                option,
-                value: value.to_owned(),
-                reason: if matches!(value, "TLS10" | "TLS11") {
-                    "too old to be safe"
-                } else {
-                    "not a version of TLS"
-                },
-            }),
+            Some(value) => {
+                let reason = match value {
+                    "TLS10" | "TLS11" => "too old to be safe",
+                    _ => "not a version of TLS",
+                };
+                Err(TlsError::Version(option, value.to_owned(), reason))
+            }
         };
         let min = version("min_version", &self.min_version, 2)?;
         let max = version("max_version", &self.max_version, 3)?;
@@ -372,27 +317,16 @@ fn pem(
         (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
         (None, Some(file)) => {
             let path = directory.join(file);
+            let role = match option {
+                "key" => Role::Key,
+                _ => Role::Certificate,
+            };
             match secret_file::read(&path, FILE_BYTES_MAX) {
-                Ok(bytes) => {
-                    let role = if option == "key" {
-                        Role::Key
-                    } else {
-                        Role::Certificate
-                    };
-                    match conversion::needed(&path, &bytes, role) {
-                        None => Ok(Some(bytes)),
-                        Some(conversion) => Err(TlsError::Format {
-                            option,
-                            path,
-                            conversion,
-                        }),
-                    }
-                }
-                Err(source) => Err(TlsError::Read {
-                    option,
-                    path,
-                    source: with_remedy(source, remedy),
-                }),
+                Ok(bytes) => match conversion::needed(&path, &bytes, role) {
+                    None => Ok(Some(bytes)),
+                    Some(conversion) => Err(TlsError::Format(option, path, conversion)),
+                },
+                Err(source) => Err(TlsError::Read(option, path, with_remedy(source, remedy))),
             }
         }
     }

@@ -41,13 +41,8 @@ pub struct WebConfig(Arc<Watched>);
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Path of the file.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
+    #[error("cannot read {}", .0.display())]
+    Read(PathBuf, #[source] io::Error),
     /// The file is not YAML, or has an unknown key.
     #[error("cannot read the web configuration")]
     Yaml(#[source] Box<serde_saphyr::Error>),
@@ -59,16 +54,9 @@ pub enum WebConfigError {
         "http_server_config: {0:?} cannot be set; use one of Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
     )]
     Header(String),
-    /// A value that a response header cannot have.
-    #[error("http_server_config: {name} cannot be {value:?}{expected}")]
-    HeaderValue {
-        /// Name of the header.
-        name: String,
-        /// The value in the file.
-        value: String,
-        /// The values that it can have.
-        expected: &'static str,
-    },
+    /// A response header, a value that it cannot have, and those that it can have.
+    #[error("http_server_config: {0} cannot be {1:?}{2}")]
+    HeaderValue(String, String, &'static str),
     /// A user who could never log in.
     #[error("cannot use basic_auth_users")]
     User(#[from] UserError),
@@ -248,10 +236,7 @@ impl fmt::Debug for Watched {
 
 impl WebSettings {
     fn read(path: &Path) -> Result<Self, WebConfigError> {
-        let failed = |source| WebConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| WebConfigError::Read(path.to_owned(), source);
         let bytes = secret_file::read(path, tls::FILE_BYTES_MAX).map_err(failed)?;
         let text = std::str::from_utf8(&bytes)
             .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
@@ -285,10 +270,8 @@ impl WebSettings {
         let mut files = vec![path.to_owned()];
         files.extend_from_slice(&self.files);
         let stamps = move || Ok(files.iter().map(|file| Stamp::of(file)).collect());
-        secret_file::in_time(path, stamps).map_err(|source| WebConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })
+        secret_file::in_time(path, stamps)
+            .map_err(|source| WebConfigError::Read(path.to_owned(), source))
     }
 }
 
@@ -372,11 +355,11 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     let valid = allowed.is_empty() || allowed.contains(&value.as_str());
     match HeaderValue::from_str(&value) {
         Ok(valid_value) if valid => Ok(Some((header, valid_value))),
-        _ => Err(WebConfigError::HeaderValue {
-            name: name.to_owned(),
+        _ => Err(WebConfigError::HeaderValue(
+            name.to_owned(),
             value,
             expected,
-        }),
+        )),
     }
 }
 

@@ -95,7 +95,7 @@ async fn request_for_a_token_waits_until_the_credential_is_read() {
     }
     let deadline = Instant::now() + Duration::from_millis(1);
     let error = cache.token(deadline).await;
-    assert!(matches!(error, Err(TokenError::Timeout { .. })));
+    assert!(matches!(error, Err(TokenError::Timeout(_))));
 }
 
 #[tokio::test]
@@ -245,18 +245,14 @@ async fn remedy_is_about_the_network_if_the_endpoint_does_not_answer() {
         ("login.microsoftonline.com", "check name resolution"),
         (IMDS_HOST, "no managed identity"),
     ] {
-        let error = TokenError::Transport {
-            host: host.to_owned(),
-            source: http().client().get(&gone).send().await.unwrap_err(),
-        };
+        let source = http().client().get(&gone).send().await.unwrap_err();
+        let error = TokenError::Transport(host.to_owned(), source);
         assert!(error.remedy().unwrap().starts_with(remedy), "{error:?}");
         assert_eq!(error.reason(), FailureReason::Connect);
     }
     let broken = Server::start(|_, _| Reply::Hangup).await;
-    let error = TokenError::Transport {
-        host: "login.microsoftonline.com".to_owned(),
-        source: http().client().get(&broken.url).send().await.unwrap_err(),
-    };
+    let source = http().client().get(&broken.url).send().await.unwrap_err();
+    let error = TokenError::Transport("login.microsoftonline.com".to_owned(), source);
     assert_eq!(error.remedy(), None);
 }
 
