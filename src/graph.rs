@@ -71,13 +71,14 @@ pub struct Query {
     pub to: String,
 }
 
-/// A version of Graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// `v1.0`, which has two of the five reports.
-    V1,
-    /// `beta`, which has them all and may change.
-    Beta,
+closed_set! {
+    /// A version of Graph.
+    Version {
+        /// It has two of the five reports.
+        V1 = "v1.0",
+        /// It has all reports and may change.
+        Beta = "beta",
+    }
 }
 
 /// Limits of one report. A report that exceeds one of them fails.
@@ -108,25 +109,26 @@ pub enum Flaw {
     Repeated,
 }
 
-/// The kind of a failure: the label `reason` of `teams_pstn_report_failures_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureReason {
-    /// No token, or one that Graph does not accept.
-    Auth,
-    /// A permission is missing.
-    Forbidden,
-    /// Status 429, also for the last attempt.
-    Throttled,
-    /// No answer in time.
-    Timeout,
-    /// No connection, or a broken one.
-    Connect,
-    /// A status other than 200.
-    Status,
-    /// A response that cannot be read, or a link that is not followed.
-    Malformed,
-    /// More pages, rows or bytes than allowed.
-    Limit,
+closed_set! {
+    /// The kind of a failure: the label `reason` of `teams_pstn_report_failures_total`.
+    FailureReason {
+        /// No token, or one that Graph does not accept.
+        Auth = "auth",
+        /// A permission is missing.
+        Forbidden = "forbidden",
+        /// Status 429, also for the last attempt.
+        Throttled = "throttled",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// No connection, or a broken one.
+        Connect = "connect",
+        /// A status other than 200.
+        Status = "status",
+        /// A response that cannot be read, or a link that is not followed.
+        Malformed = "malformed",
+        /// More pages, rows or bytes than allowed.
+        Limit = "limit",
+    }
 }
 
 /// Errors of a report. Messages contain Graph's request-id, never a token, a secret or a body.
@@ -251,15 +253,6 @@ impl Graph {
     }
 }
 
-impl Version {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::V1 => "v1.0",
-            Self::Beta => "beta",
-        }
-    }
-}
-
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -271,32 +264,6 @@ impl Default for Limits {
 }
 
 impl FailureReason {
-    /// Every reason, so that all label values exist from the start.
-    pub const ALL: [Self; 8] = [
-        Self::Auth,
-        Self::Forbidden,
-        Self::Throttled,
-        Self::Timeout,
-        Self::Connect,
-        Self::Status,
-        Self::Malformed,
-        Self::Limit,
-    ];
-
-    /// The label's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auth => "auth",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Status => "status",
-            Self::Malformed => "malformed",
-            Self::Limit => "limit",
-        }
-    }
-
     const fn of(kind: FailureKind) -> Self {
         match kind {
             FailureKind::Timeout => Self::Timeout,

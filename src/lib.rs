@@ -38,7 +38,8 @@
 //! also checks that files do not import each other in a circle, except that a file may use the items of the modules that
 //! enclose it. `lib.rs` and `main.rs` are not checked.
 //!
-//! - `allocator`, `chain`, `cores`, `gzip`, `machine`, `memory`, `money`, `period` and `systemd` use no other module.
+//! - `allocator`, `chain`, `closed_set`, `cores`, `gzip`, `machine`, `memory`, `money`, `period` and `systemd` use no other
+//!   module.
 //! - `secret_file` uses `machine`.
 //! - `exposition` uses `gzip` and `money`.
 //! - `graph` uses `chain`, `memory` and `secret_file`. It does not know what a report is, nor money.
@@ -74,6 +75,9 @@
 //! - Only `server` imports `hyper`.
 //! - Only `config` imports `clap`.
 //! - Only `exposition`, `snapshot` and `telemetry` import `prometheus`.
+
+#[macro_use]
+mod closed_set;
 
 mod chain;
 pub mod config;

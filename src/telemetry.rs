@@ -25,35 +25,17 @@ pub struct Telemetry {
     reload_time: Gauge,
 }
 
-/// Outcome of writing or reading a state file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StorageOutcome {
-    /// Written completely.
-    Written,
-    /// Not written; the previous file stays.
-    WriteFailed,
-    /// Read at the start and served.
-    Restored,
-    /// Found at the start, but unreadable or invalid.
-    Rejected,
-}
-
-impl StorageOutcome {
-    const ALL: [Self; 4] = [
-        Self::Written,
-        Self::WriteFailed,
-        Self::Restored,
-        Self::Rejected,
-    ];
-
-    /// The value of the label `outcome`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Written => "written",
-            Self::WriteFailed => "write_failed",
-            Self::Restored => "restored",
-            Self::Rejected => "rejected",
-        }
+closed_set! {
+    /// Outcome of writing or reading a state file.
+    StorageOutcome {
+        /// Written completely.
+        Written = "written",
+        /// Not written; the previous file stays.
+        WriteFailed = "write_failed",
+        /// Read at the start and served.
+        Restored = "restored",
+        /// Found at the start, but unreadable or invalid.
+        Rejected = "rejected",
     }
 }
 

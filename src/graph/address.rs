@@ -10,18 +10,20 @@ use url::{Host, Url};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootUrl(Url);
 
-/// A cloud of Microsoft's in which the reports exist.
-///
-/// See <https://learn.microsoft.com/graph/deployments>.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Cloud {
-    /// The worldwide service, GCC included.
-    #[default]
-    Global,
-    /// US Government L4, GCC High.
-    UsGovL4,
-    /// US Government L5, Department of Defense.
-    UsGovL5,
+closed_set! {
+    /// A cloud of Microsoft's in which the reports exist.
+    ///
+    /// See <https://learn.microsoft.com/graph/deployments>.
+    #[derive(Default)]
+    Cloud {
+        /// The worldwide service, GCC included.
+        #[default]
+        Global = "global",
+        /// US Government L4, GCC High.
+        UsGovL4 = "us-gov-l4",
+        /// US Government L5, Department of Defense.
+        UsGovL5 = "us-gov-l5",
+    }
 }
 
 /// An invalid root.
@@ -144,18 +146,6 @@ impl fmt::Display for RootUrl {
 }
 
 impl Cloud {
-    /// Every cloud.
-    pub const ALL: [Self; 3] = [Self::Global, Self::UsGovL4, Self::UsGovL5];
-
-    /// Its name in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::UsGovL4 => "us-gov-l4",
-            Self::UsGovL5 => "us-gov-l5",
-        }
-    }
-
     /// The root of its Graph.
     pub fn graph_root(self) -> RootUrl {
         let root = match self {

@@ -18,21 +18,22 @@ pub struct RetryPolicy {
     pub delay_max: Duration,
 }
 
-/// The reason of a retry: the label `reason` of `teams_pstn_graph_retries_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RetryReason {
-    /// 429, 509.
-    Throttled,
-    /// 408, 500, 502, 503, 504.
-    Status,
-    /// No connection, or one that broke before the response began.
-    Connect,
-    /// No response, or no rest of it, in time.
-    Timeout,
-    /// The response was cut off.
-    Body,
-    /// 401: retried once, with a new token.
-    Auth,
+closed_set! {
+    /// The reason of a retry: the label `reason` of `teams_pstn_graph_retries_total`.
+    RetryReason {
+        /// 429, 509.
+        Throttled = "throttled",
+        /// 408, 500, 502, 503, 504.
+        Status = "status",
+        /// No connection, or one that broke before the response began.
+        Connect = "connect",
+        /// No response, or no rest of it, in time.
+        Timeout = "timeout",
+        /// The response was cut off.
+        Body = "body",
+        /// 401: retried once, with a new token.
+        Auth = "auth",
+    }
 }
 
 /// The failure of one attempt.
@@ -127,30 +128,6 @@ impl RetryPolicy {
             .saturating_mul(1 << doublings)
             .min(self.delay_max);
         delay / 2 + (delay / 2).mul_f64(random.clamp(0.0, 1.0))
-    }
-}
-
-impl RetryReason {
-    /// Every reason, so that all label values exist from the start.
-    pub const ALL: [Self; 6] = [
-        Self::Throttled,
-        Self::Status,
-        Self::Connect,
-        Self::Timeout,
-        Self::Body,
-        Self::Auth,
-    ];
-
-    /// The label's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Throttled => "throttled",
-            Self::Status => "status",
-            Self::Connect => "connect",
-            Self::Timeout => "timeout",
-            Self::Body => "body",
-            Self::Auth => "auth",
-        }
     }
 }
 
