@@ -66,18 +66,13 @@ impl Block {
         }
     }
 
-    /// No text at all.
-    pub(crate) fn empty() -> Self {
-        Self::Short(Bytes::new())
-    }
-
     /// Bytes of text that are kept beside a compressed form.
     pub(crate) fn kept_text(&self) -> u64 {
         match self {
             Self::Long {
                 text: Some(text), ..
             } => text.len() as u64,
-            Self::Long { text: None, .. } | Self::Short(_) => 0,
+            _ => 0,
         }
     }
 
@@ -161,21 +156,10 @@ impl Block {
         )
     }
 
-    /// The block without its text where it has a compressed form.
-    pub(crate) fn without_text(self) -> Self {
-        match self {
-            Self::Long {
-                deflated,
-                checksum,
-                length,
-                ..
-            } => Self::Long {
-                deflated,
-                checksum,
-                length,
-                text: None,
-            },
-            short @ Self::Short(_) => short,
+    /// Drops the text if there is a compressed form.
+    pub(crate) fn drop_text(&mut self) {
+        if let Self::Long { text, .. } = self {
+            *text = None;
         }
     }
 }
@@ -322,10 +306,9 @@ impl Iterator for Inflater {
 
 impl Deflater {
     fn new() -> Self {
-        let out = Vec::new();
         Self {
             compress: Compress::new(Compression::fast(), false),
-            out,
+            out: Vec::new(),
             checksum: Hasher::new(),
             length: 0,
         }

@@ -18,7 +18,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant};
 
 use crate::exposition::{Family, Format, Samples};
-use crate::gzip::Block;
 use crate::period::BillingPeriod;
 use crate::report::budget::BudgetSpend;
 use crate::report::{Count, Organizer, ReportKind, Spend};
@@ -353,8 +352,7 @@ impl Publisher {
             .sum();
         if kept > TOTAL_TEXT_MAX {
             for samples in slots.values_mut().flat_map(|slot| &mut slot.report) {
-                let block = std::mem::replace(&mut samples.block, Block::empty());
-                samples.block = block.without_text();
+                samples.block.drop_text();
             }
         }
         let mut families: BTreeMap<&'static str, (&'static Family, Vec<Samples>)> = BTreeMap::new();

@@ -63,11 +63,11 @@ where
         in_rows: false,
         stop: None,
     };
-    let visitor = PageVisitor {
+    let visitor = PageVisitor(Rows {
         progress: &mut progress,
         add,
         row: PhantomData,
-    };
+    });
     let page = without_bom(page);
     // The text of a valid page is checked once. Otherwise each key and each value is, which takes half as long again.
     let envelope = match str::from_utf8(page) {
@@ -104,11 +104,7 @@ struct Progress<E> {
     stop: Option<Stop<E>>,
 }
 
-struct PageVisitor<'s, R, E, F> {
-    progress: &'s mut Progress<E>,
-    add: F,
-    row: PhantomData<fn() -> R>,
-}
+struct PageVisitor<'s, R, E, F>(Rows<'s, R, E, F>);
 
 impl<'t, R, E, F> de::Visitor<'t> for PageVisitor<'_, R, E, F>
 where
@@ -125,27 +121,29 @@ where
         let mut seen_value = false;
         let mut next: Option<String> = None;
         let mut context = None;
-        while let Some(key) = map.next_key()? {
-            match key {
-                Key::Value if seen_value => return Err(A::Error::duplicate_field("value")),
-                Key::Value => {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "value" if seen_value => return Err(A::Error::duplicate_field("value")),
+                "value" => {
                     seen_value = true;
-                    map.next_value_seed(Rows {
-                        progress: self.progress,
-                        add: &mut self.add,
-                        row: PhantomData,
-                    })?;
+                    map.next_value_seed(&mut self.0)?;
                 }
-                Key::ValueInAnotherCase => {
+                key if key.eq_ignore_ascii_case("value") => {
                     return Err(A::Error::custom("`value` is not in lower case"));
                 }
-                Key::Error => {
+                key if is_error(key) => {
                     if let Some(error) = ErrorBody::member(map.next_value()?) {
-                        self.progress.stop = Some(Stop::Error(error));
+                        self.0.progress.stop = Some(Stop::Error(error));
                         return Err(A::Error::custom("stopped"));
                     }
                 }
-                Key::NextLink => {
+                "@odata.context" => {
+                    // Only a hint, so a value that is not text is ignored.
+                    let raw: &RawValue = map.next_value()?;
+                    context = serde_json::from_str(raw.get()).ok();
+                }
+                // Older documentation spells it `NextLink`, and OData 4.01 leaves out the prefix.
+                key if last_segment(key).eq_ignore_ascii_case("nextLink") => {
                     let link = map.next_value::<Option<String>>()?.unwrap_or_default();
                     match next {
                         _ if link.trim().is_empty() => {}
@@ -155,12 +153,7 @@ where
                         _ => next = Some(link),
                     }
                 }
-                Key::Context => {
-                    // Only a hint, so a value that is not text is ignored.
-                    let raw: &RawValue = map.next_value()?;
-                    context = serde_json::from_str(raw.get()).ok();
-                }
-                Key::Other => {
+                _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -175,11 +168,11 @@ where
 
 struct Rows<'s, R, E, F> {
     progress: &'s mut Progress<E>,
-    add: &'s mut F,
+    add: F,
     row: PhantomData<fn() -> R>,
 }
 
-impl<'t, R, E, F> DeserializeSeed<'t> for Rows<'_, R, E, F>
+impl<'t, R, E, F> DeserializeSeed<'t> for &mut Rows<'_, R, E, F>
 where
     R: Deserialize<'t>,
     F: FnMut(u64, R) -> Result<(), E>,
@@ -191,7 +184,7 @@ where
     }
 }
 
-impl<'t, R, E, F> de::Visitor<'t> for Rows<'_, R, E, F>
+impl<'t, R, E, F> de::Visitor<'t> for &mut Rows<'_, R, E, F>
 where
     R: Deserialize<'t>,
     F: FnMut(u64, R) -> Result<(), E>,
@@ -203,7 +196,7 @@ where
     }
 
     fn visit_seq<A: SeqAccess<'t>>(self, mut rows: A) -> Result<(), A::Error> {
-        let progress = self.progress;
+        let progress = &mut *self.progress;
         progress.in_rows = true;
         while let Some(row) = rows.next_element::<R>()? {
             let stop = if progress.number == progress.rows_max {
@@ -219,43 +212,6 @@ where
         }
         progress.in_rows = false;
         Ok(())
-    }
-}
-
-enum Key {
-    Value,
-    ValueInAnotherCase,
-    Error,
-    NextLink,
-    Context,
-    Other,
-}
-
-impl<'t> Deserialize<'t> for Key {
-    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-
-        impl de::Visitor<'_> for KeyVisitor {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_str<E: de::Error>(self, key: &str) -> Result<Key, E> {
-                Ok(match key {
-                    "value" => Key::Value,
-                    _ if key.eq_ignore_ascii_case("value") => Key::ValueInAnotherCase,
-                    _ if is_error(key) => Key::Error,
-                    "@odata.context" => Key::Context,
-                    // Older documentation spells it `NextLink`, and OData 4.01 leaves out the prefix.
-                    _ if last_segment(key).eq_ignore_ascii_case("nextLink") => Key::NextLink,
-                    _ => Key::Other,
-                })
-            }
-        }
-
-        deserializer.deserialize_str(KeyVisitor)
     }
 }
 

@@ -8,6 +8,7 @@ use flate2::read::GzDecoder;
 
 use super::*;
 use crate::exposition::{FamilyWriter, write_label};
+use crate::gzip::Block;
 
 static CHARGE: Family = Family::gauge("teams_pstn_dialout_charge", "Charge.");
 static CALLS: Family = Family::gauge("teams_pstn_dialout_calls", "Calls.");
