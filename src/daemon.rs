@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
 use crate::chain::Chain;
@@ -238,9 +238,6 @@ impl Daemon {
 
     /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups`, every POST to `/-/reload`, and every
     /// change of the departments file.
-    ///
-    /// # Errors
-    /// If a task of the daemon ends.
     pub async fn run(
         self,
         mut hangups: Hangups,
@@ -273,7 +270,8 @@ impl Daemon {
         // The sockets are bound, so every connection is answered from now on.
         systemd.ready("serving");
         let mut requested = ReloadQueue::new();
-        let mut loading: Option<Loading> = None;
+        // The configuration that is being read, at most one, and the requests that wait for the outcome.
+        let mut loading = JoinSet::new();
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
         loop {
             tokio::select! {
@@ -294,10 +292,10 @@ impl Daemon {
                     tracing::info!("departments.file has changed");
                     requested.push(None);
                 }
-                () = requested.due(), if loading.is_none() => {
-                    loading = Some(reloader.load(requested.take()));
+                () = requested.due(), if loading.is_empty() => {
+                    reloader.load(requested.take(), &mut loading);
                 }
-                loaded = loaded(&mut loading) => {
+                Some(loaded) = loading.join_next() => {
                     let (config, waiting) = loaded.map_err(|error| Failure::Task(error.to_string()))?;
                     let outcome = reloader.apply(&mut fleet, config).map(|config| departments.follow(&config));
                     if outcome.is_ok() && waiting.iter().any(|reload| reload.refetch) {
@@ -352,33 +350,15 @@ impl ReloadQueue {
     }
 }
 
-/// A configuration that is being read, and the requests that wait for the outcome.
-struct Loading {
-    reading: JoinHandle<Result<Config, String>>,
-    waiting: Vec<Reload>,
-}
-
+/// The outcome of reading the configuration, and the requests that wait for it.
 type Loaded = (Result<Config, String>, Vec<Reload>);
-
-/// Waits until the configuration is read. Never completes if none is being read.
-async fn loaded(loading: &mut Option<Loading>) -> Result<Loaded, JoinError> {
-    let Some(Loading { reading, waiting }) = loading else {
-        return std::future::pending().await;
-    };
-    let config = reading.await?;
-    let waiting = std::mem::take(waiting);
-    *loading = None;
-    Ok((config, waiting))
-}
 
 impl Reloader {
     /// Begins to read the configuration, on a separate thread: files may hang, and the shutdown must not wait for them.
-    fn load(&self, waiting: Vec<Reload>) -> Loading {
+    fn load(&self, waiting: Vec<Reload>, loading: &mut JoinSet<Loaded>) {
         self.systemd.reloading();
         let load = Arc::clone(&self.load);
-        let reading =
-            tokio::task::spawn_blocking(move || load().map_err(|errors| errors.to_string()));
-        Loading { reading, waiting }
+        loading.spawn_blocking(move || (load().map_err(|errors| errors.to_string()), waiting));
     }
 
     /// Applies the configuration to the fleet and returns it, or returns why that is impossible.

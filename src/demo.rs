@@ -1,6 +1,5 @@
 //! `demo`: the same daemon against the built-in simulator, on loopback. It needs no account.
 
-use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use secrecy::SecretString;
 
 use crate::config::Config;
+use crate::config::args::Args;
 use crate::daemon::Load;
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
@@ -28,9 +28,6 @@ pub struct Demo {
 
 impl Demo {
     /// Starts the simulator on a free port of loopback.
-    ///
-    /// # Errors
-    /// If the simulator cannot listen on loopback.
     pub async fn start(clock: Clock) -> io::Result<Self> {
         let cycle_day = cycle_day(clock.now());
         let world = World::company(SEED, PEOPLE);
@@ -54,73 +51,49 @@ impl Demo {
     pub fn load(&self, file: Option<PathBuf>) -> Load {
         load(self.simulator.url().to_owned(), self.cycle_day, file)
     }
+}
 
-    /// Prints where to look.
-    #[expect(clippy::print_stdout, reason = "this is what the subcommand prints")]
-    pub fn invite(&self, invitation: &Invitation<'_>) {
-        println!("{invitation}");
+/// Prints the addresses of the demo, for the person who has just started it.
+#[expect(clippy::print_stdout, reason = "this is what the subcommand prints")]
+pub fn invite(addresses: &[SocketAddr], tls: bool, args: &Args) {
+    println!("{}", invitation(addresses, tls, args));
+}
+
+fn invitation(addresses: &[SocketAddr], tls: bool, args: &Args) -> String {
+    let (scheme, curl) = if tls {
+        ("https", "curl -sk")
+    } else {
+        ("http", "curl -s")
+    };
+    let path = args.telemetry_path.as_str();
+    let configuration = if args.config_file.is_some() {
+        "Your configuration file is used for everything but the tenants."
+    } else {
+        "All reports are on. Your own configuration polls only dialout unless it lists more."
+    };
+    let mut urls = String::new();
+    for &address in addresses {
+        let base = format!("  {scheme}://{}", reachable(address));
+        if path != "/" {
+            let people = "for people: budgets, spend, top users, state of the polls";
+            urls.extend([&base, "/  ", people, "\n"]);
+        }
+        urls.extend([&base, path, "  for Prometheus\n"]);
     }
-}
+    let first = addresses.first().copied().map(reachable);
+    let first = first.unwrap_or_default();
+    format!(
+        "A simulated tenant is polled every few seconds. Its calls cost more every few minutes.
+{configuration}
 
-/// Message with the addresses of the demo, for the person who has just started it.
-#[derive(Clone, Copy, Debug)]
-pub struct Invitation<'a> {
-    /// Listen addresses.
-    pub addresses: &'a [SocketAddr],
-    /// True if the server uses TLS.
-    pub tls: bool,
-    /// `--web.telemetry-path`.
-    pub telemetry_path: &'a str,
-    /// True if there is a configuration file.
-    pub own_configuration: bool,
-}
-
-impl Display for Invitation<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (scheme, curl) = if self.tls {
-            ("https", "curl -sk")
-        } else {
-            ("http", "curl -s")
-        };
-        let path = self.telemetry_path;
-        writeln!(
-            f,
-            "A simulated tenant is polled every few seconds. Its calls cost more every few minutes."
-        )?;
-        if self.own_configuration {
-            writeln!(
-                f,
-                "Your configuration file is used for everything but the tenants."
-            )?;
-        } else {
-            writeln!(
-                f,
-                "All reports are on. Your own configuration polls only dialout unless it lists more."
-            )?;
-        }
-        writeln!(f)?;
-        for address in self.addresses {
-            let base = format!("{scheme}://{}", reachable(*address));
-            if path != "/" {
-                writeln!(
-                    f,
-                    "  {base}/  for people: budgets, spend, top users, state of the polls"
-                )?;
-            }
-            writeln!(f, "  {base}{path}  for Prometheus")?;
-        }
-        let first = self.addresses.first().copied().map(reachable);
-        writeln!(
-            f,
-            "
-  {curl} {scheme}://{}{path} | grep -m 5 '^teams_pstn_dialout_charge'
+{urls}
+  {curl} {scheme}://{first}{path} | grep -m 5 '^teams_pstn_dialout_charge'
 
 Now and then the simulator answers 429 or 401, as Microsoft Graph does: see teams_pstn_graph_retries_total.
 Only warnings and errors are logged; --log.level=info logs every poll.
-Stop with Ctrl-C.",
-            first.unwrap_or_default()
-        )
-    }
+Stop with Ctrl-C.
+"
+    )
 }
 
 /// The address for a browser on this machine, which cannot open the address of all interfaces.
@@ -205,15 +178,10 @@ mod tests {
 
     #[test]
     fn invitations_by_table() {
-        let all = |tls, telemetry_path, addresses: &[&str]| {
+        let all = |tls, path, addresses: &[&str]| {
             let addresses: Vec<SocketAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            Invitation {
-                addresses: &addresses,
-                tls,
-                telemetry_path,
-                own_configuration: false,
-            }
-            .to_string()
+            let args = Args::from_words(["x", "--web.telemetry-path", path]).unwrap();
+            invitation(&addresses, tls, &args)
         };
         for (text, urls) in [
             (

@@ -8,7 +8,7 @@ use teams_pstn_exporter::config::args::{Args, Command};
 use teams_pstn_exporter::config::shard::Shard;
 use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 #[cfg(feature = "demo")]
-use teams_pstn_exporter::demo::{self, Demo, Invitation};
+use teams_pstn_exporter::demo::{self, Demo};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::server::Bound;
 use teams_pstn_exporter::server::web_config::WebConfig;
@@ -55,7 +55,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         None => {
             load()?;
-            serve(args, async || Ok((load, ())), |(), _, _| {})?;
+            serve(args, async || Ok((load, ())), |_, _| {})?;
         }
         #[cfg(feature = "demo")]
         Some(Command::Demo) => {
@@ -114,22 +114,17 @@ fn serve_demo(args: &Args) -> Result<(), Failure> {
         let demo = Demo::start(Clock::system()).await.map_err(Failure::Demo)?;
         Ok((demo.load(args.config_file.clone()), demo))
     };
-    serve(args, prepare, |demo, addresses, tls| {
-        demo.invite(&Invitation {
-            addresses,
-            tls,
-            telemetry_path: args.telemetry_path.as_str(),
-            own_configuration: args.config_file.is_some(),
-        });
+    serve(args, prepare, |addresses, tls| {
+        demo::invite(addresses, tls, args);
     })
 }
 
 /// Runs the daemon until a signal. `prepare` returns the loader of the configuration and a value that lives as long as the
-/// daemon. `started` is called with that value, the addresses that the daemon listens on, and true if they serve TLS.
+/// daemon. `started` is called with the addresses that the daemon listens on, and true if they serve TLS.
 fn serve<T>(
     args: &Args,
     prepare: impl AsyncFnOnce() -> Result<(Load, T), Failure>,
-    started: impl FnOnce(&T, &[SocketAddr], bool),
+    started: impl FnOnce(&[SocketAddr], bool),
 ) -> Result<(), Failure> {
     let web_config = args
         .web_config_file
@@ -142,7 +137,7 @@ fn serve<T>(
     let polls = self::runtime("poll", POLLING_THREADS)?;
     let outcome = runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
-        let (load, companion) = prepare().await?;
+        let (load, _companion) = prepare().await?;
         let options = Options {
             telemetry_path: args.telemetry_path.clone(),
             requests_max: args.max_requests.get(),
@@ -154,7 +149,7 @@ fn serve<T>(
         };
         let tls = options.web_config.as_ref().is_some_and(WebConfig::has_tls);
         let daemon = Daemon::start(bound, options, load)?;
-        started(&companion, daemon.addresses(), tls);
+        started(daemon.addresses(), tls);
         daemon.run(hangups, stop).await
     });
     // Do not wait for threads that are blocked by a slow file system or name server.

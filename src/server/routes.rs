@@ -2,12 +2,11 @@
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either, Ready, ready};
 use hyper::body::Body as _;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -65,15 +64,11 @@ struct RequestInfo {
 
 type HttpResponse = Response<ResponseBody>;
 
-/// A response that is ready, or one that has to wait.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request has one for a moment, and a box would cost each request an allocation"
-)]
-pub(super) enum ResponseFuture {
-    Ready(Option<HttpResponse>),
-    Pending(Pin<Box<dyn Future<Output = HttpResponse> + Send>>),
-}
+/// A response that is ready, without a box that would cost each request an allocation, or one that has to wait.
+type ResponseFuture = Either<
+    Ready<Result<HttpResponse, Infallible>>,
+    BoxFuture<'static, Result<HttpResponse, Infallible>>,
+>;
 
 impl Router {
     pub(super) const fn new(activity: Arc<Activity>) -> Self {
@@ -94,27 +89,27 @@ impl hyper::service::Service<Request<Incoming>> for Router {
         let info = RequestInfo::new(&request, &self.activity);
         if let Some(message) = info.forbidden {
             let response = text(StatusCode::FORBIDDEN, message, guard);
-            return ResponseFuture::Ready(Some(info.finish(response, &self.activity)));
+            return Either::Left(ready(Ok(info.finish(response, &self.activity))));
         }
         if let Some(web_config) = shared.state.web_config.clone() {
             let credentials = request.headers.get(AUTHORIZATION);
             let credentials = credentials.and_then(Credentials::parse);
             drop(request);
             let activity = Arc::clone(&self.activity);
-            return ResponseFuture::Pending(Box::pin(async move {
+            return Either::Right(Box::pin(async move {
                 let response = guarded(&info, credentials, &activity, &web_config, guard).await;
-                info.finish(response, &activity)
+                Ok(info.finish(response, &activity))
             }));
         }
         if info.route == Some(Route::Reload) {
             let activity = Arc::clone(&self.activity);
-            return ResponseFuture::Pending(Box::pin(async move {
+            return Either::Right(Box::pin(async move {
                 let response = respond(&info, &activity, guard).await;
-                info.finish(response, &activity)
+                Ok(info.finish(response, &activity))
             }));
         }
         let response = respond_now(&info, &self.activity, guard);
-        ResponseFuture::Ready(Some(info.finish(response, &self.activity)))
+        Either::Left(ready(Ok(info.finish(response, &self.activity))))
     }
 }
 
@@ -179,19 +174,6 @@ impl Route {
         match self {
             Self::Reload => method == Method::POST,
             _ => method == Method::GET || method == Method::HEAD,
-        }
-    }
-}
-
-impl Future for ResponseFuture {
-    type Output = Result<HttpResponse, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Ready(response) => Poll::Ready(Ok(response
-                .take()
-                .expect("a future is not polled after it was ready"))),
-            Self::Pending(response) => response.as_mut().poll(cx).map(Ok),
         }
     }
 }
@@ -283,7 +265,7 @@ fn respond_now(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> 
         Some(Route::Metrics) => metrics(info, activity, guard),
         Some(Route::Page) => page(shared, guard),
         Some(Route::Healthy) => text(StatusCode::OK, "healthy\n", guard),
-        Some(Route::Ready) => ready(shared, guard),
+        Some(Route::Ready) => readiness(shared, guard),
         Some(Route::Reload) => unreachable!("a reload has to wait"),
     }
 }
@@ -341,7 +323,7 @@ fn page(shared: &Shared, guard: RequestGuard) -> HttpResponse {
     response
 }
 
-fn ready(shared: &Shared, guard: RequestGuard) -> HttpResponse {
+fn readiness(shared: &Shared, guard: RequestGuard) -> HttpResponse {
     match shared.state.subscriber.latest().ready() {
         Ok(None) => text(StatusCode::OK, "ready\n", guard),
         Ok(Some(expired)) => text(StatusCode::OK, format!("ready; {expired}\n"), guard),
