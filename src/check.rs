@@ -65,9 +65,6 @@ impl Outcome {
 }
 
 /// Calls [`run`] with the system clock and standard output, in its own runtime.
-///
-/// # Errors
-/// If the runtime cannot be built, or the findings cannot be written.
 pub fn run_alone(
     load: &Load,
     listen: &Listen,
@@ -93,9 +90,6 @@ pub fn run_alone(
 }
 
 /// Checks everything that `load` configures, and writes the findings.
-///
-/// # Errors
-/// If the findings cannot be written.
 pub async fn run(
     load: &Load,
     listen: &Listen,
@@ -178,9 +172,6 @@ pub async fn run(
 }
 
 /// Confirms that a configuration is valid, after [`crate::daemon::validate`].
-///
-/// # Errors
-/// If it cannot be written.
 pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     finding::ignore_broken_pipe(writeln!(
         out,

@@ -141,14 +141,8 @@ pub struct Tenant {
 #[derive(Debug)]
 pub struct ConfigErrors {
     origin: String,
-    list: Vec<ConfigError>,
-}
-
-/// A configuration error with its line, cause and remedy.
-#[derive(Debug)]
-struct ConfigError {
-    line: Option<usize>,
-    what: String,
+    /// The line of each error, and its cause and remedy.
+    list: Vec<(Option<usize>, String)>,
 }
 
 impl Config {
@@ -379,10 +373,7 @@ impl ConfigErrors {
     }
 
     fn push(&mut self, line: impl Into<Option<usize>>, what: impl Into<String>) {
-        self.list.push(ConfigError {
-            line: line.into(),
-            what: what.into(),
-        });
+        self.list.push((line.into(), what.into()));
     }
 
     /// Returns the value if there are no errors.
@@ -390,7 +381,7 @@ impl ConfigErrors {
         match value {
             Some(value) if self.list.is_empty() => Ok(value),
             _ => {
-                self.list.sort_by_key(|error| error.line);
+                self.list.sort_by_key(|(line, _)| *line);
                 Err(self)
             }
         }
@@ -399,7 +390,7 @@ impl ConfigErrors {
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, ConfigError { line, what }) in self.list.iter().enumerate() {
+        for (index, (line, what)) in self.list.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             match line {
                 Some(line) => write!(f, "{end}{}:{line}: {what}", self.origin)?,

@@ -50,9 +50,6 @@ pub enum HealthcheckError {
 }
 
 /// Checks once the exporter that was started with these flags, in a runtime of its own.
-///
-/// # Errors
-/// If it is not healthy, or its address is unknown.
 pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), HealthcheckError> {
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
@@ -98,9 +95,6 @@ async fn probe_any(
 }
 
 /// Checks one host.
-///
-/// # Errors
-/// If the response is not 200, or does not come in time.
 async fn probe(
     client: &Client,
     scheme: &str,

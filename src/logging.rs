@@ -22,9 +22,6 @@ use crate::machine;
 ///
 /// Logs only the exporter's own events: the libraries' events at these levels include headers, and these include tokens.
 ///
-/// # Errors
-/// If the system cannot start a thread.
-///
 /// # Panics
 /// If something logs already.
 pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {

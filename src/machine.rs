@@ -42,9 +42,6 @@ pub enum MachineError {
 }
 
 /// Checks the clock and the limits.
-///
-/// # Errors
-/// The first requirement that is not met.
 pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     check_clock(now)?;
     let below = |resource, min| getrlimit(resource).current.filter(|limit| *limit < min);

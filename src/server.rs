@@ -221,7 +221,6 @@ impl Bound {
 }
 
 /// State that all connections share.
-#[derive(Debug)]
 struct Shared {
     state: ServerState,
     scrapes: Scrapes,

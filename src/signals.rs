@@ -19,9 +19,6 @@ use crate::machine;
 /// or eight seconds after the first.
 ///
 /// Call it in a runtime with several threads, because one may block.
-///
-/// # Errors
-/// If the system does not let the process handle signals.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -48,9 +45,6 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
 
 /// Catches SIGXFSZ, so that a write beyond the file size limit (`ulimit -f`) returns an error with a message. By default the
 /// signal ends the process. Rust ignores SIGPIPE, but not this signal.
-///
-/// # Errors
-/// If the system does not let the process handle signals.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -113,9 +113,6 @@ impl Plan {
 }
 
 /// The client that a configuration needs.
-///
-/// # Errors
-/// If no CA certificate is found and one is needed.
 pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
     HttpClient::new(&HttpOptions {
         plain_only: is_plain(config),
@@ -132,9 +129,6 @@ pub(crate) fn is_plain(config: &Config) -> bool {
 }
 
 /// Sets up every tenant as for polling, and drops it again.
-///
-/// # Errors
-/// The first that cannot be set up.
 pub(crate) fn validate(config: &Config) -> Result<(), SetupError> {
     let http = http(config)?;
     let clock = Clock::system();

@@ -162,21 +162,7 @@ impl Args {
     ) -> Result<Self, clap::Error> {
         Self::try_parse_from(words)
     }
-}
 
-impl LogLevel {
-    /// As on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl Args {
     /// Returns true for the subcommand `demo`, which only a build with the feature `demo` has.
     pub fn is_demo(&self) -> bool {
         #[cfg(feature = "demo")]

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::read::Field;
 use super::{ConfigErrors, Departments, written};
-use crate::graph::credential::stray_characters;
+use crate::graph::credential::{FILE_BYTES_MAX, stray_characters};
 use crate::report::department::{self, Mistake};
 use crate::report::labels::Pseudonyms;
 use crate::secret_file::{self, Stamp};
@@ -116,9 +116,6 @@ impl<'a> ReferencedFiles<'a> {
 ///
 /// As with secrets, a line break at the end is not part of the key. A file from an editor and one that Kubernetes mounts
 /// have the same key.
-///
-/// # Errors
-/// If the file cannot be read, or its content is not a key.
 fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -206,9 +203,6 @@ const CREDENTIALS: &str = "/run/credentials";
 
 /// A key shorter than half of a hash can be guessed.
 const KEY_BYTES_MIN: usize = 16;
-
-/// Enough for ten certificates and a key. A longer file is wrong, and a part of it must not become a secret or a key.
-const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// A file of departments with as many lines as are allowed, each with long names.
 const DEPARTMENTS_BYTES_MAX: usize = 16 << 20;

@@ -41,9 +41,6 @@ impl Shard {
 
 impl Config {
     /// Keeps the tenants of a shard, which can be none.
-    ///
-    /// # Errors
-    /// If there are several shards and a tenant without a name.
     pub fn sharded(mut self, shard: Shard) -> Result<Self, ConfigErrors> {
         if shard == Shard::WHOLE {
             return Ok(self);

@@ -189,15 +189,15 @@ fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialErr
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    secret_file::read(path, FILE_MAX)
+    secret_file::read(path, FILE_BYTES_MAX)
         .map_err(|source| CredentialError::Read(path.to_owned(), source))
 }
 
 /// Length of a GUID with its hyphens.
 const GUID_LENGTH: usize = 36;
 
-/// Enough for ten certificates and a key. A longer file is wrong.
-const FILE_MAX: usize = 64 << 10;
+/// Enough for ten certificates and a key. A longer file is wrong, and a part of it must not become a secret or a key.
+pub(crate) const FILE_BYTES_MAX: usize = 64 << 10;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -210,8 +210,8 @@ mod tests {
     fn secrets_are_read_by_table() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        let longest = "x".repeat(FILE_MAX);
-        let long = "x".repeat(FILE_MAX + 1);
+        let longest = "x".repeat(FILE_BYTES_MAX);
+        let long = "x".repeat(FILE_BYTES_MAX + 1);
         for (content, expected) in [
             (&b"s3cret"[..], Ok("s3cret")),
             (b"s3cret\n", Ok("s3cret")),

@@ -75,9 +75,6 @@ impl HttpClient {
     /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
     /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, else the system's.
     /// They are read once, here.
-    ///
-    /// # Errors
-    /// If no CA certificate is found.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         // Fails only if another provider is already installed, which works too.
         drop(rustls::crypto::ring::default_provider().install_default());

@@ -49,9 +49,6 @@ pub enum ReachError {
 
 impl Target {
     /// Returns the host of a URL, with the proxy that the environment names for it, like the HTTP client does.
-    ///
-    /// # Errors
-    /// If `root` is not a URL.
     pub fn new(root: &str) -> Result<Self, url::ParseError> {
         Ok(Self::through(&Matcher::from_env(), root.parse()?))
     }

@@ -30,7 +30,6 @@ use super::peer::Peer;
 /// The state of one connection. Times are microseconds since `Shared::epoch`.
 ///
 /// Shared by the connection, its stream and its responses, which all live in one task, or, over HTTP/2, in a few.
-#[derive(Debug)]
 pub(super) struct Activity {
     pub(super) shared: Arc<Shared>,
     /// Address of the client, or of the proxy before it.
@@ -72,7 +71,6 @@ pub(super) struct Activity {
 }
 
 /// One request and its response.
-#[derive(Debug)]
 pub(super) struct Exchange {
     activity: Arc<Activity>,
     /// When the response last made progress; [`NEVER`] while there is none.
@@ -83,7 +81,6 @@ pub(super) struct Exchange {
 }
 
 /// Keeps a request open from its headers until hyper has the last byte of the response.
-#[derive(Debug)]
 pub(super) struct RequestGuard(Arc<Exchange>);
 
 /// The order in which connections are closed when all slots are taken: idle ones, then those with other responses than

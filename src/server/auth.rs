@@ -326,12 +326,6 @@ fn decoy(cost: u32) -> String {
     format!("$2b${cost:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62.")
 }
 
-impl fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Authenticator")
-    }
-}
-
 impl Recent {
     fn insert(&mut self, tag: Tag) {
         if self.0.len() == RECENT_MAX {

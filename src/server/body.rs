@@ -11,7 +11,6 @@ use super::activity::RequestGuard;
 use crate::snapshot;
 
 /// The body of every response. Keeps its request open until hyper has all of the body.
-#[derive(Debug)]
 pub(super) struct ResponseBody {
     /// Rest of the part that is being sent.
     part: Bytes,

@@ -14,7 +14,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::activity::{Activity, Exchange, micros};
 
 /// Slots for connections.
-#[derive(Debug)]
 pub(super) struct Slots {
     permits: Arc<Semaphore>,
     limit: usize,
@@ -29,7 +28,6 @@ pub(super) struct Open<'a> {
 }
 
 /// Open scrapes.
-#[derive(Debug)]
 pub(super) struct Scrapes {
     limit: usize,
     under_way: Mutex<Vec<Arc<Exchange>>>,

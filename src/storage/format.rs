@@ -123,9 +123,6 @@ pub(super) fn encode_within(
 }
 
 /// Reads a file. `family` finds families by name.
-///
-/// # Errors
-/// If the file is damaged, or was not written by this version for this configuration.
 pub(crate) fn decode(
     bytes: &Bytes,
     identity: &Identity,
@@ -175,9 +172,6 @@ pub(crate) fn decode(
 }
 
 /// Returns the position after the first line of a file, of which `head` is the beginning.
-///
-/// # Errors
-/// If the file is not of this version.
 pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     let rest = head
         .strip_prefix(MAGIC.as_bytes())

@@ -45,9 +45,6 @@ impl Storage {
     }
 
     /// Removes all state files of these reports of the tenant, because their user labels are no longer wanted.
-    ///
-    /// # Errors
-    /// If a file cannot be removed, or the disk does not answer in time.
     pub(crate) fn forget(&self, reports: &[ReportKind]) -> Result<(), StorageError> {
         let (name, reports) = (self.name.clone(), reports.to_vec());
         remove_in_time(&self.folder, move |folder| forget(folder, &name, &reports))
@@ -91,9 +88,6 @@ fn remove_in_time(
 }
 
 /// Removes all files of these reports of a tenant, with all that is beside them. `name` is the prefix of its files.
-///
-/// # Errors
-/// If a file cannot be removed.
 pub(super) fn forget(
     folder: &Path,
     name: &str,
@@ -107,9 +101,6 @@ pub(super) fn forget(
 
 /// Removes unfinished files of earlier processes and files that may have other user labels, for the tenants with the
 /// prefixes in `tenants`. Other files may belong to a running process.
-///
-/// # Errors
-/// If a file cannot be removed.
 pub(super) fn sweep(
     folder: &Path,
     tenants: &BTreeMap<String, TenantFiles>,
