@@ -9,7 +9,7 @@
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
 
-pub mod negotiate;
+pub(crate) mod negotiate;
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 

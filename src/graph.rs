@@ -17,11 +17,11 @@ mod errors;
 mod foreign;
 pub mod http;
 pub mod managed_identity;
-pub mod pages;
-pub mod reach;
+pub(crate) mod pages;
+pub(crate) mod reach;
 mod request;
 pub mod retry;
-pub mod stats;
+pub(crate) mod stats;
 #[cfg(test)]
 mod testing;
 mod throttle;

@@ -22,7 +22,7 @@ pub(crate) mod exposure;
 mod foreign;
 mod heartbeat;
 mod listen;
-pub mod page;
+mod page;
 mod peer;
 mod rendered_page;
 mod routes;
@@ -49,7 +49,7 @@ use crate::period::Clock;
 use crate::snapshot::Subscriber;
 
 pub use self::heartbeat::Heartbeat;
-pub use self::listen::{BindError, Listen, ListenAddress, ListenAddressError};
+pub use self::listen::{BindError, Listen, ListenAddress};
 
 /// Path of the metrics. It begins with `/` and differs from the server's other paths.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::Format;
 
 impl Format {
     /// The format for these `Accept` headers, with its `Content-Type`.
-    pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> (Self, &'static str) {
+    pub(crate) fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> (Self, &'static str) {
         let mut ranges: Vec<MediaRange<'_>> = accept
             .into_iter()
             .flat_map(|header| header.split(','))
@@ -45,7 +45,7 @@ impl Format {
 }
 
 /// Returns true if the client prefers gzip at least as much as identity (by `q`).
-pub fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> bool {
+pub(crate) fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for item in accept_encoding
         .into_iter()

@@ -22,7 +22,7 @@ use crate::memory::Reservation;
 /// The pages of one report; see [`Graph::pages`](super::Graph::pages).
 #[derive(Debug)]
 #[must_use = "no request is sent until `next` is called"]
-pub struct Pages<'g> {
+pub(crate) struct Pages<'g> {
     graph: &'g Graph,
     deadline: Instant,
     stats: &'g RequestStats,
@@ -46,7 +46,7 @@ pub struct Pages<'g> {
 /// One complete page in memory.
 #[derive(Debug)]
 #[must_use = "the report fails if a page is not decoded"]
-pub struct Page<'p, 'g> {
+pub(crate) struct Page<'p, 'g> {
     pages: &'p mut Pages<'g>,
     link: NextLink,
     body: Vec<u8>,
@@ -55,7 +55,7 @@ pub struct Page<'p, 'g> {
 
 /// The result of reading a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read {
+pub(crate) enum Read {
     /// All rows of the page were passed on.
     Whole,
     /// The page is truncated or has an error. The caller must drop its rows, because the next call of [`Pages::next`]
@@ -65,7 +65,7 @@ pub enum Read {
 
 /// Errors of decoding a page: a fault of the page, or the caller's own error.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError<E> {
+pub(crate) enum DecodeError<E> {
     /// The page or a row is malformed, the link is not followed, or a limit is exceeded.
     #[error(transparent)]
     Graph(#[from] Error),
@@ -108,7 +108,7 @@ impl<'g> Pages<'g> {
     ///
     /// # Panics
     /// If the preceding page was not decoded, because its rows would be lost silently.
-    pub async fn next(&mut self) -> Result<Option<Page<'_, 'g>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Page<'_, 'g>>, Error> {
         let link = match std::mem::replace(&mut self.state, State::Undecoded) {
             State::Ask(link) => link,
             State::End => {
@@ -141,13 +141,13 @@ impl<'g> Pages<'g> {
     }
 
     /// Returns true if the page that was decoded last is the report's last one.
-    pub fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         matches!(self.state, State::End)
     }
 
     /// The origin that the last decoded page has in its context, if it differs from the root's: that of a server behind a
     /// proxy that does not rewrite links.
-    pub fn foreign_context(&self) -> Option<&str> {
+    pub(crate) fn foreign_context(&self) -> Option<&str> {
         self.foreign_context.as_deref()
     }
 
@@ -217,7 +217,7 @@ impl<'g> Page<'_, 'g> {
     /// Decodes the page and calls `add` with each row and its number, counted from 1 over the whole report. A row can
     /// borrow from the page. After an error the report has failed: `add` has seen only a part of the rows. If the page is
     /// incomplete and there is time for another attempt, it returns [`Read::Broken`].
-    pub fn decode<'t, R, E>(
+    pub(crate) fn decode<'t, R, E>(
         &'t mut self,
         add: impl FnMut(u64, R) -> Result<(), E>,
     ) -> Result<Read, DecodeError<E>>
@@ -279,17 +279,17 @@ impl<'g> Page<'_, 'g> {
     }
 
     /// The request counters of the report.
-    pub fn stats(&self) -> &'g RequestStats {
+    pub(crate) fn stats(&self) -> &'g RequestStats {
         self.pages.stats
     }
 
     /// The id that Microsoft's support asks for.
-    pub fn request_id(&self) -> Option<&str> {
+    pub(crate) fn request_id(&self) -> Option<&str> {
         self.about.request_id.as_deref()
     }
 
     /// The server's clock when it answered, UTC.
-    pub fn server_date(&self) -> Option<DateTime<Utc>> {
+    pub(crate) fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
         Some(date.into())
     }

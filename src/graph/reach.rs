@@ -14,32 +14,28 @@ use super::http::{HttpClient, header, tls_error};
 
 /// A host, and the proxy on the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     url: Url,
     proxy: Option<(String, u16)>,
 }
 
 /// Errors of reaching a host.
 #[derive(Debug, thiserror::Error)]
-pub enum ReachError {
+pub(crate) enum ReachError {
     /// The name cannot be resolved.
     #[error("{host} cannot be resolved")]
     Name {
-        /// The name.
         host: String,
         /// True if it is the name of the proxy.
         proxied: bool,
-        /// The resolver's error.
         source: io::Error,
     },
     /// No connection, or a peer that TLS does not trust.
     #[error("no connection to {host}")]
     Connection {
-        /// The host.
         host: String,
         /// True if the connection uses a proxy.
         proxied: bool,
-        /// The cause.
         source: reqwest::Error,
     },
     /// No response before the deadline.
@@ -49,7 +45,7 @@ pub enum ReachError {
 
 impl Target {
     /// Returns the host of a URL, with the proxy that the environment names for it, like the HTTP client does.
-    pub fn new(root: &str) -> Result<Self, url::ParseError> {
+    pub(crate) fn new(root: &str) -> Result<Self, url::ParseError> {
         Ok(Self::through(&Matcher::from_env(), root.parse()?))
     }
 
@@ -72,7 +68,7 @@ impl Target {
     }
 
     /// The host, with its port if it is not the scheme's default.
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         match self.url.port() {
             Some(port) => format!("{host}:{port}"),
@@ -81,13 +77,13 @@ impl Target {
     }
 
     /// The proxy as `host:port`, without the password that its URL can contain.
-    pub fn proxy(&self) -> Option<String> {
+    pub(crate) fn proxy(&self) -> Option<String> {
         let (host, port) = self.proxy.as_ref()?;
         Some(format!("{host}:{port}"))
     }
 
     /// Returns true if the host, or the proxy if there is one, is an IP address: then there is no name to resolve.
-    pub fn is_address(&self) -> bool {
+    pub(crate) fn is_address(&self) -> bool {
         self.next_hop()
             .0
             .trim_matches(['[', ']'])
@@ -96,7 +92,7 @@ impl Target {
     }
 
     /// Resolves the name of the host, or of the proxy if there is one, which then resolves the host's name itself.
-    pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, ReachError> {
+    pub(crate) async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, ReachError> {
         let (host, port) = self.next_hop();
         let lookup = tokio::net::lookup_host(format!("{host}:{port}"));
         let found = tokio::time::timeout_at(deadline, lookup).await;
@@ -115,7 +111,7 @@ impl Target {
     }
 
     /// Requests the root, without a credential. Any response is a success, with the host's clock if it has a `Date`.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         http: &HttpClient,
         deadline: Instant,
@@ -145,8 +141,7 @@ impl Target {
 }
 
 impl ReachError {
-    /// The remedy for the administrator.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Name { proxied: true, .. } => {
                 "check the proxy's name in HTTPS_PROXY, and this machine's resolver"

@@ -6,7 +6,7 @@ use super::retry::RetryReason;
 
 /// Request counters of one poll of one report. The pages increment them by reference, and the owner reads them.
 #[derive(Debug, Default)]
-pub struct RequestStats {
+pub(crate) struct RequestStats {
     requests: [AtomicU64; REQUEST_CODES.len()],
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
@@ -16,7 +16,7 @@ pub struct RequestStats {
 
 /// An unusual value of a row. The row counts nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oddity {
+pub(crate) enum Oddity {
     /// Text that was truncated.
     Cut,
     /// Text in which something was replaced.
@@ -31,7 +31,7 @@ impl Oddity {
 
 impl RequestStats {
     /// Requests to Graph by the codes in [`REQUEST_CODES`]. Requests for tokens are not counted.
-    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.requests.iter();
         REQUEST_CODES
             .into_iter()
@@ -39,22 +39,22 @@ impl RequestStats {
     }
 
     /// Requests to Graph that were repeated for this reason.
-    pub fn retries(&self, reason: RetryReason) -> u64 {
+    pub(crate) fn retries(&self, reason: RetryReason) -> u64 {
         self.retries[reason as usize].load(Ordering::Relaxed)
     }
 
     /// Pages that arrived completely.
-    pub fn pages(&self) -> u64 {
+    pub(crate) fn pages(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
     }
 
     /// Rows that were read, including those of a page that broke off later.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
     /// Unusual values in complete pages.
-    pub fn oddities(&self, oddity: Oddity) -> u64 {
+    pub(crate) fn oddities(&self, oddity: Oddity) -> u64 {
         self.oddities[oddity as usize].load(Ordering::Relaxed)
     }
 
@@ -89,7 +89,7 @@ fn code_index(status: Option<u16>) -> usize {
 
 /// The values of the label `code` of `teams_pstn_graph_requests_total`: the statuses that Graph documents for these reports,
 /// `other` for an unknown one, `none` if there was no response.
-pub const REQUEST_CODES: [&str; 13] = [
+pub(crate) const REQUEST_CODES: [&str; 13] = [
     "200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504", "other", "none",
 ];
 const OTHER: usize = 11;

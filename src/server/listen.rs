@@ -44,14 +44,6 @@ pub enum BindError {
 }
 
 impl ListenAddress {
-    /// Every interface.
-    pub const fn any(port: u16) -> Self {
-        Self {
-            host: String::new(),
-            port,
-        }
-    }
-
     /// Returns the hosts and the port by which this machine reaches the address: those of loopback if it is every interface.
     pub(crate) fn reached_at(&self) -> (Vec<&str>, u16) {
         let hosts = match self.host.as_str() {

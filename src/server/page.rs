@@ -20,23 +20,23 @@ use format::{Escaped, Number, Text, Timestamp, truncate};
 
 /// Input of the page.
 #[derive(Debug)]
-pub struct PageContext<'a> {
+pub(crate) struct PageContext<'a> {
     /// Every report of every tenant.
-    pub states: &'a [State],
+    pub(crate) states: &'a [State],
     /// The time of day.
-    pub now: DateTime<Utc>,
+    pub(crate) now: DateTime<Utc>,
     /// The reason if the exporter is not ready.
-    pub unready: Option<&'a str>,
+    pub(crate) unready: Option<&'a str>,
     /// The error if the last reload of the configuration was refused.
-    pub refused_reload: Option<&'a str>,
+    pub(crate) refused_reload: Option<&'a str>,
     /// The error if the newest web configuration file is not in use.
-    pub web_config_error: Option<&'a str>,
+    pub(crate) web_config_error: Option<&'a str>,
     /// Path of the metrics.
-    pub telemetry_path: &'a str,
+    pub(crate) telemetry_path: &'a str,
 }
 
 /// Renders the page as HTML.
-pub fn render(view: &PageContext<'_>) -> String {
+pub(crate) fn render(view: &PageContext<'_>) -> String {
     let mut html = String::with_capacity(16 * 1024);
     let written = write_page(&mut html, view);
     debug_assert!(written.is_ok(), "a String takes everything");

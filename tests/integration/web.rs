@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::period::Clock;
-use teams_pstn_exporter::server::{
-    Bound, Limits, Listen, ListenAddress, Reload, ServerState, TelemetryPath,
-};
+use teams_pstn_exporter::server::{Bound, Limits, Listen, Reload, ServerState, TelemetryPath};
 use teams_pstn_exporter::snapshot::{Publisher, Snapshot, Subscriber};
 use teams_pstn_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -171,7 +171,7 @@ async fn foreign_names_for_loopback_are_refused() {
 
 #[tokio::test]
 async fn every_name_is_accepted_on_other_addresses_than_loopback() {
-    let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
+    let bound = Bound::bind(&Listen::Addresses(vec![":0".parse().unwrap()])).unwrap();
     let port = bound.addresses()[0].port();
     let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -435,7 +435,7 @@ async fn a_server_at_its_connection_limit_has_a_heartbeat() {
 
 #[tokio::test]
 async fn every_interface_is_listened_on() {
-    let bound = Bound::bind(&Listen::Addresses(vec![ListenAddress::any(0)])).unwrap();
+    let bound = Bound::bind(&Listen::Addresses(vec![":0".parse().unwrap()])).unwrap();
     let address = ([127, 0, 0, 1], bound.addresses()[0].port()).into();
     let serving = tokio::spawn(bound.serve(state(), std::future::pending()));
     assert_eq!(request(address, "GET", "/", "").await.status, 200);
