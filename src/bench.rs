@@ -42,7 +42,7 @@ pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t str, mut add: impl Fn
 
 /// Compresses each text separately, like families, and joins them into one gzip member.
 pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
-    let mut member = Member::new();
+    let mut member = Member::default();
     for text in texts {
         member.block(&block(text));
     }

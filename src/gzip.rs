@@ -212,8 +212,8 @@ impl BlockWriter {
     }
 }
 
-impl Member {
-    pub(crate) fn new() -> Self {
+impl Default for Member {
+    fn default() -> Self {
         Self {
             parts: vec![Bytes::from_static(HEADER)],
             run: Vec::new(),
@@ -221,7 +221,9 @@ impl Member {
             length: 0,
         }
     }
+}
 
+impl Member {
     /// Appends text, to be compressed together with the short texts beside it.
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.run.extend_from_slice(text);

@@ -37,14 +37,14 @@ pub(super) struct FirstPage {
 }
 
 /// Size of the exposition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     /// Number of first pages behind these figures.
     pages: u64,
     samples: u64,
     bytes: u64,
-    /// False if further pages follow.
-    exact: bool,
+    /// True if further pages follow.
+    has_more: bool,
 }
 
 /// The request for the first page of the current period, and what its rows are rendered with, as the daemon would.
@@ -83,11 +83,11 @@ impl FirstPageRequest<'_> {
                 break;
             }
         }
-        let exact = pages.is_last() && windows.len() == 1;
+        let has_more = !pages.is_last() || windows.len() > 1;
         let foreign_context = pages.foreign_context().map(str::to_owned);
         let budget_rows = R::budget_rows(&totals);
         Ok(
-            self.first_page(exact, foreign_context, budget_rows, |context| {
+            self.first_page(has_more, foreign_context, budget_rows, |context| {
                 R::render(totals, context)
             }),
         )
@@ -117,11 +117,11 @@ impl FirstPageRequest<'_> {
                 break;
             }
         }
-        let exact = pages.is_last() && windows.len() == 1;
+        let has_more = !pages.is_last() || windows.len() > 1;
         let foreign_context = pages.foreign_context().map(str::to_owned);
         let budget_rows = aggregator.budget_rows.unwrap_or_default();
         Ok(
-            self.first_page(exact, foreign_context, budget_rows, |context| {
+            self.first_page(has_more, foreign_context, budget_rows, |context| {
                 log::render::<L>(aggregator.totals, context)
             }),
         )
@@ -135,7 +135,7 @@ impl FirstPageRequest<'_> {
 
     fn first_page(
         &self,
-        exact: bool,
+        has_more: bool,
         foreign_context: Option<String>,
         budget_rows: Vec<BudgetRow>,
         render: impl FnOnce(&RenderContext<'_>) -> Rendered,
@@ -161,7 +161,7 @@ impl FirstPageRequest<'_> {
                 pages: 1,
                 samples: share(samples.iter().map(|family| family.count).sum()),
                 bytes: share(samples.iter().map(|family| family.block.length()).sum()),
-                exact,
+                has_more,
             },
             users: rendered.users,
             budget_rows,
@@ -173,11 +173,11 @@ impl FirstPageRequest<'_> {
 impl FirstPage {
     /// Returns findings about the page and its series.
     pub(super) fn findings(&self, report: ReportKind, series_max: usize) -> [Finding; 2] {
-        let at_least = at_least(self.size.exact);
-        let more = if self.size.exact {
-            ""
-        } else {
+        let at_least = at_least(self.size.has_more);
+        let more = if self.size.has_more {
             ", and more pages"
+        } else {
+            ""
         };
         let page = format!("{} rows{more}", self.rows);
         let series = format!(
@@ -271,22 +271,11 @@ impl FirstPage {
     }
 }
 
-impl Default for Size {
-    fn default() -> Self {
-        Self {
-            pages: 0,
-            samples: 0,
-            bytes: 0,
-            exact: true,
-        }
-    }
-}
-
 impl Size {
     /// Anything.
     pub(super) fn unknown() -> Self {
         Self {
-            exact: false,
+            has_more: true,
             ..Self::default()
         }
     }
@@ -295,7 +284,7 @@ impl Size {
         self.pages += other.pages;
         self.samples += other.samples;
         self.bytes += other.bytes;
-        self.exact &= other.exact;
+        self.has_more |= other.has_more;
     }
 
     /// Compares the size of all reports of all tenants with the limits of a scrape. `None` if no report was fetched.
@@ -305,7 +294,7 @@ impl Size {
         }
         let message = format!(
             "{}{} series in {} KiB",
-            at_least(self.exact),
+            at_least(self.has_more),
             self.samples,
             self.bytes.div_ceil(1024)
         );
@@ -322,8 +311,8 @@ impl Size {
     }
 }
 
-fn at_least(exact: bool) -> &'static str {
-    if exact { "" } else { "at least " }
+fn at_least(has_more: bool) -> &'static str {
+    if has_more { "at least " } else { "" }
 }
 
 #[expect(

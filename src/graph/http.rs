@@ -8,7 +8,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, Utc};
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{DATE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, NoProxy, Proxy, Response, redirect, tls};
 use secrecy::SecretString;
 
@@ -285,9 +284,11 @@ pub(crate) fn content_type(response: &Response) -> &'static str {
 /// The wait of `Retry-After`. A date counts from the server's clock if the response has `Date`, else from `now`. So a wrong
 /// clock on either side does no harm.
 pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
-    let text = |name: HeaderName| response.headers().get(name)?.to_str().ok();
-    let date = text(DATE).and_then(|date| httpdate::parse_http_date(date).ok());
-    retry_after(text(RETRY_AFTER)?, date.map_or(now, DateTime::from))
+    let date = header(response, "date").and_then(|date| httpdate::parse_http_date(date).ok());
+    retry_after(
+        header(response, "retry-after")?,
+        date.map_or(now, DateTime::from),
+    )
 }
 
 fn named(ssl_cert_file: Option<&str>) -> String {

@@ -10,7 +10,7 @@ use super::*;
 proptest! {
     #[test]
     fn a_member_is_its_texts(texts in prop::collection::vec((0_usize..200_000, any::<bool>(), any::<u8>()), 0..8)) {
-        let mut member = Member::new();
+        let mut member = Member::default();
         let mut expected = Vec::new();
         for (length, as_block, seed) in texts {
             let text = text(length, seed);

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use crate::snapshot::State;
 
 use budgets::Budgets;
-use format::{Escaped, Number, Text, Timestamp, truncate};
+use format::{Escaped, Number, Text, timestamp, truncate};
 
 /// Input of the page.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
          reports. Microsoft's data is 24 to 48 hours late.</footer>\n</body>\n</html>",
         Escaped(crate::VERSION),
         Escaped(crate::REVISION),
-        Timestamp(view.now),
+        timestamp(view.now),
     )
 }
 

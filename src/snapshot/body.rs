@@ -52,7 +52,7 @@ pub(super) struct SelfMetrics(Vec<(String, [Bytes; 2])>);
 pub(super) struct Bodies([[EncodedBody; 2]; 2]);
 
 /// The report families in one format, encoded both ways.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct ReportsBody {
     gzip: Member,
     identity: IdentityBody,
@@ -187,15 +187,6 @@ impl ReportsBody {
     fn text(&mut self, text: &[u8]) {
         self.gzip.text(text);
         self.identity.text(text);
-    }
-}
-
-impl Default for ReportsBody {
-    fn default() -> Self {
-        Self {
-            gzip: Member::new(),
-            identity: IdentityBody::default(),
-        }
     }
 }
 

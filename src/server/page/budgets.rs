@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
 use super::amount::Money;
-use super::format::{Bar, Number, Text};
+use super::format::{Number, Text, bar};
 use crate::report::budget::BudgetSpend;
 use crate::report::threshold::{Severity, Threshold};
 use crate::snapshot::State;
@@ -106,7 +106,7 @@ fn write_budget(html: &mut String, state: &State, budget: &BudgetSpend) -> fmt::
         Text(&budget.name),
         class(reached(budget)),
         label(budget),
-        Bar(&[(shade, budget.percent.into())]),
+        bar(&[(shade, budget.percent.into())]),
         Money::new(&budget.spent, &budget.currency),
         Money::new(&budget.amount, &budget.currency),
         Text(&budget.currency),

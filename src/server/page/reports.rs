@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::amount::Money;
 use super::format::{
-    Bar, CountHeading, CountValue, Counts, Escaped, Number, RelativeTime, ReportTitle, Span, Text,
-    Timestamp,
+    Escaped, Number, Text, ago, bar, count_heading, count_value, counts, report_title, span,
+    timestamp,
 };
 use super::{FULL_MAX, PageContext, ReportStatus};
 use crate::report::{Organizer, Spend};
@@ -27,9 +27,9 @@ pub(super) fn write_table(
         let (class, label) = ReportStatus::of(state).class_and_label();
         write!(html, "<tr><td class=\"name\">")?;
         if index < FULL_MAX {
-            write!(html, "<a href=\"#r{index}\">{}</a>", ReportTitle(state))?;
+            write!(html, "<a href=\"#r{index}\">{}</a>", report_title(state))?;
         } else {
-            write!(html, "{}", ReportTitle(state))?;
+            write!(html, "{}", report_title(state))?;
         }
         write!(
             html,
@@ -50,9 +50,7 @@ pub(super) fn write_table(
             "</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
             state
                 .last_success
-                .map_or(RelativeTime::Never, |at| RelativeTime::Before(
-                    view.now - at
-                )),
+                .map_or_else(|| "never".to_owned(), |at| ago(at, view.now)),
             due(state, view.now),
         )?;
     }
@@ -78,7 +76,7 @@ pub(super) fn write_in_full(
     writeln!(
         html,
         "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {class}\">{label}</span></div>",
-        ReportTitle(state)
+        report_title(state)
     )?;
     if let Some(failure) = &state.failure {
         write_failure(html, view, state, failure)?;
@@ -96,8 +94,8 @@ pub(super) fn write_in_full(
             Some(at) => writeln!(
                 html,
                 "<div><dt>{name}</dt><dd>{} {}</dd></div>",
-                RelativeTime::Before(view.now - at),
-                Timestamp(at)
+                ago(at, view.now),
+                timestamp(at)
             )?,
             None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,
         }
@@ -107,7 +105,7 @@ pub(super) fn write_in_full(
         writeln!(
             html,
             "<div><dt>Next poll</dt><dd>{due} {}</dd></div>",
-            Timestamp(at)
+            timestamp(at)
         )?;
     }
     writeln!(html, "</dl>")?;
@@ -132,7 +130,7 @@ fn write_failure(
     let since = match state.last_success {
         Some(at) => format!(
             "The last poll failed. The figures are {} old.",
-            Span(view.now - at)
+            span(view.now - at)
         ),
         None => "No poll has succeeded yet.".to_owned(),
     };
@@ -156,9 +154,9 @@ fn write_period(html: &mut String, view: &PageContext<'_>, summary: &Summary) ->
         html,
         "<div class=\"whole\"><dt>Billing period</dt><dd>{} {}<span class=\"soft\">{}</span></dd></div>",
         Escaped(&period.to_string()),
-        Bar(&[("one", percent)]),
+        bar(&[("one", percent)]),
         if left > TimeDelta::zero() {
-            format!("{percent} % of the period elapsed, {} left", Span(left))
+            format!("{percent} % of the period elapsed, {} left", span(left))
         } else {
             "The period has ended. The first report of the new one is not here yet.".to_owned()
         }
@@ -170,7 +168,7 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
         let facts = if summary.counts.is_empty() {
             "No charges in this billing period so far.".to_owned()
         } else {
-            Counts(&summary.counts).to_string()
+            counts(&summary.counts)
         };
         return writeln!(html, "<p class=\"facts soft\">{facts}</p>");
     }
@@ -197,7 +195,7 @@ fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
         write!(
             html,
             "<th class=\"figure wide\">{}</th>",
-            CountHeading(count)
+            count_heading(count)
         )?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
@@ -209,7 +207,11 @@ fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
             Money::new(&organizer.charge, &organizer.currency),
         )?;
         for count in &organizer.counts {
-            write!(html, "<td class=\"figure wide\">{}</td>", CountValue(count))?;
+            write!(
+                html,
+                "<td class=\"figure wide\">{}</td>",
+                count_value(count)
+            )?;
         }
         writeln!(html, "</tr>")?;
     }
@@ -227,8 +229,8 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
         "<div><p class=\"total\">{} <small>{}</small></p>\n<p class=\"soft\">{}</p>\n{}\n<ul>",
         Money::new(&spend.total, &spend.currency),
         Text(&spend.currency),
-        Counts(&spend.counts),
-        Bar(&shares),
+        counts(&spend.counts),
+        bar(&shares),
     )?;
     for (context, amount, share) in spend.contexts.iter().take(CONTEXTS_MAX) {
         write!(
@@ -256,11 +258,11 @@ fn shade(context: &str) -> &'static str {
     }
 }
 
-fn due(state: &State, now: DateTime<Utc>) -> RelativeTime {
+fn due(state: &State, now: DateTime<Utc>) -> String {
     match state.next_poll {
-        None => RelativeTime::Unknown,
-        Some(at) if at <= now => RelativeTime::Now,
-        Some(at) => RelativeTime::In(at - now),
+        None => "unknown".to_owned(),
+        Some(at) if at <= now => "due now".to_owned(),
+        Some(at) => format!("in {}", span(at - now)),
     }
 }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 
-use super::format::Span;
+use super::format::span;
 use super::*;
 use crate::period::{BillingPeriod, CycleDay};
 use crate::report::budget::BudgetSpend;
@@ -223,7 +223,7 @@ fn spans_by_table() {
         (172_800, "2 days"),
         (-5, "0 seconds"),
     ] {
-        assert_eq!(Span(TimeDelta::seconds(seconds)).to_string(), words);
+        assert_eq!(span(TimeDelta::seconds(seconds)), words);
     }
 }
 
