@@ -8,9 +8,7 @@
 //! jemalloc returns as much memory, but needs half a megabyte of program, a C compiler in every build, and two more megabytes
 //! of memory. mimalloc keeps more memory than glibc. With musl a poll takes twice the time.
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::os::unix::process::CommandExt as _;
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::process::Command;
 
 /// Fixes the thresholds. The unit of systemd sets them, and any value of the variable applies. Without it, the program
@@ -18,9 +16,10 @@ use std::process::Command;
 /// descriptors, and one more variable. If the execution fails, the exporter runs anyway and keeps more memory.
 ///
 /// Call it before the program has threads or descriptors of its own, and only for a process that polls.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub fn fix_thresholds() {
-    if std::env::var_os(VARIABLE).is_some() {
+    // Other allocators have no such thresholds.
+    let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
+    if !is_glibc || std::env::var_os(VARIABLE).is_some() {
         return;
     }
     let mut arguments = std::env::args_os();
@@ -34,19 +33,13 @@ pub fn fix_thresholds() {
     }
 }
 
-/// Does nothing: other allocators have no such thresholds.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn fix_thresholds() {}
-
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
 /// Blocks of 512 KiB and more are mapped separately, so a page of Graph is not. Free memory of this size at the end of a heap
 /// returns to the system. Two heaps, as there are two workers.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
 
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -51,7 +51,7 @@ pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
 
 /// Prepares all bodies of these samples like the publisher.
 pub fn publish(samples: &[Samples]) -> Snapshot {
-    Snapshot::of(samples)
+    Snapshot::with_samples(samples)
 }
 
 /// Writes the name and the labels of a sample.

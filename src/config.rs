@@ -151,13 +151,9 @@ impl Config {
         Self::load_over(path, None)
     }
 
-    /// Reads a configuration file for the demo. The tenants come from `base`, as do the defaults of poll, billing, reports,
+    /// Reads a configuration file. For the demo, the tenants come from `base`, as do the defaults of poll, billing, reports,
     /// budgets and departments.
-    pub fn load_simulated(path: &Path, base: &Self) -> Result<Self, ConfigErrors> {
-        Self::load_over(path, Some(base))
-    }
-
-    fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, ConfigErrors> {
+    pub(crate) fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::new(path.display().to_string());
         let config = text_of(path, &mut errors).and_then(|text| {
             let folder = path.parent().unwrap_or(Path::new(""));
@@ -173,7 +169,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::new("environment".to_owned());
         let tenant = environment::tenant(&variable, &mut errors);
-        errors.into_result(tenant.map(Self::of))
+        errors.into_result(tenant.map(Self::with_tenant))
     }
 
     /// Uses the folder of systemd's `StateDirectory=` for state files if the configuration has no folder. `variable` looks
@@ -191,7 +187,7 @@ impl Config {
     /// # Panics
     /// If the URL is neither https nor on this machine.
     pub fn single(url: &str, secret: SecretString, interval: Duration) -> Self {
-        let mut config = Self::of(Tenant {
+        let mut config = Self::with_tenant(Tenant {
             name: None,
             tenant_id: "11111111-2222-3333-4444-555555555555".to_owned(),
             client_id: Some("66666666-7777-8888-9999-000000000000".to_owned()),
@@ -236,7 +232,7 @@ impl Config {
     }
 
     /// Default settings for one tenant.
-    fn of(tenant: Tenant) -> Self {
+    fn with_tenant(tenant: Tenant) -> Self {
         Self {
             poll: Poll::default(),
             billing: Billing::default(),

@@ -8,7 +8,6 @@
 /// environment. So there the process is also marked as not dumpable, which covers files and handlers. This also denies
 /// other processes of the same user, such as debuggers, access to its memory, environment and descriptors. Root and the
 /// process itself still have access.
-#[cfg(unix)]
 pub fn forbid() {
     use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -25,7 +24,3 @@ pub fn forbid() {
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }
-
-/// Does nothing: by default, other systems write no core dumps.
-#[cfg(not(unix))]
-pub fn forbid() {}

@@ -303,7 +303,7 @@ impl Daemon {
                     }
                     for reload in waiting {
                         // The client may have disconnected.
-                        let _ = reload.send(outcome.clone());
+                        let _ = reload.reply.send(outcome.clone());
                     }
                 }
             }

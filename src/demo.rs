@@ -122,7 +122,7 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
             budget("calls", ReportKind::CallLog, CALLS_BUDGET),
         ];
         match &file {
-            Some(path) => Config::load_simulated(path, &config),
+            Some(path) => Config::load_over(path, Some(&config)),
             None => Ok(config),
         }
     })

@@ -264,7 +264,7 @@ impl Default for Limits {
 }
 
 impl FailureReason {
-    const fn of(kind: FailureKind) -> Self {
+    const fn from_kind(kind: FailureKind) -> Self {
         match kind {
             FailureKind::Timeout => Self::Timeout,
             FailureKind::Connect | FailureKind::Body => Self::Connect,
@@ -280,7 +280,7 @@ impl Error {
             Self::Token(error) => error.reason(),
             Self::Timeout => FailureReason::Timeout,
             Self::Throttled(held) => errors::reason(held.status),
-            Self::Transport { source, .. } => FailureReason::of(http::classify(source)),
+            Self::Transport { source, .. } => FailureReason::from_kind(http::classify(source)),
             Self::Status(answer) => answer.reason(),
             Self::Malformed { .. } => FailureReason::Malformed,
             Self::Limit { .. } | Self::Memory(_) => FailureReason::Limit,

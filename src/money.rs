@@ -166,7 +166,7 @@ impl Sum {
     /// A decimal of up to 15 significant digits is that itself, as every double tells those apart; only longer ones go
     /// through a float.
     pub fn write_sample(self, out: &mut Vec<u8>) {
-        let text = Digits::of(self);
+        let text = Digits::new(self);
         if text.significant <= 15 {
             out.extend_from_slice(text.as_bytes());
         } else {
@@ -269,7 +269,7 @@ impl FromIterator<Amount> for Sum {
 impl fmt::Display for Sum {
     /// The exact sum, without trailing zeros.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(Digits::of(*self).as_str())
+        f.pad(Digits::new(*self).as_str())
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     /// The metadata now; `None` if there is no such file. Can block, so it belongs into [`in_time`].
-    pub(crate) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn read(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
             modified: metadata.modified().ok(),

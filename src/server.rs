@@ -96,17 +96,8 @@ pub struct ServerState {
 pub struct Reload {
     /// Fetch the final days of logs again, too.
     pub refetch: bool,
-    reply: oneshot::Sender<Result<(), String>>,
-}
-
-impl Reload {
-    /// Reports the outcome.
-    ///
-    /// # Errors
-    /// The outcome, if the client has gone.
-    pub fn send(self, outcome: Result<(), String>) -> Result<(), Result<(), String>> {
-        self.reply.send(outcome)
-    }
+    /// Receives the outcome. The client may have gone.
+    pub reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// Limits of the server. The default is for production, tests use smaller ones.

@@ -131,7 +131,7 @@ impl Snapshot {
 
     /// A snapshot of these samples and nothing else, for benchmarks.
     #[cfg(any(test, feature = "internals"))]
-    pub(crate) fn of(samples: &[Samples]) -> Self {
+    pub(crate) fn with_samples(samples: &[Samples]) -> Self {
         let families = samples
             .iter()
             .map(|samples| (samples.family, vec![samples.clone()]))
@@ -370,17 +370,15 @@ impl Publisher {
             .values()
             .filter_map(|slot| slot.state.clone())
             .collect();
-        let size = slots.values().flat_map(|slot| &slot.report).fold(
-            (0_u64, 0_u64),
-            |(bytes, series), samples| {
-                (
-                    bytes.saturating_add(samples.block.length()),
-                    series.saturating_add(samples.count),
-                )
-            },
-        );
+        let samples = || slots.values().flat_map(|slot| &slot.report);
+        let bytes = samples().map(|samples| samples.block.length());
+        let series = samples().map(|samples| samples.count);
+        let [bytes, series] = [
+            bytes.fold(0, u64::saturating_add),
+            series.fold(0, u64::saturating_add),
+        ];
         drop(slots);
-        self.telemetry.set_exposition(size.0, size.1);
+        self.telemetry.set_exposition(bytes, series);
         let reports = Arc::new(body::Reports::new(families.into_values().collect()));
         self.send(reports, states);
     }

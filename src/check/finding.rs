@@ -137,7 +137,7 @@ impl Finding {
         }
     }
 
-    pub(super) fn of(self, tenant: Option<&str>) -> Self {
+    pub(super) fn for_tenant(self, tenant: Option<&str>) -> Self {
         Self {
             tenant: tenant.map(str::to_owned),
             ..self

@@ -58,9 +58,9 @@ fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
                         format!("{report}: {}", Chain(&error)),
                         "keep a copy to examine it; otherwise do nothing, because the report is fetched again",
                     )
-                    .of(name),
+                    .for_tenant(name),
                 ),
-                Err(error) => findings.push(failure(error).of(name)),
+                Err(error) => findings.push(failure(error).for_tenant(name)),
             }
         }
     }

@@ -95,7 +95,7 @@ impl Tenant {
         };
         let TenantReport { findings, .. } = report;
         let name = self.name.as_deref();
-        let findings = findings.into_iter().map(|finding| finding.of(name));
+        let findings = findings.into_iter().map(|finding| finding.for_tenant(name));
         (findings.collect(), expected)
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct ReferencedFiles<'a> {
 
 impl<'a> ReferencedFiles<'a> {
     /// Checks files whose relative paths start at `folder`.
-    pub(super) fn of(folder: &'a Path) -> Self {
+    pub(super) fn in_folder(folder: &'a Path) -> Self {
         Self { folder }
     }
 
@@ -70,7 +70,7 @@ impl<'a> ReferencedFiles<'a> {
         let (line, written) = field.set()?;
         let path = self.folder.join(&written);
         let watched = path.clone();
-        let stamp = secret_file::in_time(&path, move || Ok(Stamp::of(&watched)));
+        let stamp = secret_file::in_time(&path, move || Ok(Stamp::read(&watched)));
         let content = content(&written, &path, FOLDER, DEPARTMENTS_BYTES_MAX)
             .map_err(|what| errors.push(line, format!("{at}: {what}")))
             .ok()?;

@@ -107,7 +107,7 @@ macro_rules! section {
                 for entry in $crate::config::read::entries(node, at, errors)? {
                     match entry.key.as_str() {
                         $(stringify!($field) => {
-                            section.$field = $crate::config::read::Field::of(entry, at, errors);
+                            section.$field = $crate::config::read::Field::from_entry(entry, at, errors);
                         })*
                         _ => $crate::config::read::unknown(&entry, at, &[$(stringify!($field)),*], errors),
                     }
@@ -237,7 +237,7 @@ impl<T> Field<T> {
 }
 
 impl<T: FromNode> Field<T> {
-    pub(super) fn of(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
+    pub(super) fn from_entry(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
         let mut node = entry.node;
         // A list or a mapping has the line of its first item, which is more exact than the line of its key.
         if !matches!(node.value, Value::List(_) | Value::Map(_)) {

@@ -26,7 +26,7 @@ impl File {
         base: Option<&Config>,
         errors: &mut ConfigErrors,
     ) -> Option<Config> {
-        let files = ReferencedFiles::of(folder);
+        let files = ReferencedFiles::in_folder(folder);
         let default = base.map(|base| base.poll).unwrap_or_default();
         let poll = self.poll.value().unwrap_or_default();
         let max_age_line = poll.max_age.line();

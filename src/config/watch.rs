@@ -59,7 +59,7 @@ impl DepartmentsWatch {
                 let path = path.clone();
                 tokio::task::spawn_blocking(move || {
                     let watched = path.clone();
-                    secret_file::in_time(&path, move || Ok(Stamp::of(&watched)))
+                    secret_file::in_time(&path, move || Ok(Stamp::read(&watched)))
                 })
             });
             let stamp = looking.await.expect("a look does not panic");

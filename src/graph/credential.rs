@@ -100,7 +100,7 @@ impl Proof {
     ///
     /// # Panics
     /// For a managed identity, which needs no proof.
-    pub(crate) fn of(
+    pub(crate) fn create(
         credential: &Credential,
         client_id: &str,
         audience: &str,
@@ -304,6 +304,6 @@ mod tests {
     }
 
     fn prove(credential: &Credential) -> Result<Proof, CredentialError> {
-        Proof::of(credential, "client", "audience", DateTime::UNIX_EPOCH)
+        Proof::create(credential, "client", "audience", DateTime::UNIX_EPOCH)
     }
 }

@@ -36,9 +36,9 @@ pub struct HttpOptions {
 /// A client for Graph and the token endpoint. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: Client,
+    pub(crate) client: Client,
     /// The password for the proxy, alone and encoded as it is sent.
-    proxy_secrets: Vec<SecretString>,
+    pub(crate) proxy_secrets: Vec<SecretString>,
 }
 
 /// Errors of the client's setup.
@@ -108,15 +108,6 @@ impl HttpClient {
             client,
             proxy_secrets,
         })
-    }
-
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// The password for the proxy, in the forms that its answers could repeat.
-    pub(crate) fn proxy_secrets(&self) -> &[SecretString] {
-        &self.proxy_secrets
     }
 }
 
@@ -322,7 +313,7 @@ mod tests {
         let server = Server::start(|_, _| Reply::json(200, "0123456789")).await;
         let client = HttpClient::new(&HttpOptions::default()).unwrap();
         for (max, expected) in [(10, Some("0123456789")), (9, None)] {
-            let mut response = client.client().get(&server.url).send().await.unwrap();
+            let mut response = client.client.get(&server.url).send().await.unwrap();
             let body = read_body(&mut response, max).await;
             assert_eq!(body.ok().as_deref(), expected.map(str::as_bytes), "{max}");
         }
@@ -383,7 +374,7 @@ mod tests {
             "localhost"
         };
         let url = format!("https://{host}:{port}/");
-        let answer = client.unwrap().client().get(url).send().await;
+        let answer = client.unwrap().client.get(url).send().await;
         match case {
             "trusted" | "proxied" => assert_eq!(answer.unwrap().status(), 200),
             "plain" => assert_eq!(classify(&answer.unwrap_err()), FailureKind::Connect),

@@ -116,7 +116,7 @@ impl Target {
         http: &HttpClient,
         deadline: Instant,
     ) -> Result<Option<DateTime<Utc>>, ReachError> {
-        let asked = http.client().get(self.url.clone()).send();
+        let asked = http.client.get(self.url.clone()).send();
         match tokio::time::timeout_at(deadline, asked).await {
             Err(_) => Err(ReachError::Timeout(self.host())),
             Ok(Err(source)) => Err(ReachError::Connection {

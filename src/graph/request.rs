@@ -100,7 +100,7 @@ impl Graph {
         };
         let sent = self
             .http
-            .client()
+            .client
             .get(link.url().clone())
             .header(AUTHORIZATION, token.authorization())
             .header(ACCEPT, "application/json")

@@ -49,7 +49,7 @@ impl TokenCache {
         retry: RetryPolicy,
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Result<Self, TokenError> {
-        let mut fixed = http.proxy_secrets().to_vec();
+        let mut fixed = http.proxy_secrets.clone();
         let endpoint = TokenEndpoint::new(http, options)?;
         fixed.extend(endpoint.secret().cloned());
         let secrets = Secrets::new(fixed);

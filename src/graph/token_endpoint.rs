@@ -124,7 +124,7 @@ impl TokenEndpoint {
                 resource,
             } => {
                 let (url, name, value) = endpoint.request(resource, client_id.as_deref());
-                let request = http.client().get(url);
+                let request = http.client.get(url);
                 Ok((request.header(name, sensitive(value)?), None))
             }
             Self::Tenant {
@@ -143,7 +143,7 @@ impl TokenEndpoint {
                 // Files can be on a network file system, and signing takes a millisecond.
                 let proof = tokio::task::spawn_blocking(move || {
                     let _permit = permit;
-                    Proof::of(&owned, &client, audience.as_str(), now)
+                    Proof::create(&owned, &client, audience.as_str(), now)
                 })
                 .await
                 .expect(
@@ -155,7 +155,7 @@ impl TokenEndpoint {
                     ("scope", scope.as_str()),
                 ];
                 form.extend(proof.fields());
-                let request = http.client().post(url.clone()).form(&form);
+                let request = http.client.post(url.clone()).form(&form);
                 Ok((request, Some(proof)))
             }
         }

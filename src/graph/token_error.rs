@@ -49,7 +49,7 @@ impl TokenError {
         match self {
             Self::Options(_) | Self::Credential(_) => FailureReason::Auth,
             Self::Client(_) => FailureReason::Connect,
-            Self::Transport(_, source) => FailureReason::of(classify(source)),
+            Self::Transport(_, source) => FailureReason::from_kind(classify(source)),
             Self::Timeout(_) => FailureReason::Timeout,
             Self::Throttled(_, held) => errors::reason(held.status),
             Self::Refused(refusal) => refusal.reason(),

@@ -13,7 +13,7 @@ pub(super) struct Digits {
 }
 
 impl Digits {
-    pub(super) fn of(sum: Sum) -> Self {
+    pub(super) fn new(sum: Sum) -> Self {
         let magnitude = sum.abs();
         let mut digits = Self {
             buffer: [b'0'; 72],

@@ -538,6 +538,6 @@ mod tests {
 
     fn prove(certificate: PathBuf, key: Option<PathBuf>) -> Result<(), CredentialError> {
         let credential = Credential::Certificate { certificate, key };
-        Proof::of(&credential, "client", "audience", DateTime::UNIX_EPOCH).map(drop)
+        Proof::create(&credential, "client", "audience", DateTime::UNIX_EPOCH).map(drop)
     }
 }

@@ -53,7 +53,7 @@ enum ReportStatus {
 }
 
 impl ReportStatus {
-    const fn of(state: &State) -> Self {
+    const fn new(state: &State) -> Self {
         match (&state.failure, state.last_success) {
             (Some(_), None) => Self::Never,
             (Some(_), Some(_)) => Self::Failing,
@@ -74,7 +74,7 @@ impl ReportStatus {
 
 fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
     let mut states: Vec<&State> = view.states.iter().collect();
-    states.sort_by_key(|state| ReportStatus::of(state));
+    states.sort_by_key(|state| ReportStatus::new(state));
     write!(
         html,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -180,7 +180,7 @@ fn worse(one: &'static str, other: &'static str) -> &'static str {
 /// Returns the class of all reports together, and a sentence on their state.
 fn reports_sentence(states: &[&State]) -> (&'static str, String) {
     let count = |health| {
-        let is = |state: &&&State| ReportStatus::of(state) == health;
+        let is = |state: &&&State| ReportStatus::new(state) == health;
         states.iter().filter(is).count()
     };
     let failing = count(ReportStatus::Never) + count(ReportStatus::Failing);

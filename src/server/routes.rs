@@ -116,7 +116,7 @@ impl hyper::service::Service<Request<Incoming>> for Router {
 impl RequestInfo {
     fn new(request: &Parts, activity: &Activity) -> Self {
         let headers = &request.headers;
-        let route = Route::of(request.uri.path(), &activity.shared);
+        let route = Route::find(request.uri.path(), &activity.shared);
         let encoding = if negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING)) {
             Encoding::Gzip
         } else {
@@ -158,7 +158,7 @@ impl RequestInfo {
 }
 
 impl Route {
-    fn of(path: &str, shared: &Shared) -> Option<Self> {
+    fn find(path: &str, shared: &Shared) -> Option<Self> {
         // The telemetry path comes first: if it is `/`, there is no page.
         match path {
             path if path == shared.state.telemetry_path.0 => Some(Self::Metrics),

@@ -269,7 +269,7 @@ impl WebSettings {
     fn stamps(&self, path: &Path) -> Result<Stamps, WebConfigError> {
         let mut files = vec![path.to_owned()];
         files.extend_from_slice(&self.files);
-        let stamps = move || Ok(files.iter().map(|file| Stamp::of(file)).collect());
+        let stamps = move || Ok(files.iter().map(|file| Stamp::read(file)).collect());
         secret_file::in_time(path, stamps)
             .map_err(|source| WebConfigError::Read(path.to_owned(), source))
     }

@@ -184,7 +184,7 @@ fn a_family_without_samples_is_omitted_and_the_size_is_exported() {
 
 #[test]
 fn a_snapshot_for_benchmarks_has_its_samples() {
-    let snapshot = Snapshot::of(&numbers("alpha", 3));
+    let snapshot = Snapshot::with_samples(&numbers("alpha", 3));
     for encoding in [Encoding::Identity, Encoding::Gzip] {
         let text = read(&snapshot, Format::Text, encoding, &[]);
         assert_eq!(text.matches("teams_pstn_dialout_calls{").count(), 3);

@@ -162,7 +162,7 @@ fn remove(
         let name = entry.file_name();
         if name
             .to_str()
-            .and_then(StateFileName::of)
+            .and_then(StateFileName::parse)
             .is_some_and(|found| unwanted(&found))
         {
             match fs::remove_file(entry.path()) {
@@ -177,7 +177,7 @@ fn remove(
 
 impl<'a> StateFileName<'a> {
     /// `None` if it is not a file of the exporter.
-    fn of(name: &'a str) -> Option<Self> {
+    fn parse(name: &'a str) -> Option<Self> {
         let (stem, rest) = name.rsplit_once(".state")?;
         let (owner, report) = stem.rsplit_once('.')?;
         let state = match rest {

@@ -101,7 +101,7 @@ fn reloading(outcome: Result<(), &'static str>) -> ServerState {
     let (wishes, mut taken) = mpsc::channel::<Reload>(1);
     tokio::spawn(async move {
         while let Some(wish) = taken.recv().await {
-            let _ = wish.send(outcome.map_err(str::to_owned));
+            let _ = wish.reply.send(outcome.map_err(str::to_owned));
         }
     });
     ServerState {

@@ -245,13 +245,13 @@ async fn remedy_is_about_the_network_if_the_endpoint_does_not_answer() {
         ("login.microsoftonline.com", "check name resolution"),
         (IMDS_HOST, "no managed identity"),
     ] {
-        let source = http().client().get(&gone).send().await.unwrap_err();
+        let source = http().client.get(&gone).send().await.unwrap_err();
         let error = TokenError::Transport(host.to_owned(), source);
         assert!(error.remedy().unwrap().starts_with(remedy), "{error:?}");
         assert_eq!(error.reason(), FailureReason::Connect);
     }
     let broken = Server::start(|_, _| Reply::Hangup).await;
-    let source = http().client().get(&broken.url).send().await.unwrap_err();
+    let source = http().client.get(&broken.url).send().await.unwrap_err();
     let error = TokenError::Transport("login.microsoftonline.com".to_owned(), source);
     assert_eq!(error.remedy(), None);
 }

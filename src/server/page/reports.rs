@@ -24,7 +24,7 @@ pub(super) fn write_table(
          <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>"
     )?;
     for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
-        let (class, label) = ReportStatus::of(state).class_and_label();
+        let (class, label) = ReportStatus::new(state).class_and_label();
         write!(html, "<tr><td class=\"name\">")?;
         if index < FULL_MAX {
             write!(html, "<a href=\"#r{index}\">{}</a>", report_title(state))?;
@@ -72,7 +72,7 @@ pub(super) fn write_in_full(
     index: usize,
     state: &State,
 ) -> fmt::Result {
-    let (class, label) = ReportStatus::of(state).class_and_label();
+    let (class, label) = ReportStatus::new(state).class_and_label();
     writeln!(
         html,
         "<section class=\"sheet\" id=\"r{index}\">\n<div class=\"head\"><h2>{}</h2><span class=\"state {class}\">{label}</span></div>",

@@ -378,7 +378,7 @@ async fn connections_that_become_idle_yield_too() {
     let address = server.address;
     let other = tokio::spawn(async move { request(address, "GET", "/-/healthy", "").await.status });
     tokio::task::yield_now().await;
-    wish.send(Ok(())).unwrap();
+    wish.reply.send(Ok(())).unwrap();
     assert_eq!(other.await.unwrap(), 200);
 }
 
@@ -493,7 +493,7 @@ async fn running_request_is_answered_during_the_stop() {
     });
     let (mut stream, wish) = reload(&server, &mut taken).await;
     server.stop();
-    wish.send(Ok(())).unwrap();
+    wish.reply.send(Ok(())).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     assert_eq!(Answer::parse(&answer).body, "reloaded\n");
