@@ -245,35 +245,25 @@ fn write_created(name: &str, labels: &[u8], at: f64, out: &mut Vec<u8>) {
 }
 
 fn write_header(name: &str, help: &str, kind: &str, format: Format, out: &mut Vec<u8>) {
-    let mut line = |keyword: &str, name: &str, write: &dyn Fn(&mut Vec<u8>)| {
-        out.extend_from_slice(b"# ");
-        out.extend_from_slice(keyword.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(name.as_bytes());
-        out.push(b' ');
-        write(out);
-        out.push(b'\n');
+    let is_open_metrics = format == Format::OpenMetrics;
+    let name = match kind {
+        "counter" if is_open_metrics => name.strip_suffix("_total").unwrap_or(name),
+        _ => name,
     };
-    match format {
-        Format::Text => {
-            if !help.is_empty() {
-                line("HELP", name, &|out| write_escaped(help, false, out));
-            }
-            line("TYPE", name, &|out| out.extend_from_slice(kind.as_bytes()));
-        }
-        Format::OpenMetrics => {
-            let name = if kind == "counter" {
-                name.strip_suffix("_total").unwrap_or(name)
-            } else {
-                name
-            };
-            line("TYPE", name, &|out| out.extend_from_slice(kind.as_bytes()));
-            if let Some(unit) = unit(name) {
-                line("UNIT", name, &|out| out.extend_from_slice(unit.as_bytes()));
-            }
-            if !help.is_empty() {
-                line("HELP", name, &|out| write_escaped(help, true, out));
-            }
+    let mut escaped = Vec::new();
+    write_escaped(help, is_open_metrics, &mut escaped);
+    let help = ("HELP", &escaped[..]);
+    let kind = ("TYPE", kind.as_bytes());
+    let unit = unit(name).filter(|_| is_open_metrics).unwrap_or_default();
+    let lines = match format {
+        Format::Text => [help, kind, ("", b"")],
+        Format::OpenMetrics => [kind, ("UNIT", unit.as_bytes()), help],
+    };
+    for (keyword, text) in lines {
+        if !text.is_empty() {
+            out.extend_from_slice(format!("# {keyword} {name} ").as_bytes());
+            out.extend_from_slice(text);
+            out.push(b'\n');
         }
     }
 }

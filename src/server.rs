@@ -183,7 +183,18 @@ impl Bound {
         state: ServerState,
         shutdown: impl Future<Output = ()>,
     ) -> Result<usize, io::Error> {
-        let shared = Arc::new(Shared::new(state, self.heartbeat, self.names));
+        let shared = Arc::new(Shared {
+            scrapes: Scrapes::new(state.requests_max),
+            slots: Slots::new(state.limits.connections),
+            heartbeat: self.heartbeat,
+            page: RenderedPage::default(),
+            reloads: Semaphore::new(RELOADS_WAITING_MAX),
+            names: self.names,
+            authenticator: Authenticator::new(),
+            failures: tls::Failures::default(),
+            epoch: Instant::now(),
+            state,
+        });
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
@@ -228,23 +239,6 @@ struct Shared {
     failures: tls::Failures,
     /// Start of the clock of all deadlines.
     epoch: Instant,
-}
-
-impl Shared {
-    fn new(state: ServerState, heartbeat: Heartbeat, names: Vec<String>) -> Self {
-        Self {
-            scrapes: Scrapes::new(state.requests_max),
-            slots: Slots::new(state.limits.connections),
-            heartbeat,
-            page: RenderedPage::default(),
-            reloads: Semaphore::new(RELOADS_WAITING_MAX),
-            names,
-            authenticator: Authenticator::new(),
-            failures: tls::Failures::default(),
-            epoch: Instant::now(),
-            state,
-        }
-    }
 }
 
 /// Accepts until `stopped`, then drains; returns how many connections were cut.

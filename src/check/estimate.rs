@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::CheckContext;
 use super::finding::{Check, Finding};
 use crate::config::Labels;
-use crate::graph::pages::Read;
+use crate::graph::pages::{Pages, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Flaw, Graph};
 use crate::memory::MemoryPool;
@@ -83,11 +83,9 @@ impl FirstPageRequest<'_> {
                 break;
             }
         }
-        let has_more = !pages.is_last() || windows.len() > 1;
-        let foreign_context = pages.foreign_context().map(str::to_owned);
         let budget_rows = R::budget_rows(&totals);
         Ok(
-            self.first_page(has_more, foreign_context, budget_rows, |context| {
+            self.first_page(&pages, windows.len(), budget_rows, |context| {
                 R::render(totals, context)
             }),
         )
@@ -117,11 +115,9 @@ impl FirstPageRequest<'_> {
                 break;
             }
         }
-        let has_more = !pages.is_last() || windows.len() > 1;
-        let foreign_context = pages.foreign_context().map(str::to_owned);
         let budget_rows = aggregator.budget_rows.unwrap_or_default();
         Ok(
-            self.first_page(has_more, foreign_context, budget_rows, |context| {
+            self.first_page(&pages, windows.len(), budget_rows, |context| {
                 log::render::<L>(aggregator.totals, context)
             }),
         )
@@ -135,8 +131,8 @@ impl FirstPageRequest<'_> {
 
     fn first_page(
         &self,
-        has_more: bool,
-        foreign_context: Option<String>,
+        pages: &Pages<'_>,
+        windows: usize,
         budget_rows: Vec<BudgetRow>,
         render: impl FnOnce(&RenderContext<'_>) -> Rendered,
     ) -> FirstPage {
@@ -161,11 +157,11 @@ impl FirstPageRequest<'_> {
                 pages: 1,
                 samples: share(samples.iter().map(|family| family.count).sum()),
                 bytes: share(samples.iter().map(|family| family.block.length()).sum()),
-                has_more,
+                has_more: !pages.is_last() || windows > 1,
             },
             users: rendered.users,
             budget_rows,
-            foreign_context,
+            foreign_context: pages.foreign_context().map(str::to_owned),
         }
     }
 }

@@ -63,39 +63,6 @@ pub(super) struct Findings<'a, W> {
     kept: Vec<Finding>,
 }
 
-impl Check {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Configuration => "configuration",
-            Self::WebConfiguration => "web configuration",
-            Self::Storage => "storage",
-            Self::Client => "client",
-            Self::Name => "name",
-            Self::Connection => "connection",
-            Self::Clock => "clock",
-            Self::Token => "token",
-            Self::Credential => "credential",
-            Self::Permission => "permission",
-            Self::FirstPage => "first page",
-            Self::Series => "series",
-            Self::Names => "names",
-            Self::Budget => "budget",
-            Self::Departments => "departments",
-            Self::Exposition => "exposition",
-        }
-    }
-}
-
-impl Level {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Failure => "failure",
-        }
-    }
-}
-
 impl Finding {
     pub(super) fn ok(check: Check, message: impl Display) -> Self {
         Self {
@@ -152,11 +119,11 @@ impl Finding {
     }
 
     fn line(&self) -> String {
-        let mut line = format!("{:<8}", self.level.as_str());
+        let mut line = format!("{:<8}", words(&self.level));
         if let Some(tenant) = &self.tenant {
             line.extend([tenant, " "]);
         }
-        line.push_str(self.check.as_str());
+        line += &words(&self.check);
         if let Some(subject) = &self.subject {
             line.extend([" ", subject]);
         }
@@ -239,6 +206,12 @@ impl<'a, W: Write> Findings<'a, W> {
         ignore_broken_pipe(self.out.flush())?;
         Ok(outcome)
     }
+}
+
+/// The name that a value has in the JSON document, with blanks.
+fn words(name: &impl Serialize) -> String {
+    let name = serde_json::to_value(name).expect("a name is JSON");
+    name.as_str().unwrap_or_default().replace('_', " ")
 }
 
 /// Ignores a broken pipe (`check | head`). The exit code still has the result.
