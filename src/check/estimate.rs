@@ -202,7 +202,7 @@ impl FirstPage {
     /// How many names the daemon would show, and to whom. `None` if it shows none.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
-        let at_least = at_least(self.size.exact);
+        let at_least = at_least(self.size.has_more);
         let message = format!("{at_least}{users} names of users are readable {exposure}");
         let finding = match (users, exposure.is_open()) {
             (0, _) => return None,
