@@ -84,15 +84,14 @@ pub(super) fn span(time: TimeDelta) -> String {
 
 /// A bar with parts: shade and percent of each.
 pub(super) fn bar(parts: &[(&'static str, i64)]) -> String {
-    let mut bar = "<svg aria-hidden=\"true\">".to_owned();
     let mut left = 0;
-    for (shade, percent) in parts {
-        let width = (*percent).clamp(0, 100 - left);
-        bar +=
-            &format!("<rect class=\"{shade}\" x=\"{left}%\" width=\"{width}%\" height=\"100%\"/>");
+    let part = |(shade, percent): &(&str, i64)| {
+        let (x, width) = (left, (*percent).clamp(0, 100 - left));
         left += width;
-    }
-    bar + "</svg>"
+        format!("<rect class=\"{shade}\" x=\"{x}%\" width=\"{width}%\" height=\"100%\"/>")
+    };
+    let parts: Vec<String> = parts.iter().map(part).collect();
+    format!("<svg aria-hidden=\"true\">{}</svg>", parts.concat())
 }
 
 /// Counts as a list in a sentence; seconds are shown as hours and minutes.
