@@ -204,6 +204,8 @@ pub struct Rendered {
     pub repeated: u64,
     /// Rows whose time is in another period and far from the window that returned them. They are not counted.
     pub unplaced: u64,
+    /// Time of the newest call, message or event, if the report has times.
+    pub newest: Option<DateTime<Utc>>,
     /// Series aggregated into `__other__`.
     pub aggregated: u64,
     /// The series that were kept when others were aggregated. The next poll prefers them.

@@ -32,6 +32,8 @@ pub(crate) struct ReportMetrics {
     pub(crate) final_windows: Option<u64>,
     /// Only for a log.
     pub(crate) unplaced: Option<u64>,
+    /// Time of the newest call, message or event.
+    pub(crate) newest_row: Option<DateTime<Utc>>,
 }
 
 static UP: Family = Family::gauge(
@@ -73,6 +75,12 @@ static FINAL_WINDOWS: Family = Family::gauge(
     "teams_pstn_report_final_windows",
     "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
      logs.",
+);
+
+static NEWEST_ROW: Family = Family::gauge(
+    "teams_pstn_report_newest_row_timestamp_seconds",
+    "Time of the newest call, message or event of the newest complete report, as Unix time: how far the source's data reach. \
+     Only of reports that have times.",
 );
 
 static UNPLACED_ROWS: Family = Family::gauge(
@@ -149,6 +157,9 @@ impl ReportMetrics {
             gauge(&UNPLACED_ROWS, &|out| write_count(rows, out));
         }
         let started = unix_seconds(self.started);
+        if let Some(time) = self.newest_row {
+            gauge(&NEWEST_ROW, &|out| write_time(time, out));
+        }
         let mut polls = FamilyWriter::counters(&[&POLLS], started);
         polls.sample(&labels, |_, out| write_count(self.polls, out));
         samples.extend(polls.finish());

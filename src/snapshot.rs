@@ -98,6 +98,8 @@ pub struct Summary {
     pub period: BillingPeriod,
     /// Rows that Graph sent, after overlaps of pages were removed.
     pub rows: u64,
+    /// Time of the newest call, message or event, if the report has times.
+    pub newest: Option<DateTime<Utc>>,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
     /// Counts of a report that has no money.

@@ -233,6 +233,7 @@ impl ReportState {
         self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
+        self.health.newest_row = rendered.newest;
         self.health.pages = stats.pages();
         self.health.aggregated = rendered.aggregated;
         self.health.final_windows = self.ledgers.final_days(period);
@@ -243,6 +244,7 @@ impl ReportState {
         self.summary = Some(Arc::new(Summary {
             period,
             rows: rendered.rows,
+            newest: rendered.newest,
             spend: rendered.spend,
             counts: rendered.counts,
             top: rendered.top,
@@ -298,6 +300,7 @@ impl ReportState {
             started: self.health.started,
             last_success,
             rows: summary.as_ref().map_or(0, |summary| summary.rows),
+            newest_row: summary.as_ref().and_then(|summary| summary.newest),
             pages,
             aggregated,
             unplaced,

@@ -224,6 +224,7 @@ impl Totals {
                 })
                 .into(),
             rows: events.len() as u64,
+            newest: events.iter().map(|event| event.time).max(),
             overlapping: (received - events.len()) as u64,
             users: since.len() as u64,
             aggregated,

@@ -182,6 +182,8 @@ struct PageRows {
     budget_rows: usize,
     overlapping: u64,
     unplaced: u64,
+    /// Time of the newest of the rows.
+    newest: Option<DateTime<Utc>>,
 }
 
 struct PageRow {
@@ -294,6 +296,7 @@ impl<'a> LogAggregator<'a> {
     /// Adds up the rows of the page.
     fn commit(&mut self) -> Result<(), MemoryError> {
         self.numbers.commit();
+        self.totals.newest = self.totals.newest.max(self.page.newest.take());
         let rows = std::mem::take(&mut self.page.rows);
         let count = rows.len();
         rows.into_iter().try_for_each(|row| {
@@ -347,6 +350,7 @@ impl<'a> LogAggregator<'a> {
 
     /// Holds a row of the period.
     fn hold(&mut self, record: &Record<'_>) {
+        self.page.newest = self.page.newest.max(record.time);
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.push(self.positions.budget_row(record));
         }

@@ -66,6 +66,7 @@ fn saved(users: &[u32]) -> SavedState {
         summary: Some(Summary {
             period,
             rows: users.len() as u64,
+            newest: Some(at("2026-11-20T23:59:59.5Z")),
             spend: vec![Spend {
                 currency: "USD".to_owned(),
                 total: "12.83".to_owned(),

@@ -102,6 +102,7 @@ pub(crate) const CONTRACT: &[Entry] = &[
     ("teams_pstn_report_aggregated_series", "gauge", &["report"], true),
     ("teams_pstn_report_final_windows", "gauge", &["report"], true),
     ("teams_pstn_report_unplaced_rows", "gauge", &["report"], true),
+    ("teams_pstn_report_newest_row_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_report_polls_total", "counter", &["report"], true),
     ("teams_pstn_report_failures_total", "counter", &["reason", "report"], true),
     ("teams_pstn_graph_requests_total", "counter", &["code"], false),

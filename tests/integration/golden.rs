@@ -287,6 +287,7 @@ const STEADY: &[&str] = &[
     "teams_pstn_report_aggregated_series",
     "teams_pstn_report_final_windows",
     "teams_pstn_report_unplaced_rows",
+    "teams_pstn_report_newest_row_timestamp_seconds",
     "teams_pstn_report_polls",
     "teams_pstn_report_failures",
     "teams_pstn_graph_",

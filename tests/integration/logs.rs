@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::{Decimal, RoundingStrategy};
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::money::Amount;
@@ -15,7 +16,7 @@ use teams_pstn_exporter::report::labels::UserLabel;
 use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::calls::Call;
-use teams_pstn_simulator::log::Logs;
+use teams_pstn_simulator::log::{LogRow, Logs};
 use teams_pstn_simulator::world::World;
 
 use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};
@@ -93,6 +94,41 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
             assert_same(&what, &found(&metrics, shape, Some(name)), &expected);
         }
     }
+}
+
+/// The newest rows of the simulator that have arrived, as the exporter's samples.
+#[tokio::test(start_paused = true)]
+async fn newest_row_says_how_far_the_data_reach() {
+    let (_simulator, time, logs, config) = simulate().await;
+    let mut exporter = Exporter::start(Box::new(move || Ok(config.clone())), &time);
+    let metrics = exporter.first_poll().await;
+    let blocks = at(NOW) - TimeDelta::days(89)..at(NOW);
+    for (report, expected) in [
+        ("call_log", newest(&logs.calls, november())),
+        ("direct_routing", newest(&logs.direct_routing, november())),
+        ("sms", newest(&logs.sms, november())),
+        ("blocked_users", newest(&logs.blocked_users, blocks)),
+    ] {
+        let sample =
+            format!("teams_pstn_report_newest_row_timestamp_seconds{{report=\"{report}\"}}");
+        let found: f64 = metrics.value(&sample).parse().unwrap();
+        assert!(
+            (found - expected).abs() < 0.001,
+            "{report}: {found} {expected}"
+        );
+    }
+    assert!(exporter.get("/").await.body.contains("<dt>Data up to</dt>"));
+}
+
+/// Unix time of the newest row of a log that has arrived.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 are exact"
+)]
+fn newest<R: LogRow>(log: &teams_pstn_simulator::log::Log<R>, rows: Range<DateTime<Utc>>) -> f64 {
+    let rows = log.rows(rows, at(NOW));
+    let newest = rows.iter().map(LogRow::time).max().unwrap();
+    newest.timestamp_millis() as f64 / 1_000.0
 }
 
 #[tokio::test(start_paused = true)]

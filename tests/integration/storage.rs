@@ -30,6 +30,7 @@ const KEPT: &[&str] = &[
     "teams_pstn_report_rows",
     "teams_pstn_report_final_windows",
     "teams_pstn_report_unplaced_rows",
+    "teams_pstn_report_newest_row_",
 ];
 
 pub(crate) fn company() -> Setup {

@@ -211,7 +211,10 @@ fn text(rendered: &Rendered) -> String {
         samples.write(Format::Text, &mut out);
     }
     let mut text = String::from_utf8(out).expect("text");
-    write!(text, "{:?} {:?}", rendered.spend, rendered.top).expect("a String takes everything");
+    let Rendered {
+        spend, top, newest, ..
+    } = rendered;
+    write!(text, "{spend:?} {top:?} {newest:?}").expect("a String takes everything");
     text
 }
 
@@ -312,6 +315,22 @@ proptest! {
             .iter()
             .sum();
         prop_assert_eq!(rows, calls.len() as u64);
+    }
+
+    /// Also if the newest row is of a final day, which is not fetched again.
+    #[test]
+    fn newest_row_is_the_call_that_began_last(calls in calls(), polls in vec(0_i64..40, 1..5)) {
+        let mut ledgers = Ledgers::default();
+        let mut days = polls;
+        days.sort_unstable();
+        for day in days {
+            let now = november().start() + TimeDelta::days(day);
+            let totals = poll(&mut ledgers, november(), now, &calls);
+            let asked = |call: &&Call| call.known <= now && call.start <= now;
+            let expected = calls.iter().filter(asked).map(|call| call.start);
+            let expected = expected.filter(|start| *start < november().end()).max();
+            prop_assert_eq!(rendered(totals, usize::MAX).newest, expected);
+        }
     }
 
     /// Aggregation into `__other__` changes no sum, and leaves no more series than there is room for.

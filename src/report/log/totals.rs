@@ -1,5 +1,6 @@
 //! Sums by label set. Totals can be merged.
 
+use chrono::{DateTime, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -28,6 +29,8 @@ pub(crate) struct Totals {
     pub(super) overlapping: u64,
     /// Rows whose time is in another period and far from the window that returned them.
     pub(super) unplaced: u64,
+    /// Time of the newest row that was counted.
+    pub(super) newest: Option<DateTime<Utc>>,
 }
 
 /// The figures of each label set. They are in one vector, because a table that grows takes three times its memory.
@@ -78,6 +81,7 @@ impl Totals {
         self.rows = self.rows.saturating_add(other.rows);
         self.overlapping = self.overlapping.saturating_add(other.overlapping);
         self.unplaced = self.unplaced.saturating_add(other.unplaced);
+        self.newest = self.newest.max(other.newest);
     }
 
     /// Bytes of memory that they take.
@@ -156,6 +160,7 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
         rows: totals.rows,
         overlapping: totals.overlapping,
         unplaced: totals.unplaced,
+        newest: totals.newest,
         ..table.render(context, &totals.allocated)
     }
 }
@@ -169,6 +174,7 @@ struct SavedTotals {
     rows: u64,
     overlapping: u64,
     unplaced: u64,
+    newest: Option<DateTime<Utc>>,
 }
 
 /// The fields of [`SavedTotals`], made one by one while they are written.
@@ -180,6 +186,7 @@ struct Saving<Words, Series> {
     rows: u64,
     overlapping: u64,
     unplaced: u64,
+    newest: Option<DateTime<Utc>>,
 }
 
 /// The items of an iterator as a list.
@@ -207,6 +214,7 @@ impl Serialize for Totals {
             rows: self.rows,
             overlapping: self.overlapping,
             unplaced: self.unplaced,
+            newest: self.newest,
         };
         saving.serialize(serializer)
     }
@@ -223,6 +231,7 @@ impl TryFrom<SavedTotals> for Totals {
             rows: saved.rows,
             overlapping: saved.overlapping,
             unplaced: saved.unplaced,
+            newest: saved.newest,
             ..Self::new(&Allocation::default())
         };
         for (number, word) in (0..).zip(&saved.words) {

@@ -85,11 +85,13 @@ pub(super) fn write_in_full(
     if let Some(summary) = &state.summary {
         write_period(html, view, summary)?;
     }
-    let moments = [
+    let newest = state.summary.as_ref().and_then(|summary| summary.newest);
+    let data = newest.map(|newest| ("Data up to", Some(newest)));
+    let polls = [
         ("Last success", state.last_success),
         ("Last attempt", state.last_attempt),
     ];
-    for (name, at) in moments {
+    for (name, at) in data.into_iter().chain(polls) {
         match at {
             Some(at) => writeln!(
                 html,

@@ -65,6 +65,7 @@ fn states_are_described_in_words() {
                 "12 minutes ago",
                 "in 48 minutes",
                 "2026-11-21 12:48:00 UTC",
+                "<dt>Data up to</dt><dd>15 hours ago",
                 "68 % of the period elapsed, 9 days left",
             ][..],
         ),
@@ -318,6 +319,7 @@ fn fine(tenant: Option<&str>) -> State {
         summary: Some(Arc::new(Summary {
             period: BillingPeriod::containing(time("2026-11-21T13:00:00Z"), CycleDay::default()),
             rows: 2_500,
+            newest: Some(time("2026-11-20T22:00:00Z")),
             spend: vec![
                 spend(
                     "EUR",

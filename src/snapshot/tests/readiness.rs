@@ -25,6 +25,7 @@ fn readiness_by_table() {
         let summary = Summary {
             period,
             rows: 0,
+            newest: None,
             spend: Vec::new(),
             counts: Vec::new(),
             top: Vec::new(),
