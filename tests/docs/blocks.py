@@ -13,7 +13,6 @@ TYPED = "not-a-secret\n"
 # A configuration for documents that begin with an exporter that runs.
 STARTED = """
 poll: {interval: 10s}
-reports: [dialout, call_log]
 labels: {user: pseudonym, pseudonym_key_file: pseudonym.key}
 tenants:
   - name: contoso
@@ -85,18 +84,21 @@ class Sessions:
         (folder / "pseudonym.key").write_text("0123456789abcdef" * 4)
         (folder / "config.yml").write_text(STARTED)
         begin = f"cd {folder}; teams-pstn-exporter --config.file=config.yml; trap 'echo \"failed: $AT\" >&2' ERR"
-        script, configurations = ["set -e", begin], []
+        script, configurations, before = ["set -e", begin], [], self.commands
         for line, language, text in found(document):
             if language in ("sh", "bash"):
                 for number, command in split(text):
                     script += self.command(f"{document.name}:{line + number}", command)
+            elif language == "csv" and text.startswith("user,department\n"):
+                (folder / "departments.csv").write_text(text)
             elif language == "yaml":
                 configurations.append((f"{document.name}:{line}", text))
                 if path := re.match(r"# (\S+\.yml)\n", text):
                     written = self.work / f"{document.stem}-{line}.yml"
                     written.write_text(text)
                     script.append(f"cp {written} {path[1]}")
-        self.shell(document, folder, script)
+        if self.commands > before:
+            self.shell(document, folder, script)
         for where, text in configurations:
             self.configuration(folder, where, text)
 
@@ -113,7 +115,7 @@ class Sessions:
         path = self.work / f"{document.stem}.sh"
         path.write_text("\n".join(script) + "\n")
         with open(self.work / f"{document.stem}.log", "wb") as log:
-            ended = subprocess.run(["bash", path], cwd=folder, env=self.environment, stdout=log, stderr=log, timeout=120)
+            ended = subprocess.run(["bash", path], cwd=folder, env=self.environment, stdout=log, stderr=log, timeout=300)
         if ended.returncode:
             raise Failed(f"a command of {document.name} ends with {ended.returncode}")
 
