@@ -67,16 +67,26 @@ def variables(charge, *more):
     ]  # fmt: skip
 
 
-def freshness(reports, size=(8, 4)):
+def freshness(reports):
     """When the figures were fetched, and which period they are of."""
     return [
         stats("Updated", f"When the exporter last completed each report. {LATE}", "dateTimeFromNow",
               latest(largest(f"teams_pstn_report_last_success_timestamp_seconds{{{reports}}} > 0", "report") + " * 1000", "{{tenant}} {{report}}"),
-              size=size, no_value="never", runbook="TeamsPstnReportStale"),
+              no_value="never", runbook="TeamsPstnReportStale"),
+        stats("Data up to", f"The time of the newest call, message or event in each log. The dial-out report has no times. {LATE}", "dateTimeFromNow",
+              latest(largest(f"teams_pstn_report_newest_row_timestamp_seconds{{{LOGS}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
+              no_value="No log is switched on (reports)"),
         stats("Billing period since", "The start, in UTC, of the billing period that the figures belong to.", "dateTimeAsIso",
               latest(largest(f"teams_pstn_billing_period_start_timestamp_seconds{{{reports}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
-              size=size, no_value="none yet"),
+              no_value="none yet"),
     ]  # fmt: skip
+
+
+def threshold_columns(of, labels, ratio):
+    """The highest threshold that is reached. `of` is the prefix of its metrics; labels are those of a budget."""
+    by = ", ".join((TARGETS, *labels))
+    reached = f"max by ({by}, severity) ({of}_threshold_ratio{{{TENANT}}} <= on ({by}) group_left () {ratio})"
+    return {"Threshold reached": (f"topk by ({by}) (1, {reached})", ("percentunit", 0)), "Severity": "severity"}
 
 
 def spend_overview():
@@ -98,7 +108,7 @@ def spend_overview():
     status = [
         *freshness(DIALOUT),
         stats("Days left", "Days until the billing period ends.", "d",
-              latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), size=(8, 4), decimals=1),
+              latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), decimals=1),
     ]  # fmt: skip
     budgets = [
         grid("Budgets", f"The amount of each budget, what is spent of it, and the forecast for the end of the period at the pace so far. There is no forecast during the first 5 % of the period. A budget has its own selectors and may be of another report. {ALL_COUNTRIES}",
@@ -109,7 +119,7 @@ def spend_overview():
                      ("Left", f"teams_pstn_budget_amount{{{CURRENCY}}} - teams_pstn_budget_spent{{{CURRENCY}}}", MONEY),
                      ("Forecast", f"budget:teams_pstn_budget_spent:forecast{{{CURRENCY}}}", MONEY),
                      ("Share spent", ratio, SHARE))
-             },
+             } | threshold_columns("teams_pstn_budget", ("budget", "currency"), ratio),
              size=(15, 8), sort="Share spent", no_value=no_budgets, runbook="TeamsPstnBudgetThresholdReached"),
         bars("Share of each budget", "What is spent of each budget; 100 % is all of it.", "percentunit",
              latest(largest(ratio, "budget", "currency"), "{{tenant}} {{budget}} ({{currency}})"), size=(9, 8), maximum=1.2, decimals=1, no_value=no_budgets),
@@ -147,12 +157,26 @@ def spend_overview():
              size=(12, 8), sort="Charge ($currency)", no_value="No charges yet"),
         lines("Usage locations over time ($currency)", "Charges so far by the country of the organizer.", "locale",
               query(by_country("charge"), "{{tenant}} {{usage_location}}"), axis="$currency", decimals=2),
+        *departments("dialout"),
     ]  # fmt: skip
     return board(
         "teams-pstn-spend-overview", "Teams telephony: spend overview",
         "What dial-out from Microsoft Teams meetings has cost in this billing period, compared with budgets and the previous period. The same calls are in the call log: never add up the two.",
         variables(charge), ("Status", *status), ("Budgets", *budgets), ("Dial-out in $currency", *in_currency),
     )  # fmt: skip
+
+
+def departments(report):
+    charge = f'teams_pstn_department_charge{{{CURRENCY}, report="{report}"}}'
+    none = "The configuration has no departments"
+    return [
+        grid("Departments ($currency)", "Charges by the department of the user who pays. Users who are not in the departments file are unmapped.",
+             TENANT_COLUMN | {"Department": "department", "Charge ($currency)": (total(charge, "department"), MONEY),
+                              "Share": (f"{total(charge, 'department')} / on ({BY}) group_left () ({total(charge)} > 0)", SHARE)},
+             size=(12, 8), sort="Charge ($currency)", no_value=none),
+        lines("Departments over time ($currency)", "Charges so far by department.", "locale",
+              query(total(charge, "department"), "{{tenant}} {{department}}"), axis="$currency", decimals=2, no_value=none),
+    ]  # fmt: skip
 
 
 def organizers():
@@ -222,7 +246,7 @@ def calls():
 
     status = [
         stats("Last polls", "Whether the last poll of each log succeeded. A log that is missing here is not switched on (reports).", "none",
-              latest(largest(f"teams_pstn_report_up{{{LOGS}}}", "report"), "{{tenant}} {{report}}"), size=(8, 4), colored=True, steps=((None, RED), (1, GREEN)),
+              latest(largest(f"teams_pstn_report_up{{{LOGS}}}", "report"), "{{tenant}} {{report}}"), colored=True, steps=((None, RED), (1, GREEN)),
               mappings=[FAILING_OR_OK], no_value="No log is switched on (reports)", runbook="TeamsPstnReportFailing"),
         *freshness(LOGS),
     ]  # fmt: skip
@@ -266,6 +290,7 @@ def calls():
         grid("Top ten users ($currency)", "The ten users with the highest charges. Calls of a conference belong to its organizer.",
              TENANT_COLUMN | {"User": "user"} | four("user", select=CALLS + ONE_USER, only=f" and on ({BY}, user) {callers}"),
              size=(24, 10), sort="Charge ($currency)", no_value="No user has charges, users are not exported (labels.user: none), or call_log is not switched on (reports)"),
+        *departments("call_log"),
         grid("Dial-out report and call log, previous period ($currency)", "The dial-out report of the previous period, and its difference to the rows of the call log for the same calls (conf_out). If the difference is zero with connection charges, the charges of the report contain them.",
              TENANT_COLUMN | {heading: (largest(f"currency:teams_pstn_dialout_previous_{figure}{{{CURRENCY}}}{per}", "currency"), form) for heading, (figure, per, form) in compared.items()},
              size=(24, 5), no_value="No previous period, or dialout and call_log are not both switched on (reports)"),
@@ -320,12 +345,16 @@ def blocked_users():
     off, blocked = "blocked_users is not switched on (reports)", largest(f"teams_pstn_blocked_users{{{TENANT}}}")
     return [
         stats("Blocked users", "Users who cannot call the telephone network: their newest event of the last 89 days is a block.", "none",
-              latest(blocked, "{{tenant}} blocked"), size=(8, 8), colored=True, steps=((None, GREEN), (1, RED)), no_value=off, runbook="TeamsPstnUserBlocked"),
+              latest(blocked, "{{tenant}} blocked"), size=(5, 8), colored=True, steps=((None, GREEN), (1, RED)), no_value=off, runbook="TeamsPstnUserBlocked"),
+        grid("Who is blocked", "Blocked users, as labels.user names them, with Microsoft's reason. High Overall Usage is Microsoft's guard against fraud.",
+             TENANT_COLUMN | {"User": "user", "Reason": "reason",
+                              "Since": (f"{largest(f'teams_pstn_blocked_users_since_timestamp_seconds{{{TENANT}}}', 'user', 'reason')} * 1000", ("dateTimeAsIso", None))},
+             size=(7, 8), sort="Since", no_value="No user is blocked, or users are not exported (labels.user: none)"),
         grid("Events of this period", "Blocks and unblocks by reason.",
              TENANT_COLUMN | {"Event": "event", "Reason": "reason", "Events": (f"sum by ({TARGETS}, event, reason) (teams_pstn_blocked_users_events{{{TENANT}}})", WHOLE)},
-             size=(8, 8), sort="Events", no_value="No events, or " + off),
+             size=(6, 8), sort="Events", no_value="No events, or " + off),
         lines("Blocked users over time", "The number falls when a user is unblocked, and when a block is older than 89 days.", "none",
-              query(blocked, "{{tenant}} blocked"), size=(8, 8), steps_only=True, decimals=0, no_value=off),
+              query(blocked, "{{tenant}} blocked"), size=(6, 8), steps_only=True, decimals=0, no_value=off),
     ]  # fmt: skip
 
 
@@ -356,6 +385,7 @@ def exporter_health():
              TENANT_COLUMN | {"Report": "report"} | {heading: (gauge(metric) + per, form) for heading, metric, per, form in (
                  ("Last poll succeeded", "teams_pstn_report_up", "", ("bool_yes_no", None)),
                  ("Updated", "teams_pstn_report_last_success_timestamp_seconds", " * 1000 > 0", ("dateTimeFromNow", None)),
+                 ("Data up to", "teams_pstn_report_newest_row_timestamp_seconds", " * 1000", ("dateTimeFromNow", None)),
                  ("Billing period since", "teams_pstn_billing_period_start_timestamp_seconds", " * 1000", ("dateTimeAsIso", None)),
                  ("Rows", "teams_pstn_report_rows", "", WHOLE),
                  ("Pages", "teams_pstn_report_pages", "", WHOLE),
