@@ -269,7 +269,11 @@ impl Daemon {
         let mut serving = tokio::spawn(bound.serve(state, shutdown));
         // The sockets are bound, so every connection is answered from now on.
         systemd.ready("serving");
-        let mut requested = ReloadQueue::new();
+        let mut requested = ReloadQueue {
+            waiting: Vec::new(),
+            is_requested: false,
+            not_before: Instant::now(),
+        };
         // The configuration that is being read, at most one, and the requests that wait for the outcome.
         let mut loading = JoinSet::new();
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
@@ -320,14 +324,6 @@ struct ReloadQueue {
 }
 
 impl ReloadQueue {
-    fn new() -> Self {
-        Self {
-            waiting: Vec::new(),
-            is_requested: false,
-            not_before: Instant::now(),
-        }
-    }
-
     fn push(&mut self, reload: Option<Reload>) {
         self.is_requested = true;
         self.waiting.extend(reload);

@@ -50,7 +50,6 @@ impl Function {
     }
 
     /// The name in the path.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Dialout => "getPstnOnlineMeetingDialoutReport",
@@ -103,7 +102,6 @@ impl Function {
 
 impl Version {
     /// The name in the path.
-    #[must_use]
     pub fn segment(self) -> &'static str {
         match self {
             Self::V1 => "v1.0",

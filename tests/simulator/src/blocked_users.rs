@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{Text, label_value};
+use super::calls::{Text, label_value, user_label};
 use super::company::Company;
 use super::log::{Log, LogRow};
 use super::object::Object;
@@ -36,7 +36,6 @@ pub struct BlockEvent {
 
 impl BlockEvent {
     /// A block because of high usage that arrived at once. Its user has a number.
-    #[must_use]
     pub fn at(number: u32, time: DateTime<Utc>) -> Self {
         Self {
             arrival: time,
@@ -69,7 +68,6 @@ impl BlockEvent {
 impl Log<BlockEvent> {
     /// Number of users with a block as their newest arrived event of a period, which includes its start and excludes its
     /// end.
-    #[must_use]
     pub fn blocked(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> usize {
         let mut newest = BTreeMap::new();
         // In order of time, so that a later event replaces an earlier one.
@@ -87,9 +85,7 @@ impl LogRow for BlockEvent {
     /// The mode in lower case.
     fn labels(&self) -> Vec<String> {
         vec![
-            self.user
-                .as_ref()
-                .map_or_else(String::new, |user| user.id.to_string()),
+            user_label(self.user.as_ref()),
             label_value(self.mode.as_ref()).to_lowercase(),
             label_value(self.reason.as_ref()),
         ]

@@ -60,7 +60,6 @@ pub struct Call {
 
 impl Call {
     /// A free call of one minute within the United States that arrived at once. Its id and user have a number.
-    #[must_use]
     pub fn at(number: u32, start: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::from_u128(u128::from(number)),
@@ -153,9 +152,7 @@ impl LogRow for Call {
 
     fn labels(&self) -> Vec<String> {
         vec![
-            self.user
-                .as_ref()
-                .map_or_else(String::new, |user| user.id.to_string()),
+            user_label(self.user.as_ref()),
             label_value(self.usage_country.as_ref()),
             label_value(self.destination_context.as_ref()),
             label_value(self.destination.as_ref()),
@@ -236,6 +233,11 @@ impl LogRow for Call {
             .units(&[ADMINISTRATIVE_UNIT])
             .close()
     }
+}
+
+/// The id of a user as a label has it.
+pub(super) fn user_label(user: Option<&User>) -> String {
+    user.map_or_else(String::new, |user| user.id.to_string())
 }
 
 /// The value of a label; empty if there is none.

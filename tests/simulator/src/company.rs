@@ -16,7 +16,6 @@ pub struct Company {
 
 impl Company {
     /// Creates the company and its people. About one person in seven never calls.
-    #[must_use]
     pub fn new(seed: u64, people: u32) -> Self {
         let people: Vec<Person> = (0..people)
             .map(|number| Person::hire(seed, number))

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value};
+use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value, user_label};
 use super::company::Company;
 use super::log::LogRow;
 use super::object::Object;
@@ -47,7 +47,6 @@ pub struct DirectRoutingCall {
 
 impl DirectRoutingCall {
     /// A successful call of one minute over the first trunk that arrived at once. Its id and user have a number.
-    #[must_use]
     pub fn at(number: u32, start: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::from_u128(u128::from(number)),
@@ -115,9 +114,7 @@ impl LogRow for DirectRoutingCall {
     fn labels(&self) -> Vec<String> {
         let number = |value: Option<i32>| value.map_or_else(String::new, |value| value.to_string());
         vec![
-            self.user
-                .as_ref()
-                .map_or_else(String::new, |user| user.id.to_string()),
+            user_label(self.user.as_ref()),
             label_value(self.user_country.as_ref()),
             label_value(self.call_type.as_ref()),
             self.is_successful

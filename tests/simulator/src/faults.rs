@@ -136,7 +136,6 @@ pub(super) struct Queue(Vec<(When, Fault)>);
 
 impl Fault {
     /// An error status with the endpoint's own body.
-    #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status {
             status,
@@ -146,7 +145,6 @@ impl Fault {
     }
 
     /// 429 with this `Retry-After`: `"1"`, an HTTP date, `"86400"`, `"-5"`.
-    #[must_use]
     pub fn throttle(retry_after: &str) -> Self {
         Self::Status {
             status: 429,
@@ -158,31 +156,26 @@ impl Fault {
 
 impl When {
     /// The next request of any kind.
-    #[must_use]
     pub fn any() -> Self {
         Self::at(Moment::Any)
     }
 
     /// The next request for a token.
-    #[must_use]
     pub fn token() -> Self {
         Self::at(Moment::Token)
     }
 
     /// The next request to Graph.
-    #[must_use]
     pub fn graph() -> Self {
         Self::at(Moment::Graph)
     }
 
     /// The next request to Graph for this page, counted from 1.
-    #[must_use]
     pub fn page(number: usize) -> Self {
         Self::at(Moment::Page(number))
     }
 
     /// This many matching requests instead of one.
-    #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self {
             left: Some(times),
@@ -191,13 +184,11 @@ impl When {
     }
 
     /// All matching requests until the faults are cleared.
-    #[must_use]
     pub fn always(self) -> Self {
         Self { left: None, ..self }
     }
 
     /// Only those of one tenant, by its id.
-    #[must_use]
     pub fn tenant(self, tenant_id: &str) -> Self {
         Self {
             tenant: Some(tenant_id.to_owned()),
@@ -206,7 +197,6 @@ impl When {
     }
 
     /// Only those whose path and query have this text once percent signs are decoded: a function's name, `=2026-11-05`, …
-    #[must_use]
     pub fn asking(self, text: &str) -> Self {
         Self {
             text: Some(text.to_owned()),

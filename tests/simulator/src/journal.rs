@@ -73,7 +73,6 @@ pub(super) enum Kind {
 
 impl Request {
     /// Parses the request to Graph. `None` if it is another request or malformed.
-    #[must_use]
     pub fn asked(&self) -> Option<Asked> {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         let path = Path::parse(path)?;

@@ -158,13 +158,11 @@ impl Simulator {
     }
 
     /// The listening address.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The one origin of authority and Graph, without a slash at its end.
-    #[must_use]
     pub fn url(&self) -> &str {
         &self.shared.origin
     }
@@ -216,13 +214,11 @@ impl Simulator {
     }
 
     /// The newest requests, as many as are kept, oldest first.
-    #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.journal.requests()
     }
 
     /// Counts of requests.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         *self.shared.journal.counts().borrow()
     }
@@ -269,7 +265,6 @@ impl Options {
 
 impl Tenant {
     /// A tenant with an application that has a secret and the permission.
-    #[must_use]
     pub fn new(tenant_id: &str, client_id: &str, secret: &str, world: World) -> Self {
         Self {
             tenant_id: tenant_id.to_owned(),

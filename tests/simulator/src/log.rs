@@ -78,7 +78,6 @@ enum Source<R> {
 
 impl Logs {
     /// The logs of a company. The number of rows depends on the number of people.
-    #[must_use]
     pub fn of(company: &Arc<Company>) -> Self {
         let weekly = |per_person: u64| Pace::Weekly {
             rows: per_person * company.people.len() as u64,
@@ -104,7 +103,6 @@ impl Logs {
     }
 
     /// Logs with this many calls between two times and no other rows.
-    #[must_use]
     pub fn of_calls(company: &Arc<Company>, rows: u64, within: Range<DateTime<Utc>>) -> Self {
         Self {
             calls: Log::made(Traffic::new(
@@ -120,7 +118,6 @@ impl Logs {
 
 impl<R: LogRow> Log<R> {
     /// Returns a log of these rows.
-    #[must_use]
     pub fn new(rows: Vec<R>) -> Self {
         let log = Self::default();
         log.set(rows);
@@ -144,7 +141,6 @@ impl<R: LogRow> Log<R> {
     }
 
     /// Totals of the rows that have arrived, of a period that includes its start and excludes its end.
-    #[must_use]
     pub fn expected(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> Sums {
         let mut sums = Sums::new(R::LABELS);
         self.each(period, now, |row| sums.add(row.labels(), row.amounts()));
@@ -152,7 +148,6 @@ impl<R: LogRow> Log<R> {
     }
 
     /// The rows of [`Log::expected`].
-    #[must_use]
     pub fn rows(&self, period: Range<DateTime<Utc>>, now: DateTime<Utc>) -> Vec<R> {
         let mut rows = Vec::new();
         self.each(period, now, |row| rows.push(row));

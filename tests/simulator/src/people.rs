@@ -45,7 +45,6 @@ pub(super) struct Tariff {
 
 impl User {
     /// Returns the account with this number, which determines its texts.
-    #[must_use]
     pub fn numbered(number: u32) -> Self {
         Self {
             id: format!("00000000-0000-4000-8000-{number:012}").into(),

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::address::Version;
-use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value};
+use super::calls::{ADMINISTRATIVE_UNIT, Text, label_value, user_label};
 use super::company::Company;
 use super::log::LogRow;
 use super::object::Object;
@@ -48,7 +48,6 @@ pub struct Message {
 
 impl Message {
     /// A free short message within the United States that arrived at once. Its id and user have a number.
-    #[must_use]
     pub fn at(number: u32, sent: DateTime<Utc>) -> Self {
         Self {
             id: Uuid::from_u128(u128::from(number)),
@@ -121,9 +120,7 @@ impl LogRow for Message {
     /// The direction label is the unchanged type.
     fn labels(&self) -> Vec<String> {
         vec![
-            self.user
-                .as_ref()
-                .map_or_else(String::new, |user| user.id.to_string()),
+            user_label(self.user.as_ref()),
             label_value(self.user_country.as_ref()),
             label_value(self.destination_context.as_ref()),
             label_value(self.destination.as_ref()),

@@ -41,13 +41,11 @@ impl Sums {
     }
 
     /// The names of the labels, in the order of the values in the keys.
-    #[must_use]
     pub fn labels(&self) -> &'static [&'static str] {
         self.labels
     }
 
     /// Totals by the values of all labels.
-    #[must_use]
     pub fn all(&self) -> &BTreeMap<Vec<String>, Amounts> {
         &self.sums
     }
@@ -56,7 +54,6 @@ impl Sums {
     ///
     /// # Panics
     /// If the log has no such label.
-    #[must_use]
     pub fn by(&self, labels: &[&str]) -> BTreeMap<Vec<String>, Amounts> {
         let places: Vec<usize> = labels
             .iter()
@@ -76,7 +73,6 @@ impl Sums {
     }
 
     /// Totals of all rows. Amounts of different currencies are added, so use them for comparison only.
-    #[must_use]
     pub fn total(&self) -> Amounts {
         let mut total = Amounts::default();
         for amounts in self.sums.values() {

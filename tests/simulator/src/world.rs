@@ -70,13 +70,11 @@ pub(super) struct Row<'a> {
 
 impl World {
     /// A company of this many people.
-    #[must_use]
     pub fn company(seed: u64, people: u32) -> Self {
         Self::Company(Arc::new(Company::new(seed, people)))
     }
 
     /// Totals of the dial-out report of [`World::Rows`], `None` for others.
-    #[must_use]
     pub fn expected(&self) -> Option<Expected> {
         match self {
             Self::Company(_) | Self::Table(_) => None,
@@ -139,7 +137,6 @@ impl Table {
 
 impl Expected {
     /// The same totals without the destination context.
-    #[must_use]
     pub fn by_currency(&self) -> BTreeMap<String, Sum> {
         let mut by_currency: BTreeMap<String, Sum> = BTreeMap::new();
         for ((currency, _), sum) in &self.sums {
