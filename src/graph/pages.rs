@@ -19,7 +19,7 @@ use super::{Error, Flaw, Graph, log_seconds};
 use crate::chain::Chain;
 use crate::memory::Reservation;
 
-/// The pages of one report; see [`Graph::pages`](super::Graph::pages).
+/// The pages of one report, which are requested one after another.
 #[derive(Debug)]
 #[must_use = "no request is sent until `next` is called"]
 pub(crate) struct Pages<'g> {
