@@ -26,13 +26,16 @@ use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::department;
 use crate::report::labels::UserLabel;
+use crate::report::pool::Pool;
 use crate::secret_file::{self, Stamp};
 
 pub mod args;
 mod environment;
 mod files;
 mod node;
+mod pools;
 mod read;
+mod references;
 mod reports;
 mod resolve;
 mod scalar;
@@ -57,6 +60,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
     pub budgets: Vec<Budget>,
+    /// Pools of included minutes with unique names. The billing period is the calendar month if there are any.
+    pub pools: Vec<Pool>,
     /// The section `departments`.
     pub departments: Option<Departments>,
     /// Folder of the state files; `None` if reports are not kept over a restart.
@@ -240,6 +245,7 @@ impl Config {
             reports: vec![ReportKind::Dialout.into()],
             tenants: vec![tenant],
             budgets: Vec::new(),
+            pools: Vec::new(),
             departments: None,
             storage: None,
         }

@@ -258,6 +258,7 @@ static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
         usage_location: None,
         destination_context: None,
     }],
+    pools: Vec::new(),
     departments: None,
 });
 

@@ -16,6 +16,7 @@ mod interner;
 pub mod labels;
 pub mod log;
 mod person_table;
+pub mod pool;
 pub mod row;
 pub(crate) mod scan;
 pub mod sms;

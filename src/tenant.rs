@@ -17,6 +17,7 @@ use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
 use crate::report::department::Departments;
 use crate::report::labels::UserLabel;
+use crate::report::pool::Pool;
 use crate::report_metrics::family;
 use crate::storage::{Identity, SavedState, StateFile, Storage, StorageError};
 
@@ -47,6 +48,8 @@ pub struct Plan {
     pub reports: Vec<ReportPlan>,
     /// The budgets of the tenant.
     pub budgets: Vec<Budget>,
+    /// The pools of the tenant.
+    pub pools: Vec<Pool>,
     /// The departments of users, if the configuration has a file.
     pub departments: Option<Arc<Departments>>,
     /// Expiry of the credential, if the configuration states it.
@@ -98,6 +101,10 @@ impl Plan {
         let of_report = |budget: &&Budget| budget.report == report;
         Allocation {
             budgets: self.budgets.iter().filter(of_report).cloned().collect(),
+            pools: match report {
+                ReportKind::CallLog => self.pools.clone(),
+                _ => Vec::new(),
+            },
             departments: self.departments.clone(),
         }
     }
@@ -177,6 +184,7 @@ pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
             .map(|report| report_plan(config, report))
             .collect(),
         budgets: budgets(config, tenant),
+        pools: pools(config, tenant),
         departments: config
             .departments
             .as_ref()
@@ -208,6 +216,13 @@ pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
         budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
     };
     config.budgets.iter().filter(selects).cloned().collect()
+}
+
+/// The pools of this tenant and those without a tenant.
+pub(crate) fn pools(config: &Config, tenant: &config::Tenant) -> Vec<Pool> {
+    let selects =
+        |pool: &&Pool| pool.tenant.is_none() || pool.tenant.as_deref() == tenant.name.as_deref();
+    config.pools.iter().filter(selects).cloned().collect()
 }
 
 /// Location of a tenant's state files. Two applications of one tenant have separate files.

@@ -1,6 +1,6 @@
 //! The first page of a report, and an estimate of the series of the whole report.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ use crate::report::budget::{Budget, BudgetRow};
 use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
+use crate::report::pool::{self, Pool, PooledCall};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
@@ -250,6 +251,48 @@ impl FirstPage {
         Some(finding.about(report).measured(float(unmapped as u64)))
     }
 
+    /// The outgoing calls of each licence and destination context. They show whether the log names the licence that paid.
+    pub(super) fn licenses(&self) -> Vec<Finding> {
+        let mut groups: BTreeMap<[&str; 2], Vec<&PooledCall>> = BTreeMap::new();
+        for call in self.calls() {
+            let [license, _, context, call_type] = call.labels.each_ref().map(String::as_str);
+            if pool::is_outgoing(call_type) {
+                groups.entry([license, context]).or_default().push(call);
+            }
+        }
+        let finding = |([license, context], calls): ([&str; 2], Vec<&PooledCall>)| {
+            let seconds: i64 = calls.iter().map(|call| call.seconds).sum();
+            let charged = calls.iter().filter(|call| call.has_charge).count();
+            let (rows, free) = (calls.len(), calls.len() - charged);
+            let message = format!(
+                "{rows} outgoing rows of the first page, {seconds} s; {charged} with a charge, {free} without"
+            );
+            let subject = format!("{license}, {context}");
+            Finding::ok(Check::Licence, message).about(subject.escape_debug())
+        };
+        groups.into_iter().take(LICENSES_MAX).map(finding).collect()
+    }
+
+    /// A warning for each pool that matches no row.
+    pub(super) fn unused_pools(&self, pools: &[Pool]) -> Vec<Finding> {
+        let covers = |pool: &Pool, call: &PooledCall| {
+            pool.covers(call.labels.each_ref().map(String::as_str))
+        };
+        let unused = pools
+            .iter()
+            .filter(|_| self.calls().next().is_some())
+            .filter(|pool| !self.calls().any(|call| covers(pool, call)));
+        let warn = |pool: &Pool| {
+            let message = "matches no row of the first page";
+            Finding::warning(Check::Pool, message, POOL_REMEDY).about(&pool.name)
+        };
+        unused.map(warn).collect()
+    }
+
+    fn calls(&self) -> impl Iterator<Item = &PooledCall> {
+        self.budget_rows.iter().filter_map(|row| row.call.as_ref())
+    }
+
     /// A warning for each budget of the report that matches no row.
     pub(super) fn mismatches(
         &self,
@@ -318,6 +361,12 @@ fn at_least(has_more: bool) -> &'static str {
 fn float(count: u64) -> f64 {
     count as f64
 }
+
+/// A finding for a pool that matches no row so far, which is not always a mistake.
+const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; nothing where such calls are made, but rarely";
+
+/// Licences and contexts that are listed: more than a tenant has.
+const LICENSES_MAX: usize = 20;
 
 /// A finding for a budget that matches no row so far, which is not always a mistake.
 const BUDGET_REMEDY: &str =

@@ -26,6 +26,8 @@ pub(super) enum Check {
     Series,
     Names,
     Budget,
+    Pool,
+    Licence,
     Departments,
     Exposition,
 }

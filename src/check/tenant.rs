@@ -16,8 +16,9 @@ use crate::graph::reach::{ReachError, Target};
 use crate::graph::token::TokenError;
 use crate::graph::{self, Graph};
 use crate::period::Clock;
-use crate::report::CollectError;
 use crate::report::budget::Budget;
+use crate::report::pool::Pool;
+use crate::report::{CollectError, ReportKind};
 use crate::tenant::{self, SetupError};
 
 /// A tenant that is set up and not contacted yet.
@@ -31,6 +32,8 @@ pub(super) struct Tenant {
     credential_expiry: Option<DateTime<Utc>>,
     /// Budgets that select this tenant.
     budgets: Vec<Budget>,
+    /// Pools that select this tenant.
+    pools: Vec<Pool>,
     credential: Credential,
 }
 
@@ -63,6 +66,7 @@ impl Tenant {
             authority,
             credential_expiry: tenant.credential_expiry,
             budgets: tenant::budgets(config, tenant),
+            pools: tenant::pools(config, tenant),
             credential: tenant.credential.clone(),
         })
     }
@@ -276,6 +280,10 @@ impl TenantReport<'_> {
                     let mismatches = page.mismatches(report, budgets, departments);
                     self.findings.extend(mismatches);
                     self.findings.extend(page.unmapped(report, departments));
+                    if report == ReportKind::CallLog {
+                        self.findings.extend(page.licenses());
+                        self.findings.extend(page.unused_pools(&self.tenant.pools));
+                    }
                 }
                 Err(error) => {
                     total.add(Size::unknown());

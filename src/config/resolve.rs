@@ -1,11 +1,11 @@
 //! Builds a [`Config`] from the sections: defaults, dependencies between keys, and uniqueness.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::path::{Path, PathBuf};
 
 use super::files::ReferencedFiles;
-use super::read::{Field, Scalar, quote_value};
+use super::pools::pools;
+use super::read::{Field, Scalar};
+use super::references::{Seen, check_tenant};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
 use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Storage, Tenant};
@@ -16,6 +16,7 @@ use crate::graph::credential::{Credential, SecretSource};
 use crate::graph::managed_identity::ManagedIdentityEndpoint;
 use crate::report::ReportKind;
 use crate::report::budget;
+use crate::report::threshold::Threshold;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
@@ -66,6 +67,13 @@ impl File {
                 errors,
             ),
         };
+        let pools = pools(
+            self.pools,
+            billing,
+            reports.as_deref(),
+            tenants.as_deref(),
+            errors,
+        );
         let storage = storage(self.storage, folder, errors);
         Some(Config {
             poll,
@@ -74,6 +82,7 @@ impl File {
             reports: reports?,
             tenants: tenants?,
             budgets: budgets?,
+            pools: pools?,
             departments: departments.ok()?,
             storage,
         })
@@ -229,7 +238,8 @@ impl Budget {
         for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
             errors.push(line, format!("{at}: no {key}; give one, {why}"));
         }
-        let thresholds = thresholds(self.thresholds, &format!("{at}.thresholds"), errors);
+        let key = format!("{at}.thresholds");
+        let thresholds = thresholds(self.thresholds, &key, Threshold::defaults, errors);
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         Some(budget::Budget {
             name: self.name.value()?.0,
@@ -417,29 +427,6 @@ fn check_report(
     }
 }
 
-/// Records an error for a budget of an unknown tenant.
-fn check_tenant(
-    at: &str,
-    line: usize,
-    name: &str,
-    tenants: &[super::Tenant],
-    errors: &mut ConfigErrors,
-) {
-    let names: Vec<&str> = tenants.iter().filter_map(|t| t.name.as_deref()).collect();
-    if names.contains(&name) {
-        return;
-    }
-    let remedy = match names.as_slice() {
-        [] => "the only tenant has no name, so remove this selector".to_owned(),
-        names => format!("choose from {}", names[..names.len().min(10)].join(", ")),
-    };
-    let name = quote_value(name);
-    errors.push(
-        line,
-        format!("{at}.tenant: no tenant is named {name}; {remedy}"),
-    );
-}
-
 /// Records an error for a budget of a department that is not in the file.
 fn check_department(
     at: &str,
@@ -486,32 +473,3 @@ fn check_credentials(
 
 /// A section is invalid; the error was already recorded.
 struct Invalid;
-
-/// Keys with their lines, to detect duplicates.
-struct Seen<K> {
-    what: &'static str,
-    remedy: &'static str,
-    lines: HashMap<K, usize>,
-}
-
-impl<K: Hash + Eq> Seen<K> {
-    fn new(what: &'static str, remedy: &'static str) -> Self {
-        Self {
-            what,
-            remedy,
-            lines: HashMap::new(),
-        }
-    }
-
-    fn check_duplicate(&mut self, at: &str, line: usize, key: K, errors: &mut ConfigErrors) {
-        if let Some(before) = self.lines.get(&key) {
-            let Self { what, remedy, .. } = self;
-            errors.push(
-                line,
-                format!("{at}: the same {what} as on line {before}; {remedy}"),
-            );
-        } else {
-            self.lines.insert(key, line);
-        }
-    }
-}

@@ -33,6 +33,8 @@ section! {
         tenants: Vec<Field<Tenant>>,
         /// Budgets for a billing period.
         budgets: Vec<Field<Budget>>,
+        /// Included minutes of licences in a calendar month; needs the call log.
+        pools: Vec<Field<Pool>>,
         /// The departments of users.
         departments: Departments,
         /// Storage of reports over a restart.
@@ -157,6 +159,33 @@ section! {
         graph_url: RootUrl,
         /// Instead of the cloud's authority; plain http for this machine only.
         authority_url: RootUrl,
+    }
+}
+
+section! {
+    /// Included minutes of licences in a calendar month. A selector that is left out matches everything.
+    #[schemars(extend("required" = ["name", "license_capability", "licenses", "minutes_per_license"]))]
+    Pool {
+        /// The value of the label pool.
+        name: Name,
+        /// The licences that pay for the calls, as the call log names them.
+        #[schemars(extend("minItems" = 1))]
+        license_capability: Vec<Field<Name>>,
+        /// Only users of these locations: two letters each, or unknown.
+        usage_location: Vec<Field<Location>>,
+        /// Only this context, for example Domestic.
+        destination_context: Name,
+        /// Only this type of call, as the call log names it. Without it, all outgoing calls.
+        call_type: Name,
+        /// Only this tenant.
+        tenant: Name,
+        /// The number of licences.
+        licenses: NonZeroUsize,
+        /// The included minutes of one licence in a month.
+        minutes_per_license: NonZeroUsize,
+        /// The shares in percent at which an alert fires. An item is a number, or a mapping with at and severity.
+        #[schemars(extend("default" = [80, 100]))]
+        thresholds: Vec<Field<Either<Threshold>>>,
     }
 }
 

@@ -6,14 +6,15 @@ use super::scalar::Percent;
 use super::sections::Threshold;
 use crate::report::threshold;
 
-/// Returns the thresholds in ascending order, or the default ones. `at` is the place of the list.
+/// Returns the thresholds in ascending order, or the `default` ones. `at` is the place of the list.
 pub(super) fn thresholds(
     field: Field<Vec<Field<Either<Threshold>>>>,
     at: &str,
+    default: impl Fn() -> Vec<threshold::Threshold>,
     errors: &mut ConfigErrors,
 ) -> Vec<threshold::Threshold> {
     let Some((line, items)) = field.set() else {
-        return threshold::Threshold::defaults();
+        return default();
     };
     if items.len() > THRESHOLDS_MAX {
         errors.push(

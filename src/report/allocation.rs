@@ -12,9 +12,10 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Budget, BudgetSpend};
-use super::column::{COUNTS_MAX, Column, Measure, Values};
+use super::column::{COUNTS_MAX, Column, Measure, Values, count_of};
 use super::department::{DepartmentId, Departments};
 use super::interner::Interner;
+use super::pool::{self, Pool};
 use super::{CALLS_COUNT, SECONDS_COUNT};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
@@ -24,6 +25,8 @@ use crate::money::Sum;
 pub struct Allocation {
     /// The budgets of the report.
     pub budgets: Vec<Budget>,
+    /// The pools, if the report is the call log.
+    pub pools: Vec<Pool>,
     /// The departments, if the configuration has a file.
     pub departments: Option<Arc<Departments>>,
 }
@@ -75,14 +78,17 @@ static CALL_SECONDS: Family = Family::gauge(
      report.",
 );
 
-/// The families of budgets and departments, which several reports have.
-pub(crate) const FAMILIES: [&Family; 6] = [
+/// The families of budgets, departments and pools, which are not of one report.
+pub(crate) const FAMILIES: [&Family; 9] = [
     budget::FAMILIES[0],
     budget::FAMILIES[1],
     budget::FAMILIES[2],
     &CHARGE,
     &CALLS,
     &CALL_SECONDS,
+    pool::FAMILIES[0],
+    pool::FAMILIES[1],
+    pool::FAMILIES[2],
 ];
 
 impl Allocation {
@@ -95,9 +101,10 @@ impl Allocation {
         fingerprint
     }
 
-    /// The fingerprint with everything that is shown besides the sums, which are the thresholds.
+    /// The fingerprint with everything that is shown besides the sums: thresholds and pools.
     pub(crate) fn shown_fingerprint(&self) -> String {
-        self.fingerprint() + &budget::spelled_thresholds(&self.budgets)
+        let thresholds = budget::spelled_thresholds(&self.budgets);
+        self.fingerprint() + &thresholds + &pool::spelled(&self.pools)
     }
 
     /// Returns whether it matters who a person is.
@@ -105,7 +112,7 @@ impl Allocation {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }
 
-    /// Removes the samples of budgets and departments from `current` and the budgets from `shown` if the allocation has changed
+    /// Removes the samples of budgets, departments and pools from `current` and the budgets from `shown` if the allocation has changed
     /// since they were rendered. `theirs` is the shown fingerprint of the rendered ones and is set to that of this allocation.
     pub(crate) fn drop_others(
         &self,
@@ -154,6 +161,7 @@ impl<'a> Allocator<'a> {
         let Allocation {
             budgets,
             departments,
+            ..
         } = self.allocation;
         let department = departments
             .as_ref()
@@ -276,11 +284,9 @@ impl Allocated {
             samples.extend(writer.finish().filter(|samples| samples.count > 0));
         }
         for (family, unit) in [(&CALLS, CALLS_COUNT), (&CALL_SECONDS, SECONDS_COUNT)] {
-            let count = columns.iter().find_map(|column| match column.measure {
-                Measure::Count(index, what) if what == unit => Some(index),
-                _ => None,
-            });
-            let Some(count) = count else { continue };
+            let Some(count) = count_of(columns, unit) else {
+                continue;
+            };
             let mut writer = FamilyWriter::new(&[family]);
             for sums in sums.chunk_by(|a, b| a.0 == b.0) {
                 let total = sums.iter().fold(0_i64, |total, (_, _, values)| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportKind;
 use super::department::Departments;
+use super::pool::PooledCall;
 use super::threshold::Threshold;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
@@ -46,6 +47,8 @@ pub struct BudgetRow {
     pub(crate) labels: [String; 3],
     /// User principal name and object id.
     pub(crate) names: [String; 2],
+    /// The row as pools see it, if it is a call of the call log.
+    pub(crate) call: Option<PooledCall>,
 }
 
 /// A budget with its spend in the current billing period, for the page. Amounts are exact decimals as text.
@@ -253,6 +256,7 @@ mod tests {
         let row = |[currency, location, context, name]: [&str; 4]| BudgetRow {
             labels: [currency, location, context].map(str::to_owned),
             names: [name, "id"].map(str::to_owned),
+            call: None,
         };
         let rows = [
             ["EUR", "DE", "Domestic", "Ann@x"],

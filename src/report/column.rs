@@ -31,6 +31,14 @@ pub(crate) struct Values<const MONEY: usize> {
     pub(crate) counts: [i64; COUNTS_MAX],
 }
 
+/// The index of the count with this unit.
+pub(crate) fn count_of(columns: &[Column], unit: &str) -> Option<usize> {
+    columns.iter().find_map(|column| match column.measure {
+        Measure::Count(index, what) if what == unit => Some(index),
+        _ => None,
+    })
+}
+
 impl<const MONEY: usize> Values<MONEY> {
     pub(crate) fn add(&mut self, other: &Self) {
         for (sum, more) in self.money.iter_mut().zip(other.money) {

@@ -237,6 +237,7 @@ impl RowTable {
         BudgetRow {
             labels: [currency, location, context].map(Cow::into_owned),
             names: [persons.principal_name(row.person), persons.id(row.person)].map(str::to_owned),
+            call: None,
         }
     }
 

@@ -33,6 +33,7 @@ use super::column::{COUNTS_MAX, Column};
 use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
 use super::person_table::{PersonId, PersonTable};
+use super::pool::{self, PooledCall};
 use super::row::{Notes, RowError};
 use super::{CollectError, ReportInfo, RowContext};
 use crate::graph::pages::{Page, Read};
@@ -200,6 +201,8 @@ struct LabelPositions {
     currency: Option<usize>,
     context: Option<usize>,
     location: Option<usize>,
+    /// Those that a pool selects by, if the log has all of them.
+    pooled: Option<[usize; 4]>,
 }
 
 impl<'a> LogAggregator<'a> {
@@ -441,6 +444,14 @@ impl LabelPositions {
             currency: position("currency"),
             context: position("destination_context"),
             location: position("usage_location"),
+            pooled: {
+                let [license, location, context, call_type] = pool::LABELS.map(position);
+                license.zip(location).zip(context).zip(call_type).map(
+                    |(((license, location), context), call_type)| {
+                        [license, location, context, call_type]
+                    },
+                )
+            },
         }
     }
 
@@ -457,9 +468,18 @@ impl LabelPositions {
 
     fn budget_row(&self, record: &Record<'_>) -> BudgetRow {
         let [id, principal_name, _] = record.person;
+        let call = self.pooled.map(|positions| PooledCall {
+            labels: positions.map(|position| record.labels[position].to_string()),
+            seconds: record.counts[1],
+            has_charge: record
+                .money
+                .iter()
+                .any(|&amount| amount != Amount::default()),
+        });
         BudgetRow {
             labels: self.labels(record).map(str::to_owned),
             names: [principal_name, id].map(str::to_owned),
+            call,
         }
     }
 }

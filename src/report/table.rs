@@ -12,10 +12,10 @@ use std::cmp::Reverse;
 use hashbrown::HashMap;
 
 use super::allocation::Allocated;
-use super::column::{COUNTS_MAX, Column, Measure, Values};
+use super::column::{COUNTS_MAX, Column, Measure, Values, count_of};
 use super::interner::{Dictionary, UNKNOWN};
 use super::labels::{RenderContext, RetainedSeries};
-use super::{Count, Organizer, Rendered, Spend, budget};
+use super::{Count, Organizer, Rendered, SECONDS_COUNT, Spend, budget, pool};
 use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 
@@ -53,12 +53,14 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             None => self.counts(&total(&self.series)),
         };
         let users = self.named_users(context);
+        let pools = self.pools(context);
         let (aggregated, retained) = self.collapse(context);
         let allocation = context.allocation;
         Rendered {
             samples: self
                 .samples(context)
                 .chain(allocated.samples(allocation, self.columns, self.report, context.tenant))
+                .chain(pools)
                 .collect(),
             closing: self.closing(context),
             spend,
@@ -70,6 +72,28 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             retained,
             ..Rendered::default()
         }
+    }
+
+    /// The samples of pools.
+    fn pools(&self, context: &RenderContext<'_>) -> Vec<Samples> {
+        let pools = &context.allocation.pools;
+        let positions = pool::LABELS.map(|name| self.position(name));
+        let mut used = vec![0_i64; pools.len()];
+        if let (false, Some(count)) = (pools.is_empty(), count_of(self.columns, SECONDS_COUNT)) {
+            for group in self.groups() {
+                let label = |position| self.label(&group[0], position);
+                let labels = positions.map(|position| position.map_or("", label));
+                let seconds = total(group).counts[count];
+                for (used, _) in used
+                    .iter_mut()
+                    .zip(pools)
+                    .filter(|(_, pool)| pool.covers(labels))
+                {
+                    *used = used.saturating_add(seconds);
+                }
+            }
+        }
+        pool::samples(pools, &used, context.tenant)
     }
 
     /// The number of users that the series name.

@@ -579,6 +579,36 @@ async fn budgets_that_match_no_row_are_reported() {
     }
 }
 
+/// The calls of each licence, by which an administrator writes a pool.
+#[tokio::test]
+async fn licences_and_pools_of_the_call_log_are_reported() {
+    let simulator = simulator(vec![tenant()]).await;
+    let now = Clock::system().now();
+    let yesterday = now - chrono::TimeDelta::days(1);
+    let calls = (1..=3).map(|number| Call::at(number, yesterday));
+    simulator.logs(TENANT).calls.set(calls.collect());
+    let pools = "reports: [call_log]
+pools:
+  - {name: matching, license_capability: [MCOPSTN1], licenses: 1, minutes_per_license: 1}
+  - {name: other, license_capability: [MCOPSTN2], licenses: 1, minutes_per_license: 1}
+";
+    let folder = Folder::configured(simulator.url(), pools);
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    // On the first day of a month, yesterday is in another period.
+    if said.contains("first page call_log: 3 rows") {
+        let license = "ok      licence MCOPSTN1, Domestic: 3 outgoing rows of the first page, 180 s; 0 with a charge, 3 without";
+        let pool = "warning pool other: matches no row of the first page; remedy: compare license_capability";
+        for line in [license, pool] {
+            assert!(
+                said.lines().any(|said| said.starts_with(line)),
+                "{line} in {said}"
+            );
+        }
+        assert!(!said.contains(" pool matching: "), "{said}");
+    }
+}
+
 /// A budget has no finding if no user has made a call yet.
 #[tokio::test]
 async fn empty_page_has_no_budget_findings() {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::config::Departments;
+use teams_pstn_exporter::report::pool::Pool;
+use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_exporter::report::{ReportKind, department};
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::blocked_users::BlockEvent;
@@ -91,6 +93,9 @@ pub(crate) const CONTRACT: &[Entry] = &[
     ("teams_pstn_department_charge", "gauge", &["currency", "department", "report"], true),
     ("teams_pstn_department_calls", "gauge", &["department", "report"], true),
     ("teams_pstn_department_call_seconds", "gauge", &["department", "report"], true),
+    ("teams_pstn_pool_size_seconds", "gauge", &["pool"], true),
+    ("teams_pstn_pool_used_seconds", "gauge", &["pool"], true),
+    ("teams_pstn_pool_threshold_ratio", "gauge", &["pool", "severity", "threshold"], true),
     ("teams_pstn_billing_period_start_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_billing_period_end_timestamp_seconds", "gauge", &["report"], true),
     ("teams_pstn_report_up", "gauge", &["report"], true),
@@ -142,6 +147,7 @@ async fn tenants_with_names() {
             config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
             config.departments = Some(departments());
+            config.pools = vec![pool()];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
@@ -177,10 +183,25 @@ pub(crate) async fn all_metrics() -> Metrics {
             config.reports = reports(ReportKind::ALL);
             config.budgets = vec![budget(500)];
             config.departments = Some(departments());
+            config.pools = vec![pool()];
         },
         ..Setup::of(World::Rows { count: 10 })
     };
     settled(&setup).await
+}
+
+/// A pool for calls of any licence.
+fn pool() -> Pool {
+    Pool {
+        name: "all".to_owned(),
+        tenant: None,
+        license_capability: vec!["MCOPSTN1".to_owned()],
+        usage_location: Vec::new(),
+        destination_context: None,
+        call_type: None,
+        seconds: 3_600,
+        thresholds: Threshold::defaults(),
+    }
 }
 
 /// No department of the simulated users: all are unmapped.

@@ -280,6 +280,7 @@ fn budgets_count_what_they_select() {
             }];
             let allocation = Allocation {
                 budgets,
+                pools: Vec::new(),
                 departments: None,
             };
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
@@ -441,6 +442,7 @@ fn row(
 
 static DEPARTMENTS: LazyLock<Allocation> = LazyLock::new(|| Allocation {
     budgets: Vec::new(),
+    pools: Vec::new(),
     departments: Some(Arc::new(
         Departments::parse("user,department\nAnn@x,Sales\nZOË,Support\n".as_bytes()).unwrap(),
     )),

@@ -19,6 +19,7 @@ use crate::report::call_log::CallLog;
 use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
+use crate::report::pool::Pool;
 use crate::report::threshold::Threshold;
 use crate::report::{Rendered, ReportKind};
 
@@ -173,6 +174,7 @@ static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
             ..budget(None)
         },
     ],
+    pools: ["user_out", "user_in"].map(pool).to_vec(),
     departments: Some(Arc::new(
         Departments::parse(b"user,department\nANN@X,Sales\nbob@x-id,Support\n").expect("a file"),
     )),
@@ -190,6 +192,20 @@ fn budget(user: Option<&str>) -> Budget {
         department: None,
         usage_location: None,
         destination_context: Some("International".to_owned()),
+    }
+}
+
+/// A pool of calls of this type.
+fn pool(call_type: &str) -> Pool {
+    Pool {
+        name: call_type.to_owned(),
+        tenant: None,
+        license_capability: vec!["MCOPSTN2".to_owned()],
+        usage_location: vec!["US".to_owned()],
+        destination_context: Some("International".to_owned()),
+        call_type: Some(call_type.to_owned()),
+        seconds: 60,
+        thresholds: Vec::new(),
     }
 }
 

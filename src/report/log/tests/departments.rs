@@ -1,10 +1,10 @@
-//! Departments, compared with one who adds up the calls in the plainest way.
+//! Departments and pools, compared with one who adds up the calls in the plainest way.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// The samples of departments and of the budget of a department that these calls have.
+/// The samples of departments, of the budget of a department, and of pools that these calls have.
 pub(super) fn expected<'c>(calls: impl Iterator<Item = &'c Call>) -> Vec<String> {
     let mut charges: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
@@ -48,6 +48,13 @@ pub(super) fn expected<'c>(calls: impl Iterator<Item = &'c Call>) -> Vec<String>
         .chain(count("calls", 1))
         .chain(count("call_seconds", 60))
         .chain([budget])
+        .chain(
+            [
+                ("user_out", counts.values().sum::<i64>() * 60),
+                ("user_in", 0),
+            ]
+            .map(|(pool, used)| format!(r#"teams_pstn_pool_used_seconds{{pool="{pool}"}} {used}"#)),
+        )
         .collect()
 }
 
@@ -56,11 +63,16 @@ pub(super) fn found(rendered: &Rendered) -> Vec<String> {
     let text = text(rendered);
     let is_one = |line: &&str| {
         line.starts_with("teams_pstn_department_")
+            || line.starts_with("teams_pstn_pool_used_seconds")
             || line.starts_with("teams_pstn_budget_spent{budget=\"Support\"")
     };
     let mut lines: Vec<String> = text.lines().filter(is_one).map(str::to_owned).collect();
-    // The budget comes last, as expected.
-    lines.sort_by_key(|line| line.starts_with("teams_pstn_budget"));
+    // Budget and pools come last, as expected.
+    lines.sort_by_key(|line| match line {
+        line if line.starts_with("teams_pstn_budget") => 1,
+        line if line.starts_with("teams_pstn_pool") => 2,
+        _ => 0,
+    });
     lines
 }
 

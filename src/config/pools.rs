@@ -1,0 +1,151 @@
+//! Resolves pools of included minutes.
+
+use std::num::NonZeroUsize;
+
+use super::read::Field;
+use super::references::{Seen, check_tenant};
+use super::reports::contains;
+use super::scalar::{Location, Name};
+use super::sections::Pool;
+use super::thresholds::thresholds;
+use super::{Billing, ConfigErrors, Report, Tenant};
+use crate::period::CycleDay;
+use crate::report::ReportKind;
+use crate::report::pool;
+use crate::report::threshold::Threshold;
+
+/// Returns the pools, or `None` if one of them is invalid.
+pub(super) fn pools(
+    field: Field<Vec<Field<Pool>>>,
+    billing: Billing,
+    reports: Option<&[Report]>,
+    tenants: Option<&[Tenant]>,
+    errors: &mut ConfigErrors,
+) -> Option<Vec<pool::Pool>> {
+    let (line, items) = match field {
+        Field::Missing => return Some(Vec::new()),
+        field => field.set()?,
+    };
+    if billing.cycle_day != CycleDay::default() {
+        let day = billing.cycle_day.day();
+        errors.push(
+            line,
+            format!("pools: minutes are included by calendar month, but billing.cycle_day is {day}; remove it, or run another exporter for the pools"),
+        );
+    }
+    if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
+        errors.push(
+            line,
+            "pools: the calls are in call_log, which is not polled; add it to reports",
+        );
+    }
+    let mut names = Seen::new("name", "names must differ, they become the label pool");
+    let mut pools = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        let at = format!("pools[{index}]");
+        let Some((line, pool)) = item.set() else {
+            continue;
+        };
+        if let Field::Set(line, Name(name)) = &pool.name {
+            names.check_duplicate(&at, *line, name.clone(), errors);
+        }
+        if let (Field::Set(line, Name(name)), Some(tenants)) = (&pool.tenant, tenants) {
+            check_tenant(&at, *line, name, tenants, errors);
+        }
+        pools.push(pool.resolve(&at, line, errors));
+    }
+    pools.into_iter().collect()
+}
+
+impl Pool {
+    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<pool::Pool> {
+        let missing = [
+            ("name", self.name.is_missing(), "it becomes the label pool"),
+            (
+                "license_capability",
+                self.license_capability.is_missing(),
+                "for example [MCOPSTN1]",
+            ),
+            ("licenses", self.licenses.is_missing(), "for example 120"),
+            (
+                "minutes_per_license",
+                self.minutes_per_license.is_missing(),
+                "for example 3000",
+            ),
+        ];
+        for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
+            errors.push(line, format!("{at}: no {key}; give one, {why}"));
+        }
+        let key = format!("{at}.thresholds");
+        let default = || [80, 100].map(Threshold::from).to_vec();
+        let thresholds = thresholds(self.thresholds, &key, default, errors);
+        let size_line = self.minutes_per_license.line().unwrap_or(line);
+        let licenses = licenses(self.license_capability, at, errors);
+        let locations = match self.usage_location {
+            Field::Missing => Some(Vec::new()),
+            field => field
+                .value()
+                .map(|items| values(items, |Location(code)| code)),
+        };
+        let text = |field: Field<Name>| field.value().map(|Name(text)| text);
+        let name = self.name.value()?.0;
+        let seconds = seconds(self.licenses.value()?, self.minutes_per_license.value()?);
+        if seconds.is_none() {
+            let what =
+                "more than can be counted; give the included minutes of one licence in a month";
+            errors.push(size_line, format!("{at}.minutes_per_license: {what}"));
+        }
+        Some(pool::Pool {
+            name,
+            tenant: text(self.tenant),
+            license_capability: licenses?,
+            usage_location: locations?,
+            destination_context: text(self.destination_context),
+            call_type: text(self.call_type),
+            seconds: seconds?,
+            thresholds,
+        })
+    }
+}
+
+/// The licences of a pool, at least one.
+fn licenses(
+    field: Field<Vec<Field<Name>>>,
+    at: &str,
+    errors: &mut ConfigErrors,
+) -> Option<Vec<String>> {
+    let (line, items) = field.set()?;
+    let at = format!("{at}.license_capability");
+    if items.is_empty() {
+        errors.push(
+            line,
+            format!("{at}: none is named; name at least one, for example MCOPSTN1"),
+        );
+    }
+    for item in &items {
+        if let Field::Set(line, Name(name)) = item
+            && name.eq_ignore_ascii_case(PER_USER)
+        {
+            errors.push(
+                *line,
+                format!("{at}: the minutes of {PER_USER} are of one user each, so they have no pool; remove it"),
+            );
+        }
+    }
+    Some(values(items, |Name(name)| name))
+}
+
+/// The valid values of a list.
+fn values<T>(items: Vec<Field<T>>, text: impl Fn(T) -> String) -> Vec<String> {
+    let values = items.into_iter().filter_map(Field::value);
+    values.map(text).collect()
+}
+
+/// The included seconds; `None` if they are too many.
+fn seconds(licenses: NonZeroUsize, minutes: NonZeroUsize) -> Option<i64> {
+    let minutes = licenses.get().checked_mul(minutes.get())?;
+    i64::try_from(minutes.checked_mul(60)?).ok()
+}
+
+/// The pay-as-you-go licence, which has no shared minutes.
+const PER_USER: &str = "MCOPSTN8";

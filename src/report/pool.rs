@@ -1,0 +1,202 @@
+//! Pools of included minutes: calls that a licence pays, up to a number of minutes in a calendar month.
+//!
+//! The call log names the licence that paid for a call, and all that a pool selects by is a label. So the minutes used are
+//! sums of series, taken before any of them are aggregated, and nothing more is kept for pools.
+//!
+//! This module knows no licence, price or country: the configuration says what is included.
+
+#![deny(clippy::float_arithmetic)]
+
+use super::threshold::Threshold;
+use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::money::Sum;
+
+/// Included minutes of a calendar month, for each tenant that they are configured for. An empty selector matches everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Value of the label `pool`.
+    pub name: String,
+    /// The name of a configured tenant.
+    pub tenant: Option<String>,
+    /// Values of the label `license_capability`; at least one.
+    pub license_capability: Vec<String>,
+    /// Values of the label `usage_location`.
+    pub usage_location: Vec<String>,
+    /// Value of the label `destination_context`.
+    pub destination_context: Option<String>,
+    /// Value of the label `call_type`; `None` selects outgoing calls.
+    pub call_type: Option<String>,
+    /// Included seconds of all licences, above zero.
+    pub seconds: i64,
+    /// Ascending.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// The labels that pools select by.
+pub(crate) const LABELS: [&str; 4] = [
+    "license_capability",
+    "usage_location",
+    "destination_context",
+    "call_type",
+];
+
+/// A call as pools see it.
+#[derive(Clone, Debug)]
+pub struct PooledCall {
+    /// Its labels, in the order of [`LABELS`].
+    pub(crate) labels: [String; 4],
+    pub(crate) seconds: i64,
+    pub(crate) has_charge: bool,
+}
+
+static SIZE: Family = Family::gauge(
+    "teams_pstn_pool_size_seconds",
+    "Included seconds of the pool in a calendar month (UTC): licences times minutes, as the configuration says.",
+);
+
+static USED: Family = Family::gauge(
+    "teams_pstn_pool_used_seconds",
+    "Duration of the calls in the current calendar month (UTC) that the pool pays for. Cached: from the last complete report.",
+);
+
+static THRESHOLD: Family = Family::gauge(
+    "teams_pstn_pool_threshold_ratio",
+    "Thresholds of the pool: used seconds by included seconds at which an alert fires, 0.8 for 80 %.",
+);
+
+/// The families of pools.
+pub(crate) const FAMILIES: [&Family; 3] = [&SIZE, &USED, &THRESHOLD];
+
+impl Pool {
+    /// Returns whether calls with these labels are paid by the pool.
+    pub(crate) fn covers(&self, [license, location, context, call_type]: [&str; 4]) -> bool {
+        let is_one_of =
+            |wanted: &[String], label: &str| wanted.iter().any(|wanted| wanted == label);
+        let selects =
+            |wanted: &Option<String>, label| wanted.as_deref().is_none_or(|wanted| wanted == label);
+        is_one_of(&self.license_capability, license)
+            && (self.usage_location.is_empty() || is_one_of(&self.usage_location, location))
+            && selects(&self.destination_context, context)
+            && match &self.call_type {
+                Some(wanted) => wanted == call_type,
+                None => is_outgoing(call_type),
+            }
+    }
+}
+
+/// Returns whether a call type, such as `user_out_forwarding`, is an outgoing call.
+pub(crate) fn is_outgoing(call_type: &str) -> bool {
+    call_type.split('_').any(|part| part == "out")
+}
+
+/// Size, use and thresholds of every pool, in the order of the configuration.
+pub(crate) fn samples(pools: &[Pool], used: &[i64], tenant: Option<&str>) -> Vec<Samples> {
+    let mut writer = FamilyWriter::new(&[&SIZE, &USED]);
+    let mut thresholds = FamilyWriter::new(&[&THRESHOLD]);
+    for (pool, used) in pools.iter().zip(used) {
+        let mut labels = Vec::new();
+        write_label("pool", &pool.name, &mut labels);
+        for threshold in &pool.thresholds {
+            threshold.write_sample(labels.clone(), tenant, &mut thresholds);
+        }
+        if let Some(tenant) = tenant {
+            write_label("tenant", tenant, &mut labels);
+        }
+        writer.sample(&labels, |family, out| match family {
+            0 => Sum::from(pool.seconds).write_sample(out),
+            _ => Sum::from(*used).write_sample(out),
+        });
+    }
+    let samples = writer.finish().chain(thresholds.finish());
+    samples.filter(|samples| samples.count > 0).collect()
+}
+
+/// The pools as text, for state files: their samples are dropped if they change. Empty if there are none.
+pub(crate) fn spelled(pools: &[Pool]) -> String {
+    let spell = |pool: &Pool| {
+        let thresholds: Vec<_> = pool
+            .thresholds
+            .iter()
+            .map(|threshold| (threshold.at, threshold.severity.as_str()))
+            .collect();
+        serde_json::json!([
+            pool.name,
+            pool.license_capability,
+            pool.usage_location,
+            pool.destination_context,
+            pool.call_type,
+            pool.seconds,
+            thresholds,
+        ])
+        .to_string()
+    };
+    pools.iter().map(spell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_a_pool_covers_by_table() {
+        let list = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+        let pool = |locations: &[&str], context: Option<&str>, call_type: Option<&str>| Pool {
+            name: "a".to_owned(),
+            tenant: None,
+            license_capability: list(&["MCOPSTN1", "MCOPSTN2"]),
+            usage_location: list(locations),
+            destination_context: context.map(str::to_owned),
+            call_type: call_type.map(str::to_owned),
+            seconds: 60,
+            thresholds: Vec::new(),
+        };
+        let call = ["MCOPSTN2", "US", "Domestic", "user_out_forwarding"];
+        let incoming = ["MCOPSTN2", "US", "Domestic", "user_in"];
+        for (pool, call, covers) in [
+            (pool(&[], None, None), call, true),
+            (pool(&["PR", "US"], Some("Domestic"), None), call, true),
+            (pool(&["PR"], None, None), call, false),
+            (pool(&[], Some("International"), None), call, false),
+            (pool(&[], None, Some("user_out")), call, false),
+            (pool(&[], None, Some("user_out_forwarding")), call, true),
+            (pool(&[], None, None), incoming, false),
+            (pool(&[], None, Some("user_in")), incoming, true),
+            (
+                pool(&[], None, None),
+                ["MCOPSTN5", "US", "Domestic", "user_out"],
+                false,
+            ),
+            (
+                pool(&[], None, None),
+                ["MCOPSTN1", "US", "Domestic", "route"],
+                false,
+            ),
+        ] {
+            assert_eq!(pool.covers(call), covers, "{pool:?} {call:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_all_included_seconds_are_shown() {
+        let pool = Pool {
+            name: "a".to_owned(),
+            tenant: None,
+            license_capability: vec!["MCOPSTN1".to_owned()],
+            usage_location: Vec::new(),
+            destination_context: None,
+            call_type: None,
+            seconds: 21_600_000,
+            thresholds: vec![Threshold::from(80)],
+        };
+        let mut text = Vec::new();
+        for samples in samples(&[pool], &[21_600_001], Some("t")) {
+            samples.block.write(&mut text);
+        }
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "teams_pstn_pool_size_seconds{pool=\"a\",tenant=\"t\"} 21600000\n\
+             teams_pstn_pool_used_seconds{pool=\"a\",tenant=\"t\"} 21600001\n\
+             teams_pstn_pool_threshold_ratio{pool=\"a\",severity=\"warning\",tenant=\"t\",threshold=\"80\"} 0.8\n"
+        );
+    }
+}
