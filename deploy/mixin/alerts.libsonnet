@@ -215,10 +215,8 @@ local lib = import 'lib.libsonnet';
         and
         (
           %(age)s{%(logs)s} > 54000
-          or
-          %(age)s{%(others)s} > 9000
-          or
-          %(age)s > 60 and %(up)s == 0
+          or %(age)s{%(others)s} > 9000
+          or %(age)s > 60 and %(up)s == 0
         )
         or
         %(age)s > 26 * 3600
