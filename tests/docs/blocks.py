@@ -32,7 +32,7 @@ if [[ -e {work}/daemon ]]; then
 fi
 {binary} "$@" </dev/null >{work}/daemon.log 2>&1 &
 echo $! >{work}/daemon
-for _ in {{1..300}}; do
+for _ in {{1..1200}}; do
   curl --silent --fail --output /dev/null http://localhost:10053/-/ready && exit 0
   kill -0 $! 2>/dev/null || break
   sleep 0.1
