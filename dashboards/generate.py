@@ -297,10 +297,24 @@ def calls():
     ]  # fmt: skip
     return board(
         "teams-pstn-calls", "Teams telephony: calls",
-        "Calls, direct routing, SMS and blocked users, from the logs that are switched on (reports). Dial-out from meetings is in the call log, too.",
+        "Calls, included minutes, direct routing, SMS and blocked users, from the logs that are switched on (reports). Dial-out from meetings is in the call log, too.",
         variables(charge, variable("call_type", "Call type", f"label_values({number}{{{LOCATION}}}, call_type)", description="Of the call log. Dial-out from meetings is conf_out.")),
-        ("Status", *status), ("Calls in $currency", *in_currency), ("Direct routing", *direct_routing()), ("SMS", *sms()), ("Blocked users", *blocked_users()),
+        ("Status", *status), ("Calls in $currency", *in_currency), ("Included minutes", *pools()), ("Direct routing", *direct_routing()), ("SMS", *sms()), ("Blocked users", *blocked_users()),
     )  # fmt: skip
+
+
+def pools():
+    used, size = f"teams_pstn_pool_used_seconds{{{TENANT}}}", f"teams_pstn_pool_size_seconds{{{TENANT}}}"
+    ratio, none = f"{used} / ({size} > 0)", "The configuration has no pools"
+    return [
+        grid("Included minutes of each pool", "Minutes that the licences include in the calendar month (UTC), and how many are used.",
+             TENANT_COLUMN | {"Pool": "pool"} | {heading: (largest(expression, "pool"), form) for heading, expression, form in (
+                 ("Included minutes", f"{size} / 60", WHOLE), ("Used minutes", f"{used} / 60", WHOLE), ("Minutes left", f"({size} - {used}) / 60", WHOLE), ("Share used", ratio, SHARE))}
+             | threshold_columns("teams_pstn_pool", ("pool",), f"({ratio})"),
+             size=(15, 8), sort="Share used", no_value=none),
+        bars("Share of each pool", "Share of the included minutes that is used.", "percentunit",
+             latest(largest(ratio, "pool"), "{{tenant}} {{pool}}"), size=(9, 8), maximum=1.2, decimals=1, no_value=none),
+    ]  # fmt: skip
 
 
 def direct_routing():
