@@ -38,12 +38,12 @@ pub(crate) struct ReportMetrics {
 
 static UP: Family = Family::gauge(
     "teams_pstn_report_up",
-    "1 where the last poll of the report succeeded, else 0.",
+    "1 if the last poll of the report succeeded, otherwise 0.",
 );
 
 static LAST_SUCCESS: Family = Family::gauge(
     "teams_pstn_report_last_success_timestamp_seconds",
-    "When the newest complete report was asked for, as Unix time; 0 where there has been none.",
+    "When the newest complete report was requested, as Unix time; 0 before the first.",
 );
 
 static LAST_ATTEMPT: Family = Family::gauge(
@@ -63,7 +63,7 @@ static ROWS: Family = Family::gauge(
 
 static PAGES: Family = Family::gauge(
     "teams_pstn_report_pages",
-    "Pages that were asked for at the newest complete report.",
+    "Pages requested for the newest complete report.",
 );
 
 static AGGREGATED: Family = Family::gauge(
@@ -73,8 +73,7 @@ static AGGREGATED: Family = Family::gauge(
 
 static FINAL_WINDOWS: Family = Family::gauge(
     "teams_pstn_report_final_windows",
-    "Days of the billing period whose calls or messages are kept as totals and not asked for again; only of reports that are \
-     logs.",
+    "Final days of the billing period, which are kept as totals and not fetched again; logs only.",
 );
 
 static NEWEST_ROW: Family = Family::gauge(
@@ -86,7 +85,7 @@ static NEWEST_ROW: Family = Family::gauge(
 static UNPLACED_ROWS: Family = Family::gauge(
     "teams_pstn_report_unplaced_rows",
     "Rows of the newest complete report that are not counted, because their time is outside the billing period and far from \
-     the window that brought them; only of reports that are logs.",
+     the requested window; logs only.",
 );
 
 static POLLS: Family = Family::counter(
@@ -101,12 +100,12 @@ static FAILURES: Family = Family::counter(
 
 static PERIOD_START: Family = Family::gauge(
     "teams_pstn_billing_period_start_timestamp_seconds",
-    "Start of the billing period that the report's numbers belong to, as Unix time, inclusive.",
+    "Start of the billing period that the report's figures belong to, as Unix time, inclusive.",
 );
 
 static PERIOD_END: Family = Family::gauge(
     "teams_pstn_billing_period_end_timestamp_seconds",
-    "End of the billing period that the report's numbers belong to, as Unix time, exclusive.",
+    "End of the billing period that the report's figures belong to, as Unix time, exclusive.",
 );
 
 static TOKEN_EXPIRY: Family = Family::gauge(
@@ -116,7 +115,8 @@ static TOKEN_EXPIRY: Family = Family::gauge(
 
 static CREDENTIAL_EXPIRY: Family = Family::gauge(
     "teams_pstn_credential_expiry_timestamp_seconds",
-    "When the credential expires, as Unix time: of a certificate its notAfter, of a secret what the configuration says.",
+    "When the credential expires, as Unix time: the end of the certificate, or the expiry of the secret that the \
+     configuration states.",
 );
 
 /// The families with the billing period of a report.

@@ -44,33 +44,33 @@ impl Telemetry {
     pub fn new(now: DateTime<Utc>) -> Self {
         let requests = counters(
             "teams_pstn_graph_requests_total",
-            "Requests to Microsoft Graph by status code of the answer; none where there was no answer.",
+            "Requests to Microsoft Graph by status code of the response; none if there was no response.",
             "code",
             &REQUEST_CODES,
         );
         let retries = counters(
             "teams_pstn_graph_retries_total",
-            "Requests to Microsoft Graph that repeated a failed one, by what had failed.",
+            "Repeated requests to Microsoft Graph, by the reason of the failure before.",
             "reason",
             &RetryReason::ALL.map(RetryReason::as_str),
         );
         let storage = counters(
             "teams_pstn_storage_files_total",
-            "State files by what became of them; all 0 where storage.path is not set.",
+            "State file operations by outcome; all 0 if storage.path is not set.",
             "outcome",
             &StorageOutcome::ALL.map(StorageOutcome::as_str),
         );
         let exposition_size = gauge(
             "teams_pstn_exposition_size_bytes",
-            "Size of the report families, uncompressed. VictoriaMetrics refuses bodies above 16 MiB by default.",
+            "Size of the report metrics, uncompressed. VictoriaMetrics refuses bodies above 16 MiB by default.",
         );
         let exposition_series = gauge(
             "teams_pstn_exposition_series",
-            "Series of the report families.",
+            "Number of series of the report metrics.",
         );
         let reload_successful = gauge(
             "teams_pstn_config_last_reload_successful",
-            "1 where the configuration in force is the one last asked for, 0 where that was refused.",
+            "1 if the last reload succeeded, 0 if it was refused.",
         );
         let reload_time = Gauge::new(
             "teams_pstn_config_last_reload_success_timestamp_seconds",
@@ -80,7 +80,7 @@ impl Telemetry {
         let build = IntGaugeVec::new(
             Opts::new(
                 "teams_pstn_exporter_build_info",
-                "Always 1; what is running is in the labels.",
+                "Always 1; the labels have the version, the revision and the compiler.",
             ),
             &["version", "revision", "rustc"],
         )

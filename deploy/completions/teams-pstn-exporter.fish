@@ -25,57 +25,57 @@ function __fish_teams_pstn_exporter_using_subcommand
 end
 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+json\t'One JSON object per line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -s V -l version -d 'Print version'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "demo" -d 'Run against a built-in simulator of Microsoft Graph; needs no account'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "check" -d 'Check configuration, network, clock, token, permission, first page and budgets once; print a remedy for each failure'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "export" -d 'Write one report of one period as a table, once'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "backfill" -d 'Write the samples of past days in OpenMetrics, for promtool tsdb create-blocks-from openmetrics'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users by the configured key'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users, computed with the configured key'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Check the health of the running exporter (give it the same web flags); exit with 0 or 1'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+json\t'One JSON object per line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l check.format -d 'Format of the findings' -r -f -a "text\t'A line each'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l check.format -d 'Format of the findings' -r -f -a "text\t'One line per finding'
 json\t'One document'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+json\t'One JSON object per line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l report -d 'The report' -r -f -a "dialout\t''
@@ -96,20 +96,20 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 jsonl\t'One JSON object a line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l output -d 'File that is replaced when the table is complete, instead of standard output' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
+json\t'One JSON object per line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l require-final -d 'Exit with 1 if the figures may still change, and print until when'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l no-numbers -d 'Leave out telephone numbers'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l report -d 'A report, may be repeated' -r -f -a "dialout\t''
@@ -123,48 +123,48 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples; Prometheus looks back five minutes' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File that is replaced when all samples are in it, instead of standard output' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
+json\t'One JSON object per line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l users -d 'Include the label user, as labels.user says'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+json\t'One JSON object per line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l tenants.shard -d 'Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.telemetry-path -d 'Path of the metrics' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.config.file -d 'File with TLS and authentication, in the format of Prometheus\' exporter-toolkit' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.max-requests -d 'Parallel scrapes, beyond which the answer is 503' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.max-requests -d 'Maximum number of parallel scrapes; others get 503' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.level -d 'Lowest severity to log [default: info; demo: warn]' -r -f -a "debug\t'Every request'
 info\t'Every poll'
 warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
-json\t'One JSON object a line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.check -d 'Validate the configuration, print every mistake and exit with 0 or 2'
+json\t'One JSON object per line'"
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.systemd-socket -d 'Listen on the sockets of systemd instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -s h -l help -d 'Print help (see more with \'--help\')'

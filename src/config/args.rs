@@ -25,11 +25,11 @@ pub struct Args {
     #[arg(long = "config.file", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 
-    /// Validate the configuration, print every mistake and exit with 0 or 2
+    /// Validate the configuration, print all errors and exit with 0 or 2
     #[arg(long = "config.check", global = true)]
     pub config_check: bool,
 
-    /// Poll only the tenants of this shard: the INDEX-th of COUNT exporters, counted from 0, that share the configuration
+    /// Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration
     #[arg(
         long = "tenants.shard",
         value_name = "INDEX/COUNT",
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long = "web.systemd-socket", global = true)]
     pub systemd_socket: bool,
 
-    /// Parallel scrapes, beyond which the answer is 503
+    /// Maximum number of parallel scrapes; others get 503
     #[arg(
         long = "web.max-requests",
         value_name = "N",
@@ -93,7 +93,7 @@ pub enum Command {
     /// Run against a built-in simulator of Microsoft Graph; needs no account
     #[cfg(feature = "demo")]
     Demo,
-    /// Ask once whether everything is as it should be: configuration, network, clock, token, permission, first page, budgets
+    /// Check configuration, network, clock, token, permission, first page and budgets once; print a remedy for each failure
     Check {
         /// Format of the findings
         #[arg(
@@ -109,20 +109,20 @@ pub enum Command {
     Export(ExportArgs),
     /// Write the samples of past days in OpenMetrics, for promtool tsdb create-blocks-from openmetrics
     Backfill(BackfillArgs),
-    /// Print the pseudonyms of users by the configured key
+    /// Print the pseudonyms of users, computed with the configured key
     Pseudonym {
-        /// User principal name, or the object id where there is none
+        /// User principal name, or the object id if there is none
         #[arg(required = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
         users: Vec<String>,
     },
-    /// Ask the running exporter, by its own flags, whether it is healthy; exit with 0 or 1
+    /// Check the health of the running exporter (give it the same web flags); exit with 0 or 1
     Healthcheck,
 }
 
 /// How `check` writes its findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
-    /// A line each.
+    /// One line per finding.
     Text,
     /// One document.
     Json,
@@ -146,7 +146,7 @@ pub enum LogLevel {
 pub enum LogFormat {
     /// `key=value`, as Prometheus does.
     Logfmt,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -228,9 +228,9 @@ const PORT: u16 = 10053;
 const AFTER_HELP: &str = "\
 Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, AZURE_CLIENT_ID and one of \
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \
-HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured, and STATE_DIRECTORY where the configuration has no storage.path.
+HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are used, and STATE_DIRECTORY if the configuration has no storage.path.
 
-Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, a task died, or a check, an export or a backfill failed, 2 bad configuration.";
+Exit codes: 0 stopped by a signal or a check passed, 1 cannot start, an internal task crashed, or a check, an export or a backfill failed, 2 bad configuration.";
 
 #[cfg(test)]
 mod tests {

@@ -64,18 +64,17 @@ pub(crate) struct Allocated {
 static CHARGE: Family = Family::gauge(
     "teams_pstn_department_charge",
     "Charge of the report's rows in the current billing period by department of the user, in the currency of the label; never \
-     add different currencies or reports. Cached: from the last complete report.",
+     add different currencies or reports. As of the last complete report.",
 );
 
 static CALLS: Family = Family::gauge(
     "teams_pstn_department_calls",
-    "Calls of the report in the current billing period by department of the user. Cached: from the last complete report.",
+    "Calls of the report in the current billing period by department of the user. As of the last complete report.",
 );
 
 static CALL_SECONDS: Family = Family::gauge(
     "teams_pstn_department_call_seconds",
-    "Duration of the report's calls in the current billing period by department of the user. Cached: from the last complete \
-     report.",
+    "Duration of the report's calls in the current billing period by department of the user. As of the last complete report.",
 );
 
 /// The families of budgets, departments and pools, which are not of one report.

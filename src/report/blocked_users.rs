@@ -72,8 +72,7 @@ enum Mode {
 
 static BLOCKED: Family = Family::gauge(
     "teams_pstn_blocked_users",
-    "Users who were blocked and not unblocked since, by the log of blocked users of the last 89 days. Cached: from the last \
-     complete report.",
+    "Users who were blocked in the last 89 days and not unblocked since. As of the last complete report.",
 );
 
 static SINCE: Family = Family::gauge(
@@ -84,7 +83,7 @@ static SINCE: Family = Family::gauge(
 
 static EVENTS: Family = Family::gauge(
     "teams_pstn_blocked_users_events",
-    "Blocks and unblocks of users in the current billing period. Cached: from the last complete report.",
+    "Blocks and unblocks of users in the current billing period. As of the last complete report.",
 );
 
 impl Report for BlockedUsers {

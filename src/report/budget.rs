@@ -71,13 +71,13 @@ pub struct BudgetSpend {
 
 static AMOUNT: Family = Family::gauge(
     "teams_pstn_budget_amount",
-    "What the configuration allows to be spent in a billing period, in the currency of the label.",
+    "Amount of the budget for a billing period, in the currency of the label.",
 );
 
 static SPENT: Family = Family::gauge(
     "teams_pstn_budget_spent",
-    "What has been spent of the budget in the current billing period, over all users, also hidden and aggregated ones. \
-     Cached: from the last complete report.",
+    "Spend that counts for the budget in the current billing period, over all users, including hidden and aggregated ones. As \
+     of the last complete report.",
 );
 
 static THRESHOLD: Family = Family::gauge(

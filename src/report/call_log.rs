@@ -54,14 +54,13 @@ static COLUMNS: [Column; 4] = [
     Column {
         current: Family::gauge(
             "teams_pstn_call_log_charge",
-            "Charge of calls over Microsoft's telephone lines in the current billing period, in the currency of the label; \
-             never add different currencies, nor the dial-out charge, which is contained. Cached: from the last complete \
-             report.",
+            "Charge of calls over Microsoft's telephone lines in the current billing period, in the currency of the label; do \
+             not add different currencies, or the dial-out charge, which is already included. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_call_log_previous_charge",
             "Charge of calls over Microsoft's telephone lines in the previous billing period, in the currency of the label; \
-             never add different currencies. Fetched again until it stops changing.",
+             do not add different currencies. Fetched again until it no longer changes.",
         ),
         measure: Measure::Money(0),
     },
@@ -69,7 +68,7 @@ static COLUMNS: [Column; 4] = [
         current: Family::gauge(
             "teams_pstn_call_log_connection_charge",
             "Connection fees of calls over Microsoft's telephone lines in the current billing period, in the currency of the \
-             label. Whether the charge contains them is not documented. Cached: from the last complete report.",
+             label. Whether the charge contains them is not documented. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_call_log_previous_connection_charge",
@@ -81,7 +80,7 @@ static COLUMNS: [Column; 4] = [
     Column {
         current: Family::gauge(
             "teams_pstn_call_log_calls",
-            "Calls over Microsoft's telephone lines in the current billing period. Cached: from the last complete report.",
+            "Calls over Microsoft's telephone lines in the current billing period. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_call_log_previous_calls",
@@ -92,8 +91,7 @@ static COLUMNS: [Column; 4] = [
     Column {
         current: Family::gauge(
             "teams_pstn_call_log_call_seconds",
-            "Duration of calls over Microsoft's telephone lines in the current billing period. Cached: from the last complete \
-             report.",
+            "Duration of calls over Microsoft's telephone lines in the current billing period. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_call_log_previous_call_seconds",

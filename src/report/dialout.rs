@@ -72,20 +72,19 @@ static COLUMNS: [Column; 3] = [
         current: Family::gauge(
             "teams_pstn_dialout_charge",
             "Charge of dial-out calls from meetings in the current billing period, connection fees included, by meeting \
-             organizer, in the currency of the label; never add different currencies. Cached: from the last complete report.",
+             organizer, in the currency of the label; do not add different currencies. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_dialout_previous_charge",
-            "Charge of dial-out calls from meetings in the previous billing period, in the currency of the label; never add \
-             different currencies. Fetched again until it stops changing.",
+            "Charge of dial-out calls from meetings in the previous billing period, in the currency of the label; do not add \
+             different currencies. Fetched again until it no longer changes.",
         ),
         measure: Measure::Money(0),
     },
     Column {
         current: Family::gauge(
             "teams_pstn_dialout_calls",
-            "Dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the last complete \
-             report.",
+            "Dial-out calls from meetings in the current billing period, by meeting organizer. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_dialout_previous_calls",
@@ -96,8 +95,8 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_dialout_call_seconds",
-            "Duration of dial-out calls from meetings in the current billing period, by meeting organizer. Cached: from the \
-             last complete report.",
+            "Duration of dial-out calls from meetings in the current billing period, by meeting organizer. As of the last \
+             complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_dialout_previous_call_seconds",

@@ -48,8 +48,8 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_direct_routing_calls",
-            "Calls over Direct Routing trunks in the current billing period, failed ones included. Cached: from the last \
-             complete report.",
+            "Calls over Direct Routing trunks in the current billing period, failed ones included. As of the last complete \
+             report.",
         ),
         previous: Family::gauge(
             "teams_pstn_direct_routing_previous_calls",
@@ -60,8 +60,8 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_direct_routing_failed_calls",
-            "Calls over Direct Routing trunks in the current billing period that the source reports as not successful. Cached: \
-             from the last complete report.",
+            "Calls over Direct Routing trunks in the current billing period that the source reports as not successful. As of \
+             the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_direct_routing_previous_failed_calls",
@@ -72,7 +72,7 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_direct_routing_call_seconds",
-            "Duration of calls over Direct Routing trunks in the current billing period. Cached: from the last complete report.",
+            "Duration of calls over Direct Routing trunks in the current billing period. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_direct_routing_previous_call_seconds",

@@ -56,7 +56,7 @@ static SIZE: Family = Family::gauge(
 
 static USED: Family = Family::gauge(
     "teams_pstn_pool_used_seconds",
-    "Duration of the calls in the current calendar month (UTC) that the pool pays for. Cached: from the last complete report.",
+    "Duration of the calls in the current calendar month (UTC) that the pool pays for. As of the last complete report.",
 );
 
 static THRESHOLD: Family = Family::gauge(

@@ -44,20 +44,20 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_sms_charge",
-            "Charge of text messages in the current billing period, in the currency of the label; never add different \
-             currencies. Cached: from the last complete report.",
+            "Charge of text messages in the current billing period, in the currency of the label; do not add different \
+             currencies. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_charge",
-            "Charge of text messages in the previous billing period, in the currency of the label; never add different \
-             currencies. Fetched again until it stops changing.",
+            "Charge of text messages in the previous billing period, in the currency of the label; do not add different \
+             currencies. Fetched again until it no longer changes.",
         ),
         measure: Measure::Money(0),
     },
     Column {
         current: Family::gauge(
             "teams_pstn_sms_messages",
-            "Text messages in the current billing period. Cached: from the last complete report.",
+            "Text messages in the current billing period. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_messages",
@@ -68,8 +68,7 @@ static COLUMNS: [Column; 3] = [
     Column {
         current: Family::gauge(
             "teams_pstn_sms_units",
-            "Units of text messages in the current billing period, of which a long message has several. Cached: from the last \
-             complete report.",
+            "Units of text messages in the current billing period; a long message has several. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_sms_previous_units",
