@@ -1,4 +1,4 @@
-//! Enums of which each variant has a text, such as the values of a label.
+//! Enums with a text for each variant, such as the values of a label.
 
 /// Declares the enum, the list of its variants and their texts in one place, so that the three cannot disagree.
 macro_rules! closed_set {

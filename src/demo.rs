@@ -128,8 +128,8 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
     })
 }
 
-/// The day on which the billing period of the demo starts: one by which the current period ends in a few days, so that most
-/// of a budget is spent on any day of the month.
+/// The day on which the billing period of the demo starts. It lets the current period end in a few days, so that at any
+/// time most of a budget is spent.
 fn cycle_day(now: DateTime<Utc>) -> CycleDay {
     let end = now + LEFT;
     // No period starts on the 29th or later: then the next month starts it.

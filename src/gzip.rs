@@ -111,7 +111,7 @@ impl Block {
     /// The block that another process stored. Returns `None` if these are not the bytes, checksum and length that
     /// [`Block::stored`] returned.
     ///
-    /// Inflates all of it, in pieces and not beyond the stated length, because a part that ends elsewhere would damage the
+    /// Inflates all of it, in pieces and not beyond the stated length: a part that ends early or late would damage the
     /// parts that follow it in a body.
     pub(crate) fn restored(bytes: Bytes, deflated: Option<(u32, u64)>) -> Option<Self> {
         let Some((checksum, length)) = deflated else {

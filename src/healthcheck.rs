@@ -54,7 +54,7 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
     };
-    // One address is enough: if one of its sockets fails, the daemon ends.
+    // Checks one address only: if any socket fails, the daemon ends.
     let address = addresses
         .first()
         .expect("a list of addresses has at least one");

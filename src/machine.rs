@@ -29,7 +29,7 @@ pub enum MachineError {
         what: &'static str,
         /// The limit that is set.
         limit: u64,
-        /// The least that is enough.
+        /// The minimum.
         min: u64,
         /// The settings that set it.
         setting: &'static str,

@@ -135,7 +135,7 @@ impl MemoryError {
     }
 }
 
-/// Bytes of a hash table. If it is full, also those of the larger one that the next entry is going to need beside it.
+/// Bytes of a hash table. If it is full, includes the larger table that the next entry will need beside it.
 pub(crate) fn table_bytes(allocated: usize, entries: usize, capacity: usize) -> usize {
     if capacity - entries < ENTRIES_PER_ROW {
         3 * allocated

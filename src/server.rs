@@ -170,7 +170,7 @@ impl Bound {
         &self.addresses
     }
 
-    /// The heartbeat of the server. One of its addresses is enough: if any of them fails, the server ends.
+    /// The heartbeat of the server. Any one address gives it, because the server ends if an address fails.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
@@ -231,7 +231,7 @@ struct Shared {
     page: RenderedPage,
     /// Permits for requests that wait for a reload.
     reloads: Semaphore,
-    /// Hosts of `--web.listen-address`, which the `Host` of a request may have.
+    /// Hosts of `--web.listen-address`, accepted in the `Host` of requests.
     names: Vec<String>,
     /// Checks logins.
     authenticator: Authenticator,

@@ -409,7 +409,7 @@ fn pause_after(spent: Duration) -> Duration {
     (spent * 19).min(PAUSE_MAX)
 }
 
-/// Reports that readiness names as too old: it is one line, and a thousand tenants may have expired together.
+/// Maximum number of expired reports that readiness names: it is one line, and a thousand can expire at once.
 const EXPIRED_NAMED_MAX: usize = 5;
 
 /// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.

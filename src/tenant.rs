@@ -166,7 +166,7 @@ pub(crate) fn graph(
         tokens.map_err(|source| SetupError::Token(tenant.name_or_id().to_owned(), source))?;
     let (limits, retry) = (Limits::default(), RetryPolicy::default());
     let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
-    // The client is the same for all reports, so one that hides names decides.
+    // All reports share the client, so it hides names if any report does.
     let shows_names = config.user_labels().all(UserLabel::shows_names);
     Ok(graph.hiding_people(!shows_names))
 }

@@ -251,7 +251,7 @@ impl FirstPage {
         Some(finding.about(report).measured(float(unmapped as u64)))
     }
 
-    /// The outgoing calls of each licence and destination context. They show whether the log names the licence that paid.
+    /// Counts outgoing calls by licence and destination context, to show if the log names each call's paying licence.
     pub(super) fn licenses(&self) -> Vec<Finding> {
         let mut groups: BTreeMap<[&str; 2], Vec<&PooledCall>> = BTreeMap::new();
         for call in self.calls() {

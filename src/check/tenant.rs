@@ -324,7 +324,7 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
     }
 }
 
-/// Sufficient permissions; each alone is enough, and the first grants less.
+/// Each of these permissions is sufficient, and the first grants less.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
 
 /// With a larger offset, the current period begins and ends at the wrong time.

@@ -167,8 +167,8 @@ impl Cloud {
 }
 
 impl NextLink {
-    /// Resolves the link to the next page. A relative link is relative to the root. Only the origin is checked, because
-    /// documented links do not even repeat the parameters' names.
+    /// Resolves the link to the next page. A relative link is relative to the root. Only the origin is checked: some
+    /// documented links have other parameter names than requests.
     pub(crate) fn resolve(root: &RootUrl, link: &str) -> Result<Self, LinkError> {
         if link.len() > LENGTH_MAX {
             return Err(LinkError::Length(link.len()));
@@ -196,7 +196,7 @@ impl NextLink {
     }
 }
 
-/// The origin of a URL, if it is one of Microsoft's or an IP address. The name of any other host can be any text.
+/// The origin of a URL if its host is known or an IP address. Other names are hidden: they can be any text.
 pub(super) fn known_origin(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     let is_known = match url.host() {

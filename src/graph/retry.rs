@@ -177,8 +177,8 @@ fn spread(wait: Duration, random: f64) -> Duration {
 /// requests completes.
 const ATTEMPTS: u32 = 12;
 
-/// A body that is truncated by chance is complete in another attempt. The failure of one that is always truncated is reported
-/// within 15 s.
+/// A body that is truncated by chance is complete in another attempt. If every attempt is truncated, the failure is
+/// reported within 15 s.
 const INCOMPLETE_MAX: u32 = 5;
 
 /// Twelve attempts take about a minute, which leaves a report most of its time.

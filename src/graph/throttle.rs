@@ -361,7 +361,7 @@ mod tests {
         for _ in 0..3 {
             drop(throttle.enter(deadline).await.unwrap());
         }
-        // As is one that still waits in line.
+        // Also a request that still waits.
         let first = throttle.enter(deadline).await.unwrap();
         let waiting = tokio::time::timeout(Duration::from_secs(1), throttle.enter(deadline));
         assert!(waiting.await.is_err());

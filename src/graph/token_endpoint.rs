@@ -111,7 +111,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Returns the request and the proof of identity in it.
+    /// Returns the request, and its proof if it has one.
     pub(crate) async fn request(
         &self,
         now: DateTime<Utc>,
@@ -265,7 +265,7 @@ impl TokenEndpoint {
         )
     }
 
-    /// The error for a response of which no token can be read. Serde's own message can quote the token.
+    /// The error for a response without a readable token. Serde's own message can quote the token.
     fn no_token(&self, response: &Response, error: &serde_json::Error) -> TokenError {
         if error.is_eof() {
             return TokenError::BrokenOff(self.host());

@@ -153,8 +153,8 @@ impl<'a> Visitor for Fetch<'a> {
     }
 }
 
-/// Fetches windows, some of them in parallel, and passes each day on. A window for which there is no memory beside others is
-/// fetched again, beside fewer.
+/// Fetches windows, some of them in parallel, and passes each day on. If there is no memory for a window beside others,
+/// it is fetched again beside fewer.
 async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
     windows: Vec<Window>,
     fetch: impl Fn(Window) -> F,

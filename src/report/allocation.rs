@@ -190,7 +190,7 @@ impl<'a> Allocator<'a> {
         Allocated::new(self.allocation)
     }
 
-    /// Adds a row to the sums of its budgets and of its department. The person can be any number if none was added.
+    /// Adds a row to the sums of its budgets and of its department. `person` is ignored if no person was added.
     pub(crate) fn add<const MONEY: usize>(
         &self,
         label_set: u32,

@@ -1,5 +1,5 @@
-//! The log of calls over the customer's own telephone lines: whether they came about, and over which trunk. Nothing in it
-//! costs Microsoft's money.
+//! The log of calls over the customer's own telephone lines: whether they succeeded, and over which trunk. Microsoft
+//! charges for none of them.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getdirectroutingcalls>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-directroutinglogrow>

@@ -162,7 +162,7 @@ pub(crate) struct LogAggregator<'a> {
     pub(crate) totals: Totals,
     /// The memory of all of these.
     memory: Reservation,
-    /// The rows with what budgets select by, if the caller needs them. They are as many as the rows.
+    /// For each row, what budgets select by, if the caller needs it.
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
@@ -409,7 +409,7 @@ impl<'a> LogAggregator<'a> {
         self.users[name]
     }
 
-    /// The person, if it matters who that is; otherwise any number.
+    /// Returns the person, or 0 if nothing selects persons.
     fn person(&mut self, [id, principal_name, _]: [&str; 3]) -> PersonId {
         if !self.context.allocation.selects_persons() {
             return 0;

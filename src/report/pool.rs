@@ -1,7 +1,7 @@
 //! Pools of included minutes: calls that a licence pays, up to a number of minutes in a calendar month.
 //!
-//! The call log names the licence that paid for a call, and all that a pool selects by is a label. So the minutes used are
-//! sums of series, taken before any of them are aggregated, and nothing more is kept for pools.
+//! The call log names the licence that paid for a call, and pools select by labels only. So the minutes used are sums
+//! of series, taken before any of them are aggregated, and nothing more is kept for pools.
 //!
 //! This module knows no licence, price or country: the configuration says what is included.
 
@@ -68,7 +68,7 @@ static THRESHOLD: Family = Family::gauge(
 pub(crate) const FAMILIES: [&Family; 3] = [&SIZE, &USED, &THRESHOLD];
 
 impl Pool {
-    /// Returns whether calls with these labels are paid by the pool.
+    /// Returns true if the pool pays for calls with these labels.
     pub(crate) fn covers(&self, [license, location, context, call_type]: [&str; 4]) -> bool {
         let is_one_of =
             |wanted: &[String], label: &str| wanted.iter().any(|wanted| wanted == label);

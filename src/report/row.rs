@@ -27,8 +27,8 @@ use text::{Change, TEXT_MAX};
 /// `Option<bool>`. A property may be null or missing, and the rest of a row is ignored. Each property is a method too, which
 /// returns it with its name: see [`Property`].
 ///
-/// A label is declared as the name that is exposed and the expression of its value, in the order of the names. They become
-/// the constant `LABELS` and the method `labels`, which adds empty ones up to the number of a record.
+/// Labels are declared in the order of their names, each as its exposed name and the expression of its value. They
+/// become the constant `LABELS` and the method `labels`, which adds empty ones up to the number of a record.
 macro_rules! row {
     (
         $(#[$doc:meta])*

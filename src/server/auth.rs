@@ -321,7 +321,7 @@ fn cost(hash: &str) -> Option<u32> {
     Some(parts.get_cost())
 }
 
-/// Returns a hash of which no password is known.
+/// Returns a hash of no known password.
 fn decoy(cost: u32) -> String {
     format!("$2b${cost:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62.")
 }

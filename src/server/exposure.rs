@@ -22,7 +22,7 @@ enum Readers {
 }
 
 impl Exposure {
-    /// The exposure of a server that would listen here. Sockets that systemd passes can be any.
+    /// The exposure of a server that would listen here. systemd's sockets can have any address.
     pub(crate) fn expected(listen: &Listen, web_config: Option<&WebConfig>) -> Self {
         match listen {
             Listen::Addresses(addresses) => {

@@ -53,7 +53,7 @@ fn is_trusted_name(host: &str, own: &[String]) -> bool {
         || own.iter().any(|own| own.eq_ignore_ascii_case(&name))
 }
 
-/// The response to a request on loopback that has a `Host` which a page on the internet could have.
+/// The response to a request on loopback if its `Host` could be that of a page on the internet.
 const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, but the Host of the request is an internet name; use localhost or an address, or let the proxy set Host to the address that it connects to\n";
 
 /// The response to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.

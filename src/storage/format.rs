@@ -171,7 +171,7 @@ pub(crate) fn decode(
     })
 }
 
-/// Returns the position after the first line of a file, of which `head` is the beginning.
+/// Returns the position after the first line of a file that begins with `head`.
 pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     let rest = head
         .strip_prefix(MAGIC.as_bytes())

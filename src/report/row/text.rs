@@ -107,7 +107,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
             }
 
             fn visit_some<D: Deserializer<'de>>(self, text: D) -> Result<Shown<'de>, D::Error> {
-                // As bytes, for text would have to be valid.
+                // As bytes, because text must be valid.
                 text.deserialize_bytes(self)
             }
 

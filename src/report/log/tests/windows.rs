@@ -135,8 +135,8 @@ fn restarted(ledgers: &Ledgers) -> Ledgers {
 }
 
 proptest! {
-    /// However the service cuts its windows, whenever polls are, fail or begin after a restart: after each that succeeds, each
-    /// of two periods has the rows that began in it and are known, each once.
+    /// After each successful poll, both periods have the known rows that began in them, each once. This holds however
+    /// the service cuts its windows, and whenever polls run, fail or follow a restart.
     #[test]
     fn row_counts_once_whichever_window_brings_it(cut in cuts(), calls in calls(), polls in polls()) {
         let december = BillingPeriod::containing(at("2026-12-01T00:00:00Z"), CycleDay::default());
