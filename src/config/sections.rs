@@ -243,7 +243,7 @@ section! {
         user: Name,
         /// Only users of this department of departments.file, or unmapped.
         department: Name,
-        /// Only users of this location: two letters, or unknown.
+        /// Only users of this location: its two letters, or the word unknown.
         usage_location: Location,
         /// Only this context, for example International.
         destination_context: Name,

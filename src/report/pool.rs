@@ -61,7 +61,7 @@ static USED: Family = Family::gauge(
 
 static THRESHOLD: Family = Family::gauge(
     "teams_pstn_pool_threshold_ratio",
-    "Thresholds of the pool: used seconds by included seconds at which an alert fires, 0.8 for 80 %.",
+    "Thresholds of the pool: share of the included seconds at which an alert fires, 0.8 for 80 %.",
 );
 
 /// The families of pools.
