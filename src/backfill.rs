@@ -21,6 +21,7 @@ use crate::export::{ExportError, Output, until_signal, with_progress};
 use crate::exposition::Samples;
 use crate::graph::Graph;
 use crate::graph::stats::RequestStats;
+use crate::machine;
 use crate::memory::{MemoryError, MemoryPool};
 use crate::period::{BillingPeriod, Clock, Span, Window};
 use crate::report::allocation::Allocation;
@@ -80,7 +81,7 @@ pub async fn run(
     let http = tenant::http(config).map_err(tenant::SetupError::from)?;
     let mut output = Output::new(args.output.as_deref(), out)?;
     let stats = RequestStats::default();
-    let pool = MemoryPool::for_process(None);
+    let pool = MemoryPool::for_process(machine::memory_limit());
     let mut history = History::new(pool.for_report().reservation());
     let fetch = async {
         for tenant in &config.tenants {

@@ -24,6 +24,7 @@ use crate::config::{Config, Tenant};
 use crate::graph::Graph;
 use crate::graph::stats::RequestStats;
 use crate::logging;
+use crate::machine;
 use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Clock, Span};
 use crate::report::log::LATENESS;
@@ -114,7 +115,7 @@ impl<'a> Export<'a> {
         let source = args.report.source();
         let user_label = config.labels_of(args.report).user;
         let departments = tenant::plan(config, tenant).departments;
-        let memory = MemoryPool::for_process(None).for_report();
+        let memory = MemoryPool::for_process(machine::memory_limit()).for_report();
         let table = Table::new(args, &source, user_label, departments, memory.reservation())?;
         let http = tenant::http(config).map_err(tenant::SetupError::from)?;
         Ok(Self {

@@ -59,9 +59,10 @@
 //! - `signals` uses `logging` and `machine`.
 //! - `healthcheck` uses `graph` and `server`.
 //! - `pseudonym` uses `config` and `report`.
-//! - `export` uses `chain`, `config`, `graph`, `logging`, `memory`, `money`, `period`, `report`, `signals`, `storage` and
+//! - `export` uses `chain`, `config`, `graph`, `logging`, `machine`, `memory`, `money`, `period`, `report`, `signals`, `storage`
+//!   and `tenant`.
+//! - `backfill` uses `config`, `export`, `exposition`, `graph`, `machine`, `memory`, `period`, `report`, `report_metrics` and
 //!   `tenant`.
-//! - `backfill` uses `config`, `export`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics` and `tenant`.
 //! - `daemon` uses `chain`, `config`, `export`, `healthcheck`, `logging`, `machine`, `period`, `poller`, `pseudonym`, `server`,
 //!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
 //! - `check` uses `chain`, `config`, `daemon`, `graph`, `memory`, `period`, `report`, `server`, `storage` and `tenant`.
