@@ -111,6 +111,25 @@ local lib = import 'lib.libsonnet';
       summary='%(budget)s: {{ $labels.threshold }} %% spent',
       description='%(amount)s are spent in this billing period. The exporter does not stop calls: see on the dashboard Organizers who spends most.',
     ),
+    alert(
+      'TeamsPstnPoolThresholdReached',
+      null,
+      |||
+        (%(used)s > 0)
+        >= ignoring (threshold, severity) group_right ()
+        (
+          %(threshold)s
+          * ignoring (threshold, severity) group_left ()
+          %(size)s
+        )
+      ||| % {
+        used: metric('teams_pstn_pool_used_seconds'),
+        threshold: metric('teams_pstn_pool_threshold_ratio'),
+        size: metric('teams_pstn_pool_size_seconds'),
+      },
+      summary='Pool {{ $labels.pool }}%(tenant)s: {{ $labels.threshold }} %% of the included minutes used',
+      description='{{ $value | humanizeDuration }} are used in this calendar month. Calls beyond the pool are charged, or blocked if there are no Communications Credits. See on the dashboard Calls who calls most.',
+    ),
     // Only while the budget is not spent yet. There is no forecast during the first 5 % of a period.
     alert(
       'TeamsPstnForecastAboveBudget',
