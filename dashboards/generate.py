@@ -311,7 +311,7 @@ def pools():
              TENANT_COLUMN | {"Pool": "pool"} | {heading: (largest(expression, "pool"), form) for heading, expression, form in (
                  ("Included minutes", f"{size} / 60", WHOLE), ("Used minutes", f"{used} / 60", WHOLE), ("Minutes left", f"({size} - {used}) / 60", WHOLE), ("Share used", ratio, SHARE))}
              | threshold_columns("teams_pstn_pool", ("pool",), f"({ratio})"),
-             size=(15, 8), sort="Share used", no_value=none),
+             size=(15, 8), sort="Share used", no_value=none, runbook="TeamsPstnPoolThresholdReached"),
         bars("Share of each pool", "Share of the included minutes that is used.", "percentunit",
              latest(largest(ratio, "pool"), "{{tenant}} {{pool}}"), size=(9, 8), maximum=1.2, decimals=1, no_value=none),
     ]  # fmt: skip
