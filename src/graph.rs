@@ -23,7 +23,7 @@ mod request;
 pub mod retry;
 pub(crate) mod stats;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod throttle;
 pub mod token;
 mod token_endpoint;

@@ -1,9 +1,23 @@
 //! A scripted server on loopback, for the tests of this module. It shares nothing with the client.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+
+use super::address::RootUrl;
+use super::credential::{Credential, SecretSource};
+use super::http::{HttpClient, HttpOptions};
+use super::retry::RetryPolicy;
+use super::token::{TokenCache, TokenOptions};
+use super::{Graph, Limits};
+
+pub(crate) const SECRET: &str = "s3cret-of-a-known-value";
+pub(crate) const TOKEN: &str = "t0ken-of-a-known-value";
+
+/// Longer than any deadline in these tests.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The server. It stops with the test's runtime.
 pub(crate) struct Server {
@@ -90,6 +104,58 @@ impl Reply {
         );
         Self::json(200, body)
     }
+}
+
+/// A server that issues the token [`TOKEN`], and replies to the other requests as `script` says.
+pub(crate) async fn graph(
+    mut script: impl FnMut(usize, &Received) -> Reply + Send + 'static,
+) -> Server {
+    let mut number = 0;
+    Server::start(move |_, request| {
+        if request.path == "/contoso.com/oauth2/v2.0/token" {
+            return Reply::token(TOKEN, 3599);
+        }
+        number += 1;
+        script(number - 1, request)
+    })
+    .await
+}
+
+/// A client of the server.
+pub(crate) fn client(server: &Server) -> Graph {
+    client_of(&server.url, &server.url, PATIENCE)
+}
+
+/// A client of Graph at `root` with a token of `authority`.
+pub(crate) fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
+    let http = HttpClient::new(&HttpOptions {
+        read_timeout,
+        proxies: false,
+        plain_only: true,
+        ..HttpOptions::default()
+    })
+    .unwrap();
+    let root: RootUrl = root.parse().unwrap();
+    let retry = RetryPolicy {
+        attempts: 3,
+        delay_base: Duration::from_millis(1),
+        ..RetryPolicy::default()
+    };
+    let options = TokenOptions {
+        authority: authority.parse().unwrap(),
+        tenant_id: "contoso.com".to_owned(),
+        client_id: Some("client".to_owned()),
+        scope: root.scope(),
+        credential: Credential::Secret(SecretSource::Inline(SECRET.into())),
+    };
+    let now = || "2026-11-21T13:00:00Z".parse().unwrap();
+    let tokens = TokenCache::new(http.clone(), options, retry, now).unwrap();
+    let limits = Limits {
+        body_bytes: 4096,
+        pages: 7,
+        rows: 10,
+    };
+    Graph::new(http, root, tokens, limits, retry)
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Received> {

@@ -11,15 +11,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::credential::{Credential, SecretSource};
-use super::http::HttpOptions;
 use super::pages::{DecodeError, Read};
-use super::testing::{Received, Reply, Server};
-use super::token::TokenOptions;
+use super::testing::{PATIENCE, Received, Reply, SECRET, Server, TOKEN, client, client_of, graph};
 use super::*;
 
-const SECRET: &str = "s3cret-of-a-known-value";
-const TOKEN: &str = "t0ken-of-a-known-value";
 const FIRST: &str = "/beta/communications/callRecords/getReport(fromDateTime=2026-11-01T00:00:00Z,toDateTime=2026-11-21T13:00:00Z)";
 
 #[derive(Deserialize)]
@@ -271,53 +266,6 @@ fn pages_can_be_read_in_a_task() {
 }
 
 /// Starts a token endpoint and a Graph by `script`. Only the requests to Graph are counted.
-async fn graph(mut script: impl FnMut(usize, &Received) -> Reply + Send + 'static) -> Server {
-    let mut number = 0;
-    Server::start(move |_, request| {
-        if request.path == "/contoso.com/oauth2/v2.0/token" {
-            return Reply::token(TOKEN, 3599);
-        }
-        number += 1;
-        script(number - 1, request)
-    })
-    .await
-}
-
-fn client(server: &Server) -> Graph {
-    client_of(&server.url, &server.url, PATIENCE)
-}
-
-fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
-    let http = HttpClient::new(&HttpOptions {
-        read_timeout,
-        proxies: false,
-        plain_only: true,
-        ..HttpOptions::default()
-    })
-    .unwrap();
-    let root: RootUrl = root.parse().unwrap();
-    let retry = RetryPolicy {
-        attempts: 3,
-        delay_base: Duration::from_millis(1),
-        ..RetryPolicy::default()
-    };
-    let options = TokenOptions {
-        authority: authority.parse().unwrap(),
-        tenant_id: "contoso.com".to_owned(),
-        client_id: Some("client".to_owned()),
-        scope: root.scope(),
-        credential: Credential::Secret(SecretSource::Inline(SECRET.into())),
-    };
-    let now = || "2026-11-21T13:00:00Z".parse().unwrap();
-    let tokens = TokenCache::new(http.clone(), options, retry, now).unwrap();
-    let limits = Limits {
-        body_bytes: 4096,
-        pages: 7,
-        rows: 10,
-    };
-    Graph::new(http, root, tokens, limits, retry)
-}
-
 fn memory() -> Arc<MemoryPool> {
     MemoryPool::for_process(None).for_report()
 }
@@ -373,6 +321,3 @@ fn requests(stats: &RequestStats, code: &str) -> u64 {
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
-
-/// Longer than any deadline in these tests.
-const PATIENCE: Duration = Duration::from_mins(1);

@@ -119,17 +119,29 @@ pub(crate) async fn collect<L: Log>(
     deadline: Instant,
     stats: &RequestStats,
 ) -> Result<DayTotals, CollectError> {
-    let query = query::<L>(window);
     let mut aggregator = LogAggregator::new::<L>(window, context);
-    let mut pages = graph.pages(&query, deadline, stats, context.memory);
+    let read = read_pages::<L>(graph, &mut aggregator, now, deadline, stats).await;
+    let asked = read.inspect_err(|_| context.seen.remove(aggregator.ids.drain(..)))?;
+    Ok(aggregator.finish(is_final(window, asked)))
+}
+
+/// Adds all pages of the aggregator's window. Returns when they were requested: by `now` or by the server's clock, whichever
+/// is earlier, because a clock that is ahead would make a day final that is still being written.
+async fn read_pages<L: Log>(
+    graph: &Graph,
+    aggregator: &mut LogAggregator<'_>,
+    now: DateTime<Utc>,
+    deadline: Instant,
+    stats: &RequestStats,
+) -> Result<DateTime<Utc>, CollectError> {
+    let query = query::<L>(aggregator.window);
+    let mut pages = graph.pages(&query, deadline, stats, aggregator.context.memory);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
-        // The earlier of both clocks: one that is ahead would make a day final that is still being written.
         asked = page.server_date().map_or(asked, |date| asked.min(date));
-        let added = aggregator.add_page::<L>(&mut page);
-        added.inspect_err(|_| context.seen.remove(aggregator.ids.drain(..)))?;
+        aggregator.add_page::<L>(&mut page)?;
     }
-    Ok(aggregator.finish(is_final(window, asked)))
+    Ok(asked)
 }
 
 /// The query for one window. The end is the same for a function that includes rows exactly at the end: the time and id of a

@@ -1,7 +1,10 @@
 //! The memory that a log reserves: windows under way, row ids, final days of two periods, and what is rendered.
 
+use std::time::Duration;
+
 use super::*;
 use crate::graph::FailureReason;
+use crate::graph::testing::{Reply, client, graph};
 
 const KIB: u64 = 1 << 10;
 
@@ -130,4 +133,38 @@ fn day_of_a_large_tenant_has_room_for_three_more() {
         days.push(fill(window, 50_000, &seen, &memory).expect("it fits"));
     }
     assert!(days.iter().all(|day| day.totals.series.len() == 50_000));
+}
+
+#[tokio::test]
+async fn window_that_fails_at_a_later_page_counts_whole_if_it_is_fetched_again() {
+    let page = |id: u32, next: &str| {
+        let row = format!(
+            r#"{{"id":"{id}","userId":"1","startDateTime":"2026-11-02T08:00:00Z","duration":60,"charge":0.5,"connectionCharge":0,"currency":"USD"}}"#
+        );
+        Reply::json(200, format!(r#"{{"value":[{row}]{next}}}"#))
+    };
+    let next = r#","@odata.nextLink":"/beta/next""#;
+    // The second page is refused once.
+    let server = graph(move |number, _| match number {
+        1 => Reply::json(403, ""),
+        0 | 2 => page(1, next),
+        _ => page(2, ""),
+    })
+    .await;
+    let (graph, memory) = (client(&server), memory());
+    let seen = SeenRows::new(&memory);
+    let context = AggregationContext {
+        user_label: &UserLabel::Upn,
+        allocation: &Allocation::default(),
+        period: november(),
+        seen: &seen,
+        memory: &memory,
+    };
+    let now = at("2026-11-08T00:00:00Z");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let stats = RequestStats::default();
+    let fetch = || collect::<CallLog>(&graph, windows()[1], now, context, deadline, &stats);
+    assert!(fetch().await.is_err());
+    let day = fetch().await.expect("both pages arrive");
+    assert_eq!((day.totals.rows(), day.totals.overlapping), (2, 0));
 }
