@@ -34,12 +34,13 @@ pub struct Allocation {
 /// Matches label sets and persons. Both are added in the order of their ids.
 pub(crate) struct Allocator<'a> {
     allocation: &'a Allocation,
+    currencies: Interner,
     label_sets: Vec<LabelSet>,
     persons: Vec<Person>,
 }
 
 struct LabelSet {
-    currency: Box<str>,
+    currency: u32,
     /// By budget: whether its label selectors match.
     covered: Vec<bool>,
     /// The budgets that also match every person.
@@ -134,6 +135,7 @@ impl<'a> Allocator<'a> {
     pub(crate) fn new(allocation: &'a Allocation) -> Self {
         Self {
             allocation,
+            currencies: Interner::default(),
             label_sets: Vec::new(),
             persons: Vec::new(),
         }
@@ -148,8 +150,9 @@ impl<'a> Allocator<'a> {
         let covered: Vec<bool> = covered.collect();
         let everyone =
             (0..budgets.len()).filter(|&index| covered[index] && !budgets[index].selects_persons());
+        let currency = self.currencies.intern(currency);
         self.label_sets.push(LabelSet {
-            currency: currency.into(),
+            currency,
             everyone: everyone.collect(),
             covered,
         });
@@ -182,7 +185,8 @@ impl<'a> Allocator<'a> {
     pub(crate) fn bytes(&self) -> usize {
         let each =
             size_of::<LabelSet>() + self.allocation.budgets.len() * size_of::<(bool, usize)>();
-        self.label_sets.len() * each + size_of_val(&*self.persons)
+        let label_sets = self.label_sets.len() * each;
+        label_sets + size_of_val(&*self.persons) + self.currencies.bytes()
     }
 
     /// Empty sums.
@@ -206,7 +210,9 @@ impl<'a> Allocator<'a> {
             sums.spent[index].merge(values.money[0]);
         }
         if let Some(department) = person.and_then(|person| person.department) {
-            let currency = sums.currencies.intern(&label_set.currency);
+            let currency = sums
+                .currencies
+                .intern(self.currencies.text(label_set.currency));
             let sum = sums.departments.entry((department, currency)).or_default();
             sum.add(&Values {
                 money: [values.money[0]],

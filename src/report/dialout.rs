@@ -251,24 +251,22 @@ impl RowTable {
     }
 
     fn render(self, context: &RenderContext<'_>) -> Rendered {
-        let label_sets = 0..self.label_sets.count();
-        let labels: Vec<[Cow<'_, str>; 3]> =
-            label_sets.map(|label_set| self.labels(label_set)).collect();
         let mut allocator = Allocator::new(context.allocation);
-        for [currency, context, location] in &labels {
+        let mut texts = Interner::default();
+        // One after the other, because a code in lower case is a text of its own for each label set.
+        let add = |label_set| {
+            let labels = self.labels(label_set);
+            let [currency, context, location] = &labels;
             allocator.add_label_set(currency, context, location);
-        }
+            labels.map(|label| texts.intern(&label))
+        };
+        let labels: Vec<[u32; 3]> = (0..self.label_sets.count()).map(add).collect();
         if context.allocation.selects_persons() {
             let persons = &self.persons;
             for person in 0..persons.count() {
                 allocator.add_person(persons.principal_name(person), persons.id(person));
             }
         }
-        let mut texts = Interner::default();
-        let labels: Vec<[u32; 3]> = labels
-            .iter()
-            .map(|labels| labels.each_ref().map(|label| texts.intern(label)))
-            .collect();
         let (texts, ranks) = texts.into_sorted();
         let labels: Vec<[u32; 3]> = labels
             .iter()
