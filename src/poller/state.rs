@@ -233,7 +233,8 @@ impl ReportState {
         self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
-        self.health.newest_row = rendered.newest;
+        // At the start of a period, the newest row is one of the previous period.
+        self.health.newest_row = self.health.newest_row.max(rendered.newest);
         self.health.pages = stats.pages();
         self.health.aggregated = rendered.aggregated;
         self.health.final_windows = self.ledgers.final_days(period);
@@ -244,7 +245,7 @@ impl ReportState {
         self.summary = Some(Arc::new(Summary {
             period,
             rows: rendered.rows,
-            newest: rendered.newest,
+            newest: self.health.newest_row,
             spend: rendered.spend,
             counts: rendered.counts,
             top: rendered.top,
@@ -296,6 +297,10 @@ impl ReportState {
         let shown = summary.as_mut().map(|summary| &mut summary.budgets);
         allocation.drop_others(&mut current, shown, &mut theirs);
         ledgers.keep_only(allocation);
+        // A file of a process with more memory must not take all that the other reports need. Its days are fetched again.
+        if self.ledger_memory.resize(ledgers.bytes()).is_err() {
+            ledgers = Ledgers::default();
+        }
         self.health = ReportMetrics {
             started: self.health.started,
             last_success,
