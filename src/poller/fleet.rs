@@ -278,11 +278,17 @@ impl Leftovers {
     }
 }
 
-/// The reports of both plans that have another user label or pseudonym key in the new one.
+/// The reports that have another user label or pseudonym key in the new plan, and those that are not in it and have another
+/// one than its state files: their files may have labels that no setting allows any more.
 fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
     let has_changed = |old: &&ReportPlan| {
-        let new = new.find(old.report);
-        new.is_some_and(|new| new.user_label != old.user_label)
+        new.find(old.report).map_or_else(
+            || {
+                let storage = new.storage.as_ref();
+                storage.is_some_and(|storage| storage.identity.naming != old.user_label.identity())
+            },
+            |new| new.user_label != old.user_label,
+        )
     };
     let reports = old.reports.iter().filter(has_changed);
     reports.map(|plan| plan.report).collect()

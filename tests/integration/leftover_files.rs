@@ -151,6 +151,24 @@ fn names_in(folder: &std::path::Path) -> Vec<String> {
     files(folder).into_iter().filter(named).collect()
 }
 
+#[tokio::test(start_paused = true)]
+async fn removed_report_with_names_of_its_own_leaves_none() {
+    let folder = TempDir::new().unwrap();
+    let table = Table::new([row("ann", "12.83")]);
+    let (simulator, time) = Setup::of(World::Table(table)).simulate().await;
+    let mut named = keeping(&simulator, folder.path());
+    named.labels.user = UserLabel::None;
+    named.reports = vec![ReportKind::Dialout.into(), ReportKind::Sms.into()];
+    named.reports[0].user = Some(UserLabel::Upn);
+    let config = changing(named);
+    let mut exporter = start_changing(&config, &time);
+    written(&mut exporter, 2).await;
+    assert_eq!(names_in(folder.path()).len(), 1);
+    config.lock().unwrap().reports.remove(0);
+    exporter.reload().await;
+    assert_eq!(names_in(folder.path()), [""; 0]);
+}
+
 /// A tenant's files stay "until it is configured again"; it is, under the name of another.
 #[tokio::test(start_paused = true)]
 async fn tenant_that_is_added_again_has_no_files_with_other_user_labels() {
