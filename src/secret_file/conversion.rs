@@ -33,6 +33,15 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
         if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
             return None;
         }
+        // Nor does an object matter that is skipped beside the key.
+        let is_skipped = matches!(
+            object,
+            Object::Request(Form::Pem) | Object::PublicKey | Object::OtherCertificate
+        );
+        let has_key = role != Role::Certificate && contains(bytes, b"PRIVATE KEY-----");
+        if is_skipped && has_key && (role == Role::Key || contains(bytes, CERTIFICATE)) {
+            return None;
+        }
         let input = format!(" -in {file}");
         (object, object.name(), "openssl".to_owned(), input)
     };
@@ -519,6 +528,26 @@ mod tests {
                 let found = found.unwrap_or_default();
                 assert!(found.starts_with(is), "{command}: {found}");
             }
+        }
+    }
+
+    #[test]
+    fn objects_beside_a_usable_key_are_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it");
+        make_certificate(folder.path());
+        let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+        let (certificate, key) = (read("cert.pem"), read("key.pem"));
+        for command in [
+            "req -new -key key.pem -subj /CN=x",
+            "pkey -in key.pem -pubout",
+            "x509 -in cert.pem -trustout",
+        ] {
+            let other = openssl(folder.path(), command);
+            let beside_key = [&*other, &*key].concat();
+            assert_eq!(needed(&path, &beside_key, Role::Key), None, "{command}");
+            let both = [&*other, &*key, &*certificate].concat();
+            assert_eq!(needed(&path, &both, Role::Both), None, "{command}");
         }
     }
 
