@@ -8,6 +8,7 @@
 
 mod history;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -87,7 +88,7 @@ pub async fn run(
         for tenant in &config.tenants {
             let graph = tenant::graph(&http, clock, config, tenant)?;
             let plan = tenant::plan(config, tenant);
-            for &report in &args.reports {
+            for &report in BTreeSet::from_iter(&args.reports) {
                 let labels = config.labels_of(report);
                 let days = Days {
                     graph: &graph,
@@ -172,7 +173,8 @@ impl Days<'_> {
                 let fetched =
                     log::collect::<L>(self.graph, day, self.now, aggregation, deadline, stats);
                 totals.merge(&fetched.await?.totals);
-                reservation.resize(totals.bytes())?;
+                // Twice, because each day is rendered from a copy.
+                reservation.resize(2 * totals.bytes())?;
                 if day.end() <= self.span.start() {
                     continue;
                 }

@@ -164,11 +164,13 @@ impl BillingPeriod {
 }
 
 impl Span {
-    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there are none.
+    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there are none, or if
+    /// they are before 1970 or after 9998.
     #[must_use]
     pub fn of_days(from: NaiveDate, to: NaiveDate) -> Option<Self> {
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
-        (from < to).then(|| Self {
+        let is_four_digits = |day: NaiveDate| (1970..=9998).contains(&day.year());
+        (from < to && is_four_digits(from) && is_four_digits(to)).then(|| Self {
             start: midnight(from),
             end: midnight(to),
         })

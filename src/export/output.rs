@@ -88,6 +88,11 @@ impl Replacement {
                 return Err(io::Error::other("it is not a regular file"));
             }
             Ok(path) => path,
+            Err(_) if path.is_symlink() => {
+                return Err(io::Error::other(
+                    "it is a link to something that is not a file",
+                ));
+            }
             Err(_) => path.to_owned(),
         };
         let (temp, file) = TempFile::beside(&path, ALL)?;
