@@ -32,7 +32,9 @@ impl File {
         let poll = self.poll.value().unwrap_or_default();
         let max_age_line = poll.max_age.line();
         let poll = poll.resolve(default);
-        let default = base.map(|base| base.billing).unwrap_or_default();
+        // Pools need the calendar month, which the period of the demo is not.
+        let default = base.filter(|_| self.pools.is_missing());
+        let default = default.map(|base| base.billing).unwrap_or_default();
         let billing = self.billing.value().unwrap_or_default().resolve(default);
         let mut labels = self.labels.value().unwrap_or_default();
         let mut key = PseudonymKey::of(&mut labels, &files, errors);

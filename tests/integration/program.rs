@@ -50,7 +50,8 @@ async fn demo_reads_a_configuration_and_prints_its_invitation_last() {
     let file = folder.path().join("demo.yml");
     fs::write(
         &file,
-        "reports: [dialout]\nlabels: {user: none}\n\
+        "reports: [dialout, call_log]\nlabels: {user: none}\n\
+         pools:\n- {name: all, license_capability: [MCOPSTN2], licenses: 1, minutes_per_license: 1}\n\
          budgets:\n- {name: travel, report: dialout, currency: USD, amount: 30000}\n",
     )
     .unwrap();
@@ -67,7 +68,7 @@ async fn demo_reads_a_configuration_and_prints_its_invitation_last() {
         polled.value("teams_pstn_budget_amount{budget=\"travel\",currency=\"USD\"}"),
         "30000"
     );
-    assert_eq!(polled.samples("teams_pstn_report_up").len(), 1);
+    assert_eq!(polled.samples("teams_pstn_report_up").len(), 2);
     for sample in polled.samples("teams_pstn_dialout_charge") {
         assert!(!sample.label_names().contains(&"user"), "{sample:?}");
     }
