@@ -126,7 +126,7 @@ impl MemoryError {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Report { .. } => {
-                "set or raise the memory limit of the process (MemoryMax=, a container's limit): one report uses at most three fifths of it; or set labels.user to none; if the tenant is small, check graph_url"
+                "set or raise the memory limit of the process (MemoryMax=, a container's limit): one report uses at most three fifths of it; or set user of the report, or labels.user, to none; if the tenant is small, check graph_url"
             }
             Self::Process { .. } => {
                 "raise the memory limit of the process (MemoryMax=, a container's limit): all reports use at most five eighths of it; or poll fewer reports or tenants"

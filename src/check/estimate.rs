@@ -178,7 +178,7 @@ impl FirstPage {
         };
         let page = format!("{} rows{more}", self.rows);
         let series = format!(
-            "{at_least}{} of the {series_max} that labels.max_series allows",
+            "{at_least}{} of the {series_max} that max_series allows",
             self.series
         );
         let series = if self.series > series_max as u64 {
@@ -187,7 +187,7 @@ impl FirstPage {
                 format!(
                     "{series}; those with the smallest charge will be aggregated into user=\"__other__\""
                 ),
-                "raise labels.max_series where every user is needed, else do nothing: no sum changes",
+                "if every user is needed, raise max_series of the report, or labels.max_series if it has none; otherwise do nothing: no sum changes",
             )
         } else {
             Finding::ok(Check::Series, series)

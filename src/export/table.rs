@@ -103,7 +103,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "labels.user is none, so users are not named; set it, or give another --by";
+            let what = "the user label of this report is none, so users are not named; set its user in reports, or labels.user, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {

@@ -31,7 +31,7 @@ async fn successful_check_prints_every_finding() {
             lines[3],
             "ok      permission: CallRecord-PstnCalls.Read.All",
             "ok      first page dialout: 3 rows",
-            "ok      series dialout: 3 of the 20000 that labels.max_series allows",
+            "ok      series dialout: 3 of the 20000 that max_series allows",
             &format!(
                 "warning names dialout: 3 names of users are readable at :10053 by everyone who can reach the port; remedy: {REMEDY}"
             ),
@@ -255,7 +255,7 @@ async fn names_that_everyone_can_read_are_logged_at_the_start() {
     }
 }
 
-const REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user to pseudonym or none; nothing if a firewall protects the port";
+const REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user, and user of each report that has its own, to pseudonym or none; nothing if a firewall protects the port";
 
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]
@@ -501,7 +501,7 @@ async fn series_are_counted_on_known_pages() {
     );
     let (code, said) = check(&file, &[]).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("warning series dialout: at least 1000 of the 400 that labels.max_series allows; those with the smallest charge will be aggregated"), "{said}");
+    assert!(said.contains("warning series dialout: at least 1000 of the 400 that max_series allows; those with the smallest charge will be aggregated"), "{said}");
     assert!(
         said.contains("exposition: at least 1200 series in "),
         "{said}"

@@ -440,7 +440,10 @@ async fn people_and_numbers_appear_as_the_settings_say() {
     );
     let by_user = [&flags[..], &["--by=user"]].concat();
     let refused = export(&config, &time, &by_user).await.unwrap_err();
-    assert!(refused.contains("labels.user is none"), "{refused}");
+    assert!(
+        refused.contains("user label of this report is none"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
