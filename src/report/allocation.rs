@@ -112,8 +112,8 @@ impl Allocation {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }
 
-    /// Removes the samples of budgets, departments and pools from `current` and the budgets from `shown` if the allocation has changed
-    /// since they were rendered. `theirs` is the shown fingerprint of the rendered ones and is set to that of this allocation.
+    /// If the allocation has changed since `current` was rendered, removes the samples of budgets, departments and pools from
+    /// it, and the budgets from `shown`. `theirs` is the shown fingerprint of `current`, and becomes that of this allocation.
     pub(crate) fn drop_others(
         &self,
         current: &mut Vec<Samples>,

@@ -123,13 +123,12 @@ async fn a_table_that_breaks_off_cannot_be_taken_for_a_complete_one() {
         let (simulator, _folder, option) = prepare().await;
         simulator.push_fault(When::page(2), Fault::EmptyForbidden);
         let format = format!("--format={format}");
-        let words = [&SPAN[..], &[&option, &format, "--by=row"]].concat();
-        let done = Command::new(PROGRAM)
-            .args(&words)
-            .env_clear()
-            .output()
-            .await
-            .unwrap();
+        let export = async |by| {
+            let words = [&SPAN[..], &[&option, &format, by]].concat();
+            let mut command = Command::new(PROGRAM);
+            command.args(&words).env_clear().output().await.unwrap()
+        };
+        let done = export("--by=row").await;
         assert_eq!(done.status.code(), Some(1));
         let table = String::from_utf8(done.stdout).unwrap();
         assert!(table.lines().count() > 1_000, "{table}");
@@ -141,13 +140,7 @@ async fn a_table_that_breaks_off_cannot_be_taken_for_a_complete_one() {
         assert!(serde_json::from_str::<serde_json::Value>(end).is_err());
 
         simulator.push_fault(When::page(2), Fault::EmptyForbidden);
-        let words = [&SPAN[..], &[&option, &format, "--by=user"]].concat();
-        let done = Command::new(PROGRAM)
-            .args(&words)
-            .env_clear()
-            .output()
-            .await
-            .unwrap();
+        let done = export("--by=user").await;
         assert_eq!(done.status.code(), Some(1));
         assert!(done.stdout.is_empty(), "no sum of a part of the rows");
         simulator.stop().await;
