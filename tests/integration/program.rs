@@ -113,8 +113,9 @@ async fn exit_codes_by_table() {
                 "Address already in use (os error 98); another process listens there; find it with ss -ltnp and stop it, or choose another --web.listen-address",
             ],
         ),
+        // Of the range 240.0.0.0/4, which no interface takes.
         (
-            &["--web.listen-address=192.0.2.1:0"],
+            &["--web.listen-address=240.0.0.1:0"],
             environment,
             1,
             &["; this machine has no such address; choose another --web.listen-address"],

@@ -81,7 +81,11 @@ impl Program {
             self.child.wait().await.unwrap()
         };
         let status = tokio::time::timeout(PATIENCE, ended).await;
-        (status.expect("it ends").code(), self.said + &out + &err)
+        let said = self.said + &out + &err;
+        let Ok(status) = status else {
+            panic!("it does not end, but says\n{said}");
+        };
+        (status.code(), said)
     }
 
     /// Stops it by SIGTERM. Returns all that it has said.
