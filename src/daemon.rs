@@ -72,6 +72,29 @@ struct Reloader {
     clock: Clock,
     load: Arc<Load>,
     systemd: Systemd,
+    readers: Readers,
+}
+
+/// The clients that can read names of users.
+struct Readers {
+    exposure: Exposure,
+    /// The configuration in force shows names.
+    names: bool,
+}
+
+impl Readers {
+    /// Logs a warning if `config` is the first that shows names to everyone.
+    fn warn_of(&mut self, config: &Config) {
+        let names = config.shows_names();
+        if names && !self.names && self.exposure.is_open() {
+            tracing::warn!(
+                remedy = EXPOSED_REMEDY,
+                "names of users are readable {}",
+                self.exposure
+            );
+        }
+        self.names = names;
+    }
 }
 
 /// Errors that prevent the start or end the process.
@@ -190,12 +213,11 @@ impl Daemon {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
         let exposure = Exposure::bound(bound.addresses(), options.web_config.as_ref());
-        if exposure.is_open() && config.shows_names() {
-            tracing::warn!(
-                remedy = EXPOSED_REMEDY,
-                "names of users are readable {exposure}"
-            );
-        }
+        let mut readers = Readers {
+            exposure,
+            names: false,
+        };
+        readers.warn_of(&config);
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
         // Published before the first scrape, so that every counter has a start value in it.
@@ -221,6 +243,7 @@ impl Daemon {
                 clock: options.clock,
                 load: Arc::new(load),
                 systemd: options.systemd,
+                readers,
             },
             departments: DepartmentsWatch::new(&config),
         })
@@ -248,7 +271,7 @@ impl Daemon {
             state,
             mut fleet,
             mut reloads,
-            reloader,
+            mut reloader,
             mut departments,
         } = self;
         let systemd = reloader.systemd;
@@ -338,7 +361,7 @@ impl ReloadQueue {
         }
     }
 
-    /// Returns the requests that the next reload waiting.
+    /// Returns the requests that wait for the next reload.
     fn take(&mut self) -> Vec<Reload> {
         self.is_requested = false;
         self.not_before = Instant::now() + RELOAD_PAUSE;
@@ -358,10 +381,15 @@ impl Reloader {
     }
 
     /// Applies the configuration to the fleet and returns it, or returns why that is impossible.
-    fn apply(&self, fleet: &mut Fleet, loaded: Result<Config, String>) -> Result<Config, String> {
+    fn apply(
+        &mut self,
+        fleet: &mut Fleet,
+        loaded: Result<Config, String>,
+    ) -> Result<Config, String> {
         let outcome = loaded.and_then(|config| {
             let applied = fleet.apply(&config);
             applied.map_err(|error| Chain(&error).to_string())?;
+            self.readers.warn_of(&config);
             Ok(config)
         });
         let status = match &outcome {

@@ -200,13 +200,16 @@ impl FirstPage {
         ]
     }
 
-    /// How many names the daemon would show, and to whom. `None` if it shows none.
+    /// How many names the daemon would show, and to whom. `None` if the page has none, and later ones are protected.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
-        let message = format!("{at_least}{users} names of users are readable {exposure}");
+        let message = match users {
+            0 => format!("no names of users yet; later ones will be readable {exposure}"),
+            _ => format!("{at_least}{users} names of users are readable {exposure}"),
+        };
         let finding = match (users, exposure.is_open()) {
-            (0, _) => return None,
+            (0, false) => return None,
             (_, true) => Finding::warning(Check::Names, message, EXPOSED_REMEDY),
             (_, false) => Finding::ok(Check::Names, message),
         };

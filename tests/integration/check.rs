@@ -255,6 +255,28 @@ async fn names_that_everyone_can_read_are_logged_at_the_start() {
     }
 }
 
+/// A reload that shows names for the first time says it too, and the next one does not.
+#[tokio::test]
+async fn names_that_a_reload_shows_are_logged_once() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::new();
+    let configure = |user: &str| {
+        let labels = format!("labels: {{user: {user}}}");
+        folder.configure(simulator.url(), &labels)
+    };
+    let option = configure("none");
+    let mut program = Program::start(&[&option, "--web.listen-address=0.0.0.0:0"], &[]);
+    program.logged("poll complete").await;
+    for _ in 0..2 {
+        configure("upn");
+        program.signal("HUP").await;
+        program.logged("configuration reloaded").await;
+    }
+    let said = program.stop().await;
+    let text = "names of users are readable at ";
+    assert_eq!(said.matches(text).count(), 1, "{said}");
+}
+
 const REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user, and user of each report that has its own, to pseudonym or none; nothing if a firewall protects the port";
 
 /// A fault, and the beginning and the end of the line that tells of it.
@@ -609,7 +631,7 @@ pools:
     }
 }
 
-/// A budget has no finding if no user has made a call yet.
+/// If no user has made a call yet, a budget has no finding, but the readers of later names have one.
 #[tokio::test]
 async fn empty_page_has_no_budget_findings() {
     let mut quiet = tenant();
@@ -624,6 +646,8 @@ async fn empty_page_has_no_budget_findings() {
         "{said}"
     );
     assert!(!said.contains(" budget "), "{said}");
+    let later = "warning names dialout: no names of users yet; later ones will be readable at :10053 by everyone who can reach the port; remedy: ";
+    assert!(said.contains(later), "{said}");
 }
 
 #[tokio::test]
