@@ -1,12 +1,12 @@
 //! Runs the program with fixed thresholds of glibc's `malloc`, so that freed memory returns to the system.
 //!
-//! A poll uses some 50 MiB for half a second and then keeps a seventh of it. By default glibc raises its thresholds when the
-//! first large block is freed, and then keeps most of the memory that it ever had: 143 MiB after twenty polls of 200,000
-//! rows, of which 16 MiB are in use. With fixed thresholds it keeps 16 MiB.
+//! A poll uses some 50 MiB for half a second and then keeps a seventh of it. By default glibc raises its thresholds
+//! when the first large block is freed, and then keeps most of its memory: 143 MiB after twenty polls of 200,000 rows,
+//! although only 16 MiB are in use. With fixed thresholds it keeps 16 MiB.
 //!
-//! Alternatives (`performance.md`, F): `mallopt` and `malloc_trim` are unsafe to call, and unsafe code is forbidden here.
-//! jemalloc returns as much memory, but needs half a megabyte of program, a C compiler in every build, and two more megabytes
-//! of memory. mimalloc keeps more memory than glibc. With musl a poll takes twice the time.
+//! Alternatives: `mallopt` and `malloc_trim` are unsafe to call, and unsafe code is forbidden here. jemalloc returns as
+//! much memory, but needs half a megabyte of program, a C compiler in every build, and two more megabytes of memory.
+//! mimalloc keeps more memory than glibc. With musl a poll takes twice the time.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -35,8 +35,8 @@ pub fn fix_thresholds() {
 
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
-/// Blocks of 512 KiB and more are mapped separately, so a page of Graph is not. Free memory of this size at the end of a heap
-/// returns to the system. Two heaps, as there are two workers.
+/// Blocks of 512 KiB and more are mapped separately; a page of Graph is smaller. Free memory of this size at the end of
+/// a heap returns to the system. There are two heaps, because there are two workers.
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ pub fn run_alone(config: &Config, args: &BackfillArgs) -> Result<(), ExportError
 /// Writes the samples to the file that the flags name, or else to `out`.
 ///
 /// # Errors
-/// If the days are none or not over, or the samples cannot be fetched or written. Then nothing ends in `# EOF`.
+/// If there are no days, if a day is not over, or if the samples cannot be fetched or written. Then the output does not
+/// end in `# EOF`.
 pub async fn run(
     config: &Config,
     args: &BackfillArgs,
@@ -173,7 +174,7 @@ impl Days<'_> {
                 let fetched =
                     log::collect::<L>(self.graph, day, self.now, aggregation, deadline, stats);
                 totals.merge(&fetched.await?.totals);
-                // Twice, because each day is rendered from a copy.
+                // Twice the bytes, because each day is rendered from a copy.
                 reservation.resize(2 * totals.bytes())?;
                 if day.end() <= self.span.start() {
                     continue;
@@ -207,7 +208,7 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// Goes on to the next period. `closing` has the figures of this one as the previous one.
+    /// Goes on to the next period. `closing` has the figures that this period will have as the previous one.
     fn next_period(&mut self, closing: Vec<Samples>) {
         self.previous = closing;
         self.period = BillingPeriod::containing(self.period.end(), self.plan.cycle_day);
@@ -244,5 +245,5 @@ impl<'a> Visitor for Days<'a> {
 /// Time before now without samples: Prometheus has its own of the last hours in memory, and blocks must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
-/// Windows end with the second that the present time is in.
+/// A window can end with the second that contains the present time.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

@@ -22,7 +22,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Text on one line, and bounded.
+/// Returns the text on one line of limited length.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {

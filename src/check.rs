@@ -180,7 +180,8 @@ pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     ))
 }
 
-/// The web configuration and all files that it names, which were read like by the daemon.
+/// Reports whether the web configuration and all files that it names can be used. They were read as the daemon reads
+/// them.
 fn check_web_config(path: &Path, loaded: &Result<WebConfig, WebConfigError>) -> Finding {
     match loaded {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
@@ -196,7 +197,8 @@ fn check_departments(departments: &Departments) -> Finding {
     Finding::ok(Check::Departments, message)
 }
 
-/// Checks tenants concurrently and writes the findings in the order of the tenants. Returns the size of all reports.
+/// Checks tenants concurrently and writes the findings in the order of the tenants. Returns the estimated size of
+/// `/metrics`.
 async fn check_tenants(
     context: &Arc<CheckContext>,
     tenants: Vec<Tenant>,

@@ -269,7 +269,7 @@ impl Config {
             if errors.list.is_empty() {
                 errors.push(
                     None,
-                    "nothing is configured in it; give at least tenants, as the annotated example shows",
+                    "the file configures nothing; add at least the section tenants, as the annotated example shows",
                 );
             }
             return None;

@@ -44,7 +44,7 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The wall clock.
     pub clock: Clock,
-    /// The runtime of polls: another than the server's, because a response that never ends can keep its threads busy.
+    /// The runtime of polls. It is not the server's, because a response that never ends can keep its threads busy.
     pub polls: Handle,
     /// Fetch the previous billing period too. Tests that count requests turn it off.
     pub previous: bool,
@@ -141,7 +141,7 @@ pub enum Failure {
     Task(String),
 }
 
-/// Reads the configuration and every file that it names, and runs nothing. Returns the configuration.
+/// Reads the configuration and every file that it names. Starts nothing. Returns the configuration.
 ///
 /// # Errors
 /// All errors: first those of the configuration, then those of the web configuration.
@@ -181,7 +181,7 @@ impl Failure {
     /// Returns the message with its causes. Each configuration error has a line of its own.
     fn with_causes(&self) -> String {
         match self {
-            // Its causes and the remedy are in the message, which may be longer than a line of them.
+            // The message already has its causes and remedies, and may have more than one line.
             Self::Config(_) | Self::Export(_) => self.to_string(),
             Self::Both(first, second) => {
                 format!("{}\n{}", first.with_causes(), second.with_causes())
@@ -373,7 +373,8 @@ impl ReloadQueue {
 type Loaded = (Result<Config, String>, Vec<Reload>);
 
 impl Reloader {
-    /// Begins to read the configuration, on a separate thread: files may hang, and the shutdown must not wait for them.
+    /// Begins to read the configuration on a separate thread, because a read may hang and the shutdown must not wait
+    /// for it.
     fn load(&self, waiting: Vec<Reload>, loading: &mut JoinSet<Loaded>) {
         self.systemd.reloading();
         let load = Arc::clone(&self.load);
@@ -413,9 +414,8 @@ impl Reloader {
     }
 }
 
-/// Interval of clock checks: the clock can be set back at any time, and a check costs nothing.
+/// Interval of clock checks. The clock can be set back at any time, and a check costs nothing.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause between two reloads: an administrator notices no delay, and a client that floods the exporter with reloads costs
-/// little.
+/// Pause between two reloads. An administrator does not notice the delay, and a flood of reloads costs little.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);

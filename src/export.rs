@@ -152,7 +152,7 @@ impl<'a> Export<'a> {
                 .next_page(|texts, record| table.line(texts, record))
                 .await;
             let page = page.map_err(|error| ExportError::report(self.args.report, &error))?;
-            // By the earlier of both clocks, like the days of a log.
+            // By the earlier of both clocks, as for the days of a log.
             self.check_final(scan.asked.unwrap_or(self.now))?;
             let Some(lines) = page else { break };
             if self.args.by == By::Row {
@@ -226,7 +226,7 @@ fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), Exp
 
 /// Shows the progress on standard error until the work is done: on a line of a terminal, or else as lines of the log.
 pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
-    // The table is on the same screen otherwise.
+    // Otherwise progress and table are on the same screen.
     let on_terminal = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let pause = if on_terminal {
         TERMINAL_PAUSE

@@ -167,13 +167,13 @@ impl FamilyWriter {
 }
 
 impl Samples {
-    /// The family with its header in a format, as it stands in a body.
+    /// Writes the header and the samples of the family in this format.
     pub fn write(&self, format: Format, out: &mut Vec<u8>) {
         self.family.write_header(format, out);
         self.block(format).write(out);
     }
 
-    /// The samples as they stand in a format.
+    /// Returns the samples in this format.
     pub(crate) fn block(&self, format: Format) -> &Block {
         match (format, &self.open_metrics) {
             (Format::OpenMetrics, Some(block)) => block,
@@ -235,7 +235,7 @@ pub(crate) fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');
 }
 
-/// When a counter started, which OpenMetrics has beside its value; see
+/// Writes the start time of a counter, a sample of its own in OpenMetrics; see
 /// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#counter-1>.
 fn write_created(name: &str, labels: &[u8], at: f64, out: &mut Vec<u8>) {
     let name = name.strip_suffix("_total").unwrap_or(name);
@@ -276,12 +276,12 @@ fn unit(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Escapes backslash, newline and, where asked, the double quote.
+/// Escapes backslash and newline, and the double quote if `quotes` is true.
 fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
     let mut rest = text.as_bytes();
-    // Nearly all text is clean, and to look at all of it takes a few vector instructions; to look for the first special
-    // byte takes a branch for each.
+    // Nearly all text has no special byte. To test all of it takes a few vector instructions. A search for the first
+    // special byte takes a branch for each byte.
     if !rest.iter().fold(false, |found, byte| found | special(byte)) {
         out.extend_from_slice(rest);
         return;

@@ -148,7 +148,7 @@ pub enum Error {
     Transport {
         /// Graph's host.
         host: String,
-        /// The id that Microsoft's support asks for, if the response had begun.
+        /// Graph's request id, for Microsoft's support. `None` if no response began.
         request_id: Option<String>,
         /// The cause.
         source: reqwest::Error,
@@ -181,7 +181,7 @@ pub enum Error {
         what: &'static str,
         /// The limit.
         max: u64,
-        /// The id that Microsoft's support asks for, if there is a response.
+        /// Graph's request id, for Microsoft's support. `None` if there is no response.
         request_id: Option<String>,
     },
     /// There is no memory for the page.
@@ -336,13 +336,13 @@ impl Flaw {
                 "a proxy, filter or login page answers in Graph's place; let the exporter reach graph_url without it, or name the proxy in HTTPS_PROXY"
             }
             Self::BrokenOff => {
-                "the body breaks off despite retries; check what limits size or time of answers between the exporter and Graph, and see the service health page of Microsoft 365"
+                "the response breaks off even after retries; check if something between the exporter and Graph limits the size or time of responses, and see the service health page of Microsoft 365"
             }
             Self::Changed => {
-                "the answer is not what Microsoft documents; check graph_url, install the newest exporter, and if it says the same, report it with this line"
+                "the response is not what Microsoft documents; check graph_url and install the newest exporter; if the message stays, report it with this line"
             }
             Self::PageError => {
-                "a failure at Microsoft's, which the next poll may not meet; if it stays, see the service health page, or give Microsoft's support the code and the request-id"
+                "a failure at Microsoft, which may be over at the next poll; if it persists, see the service health page, or give Microsoft's support the code and the request-id"
             }
             Self::ForeignLink => {
                 "graph_url leads to a proxy that does not rewrite links; let it replace Graph's address by its own in response bodies (@odata.nextLink), or set graph_url to Graph itself and name a forward proxy in HTTPS_PROXY"

@@ -355,7 +355,8 @@ impl Deflater {
     }
 }
 
-/// Bytes of text that are compressed or inflated at once: more gains nothing, fewer cost calls.
+/// Bytes of text that are compressed or inflated at once. A larger number is not faster, a smaller one needs more
+/// calls.
 const CHUNK: usize = 64 * 1024;
 
 /// Room for output at each call. With less than the compressor's own buffer of 85,196 bytes left, it may return from a

@@ -115,7 +115,7 @@ impl Queue {
     }
 }
 
-/// A line per call, as the layers of `tracing` write.
+/// Each call has one line, because the layers of `tracing` write whole lines.
 impl io::Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.put(Entry::Line(line.to_vec())) {
@@ -143,10 +143,10 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
                 }
                 let lines = lost.swap(0, Relaxed);
                 if lines > 0 {
-                    // It goes the way of all events. If the queue is full again, it is one of the lost ones.
+                    // This line is queued like all others. If the queue is full again, it is lost and counted too.
                     tracing::error!(
                         lines,
-                        "log lines are lost: standard error was full or closed; see if the log collector reads it"
+                        "log lines were lost: standard error was full or closed; check if the log collector reads it"
                     );
                 }
             }

@@ -1,5 +1,5 @@
-//! Requirements on the machine: a clock after 1970, and limits of the process that leave room to work. They are checked at
-//! the start, for a limit that is reached later ends in a panic of a library or an abort of the allocator.
+//! Requirements on the machine: a clock after 1970, and limits of the process that leave room to work. They are checked
+//! at the start, because later they end in a panic of a library or an abort of the allocator.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -80,8 +80,8 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     check_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
 }
 
-/// The bytes of memory that the process may use: the lowest of its own limits and those of its control groups. `None` if
-/// there is no limit. Of its own limits, reserved addresses take a part.
+/// The bytes of memory that the process may use: the lowest of its own limits and those of its control groups. `None`
+/// if there is no limit. Reserved addresses are subtracted from its own limits.
 pub(crate) fn memory_limit() -> Option<u64> {
     let usable = |limit: u64| limit.saturating_sub(ADDRESSES).max(limit / 4);
     let own = [Resource::As, Resource::Data];

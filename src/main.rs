@@ -83,8 +83,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the loader of the configuration. It reads the file, or without one the environment, and keeps the tenants of this
-/// shard. The configuration of the demo has no simulator yet.
+/// Returns the loader of the configuration. It reads the file, or without one the environment, and keeps the tenants of
+/// this shard. For the demo, the addresses of the simulator are filled in later.
 fn config_loader(args: &Args) -> Load {
     #[cfg(feature = "demo")]
     if args.is_demo() {

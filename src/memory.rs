@@ -90,7 +90,7 @@ impl MemoryPool {
 }
 
 impl Reservation {
-    /// Reserves this many bytes instead of those until now.
+    /// Changes the reservation to this many bytes.
     ///
     /// # Errors
     /// If they are more, and there is no room for them. The reservation is unchanged then.
@@ -104,7 +104,8 @@ impl Reservation {
         Ok(())
     }
 
-    /// Counts bytes that are there already, even if there is no room for them. Until there is, no report can reserve more.
+    /// Changes the reservation to bytes that are in use already, even if the pool is too small for them. Until the pool
+    /// has room again, no report can reserve more.
     pub(crate) fn hold(&mut self, bytes: usize) {
         let pools = [Some(&self.pool), self.pool.process.as_ref()];
         for pool in pools.into_iter().flatten() {

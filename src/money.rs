@@ -1,9 +1,9 @@
 //! Amounts of money, exact from the JSON literal to the last step before the sample.
 //!
-//! An [`Amount`] is one figure as it was read; a [`Sum`] is any number of them added up. Neither can be made from a
-//! float, and no arithmetic here is done in floats: a sum becomes one only when its sample is written, and then by the
-//! correctly rounding parser of the standard library. What this module does not do: convert between currencies, or know
-//! which one an amount is in; the currency is part of the key that a sum is kept under.
+//! An [`Amount`] is one figure as it was read; a [`Sum`] is the sum of any number of them. Neither can be made from a float,
+//! and there is no float arithmetic. A sum becomes a float only when its sample is written, by the correctly rounding
+//! parser of the standard library. This module does not convert currencies and does not know the currency of an amount,
+//! which is part of the key of its sum.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -16,16 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use digits::Digits;
 
-/// One amount as Graph sent it, signed, in whatever currency its row names.
+/// One amount as Graph sent it, signed, in the currency of its row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(Decimal);
 
-/// The exact sum of amounts: no rounding, no overflow for any number of rows that fits in memory, and so the same in
-/// whatever order the amounts were added.
+/// The exact sum of amounts, without rounding, and without overflow for any number of rows that fits into memory. So
+/// the order of the amounts does not matter.
 ///
-/// Stored as the floor of the sum, and the rest in units of 10⁻²⁸, the smallest step of a [`Decimal`].
+/// It is stored as the floor of the sum and the rest in units of 10⁻²⁸, the smallest step of a [`Decimal`].
 ///
-/// In a state file it is both parts as text.
+/// A state file has both parts as text.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -35,13 +35,13 @@ pub struct Sum {
     fraction: u128,
 }
 
-/// A literal that is not an amount.
+/// The reason why a literal is not an amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// Neither a number nor a number in quotes.
     #[error("not a number")]
     NotANumber,
-    /// More digits than a decimal of 96 bits and 28 places holds: an error, for rounding would change the bill.
+    /// It has more digits than a decimal of 96 bits and 28 places. Rounding would change the bill.
     #[error("more digits than can be kept exactly (28)")]
     Inexact,
 }
@@ -148,7 +148,8 @@ impl Sum {
             return 0;
         }
         let hundredfold = self.times(100);
-        // The largest share that is not above the sum, by halving the range: products are exact, quotients are not.
+        // Finds the largest share that is not above the sum by bisection, because products are exact and quotients are
+        // not.
         let (mut below, mut above) = (0, WHOLE_PERCENT_MAX + 1);
         while above - below > 1 {
             let middle = u32::midpoint(below, above);
@@ -163,8 +164,8 @@ impl Sum {
 
     /// Writes the sample: the shortest decimal that reads back as the float nearest to the sum.
     ///
-    /// A decimal of up to 15 significant digits is that itself, as every double tells those apart; only longer ones go
-    /// through a float.
+    /// A decimal of up to 15 significant digits is written as it is, because different ones are different doubles. Only
+    /// longer ones are converted to a float.
     pub fn write_sample(self, out: &mut Vec<u8>) {
         let text = Digits::new(self);
         if text.significant <= 15 {
@@ -229,7 +230,7 @@ impl TryFrom<(String, String)> for Sum {
         let sum = || {
             let whole: i128 = whole.parse().ok()?;
             let fraction = fraction.parse().ok()?;
-            // More than any amount, and so little that 2³⁰ of them can be added.
+            // More than any amount, and little enough to add 2³⁰ of them.
             let room = whole.unsigned_abs() < 1 << 96;
             (fraction < UNIT && room).then_some(Self { whole, fraction })
         };
@@ -354,7 +355,7 @@ fn read_short(literal: &[u8]) -> Option<Amount> {
         Some(index) => digits.len() - 1 - index,
         None => 0,
     };
-    // A zero, and a point at the end, are rare enough to be left to the general way.
+    // The general method reads zero and a point at the end, which are rare.
     if number == 0 || (point.is_some() && scale == 0) {
         return None;
     }
@@ -387,7 +388,7 @@ fn is_plain_number(text: &str) -> bool {
     }
 }
 
-/// Largest share that is distinguished: no budget is overspent by more, and products with it stay exact.
+/// The largest share that is distinguished: no budget is overspent by more, and products with it are exact.
 const WHOLE_PERCENT_MAX: u32 = 999_999;
 
 /// Units of 10⁻²⁸ in one.

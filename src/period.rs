@@ -1,4 +1,4 @@
-//! Billing periods and the windows that are asked of Graph.
+//! Billing periods, and the windows that are requested from Graph.
 //!
 //! All times are UTC; every start is inclusive and every end exclusive unless a name says otherwise. This module does
 //! not read a clock. `now` is always an argument, so that the end of a month can be tested on any day.
@@ -12,7 +12,7 @@ use chrono::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The wall clock, passed in wherever a time of day matters, so that tests can set it.
+/// The wall clock. It is passed to all code that needs the time, so that tests can set it.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>);
 
@@ -39,7 +39,7 @@ pub struct Span {
     end: DateTime<Utc>,
 }
 
-/// A span of time to ask Graph for: never empty, never longer than [`Window::MAX`].
+/// A span of time that is requested from Graph: never empty, never longer than [`Window::MAX`].
 ///
 /// Built only by [`Span::windows`], whose windows tile the part of the span that has begun, by [`Span::windows_after`] and by
 /// [`Window::last`].
@@ -54,9 +54,9 @@ pub struct Window {
 /// A wrong value counts calls twice, so every report must state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// The end belongs to the answer (getPstnCalls; the first documentation of the dial-out and SMS reports).
+    /// The function returns such a call (getPstnCalls; the first documentation of the dial-out and SMS reports).
     Inclusive,
-    /// The end does not belong to the answer (getDirectRoutingCalls).
+    /// The function does not return such a call (getDirectRoutingCalls).
     Exclusive,
 }
 
@@ -132,7 +132,8 @@ impl BillingPeriod {
         }
     }
 
-    /// The period that begins in the month of `first`, the first day of that month. `None` if no bill can be that old or new.
+    /// The period that begins in the month of which `first` is the first day. `None` if the year is not between 1970
+    /// and 9998.
     #[must_use]
     pub fn beginning_in(first: NaiveDate, CycleDay(day): CycleDay) -> Option<Self> {
         let start = first + Days::new(u64::from(day) - 1);
@@ -222,9 +223,9 @@ impl From<BillingPeriod> for Span {
 impl TryFrom<DateTime<Utc>> for BillingPeriod {
     type Error = &'static str;
 
-    /// The period that starts exactly then.
+    /// The period that starts exactly at `start`.
     fn try_from(start: DateTime<Utc>) -> Result<Self, Self::Error> {
-        // Outside these years a neighbouring month can be missing; no bill is that old.
+        // Outside these years a neighbouring month may not exist.
         let is_billed = (1970..=9998).contains(&start.year());
         CycleDay::try_from(u64::from(start.day()))
             .ok()

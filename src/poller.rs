@@ -54,7 +54,7 @@ struct Shared {
     runtime: Handle,
     /// Limit of parallel polls over all tenants. A poll that takes longer than two seconds returns its permit.
     permits: Arc<Semaphore>,
-    /// Limit of polls under way, including those of tenants that stall.
+    /// Limit of polls under way, including those that hang.
     under_way: Arc<Semaphore>,
     /// Memory of all reports.
     memory: Arc<MemoryPool>,
@@ -148,7 +148,7 @@ impl Poller {
         let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, started));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
-        // Another poll can start now: this one is over, or its tenant stalls and it goes on without a permit.
+        // Another poll can start now: this one has ended, or it takes long and goes on without a permit.
         drop(permit);
         if in_time.is_err() {
             polling.await;
@@ -253,7 +253,7 @@ impl Poller {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
                 report = state.report.as_str(),
-                remedy = "set the clock if it is wrong now; otherwise nothing need be done",
+                remedy = "if the clock is wrong now, set it; otherwise nothing is needed",
                 "figures are no longer served: the clock was set back to before their billing period"
             );
             self.publish(&state);
@@ -338,7 +338,7 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// The first tick after now, as the last poll ended.
+    /// The first tick after now, by the outcome of the last poll.
     fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
         let (report, has_failed) = {
             let state = lock(state);
@@ -395,10 +395,11 @@ impl Poller {
 }
 
 /// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
-const CUT_OFF_REMEDY: &str = "nothing if a later poll succeeds; if it persists, raise the interval of the report or find out what slows the network";
+const CUT_OFF_REMEDY: &str = "if a later poll succeeds, nothing is needed; if it persists, raise the interval of the report or find out what slows the network";
 
-/// How long a poll keeps its permit: most polls take less time.
+/// Time after which a poll returns its permit. Most polls end earlier.
 const PERMIT_TIME: Duration = Duration::from_secs(2);
 
-/// How often the wall clock is looked at while sleeping: it may be set, and it goes on while a machine is suspended.
+/// Interval of looks at the wall clock during a sleep. The clock may be set, and it goes on while a machine is
+/// suspended.
 const CLOCK_CHECK: Duration = Duration::from_mins(1);

@@ -1,7 +1,7 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report is a file below this one that implements [`Report`], or [`log::Log`] if it has a row for each call, and
-//! a line of [`ReportKind`]. What this module does not do: retry, publish, or know about HTTP.
+//! A new report is a file in this module that implements [`Report`], or [`log::Log`] if it has a row for each call, and
+//! a line of [`ReportKind`]. This module does not retry, does not publish, and does not know HTTP.
 
 pub mod allocation;
 pub mod blocked_users;
@@ -60,14 +60,14 @@ macro_rules! reports {
             /// Every report, in the order in which they are exposed.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Facts that do not depend on its rows.
+            /// Facts about the report that do not depend on its rows.
             pub const fn info(self) -> &'static ReportInfo {
                 match self {
                     $(Self::$variant => &<$report>::INFO,)*
                 }
             }
 
-            /// Does the visitor's work for the type of the report.
+            /// Calls the visitor with the type of the report.
             pub(crate) fn visit<V: Visitor>(self, visitor: V) -> V::Output {
                 match self {
                     $(Self::$variant => visitor.$shape::<$report>(),)*
@@ -105,7 +105,7 @@ pub struct ReportInfo {
     pub has_previous: bool,
 }
 
-/// Work that differs in the type of a report only: see [`ReportKind::visit`].
+/// Work that is the same for every report except for its type, see [`ReportKind::visit`].
 pub(crate) trait Visitor {
     /// The result.
     type Output;
@@ -218,7 +218,7 @@ pub struct Rendered {
 pub struct Spend {
     /// ISO 4217, upper case, or `unknown`.
     pub currency: String,
-    /// All of it.
+    /// The whole spend.
     pub total: String,
     /// By destination context (`Domestic`, `International`, …), highest first: context, amount, share of the total in
     /// percent if the total is positive.

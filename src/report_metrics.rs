@@ -24,7 +24,7 @@ pub(crate) struct ReportMetrics {
     pub(crate) last_success: Option<DateTime<Utc>>,
     /// Duration of the newest poll, in seconds.
     pub(crate) duration_seconds: f64,
-    /// Rows of the newest complete report. The fields below are of that report too.
+    /// Rows of the newest complete report. The following fields are about that report too.
     pub(crate) rows: u64,
     pub(crate) pages: u64,
     pub(crate) aggregated: u64,

@@ -1,4 +1,4 @@
-//! The one reader of files that an administrator or an orchestrator provides: configuration, keys, secrets, tokens,
+//! Reads all files that an administrator or an orchestrator provides: configuration, keys, secrets, tokens,
 //! certificates. A file is read whole or not at all, and its content is wiped from memory after use.
 //!
 //! Only regular files are read, or symbolic links to one, as Kubernetes and systemd mount secrets. A pipe blocks until
@@ -46,8 +46,8 @@ impl Stamp {
 /// The content of a regular file of `max` bytes at the most. Blocks for [`TIME_MAX`] at the most.
 ///
 /// # Errors
-/// If the file cannot be read or is none. The kind is [`io::ErrorKind::FileTooLarge`] if it is longer: then it is not the
-/// file that was meant. The kind is [`io::ErrorKind::TimedOut`] if the disk or mount does not answer.
+/// If there is no such file or it cannot be read. The kind is [`io::ErrorKind::FileTooLarge`] if it is longer: then it
+/// is not the file that was meant. The kind is [`io::ErrorKind::TimedOut`] if the disk or mount does not answer.
 pub(crate) fn read(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let owned = path.to_owned();
     in_time(path, move || read_regular(&owned, max))
@@ -95,7 +95,7 @@ fn wait_for<T: Send + 'static>(
     }
 }
 
-/// Folders with work that hangs, which is as long as its thread holds the other end.
+/// Folders with work that hangs. Each entry lives until its thread ends.
 fn hung() -> MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
     static HUNG: Mutex<Vec<(PathBuf, Weak<()>)>> = Mutex::new(Vec::new());
     let mut hung = HUNG.lock();
@@ -109,11 +109,11 @@ fn timed_out(what: &str) -> io::Error {
 }
 
 fn read_regular(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Before it is opened: to open a device can have an effect, such as to rewind a tape.
+    // Checked before the file is opened, because opening a device can have an effect, such as rewinding a tape.
     refuse_irregular(fs::metadata(path)?.file_type())?;
     let file = OpenOptions::new()
         .read(true)
-        // For a pipe that takes its place in between.
+        // In case a pipe takes its place in between.
         .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
         .open(path)?;
     let metadata = file.metadata()?;
@@ -156,7 +156,7 @@ fn refuse_irregular(kind: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// For a file to be read: local disks and network mounts that work take milliseconds, and at shutdown a container
+/// Time limit for reading a file. Disks and network mounts that work need milliseconds, and at shutdown a container
 /// runtime kills after ten seconds.
 const TIME_MAX: Duration = Duration::from_secs(5);
 

@@ -65,7 +65,7 @@ fn end_in_time(begun: &Receiver<()>) {
     thread::sleep(STOP_TIME_MAX);
     tracing::error!(
         seconds = STOP_TIME_MAX.as_secs(),
-        "the shutdown hangs: a disk or a network mount may not answer; the process ends without it"
+        "the shutdown hangs, perhaps because a disk or a network mount does not answer; the process ends now"
     );
     crate::logging::flush();
     std::process::exit(1);

@@ -3,8 +3,8 @@
 //! The poller passes finished samples to the [`Publisher`]. It keeps the newest samples of every report of every
 //! tenant, combines them once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones an
 //! `Arc` and writes prepared bytes: it does no I/O, renders nothing and never waits. Numbers, their period and the
-//! state of the poll change in one step, because they are in one snapshot. What this module does not do: decide what
-//! is published, or when.
+//! state of the poll change in one step, because they are in one snapshot. This module does not decide what is
+//! published, or when.
 
 mod body;
 
@@ -177,7 +177,7 @@ impl Snapshot {
     /// The reason why the exporter is not ready.
     fn unready(&self) -> Option<String> {
         if self.states.is_empty() {
-            // A shard without tenants has all that it will ever have.
+            // A shard without tenants never has a report.
             return None;
         }
         let mut states = self.states.iter();
@@ -251,7 +251,7 @@ impl Subscriber {
         Self(watch::channel(Arc::new(snapshot)).1)
     }
 
-    /// Waits for the next publication; false once there can be none.
+    /// Waits for the next publication. Returns false if there can be no more.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
@@ -415,7 +415,7 @@ const EXPIRED_NAMED_MAX: usize = 5;
 /// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Maximum pause after a publication. If the process was suspended during it, the measured time is too long.
+/// Maximum pause after a publication, because the measured time is too long if the process was suspended.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Limit of uncompressed text over all tenants, in bytes. Above this limit only the compressed form is kept, and

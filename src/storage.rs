@@ -2,12 +2,13 @@
 //! and the previous period.
 //!
 //! A file is replaced as a whole or not at all: the exporter writes a temporary file, syncs it, renames it and syncs
-//! the folder. A file begins with a version, ends with a checksum and names its configuration. A file that is torn,
-//! foreign, newer or of another configuration is set aside with a log message and never used. Only its owner can read
-//! it, and it contains users under their current labels only.
+//! the folder. A file begins with a version, ends with a checksum and names its configuration. A file that is damaged,
+//! foreign, newer or of another configuration is set aside with a log message and never used. Only its owner can read a
+//! file, and it shows users by their current labels only.
 //!
-//! If the user labels change, the files of a tenant are removed, with all that is beside them. A reload removes all
-//! of them. A start removes all that do not state the current user labels, even of reports that are not polled.
+//! If the user labels change, the files of a tenant are removed, with the temporary and rejected files beside them. A
+//! reload removes all of them. A start removes all that do not state the current user labels, even of reports that are
+//! not polled.
 //!
 //! Other files of a report that is no longer configured stay until an administrator removes them, or the report is
 //! configured again. The same is true for the files of a tenant that is not configured here, whatever their user
@@ -300,8 +301,7 @@ pub(crate) struct TempFile(PathBuf);
 impl TempFile {
     /// Creates a file in the folder of `path`.
     pub(crate) fn beside(path: &Path, mode: u32) -> io::Result<(Self, File)> {
-        // Under a unique name, because a write of an earlier process may hang; and never through a file that is already
-        // there.
+        // The name is unique, because a write of an earlier process may hang. An existing file is never opened.
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{:016x}.new", fastrand::u64(..)));
         let temp = Self(path.with_file_name(name));

@@ -1,9 +1,9 @@
 //! Notifications to systemd (`sd_notify(3)`): ready, reloading, stopping, and the watchdog. Without `NOTIFY_SOCKET` in the
 //! environment, the exporter sends none.
 //!
-//! A watchdog notification follows each heartbeat of the server. So systemd also restarts a process that is alive but does
-//! not accept connections. What this module does not do: remove the variables from the environment. That is unsafe, and
-//! would matter to child processes only.
+//! A watchdog notification follows each heartbeat of the server. So systemd also restarts a process that is alive but
+//! does not accept connections. This module does not remove the variables from the environment. That is unsafe, and
+//! matters to child processes only.
 
 use std::io;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Systemd {
             return std::future::pending().await;
         };
         let notify = || async move {
-            // On a thread that may block, because systemd can be slow to read.
+            // Runs on a thread that may block, because systemd can be slow to read.
             let sending = tokio::task::spawn_blocking(move || {
                 self.send(|| sd_notify::notify(&[NotifyState::Watchdog]));
             });

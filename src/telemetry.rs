@@ -1,7 +1,7 @@
-//! Metrics about the exporter itself, in a registry of their own: no statics, so that tests run side by side.
+//! Metrics about the exporter itself, in their own registry. It is not static, so that tests can run side by side.
 //!
-//! Metrics about one report of one tenant are not here but in `health`. They are published together with the figures of
-//! the report, and cost nothing while they do not change.
+//! Metrics about one report of one tenant are in `report_metrics`. They are published together with the figures of the
+//! report, and cost nothing while they do not change.
 
 use chrono::{DateTime, Utc};
 use prometheus::process_collector::ProcessCollector;
@@ -40,7 +40,7 @@ closed_set! {
 }
 
 impl Telemetry {
-    /// A new registry, every label value that can occur present. Its counters start `now`.
+    /// A new registry in which every possible label value has a series. Its counters start `now`.
     pub fn new(now: DateTime<Utc>) -> Self {
         let requests = counters(
             "teams_pstn_graph_requests_total",

@@ -254,8 +254,8 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Offset of a tenant's ticks within the interval, from 0 to 1. It is the same at every start and differs between tenants, so that
-/// a thousand tenants do not poll in the same second. A single tenant needs none.
+/// Offset of a tenant's ticks as a share of the interval, from 0 to 1. It is the same at every start and differs
+/// between tenants, so that a thousand tenants do not poll in the same second. A single tenant needs none.
 fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     if config.tenants.len() == 1 {
         return 1.0;

@@ -13,9 +13,9 @@ use crate::period::Window;
 /// The values of each series, day by day.
 pub(super) struct History {
     families: BTreeMap<&'static Family, BTreeMap<String, Vec<Run>>>,
-    /// Bytes that the series take.
+    /// Bytes of memory that the series take.
     bytes: usize,
-    /// The same bytes.
+    /// The reservation of these bytes.
     memory: Reservation,
 }
 
@@ -36,7 +36,7 @@ impl History {
         }
     }
 
-    /// Adds the samples of a day, which come after those of all days before.
+    /// Adds the samples of a day. Days must be added in order.
     ///
     /// # Errors
     /// If there is no memory for them.
@@ -109,7 +109,7 @@ impl History {
     }
 }
 
-/// The name of a series with more labels.
+/// Returns the series with more labels.
 fn with_labels(series: &str, more: &str) -> String {
     match series.strip_suffix('}') {
         _ if more.is_empty() => series.to_owned(),

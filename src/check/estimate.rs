@@ -33,7 +33,7 @@ pub(super) struct FirstPage {
     users: u64,
     /// The rows as budgets see them.
     budget_rows: Vec<BudgetRow>,
-    /// The origin of the server that the page names, if `graph_url` has another.
+    /// The origin of the server that the page names, if it differs from that of `graph_url`.
     foreign_context: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Size {
     has_more: bool,
 }
 
-/// The request for the first page of the current period, and what its rows are rendered with, as the daemon would.
+/// The request for the first page of the current period, and the settings with which the daemon would render its rows.
 pub(super) struct FirstPageRequest<'a> {
     pub(super) graph: &'a Graph,
     pub(super) context: &'a CheckContext,
@@ -92,8 +92,8 @@ impl FirstPageRequest<'_> {
         )
     }
 
-    /// Fetches the newest day of a log that has ended: the first day of the period may be a holiday, and today's rows
-    /// have hardly arrived.
+    /// Fetches the newest day of a log that is over. The first day of the period may be a holiday, and few of today's
+    /// rows have arrived.
     async fn day<L: Log>(self) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -246,7 +246,7 @@ impl FirstPage {
         };
         let finding = if unmapped == users.len() {
             let remedy =
-                "see whether the file has user principal names or object ids as Graph has them";
+                "check if the file has the user principal names or object ids that Graph has";
             Finding::warning(Check::Departments, message, remedy)
         } else {
             Finding::ok(Check::Departments, message)
@@ -314,7 +314,7 @@ impl FirstPage {
 }
 
 impl Size {
-    /// Anything.
+    /// The size is not known, because a report could not be fetched.
     pub(super) fn unknown() -> Self {
         Self {
             has_more: true,
@@ -366,14 +366,14 @@ fn float(count: u64) -> f64 {
 }
 
 /// A finding for a pool that matches no row so far, which is not always a mistake.
-const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; nothing where such calls are made, but rarely";
+const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if such calls are rare, nothing is needed";
 
 /// Licences and contexts that are listed: more than a tenant has.
 const LICENSES_MAX: usize = 20;
 
 /// A finding for a budget that matches no row so far, which is not always a mistake.
 const BUDGET_REMEDY: &str =
-    "correct the budget or name its tenant; nothing where such calls are made, but rarely";
+    "correct the budget or name its tenant; if such calls are rare, nothing is needed";
 
 /// Default of `-promscrape.maxScrapeSize` of VictoriaMetrics.
 const SCRAPE_BYTES_MAX: u64 = 16 << 20;

@@ -86,7 +86,7 @@ impl Finding {
         }
     }
 
-    /// Without a remedy only where the message holds it.
+    /// A failure. It has no separate remedy if the message has it.
     pub(super) fn failure(check: Check, message: impl Display, remedy: Option<&str>) -> Self {
         Self {
             level: Level::Failure,
@@ -182,7 +182,7 @@ impl<'a, W: Write> Findings<'a, W> {
         match self.counts[Level::Failure as usize] {
             0 => format!("passed, {all} checks{warned}"),
             failures => format!(
-                "failed, {failures} of {all} checks{warned}; begin with the first, which others can follow from"
+                "failed, {failures} of {all} checks{warned}; fix the first one first, because it can cause others"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The folder of the state files: whether the daemon can write there, and which of its files it would restore.
+//! Checks the folder of the state files: can the daemon write there, and which files would it restore?
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) async fn check(context: &Arc<CheckContext>) -> Vec<Finding> {
         Err(_) => vec![Finding::failure(
             Check::Storage,
             format!("no answer in {} s", context.patience.as_secs()),
-            Some("see whether the file system is one that hangs, or choose another storage.path"),
+            Some("check if the file system hangs, or choose another storage.path"),
         )],
     };
     let about = |finding: Finding| finding.about(folder.display());
@@ -39,7 +39,7 @@ fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
     match try_folder(folder) {
         Err(error) => return vec![failure(error)],
         Ok(false) => {
-            let message = "is not there yet; the exporter makes it";
+            let message = "does not exist yet; the exporter creates it";
             return vec![Finding::ok(Check::Storage, message)];
         }
         Ok(true) => {}
@@ -56,7 +56,7 @@ fn look(context: &CheckContext, folder: &Path) -> Vec<Finding> {
                     Finding::warning(
                         Check::Storage,
                         format!("{report}: {}", Chain(&error)),
-                        "keep a copy to examine it; otherwise do nothing, because the report is fetched again",
+                        "keep a copy if you want to examine it; otherwise nothing is needed, because the report is fetched again",
                     )
                     .for_tenant(name),
                 ),

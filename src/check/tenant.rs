@@ -156,15 +156,15 @@ impl TenantReport<'_> {
         let direction = if seconds < 0 { "ahead of" } else { "behind" };
         let off = seconds.abs();
         let message = format!("{off} s {direction} the servers' clock");
-        let remedy = "set this machine's clock, by NTP or chrony";
+        let remedy = "set this machine's clock by NTP or chrony";
         let finding = if skew.abs() > SKEW_FAILURE {
-            let message = format!("{message}; signatures and periods are wrong by that");
+            let message = format!("{message}; signatures and periods are off by that much");
             Finding::failure(Check::Clock, message, Some(remedy))
         } else if skew.abs() > SKEW_WARNING {
             Finding::warning(Check::Clock, message, remedy)
         } else if off <= 1 {
-            // The header has no fractions of a second.
-            Finding::ok(Check::Clock, "as the servers' clock")
+            // The header `Date` has no fractions of a second.
+            Finding::ok(Check::Clock, "agrees with the servers' clocks")
         } else {
             Finding::ok(Check::Clock, message)
         };
@@ -212,7 +212,7 @@ impl TenantReport<'_> {
             self.push(Finding::warning(
                 Check::Credential,
                 "this looks like the id of the secret",
-                "the value is shown once, when it is made; make a new one and give that",
+                "the value is shown only once, when the secret is created; create a new one and use its value",
             ));
         }
     }
@@ -228,8 +228,8 @@ impl TenantReport<'_> {
         self.push(if stated.is_some() && left <= TimeDelta::zero() {
             Finding::warning(
                 Check::Credential,
-                format!("client_secret_expires says {date}, but there is a token for the secret"),
-                "the date is the fault; write the one that the app registration shows under certificates & secrets",
+                format!("client_secret_expires is {date}, but the secret still gets a token"),
+                "correct the date; the app registration shows it under certificates & secrets",
             )
         } else if left < TimeDelta::days(30) {
             let file = match &self.tenant.credential {
@@ -302,8 +302,8 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
     let Some(roles) = roles else {
         return Finding::warning(
             Check::Permission,
-            "the token cannot be read, so what it grants is not known",
-            "nothing where the first page is ok",
+            "the token cannot be read, so its permissions are not known",
+            "if the first page is ok, nothing is needed",
         );
     };
     let granted: Vec<&str> = ROLES

@@ -151,12 +151,13 @@ pub enum LogFormat {
 }
 
 impl Args {
-    /// The process' own command line. Prints and exits where it asks for help (0) or is wrong (2).
+    /// Parses the process' own command line. Exits with 0 after it printed the help, and with 2 if the command line is
+    /// wrong.
     pub fn from_command_line() -> Self {
         Self::parse()
     }
 
-    /// A command line of the caller's own making, the program's name first.
+    /// Parses a command line that the caller makes. The first word is the program's name.
     pub fn from_words(
         words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -201,8 +202,8 @@ impl Args {
     }
 }
 
-/// Leaves the flags that the demo refuses out of its help. Deferred, because they are there only once its parent has handed
-/// them down.
+/// Hides the flags that the demo refuses from its help. This is deferred, because a subcommand gets its parent's flags
+/// only when it is built.
 fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     let is_demo = subcommand.get_name() == "demo";
     subcommand.mut_args(|flag| {

@@ -27,9 +27,9 @@ pub(super) fn tenant(
         errors.push(
             None,
             if cfg!(feature = "demo") {
-                "no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account"
+                "no tenant is configured; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account"
             } else {
-                "no tenant to ask; set the variables above, or give --config.file=PATH"
+                "no tenant is configured; set the variables above, or give --config.file=PATH"
             },
         );
     }
@@ -45,7 +45,8 @@ pub(super) fn tenant(
     })
 }
 
-/// The folder that systemd made for state; the first one if it made several. A relative path is not from systemd.
+/// The folder that systemd made for state, or the first of several. A relative path is ignored, because systemd sets
+/// absolute ones.
 pub(super) fn state_directory(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let folders = variable(STATE_DIRECTORY)?;
     let first = folders.split(':').next().map(PathBuf::from);
@@ -70,8 +71,8 @@ fn credential(
     variable: &dyn Fn(&str) -> Option<String>,
     errors: &mut ConfigErrors,
 ) -> Option<Credential> {
-    // Each secret stays in memory that is wiped, even if several are set. An empty variable counts as not set, as in the
-    // SDKs.
+    // Each secret is kept in memory that is wiped, even if several are set. An empty variable counts as not set, as in
+    // the SDKs.
     let mut given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
         .filter_map(|name| Some((name, variable(name)?.into())))
@@ -116,7 +117,7 @@ fn credential(
 }
 
 /// The cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US Government
-/// share their authority: L5 can be selected in a configuration file only.
+/// have the same authority, so L5 can be selected in a configuration file only.
 fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) {
     let text = if host.contains("://") {
         host.to_owned()
@@ -135,7 +136,8 @@ fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) 
         "login.microsoftonline.com" => (Cloud::Global, None),
         "login.microsoftonline.us" => (Cloud::UsGovL4, None),
         "login.chinacloudapi.cn" | "login.partner.microsoftonline.cn" => {
-            let remedy = "nothing of a tenant there can be exported, so name one of another cloud";
+            let remedy =
+                "nothing can be exported from a tenant there, so name one of another cloud";
             errors.push(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
             (Cloud::Global, None)
         }

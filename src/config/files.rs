@@ -39,7 +39,7 @@ impl<'a> ReferencedFiles<'a> {
         Some(path)
     }
 
-    /// The same for a secret or a token. The file must have nothing else.
+    /// Does the same for a file that must contain a secret or a token, and nothing else.
     pub(super) fn secret(
         &self,
         field: Field<PathBuf>,
@@ -138,7 +138,7 @@ pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), Stri
     content(written, path, base, FILE_BYTES_MAX).map(drop)
 }
 
-/// The same; returns the content of the file, which is at most `bytes_max` long.
+/// Does the same, and returns the content of the file, at most `bytes_max` bytes.
 fn content(
     written: &Path,
     path: &Path,
@@ -170,22 +170,22 @@ fn readable(
 ) -> Result<Zeroizing<Vec<u8>>, String> {
     match secret_file::read(path, bytes_max) {
         Ok(bytes) if bytes.is_empty() => {
-            Err("the file is empty; write into it what it is for".to_owned())
+            Err("the file is empty; write its content".to_owned())
         }
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => match base {
                 Some(base) => {
-                    format!("there is no such file; mind that a relative path starts at {base}")
+                    format!("there is no such file; a relative path starts at {base}")
                 }
                 None if path.starts_with(CREDENTIALS) => {
-                    "there is no such file; systemd makes it for as long as the service runs: check while it does, as root"
+                    "there is no such file; systemd creates it only while the service runs: run the check as root while the service runs"
                         .to_owned()
                 }
                 None => "there is no such file; write it, or correct the path".to_owned(),
             },
             io::ErrorKind::PermissionDenied => {
-                "this user may not read the file; change its owner or mode or, where systemd hands over a copy, name that"
+                "this user may not read the file; change its owner or mode, or name the copy in /run/credentials if systemd makes one"
                     .to_owned()
             }
             io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),

@@ -128,7 +128,7 @@ fn licenses(
         {
             errors.push(
                 *line,
-                format!("{at}: the minutes of {PER_USER} are of one user each, so they have no pool; remove it"),
+                format!("{at}: each user has their own minutes of {PER_USER}, so they are not a pool; remove it"),
             );
         }
     }

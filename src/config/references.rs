@@ -1,4 +1,4 @@
-//! Checks of names: that they differ, and that the tenant that a key names exists.
+//! Checks of names: names must differ, and a tenant that is named must exist.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -115,7 +115,7 @@ impl PseudonymKey {
         if let (Some(line), false) = (self.line, self.is_used) {
             errors.push(
                 line,
-                "labels.pseudonym_key_file: there is nothing to use it for; remove it or set labels.user to pseudonym",
+                "labels.pseudonym_key_file: no user label needs it; remove it or set labels.user to pseudonym",
             );
         }
     }

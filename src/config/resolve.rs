@@ -203,7 +203,7 @@ impl Tenant {
             if let (Some(line), true) = (line, alone) {
                 errors.push(
                     line,
-                    format!("{at}.{key}: says nothing without {partner}; remove it"),
+                    format!("{at}.{key}: has no effect without {partner}; remove it"),
                 );
             }
         }
@@ -414,7 +414,7 @@ fn check_report(
             let names = names.join(", ");
             errors.push(
                 *line,
-                format!("{at}.report: {report} knows no money; choose from {names}"),
+                format!("{at}.report: {report} has no charges; choose from {names}"),
             );
         }
         Field::Set(line, report) if !contains(reports, *report) => errors.push(

@@ -52,8 +52,7 @@ pub(super) struct True;
 
 impl Scalar for Name {
     const EXPECTED: &'static str = "a name";
-    const HINT: &'static str =
-        "write one to 128 characters without control characters and outer blanks";
+    const HINT: &'static str = "write 1 to 128 characters, without control characters and without blanks at the beginning or end";
     const HINT_QUOTES: bool = true;
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -92,7 +91,7 @@ impl Scalar for TenantId {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if let "common" | "organizations" | "consumers" = text {
-            let what = format!("{text} stands for any tenant; {}", Self::HINT);
+            let what = format!("{text} means any tenant; {}", Self::HINT);
             return Err(Wrong::Because(what));
         }
         guid(text)
@@ -310,7 +309,7 @@ impl Scalar for Location {
 impl Scalar for Positive {
     const EXPECTED: &'static str = "an amount";
     const HINT: &'static str = "write a number, for example 500 or 1250.50";
-    // In quotes too, because templates that pass numbers through floats need a way around it.
+    // Text is accepted too, because a template that passes numbers through floats needs quotes.
     const KINDS: &'static [Kind] = &[Kind::Number, Kind::Text];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -323,7 +322,7 @@ impl Scalar for Positive {
             None if !text.starts_with('-') => {
                 Err(because("cannot be held exactly; give at most 28 digits"))
             }
-            _ => Err(because("is not above zero; give the amount to stay below")),
+            _ => Err(because("is not above zero; give the amount of the budget")),
         }
     }
 
@@ -363,7 +362,7 @@ impl Scalar for True {
         if text.eq_ignore_ascii_case("true") {
             Ok(Self)
         } else {
-            let what = "false is what the key's absence says; remove it";
+            let what = "false has no effect; remove the key";
             Err(Wrong::Because(what.to_owned()))
         }
     }
@@ -463,7 +462,7 @@ pub(super) const CHINA: &str =
 /// The tests and the demo need a poll per second. A shorter time is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// Nothing is waited for longer than a billing period lasts.
+/// No wait is longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! `--tenants.shard`: distribution of the tenants of a configuration over several exporters.
 //!
-//! Every exporter reads the whole configuration and computes the same result without contact to the others. Shards are
-//! made one after the other. The first one has all tenants, and each further shard takes from every earlier one the
-//! tenants above an even share, those with the highest hash first. So sizes differ by one at most, and the step from N shards to
-//! N + 1 moves a share of the tenants, all of them into the new shard. A hash alone, modulo N or by rendezvous, would
-//! leave a thousand tenants on 16 shards with a standard deviation of 12 % of a share.
+//! Every exporter reads the whole configuration and computes the same result without contact to the others. The
+//! distribution starts with one shard that has all tenants. Each added shard takes from every earlier one the tenants
+//! above the new even share, highest hash first. So sizes differ by one at most, and the step from N shards to N + 1
+//! moves a share of the tenants, all of them into the new shard. A hash alone, modulo N or by rendezvous, would leave a
+//! thousand tenants on 16 shards with a standard deviation of 12 % of a share.
 //!
 //! Only names matter, not the order or the keys of the configuration. A change of this function moves the tenants of
 //! every installation.
@@ -92,13 +92,13 @@ impl fmt::Display for Shard {
     }
 }
 
-/// The shard of each name, all names being different.
+/// Returns the shard of each name. All names must differ.
 fn assign(names: &[&str], count: u32) -> Vec<u32> {
     let mut shards: Vec<Vec<usize>> = vec![(0..names.len()).collect()];
     for new in 1..count {
         let after = new as usize + 1;
         let share = names.len() / after;
-        // So many shards keep one more than the share.
+        // The number of shards that keep one tenant more than the share.
         let mut larger = names.len() % after;
         let mut moved = Vec::with_capacity(share);
         for shard in &mut shards {

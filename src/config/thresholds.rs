@@ -52,5 +52,5 @@ pub(super) fn thresholds(
     thresholds
 }
 
-/// Each is a series for each budget and tenant, and an alert. More than ten steps are hardly looked at.
+/// Each threshold is an alert, and a series for each budget and tenant. More than ten steps help no administrator.
 const THRESHOLDS_MAX: usize = 10;

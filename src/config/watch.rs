@@ -15,7 +15,7 @@ pub(crate) struct DepartmentsWatch {
     path: Option<PathBuf>,
     /// The stamp of the file that was read, or that a reload was requested for.
     known: Option<Stamp>,
-    /// The stamp of the last look; `None` if there was no file.
+    /// The stamp at the last check; `None` if there was no file.
     last: Option<Stamp>,
     looks: Interval,
     looking: Option<JoinHandle<io::Result<Option<Stamp>>>>,
@@ -45,8 +45,8 @@ impl DepartmentsWatch {
         self.looking = None;
     }
 
-    /// Waits until the file is another one, and has been the same for one pause: it may be written just now. A file that
-    /// cannot be used is reported once. Nothing is lost if the future is dropped.
+    /// Waits until the file has changed and then stayed the same for one pause, because a write may still be under way.
+    /// A file that cannot be used is reported once. Nothing is lost if the future is dropped.
     pub(crate) async fn changed(&mut self) {
         let Some(path) = self.path.clone() else {
             return std::future::pending().await;
@@ -64,7 +64,7 @@ impl DepartmentsWatch {
             });
             let stamp = looking.await.expect("a look does not panic");
             self.looking = None;
-            // A disk that does not answer says nothing about the file.
+            // If the disk does not answer, nothing is known about the file.
             let Ok(stamp) = stamp else { continue };
             let last = std::mem::replace(&mut self.last, stamp);
             if self.last == last && self.last != self.known {
@@ -75,5 +75,5 @@ impl DepartmentsWatch {
     }
 }
 
-/// Pause between two looks: as often as the files of the web configuration are checked.
+/// Pause between two checks, as for the files of the web configuration.
 const PAUSE: Duration = Duration::from_secs(1);

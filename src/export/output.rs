@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::ExportError;
 use crate::storage::TempFile;
 
-/// A file that is replaced when all is written, and is as it was before if that fails; or standard output.
+/// Standard output, or a file that is replaced only after everything is written.
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write + Send>>,
     file: Option<Replacement>,
@@ -44,7 +44,7 @@ impl Output {
         Ok(Self { out, file, name })
     }
 
-    /// Returns true if everything that is written is seen at once.
+    /// Returns true if a reader sees each line at once.
     pub(super) fn is_stream(&self) -> bool {
         self.file.is_none()
     }
@@ -71,7 +71,9 @@ impl Output {
 
     fn failed(&self, source: io::Error) -> ExportError {
         let remedy = match source.kind() {
-            io::ErrorKind::BrokenPipe => "its reader has ended; let it read to the end",
+            io::ErrorKind::BrokenPipe => {
+                "the reader of the output has ended; let it read to the end"
+            }
             io::ErrorKind::StorageFull => "free space, or choose another place",
             _ => "choose another place",
         };

@@ -26,20 +26,20 @@ use crate::report::scan::{RowTexts, Source};
 pub(super) enum Field {
     /// Nothing.
     Null,
-    /// Text of Graph's, or a label.
+    /// Text from Graph, or a label value.
     Text(String),
     /// A number, or true or false.
     Literal(String),
 }
 
-/// A row as a line, or its part of a sum.
+/// A row as a line, or what a row adds to its group.
 pub(super) struct Line {
     /// All fields, or those that group the sum.
     pub(super) fields: Vec<Field>,
     group: Group,
 }
 
-/// The figures of one row, or of all rows of a sum.
+/// The figures of one row, or the sums over the rows of one group.
 #[derive(Default)]
 struct Group {
     values: Values<MONEY_MAX>,
@@ -62,9 +62,9 @@ pub(super) struct Table {
     call_type: Option<usize>,
     destination: Option<usize>,
     sums: BTreeMap<Vec<Field>, Group>,
-    /// Bytes that the sums take.
+    /// Bytes of memory that the sums take.
     bytes: usize,
-    /// The same bytes.
+    /// The reservation of these bytes.
     memory: Reservation,
 }
 
@@ -147,7 +147,7 @@ impl Table {
         }
     }
 
-    /// Adds the columns that the sums are by.
+    /// Adds the columns that the rows are grouped by.
     fn push_key(&mut self, source: &Source) {
         match self.by {
             By::Row => {}
@@ -195,7 +195,7 @@ impl Table {
         self.columns.push(column);
     }
 
-    /// The line of a row, or its part of a sum. `None` if the table has no such rows.
+    /// Returns the line of a row, or what the row adds to its group. `None` if the table leaves such rows out.
     pub(super) fn line(&self, texts: &RowTexts<'_>, record: &Record<'_>) -> Option<Line> {
         let label = |position: Option<usize>| position.map_or("", |index| &*record.labels[index]);
         if self.by == By::Meeting && !label(self.call_type).starts_with("conf_") {
@@ -313,7 +313,7 @@ impl Field {
     }
 }
 
-/// Returns whether the report has what this table is by.
+/// Returns true if rows of the report can be grouped like this.
 fn has(source: &Source, by: By) -> bool {
     match by {
         By::Row => true,

@@ -85,7 +85,7 @@ impl Drop for TableWriter {
     }
 }
 
-/// A record of RFC 4180. Written here, because quoting is all that there is to it.
+/// Writes a record of RFC 4180. This needs no library, because quoting is all there is to it.
 fn write_csv(fields: &[Field], line: &mut String) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {

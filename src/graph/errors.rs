@@ -100,7 +100,7 @@ pub(crate) fn reason(status: u16) -> FailureReason {
 pub(crate) fn remedy(status: u16) -> Option<&'static str> {
     Some(match status {
         300..=399 => {
-            "a redirect is never followed with a token; check the Graph URL and whether a proxy or portal stands in between"
+            "a redirect is never followed with a token; check the Graph URL, and if a proxy or portal is in between"
         }
         400 => {
             "Graph did not understand the request; check the Graph URL, and report it as a bug if the URL is Microsoft's"
@@ -121,7 +121,7 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
         }
         429 | 509 => "Graph throttles the application; poll less often, and see what else uses it",
         500.. => {
-            "a failure at Microsoft's, which the next poll may not meet; see the service health page"
+            "a failure at Microsoft, which may be over at the next poll; see the service health page"
         }
         _ => return None,
     })

@@ -96,7 +96,7 @@ impl Secrets {
             }
         }
         let line = line(&shown);
-        // A credential that was split into words.
+        // Finds a credential that was split into words.
         let line = if self.repeated(&line).is_empty() {
             one_line(&line)
         } else {
@@ -105,8 +105,8 @@ impl Secrets {
         (!line.is_empty()).then_some(line)
     }
 
-    /// The parts of credentials that occur in `text`, folded. A part has [`PART`] characters unless the credential is
-    /// shorter.
+    /// The parts of credentials that occur in `text`, in the form of [`fold`]. A part has [`PART`] characters unless
+    /// the credential is shorter.
     fn repeated(&self, text: &str) -> HashSet<String> {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
@@ -133,7 +133,7 @@ impl Secrets {
             }
         }
         if !found.is_empty() {
-            // The parts in reversed text, in the order of the text.
+            // The parts that were found in the reversed text, turned back.
             let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
             found.extend(turned);
         }
@@ -141,8 +141,8 @@ impl Secrets {
     }
 }
 
-/// True if a part of the secret, folded, is in the digits. Each page has an id and a day has many tokens, so this reads a
-/// secret once and compares only where it has enough digits in a row.
+/// Returns true if the digits contain a part of the secret, in the form of [`fold`]. There are many pages and tokens,
+/// so the function reads a secret once, and compares only runs of enough digits.
 fn has_digits_of(digits: [&[u8]; 2], secret: &str) -> bool {
     let mut last = Zeroizing::new([0; PART]);
     let mut in_a_row = 0;
@@ -160,7 +160,8 @@ fn has_digits_of(digits: [&[u8]; 2], secret: &str) -> bool {
     })
 }
 
-/// True if eight adjacent bytes of the id are ones of the secret, regardless of case and of the bits that every UUID has.
+/// Returns true if the secret contains eight adjacent bytes of the id, regardless of case and of the bits that every
+/// UUID has.
 fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
     let fixed_bits = |at: usize| match at {
         6 => 0xF0,
@@ -226,7 +227,7 @@ fn ordinary(word: &str) -> Option<String> {
     is_short.then(|| word.replace(core, &url.origin().ascii_serialization()))
 }
 
-/// A word of letters, or a short one of letters and digits.
+/// Returns true for a word of letters only, and for a short word of letters and digits.
 fn is_identifier(word: &str) -> bool {
     let is_mark = |c: char| "._-/'".contains(c);
     let is_part =
@@ -239,7 +240,7 @@ fn has_letters_or_digits(word: &str) -> bool {
     word.contains(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// An id, a code of the identity platform, a date or time, or the thumbprint of a certificate.
+/// Returns true for an id, a code of the identity platform, a date or time, or the thumbprint of a certificate.
 fn is_fixed_form(word: &str) -> bool {
     let is_code = |word: &str| {
         let number = word.strip_prefix("AADSTS");

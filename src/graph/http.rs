@@ -37,7 +37,7 @@ pub struct HttpOptions {
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     pub(crate) client: Client,
-    /// The password for the proxy, alone and encoded as it is sent.
+    /// The secrets in the URL of the proxy, see `proxy_secrets`.
     pub(crate) proxy_secrets: Vec<SecretString>,
 }
 
@@ -168,8 +168,8 @@ fn ends_within_password(url: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// The password in the URL of a proxy, alone and encoded together with the user as every request to the proxy has it.
-/// Without a password the user's name counts as one: some proxies take a token as the name.
+/// The secrets in the URL of a proxy: the password, and the Base64 of `user:password` that each request to the proxy
+/// has. Without a password, the user's name is the secret, because some proxies take a token as the name.
 fn proxy_secrets(url: &str) -> Vec<SecretString> {
     let header = "https://graph.microsoft.com"
         .parse()
@@ -204,8 +204,8 @@ pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec
     Ok(body)
 }
 
-/// Likewise, into the caller's buffer, which is not reallocated if it has the capacity for `max` bytes. `reserve` reserves
-/// the memory of so many bytes.
+/// Reads a body like [`read_body`] into the caller's buffer, which is not reallocated if it has the capacity for `max`
+/// bytes. `reserve` reserves memory before the buffer grows.
 pub(crate) async fn read_body_into(
     body: &mut Vec<u8>,
     response: &mut Response,

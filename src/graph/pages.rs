@@ -283,7 +283,7 @@ impl<'g> Page<'_, 'g> {
         self.pages.stats
     }
 
-    /// The id that Microsoft's support asks for.
+    /// Graph's request id of the last page, for Microsoft's support.
     pub(crate) fn request_id(&self) -> Option<&str> {
         self.about.request_id.as_deref()
     }

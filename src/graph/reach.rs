@@ -150,17 +150,17 @@ impl ReachError {
                 "check the name and this machine's resolver; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
             Self::Timeout(_) => {
-                "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
+                "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
             Self::Connection {
                 source, proxied, ..
             } => match tls_error(source) {
                 Some(error) => tls_remedy(error),
                 None if source.is_timeout() => {
-                    "see whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
+                    "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
                 }
                 None if *proxied => {
-                    "check HTTPS_PROXY, its user and password, and that the proxy lets this host through; NO_PROXY lists what is asked directly"
+                    "check HTTPS_PROXY, its user and password, and that the proxy allows this host; hosts in NO_PROXY are reached directly"
                 }
                 None => {
                     "check the URL and the firewall; if a proxy is the only way out, name it in HTTPS_PROXY"
@@ -178,7 +178,7 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
     match wrong {
         // A wrong signature is that of another CA with the same name.
         Wrong::UnknownIssuer | Wrong::BadSignature => {
-            "the certificate is of a CA that is not trusted; if a proxy intercepts TLS, let SSL_CERT_FILE name a PEM file with its CA"
+            "the certificate is from a CA that is not trusted; if a proxy decrypts TLS, let SSL_CERT_FILE name a PEM file with its CA"
         }
         Wrong::Expired
         | Wrong::ExpiredContext { .. }
@@ -187,14 +187,14 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
             "the certificate has expired or is not valid yet; check this machine's clock first"
         }
         Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
-            "the certificate is for another host; check the URL, and who else answers in its place"
+            "the certificate is for another host; check the URL, and if a proxy answers in its place"
         }
         _ => OTHER_TLS_REMEDY,
     }
 }
 
 const OTHER_TLS_REMEDY: &str =
-    "TLS failed; see whether something on the way opens TLS or speaks less than TLS 1.2";
+    "TLS failed; check if a proxy decrypts TLS or does not support TLS 1.2";
 
 #[cfg(test)]
 mod tests {
@@ -296,7 +296,7 @@ mod tests {
         ] {
             assert_eq!(connect(path, enough).await.unwrap(), date);
         }
-        let firewall = "see whether a firewall drops the packets";
+        let firewall = "check if a firewall drops the packets";
         for (path, patience, remedy) in [
             ("/stall", Duration::from_millis(50), firewall),
             ("/hangup", enough, "check the URL and the firewall"),
@@ -317,7 +317,7 @@ mod tests {
         // The same port of an address without a listener.
         let gone = server.url.replace("http://127.0.0.1", "https://127.0.0.9");
         for (url, proxy, remedy) in [
-            (&server.url, "", "see whether a firewall drops the packets"),
+            (&server.url, "", "check if a firewall drops the packets"),
             (&gone, "", "check the URL and the firewall"),
             (&gone, "http://proxy.example", "check HTTPS_PROXY, its user"),
         ] {

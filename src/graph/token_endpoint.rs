@@ -37,7 +37,7 @@ pub struct TokenOptions {
     pub tenant_id: String,
     /// Id of the application. `None` only for a managed identity that is assigned by the system.
     pub client_id: Option<String>,
-    /// [`RootUrl::scope`](super::address::RootUrl::scope).
+    /// The scope of the tokens, see [`RootUrl::scope`](super::address::RootUrl::scope).
     pub scope: String,
     /// The proof of the application's identity.
     pub credential: Credential,
@@ -111,7 +111,7 @@ impl TokenEndpoint {
         }
     }
 
-    /// Returns the request, and its proof if it has one.
+    /// Returns the request, and the client's proof of identity if the request has one.
     pub(crate) async fn request(
         &self,
         now: DateTime<Utc>,
@@ -135,7 +135,7 @@ impl TokenEndpoint {
                 credential,
                 reading,
             } => {
-                // An earlier request may have ended before its read, which ends in a limited time.
+                // The read of an earlier, dropped request may still hold the permit. A read ends in a limited time.
                 let permit = Arc::clone(reading).acquire_owned();
                 let permit = permit.await.expect("the semaphore is never closed");
                 let (owned, client, audience) =
@@ -271,7 +271,7 @@ impl TokenEndpoint {
             return TokenError::BrokenOff(self.host());
         }
         self.malformed(if error.is_data() {
-            "an answer without a readable access_token and lifetime".to_owned()
+            "a response without a readable access_token and lifetime".to_owned()
         } else {
             format!("not JSON (Content-Type: {})", content_type(response))
         })

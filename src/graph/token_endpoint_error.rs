@@ -137,7 +137,7 @@ impl TokenEndpointError {
         }
         if self.is_identity_not_ready() {
             return Some(
-                "the endpoint of the managed identity is not ready, which passes within 70 s; if it stays, assign a managed identity to this machine and check that its Azure agent runs",
+                "the endpoint of the managed identity is not ready, which takes up to 70 s; if this persists, assign a managed identity to this machine and check that its Azure agent runs",
             );
         }
         match self.status {
@@ -146,9 +146,9 @@ impl TokenEndpointError {
             ),
             429 => Some(THROTTLED),
             300..=399 => Some(
-                "a redirect is never followed with a credential; check the authority URL and whether a proxy or portal stands in between",
+                "a redirect is never followed with a credential; check the authority URL, and if a proxy or portal is in between",
             ),
-            404 => Some("check the authority URL: no token endpoint is there"),
+            404 => Some("check the authority URL: there is no token endpoint at this address"),
             _ => None,
         }
     }
@@ -293,11 +293,11 @@ mod tests {
             "without its credential",
         ),
         (70_002, 401, false, Reason::Auth, "secret is wrong"),
-        (1_002_016, 400, false, Reason::Auth, "TLS 1.0"),
+        (1_002_016, 400, false, Reason::Auth, "decrypts TLS"),
         // A known code wins over the status.
         (50_196, 503, false, Reason::Auth, "too many identical"),
-        (90_006, 400, true, Reason::Status, "passing"),
-        (90_090, 400, true, Reason::Status, "passing"),
+        (90_006, 400, true, Reason::Status, "temporary"),
+        (90_090, 400, true, Reason::Status, "temporary"),
         (1, 400, false, Reason::Auth, ""),
         (1, 429, true, Reason::Throttled, "run one exporter"),
         (1, 503, true, Reason::Status, ""),
@@ -335,8 +335,8 @@ mod tests {
     #[test]
     fn remedies_depend_on_the_credential() {
         for (code, own, token_file) in [
-            (700_024, "clock, by NTP", "projected service account token"),
-            (500_133, "clock, by NTP", "projected service account token"),
+            (700_024, "clock by NTP", "projected service account token"),
+            (500_133, "clock by NTP", "projected service account token"),
             (700_027, "upload this very certificate", "jwks_uri"),
             (50_012, "upload this very certificate", "jwks_uri"),
             (50_027, "clock", "one whole JWT"),
@@ -409,7 +409,7 @@ mod tests {
             );
             assert!(error.failure_kind().retry_reason().is_some(), "{codes}");
             assert_eq!(error.reason(), reason, "{codes}");
-            assert!(error.remedy().unwrap().contains("passing"), "{codes}");
+            assert!(error.remedy().unwrap().contains("temporary"), "{codes}");
         }
     }
 

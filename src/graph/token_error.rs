@@ -27,7 +27,7 @@ pub enum TokenError {
     #[error("no complete response from {0}")]
     Transport(String, #[source] reqwest::Error),
     /// The deadline passed.
-    #[error("no answer from {0} within the time of the poll")]
+    #[error("no response from {0} within the time of the poll")]
     Timeout(String),
     /// The endpoint throttles the application for longer than the poll can wait.
     #[error("{0} throttles the application")]
@@ -67,7 +67,7 @@ impl TokenError {
             ),
             Self::Transport(_, source) => connect_remedy(source),
             Self::BrokenOff(_) => Some(
-                "the body breaks off despite retries; check what limits size or time of answers between the exporter and authority_url",
+                "the response breaks off even after retries; check if something between the exporter and authority_url limits the size or time of responses",
             ),
             _ => None,
         }

@@ -1,4 +1,4 @@
-//! The fetch of each report: as a whole at every poll, or by day if it is a log.
+//! Fetches a report: as a whole at every poll, or by day if it is a log.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Fetch<'_> {
             each_day(windows, fetch, &mut add).await?;
         }
         let final_days = lock(state).ledgers.of(period, &allocation).totals();
-        // At most, before there are both.
+        // The maximum, reserved before both exist.
         reservation.resize(totals.bytes() + final_days.bytes())?;
         Ok(self.rendering(move |context| {
             let _until_rendered = reservation;
@@ -114,8 +114,8 @@ impl Fetch<'_> {
         }))
     }
 
-    /// Renders on a blocking thread: to sort and compress a large report takes so long that a scrape on the same
-    /// thread would notice.
+    /// Renders on a blocking thread, because sorting and compressing a large report would delay a scrape on the same
+    /// thread.
     fn rendering(
         self,
         render: impl FnOnce(&RenderContext<'_>) -> Result<Rendered, CollectError> + Send + 'static,

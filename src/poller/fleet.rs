@@ -36,7 +36,7 @@ pub struct Fleet {
 
 type Name = Option<Arc<str>>;
 
-/// The task of a tenant, and the inputs that it was started with.
+/// The poll task of a tenant, and its inputs.
 struct Running {
     tenant: Tenant,
     plan: Arc<Plan>,
@@ -51,7 +51,7 @@ struct TenantChange {
     graph: Graph,
 }
 
-/// Work that aborted tasks leave for a reload.
+/// Work that a reload must do after it aborted tasks.
 #[derive(Default)]
 struct Leftovers {
     /// The state of a report was retired, so a write of it may be under way.
@@ -261,7 +261,7 @@ impl Leftovers {
     fn clear_away(self, writer: &Writer) {
         if self.has_retired && !writer.wait(WRITE_PATIENCE) {
             tracing::warn!(
-                remedy = "see whether the disk of storage.path answers, and restart",
+                remedy = "check if the disk of storage.path answers, and restart",
                 "a state file is still being written; it may have user labels of the previous labels.user"
             );
         }
@@ -278,8 +278,9 @@ impl Leftovers {
     }
 }
 
-/// The reports that have another user label or pseudonym key in the new plan, and those that are not in it and have another
-/// one than its state files: their files may have labels that no setting allows any more.
+/// The reports that have another user label or pseudonym key in the new plan. If the new plan does not have a report,
+/// its user label is compared with the default one. State files of these reports may have labels that no setting allows
+/// any more.
 fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
     let has_changed = |old: &&ReportPlan| {
         new.find(old.report).map_or_else(
@@ -310,12 +311,12 @@ fn sweep(plans: &[Arc<Plan>]) {
     }
 }
 
-/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, few enough that
-/// scrapes get processor time. A poll that takes longer than most returns its permit, see the poller.
+/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, and few enough to
+/// leave processor time for scrapes. A poll that takes longer than most returns its permit.
 const POLLS_MAX: usize = 8;
 
-/// Open polls, including stalled ones: each has some 300 bytes per row of a report. If a proxy does not support HTTP/2, each
-/// also has up to four connections for the days of a log, which together stay below a service's 1,024 descriptors.
+/// Open polls, including those that hang. Each needs some 300 bytes per row of its report. Without HTTP/2, each also
+/// needs up to four connections for the days of a log; together they stay below a service's 1,024 descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
 /// Time that a reload waits for a write: a shutdown that comes meanwhile still ends in time.

@@ -95,8 +95,8 @@ pub(super) fn log_success(
             report = report.as_str(),
             %period,
             unplaced_rows = rendered.unplaced,
-            remedy = "compare the figures with the usage report of the Teams admin center; if graph_url is a proxy, let it pass fromDateTime and toDateTime on as they are",
-            "rows are not counted: their time is outside the billing period, and far from the window that brought them"
+            remedy = "compare the figures with the usage report of the Teams admin center; if graph_url is a proxy, let it forward fromDateTime and toDateTime unchanged",
+            "rows are not counted: their time is outside the billing period, and far from the window that returned them"
         );
     }
 }

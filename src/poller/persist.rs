@@ -34,7 +34,8 @@ pub(super) struct Writer {
 pub(super) struct Write {
     pub(super) file: StateFile,
     pub(super) saved: SavedState,
-    /// The state that was saved: marked as unsaved if the write fails, and not written if it is retired.
+    /// The state to write. It is marked as unsaved if the write fails, and skipped if the configuration has removed its
+    /// report.
     pub(super) state: SharedState,
     pub(super) log: StorageLog,
 }
@@ -218,7 +219,7 @@ impl StorageLog {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
                 "cannot write the state file",
-                "let the exporter write there, and see whether the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
+                "let the exporter write there, and check if the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
             ),
             StorageError::Read { .. } => (
                 StorageOutcome::Rejected,
@@ -233,7 +234,7 @@ impl StorageLog {
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,
                 "the state file is rejected",
-                "nothing need be done; the report is fetched again",
+                "nothing is needed; the report is fetched again",
             ),
         };
         self.telemetry.count_storage(outcome);

@@ -7,7 +7,8 @@ use crate::exposition::{Format, Samples};
 use crate::period::BillingPeriod;
 use crate::storage::ClosedPeriod;
 
-/// The figures of the previous period, and those that the current one would have if it ended now.
+/// The figures of the previous period, and those that the current period would have as the previous one if it ended
+/// now.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
     /// The figures that the current period will have as the previous one.
@@ -135,8 +136,8 @@ fn text(samples: &[Samples]) -> Vec<u8> {
     out
 }
 
-/// Pause between two fetches of a closed period: late figures come by the day, not by the hour. Less than the usual interval
-/// of a log, so that each of its polls fetches the period.
+/// Pause between two fetches of a closed period, because late figures come by the day, not by the hour. It is a little
+/// less than the usual interval of a log, so that each poll of a log fetches the period.
 const PAUSE: TimeDelta = TimeDelta::minutes(330);
 
 /// Pause after a failed fetch: the previous period is not urgent and must not double the requests to a service in

@@ -151,8 +151,8 @@ impl ReportState {
         }
     }
 
-    /// Drops the figures of a billing period that has not begun, which come from a clock that was ahead. Returns true
-    /// if there were any. The final days stay: they depend on the clock of the service too.
+    /// Drops the figures of a billing period that has not begun: the clock was ahead when they were fetched. Returns
+    /// true if there were any. The final days stay, because the service's clock confirmed them too.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
         let is_future = |summary: &Arc<Summary>| summary.period.start() > now;
         if !self.summary.as_ref().is_some_and(is_future) {
@@ -176,7 +176,7 @@ impl ReportState {
 
     /// The samples to serve. `now` is the current period by the clock.
     pub(super) fn served(&self, now: BillingPeriod) -> Vec<Samples> {
-        // Without current figures nothing names the current period, so the clock decides which period is the previous one.
+        // Without current figures, the clock decides which period is the previous one.
         let (current, previous) = if self.expired {
             (&[][..], Some(now.previous()))
         } else {

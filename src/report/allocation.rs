@@ -49,7 +49,7 @@ struct LabelSet {
 
 struct Person {
     department: Option<DepartmentId>,
-    /// The budgets that select persons, and this one.
+    /// The budgets that select this person.
     budgets: Vec<usize>,
 }
 
@@ -58,7 +58,7 @@ struct Person {
 pub(crate) struct Allocated {
     spent: Vec<Sum>,
     currencies: Interner,
-    /// By department and currency. The amount is the first of the row, in its currency.
+    /// By department and currency. The amount is the first one of each row.
     departments: HashMap<(DepartmentId, u32), Values<1>>,
 }
 
@@ -78,7 +78,7 @@ static CALL_SECONDS: Family = Family::gauge(
     "Duration of the report's calls in the current billing period by department of the user. As of the last complete report.",
 );
 
-/// The families of budgets, departments and pools, which are not of one report.
+/// The families of budgets, departments and pools, which no single report owns.
 pub(crate) const FAMILIES: [&Family; 9] = [
     budget::FAMILIES[0],
     budget::FAMILIES[1],
@@ -107,7 +107,7 @@ impl Allocation {
         self.fingerprint() + &thresholds + &pool::spelled(&self.pools)
     }
 
-    /// Returns whether it matters who a person is.
+    /// Returns true if the allocation depends on persons.
     pub(crate) fn selects_persons(&self) -> bool {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }

@@ -95,7 +95,7 @@ impl Report for BlockedUsers {
         has_previous: false,
     };
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
-    // The page does not say; there is one window only, so nothing can come twice.
+    // Microsoft's page does not say. The report has one window only, so no event can come twice.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = &[
         "user_id",
@@ -162,7 +162,7 @@ impl Totals {
         )?;
         let names = [id, principal_name, row.user_telephone_number().shown(notes)];
         let user = names.into_iter().find(|name| !name.is_empty());
-        // Else all of them would be taken for one.
+        // Without an id, all of these users would count as one.
         let user = user.ok_or(row.user_id().missing())?;
         let mode = row.user_block_mode().shown(notes);
         let event = Event {
@@ -241,8 +241,8 @@ fn current_block(events: &[Event]) -> Option<&Event> {
     blocks.last()
 }
 
-/// When each user was blocked, by reason and user, and the number of series that are aggregated into `__other__`: the oldest,
-/// if there are more than `max_series`.
+/// The time since which each user is blocked, by reason and user, and the number of series that are aggregated into
+/// `__other__`. If there are more than `max_series`, these are the oldest.
 fn since<'t>(
     blocks: &[&Event],
     texts: &'t Interner,

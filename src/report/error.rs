@@ -36,7 +36,7 @@ impl CollectError {
             Self::Graph(error) => error.remedy().unwrap_or_else(|| remedy_of(error)),
             Self::Memory(error) => error.remedy(),
             Self::Row { .. } => {
-                "a property of the row is not what Microsoft documents; if the next poll says so too, install the newest exporter, and report it with this line"
+                "a property of the row is not what Microsoft documents; if the next poll fails too, install the newest exporter, and report it with this line"
             }
         }
     }
@@ -85,6 +85,6 @@ fn remedy_of(error: &graph::Error) -> &'static str {
         FailureReason::Malformed => {
             "check graph_url, and whether a proxy or portal answers in Graph's place"
         }
-        FailureReason::Limit => "this is more than a report ever is; check graph_url",
+        FailureReason::Limit => "no real report is that large; check graph_url",
     }
 }

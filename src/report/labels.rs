@@ -16,8 +16,8 @@ use crate::period::BillingPeriod;
 /// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
 /// case. If the name is missing, the object id is hashed.
 ///
-/// A person has the same pseudonym for as long as the key is the same, across restarts and machines. The key is needed to
-/// test a guess.
+/// With the same key, a person has the same pseudonym across restarts and machines. A guess cannot be tested without
+/// the key.
 #[derive(Clone)]
 pub struct Pseudonyms(hmac::Key);
 
@@ -36,7 +36,7 @@ pub enum UserLabel {
     None,
 }
 
-/// Everything besides the rows that rendering a report needs.
+/// Everything that rendering a report needs, except for the rows.
 pub struct RenderContext<'a> {
     /// The tenant's name, if tenants have names.
     pub tenant: Option<&'a str>,
@@ -116,7 +116,7 @@ impl UserLabel {
         }
     }
 
-    /// Its identity in state files. A rotated key has other pseudonyms, so one of them is part of it.
+    /// Its identity in state files. It contains one pseudonym, because another key makes other pseudonyms.
     pub(crate) fn identity(&self) -> String {
         let key = match self {
             Self::Pseudonym(pseudonyms) => pseudonyms.of(""),
@@ -237,7 +237,7 @@ impl RetainedSeries {
         (aggregated, retained)
     }
 
-    /// An empty set with the same hasher, so that the hashes of both are comparable.
+    /// Returns an empty set with the same hasher, so that hashes of both sets can be compared.
     pub(crate) fn next_generation(&self) -> Self {
         Self {
             hasher: self.hasher.clone(),
@@ -271,7 +271,7 @@ fn sorted<'a>(
             (u128::from_be_bytes(bytes), person)
         })
         .collect();
-    // By the number alone: a comparison that may read the text has a branch, which is four times as slow.
+    // Sorts by the number alone. A comparison that may read the text has a branch and takes four times as long.
     order.sort_unstable_by_key(|&(number, _)| number);
     for same in order.chunk_by_mut(|a, b| a.0 == b.0) {
         if same.len() > 1 {

@@ -19,8 +19,8 @@ pub(crate) struct PersonTable {
 /// Index of a person.
 pub(crate) type PersonId = u32;
 
-/// A hash that is stored with an entry. Otherwise a table that grows would read every entry from memory again, and a search
-/// would read entries that differ.
+/// A hash that is stored with an entry. Without it, a table that grows would read every entry from memory again, and a
+/// search would read entries that differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hash(u32);
 

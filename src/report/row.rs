@@ -97,7 +97,7 @@ pub enum RowError {
         /// The property.
         property: PropertyName,
     },
-    /// Text that no directory would hold.
+    /// Text that is longer than any directory allows.
     #[error("{property} is longer than {TEXT_MAX} bytes")]
     TooLong {
         /// The property.
@@ -314,14 +314,14 @@ pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
 }
 
 impl Notes {
-    /// Adds those of a row that counts.
+    /// Adds the notes of a row that counts.
     pub(crate) fn add(&mut self, row: Self) {
         self.cut += row.cut;
         self.replaced += row.replaced;
         self.nulls += row.nulls;
     }
 
-    /// Adds them to the counts of a poll.
+    /// Adds the notes to the counts of a poll.
     pub(crate) fn count(&self, stats: &RequestStats) {
         stats.count_oddities(Oddity::Cut, self.cut);
         stats.count_oddities(Oddity::Replaced, self.replaced);

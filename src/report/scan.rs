@@ -1,7 +1,8 @@
 //! The rows of a report one by one, for the command `export`: each once, whichever windows and pages return it.
 //!
-//! The rows of a page are passed on when the page is complete, so memory holds one page. A log is fetched day by day, one day
-//! after another. The ids of the last days are kept, because the windows around a row's own day may return it too.
+//! The rows of a page are passed on when the page is complete, so memory holds one page. A log is fetched day by day,
+//! one day after another. The ids of the last days are kept, because requests for the neighbouring days may return a
+//! row too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -65,7 +66,7 @@ pub(crate) struct Scan<'g> {
     current: Option<(Window, Pages<'g>)>,
     memory: &'g Arc<MemoryPool>,
     seen: SeenRows,
-    /// The ids of the last windows.
+    /// The ids of the rows that the last windows returned.
     recent: VecDeque<(Window, Vec<RowId>)>,
     numbers: Numbers,
     /// The earliest time by Graph's clock at which a page was answered.

@@ -22,7 +22,8 @@ use crate::money::Sum;
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
-    /// In the order of [`Table::names`]. A report with fewer labels has the same rank in the rest of all series.
+    /// In the order of [`Table::names`]. If the report has fewer labels, the unused places have the same rank in every
+    /// series.
     pub(crate) labels: [u32; LABELS],
     pub(crate) user: u32,
     pub(crate) values: Values<MONEY>,

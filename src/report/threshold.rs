@@ -1,4 +1,4 @@
-//! Thresholds of a limit, such as a budget: the shares at which an alert fires, and how urgent it is.
+//! Thresholds of a limit, such as a budget: the shares at which an alert fires, and the severity of each.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::exposition::{FamilyWriter, write_label};
 use crate::money::{Amount, Sum};
 
-/// A share of a limit, and how urgent it is that it is reached.
+/// A share of a limit, and the severity of the alert when it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
     /// In percent, above zero.
@@ -59,7 +59,7 @@ impl Threshold {
 }
 
 impl From<u32> for Threshold {
-    /// The threshold with the severity that it has unless the configuration names another.
+    /// The threshold with its default severity.
     fn from(at: u32) -> Self {
         let severity = match at {
             0..60 => Severity::Info,

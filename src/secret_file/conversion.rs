@@ -114,8 +114,8 @@ impl Object {
     }
 }
 
-/// The command that converts the file into one or two PEM files. `openssl` is the program, and what writes to its input;
-/// `input` is the option that names its input.
+/// The command that converts the file into one or two PEM files. `openssl` is the command line up to the subcommand,
+/// with a command that is piped into it if there is one. `input` is the option that names the input.
 fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) -> String {
     let new = |suffix: &str| quoted(&format!("{}{suffix}", path.display()));
     let one = |tool: &str| format!("{openssl} {tool}{input} -out {}", new(".pem"));

@@ -43,11 +43,11 @@ pub(super) struct Activity {
     active: AtomicUsize,
     /// Open requests without a response yet: they wait for the exporter, not for the client.
     unanswered: AtomicUsize,
-    /// Open requests: hyper has all of the response, but may not have written it.
+    /// Open requests with a complete response in hyper, which may not have written all of it.
     taken: AtomicUsize,
     /// Open scrapes.
     scrapes: AtomicUsize,
-    /// No byte of the next request has come.
+    /// The connection waits for the first byte of the next request.
     waiting: AtomicBool,
     /// The client does not read what the exporter writes.
     stalled: AtomicBool,

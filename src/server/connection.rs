@@ -1,4 +1,4 @@
-//! Drives one connection, and ends it when its deadline is over or another connection needs its slot.
+//! Serves one connection, and ends it when its deadline has passed or another connection needs its slot.
 //!
 //! hyper's own header timeout is not used: it includes the idle time between two scrapes.
 
@@ -23,7 +23,8 @@ use super::activity::{Activity, Observed};
 use super::routes::Router;
 use super::tls::HTTP2;
 
-/// Serves the connection until one side ends it, its deadline is over, or the server stops and the last response is written.
+/// Serves the connection until one side ends it, its deadline has passed, or the server stops and the last response is
+/// written.
 pub(super) async fn serve(
     stream: TcpStream,
     checks_host: bool,
@@ -43,7 +44,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Waits until the deadline of the connection is over.
+/// Waits until the deadline of the connection has passed.
 async fn overdue(activity: &Activity) {
     let mut timer = pin!(sleep_until(activity.deadline()));
     std::future::poll_fn(|cx| {

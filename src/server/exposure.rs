@@ -70,4 +70,4 @@ impl fmt::Display for Exposure {
 }
 
 /// The remedy if names of users are readable by everyone.
-pub(crate) const EXPOSED_REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user, and user of each report that has its own, to pseudonym or none; nothing if a firewall protects the port";
+pub(crate) const EXPOSED_REMEDY: &str = "set passwords or client certificates in --web.config.file, or set --web.listen-address to 127.0.0.1:10053, or set labels.user (and user of a report that has its own) to pseudonym or none; if a firewall protects the port, nothing is needed";

@@ -130,7 +130,7 @@ impl RequestInfo {
             forbidden: foreign::refusal(
                 request,
                 route == Some(Route::Reload),
-                // A health check reveals nothing and may use any name.
+                // A health check reveals nothing, so its `Host` may be any name.
                 activity.checks_host && route != Some(Route::Healthy),
                 &activity.shared.names,
             ),
@@ -192,7 +192,7 @@ async fn guarded(
         let message = "the client certificate is no longer allowed\n";
         return close_after(info, activity, text(StatusCode::FORBIDDEN, message, guard));
     }
-    // Probes have no password. Users of the toolkit have long info for this exception.
+    // Probes need no password. Users of the toolkit have asked for this exception for years.
     let open = matches!(info.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
     let mut response = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {

@@ -26,8 +26,8 @@ pub struct Body {
     pub parts: Parts,
 }
 
-/// The parts of a body in order. The next part costs a reference count. In a large body that is kept compressed, it
-/// costs the inflation of some KiB if identity is requested.
+/// The parts of a body in order. A part costs one reference count, or the inflation of some KiB if a large body, which
+/// is kept compressed, is requested as identity.
 #[derive(Debug)]
 pub struct Parts {
     all: Arc<[Part]>,

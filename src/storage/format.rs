@@ -8,8 +8,8 @@
 //! <32 bytes>
 //! ```
 //!
-//! In every version the line of JSON begins with the form of the user labels, and the checksum comes last: a later
-//! version must be able to find out which user labels a file has.
+//! In every version the line of JSON begins with the form of the user labels, and the checksum comes last. So a later
+//! version can find out which user labels a file has.
 //!
 //! A file with the right checksum is trusted: this module does not check the correctness of its numbers and texts.
 
@@ -159,7 +159,7 @@ pub(crate) fn decode(
         let inflated = stored.deflated.map_or(stored.bytes, |(_, length)| length);
         text_left = text_left
             .checked_sub(inflated)
-            .ok_or_else(|| malformed("it would be more text than any report has"))?;
+            .ok_or_else(|| malformed("it has more text than any report"))?;
         let block = Block::restored(texts.split_to(length), stored.deflated)
             .ok_or_else(|| malformed("a text is not as it was when it was compressed"))?;
         Ok(Samples {

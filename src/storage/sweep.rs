@@ -26,7 +26,7 @@ pub(crate) struct Storage {
 pub(super) struct TenantFiles {
     /// Identity of the files of other reports.
     pub(super) identity: Identity,
-    /// Reports with files that are read next, which shows whether they are valid.
+    /// Reports that are read next. Reading shows if their files are valid.
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 
@@ -50,8 +50,8 @@ impl Storage {
         remove_in_time(&self.folder, move |folder| forget(folder, &name, &reports))
     }
 
-    /// Removes unfinished files of earlier processes, and files with user labels that are no longer wanted, of tenants with
-    /// these reports and user labels. Returns an error for each folder in which that is not possible.
+    /// Removes unfinished files of earlier processes, and files with another form of user labels than the given one.
+    /// Returns an error for each folder in which that is not possible.
     pub(crate) fn sweep<'a>(
         tenants: impl Iterator<Item = (&'a Self, Vec<(ReportKind, &'a UserLabel)>)>,
     ) -> Vec<StorageError> {
@@ -87,7 +87,8 @@ fn remove_in_time(
     })
 }
 
-/// Removes all files of these reports of a tenant, with all that is beside them. `name` is the prefix of its files.
+/// Removes the state files of these reports of a tenant, and the temporary and rejected files beside them. `name` is
+/// the prefix of the tenant's files.
 pub(super) fn forget(
     folder: &Path,
     name: &str,
@@ -166,7 +167,7 @@ fn remove(
             .is_some_and(|found| unwanted(&found))
         {
             match fs::remove_file(entry.path()) {
-                // A write that was under way has removed it.
+                // A write that has just ended has removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => outcome = outcome.and(removed.map_err(failed)),
             }

@@ -27,7 +27,7 @@ async fn successful_check_prints_every_finding() {
         [
             "ok      configuration: tenants: 1; reports: dialout (every 1s); labels.user: upn",
             &format!("ok      connection {host}: answers"),
-            "ok      clock: as the servers' clock",
+            "ok      clock: agrees with the servers' clocks",
             lines[3],
             "ok      permission: CallRecord-PstnCalls.Read.All",
             "ok      first page dialout: 3 rows",
@@ -85,7 +85,7 @@ async fn files_of_the_daemon_by_table() {
     .await;
 
     configure("storage: {path: state}");
-    let missing = format!("ok      storage {}: is not there yet", path("state"));
+    let missing = format!("ok      storage {}: does not exist yet", path("state"));
     check(&[], 0, &missing, "verdict: passed, 10 checks, 1 warning").await;
     assert!(!folder.path("state").exists());
     std::fs::create_dir(folder.path("state")).unwrap();
@@ -126,8 +126,8 @@ async fn expired_date_of_a_working_secret_is_a_warning() {
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains(
-            "warning credential: client_secret_expires says 2020-01-31 00:00 UTC, but there is a token for the secret; \
-             remedy: the date is the fault"
+            "warning credential: client_secret_expires is 2020-01-31 00:00 UTC, but the secret still gets a token; \
+             remedy: correct the date"
         ),
         "{said}"
     );
@@ -277,7 +277,7 @@ async fn names_that_a_reload_shows_are_logged_once() {
     assert_eq!(said.matches(text).count(), 1, "{said}");
 }
 
-const REMEDY: &str = "set passwords or client certificates in --web.config.file, or --web.listen-address to 127.0.0.1:10053, or labels.user, and user of each report that has its own, to pseudonym or none; nothing if a firewall protects the port";
+const REMEDY: &str = "set passwords or client certificates in --web.config.file, or set --web.listen-address to 127.0.0.1:10053, or set labels.user (and user of a report that has its own) to pseudonym or none; if a firewall protects the port, nothing is needed";
 
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]

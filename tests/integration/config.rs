@@ -578,7 +578,7 @@ fn errors_in_the_environment_by_table() {
             no_tenant,
             no_client,
             no_credential,
-            "environment: no tenant to ask; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account",
+            "environment: no tenant is configured; set the variables above, or give --config.file=PATH, or try `teams-pstn-exporter demo`, which needs no account",
         ],
     );
     check(&good[1..], &[no_tenant]);
@@ -597,7 +597,7 @@ fn errors_in_the_environment_by_table() {
             "https://login.partner.microsoftonline.cn/",
         ),
         &[
-            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; nothing of a tenant there can be exported, so name one of another cloud",
+            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; nothing can be exported from a tenant there, so name one of another cloud",
         ],
     );
     check(
@@ -613,7 +613,7 @@ fn errors_in_the_environment_by_table() {
             ("AZURE_CLIENT_CERTIFICATE_PATH", "nowhere/s3cret"),
         ],
         &[
-            "environment: AZURE_CLIENT_CERTIFICATE_PATH: nowhere/s3cret: there is no such file; mind that a relative path starts at the working directory",
+            "environment: AZURE_CLIENT_CERTIFICATE_PATH: nowhere/s3cret: there is no such file; a relative path starts at the working directory",
         ],
     );
     check(

@@ -262,7 +262,7 @@ async fn token_endpoint_errors_by_cause() {
         ] {
             assert!(!said.contains(secret), "{said}");
         }
-        let id = "warning credential: this looks like the id of the secret; remedy: the value is shown once, when it is made";
+        let id = "warning credential: this looks like the id of the secret; remedy: the value is shown only once";
         assert_eq!(said.contains(id), cause == "AADSTS7000215", "{said}");
     };
     let secret = |file: &str| yaml(url, &format!("client_secret_file: {file}"), "");

@@ -336,7 +336,7 @@ async fn a_previous_period_that_the_next_poll_cuts_off_is_not_blamed_on_the_time
     for (interval, advice) in [
         (
             60,
-            "remedy=\"nothing if a later poll succeeds; if it persists, raise the interval of the report or find out what slows the network\"",
+            "remedy=\"if a later poll succeeds, nothing is needed; if it persists, raise the interval of the report or find out what slows the network\"",
         ),
         (
             3_600,

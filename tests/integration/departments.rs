@@ -30,7 +30,7 @@ async fn bad_files_by_table() {
     };
     let header = "begin the file with the line user,department";
     for (content, at, what) in [
-        ("", "", "the file is empty; write into it what it is for".to_owned()),
+        ("", "", "the file is empty; write its content".to_owned()),
         ("\n", ":1", format!("there is no header; {header}")),
         ("ann@x,Sales\n", ":1", format!("the header is not user,department; {header}")),
         ("user,team\nann@x,Sales\n", ":1", format!("the header is not user,department; {header}")),
@@ -80,7 +80,7 @@ async fn bad_files_by_table() {
     fs::remove_file(&csv).unwrap();
     refused(
         "",
-        "there is no such file; mind that a relative path starts at the folder of the configuration file",
+        "there is no such file; a relative path starts at the folder of the configuration file",
     );
     fs::create_dir(&csv).unwrap();
     refused("", "a folder is not a file; name a file in it");
@@ -193,7 +193,7 @@ async fn check_counts_users_and_departments() {
     let budgets = "budgets:\n  - {name: a, currency: USD, amount: 1, department: Ops}\n";
     let folder = Folder::configured(simulator.url(), &format!("{SECTION}{budgets}"));
     let remedy =
-        "; remedy: see whether the file has user principal names or object ids as Graph has them";
+        "; remedy: check if the file has the user principal names or object ids that Graph has";
     for (users, lines) in [
         (
             "zebedee@contoso.com,Sales\nid-1,Sales\nben@x,Ops\n",

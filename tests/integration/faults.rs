@@ -152,7 +152,7 @@ fn cases() -> Vec<Case> {
         heals("401 once", graph(), Fault::ExpireToken, "200=2 401=1", "auth=1"),
         heals("401 on the last page", When::page(2), Fault::ExpireToken, "200=2 401=1", "auth=1"),
         heals("token, 503", When::token(), plain(503, ErrorBody::Html), "200=2", "").with_a_new_token(),
-        heals("token, passing failure", When::token(), Fault::TokenError(90_033), "200=2", "").with_a_new_token(),
+        heals("token, temporary failure", When::token(), Fault::TokenError(90_033), "200=2", "").with_a_new_token(),
         heals("token, no answer", When::token(), Fault::RefuseConnection, "200=2", "").with_a_new_token(),
         heals("token, cut body", When::token(), Fault::CutBody, "200=2", "").with_a_new_token(),
         heals("token, expired when it comes", When::token(), Fault::ZeroLifetimeToken, "200=2 401=1", "auth=1").with_a_new_token(),
@@ -201,7 +201,7 @@ fn cases() -> Vec<Case> {
             .says(&["TooManyRequests", "rows=3"]),
         heals("error beside rows", graph(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable"}}"#), "200=3", "body=1"),
         fails("error beside rows always", always(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable","message":"partition 3"}}"#), "malformed", "200=5", "body=4",
-            &["ServiceUnavailable: partition 3", "the next poll may not meet"]).takes(7.0, 30.0),
+            &["ServiceUnavailable: partition 3", "may be over at the next poll"]).takes(7.0, 30.0),
         fails("broken JSON always", always(), literal(r#"{"value":[{"userId":"x""#), "malformed", "200=5", "body=4", &["EOF", "breaks off"]).takes(7.0, 30.0),
         heals("empty nextLink", When::page(2).always(), Fault::ForeignNextLink(String::new()), "200=2", ""),
         fails("web page", always(), Fault::Html, "malformed", "200=1", "", &["page 1 is malformed", "text/html", "request-id"]),
@@ -243,12 +243,12 @@ fn cases() -> Vec<Case> {
         cases.push(fails("token error", token(), Fault::TokenError(code), reason, "", "", log.to_vec().leak()).with_a_new_token());
     }
     cases.extend([
-        fails("token, passing failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "passing failure"]).takes(40.0, 90.0),
+        fails("token, temporary failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "temporary failure"]).takes(40.0, 90.0),
         fails("token, 429 always", token(), plain(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
         fails("token, web page", token(), Fault::Html, "malformed", "", "", &["without a valid token", "text/html"]),
         fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never followed with a credential"]),
         fails("token, huge", token(), Fault::HugePage(1 << 20), "malformed", "", "", &["more than 65536 bytes"]),
-        fails("token, silence", token(), Fault::StallHead, "timeout", "", "", &["no answer from 127.0.0.1 within the time of the poll"])
+        fails("token, silence", token(), Fault::StallHead, "timeout", "", "", &["no response from 127.0.0.1 within the time of the poll"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),
         fails("token, no answer always", token(), Fault::RefuseConnection, "connect", "", "", &["cannot get a token", "no complete response from 127.0.0.1"]).takes(40.0, 90.0),
     ].map(Case::with_a_new_token));

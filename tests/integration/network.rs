@@ -278,7 +278,7 @@ async fn network_failures_by_table() {
     acceptor(&other, Certificate::Good);
     let other = other.path("ca.pem").display().to_string();
     let direct = ("NO_PROXY", "*");
-    let untrusted = "the certificate is of a CA that is not trusted";
+    let untrusted = "the certificate is from a CA that is not trusted";
     check(
         &good,
         &[("SSL_CERT_FILE", &other)],

@@ -341,7 +341,7 @@ async fn response_that_always_breaks_off_has_its_own_remedy() {
         error
             .remedy()
             .unwrap()
-            .contains("breaks off despite retries")
+            .contains("breaks off even after retries")
     );
     assert_eq!(server.received().len(), 5);
 }
@@ -355,7 +355,7 @@ async fn a_stalled_endpoint_ends_with_the_deadline() {
     assert_eq!(error.reason(), FailureReason::Timeout);
     assert_eq!(
         error.to_string(),
-        "no answer from 127.0.0.1 within the time of the poll"
+        "no response from 127.0.0.1 within the time of the poll"
     );
 }
 

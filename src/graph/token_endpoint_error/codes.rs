@@ -37,7 +37,7 @@ const fn assertion(codes: &'static [u64], remedy: &'static str, token_file: &'st
 
 /// The remedy for a temporary failure.
 pub(super) const TRANSIENT: &str =
-    "the identity platform has a passing failure; it needs no action unless it stays";
+    "the identity platform has a temporary failure; no action is needed unless it persists";
 
 const ISSUER_KEYS: &str = "Entra cannot verify the signature of the federated token; check that its issuer publishes the signing key at its jwks_uri, and that the token is the issuer's newest";
 
@@ -53,7 +53,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[7_000_216, 7_000_218, 900_144, 90_014],
-        "the request arrived without its credential or another field; see whether a proxy on the way changes requests, and report it as a bug if there is none",
+        "the request arrived without its credential or another field; check if a proxy changes requests, and report it as a bug if there is none",
     ),
     // Certificates, and tokens of other issuers.
     assertion(
@@ -81,7 +81,7 @@ const KNOWN: &[Known] = &[
     ),
     assertion(
         &[700_024, 500_133],
-        "the assertion is not valid at this time; set this machine's clock, by NTP or chrony",
+        "the assertion is not valid at this time; set this machine's clock by NTP or chrony",
         "the federated token has expired or is not valid yet; check that the file is the one that its issuer renews (in Kubernetes a projected service account token), and this machine's clock",
     ),
     assertion(
@@ -100,7 +100,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[700_211],
-        "no federated credential of the application has the token's issuer; enter the issuer of the message letter by letter, with or without the slash at its end",
+        "no federated credential of the application has the token's issuer; copy the issuer exactly as the message shows it, including whether it ends in a slash",
     ),
     error(
         &[700_212],
@@ -180,19 +180,19 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[530_032],
-        "a security policy of the tenant blocks the application; let an admin look for it in the sign-in log of service principals and exclude the application",
+        "a security policy of the tenant blocks the application; ask an admin to find it in the sign-in log of service principals and to exclude the application",
     ),
     error(
         &[530_035],
-        "the tenant's security defaults block the application; let an admin look into the sign-in log of service principals, or replace security defaults by Conditional Access that excludes it",
+        "the tenant's security defaults block the application; ask an admin to check the sign-in log of service principals, or to replace security defaults with Conditional Access that excludes the application",
     ),
     error(
         &[500_021],
-        "a proxy on the way restricts which tenants may be reached (Restrict-Access-To-Tenants); let its admin allow this tenant, or send this host's requests past it",
+        "a proxy restricts which tenants may be reached (Restrict-Access-To-Tenants); ask its admin to allow this tenant, or to let this host's requests bypass the proxy",
     ),
     error(
         &[1_002_016],
-        "something on the way speaks TLS 1.0, TLS 1.1 or 3DES to Entra; update the proxy that opens TLS, or let it pass these requests unopened",
+        "a proxy that decrypts TLS uses TLS 1.0, TLS 1.1 or 3DES to Entra; update it, or exclude these requests from decryption",
     ),
     error(
         &[50_196],

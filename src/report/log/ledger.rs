@@ -109,7 +109,7 @@ impl Ledger {
             Arc::make_mut(&mut self.totals).merge(&day.totals);
             Arc::make_mut(&mut self.rows).add(&day.ids);
             if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len() {
-                // No window is fetched any more, so no row can be repeated.
+                // No window will be fetched again, so no row can be repeated.
                 self.rows = Arc::default();
             }
         }

@@ -35,12 +35,12 @@ pub(crate) struct SeenRows(Mutex<Seen>);
 struct Seen {
     final_rows: Arc<FinalRows>,
     brought: HashSet<RowId>,
-    /// Of `brought`.
+    /// The memory of `brought`.
     memory: Reservation,
 }
 
-/// Numbers rows without an id: the second of two that are alike is another row within a window, and the same in the next
-/// window.
+/// Numbers rows without an id. Of two equal rows in one window, the second is a different row. Equal rows in different
+/// windows are the same row.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     /// How many rows with the same contents there are.
@@ -156,8 +156,7 @@ impl FinalRows {
     }
 }
 
-/// Texts of base64, each with the eight bytes of a number of rows. One text of all rows would need more memory than the
-/// rows.
+/// Written as several base64 texts of eight bytes per row. One text of all rows would need more memory than the rows.
 impl Serialize for FinalRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let encode = |ids: &[RowId]| {

@@ -51,7 +51,7 @@ impl Totals {
     /// Empty totals.
     pub(crate) fn new(allocation: &Allocation) -> Self {
         let mut texts = Interner::default();
-        // The same in all totals, so that equal label sets of different days are equal.
+        // This id is the same in all totals, so that equal label sets of different days are equal.
         let none = texts.intern("");
         debug_assert_eq!(none, NO_LABEL);
         Self {

@@ -10,8 +10,8 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 #[derive(Default)]
 pub struct Text<'a>(pub(super) Cow<'a, str>);
 
-/// Text that is shown, in a form that is harmless in labels and logs: what is not a character, and control characters,
-/// are U+FFFD, and text beyond 1,024 bytes is cut. It is empty if it is null or missing.
+/// Text that is shown, in a form that is harmless in labels and logs: invalid bytes and control characters are replaced
+/// by U+FFFD, and text beyond 1,024 bytes is cut. It is empty if it is null or missing.
 ///
 /// Text that was changed ends in `~` and eight digits of its SHA-256, so that different names stay different.
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Shown<'_> {
         for chunk in read.utf8_chunks() {
             let harmless = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
             text.extend(chunk.valid().chars().map(harmless));
-            // One for all three bytes.
+            // One replacement character for all three bytes.
             let goes_on = chunk.valid().is_empty() && text.ends_with('\u{FFFD}');
             if !chunk.invalid().is_empty() && !goes_on {
                 text.push('\u{FFFD}');

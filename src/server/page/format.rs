@@ -69,7 +69,7 @@ pub(super) fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// A span of time in its largest unit.
+/// A span of time as a number of its largest unit.
 pub(super) fn span(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
     let (count, unit) = match seconds {

@@ -193,7 +193,7 @@ pub(super) fn rows() -> Vec<Row> {
         answer("slow drip", Always, drip, heals(""), heals("")),
         answer("cut body, once", Once, Fault::CutBody, heals("body=1"), heals("")),
         answer("cut body", Always, Fault::CutBody, fails("connect", "body=11"), fails("connect", "")),
-        // A status. The token endpoint's 429 comes with the number of a passing failure, by which it is known.
+        // A status. The token endpoint's 429 comes with the number of a temporary failure, by which it is known.
         answer("429, a second, once", Once, Fault::throttle("1"), heals("throttled=1"), heals("")),
         answer("429, a second", Always, Fault::throttle("1"), fails("throttled", "throttled=*"), fails("throttled", "")),
         answer("429, beyond the deadline", Always, Fault::throttle("400"), fails("throttled", ""), fails("throttled", "")),
@@ -216,8 +216,8 @@ pub(super) fn rows() -> Vec<Row> {
         answer("403, empty message", Always, Fault::EmptyForbidden, fails("forbidden", ""), NOTHING),
         answer("secret expired", Always, Fault::TokenError(7_000_222), NOTHING, fails("auth", "")),
         answer("wrong secret", Always, Fault::TokenError(7_000_215), NOTHING, fails("auth", "")),
-        answer("passing failure of Entra, once", Once, Fault::TokenError(90_033), NOTHING, heals("")),
-        answer("passing failure of Entra", Always, Fault::TokenError(90_033), NOTHING, fails("status", "")),
+        answer("temporary failure of Entra, once", Once, Fault::TokenError(90_033), NOTHING, heals("")),
+        answer("temporary failure of Entra", Always, Fault::TokenError(90_033), NOTHING, fails("status", "")),
         answer("token of zero lifetime, once", Once, Fault::ZeroLifetimeToken, NOTHING, heals("auth=1")),
         answer("token of zero lifetime", Always, Fault::ZeroLifetimeToken, NOTHING, fails("auth", "auth=1")),
         // Not what was asked for.
