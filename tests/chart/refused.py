@@ -66,9 +66,9 @@ REFUSED = [
     ("existingClaim and persistence.size are both set", {**config(), "persistence": {"existingClaim": "a", "size": "1Gi"}}),
     ("set persistence.size too", {**config(), "persistence": {"storageClass": "fast"}}),
     ("existingClaim is one claim, but there are 2 shards", {"config": {"tenants": [{**TENANT, "name": "a"}, {**TENANT, "name": "b", "tenant_id": "b.example"}]}, "shards": 2, "persistence": {"existingClaim": "a"}}),
-    ("persistence has a claim, but nothing is kept", {**config(), "persistence": {"enabled": False, "size": "1Gi"}}),
-    ("persistence has a claim, but nothing is kept", {"demo": True, "persistence": {"existingClaim": "a"}}),
-    ("config.storage is set, but where reports are kept", config(storage={"path": "/elsewhere"})),
+    ("persistence has a claim, but there are no state files", {**config(), "persistence": {"enabled": False, "size": "1Gi"}}),
+    ("persistence has a claim, but there are no state files", {"demo": True, "persistence": {"existingClaim": "a"}}),
+    ("config.storage is set, but `persistence` sets the folder", config(storage={"path": "/elsewhere"})),
     ("shards is 2, but there are only 1 tenants", {**config(), "shards": 2}),
     (
         "only with workloadIdentity.enabled=true",

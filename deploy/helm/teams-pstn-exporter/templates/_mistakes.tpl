@@ -37,10 +37,10 @@
 {{- fail (printf "persistence.existingClaim is one claim, but there are %d shards: let persistence.size make one for each" $shards) }}
 {{- end }}
 {{- if and (or .existingClaim .size) (not (include "teams-pstn-exporter.keeps" $)) }}
-{{- fail "persistence has a claim, but nothing is kept: set persistence.enabled=true, without demo" }}
+{{- fail "persistence has a claim, but there are no state files: set persistence.enabled=true, without demo" }}
 {{- end }}
 {{- if and .enabled $own $.Values.config.storage }}
-{{- fail "config.storage is set, but where reports are kept is said by persistence: remove the one, or set persistence.enabled=false" }}
+{{- fail "config.storage is set, but `persistence` sets the folder: remove config.storage, or set persistence.enabled=false" }}
 {{- end }}
 {{- end }}
 {{- range .Values.config.tenants }}
