@@ -17,7 +17,7 @@ local lib = import 'lib.libsonnet';
     // Behind what belongs to a tenant.
     tenant: '{{ with $labels.tenant }} of {{ . }}{{ end }}',
     // Microsoft's data are a day or two late.
-    late: 'The figures are late: the calls were made 25 to 50 hours ago',
+    late: 'The figures are late: the calls were made 24 to 54 hours before they arrived',
   },
 
   // An alert. summary and description may use the templates above. If severity is null, the result of the expression has it as
@@ -283,7 +283,7 @@ local lib = import 'lib.libsonnet';
       'info',
       '%s > 0' % metric('teams_pstn_report_aggregated_series'),
       summary='Users are aggregated in report {{ $labels.report }}%(tenant)s',
-      description='{{ $value }} rows are summed up as user __other__; totals and budgets are right. Raise labels.max_series to see these users.',
+      description='{{ $value }} label combinations are aggregated into user __other__; totals and budgets are right. Raise labels.max_series to see these users.',
       hold='15m',
     ),
     // Any target that was an exporter within the last 30 days, under any job name, or a target of a job with the usual name. A

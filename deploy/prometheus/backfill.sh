@@ -112,4 +112,4 @@ for block in "$work"/blocks/*/meta.json; do
 done
 echo "added $count samples and the recording rules as $blocks blocks to $data," \
     "from $(date --utc --date="@$first" +%FT%TZ) to $(date --utc --date="@$last" +%FT%TZ)"
-echo "start Prometheus with a retention (--storage.tsdb.retention.time) that is longer than that is ago"
+echo "start Prometheus with a retention (--storage.tsdb.retention.time) that reaches back to the first of these days"
