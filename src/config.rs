@@ -94,7 +94,7 @@ pub struct Billing {
 pub struct Labels {
     /// Content of the label `user`.
     pub user: UserLabel,
-    /// Maximum number of series per report and tenant; the others are aggregated into `__other__`.
+    /// Maximum number of label combinations per report and tenant; the smallest are aggregated into `__other__`.
     pub max_series: NonZeroUsize,
 }
 
@@ -107,7 +107,7 @@ pub struct Report {
     pub interval: Option<Duration>,
     /// Content of the label `user`.
     pub user: Option<UserLabel>,
-    /// Maximum number of series per tenant.
+    /// Maximum number of label combinations per tenant.
     pub max_series: Option<NonZeroUsize>,
 }
 

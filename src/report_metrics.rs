@@ -68,7 +68,7 @@ static PAGES: Family = Family::gauge(
 
 static AGGREGATED: Family = Family::gauge(
     "teams_pstn_report_aggregated_series",
-    "Series of the newest complete report that were aggregated into user=\"__other__\" to stay within labels.max_series.",
+    "Label combinations of the newest complete report that were aggregated into user=\"__other__\" to stay within labels.max_series.",
 );
 
 static FINAL_WINDOWS: Family = Family::gauge(

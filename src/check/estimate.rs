@@ -178,15 +178,13 @@ impl FirstPage {
         };
         let page = format!("{} rows{more}", self.rows);
         let series = format!(
-            "{at_least}{} of the {series_max} that max_series allows",
+            "{at_least}{} of the {series_max} label combinations that max_series allows",
             self.series
         );
         let series = if self.series > series_max as u64 {
             Finding::warning(
                 Check::Series,
-                format!(
-                    "{series}; those with the smallest charge will be aggregated into user=\"__other__\""
-                ),
+                format!("{series}; the smallest will be aggregated into user=\"__other__\""),
                 "if every user is needed, raise max_series of the report, or labels.max_series if it has none; otherwise do nothing: no sum changes",
             )
         } else {

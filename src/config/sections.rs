@@ -45,13 +45,15 @@ section! {
 section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// Time from one poll to the next, at least 1s; logs of calls and messages are polled every 6h. A failed poll waits as long.
+        /// Time from one poll to the next, at least 1s; for logs of calls and messages the default is 6h. A failed poll of any report is
+        /// repeated after this time, if it is shorter.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
         #[schemars(extend("default" = "5m"))]
         timeout: Duration,
-        /// Maximum age of a report that is served, longer than every interval. Without it, reports of any age are served.
+        /// Maximum age of a report that is served; must be longer than every interval, and should be several intervals. Without it,
+        /// reports of any age are served.
         max_age: Duration,
     }
 }
@@ -82,7 +84,8 @@ section! {
         user: UserSetting,
         /// For user: pseudonym, the file with the key of the keyed hash, at least 16 bytes.
         pseudonym_key_file: PathBuf,
-        /// Maximum number of series per report and tenant. Others are aggregated into the user __other__, so sums stay right.
+        /// Maximum number of label combinations per report and tenant; each has several series. The smallest are aggregated into the
+        /// user __other__, so sums stay right.
         #[schemars(extend("default" = 20_000))]
         max_series: NonZeroUsize,
     }
@@ -98,7 +101,7 @@ section! {
         interval: Duration,
         /// Content of the label user, instead of the setting for all reports.
         user: UserSetting,
-        /// Maximum number of series per tenant, instead of the setting for all reports.
+        /// Maximum number of label combinations per tenant, instead of the setting for all reports.
         max_series: NonZeroUsize,
     }
 }

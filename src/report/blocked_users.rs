@@ -77,8 +77,8 @@ static BLOCKED: Family = Family::gauge(
 
 static SINCE: Family = Family::gauge(
     "teams_pstn_blocked_users_since_timestamp_seconds",
-    "When a user who is blocked now was blocked, as Unix time; of several users with the same labels the newest time. Cached: \
-     from the last complete report.",
+    "When a user who is blocked now was blocked, as Unix time; of several users with the same labels the newest time. As of the \
+     last complete report.",
 );
 
 static EVENTS: Family = Family::gauge(

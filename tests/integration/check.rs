@@ -31,7 +31,7 @@ async fn successful_check_prints_every_finding() {
             lines[3],
             "ok      permission: CallRecord-PstnCalls.Read.All",
             "ok      first page dialout: 3 rows",
-            "ok      series dialout: 3 of the 20000 that max_series allows",
+            "ok      series dialout: 3 of the 20000 label combinations that max_series allows",
             &format!(
                 "warning names dialout: 3 names of users are readable at :10053 by everyone who can reach the port; remedy: {REMEDY}"
             ),
@@ -523,7 +523,7 @@ async fn series_are_counted_on_known_pages() {
     );
     let (code, said) = check(&file, &[]).await;
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("warning series dialout: at least 1000 of the 400 that max_series allows; those with the smallest charge will be aggregated"), "{said}");
+    assert!(said.contains("warning series dialout: at least 1000 of the 400 label combinations that max_series allows; the smallest will be aggregated"), "{said}");
     assert!(
         said.contains("exposition: at least 1200 series in "),
         "{said}"

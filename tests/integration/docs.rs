@@ -279,6 +279,9 @@ fn help(exposition: &str, family: &str) -> String {
 
 /// Text that is safe in a cell of a table.
 fn cell(text: &str) -> String {
-    let text = text.replace('|', "\\|").replace('<', "&lt;");
+    let text = text
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace('\n', " ");
     text.replace("__other__", "`__other__`")
 }
