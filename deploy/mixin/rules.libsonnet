@@ -218,8 +218,8 @@ local record = lib.record, recorded = lib.recorded;
   ],
 
   // Compares the dial-out report of the previous period, which no longer changes, with the rows of the call log for the same
-  // calls. Microsoft does not say whether the charges of the report contain the connection charges of the log: one of the two
-  // differences of charges should be zero.
+  // calls. Microsoft documents that the charges of the report contain connection charges, but not whether those of the log do:
+  // one of the two differences of charges should be zero.
   local reconciliation =
     local inLog(figure) = recorded(['currency'], 'teams_pstn_call_log_previous_conf_out_' + figure, 'sum');
     local labels = std.filter(function(label) label != 'user', callLog.labels);
