@@ -96,23 +96,23 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[70_021],
-        "no federated credential of the application matches the token; compare issuer, subject and audience in the app registration with those in the message",
+        "no federated credential of the application matches the token; compare issuer, subject and audience in the app registration with the token's claims iss, sub and aud",
     ),
     error(
         &[700_211],
-        "no federated credential of the application has the token's issuer; copy the issuer exactly as the message shows it, including whether it ends in a slash",
+        "no federated credential of the application has the token's issuer; copy the token's claim iss exactly, including whether it ends in a slash",
     ),
     error(
         &[700_212],
-        "no federated credential of the application has the token's audience; let the issuer make the token for api://AzureADTokenExchange, or enter the audience of the message in the federated credential",
+        "no federated credential of the application has the token's audience; let the issuer make the token for api://AzureADTokenExchange, or enter its claim aud in the federated credential",
     ),
     error(
         &[700_213],
-        "no federated credential of the application has the token's subject; compare issuer, subject and audience in the app registration with those in the message",
+        "no federated credential of the application has the token's subject; copy the token's claim sub exactly",
     ),
     error(
         &[7_002_138],
-        "the subject of the federated credential differs from the token's in upper and lower case only; enter it exactly as in the message",
+        "the subject of the federated credential differs from the token's in upper and lower case only; copy the token's claim sub exactly",
     ),
     error(
         &[700_222, 700_236],
@@ -215,6 +215,16 @@ mod tests {
         let mut codes = HashSet::new();
         for code in KNOWN.iter().flat_map(|known| known.codes) {
             assert!(codes.insert(code), "{code} twice");
+        }
+    }
+
+    /// Names and addresses in an error's text can be redacted.
+    #[test]
+    fn remedies_do_not_refer_to_the_text_of_the_error() {
+        for known in KNOWN {
+            for remedy in [Some(known.remedy), known.token_file].into_iter().flatten() {
+                assert!(!remedy.contains("message"), "{remedy}");
+            }
         }
     }
 }
