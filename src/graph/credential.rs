@@ -162,8 +162,9 @@ fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
     }
 }
 
-/// Detects a byte order mark, white space, quotes or line breaks that an editor or a shell added to a secret or token.
-/// Microsoft's begin and end with none of them. Returns the fault and its remedy.
+/// Detects a byte order mark, white space, quotes, line breaks or control characters that an editor or a shell added to a
+/// secret or token. Microsoft's have no control characters, and begin and end with none of the others. Returns the fault and
+/// its remedy.
 pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.starts_with('\u{feff}') {
@@ -174,6 +175,8 @@ pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
         Some("has a quote at its beginning or end; remove it")
     } else if text.contains(['\n', '\r']) {
         Some("has several lines; keep nothing in it but the value of one secret or token")
+    } else if text.contains(char::is_control) {
+        Some("has a control character, as text in UTF-16 does; save it as UTF-8")
     } else {
         None
     }
@@ -218,6 +221,9 @@ mod tests {
             (b"s3cret\r\n", Ok("s3cret")),
             (b"s3cret\ns3cret\n", Err("has several lines")),
             (b"s3cret\rs3cret", Err("has several lines")),
+            (b"s3\0cret", Err("has a control character")),
+            (b"s\x003\0c\0r\0e\0t\0", Err("has a control character")),
+            (b"s3\x1b[1mcret", Err("has a control character")),
             (b"s3 \"c'ret\n\r\n", Ok("s3 \"c'ret")),
             (b"\xef\xbb\xbfs3cret", Err("begins with a byte order mark")),
             (b"\"s3cret\"\n", Err("has a quote at its beginning or end")),
