@@ -85,7 +85,8 @@ impl Drop for TableWriter {
     }
 }
 
-/// Writes a record of RFC 4180. This needs no library, because quoting is all there is to it.
+/// Writes a record of RFC 4180. This needs no library, because quoting is all there is to it. Semicolons and tabs are quoted
+/// too: a spreadsheet can be set to separate at them, and would run a formula that follows.
 fn write_csv(fields: &[Field], line: &mut String) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {
@@ -96,7 +97,7 @@ fn write_csv(fields: &[Field], line: &mut String) {
             Field::Literal(literal) => line.push_str(literal),
             Field::Text(text) => {
                 let text = harmless(text);
-                if text.contains(['"', ',', '\r', '\n']) {
+                if text.contains(['"', ',', '\r', '\n', ';', '\t']) {
                     line.extend(["\"", &text.replace('"', "\"\""), "\""]);
                 } else {
                     line.push_str(&text);
@@ -165,7 +166,7 @@ mod tests {
             ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
             ("-2+3", "'-2+3"),
             ("@SUM(1)", "'@SUM(1)"),
-            ("\tx", "'\tx"),
+            ("\tx", "\"'\tx\""),
             ("\rx", "\"'\rx\""),
             ("-0.10", "-0.10"),
             ("+14255550123", "+14255550123"),
@@ -176,6 +177,8 @@ mod tests {
             ("a=b", "a=b"),
             ("O'Hara, \"Bo\"", "\"O'Hara, \"\"Bo\"\"\""),
             ("two\nlines", "\"two\nlines\""),
+            ("a;=1+1", "\"a;=1+1\""),
+            ("a\t=1+1", "\"a\t=1+1\""),
         ] {
             let mut line = String::new();
             write_csv(&[Field::Text(text.to_owned()), Field::Null], &mut line);
