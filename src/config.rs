@@ -60,7 +60,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
     pub budgets: Vec<Budget>,
-    /// Pools of included minutes with unique names. The billing period is the calendar month if there are any.
+    /// Pools of included minutes with unique names. The billing period is the calendar month if there are any in a file; in
+    /// the demo, its own pools are counted in its own period.
     pub pools: Vec<Pool>,
     /// The section `departments`.
     pub departments: Option<Departments>,
@@ -157,7 +158,7 @@ impl Config {
     }
 
     /// Reads a configuration file. For the demo, the tenants come from `base`, as do the defaults of poll, billing, reports,
-    /// budgets and departments.
+    /// budgets, pools and departments.
     pub(crate) fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::new(path.display().to_string());
         let config = text_of(path, &mut errors).and_then(|text| {

@@ -14,7 +14,10 @@ use crate::daemon::Load;
 use crate::period::{Clock, CycleDay};
 use crate::report::ReportKind;
 use crate::report::budget::Budget;
+use crate::report::department::Departments;
+use crate::report::pool::Pool;
 use crate::report::threshold::Threshold;
+use teams_pstn_simulator::company::Company;
 use teams_pstn_simulator::faults::RandomFaults;
 use teams_pstn_simulator::world::World;
 use teams_pstn_simulator::{Options, Simulator, Tenant};
@@ -35,6 +38,7 @@ impl Demo {
             tenants: vec![Tenant::new(TENANT, CLIENT, SECRET, world)],
             random_faults: Some(RandomFaults {
                 seed: 1,
+                after: CALM,
                 throttle_one_in: 20,
                 expire_one_in: 50,
             }),
@@ -69,13 +73,16 @@ fn invitation(addresses: &[SocketAddr], tls: bool, args: &Args) -> String {
     let configuration = if args.config_file.is_some() {
         "Your configuration file is used for everything but the tenants."
     } else {
-        "All reports are on. Your own configuration polls only dialout unless it lists more."
+        "All reports are on, with budgets, pools of included minutes, and departments. Your own configuration polls only dialout
+unless it lists more. The billing period of the demo ends in a few days. Its included minutes are counted in this period,
+those of your own pools in the calendar month."
     };
     let mut urls = String::new();
     for &address in addresses {
         let base = format!("  {scheme}://{}", reachable(address));
         if path != "/" {
-            let people = "for people: budgets, spend, top users, state of the polls";
+            let people =
+                "for people: budgets, included minutes, spend, top users, state of the polls";
             urls.extend([&base, "/  ", people, "\n"]);
         }
         urls.extend([&base, path, "  for Prometheus\n"]);
@@ -115,12 +122,18 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
     Box::new(move || {
         let secret = SecretString::from(SECRET);
         let mut config = Config::single(&url, secret, INTERVAL);
+        config.poll.log_interval = LOG_INTERVAL;
         config.billing.cycle_day = cycle_day;
         config.reports = ReportKind::ALL.iter().map(|&kind| kind.into()).collect();
         config.budgets = vec![
             budget("dial-out", ReportKind::Dialout, DIALOUT_BUDGET),
             budget("calls", ReportKind::CallLog, CALLS_BUDGET),
         ];
+        config.pools = vec![
+            pool("us-calling", "US", US_MINUTES),
+            pool("uk-calling", "GB", UK_MINUTES),
+        ];
+        config.departments = Some(departments(&Company::new(SEED, PEOPLE)).into());
         match &file {
             Some(path) => Config::load_over(path, Some(&config)),
             None => Ok(config),
@@ -152,6 +165,31 @@ fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
     }
 }
 
+/// A pool of the domestic minutes of a calling plan in one country.
+fn pool(name: &str, location: &str, minutes: i64) -> Pool {
+    Pool {
+        name: name.to_owned(),
+        tenant: None,
+        license_capability: vec!["MCOPSTN1".to_owned()],
+        usage_location: vec![location.to_owned()],
+        destination_context: Some("Domestic".to_owned()),
+        call_type: None,
+        seconds: minutes * 60,
+        thresholds: [80, 100].map(Threshold::from).to_vec(),
+    }
+}
+
+/// The departments of the simulated users. Those who joined lately are not in the file yet, as happens in every company.
+fn departments(company: &Company) -> Departments {
+    let mut file = "user,department\n".to_owned();
+    for (user, department) in company.users().zip(DEPARTMENTS.iter().cycle()) {
+        if let Some(department) = department {
+            file.extend([&*user.principal_name, ",", *department, "\n"]);
+        }
+    }
+    Departments::parse(file.as_bytes()).expect("no user is in the file twice")
+}
+
 const SEED: u64 = 1;
 const PEOPLE: u32 = 400;
 
@@ -162,19 +200,54 @@ const SECRET: &str = "not-a-secret";
 /// Short, so that there is something to see.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Longer than [`INTERVAL`]: the first poll of a log fetches all of its days, and what is then left of the interval has to do
+/// for the previous period.
+const LOG_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Requests before the simulator answers with the first fault: more than the first polls of all reports, which fetch the
+/// previous period too.
+const CALM: u64 = 500;
+
 /// From the start of the demo to the end of its billing period, or up to three days more.
 const LEFT: TimeDelta = TimeDelta::days(4);
 
 /// US dollars: a little more than the company spends on dial-out calls in such a period so far.
 const DIALOUT_BUDGET: u32 = 1_000;
 
+/// The departments of ten people.
+const DEPARTMENTS: [Option<&str>; 10] = [
+    Some("Sales"),
+    Some("Support"),
+    Some("Sales"),
+    Some("Engineering"),
+    Some("Support"),
+    Some("Sales"),
+    Some("Finance"),
+    Some("Support"),
+    Some("Legal"),
+    None,
+];
+
+/// Included minutes of 10 licences in the United States: a little more than the company uses in such a period so far.
+const US_MINUTES: i64 = 10 * 3_000;
+
+/// Included minutes of 20 licences in the United Kingdom: about twice as many as it uses.
+const UK_MINUTES: i64 = 20 * 1_200;
+
 /// US dollars: about as much as the company spends on all of its calls.
 const CALLS_BUDGET: u32 = 2_000;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use teams_pstn_simulator::log::Logs;
+    use teams_pstn_simulator::people::User;
+
     use super::*;
     use crate::period::BillingPeriod;
+    use crate::report::pool;
 
     #[test]
     fn invitations_by_table() {
@@ -213,6 +286,86 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn budgets_and_a_pool_are_mostly_used_on_any_day() {
+        let logs = Logs::of(&Arc::new(Company::new(SEED, PEOPLE)));
+        let config = unconnected(None)().unwrap();
+        for day in [0, 47, 365, 731, 1_000] {
+            let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_400 + day);
+            let period = BillingPeriod::containing(now, cycle_day(now));
+            let sums = logs.calls.expected(period.start()..period.end(), now);
+            let used = |pool: &Pool| -> i64 {
+                let by = sums.by(&pool::LABELS);
+                let covered = by
+                    .iter()
+                    .filter(|(labels, _)| pool.covers([0, 1, 2, 3].map(|at| labels[at].as_str())));
+                covered
+                    .map(|(_, amounts)| i64::try_from(amounts.seconds).unwrap())
+                    .sum()
+            };
+            let shares: Vec<i64> = config
+                .pools
+                .iter()
+                .map(|pool| 100 * used(pool) / pool.seconds)
+                .collect();
+            let [us, uk] = shares[..] else {
+                panic!("{shares:?}")
+            };
+            assert!(
+                (65..100).contains(&us) && (40..65).contains(&uk),
+                "{now}: {shares:?}"
+            );
+            let spent = |call_types: &[&str]| -> i128 {
+                let by = sums.by(&["currency", "call_type"]);
+                let selected = by.iter().filter(|(labels, _)| {
+                    labels[0] == "USD"
+                        && (call_types.is_empty() || call_types.contains(&labels[1].as_str()))
+                });
+                selected.map(|(_, amounts)| amounts.charge / 10_000).sum()
+            };
+            for (spent, amount) in [
+                (spent(&["conf_out"]), DIALOUT_BUDGET),
+                (spent(&[]), CALLS_BUDGET),
+            ] {
+                let percent = 100 * spent / i128::from(amount);
+                assert!(
+                    (65..125).contains(&percent),
+                    "{now}: {percent} % of {amount}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn one_person_in_ten_has_no_department() {
+        let company = Company::new(SEED, PEOPLE);
+        let departments = departments(&company);
+        let of = |user: &User| {
+            departments
+                .name(departments.of(&user.principal_name, ""))
+                .to_owned()
+        };
+        let mut counts = BTreeMap::new();
+        for user in company.users() {
+            *counts.entry(of(user)).or_insert(0) += 1;
+        }
+        let expected = [
+            ("Engineering", 40),
+            ("Finance", 40),
+            ("Legal", 40),
+            ("Sales", 120),
+            ("Support", 120),
+            ("unmapped", 40),
+        ];
+        assert!(
+            counts
+                .iter()
+                .map(|(name, count)| (name.as_str(), *count))
+                .eq(expected),
+            "{counts:?}"
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::report::threshold::Threshold;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
-    /// the defaults of poll, billing, reports, budgets and departments come from it, as in the demo.
+    /// the defaults of poll, billing, reports, budgets, pools and departments come from it, as in the demo.
     pub(super) fn resolve(
         self,
         folder: &Path,
@@ -32,7 +32,7 @@ impl File {
         let poll = self.poll.value().unwrap_or_default();
         let max_age_line = poll.max_age.line();
         let poll = poll.resolve(default);
-        // Pools need the calendar month, which the period of the demo is not.
+        // Pools of a file need the calendar month, which the period of the demo is not.
         let default = base.filter(|_| self.pools.is_missing());
         let default = default.map(|base| base.billing).unwrap_or_default();
         let billing = self.billing.value().unwrap_or_default().resolve(default);
@@ -69,13 +69,20 @@ impl File {
                 errors,
             ),
         };
-        let pools = pools(
-            self.pools,
-            billing,
-            reports.as_deref(),
-            tenants.as_deref(),
-            errors,
-        );
+        let pools = match (base, &reports) {
+            (Some(base), Some(reports)) if self.pools.is_missing() => {
+                let has_calls = contains(reports, ReportKind::CallLog);
+                let pools = base.pools.iter().filter(|_| has_calls);
+                Some(pools.cloned().collect())
+            }
+            _ => pools(
+                self.pools,
+                billing,
+                reports.as_deref(),
+                tenants.as_deref(),
+                errors,
+            ),
+        };
         let storage = storage(self.storage, folder, errors);
         Some(Config {
             poll,

@@ -1,5 +1,6 @@
 //! The program as a process: what it prints, what its exit code says, how it takes signals.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Stdio;
 
@@ -31,6 +32,40 @@ async fn demo_needs_no_configuration_and_promtool_accepts_its_metrics() {
             assert_eq!(sample.label_names(), labels, "{sample:?}");
         }
     }
+    for (family, label, values) in [
+        (
+            "budget_threshold_ratio",
+            "budget",
+            &["calls", "dial-out"][..],
+        ),
+        (
+            "pool_threshold_ratio",
+            "pool",
+            &["uk-calling", "us-calling"],
+        ),
+        (
+            "department_charge",
+            "department",
+            &[
+                "Engineering",
+                "Finance",
+                "Legal",
+                "Sales",
+                "Support",
+                "unmapped",
+            ],
+        ),
+    ] {
+        let samples = metrics.samples(&format!("teams_pstn_{family}"));
+        let found: BTreeSet<&str> = samples.iter().map(|sample| sample.label(label)).collect();
+        assert!(found.iter().eq(values), "{family}: {found:?}");
+    }
+    let blocked = metrics.samples("teams_pstn_blocked_users_since_timestamp_seconds");
+    assert!(
+        blocked
+            .iter()
+            .any(|sample| sample.label("user").ends_with("@contoso.com"))
+    );
     promtool(&metrics.0);
     for path in ["/", "/-/healthy", "/-/ready"] {
         assert_eq!(
@@ -41,6 +76,7 @@ async fn demo_needs_no_configuration_and_promtool_accepts_its_metrics() {
     }
     let said = demo.stop().await;
     assert!(said.contains("stopped"), "{said}");
+    assert!(!said.contains("reason=throttled"), "{said}");
 }
 
 /// A log of every poll would scroll the invitation off the screen.
@@ -69,6 +105,13 @@ async fn demo_reads_a_configuration_and_prints_its_invitation_last() {
         "30000"
     );
     assert_eq!(polled.samples("teams_pstn_report_up").len(), 2);
+    assert!(
+        polled
+            .samples("teams_pstn_pool_size_seconds")
+            .iter()
+            .all(|pool| pool.label("pool") == "all")
+    );
+    assert!(!polled.samples("teams_pstn_department_charge").is_empty());
     for sample in polled.samples("teams_pstn_dialout_charge") {
         assert!(!sample.label_names().contains(&"user"), "{sample:?}");
     }

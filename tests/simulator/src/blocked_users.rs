@@ -13,7 +13,7 @@ use super::company::Company;
 use super::log::{Log, LogRow};
 use super::object::Object;
 use super::people::User;
-use super::rng::Rng;
+use super::rng::{Rng, mixed};
 use super::sums::Amounts;
 use super::traffic::Stamp;
 
@@ -48,7 +48,12 @@ impl BlockEvent {
     }
 
     pub(super) fn make(company: &Company, stamp: &Stamp, rng: &mut Rng) -> Self {
-        let is_block = rng.below(100) < 60;
+        // The events of a week are about one person, who is blocked on the first days and may be unblocked on the last one. So
+        // some people are blocked at any time, and few of them.
+        let seconds = stamp.time.timestamp();
+        let week = seconds.div_euclid(WEEK).cast_unsigned();
+        let person = company.anyone(&mut Rng(mixed(company.seed ^ week)));
+        let is_block = seconds.rem_euclid(WEEK) < BLOCKED;
         let (modes, reasons) = if is_block {
             (["Blocked", "blocked", "BLOCKED"], BLOCK_REASONS)
         } else {
@@ -57,7 +62,7 @@ impl BlockEvent {
         Self {
             arrival: stamp.arrival,
             time: stamp.time,
-            user: Some(company.anyone(rng).user.clone()),
+            user: Some(person.user.clone()),
             mode: Some(rng.of(&modes).into()),
             reason: Some(rng.of(&reasons).into()),
             remediation: stamp.id,
@@ -114,6 +119,12 @@ impl LogRow for BlockEvent {
             .close()
     }
 }
+
+/// Seconds of a week.
+const WEEK: i64 = 7 * 86_400;
+
+/// Seconds from the start of a week, during which people are blocked and not unblocked.
+const BLOCKED: i64 = 6 * 86_400;
 
 const BLOCK_REASONS: [&str; 3] = [
     "High Overall Usage",

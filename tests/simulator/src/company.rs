@@ -2,7 +2,7 @@
 //!
 //! Everything about a company is a function of its seed. The module `traffic` makes the rows.
 
-use super::people::Person;
+use super::people::{Person, User};
 use super::rng::Rng;
 
 /// A company. Another seed is another company.
@@ -29,6 +29,11 @@ impl Company {
             activity: sums.collect(),
             people,
         }
+    }
+
+    /// Its accounts, in an order that does not change.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.people.iter().map(|person| &person.user)
     }
 
     /// A random person, weighted by activity.

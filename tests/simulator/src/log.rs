@@ -94,7 +94,7 @@ impl Logs {
             blocked_users: Log::made(Traffic::new(
                 company,
                 Pace::Weekly {
-                    rows: company.people.len().div_ceil(16) as u64,
+                    rows: company.people.len().div_ceil(16).min(BLOCK_EVENTS_MAX) as u64,
                 },
                 4,
                 BlockEvent::make,
@@ -244,3 +244,6 @@ impl Page {
         self.from <= time && self.is_before_end(time)
     }
 }
+
+/// Events in an average week: a company of any size blocks a user now and then.
+const BLOCK_EVENTS_MAX: usize = 4;

@@ -10,6 +10,8 @@ use super::rng::mixed;
 pub struct RandomFaults {
     /// Seed of the random numbers.
     pub seed: u64,
+    /// Requests to Graph before the first fault.
+    pub after: u64,
     /// One of this many requests to Graph gets a 429 with `Retry-After: 1`; none if it is less than 2.
     pub throttle_one_in: u32,
     /// One of this many requests to Graph has an expired token; none if it is less than 2.
@@ -19,6 +21,7 @@ pub struct RandomFaults {
 impl RandomFaults {
     /// The fault of the request to Graph with this number, if any.
     pub(super) fn fault(self, number: u64) -> Option<Fault> {
+        let number = number.checked_sub(self.after)?;
         let due = self.due(number)?;
         // Two blocks of different length can select adjacent requests. Then the second fault waits for its next block.
         let neighbour = number.checked_sub(1).and_then(|before| self.due(before));
@@ -49,12 +52,14 @@ mod tests {
     fn spontaneous_faults_never_come_twice_in_a_row() {
         let random_faults = RandomFaults {
             seed: 7,
+            after: 100,
             throttle_one_in: 5,
             expire_one_in: 7,
         };
         let faults: Vec<_> = (0..10_000)
             .map(|number| random_faults.fault(number))
             .collect();
+        assert!(faults[..100].iter().all(Option::is_none));
         assert!(
             faults
                 .windows(2)

@@ -173,6 +173,7 @@ async fn random_faults_come_at_the_same_requests() {
         let simulator = Simulator::start(Options {
             random_faults: Some(faults::RandomFaults {
                 seed: 3,
+                after: 0,
                 throttle_one_in: 6,
                 expire_one_in: 9,
             }),

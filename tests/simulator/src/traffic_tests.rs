@@ -139,8 +139,19 @@ fn month_of_logs_is_plausible() {
     let messages = logs.sms.expected(month.clone(), now());
     assert_eq!(messages.by(&["direction"]).len(), 3);
     assert!(messages.total().units > 2 * messages.total().rows);
-    let blocked = logs.blocked_users.blocked(month, now());
-    assert!((10..100).contains(&blocked), "{blocked}");
+    let events = logs.blocked_users.expected(month, now()).total().rows;
+    assert!((8..30).contains(&events), "{events}");
+}
+
+#[test]
+fn some_people_of_a_company_are_blocked_on_any_day() {
+    let logs = Logs::of(&Arc::new(Company::new(1, 400)));
+    for day in 0..2 * 366 {
+        let now = time("2026-01-01T00:00:00Z") + TimeDelta::days(day);
+        let period = now - TimeDelta::days(89)..now;
+        let blocked = logs.blocked_users.blocked(period, now);
+        assert!((1..=12).contains(&blocked), "{now}: {blocked}");
+    }
 }
 
 fn time(text: &str) -> DateTime<Utc> {
