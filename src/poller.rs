@@ -160,10 +160,11 @@ impl Poller {
     async fn poll(&self, state: &SharedState, period: BillingPeriod, started: Instant) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let stats = StatsGuard::new(&self.shared.telemetry);
-        let (report, retained) = {
+        let (report, retained, under_way) = {
             let mut state = lock(state);
             state.begin_refetch();
-            (state.report, state.retained.clone())
+            let under_way = state.polling.begin();
+            (state.report, state.retained.clone(), under_way)
         };
         let tick = self.tick(report, started, false);
         let fetch = Fetch {
@@ -198,7 +199,7 @@ impl Poller {
                 Err(failed) => state.fail(failed, &self.plan),
             }
             // Counted first, so that the published counters include the requests of this poll.
-            drop(stats);
+            drop((stats, under_way));
             let next = if succeeded {
                 tick
             } else {

@@ -38,7 +38,8 @@ use crate::graph::{Graph, Query, Version};
 use crate::memory::{MemoryPool, Reservation};
 use crate::period::{BillingPeriod, EndBound, Window};
 
-use budget::{BudgetRow, BudgetSpend};
+use allocation::AllocatedSummary;
+use budget::BudgetRow;
 use column::{Column, Measure};
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Record};
@@ -193,8 +194,8 @@ pub struct Rendered {
     pub counts: Vec<Count>,
     /// The ten highest organizers of each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
-    /// Budgets and their spend, in the order of the configuration.
-    pub budgets: Vec<BudgetSpend>,
+    /// Budgets, pools and departments, for the page.
+    pub allocated: AllocatedSummary,
     /// Users who are named in series, before any are aggregated.
     pub users: u64,
     /// Rows that count: all except for those that an overlap of pages repeated.

@@ -10,6 +10,7 @@ mod body;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::exposition::{Family, Format, Samples};
 use crate::period::BillingPeriod;
-use crate::report::budget::BudgetSpend;
+use crate::report::allocation::AllocatedSummary;
 use crate::report::{Count, Organizer, ReportKind, Spend};
 use crate::telemetry::Telemetry;
 
@@ -78,7 +79,18 @@ pub struct State {
     pub summary: Option<Arc<Summary>>,
     /// True if the newest complete report is too old to be served.
     pub expired: bool,
+    /// The flag of a poll under way.
+    pub polling: Polling,
 }
+
+/// A flag that is set during a poll. Clones share it, so it is current even in an old snapshot: the start of a poll changes
+/// no metric and is not worth a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Polling(Arc<AtomicBool>);
+
+/// Ends the poll when it is dropped, also if the poll is cancelled.
+#[derive(Debug)]
+pub(crate) struct PollUnderWay(Polling);
 
 /// A failed poll, described for people.
 #[derive(Clone, Debug)]
@@ -106,8 +118,9 @@ pub struct Summary {
     pub counts: Vec<Count>,
     /// The ten organizers with the highest charge in each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
-    /// Budgets of the report and their spend, in the order of the configuration.
-    pub budgets: Vec<BudgetSpend>,
+    /// Budgets, pools and departments of the report.
+    #[serde(default)]
+    pub allocated: AllocatedSummary,
 }
 
 /// The newest samples under one key.
@@ -228,6 +241,7 @@ impl State {
             failure: None,
             summary: None,
             expired: false,
+            polling: Polling::default(),
         }
     }
 
@@ -237,6 +251,26 @@ impl State {
             Some(tenant) => format!("{} of {tenant}", self.report),
             None => self.report.to_string(),
         }
+    }
+}
+
+impl Polling {
+    /// Records that a poll has begun.
+    pub(crate) fn begin(&self) -> PollUnderWay {
+        self.0.store(true, Relaxed);
+        PollUnderWay(self.clone())
+    }
+
+    /// Returns true during a poll.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for PollUnderWay {
+    fn drop(&mut self) {
+        let Polling(under_way) = &self.0;
+        under_way.store(false, Relaxed);
     }
 }
 

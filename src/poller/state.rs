@@ -17,7 +17,7 @@ use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
-use crate::snapshot::{Failure, State, Summary};
+use crate::snapshot::{Failure, Polling, State, Summary};
 use crate::storage::SavedState;
 use crate::tenant::Plan;
 
@@ -44,6 +44,7 @@ pub(crate) struct ReportState {
     /// The newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
+    pub(super) polling: Polling,
     pub(super) request: PollRequest,
     /// The configuration has changed, and nothing of this is published any more.
     pub(super) retired: bool,
@@ -88,6 +89,7 @@ impl ReportState {
             is_unsaved: false,
             expired: false,
             next_poll: None,
+            polling: Polling::default(),
             request: PollRequest::default(),
             retired: false,
         }))
@@ -197,6 +199,7 @@ impl ReportState {
             failure: self.failure.clone(),
             summary: self.summary.clone().filter(|_| !self.expired),
             expired: self.expired,
+            polling: self.polling.clone(),
         }
     }
 
@@ -214,7 +217,7 @@ impl ReportState {
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
         let allocation = plan.allocation_of(self.report);
         let summary = self.summary.as_mut().map(Arc::make_mut);
-        let shown = summary.map(|summary| &mut summary.budgets);
+        let shown = summary.map(|summary| &mut summary.allocated);
         allocation.drop_others(&mut self.current, shown, &mut self.allocation);
         self.health.failures[failed.reason as usize] += 1;
         self.failure = Some(failed.failure);
@@ -249,7 +252,7 @@ impl ReportState {
             spend: rendered.spend,
             counts: rendered.counts,
             top: rendered.top,
-            budgets: rendered.budgets,
+            allocated: rendered.allocated,
         }));
         self.current = rendered.samples;
         self.current
@@ -294,7 +297,7 @@ impl ReportState {
             closed,
             mut ledgers,
         } = saved;
-        let shown = summary.as_mut().map(|summary| &mut summary.budgets);
+        let shown = summary.as_mut().map(|summary| &mut summary.allocated);
         allocation.drop_others(&mut current, shown, &mut theirs);
         ledgers.keep_only(allocation);
         // A file of a process with more memory must not take all that the other reports need. Its days are fetched again.

@@ -6,17 +6,18 @@
 
 #![deny(clippy::float_arithmetic)]
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Budget, BudgetSpend};
-use super::column::{COUNTS_MAX, Column, Measure, Values, count_of};
+use super::column::{COUNTS_MAX, Column, Measure, Values, count_of, counts};
 use super::department::{DepartmentId, Departments};
 use super::interner::Interner;
-use super::pool::{self, Pool};
-use super::{CALLS_COUNT, SECONDS_COUNT};
+use super::pool::{self, Pool, PoolUse};
+use super::{CALLS_COUNT, Count, SECONDS_COUNT};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 
@@ -60,6 +61,32 @@ pub(crate) struct Allocated {
     currencies: Interner,
     /// By department and currency. The amount is the first one of each row.
     departments: HashMap<(DepartmentId, u32), Values<1>>,
+}
+
+/// Budgets, pools and departments of a report, for the page.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllocatedSummary {
+    /// Budgets and their spend, in the order of the configuration.
+    pub budgets: Vec<BudgetSpend>,
+    /// Pools and their use, in the order of the configuration.
+    pub pools: Vec<PoolUse>,
+    /// The ten departments with the highest charge in each currency, highest first.
+    pub departments: Vec<DepartmentSpend>,
+}
+
+/// One department's spend in one currency.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepartmentSpend {
+    /// Value of the label `department`.
+    pub department: String,
+    /// ISO 4217, or `unknown`.
+    pub currency: String,
+    /// Exact decimal.
+    pub charge: String,
+    /// Calls, seconds, messages, …
+    pub counts: Vec<Count>,
 }
 
 static CHARGE: Family = Family::gauge(
@@ -113,18 +140,18 @@ impl Allocation {
     }
 
     /// If the allocation has changed since `current` was rendered, removes the samples of budgets, departments and pools from
-    /// it, and the budgets from `shown`. `theirs` is the shown fingerprint of `current`, and becomes that of this allocation.
+    /// it, and everything from `shown`. `theirs` is the shown fingerprint of `current`, and becomes that of this allocation.
     pub(crate) fn drop_others(
         &self,
         current: &mut Vec<Samples>,
-        shown: Option<&mut Vec<BudgetSpend>>,
+        shown: Option<&mut AllocatedSummary>,
         theirs: &mut String,
     ) {
         let configured = self.shown_fingerprint();
         if *theirs != configured {
             current.retain(|samples| !FAMILIES.contains(&samples.family));
             if let Some(shown) = shown {
-                shown.clear();
+                *shown = AllocatedSummary::default();
             }
             *theirs = configured;
         }
@@ -231,11 +258,6 @@ impl Allocated {
         }
     }
 
-    /// The spend of each budget.
-    pub(crate) fn spent(&self) -> &[Sum] {
-        &self.spent
-    }
-
     /// Bytes of memory that the sums by department take.
     pub(crate) fn bytes(&self) -> usize {
         self.currencies.bytes() + self.departments.allocation_size()
@@ -278,8 +300,7 @@ impl Allocated {
             }
         };
         let sums = self.sorted();
-        let has_money = |column: &Column| matches!(column.measure, Measure::Money(_));
-        if columns.iter().any(has_money) {
+        if has_money(columns) {
             let mut writer = FamilyWriter::new(&[&CHARGE]);
             for &(department, currency, values) in &sums {
                 let mut labels = Vec::new();
@@ -306,6 +327,38 @@ impl Allocated {
         samples
     }
 
+    /// Budgets and departments for the page.
+    pub(crate) fn for_page(&self, allocation: &Allocation, columns: &[Column]) -> AllocatedSummary {
+        let budgets = budget::for_page(&allocation.budgets, &self.spent);
+        let Some(departments) = allocation
+            .departments
+            .as_ref()
+            .filter(|_| has_money(columns))
+        else {
+            return AllocatedSummary {
+                budgets,
+                ..AllocatedSummary::default()
+            };
+        };
+        let mut sums = self.sorted();
+        sums.sort_by_key(|&(_, currency, values)| (currency, Reverse(values.money[0])));
+        let top = sums
+            .chunk_by(|a, b| a.1 == b.1)
+            .flat_map(|sums| sums.iter().take(DEPARTMENTS_SHOWN));
+        let spend =
+            |&(department, currency, values): &(DepartmentId, &str, &Values<1>)| DepartmentSpend {
+                department: departments.name(department).to_owned(),
+                currency: currency.to_owned(),
+                charge: values.money[0].to_string(),
+                counts: counts(columns, values),
+            };
+        AllocatedSummary {
+            budgets,
+            departments: top.map(spend).collect(),
+            ..AllocatedSummary::default()
+        }
+    }
+
     /// The sums of departments, in the order of the departments and currencies.
     fn sorted(&self) -> Vec<(DepartmentId, &str, &Values<1>)> {
         let named = |(key, values)| {
@@ -317,6 +370,16 @@ impl Allocated {
         sums
     }
 }
+
+/// Returns whether the report has amounts.
+fn has_money(columns: &[Column]) -> bool {
+    columns
+        .iter()
+        .any(|column| matches!(column.measure, Measure::Money(_)))
+}
+
+/// Departments listed on the page, per currency.
+const DEPARTMENTS_SHOWN: usize = 10;
 
 /// Sums in a state file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

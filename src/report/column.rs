@@ -2,6 +2,7 @@
 
 #![deny(clippy::float_arithmetic)]
 
+use super::Count;
 use crate::exposition::Family;
 use crate::money::Sum;
 
@@ -29,6 +30,18 @@ pub enum Measure {
 pub(crate) struct Values<const MONEY: usize> {
     pub(crate) money: [Sum; MONEY],
     pub(crate) counts: [i64; COUNTS_MAX],
+}
+
+/// The counts of figures, in the order of the columns.
+pub(crate) fn counts<const MONEY: usize>(columns: &[Column], values: &Values<MONEY>) -> Vec<Count> {
+    let count = |column: &Column| match column.measure {
+        Measure::Count(index, what) => Some(Count {
+            what: what.into(),
+            value: values.counts[index],
+        }),
+        Measure::Money(_) => None,
+    };
+    columns.iter().filter_map(count).collect()
 }
 
 /// The index of the count with this unit.

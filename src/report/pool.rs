@@ -7,6 +7,8 @@
 
 #![deny(clippy::float_arithmetic)]
 
+use serde::{Deserialize, Serialize};
+
 use super::threshold::Threshold;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
@@ -29,6 +31,22 @@ pub struct Pool {
     /// Included seconds of all licences, above zero.
     pub seconds: i64,
     /// Ascending.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// A pool with its use in the current calendar month, for the page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolUse {
+    /// Value of the label `pool`.
+    pub name: String,
+    /// Included seconds.
+    pub seconds: i64,
+    /// Used seconds.
+    pub used: i64,
+    /// Used seconds in whole percent of the included ones, rounded down.
+    pub percent: u32,
+    /// In ascending order.
     pub thresholds: Vec<Threshold>,
 }
 
@@ -109,6 +127,18 @@ pub(crate) fn samples(pools: &[Pool], used: &[i64], tenant: Option<&str>) -> Vec
     }
     let samples = writer.finish().chain(thresholds.finish());
     samples.filter(|samples| samples.count > 0).collect()
+}
+
+/// Every configured pool with its use, in the order of the configuration.
+pub(crate) fn for_page(pools: &[Pool], used: &[i64]) -> Vec<PoolUse> {
+    let shown = |(pool, &used): (&Pool, &i64)| PoolUse {
+        name: pool.name.clone(),
+        seconds: pool.seconds,
+        used,
+        percent: Sum::from(used).whole_percent_of(pool.seconds.into()),
+        thresholds: pool.thresholds.clone(),
+    };
+    pools.iter().zip(used).map(shown).collect()
 }
 
 /// The pools as text, for state files: their samples are dropped if they change. Empty if there are none.

@@ -11,11 +11,12 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
-use super::allocation::Allocated;
-use super::column::{COUNTS_MAX, Column, Measure, Values, count_of};
+use super::allocation::{Allocated, AllocatedSummary};
+use super::column::{COUNTS_MAX, Column, Measure, Values, count_of, counts};
 use super::interner::{Dictionary, UNKNOWN};
 use super::labels::{RenderContext, RetainedSeries};
-use super::{Count, Organizer, Rendered, SECONDS_COUNT, Spend, budget, pool};
+use super::pool::{self, Pool};
+use super::{Organizer, Rendered, SECONDS_COUNT, Spend};
 use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 
@@ -49,25 +50,28 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     pub(crate) fn render(mut self, context: &RenderContext<'_>, allocated: &Allocated) -> Rendered {
         // Before series are aggregated into `__other__`, which hides parts of a user's spend.
         let (spend, top) = self.spend_and_top(context);
-        let counts = match self.position("currency") {
+        let overall = match self.position("currency") {
             Some(_) => Vec::new(),
-            None => self.counts(&total(&self.series)),
+            None => counts(self.columns, &total(&self.series)),
         };
         let users = self.named_users(context);
-        let pools = self.pools(context);
+        let used = self.used_seconds(&context.allocation.pools);
         let (aggregated, retained) = self.collapse(context);
         let allocation = context.allocation;
         Rendered {
             samples: self
                 .samples(context)
                 .chain(allocated.samples(allocation, self.columns, self.report, context.tenant))
-                .chain(pools)
+                .chain(pool::samples(&allocation.pools, &used, context.tenant))
                 .collect(),
             closing: self.closing(context),
             spend,
-            counts,
+            counts: overall,
             top,
-            budgets: budget::for_page(&allocation.budgets, allocated.spent()),
+            allocated: AllocatedSummary {
+                pools: pool::for_page(&allocation.pools, &used),
+                ..allocated.for_page(allocation, self.columns)
+            },
             users,
             aggregated,
             retained,
@@ -75,9 +79,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }
     }
 
-    /// The samples of pools.
-    fn pools(&self, context: &RenderContext<'_>) -> Vec<Samples> {
-        let pools = &context.allocation.pools;
+    /// The used seconds of each pool.
+    fn used_seconds(&self, pools: &[Pool]) -> Vec<i64> {
         let positions = pool::LABELS.map(|name| self.position(name));
         let mut used = vec![0_i64; pools.len()];
         if let (false, Some(count)) = (pools.is_empty(), count_of(self.columns, SECONDS_COUNT)) {
@@ -94,7 +97,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
                 }
             }
         }
-        pool::samples(pools, &used, context.tenant)
+        used
     }
 
     /// The number of users that the series name.
@@ -264,7 +267,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             currency: currency.to_owned(),
             total: all.money[0].to_string(),
             contexts: contexts.into_iter().map(share).collect(),
-            counts: self.counts(&all),
+            counts: counts(self.columns, &all),
         }
     }
 
@@ -301,19 +304,11 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             user: self.users.text(user).to_owned(),
             currency: currency.to_owned(),
             charge: charge.to_string(),
-            counts: self.counts(&total(all().filter(|series| series.user == user))),
+            counts: counts(
+                self.columns,
+                &total(all().filter(|series| series.user == user)),
+            ),
         }));
-    }
-
-    fn counts(&self, values: &Values<MONEY>) -> Vec<Count> {
-        let count = |column: &Column| match column.measure {
-            Measure::Count(index, what) => Some(Count {
-                what: what.into(),
-                value: values.counts[index],
-            }),
-            Measure::Money(_) => None,
-        };
-        self.columns.iter().filter_map(count).collect()
     }
 
     /// Runs of series that differ in the user only.

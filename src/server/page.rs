@@ -5,8 +5,8 @@
 //! left.
 
 mod amount;
-mod budgets;
 mod format;
+mod limits;
 mod reports;
 
 use std::fmt::{self, Write as _};
@@ -15,8 +15,8 @@ use chrono::{DateTime, Utc};
 
 use crate::snapshot::State;
 
-use budgets::Budgets;
 use format::{Escaped, Number, Text, timestamp, truncate};
+use limits::Limits;
 
 /// Input of the page.
 #[derive(Debug)]
@@ -107,11 +107,11 @@ fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
     )
 }
 
-/// Writes the headline, the budgets, and one line for each report if there are several.
+/// Writes the headline, the budgets and pools, and one line for each report if there are several.
 fn write_overview(html: &mut String, view: &PageContext<'_>, states: &[&State]) -> fmt::Result {
-    let budgets = Budgets::of(states);
+    let limits = [Limits::budgets(states), Limits::pools(states)];
     writeln!(html, "<section class=\"sheet\">")?;
-    write_headline(html, view, states, &budgets)?;
+    write_headline(html, view, states, &limits)?;
     if let Some(reason) = view.unready {
         writeln!(html, "<p class=\"soft\">Not ready: {}</p>", Text(reason))?;
     }
@@ -132,23 +132,25 @@ fn write_overview(html: &mut String, view: &PageContext<'_>, states: &[&State]) 
             Text(&truncate(web_config_error, ERROR_MAX))
         )?;
     }
-    budgets.write(html)?;
+    for limits in &limits {
+        limits.write(html)?;
+    }
     if states.len() > 1 {
         reports::write_table(html, view, states)?;
     }
     writeln!(html, "</section>")
 }
 
-/// Writes the headline: first problems of budgets and configuration, then always the state of the reports.
+/// Writes the headline: first problems of budgets, pools and configuration, then always the state of the reports.
 fn write_headline(
     html: &mut String,
     view: &PageContext<'_>,
     states: &[&State],
-    budgets: &Budgets<'_>,
+    limits: &[Limits<'_>],
 ) -> fmt::Result {
     let (mut class, reports) = reports_sentence(states);
     let mut sentences = Vec::new();
-    if let Some((level, sentence)) = budgets.sentence() {
+    for (level, sentence) in limits.iter().filter_map(Limits::sentence) {
         class = worse(class, level);
         sentences.push(sentence);
     }

@@ -12,8 +12,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::exposition::{FamilyWriter, Format, write_label};
-use crate::report::allocation::Allocation;
+use crate::report::allocation::{AllocatedSummary, Allocation, DepartmentSpend};
 use crate::report::budget::BudgetSpend;
+use crate::report::pool::PoolUse;
 use crate::report::threshold::Threshold;
 use crate::report::{Count, Organizer, Spend};
 
@@ -78,16 +79,31 @@ fn saved(users: &[u32]) -> SavedState {
                 user: "ann@x".to_owned(),
                 currency: "USD".to_owned(),
                 charge: "12.83".to_owned(),
-                counts,
+                counts: counts.clone(),
             }],
-            budgets: vec![BudgetSpend {
-                name: "all".to_owned(),
-                currency: "USD".to_owned(),
-                amount: "100".to_owned(),
-                spent: "12.83".to_owned(),
-                percent: 12,
-                thresholds: Threshold::defaults(),
-            }],
+            allocated: AllocatedSummary {
+                budgets: vec![BudgetSpend {
+                    name: "all".to_owned(),
+                    currency: "USD".to_owned(),
+                    amount: "100".to_owned(),
+                    spent: "12.83".to_owned(),
+                    percent: 12,
+                    thresholds: Threshold::defaults(),
+                }],
+                pools: vec![PoolUse {
+                    name: "us".to_owned(),
+                    seconds: 6_000,
+                    used: 3_000,
+                    percent: 50,
+                    thresholds: Vec::new(),
+                }],
+                departments: vec![DepartmentSpend {
+                    department: "Sales".to_owned(),
+                    currency: "USD".to_owned(),
+                    charge: "12.83".to_owned(),
+                    counts: counts.clone(),
+                }],
+            },
         }),
         current: samples(),
         allocation: Allocation::default().fingerprint(),

@@ -1,6 +1,6 @@
 //! The reports on the page: one line for each, and the first of them in full.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{self, Display, Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,7 +10,7 @@ use super::format::{
     timestamp,
 };
 use super::{FULL_MAX, PageContext, ReportStatus};
-use crate::report::{Organizer, Spend};
+use crate::report::{Count, Spend};
 use crate::snapshot::{Failure, State, Summary};
 
 pub(super) fn write_table(
@@ -20,8 +20,9 @@ pub(super) fn write_table(
 ) -> fmt::Result {
     writeln!(
         html,
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Report</th><th>State</th><th class=\"figure\">Spend so far</th>\
-         <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>"
+        "{}<table>\n<thead><tr><th>Report</th><th>State</th><th class=\"figure\">Spend so far</th>\
+         <th class=\"wide\">Last success</th><th class=\"wide\">Next poll</th></tr></thead>\n<tbody>",
+        scrollable("Reports")
     )?;
     for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
         let (class, label) = ReportStatus::new(state).class_and_label();
@@ -102,13 +103,14 @@ pub(super) fn write_in_full(
             None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,
         }
     }
-    if let Some(at) = state.next_poll {
-        let due = due(state, view.now);
-        writeln!(
+    let due = due(state, view.now);
+    match state.next_poll.filter(|_| !state.polling.is_under_way()) {
+        Some(at) => writeln!(
             html,
             "<div><dt>Next poll</dt><dd>{due} {}</dd></div>",
             timestamp(at)
-        )?;
+        )?,
+        None => writeln!(html, "<div><dt>Next poll</dt><dd>{due}</dd></div>")?,
     }
     writeln!(html, "</dl>")?;
     if state.expired {
@@ -179,21 +181,48 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
         write_spend(html, spend)?;
     }
     writeln!(html, "</div>")?;
-    let by_currency = summary.top.chunk_by(|a, b| a.currency == b.currency);
-    for top in by_currency.take(TOP_LISTS_MAX) {
-        write_top(html, top)?;
+    let users = summary.top.chunk_by(|a, b| a.currency == b.currency);
+    for top in users.take(TOP_LISTS_MAX) {
+        let lines = top
+            .iter()
+            .map(|one| (&*one.user, &*one.charge, &*one.counts));
+        write_top(
+            html,
+            ["users", "User"],
+            &top[0].currency,
+            &lines.collect::<Vec<_>>(),
+        )?;
+    }
+    let departments = &summary.allocated.departments;
+    let departments = departments.chunk_by(|a, b| a.currency == b.currency);
+    for top in departments.take(TOP_LISTS_MAX) {
+        let lines = top
+            .iter()
+            .map(|one| (&*one.department, &*one.charge, &*one.counts));
+        write_top(
+            html,
+            ["departments", "Department"],
+            &top[0].currency,
+            &lines.collect::<Vec<_>>(),
+        )?;
     }
     Ok(())
 }
 
-/// Writes the users who spent most in one currency.
-fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
+/// Writes a list of those who spent most in one currency: name, charge and counts of each.
+fn write_top(
+    html: &mut String,
+    [all, one]: [&str; 2],
+    currency: &str,
+    top: &[(&str, &str, &[Count])],
+) -> fmt::Result {
     write!(
         html,
-        "<h3>Top users, {}</h3>\n<div class=\"scroll\"><table>\n<thead><tr><th>User</th><th class=\"figure\">Charge</th>",
-        Text(&top[0].currency)
+        "<h3>Top {all}, {}</h3>\n{}<table>\n<thead><tr><th>{one}</th><th class=\"figure\">Charge</th>",
+        Text(currency),
+        scrollable(format_args!("Top {all}, {}", Escaped(currency))),
     )?;
-    for count in &top[0].counts {
+    for count in top[0].2 {
         write!(
             html,
             "<th class=\"figure wide\">{}</th>",
@@ -201,14 +230,14 @@ fn write_top(html: &mut String, top: &[Organizer]) -> fmt::Result {
         )?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
-    for organizer in top {
+    for (name, charge, counts) in top {
         write!(
             html,
             "<tr><td class=\"name\">{}</td><td class=\"figure\">{}</td>",
-            Text(&organizer.user),
-            Money::new(&organizer.charge, &organizer.currency),
+            Text(name),
+            Money::new(charge, currency),
         )?;
-        for count in &organizer.counts {
+        for count in *counts {
             write!(
                 html,
                 "<td class=\"figure wide\">{}</td>",
@@ -262,16 +291,22 @@ fn shade(context: &str) -> &'static str {
 
 fn due(state: &State, now: DateTime<Utc>) -> String {
     match state.next_poll {
+        _ if state.polling.is_under_way() => "polling…".to_owned(),
         None => "unknown".to_owned(),
         Some(at) if at <= now => "due now".to_owned(),
         Some(at) => format!("in {}", span(at - now)),
     }
 }
 
+/// The start of a table that scrolls if it is too wide. It has a name and takes the focus, so that the keyboard can scroll it.
+fn scrollable(name: impl Display) -> String {
+    format!("<div class=\"scroll\" role=\"group\" aria-label=\"{name}\" tabindex=\"0\">")
+}
+
 /// Lines of the table. The failing reports are on top, so the ones left out are fine.
 const ROWS_MAX: usize = 1000;
 
-/// Lists of top users of one report: a handful of currencies.
+/// Lists of top users, and of top departments, of one report: a handful of currencies.
 const TOP_LISTS_MAX: usize = 5;
 
 /// Destination contexts of one currency: Microsoft has two.

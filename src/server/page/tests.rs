@@ -5,10 +5,12 @@ use chrono::TimeDelta;
 use super::format::span;
 use super::*;
 use crate::period::{BillingPeriod, CycleDay};
+use crate::report::allocation::{AllocatedSummary, DepartmentSpend};
 use crate::report::budget::BudgetSpend;
+use crate::report::pool::PoolUse;
 use crate::report::threshold::Threshold;
 use crate::report::{Count, Organizer, ReportKind, Spend};
-use crate::snapshot::{Failure, Summary};
+use crate::snapshot::{Failure, Polling, Summary};
 
 #[test]
 fn everything_is_escaped() {
@@ -25,14 +27,18 @@ fn everything_is_escaped() {
     summary.spend[0].currency = evil.to_owned();
     summary.spend[0].total = evil.to_owned();
     summary.spend[0].contexts[0] = (evil.to_owned(), evil.to_owned(), Some(200));
-    summary.budgets = vec![BudgetSpend {
-        name: evil.to_owned(),
-        currency: evil.to_owned(),
-        amount: "1000".to_owned(),
-        spent: evil.to_owned(),
-        percent: 3,
-        thresholds: Threshold::defaults(),
-    }];
+    summary.allocated = AllocatedSummary {
+        budgets: vec![BudgetSpend {
+            name: evil.to_owned(),
+            currency: evil.to_owned(),
+            amount: "1000".to_owned(),
+            spent: evil.to_owned(),
+            percent: 3,
+            thresholds: Threshold::defaults(),
+        }],
+        pools: vec![pool(evil, 3)],
+        departments: vec![department(evil, evil, evil)],
+    };
     let html = rendered(&[state, fine(None)], |view| {
         view.unready = Some(evil);
         view.refused_reload = Some(evil);
@@ -90,6 +96,21 @@ fn states_are_described_in_words() {
             assert!(html.contains(part), "{part} in {html}");
         }
     }
+}
+
+#[test]
+fn report_is_shown_as_polling_until_its_poll_ends() {
+    let states = [fine(Some("a")), fine(Some("b"))];
+    let under_way = states[0].polling.begin();
+    let html = page(&states);
+    assert_eq!(html.matches("polling…").count(), 2, "{html}");
+    assert_eq!(html.matches("in 48 minutes").count(), 2, "{html}");
+    drop(under_way);
+    assert!(!page(&states).contains("polling…"));
+    let mut untried = fine(None);
+    untried.next_poll = None;
+    let _under_way = untried.polling.begin();
+    assert!(page(&[untried]).contains("<dt>Next poll</dt><dd>polling…</dd>"));
 }
 
 #[test]
@@ -179,11 +200,85 @@ fn budgets_are_at_the_top_and_the_most_used_first() {
 }
 
 #[test]
-fn budgets_are_bounded() {
-    let many = [spent(&vec![50; 10_000])];
-    let html = page(&many);
-    assert!(html.contains("And 9,900 more, none of them used more."));
-    assert!(html.len() < 100_000, "{}", html.len());
+fn pools_follow_the_budgets_and_the_most_used_is_first() {
+    let mut state = spent(&[124]);
+    let pools = [("us", 79), ("uk", 81), ("de", 100)].map(|(name, percent)| pool(name, percent));
+    shown(&mut state).pools = pools.to_vec();
+    let html = page(&[state, fine(Some("b"))]);
+    let at = |text: &str| {
+        html.find(text)
+            .unwrap_or_else(|| panic!("{text} in {html}"))
+    };
+    let in_order = [
+        at("The budget is at least 120 % spent. 1 of 3 pools is fully used. All 2"),
+        at("<h2>Budgets</h2>"),
+        at("<h2>Included minutes</h2>"),
+        at("<bdi>de</bdi>"),
+        at("100 % reached"),
+        at("<bdi>uk</bdi>"),
+        at("80 % reached"),
+        at("<span title=\"583241 seconds\">9,720</span> of 12,000 minutes used, <b>81&nbsp;%</b>"),
+        at("<bdi>us</bdi>"),
+        at("below 80 %"),
+        at("<th>Report</th>"),
+    ];
+    assert!(in_order.is_sorted(), "{in_order:?} in {html}");
+}
+
+#[test]
+fn departments_are_listed_by_currency() {
+    let mut state = fine(None);
+    shown(&mut state).departments = vec![
+        department("EUR", "Sales", "312.4"),
+        department("EUR", "unmapped", "1.5"),
+        department("USD", "Support", "4127.835"),
+    ];
+    let html = page(&[state]);
+    let lists: Vec<&str> = html.split("<h3>Top departments, <bdi>").skip(1).collect();
+    let [euros, dollars] = lists[..] else {
+        panic!("{html}")
+    };
+    let line =
+        "<bdi>Sales</bdi></td><td class=\"figure\"><span title=\"312.4 EUR\">312.40</span></td>";
+    assert!(euros.starts_with("EUR") && euros.contains(line), "{euros}");
+    assert!(euros.contains("unmapped") && !euros.contains("Support"));
+    assert!(dollars.starts_with("USD") && dollars.contains("4,127.84"));
+    for list in lists {
+        assert!(list.contains("Department</th>") && list.contains("Duration</th>"));
+    }
+}
+
+#[test]
+fn tables_can_be_scrolled_with_the_keyboard_and_have_names() {
+    let mut state = fine(Some("a"));
+    shown(&mut state).departments = vec![department("EUR", "Sales", "1")];
+    let html = page(&[state, fine(Some("b"))]);
+    for name in ["Reports", "Top users, EUR", "Top departments, EUR"] {
+        let start = format!("role=\"group\" aria-label=\"{name}\" tabindex=\"0\"><table>");
+        assert!(html.contains(&start), "{start} in {html}");
+    }
+    let tables = html.matches("<table>").count();
+    assert_eq!(html.matches("tabindex=\"0\"><table>").count(), tables);
+}
+
+#[test]
+fn budgets_and_pools_are_bounded() {
+    let mut many = spent(&vec![50; 10_000]);
+    shown(&mut many).pools = vec![pool("us", 50); 10_000];
+    let html = page(&[many]);
+    let more = "And 9,900 more, none of them used more.";
+    assert_eq!(html.matches(more).count(), 2, "{html}");
+    assert!(html.len() < 200_000, "{}", html.len());
+}
+
+#[test]
+fn lists_of_a_report_are_bounded() {
+    let mut state = fine(None);
+    let currencies = (0..1_000).map(|number| format!("X{number:03}"));
+    let departments = currencies.map(|currency| department(&currency, "Sales", "1"));
+    shown(&mut state).departments = departments.collect();
+    let html = page(&[state]);
+    assert_eq!(html.matches("<h3>Top departments").count(), 5);
 }
 
 #[test]
@@ -244,12 +339,16 @@ fn samples() {
     let mut untried = fine(Some("wingtip"));
     (untried.last_success, untried.last_attempt, untried.summary) = (None, None, None);
     let several = [fine(Some("contoso")), failing, untried];
-    std::fs::write(directory.join("one.html"), page(&[fine(None)])).unwrap();
+    let mut one = fine(None);
+    shown(&mut one).departments = vec![department("EUR", "Sales", "812.40")];
+    std::fs::write(directory.join("one.html"), page(&[one])).unwrap();
     let html = rendered(&several, |view| {
         view.unready = Some("wingtip has not been tried yet");
     });
     std::fs::write(directory.join("several.html"), html).unwrap();
-    let html = rendered(&[spent(&[7, 50, 80, 124]), fine(None)], |view| {
+    let mut limits = spent(&[7, 50, 80, 124]);
+    shown(&mut limits).pools = vec![pool("us-calling", 81), pool("uk-calling", 20)];
+    let html = rendered(&[limits, fine(None)], |view| {
         view.refused_reload =
             Some("configuration.yml: line 3: tenants: expected a list; write one");
     });
@@ -285,8 +384,33 @@ fn spent(percents: &[u32]) -> State {
         thresholds: Threshold::defaults(),
     };
     let budgets = percents.iter().enumerate().map(budget).collect();
-    Arc::make_mut(state.summary.as_mut().unwrap()).budgets = budgets;
+    shown(&mut state).budgets = budgets;
     state
+}
+
+/// Returns the budgets, pools and departments of a state, to change them.
+fn shown(state: &mut State) -> &mut AllocatedSummary {
+    &mut Arc::make_mut(state.summary.as_mut().unwrap()).allocated
+}
+
+/// Returns a pool of 12,000 minutes, of which this percentage and 41 seconds are used.
+fn pool(name: &str, percent: u32) -> PoolUse {
+    PoolUse {
+        name: name.to_owned(),
+        seconds: 720_000,
+        used: i64::from(percent) * 7_200 + 41,
+        percent,
+        thresholds: [80, 100].map(Threshold::from).to_vec(),
+    }
+}
+
+fn department(currency: &str, name: &str, charge: &str) -> DepartmentSpend {
+    DepartmentSpend {
+        department: name.to_owned(),
+        currency: currency.to_owned(),
+        charge: charge.to_owned(),
+        counts: counts(7, 60),
+    }
 }
 
 fn fine(tenant: Option<&str>) -> State {
@@ -316,6 +440,7 @@ fn fine(tenant: Option<&str>) -> State {
         next_poll: Some(time("2026-11-21T13:48:00Z")),
         failure: None,
         expired: false,
+        polling: Polling::default(),
         summary: Some(Arc::new(Summary {
             period: BillingPeriod::containing(time("2026-11-21T13:00:00Z"), CycleDay::default()),
             rows: 2_500,
@@ -337,7 +462,7 @@ fn fine(tenant: Option<&str>) -> State {
                 ),
             ],
             counts: Vec::new(),
-            budgets: Vec::new(),
+            allocated: AllocatedSummary::default(),
             top: vec![
                 organizer("EUR", "joni.sherman@contoso.example", "4212.10", 31, 9_120),
                 organizer("USD", "adele.vance@contoso.example", "412.10", 310, 91_200),

@@ -29,7 +29,7 @@ fn readiness_by_table() {
             spend: Vec::new(),
             counts: Vec::new(),
             top: Vec::new(),
-            budgets: Vec::new(),
+            allocated: AllocatedSummary::default(),
         };
         State {
             summary: Some(Arc::new(summary)),

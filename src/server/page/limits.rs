@@ -1,0 +1,214 @@
+//! The budgets and the pools of included minutes on the page, the most used first.
+
+use std::cmp::Reverse;
+use std::fmt::{self, Write as _};
+
+use super::amount::Money;
+use super::format::{Number, Text, bar};
+use crate::report::budget::BudgetSpend;
+use crate::report::pool::PoolUse;
+use crate::report::threshold::{Severity, Threshold};
+use crate::snapshot::State;
+
+/// All limits of one kind, of every report, the most used first.
+pub(super) struct Limits<'a> {
+    words: &'static Words,
+    list: Vec<(&'a State, Limit<'a>)>,
+}
+
+#[derive(Clone, Copy)]
+enum Limit<'a> {
+    Budget(&'a BudgetSpend),
+    Pool(&'a PoolUse),
+}
+
+/// How the page names limits of one kind.
+struct Words {
+    heading: &'static str,
+    one: &'static str,
+    many: &'static str,
+    used: &'static str,
+}
+
+const BUDGETS: Words = Words {
+    heading: "Budgets",
+    one: "budget",
+    many: "budgets",
+    used: "spent",
+};
+
+const POOLS: Words = Words {
+    heading: "Included minutes",
+    one: "pool",
+    many: "pools",
+    used: "used",
+};
+
+impl<'a> Limit<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Budget(budget) => &budget.name,
+            Self::Pool(pool) => &pool.name,
+        }
+    }
+
+    fn percent(self) -> u32 {
+        match self {
+            Self::Budget(budget) => budget.percent,
+            Self::Pool(pool) => pool.percent,
+        }
+    }
+
+    fn thresholds(self) -> &'a [Threshold] {
+        match self {
+            Self::Budget(budget) => &budget.thresholds,
+            Self::Pool(pool) => &pool.thresholds,
+        }
+    }
+
+    fn reached(self) -> Option<Threshold> {
+        Threshold::reached(self.thresholds(), self.percent())
+    }
+
+    /// Says which threshold has been reached.
+    fn label(self) -> String {
+        match (self.reached(), self.thresholds().first()) {
+            (Some(Threshold { at, .. }), _) => format!("{at} % reached"),
+            (None, Some(Threshold { at, .. })) => format!("below {at} %"),
+            (None, None) => "no thresholds".to_owned(),
+        }
+    }
+
+    /// Says how much of it is used.
+    fn figures(self) -> String {
+        match self {
+            Self::Budget(budget) => format!(
+                "{} of {} {} spent",
+                Money::new(&budget.spent, &budget.currency),
+                Money::new(&budget.amount, &budget.currency),
+                Text(&budget.currency),
+            ),
+            Self::Pool(pool) => format!(
+                "<span title=\"{} seconds\">{}</span> of {} minutes used",
+                pool.used,
+                Number(pool.used / 60),
+                Number(pool.seconds / 60),
+            ),
+        }
+    }
+}
+
+impl<'a> Limits<'a> {
+    pub(super) fn budgets(states: &[&'a State]) -> Self {
+        Self::of(states, &BUDGETS, |state| {
+            let summary = state.summary.as_ref();
+            let budgets = summary.map(|summary| &*summary.allocated.budgets);
+            budgets.unwrap_or_default().iter().map(Limit::Budget)
+        })
+    }
+
+    pub(super) fn pools(states: &[&'a State]) -> Self {
+        Self::of(states, &POOLS, |state| {
+            let summary = state.summary.as_ref();
+            let pools = summary.map(|summary| &*summary.allocated.pools);
+            pools.unwrap_or_default().iter().map(Limit::Pool)
+        })
+    }
+
+    fn of<I: Iterator<Item = Limit<'a>>>(
+        states: &[&'a State],
+        words: &'static Words,
+        limits: impl Fn(&'a State) -> I,
+    ) -> Self {
+        let of_state = |&state: &&'a State| limits(state).map(move |limit| (state, limit));
+        let mut list: Vec<_> = states.iter().flat_map(of_state).collect();
+        list.sort_by_key(|(_, limit)| Reverse(limit.percent()));
+        Self { words, list }
+    }
+
+    /// Returns the class of the limits with the highest severity and a sentence on them; `None` while no threshold for a
+    /// warning is reached.
+    pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
+        let Words {
+            one, many, used, ..
+        } = self.words;
+        let all = || self.list.iter().filter_map(|(_, limit)| limit.reached());
+        let severity = all().map(|threshold| threshold.severity).max()?;
+        if severity == Severity::Info {
+            return None;
+        }
+        let same = || all().filter(|threshold| threshold.severity == severity);
+        let lowest = same().min_by_key(|threshold| threshold.at)?;
+        let reached = match lowest.at {
+            100 => format!("fully {used}"),
+            at => format!("at least {at} % {used}"),
+        };
+        let sentence = match (same().count(), self.list.len()) {
+            (_, 1) => format!("The {one} is {reached}."),
+            (1, total) => format!("1 of {} {many} is {reached}.", Number(total)),
+            (count, total) => {
+                format!(
+                    "{} of {} {many} are {reached}.",
+                    Number(count),
+                    Number(total)
+                )
+            }
+        };
+        Some((class(Some(lowest)), sentence))
+    }
+
+    pub(super) fn write(&self, html: &mut String) -> fmt::Result {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        let heading = self.words.heading;
+        writeln!(html, "<h2>{heading}</h2>\n<ul class=\"limits\">")?;
+        for (state, limit) in self.list.iter().take(SHOWN_MAX) {
+            write_limit(html, state, *limit)?;
+        }
+        writeln!(html, "</ul>")?;
+        if self.list.len() > SHOWN_MAX {
+            let more = Number(self.list.len() - SHOWN_MAX);
+            writeln!(
+                html,
+                "<p class=\"soft\">And {more} more, none of them used more.</p>"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The class of a limit that has reached this threshold.
+const fn class(reached: Option<Threshold>) -> &'static str {
+    match reached {
+        None => "ok",
+        Some(threshold) => match threshold.severity {
+            Severity::Info => "ok",
+            Severity::Warning => "untried",
+            Severity::Critical => "failing",
+        },
+    }
+}
+
+fn write_limit(html: &mut String, state: &State, limit: Limit<'_>) -> fmt::Result {
+    let percent = limit.percent();
+    let shade = if percent >= 100 { "over" } else { "one" };
+    write!(
+        html,
+        "<li><div class=\"head\"><b>{}</b><span class=\"state {}\">{}</span></div>{}\
+         <p>{}, <b>{}&nbsp;%</b></p><p class=\"soft\">",
+        Text(limit.name()),
+        class(limit.reached()),
+        limit.label(),
+        bar(&[(shade, percent.into())]),
+        limit.figures(),
+        Number(percent),
+    )?;
+    if let Some(tenant) = &state.tenant {
+        write!(html, "{} · ", Text(tenant))?;
+    }
+    writeln!(html, "{}</p></li>", state.report)
+}
+
+/// Limits of one kind that are shown: more than anyone reads, and the most used are on top.
+const SHOWN_MAX: usize = 100;
