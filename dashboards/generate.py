@@ -209,7 +209,7 @@ def organizers():
               size=(8, 4), no_value="No charges yet", mappings=[texts(_0=("Users are not exported", ORANGE))]),
         stats("Share of the top ten", "Share of the ten organizers with the highest charges in the charges of each currency.", "percentunit",
               latest(f"{total(top(10, f'{person(charge)} > 0'))} / on ({BY}) ({total(f'{charge}{{{LOCATION}}}')} > 0)", "{{tenant}} {{currency}}"), size=(8, 4), decimals=0, no_value=hidden),
-        stats("Aggregated series", "Series that are aggregated into the user __other__, because there are more than labels.max_series. Sums do not change.", "none",
+        stats("Aggregated series", "Label combinations that are aggregated into the user __other__, because there are more than labels.max_series. Sums do not change.", "none",
               latest(largest(f"teams_pstn_report_aggregated_series{{{DIALOUT}}}"), "{{tenant}} dialout"), size=(8, 4), runbook="TeamsPstnUsersAggregated"),
     ]  # fmt: skip
     rankings = [
@@ -426,7 +426,7 @@ def exporter_health():
         *(lines(title, description, "none", query(gauge(metric), name), size=(6, 7), steps_only=True) for title, description, metric in (
             ("Pages", "Pages of the last complete report. A page of Microsoft Graph has a thousand rows.", "teams_pstn_report_pages"),
             ("Final days", "Days of the period that can no longer change and are not fetched again. The number starts at zero with each period. If it stays at zero, each poll fetches the whole log.", "teams_pstn_report_final_windows"),
-            ("Aggregated series", "Series that are aggregated into the user __other__, because there are more than max_series. Sums do not change.", "teams_pstn_report_aggregated_series"))),
+            ("Aggregated series", "Label combinations that are aggregated into the user __other__, because there are more than max_series. Sums do not change.", "teams_pstn_report_aggregated_series"))),
         lines("Exposed series", "Series of all reports together.", "none", query(f"max by (job, instance) (teams_pstn_exposition_series{{{TARGET}}})", "{{instance}}"), size=(8, 7), steps_only=True),
         lines("Size of a scrape", "Size of the metrics of all reports without compression. VictoriaMetrics rejects more than 16 MiB by default.", "bytes",
               query(f"max by (job, instance) (teams_pstn_exposition_size_bytes{{{TARGET}}})", "{{instance}}"), size=(8, 7)),
