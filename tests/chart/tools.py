@@ -1,6 +1,6 @@
 """Programs and schemas that Debian does not have, at pinned versions, kept under target/tools from run to run.
 
-If one cannot be fetched (no Go, no pip, no network) it is None, and the test that needs it is reported as skipped.
+If one cannot be fetched (no Go, no pip, no npm, no network) it is None, and the test that needs it is reported as skipped.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def packages(*requirements):
             return skip_part(f"{' '.join(requirements)}: {last_line(ran.stderr)}", unless_ci="No module named pip" not in ran.stderr)
         folder.with_name(f"{folder.name}.new").rename(folder)
     return folder
+
+
+def npm_file(name, version, path):
+    """A file of an npm package, which is not installed: none of its scripts run."""
+    file = TOOLS / f"{name}-{version}" / path
+    if not file.exists():
+        if not shutil.which("npm"):
+            return skip_part(f"{name} {version}: npm is not here", unless_ci=False)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "pack", "--loglevel=error", f"{name}@{version}"]
+        ran = subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=PATIENCE)
+        if ran.returncode:
+            has_not = any(code in ran.stderr for code in ("E404", "ETARGET"))
+            return skip_part(f"{name} {version}: {ran.stderr.partition(chr(10))[0]}", unless_ci=not has_not)
+        with tarfile.open(file.parent / last_line(ran.stdout)) as archive:
+            file.write_bytes(archive.extractfile(f"package/{path}").read())
+    return file
 
 
 def last_line(text):
