@@ -242,7 +242,8 @@ impl<'a> Visitor for Days<'a> {
     }
 }
 
-/// Time before now without samples: Prometheus has its own of the last hours in memory, and blocks must not overlap them.
+/// Samples end this long before now, because Prometheus keeps its own samples of the last hours in memory and blocks
+/// must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
 /// A window can end with the second that contains the present time.

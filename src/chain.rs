@@ -44,7 +44,7 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-/// Bytes of server text in one message. An AADSTS description with its ids fits.
+/// Maximum bytes of server text in one message: enough for an AADSTS description with its ids.
 const LINE_MAX: usize = 600;
 
 #[cfg(test)]

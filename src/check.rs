@@ -243,5 +243,5 @@ fn described(config: &Config) -> String {
 /// Time limit per tenant, because a person or a deployment waits. Every step that succeeds takes less.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Tenants that are checked concurrently.
+/// Maximum number of tenants that are checked concurrently.
 const TENANTS_MAX: usize = 16;

@@ -83,7 +83,7 @@ struct Readers {
 }
 
 impl Readers {
-    /// Logs a warning if `config` is the first that shows names to everyone.
+    /// Logs a warning if `config` is the first configuration that shows names to everyone.
     fn warn_of(&mut self, config: &Config) {
         let names = config.shows_names();
         if names && !self.names && self.exposure.is_open() {

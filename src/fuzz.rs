@@ -1,7 +1,7 @@
 //! Fuzz entry points for every parser of untrusted input. Each takes any bytes and panics if an invariant is violated.
 //!
 //! For the fuzzers only: the library is not published, and this module is hidden from its documentation. The targets in
-//! `tests/fuzz` call it, and so do ordinary tests for a limited time.
+//! `tests/fuzz` call these functions, and so do ordinary tests for a limited time.
 
 mod lines;
 

@@ -367,14 +367,15 @@ fn in_row(number: Option<u64>) -> String {
     number.map_or_else(String::new, |number| format!(", row {number}"))
 }
 
-/// A page has 1000 rows of some 300 bytes, or up to 1 KiB in a log. A body of eight times that size is not a page. Four
-/// pages are read in parallel.
+/// Maximum bytes of a page. A real page has 1000 rows of some 300 bytes, or up to 1 KiB in a log. Four pages are read
+/// in parallel.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Ten million rows at Graph's page size. No tenant has as many, so the server's links never end.
+/// Maximum pages of a report. More would be ten million rows, which no tenant has, so the server's links never end.
 const PAGES_MAX: u64 = 10_000;
 
-/// Five million rows take some seconds to add up. The totals of more rows do not fit into a small machine's memory.
+/// Maximum rows of a report. Maximum rows of a report. Five million rows take some seconds to add up. The totals of
+/// more rows do not fit into a small machine's memory.
 const ROWS_MAX: u64 = 5_000_000;
 
 #[cfg(test)]

@@ -359,8 +359,8 @@ impl Deflater {
 /// calls.
 const CHUNK: usize = 64 * 1024;
 
-/// Room for output at each call. With less than the compressor's own buffer of 85,196 bytes left, it may return from a
-/// sync flush before the flush is written, without an error.
+/// Free bytes of output at each call. If fewer than the compressor's own buffer of 85,196 bytes are free, a sync flush
+/// can return incomplete, without an error.
 const ROOM: usize = 128 * 1024;
 
 /// End of a sync flush: an empty stored block.

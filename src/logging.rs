@@ -154,10 +154,12 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
     }
 }
 
-/// Lines that wait to be written: those of two polls of a hundred tenants with all reports, in about half a megabyte.
+/// Maximum number of lines that wait to be written: those of two polls of a hundred tenants with all reports, in about
+/// half a megabyte.
 const LINES_MAX: usize = 2_000;
 
-/// For the last lines at the end of the process: a terminal, a file or a pipe that is read takes milliseconds.
+/// Time limit for the last lines at the end of the process. A terminal, a file or a pipe that is read takes
+/// milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -180,21 +180,22 @@ fn spawn_with<T: Send + 'static>(
     })
 }
 
-/// Descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime, a socket that
-/// listens, and a few each for Graph, files and scrapers.
+/// Minimum number of descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime,
+/// a socket that listens, and a few each for Graph, files and scrapers.
 const DESCRIPTORS_MIN: u64 = 16;
 
 /// Bytes of addresses that the process reserves and does not use: 64 MiB of a heap, and the stacks of threads.
 const ADDRESSES: u64 = 96 << 20;
 
-/// Bytes for the program, its threads and a small report: the program starts with 40 MiB.
+/// Minimum bytes of memory for the program, its threads and a small report. The program starts with 40 MiB.
 const MEMORY_MIN: u64 = 64 << 20;
 
-/// Stack of the main thread, which reads the flags and the configuration: 128 KiB overflow without optimization.
+/// Minimum stack of the main thread, which reads the flags and the configuration. Without optimization, 128 KiB
+/// overflow.
 const STACK_MIN: u64 = 512 << 10;
 
-/// Threads of the smallest exporter: the main thread's helpers for the log, files and the shutdown, two of the runtime, and
-/// three that render, write and check passwords.
+/// Minimum number of threads: three for the log, files and the shutdown, two of the runtime, and three that render,
+/// write and check passwords.
 const THREADS_MIN: usize = 8;
 
 /// Bytes of a runtime thread's stack, the default of Rust and Tokio.

@@ -153,7 +153,7 @@ const ENTRIES_PER_ROW: usize = 8;
 /// others. 100,000 calls a day by 50,000 callers need 72 MiB at the end of a month.
 const DEFAULT_MAX: usize = 75 << 20;
 
-/// Bytes of a report, however much memory there is: its texts are addressed by 32 bits.
+/// Maximum bytes of a report, however much memory there is, because its texts are addressed by 32 bits.
 const REPORT_MAX: usize = 1 << 30;
 
 #[cfg(test)]

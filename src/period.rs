@@ -258,7 +258,7 @@ impl fmt::Display for BillingPeriod {
 }
 
 impl Window {
-    /// Graph answers 406 to a longer range.
+    /// The longest window. The longest window. Graph answers 406 to a longer range.
     pub const MAX: TimeDelta = TimeDelta::days(90);
 
     /// The `width` of time up to the end of the second that `now` lies in.

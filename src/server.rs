@@ -352,8 +352,8 @@ fn with_remedy(
     }
 }
 
-/// Requests that wait for a reload, which may wait for a disk: each holds a connection, and all of them get the same
-/// outcome.
+/// Maximum number of requests that wait for a reload, which may wait for a disk. Each holds a connection, and all get
+/// the same outcome.
 const RELOADS_WAITING_MAX: usize = 16;
 
 /// Pause after an error of `accept`: most likely no file descriptor is free, and other connections must end first.

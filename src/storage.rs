@@ -51,7 +51,8 @@ pub(crate) struct StateFile {
 /// The configuration that the figures belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Form of the user labels. Files with another form can have labels that must not be shown.
+    /// The kind of the user labels, as `labels.user` configures it. Files with another kind can have labels that must
+    /// not be shown.
     pub(crate) naming: String,
     /// True if labels show real names: a file of unknown content then reveals no more than `/metrics` does.
     pub(crate) shows_names: bool,

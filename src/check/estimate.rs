@@ -363,13 +363,13 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// A finding for a pool that matches no row so far, which is not always a mistake.
+/// The remedy if a pool matches no row so far, which is not always a mistake.
 const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if such calls are rare, nothing is needed";
 
-/// Licences and contexts that are listed: more than a tenant has.
+/// Maximum number of licences and contexts in the list. A tenant has fewer.
 const LICENSES_MAX: usize = 20;
 
-/// A finding for a budget that matches no row so far, which is not always a mistake.
+/// The remedy if a budget matches no row so far, which is not always a mistake.
 const BUDGET_REMEDY: &str =
     "correct the budget or name its tenant; if such calls are rare, nothing is needed";
 

@@ -201,10 +201,10 @@ fn readable(
 /// Folder in which systemd puts the files of `LoadCredential=`.
 const CREDENTIALS: &str = "/run/credentials";
 
-/// A key shorter than half of a hash can be guessed.
+/// Minimum bytes of a key: a shorter one can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// A file of departments with as many lines as are allowed, each with long names.
+/// Maximum bytes of the departments file: enough for the maximum number of lines with long names.
 const DEPARTMENTS_BYTES_MAX: usize = 16 << 20;
 
 /// The folder at which a relative path in the configuration file starts, for messages.

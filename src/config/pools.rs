@@ -128,7 +128,7 @@ fn licenses(
         {
             errors.push(
                 *line,
-                format!("{at}: each user has their own minutes of {PER_USER}, so they are not a pool; remove it"),
+                format!("{at}: the minutes of {PER_USER} belong to single users and are no pool; remove it"),
             );
         }
     }

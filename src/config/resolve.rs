@@ -475,7 +475,7 @@ fn check_credentials(
     for (line, key) in &there[1..] {
         errors.push(
             *line,
-            format!("{at}.{key}: a second credential beside {first}; keep one of them"),
+            format!("{at}.{key}: a second credential in addition to {first}; keep one of them"),
         );
     }
 }

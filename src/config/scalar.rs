@@ -459,10 +459,10 @@ const US_GOVERNMENT: &str =
 pub(super) const CHINA: &str =
     "the cloud china (21Vianet) does not have the API of telephony reports";
 
-/// The tests and the demo need a poll per second. A shorter time is a mistake.
+/// The shortest duration. The tests and the demo poll every second, and less is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// No wait is longer than a billing period.
+/// The longest duration: no wait is longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

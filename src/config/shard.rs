@@ -129,8 +129,8 @@ fn hash(shard: u32, name: &str) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// A configuration file has room for some thousands of tenants, and an exporter takes a thousand: more shards than this
-/// are an error.
+/// Maximum number of shards: a configuration file has some thousands of tenants at most, and one exporter polls a
+/// thousand.
 const SHARDS_MAX: u32 = 256;
 
 #[cfg(test)]

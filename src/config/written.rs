@@ -62,7 +62,8 @@ fn has_random_part(text: &str) -> bool {
     })
 }
 
-/// Explains what surrounds a GUID or is missing in it, with the remedy. Returns `None` if the text is not a GUID at all.
+/// Explains what is wrong if the text is nearly a GUID: extra characters around it, or missing hyphens. Returns `None`
+/// if the text does not resemble a GUID.
 pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     if written.starts_with(['$', '%']) || written.contains("{{") {
         return Some("variables are not expanded in this file; write the GUID out");
@@ -73,7 +74,7 @@ pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     if Uuid::try_parse(inner).is_err() {
         None
     } else if inner.len() != written.len() {
-        Some("a GUID stands alone; remove the braces, quotes or blanks around it")
+        Some("remove the braces, quotes or blanks around the GUID")
     } else {
         Some("a GUID has hyphens; write it as 8-4-4-4-12 digits, as the portal shows it")
     }
@@ -139,11 +140,11 @@ mod tests {
     fn guids_by_table() {
         let id = "1111aaaa-2222-3333-4444-555555555555";
         for (written, expected) in [
-            (format!("{{{id}}}"), Some("stands alone")),
-            (format!("({id})"), Some("stands alone")),
-            (format!("\"{id}\""), Some("stands alone")),
-            (format!(" {id}"), Some("stands alone")),
-            (format!("urn:uuid:{id}"), Some("stands alone")),
+            (format!("{{{id}}}"), Some("around the GUID")),
+            (format!("({id})"), Some("around the GUID")),
+            (format!("\"{id}\""), Some("around the GUID")),
+            (format!(" {id}"), Some("around the GUID")),
+            (format!("urn:uuid:{id}"), Some("around the GUID")),
             (id.replace('-', ""), Some("has hyphens")),
             ("${TENANT_ID}".to_owned(), Some("variables")),
             ("{{ tenant }}".to_owned(), Some("variables")),

@@ -67,7 +67,7 @@ pub(crate) fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str
     gzip > 0 && gzip >= identity.unwrap_or(0)
 }
 
-/// One element of `Accept`: what of it matters here.
+/// The parts of an element of `Accept` that matter here.
 struct MediaRange<'a> {
     media: &'a str,
     quality: u16,
@@ -131,7 +131,8 @@ fn quality(field: &str) -> Option<u16> {
 /// A `q` of 1 in thousandths, the precision that RFC 9110 allows.
 const QUALITY_ONE: u16 = 1000;
 
-/// Elements that are looked at: scrapers send up to six, browsers eight; more is an attempt to make us sort.
+/// Maximum number of elements that are read. Scrapers send up to six and browsers eight. Many more are an attempt to
+/// cost time.
 const RANGES_MAX: usize = 64;
 
 /// How names beyond the legacy character set would be written, in the order of the tables below. An unknown scheme is

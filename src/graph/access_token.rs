@@ -68,9 +68,9 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// A token is renewed five minutes before it expires, like in Microsoft's own libraries. If that is more than half of its
+/// A token is renewed five minutes before it expires, as in Microsoft's own libraries. If that is more than half of its
 /// lifetime, it is renewed after half of its lifetime.
 const RENEWAL_LEAD: Duration = Duration::from_mins(5);
 
-/// Microsoft's longest lifetime is about a day. A longer one is a mistake, and could overflow a time.
+/// Maximum lifetime. Microsoft's longest is about a day. A longer one is a mistake, and could overflow a time.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);

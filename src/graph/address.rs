@@ -213,7 +213,7 @@ pub(super) fn known_origin(url: &Url) -> String {
     }
 }
 
-/// The longest link that is followed: common servers reject requests of more than 8 KiB.
+/// Maximum bytes of a link that is followed. Common servers reject requests of more than 8 KiB.
 const LENGTH_MAX: usize = 8 << 10;
 
 fn has_user_info(url: &Url) -> bool {

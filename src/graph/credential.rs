@@ -199,7 +199,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
 /// Length of a GUID with its hyphens.
 const GUID_LENGTH: usize = 36;
 
-/// Enough for ten certificates and a key. A longer file is wrong, and a part of it must not become a secret or a key.
+/// Maximum bytes of a file: enough for ten certificates and a key. A longer file is wrong, and a part of it must not
+/// become a secret or a key.
 pub(crate) const FILE_BYTES_MAX: usize = 64 << 10;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -155,8 +155,8 @@ fn text(value: &Value) -> Option<String> {
 /// Replaces a message if people must not be named: a name cannot be distinguished from other words by its form.
 const HIDDEN: &str = "[not shown, because labels.user hides names]";
 
-/// Bytes of an error object that are parsed: a real one has some hundred, and a parsed value needs many times the memory of
-/// its text.
+/// Maximum bytes of an error object that is parsed. A real one has some hundred, and a parsed value needs many times
+/// the memory of its text.
 const BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]

@@ -326,25 +326,26 @@ fn as_text(part: &[u8]) -> String {
 /// Replaces text that is not shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// The tokens of a day's renewals, each with the secret or assertion of its request.
+/// Maximum number of credentials: the tokens of a day's renewals, each with the secret or assertion of its request.
 const SECRETS_MAX: usize = 16;
 
 /// Characters of a credential that count as a repetition of it. Fewer can match by chance.
 const PART: usize = 8;
 
-/// A shorter credential would match in any text. No service issues one.
+/// Minimum characters of a credential that is redacted. A shorter one would match in any text, and no service issues
+/// one.
 const SHORTEST: usize = 4;
 
-/// Bytes of a message that are examined: more than a line shows.
+/// Maximum bytes of a message that are examined. A line shows fewer.
 const READ_MAX: usize = 2 << 10;
 
-/// The longest words of error messages are names of permissions and properties.
+/// Maximum bytes of a word: enough for names of permissions and properties.
 const WORD_MAX: usize = 40;
 
 /// Minimum digits of a telephone number; shorter ones are dialled within a site only.
 const TELEPHONE_DIGITS: usize = 7;
 
-/// Bytes of a word without letters and digits, such as a dash.
+/// Maximum bytes of a word without letters and digits, such as a dash.
 const MARK_MAX: usize = 3;
 
 const UUID_LENGTH: usize = 36;

@@ -288,7 +288,8 @@ fn named(ssl_cert_file: Option<&str>) -> String {
 
 const USER_AGENT: &str = concat!("teams-pstn-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// A handshake through a slow proxy takes a few seconds. After ten, packets are being dropped.
+/// Time limit for a connection. Time limit for a connection. A handshake through a slow proxy takes a few seconds.
+/// After ten, packets are being dropped.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Graph prepares a page for some seconds. A gateway in front of it gives up after half a minute.
@@ -297,7 +298,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Detects a peer that disappeared silently before the next poll needs the connection.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// A file of CA certificates: ten times what systems have.
+/// Maximum bytes of a file of CA certificates: ten times what systems have.
 const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl ManagedIdentityEndpoint {
         })
     }
 
-    /// An endpoint with the protocol of virtual machines at another address, for tests.
+    /// An endpoint at another address that speaks the protocol of virtual machines, for tests.
     pub fn virtual_machine(url: Url) -> Self {
         Self {
             url,

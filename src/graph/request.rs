@@ -169,5 +169,6 @@ impl Drop for CountOnDrop<'_> {
     }
 }
 
-/// An error of Graph has some hundred bytes. No more is read of a gateway's error page.
+/// Maximum bytes of an error response that are read. Graph's have some hundred. A gateway's page can be longer, and the
+/// rest of it is not read.
 const ERROR_BODY_MAX: usize = 64 << 10;

@@ -75,11 +75,10 @@ impl RetryPolicy {
         Self { attempts, ..self }
     }
 
-    /// Decides after attempt number `attempt`, counted from 1.
-    /// A `Retry-After` has precedence over the policy's own delay. If the wait would end after the deadline, which is
-    /// `remaining` away, the request is not retried. `random` is in [0, 1). It spreads the policy's own delay over its
-    /// upper half, and prolongs a `Retry-After` by up to a tenth, so that tenants that failed together do not retry
-    /// together.
+    /// Decides after attempt number `attempt`, counted from 1. A `Retry-After` has precedence over the policy's own
+    /// delay. If the wait would end after the deadline, which is `remaining` away, the request is not retried. `random`
+    /// in [0, 1) adds jitter, so that tenants that failed together do not retry together: it selects a point in the
+    /// upper half of the policy's own delay, and prolongs a `Retry-After` by up to a tenth.
     pub(crate) fn verdict(
         &self,
         attempt: u32,
@@ -105,9 +104,9 @@ impl RetryPolicy {
         }
     }
 
-    /// The wait of all requests after `in_a_row` throttled responses. The last one had `retry_after`.
-    /// If `retry_after` is less than a second, the policy's own delay applies. So a service that always sends `Retry-After:
-    /// 0` does not get requests without a pause. A wait is spread as in [`RetryPolicy::verdict`].
+    /// The time for which all requests wait after `in_a_row` throttled responses in a row, of which the last one had
+    /// `retry_after`. If `retry_after` is less than a second, the policy's own delay applies, so that `Retry-After: 0`
+    /// does not lead to requests without a pause. Random jitter is added as in [`RetryPolicy::verdict`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,
@@ -173,18 +172,19 @@ fn spread(wait: Duration, random: f64) -> Duration {
     wait.saturating_add((wait / 10).mul_f64(random.clamp(0.0, 1.0)))
 }
 
-/// If a service fails half of all requests, twelve attempts in a row fail once in 4,000 times. So a report of a hundred
-/// requests completes.
+/// Maximum attempts for one request. Maximum attempts for one request. If a service fails half of all requests, twelve
+/// attempts in a row fail once in 4,000 times. So a report of a hundred requests completes.
 const ATTEMPTS: u32 = 12;
 
-/// A body that is truncated by chance is complete in another attempt. If every attempt is truncated, the failure is
-/// reported within 15 s.
+/// Maximum attempts for a body that is truncated. If that was chance, another attempt is complete. If not, the failure
+/// is reported within 15 s.
 const INCOMPLETE_MAX: u32 = 5;
 
-/// Twelve attempts take about a minute, which leaves a report most of its time.
+/// The longest own delay. With it, twelve attempts take about a minute, which leaves a report most of its time.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// A longer `Retry-After` is probably a mistake, and one request per hour does no harm.
+/// The longest hold. The longest hold. A longer `Retry-After` is probably a mistake, and one request per hour does no
+/// harm.
 const HOLD_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) struct Throttle {
     changed: Notify,
 }
 
-/// The error if a hold ends after the caller's deadline.
+/// The error if a hold would end after the caller's deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Status of the response that caused the hold.
@@ -229,8 +229,8 @@ impl std::fmt::Display for Held {
 
 impl std::error::Error for Held {}
 
-/// Responses after a hold until one more request is allowed. A smaller number wastes requests at the next hold. A larger
-/// one slows down a report of many days.
+/// Number of responses after a hold until one more parallel request is allowed. A smaller number wastes requests at the
+/// next hold. A larger one slows down a report of many days.
 const ANSWERS_PER_STEP: usize = 8;
 
 #[cfg(test)]

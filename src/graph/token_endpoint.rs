@@ -324,8 +324,9 @@ fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
     Ok(value)
 }
 
-/// A token has a few KiB. A response of ten times that size has no token.
+/// Maximum bytes of a response. A token has a few KiB, and a response of ten times that size has none.
 const BODY_MAX: usize = 64 << 10;
 
-/// The endpoint is one hop away. On a machine without a managed identity, the address does not answer.
+/// Time limit for a connection to the endpoint, which is one hop away. On a machine without a managed identity, the
+/// address does not answer.
 const IDENTITY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -137,7 +137,7 @@ impl TokenEndpointError {
         }
         if self.is_identity_not_ready() {
             return Some(
-                "the endpoint of the managed identity is not ready, which takes up to 70 s; if this persists, assign a managed identity to this machine and check that its Azure agent runs",
+                "the endpoint of the managed identity is not ready yet (this can take 70 s); if this persists, assign a managed identity to this machine and check that its Azure agent runs",
             );
         }
         match self.status {

@@ -153,8 +153,8 @@ impl<'a> Visitor for Fetch<'a> {
     }
 }
 
-/// Fetches windows, some of them in parallel, and passes each day on. If there is no memory for a window beside others,
-/// it is fetched again beside fewer.
+/// Fetches windows, some of them in parallel, and passes each day on. If memory does not suffice for a window while
+/// others are fetched, it is fetched again with fewer in parallel.
 async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
     windows: Vec<Window>,
     fetch: impl Fn(Window) -> F,
@@ -184,8 +184,8 @@ async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
 /// A report that is being rendered.
 type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
 
-/// Days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so most of the time
-/// is spent waiting. More than a few would slow down other users of Graph in the tenant.
+/// Maximum number of days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so
+/// most of the time is spent waiting. More than a few would slow down other users of Graph in the tenant.
 const DAYS_AT_ONCE: usize = 4;
 
 #[cfg(test)]

@@ -311,13 +311,14 @@ fn sweep(plans: &[Arc<Plan>]) {
     }
 }
 
-/// Polls that run at the same time, over all tenants: enough to hide the latency of the network, and few enough to
-/// leave processor time for scrapes. A poll that takes longer than most returns its permit.
+/// Maximum number of polls that run at the same time, over all tenants: enough to hide the latency of the network, and
+/// few enough to leave processor time for scrapes. A poll that takes longer than most returns its permit.
 const POLLS_MAX: usize = 8;
 
-/// Open polls, including those that hang. Each needs some 300 bytes per row of its report. Without HTTP/2, each also
-/// needs up to four connections for the days of a log; together they stay below a service's 1,024 descriptors.
+/// Maximum number of open polls, including those that hang. Each needs some 300 bytes per row of its report. Without
+/// HTTP/2, each also needs up to four connections for the days of a log; together they stay below a service's 1,024
+/// descriptors.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
-/// Time that a reload waits for a write: a shutdown that comes meanwhile still ends in time.
+/// Time for which a reload waits for a write. A shutdown that begins meanwhile still ends in time.
 const WRITE_PATIENCE: Duration = Duration::from_secs(3);

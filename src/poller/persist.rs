@@ -251,7 +251,8 @@ impl StorageLog {
 /// Time after which a write is reported as failed. The largest file takes a slow disk some seconds.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// Queued writes: about as many as a slow disk completes in [`WRITE_TIME`]. Each keeps the text of its report in memory.
+/// Maximum number of queued writes: about as many as a slow disk completes in [`WRITE_TIME`]. Each keeps the text of
+/// its report in memory.
 const QUEUE_MAX: usize = 1_000;
 
 #[cfg(test)]

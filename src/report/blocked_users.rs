@@ -320,7 +320,8 @@ fn samples(
     users.finish().chain(times).chain(events.finish()).collect()
 }
 
-/// Graph answers 406 to more than 90 days, and whether exactly 90 will do is not documented.
+/// Time before now that is fetched. Graph answers 406 to more than 90 days, and it is not documented if it accepts
+/// exactly 90.
 const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]

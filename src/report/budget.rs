@@ -240,10 +240,10 @@ fn listed(values: &BTreeSet<&str>) -> String {
     listed.join(", ")
 }
 
-/// Values that a message lists. Most reports have fewer, so the intended value is usually among them.
+/// Maximum number of values that a message lists. Most reports have fewer, so the intended value is usually among them.
 const VALUES_MAX: usize = 10;
 
-/// Characters of a listed value: more than any value of Microsoft's has.
+/// Maximum characters of a listed value. Microsoft's values are shorter.
 const VALUE_MAX: usize = 40;
 
 #[cfg(test)]

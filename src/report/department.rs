@@ -303,19 +303,19 @@ fn id(index: usize) -> DepartmentId {
 /// Label of users who are not in the file.
 const UNMAPPED: &str = "unmapped";
 
-/// Lines of the file: a tenant with more people than this has most of them without a telephone.
+/// Maximum number of lines of the file. If a tenant has more people than this, most of them have no telephone.
 const LINES_MAX: usize = 100_000;
 
-/// Departments: with one currency, a report has as many series of them as `max_series` allows by default for users.
+/// Maximum number of departments: half of the series that `max_series` allows for users by default.
 const DEPARTMENTS_MAX: usize = 10_000;
 
-/// Characters of a department's name: the longest that a name in the configuration has.
+/// Maximum characters of a department's name, as for names in the configuration.
 const NAME_MAX: usize = 128;
 
-/// Mistakes that are reported: most files have one, and a file of another kind has one in each line.
+/// Maximum number of mistakes that are reported. Most files have one, and a file of another kind has one in each line.
 const MISTAKES_MAX: usize = 10;
 
-/// Names that a message lists.
+/// Maximum number of names that a message lists.
 const NAMES_MAX: usize = 10;
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ impl UserLabel {
         }
     }
 
-    /// Its identity in state files. It contains one pseudonym, because another key makes other pseudonyms.
+    /// The identity of the user labels in state files. With pseudonyms, it contains a sample pseudonym, so that a
+    /// change of the key is detected.
     pub(crate) fn identity(&self) -> String {
         let key = match self {
             Self::Pseudonym(pseudonyms) => pseudonyms.of(""),

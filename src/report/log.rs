@@ -187,7 +187,7 @@ enum RowPeriod {
     Unknown,
 }
 
-/// The rows of a page that is not known to be whole, and the state before it.
+/// The rows of a page that may be incomplete, and the state to return to if the page is dropped.
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
@@ -340,7 +340,8 @@ impl<'a> LogAggregator<'a> {
         self.totals.unplaced = page.unplaced;
     }
 
-    /// Holds a row until its page is known to be complete. Returns whether it counts.
+    /// Holds a row until its page is known to be complete. Returns false if the row is not counted, because it belongs
+    /// to another period or was counted before.
     ///
     /// # Errors
     /// If there is no memory for it.

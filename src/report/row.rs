@@ -351,8 +351,8 @@ fn excerpt(literal: &str) -> String {
     }
 }
 
-/// Calls and seconds of one row: far above the `Int32` that the documentation gives them, and low enough that the sum of
-/// all rows that a report may have stays below 2⁶³.
+/// Maximum calls or seconds of one row: far more than the documented `Int32`, and so few that the sum of all rows stays
+/// below 2⁶³.
 const COUNT_MAX: u64 = 1 << 40;
 
 #[cfg(test)]

@@ -364,5 +364,5 @@ fn total<'s, const LABELS: usize, const MONEY: usize>(
     sum
 }
 
-/// Users listed on the page, per currency.
+/// Maximum number of users on the page, per currency.
 const TOP: usize = 10;

@@ -33,7 +33,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
         if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
             return None;
         }
-        // Nor does an object matter that is skipped beside the key.
+        // An object in the same file that is skipped does not matter either.
         let is_skipped = matches!(
             object,
             Object::Request(Form::Pem) | Object::PublicKey | Object::OtherCertificate

@@ -32,7 +32,7 @@ use super::peer::Peer;
 /// Shared by the connection, its stream and its responses, which all live in one task, or, over HTTP/2, in a few.
 pub(super) struct Activity {
     pub(super) shared: Arc<Shared>,
-    /// Address of the client, or of the proxy before it.
+    /// Address of the client, or of the proxy in front of it.
     pub(super) client: IpAddr,
     pub(super) peer: Peer,
     /// Requests must have a trusted `Host`, see `foreign`.
@@ -49,7 +49,7 @@ pub(super) struct Activity {
     scrapes: AtomicUsize,
     /// The connection waits for the first byte of the next request.
     waiting: AtomicBool,
-    /// The client does not read what the exporter writes.
+    /// The client has stopped reading the response.
     stalled: AtomicBool,
     /// The client has been asked to open another connection for its next request.
     is_closing: AtomicBool,

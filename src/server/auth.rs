@@ -362,18 +362,18 @@ const COST_MIN: u32 = 4;
 /// The highest cost that is accepted: a minute and a half of one core. 31, the highest cost of bcrypt, would take two days.
 const COST_MAX: u32 = 20;
 
-/// Cached logins of each result: far more than a server has users, some 3 KiB.
+/// Maximum number of cached logins of each result: far more than a server has users, in some 3 KiB.
 const RECENT_MAX: usize = 100;
 
-/// Different logins in the queue: at cost 12 each takes a quarter of a second, so the last one waits two seconds, which a
-/// scrape can do.
+/// Maximum number of different logins in the queue. At cost 12 each takes a quarter of a second, so the last one waits
+/// two seconds, which is no problem for a scrape.
 const QUEUE_MAX: usize = 8;
 
-/// Queued logins from one address: a client that guesses passwords leaves room for the first login of others.
+/// Maximum number of queued logins from one address, so that a client that guesses passwords leaves room for others.
 const QUEUE_OF_CLIENT_MAX: usize = 4;
 
-/// Requests that wait for one login in the queue: several scrapers of one user may start at the same time, and each of them
-/// holds a connection.
+/// Maximum number of requests that wait for one login in the queue. Several scrapers of one user may start at the same
+/// time, and each holds a connection.
 const WAITING_MAX: usize = 64;
 
 #[cfg(test)]

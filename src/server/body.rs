@@ -96,5 +96,5 @@ impl Body for ResponseBody {
     }
 }
 
-/// Bytes of a frame over HTTP/2: the default limit of the protocol.
+/// Maximum bytes of a frame over HTTP/2: the default limit of the protocol.
 const FRAME_MAX: usize = 16 * 1024;

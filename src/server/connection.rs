@@ -171,11 +171,12 @@ fn log_end(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// Requests at the same time on one HTTP/2 connection: scrapers send one, browsers a few.
+/// Maximum number of parallel requests on one HTTP/2 connection. Scrapers send one, browsers a few.
 const STREAMS_MAX: u32 = 16;
 
-/// Bytes of request bodies that a client may send: no request needs a body, and this is the protocol's initial window.
+/// Maximum bytes of request bodies that a client may send: the protocol's initial window, because no request needs a
+/// body.
 const REQUEST_BODY_MAX: u32 = 65_535;
 
-/// Bytes of one response that wait for the client's window: more would only take memory.
+/// Maximum bytes of one response that wait for the client's window. More would only take memory.
 const SEND_BUFFER_MAX: usize = 64 * 1024;

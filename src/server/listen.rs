@@ -185,7 +185,7 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
 /// can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// Connections that wait to be accepted: a usual value for busy servers. The system may lower it.
+/// Maximum number of connections that wait to be accepted: a usual value for busy servers. The system may lower it.
 const BACKLOG: i32 = 1024;
 
 #[cfg(test)]

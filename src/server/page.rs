@@ -214,10 +214,10 @@ fn reports_sentence(states: &[&State]) -> (&'static str, String) {
 
 const CSS: &str = include_str!("page.css");
 
-/// Characters of a configuration error: enough for dozens of mistakes. The log has all of them.
+/// Maximum characters of a configuration error: enough for dozens of mistakes. The log has all of them.
 const ERROR_MAX: usize = 8_000;
 
-/// Reports shown in full: more than anyone reads, and the page stays below a few hundred KiB.
+/// Maximum number of reports shown in full, so that the page stays below a few hundred KiB..
 const FULL_MAX: usize = 50;
 
 #[cfg(test)]

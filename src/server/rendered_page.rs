@@ -82,7 +82,8 @@ impl Drop for Counted {
     }
 }
 
-/// Bytes of all held versions: dozens of versions with fifty tenants, and a sixteenth of a small container's memory.
+/// Maximum bytes of all held versions: dozens of versions with fifty tenants, in a sixteenth of a small container's
+/// memory.
 const HELD_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]

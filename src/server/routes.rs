@@ -178,7 +178,7 @@ impl Route {
     }
 }
 
-/// Responds according to the settings of the web configuration file.
+/// Checks client certificate, login and rate limit as the web configuration file says, and then responds.
 async fn guarded(
     info: &RequestInfo,
     credentials: Option<Credentials>,

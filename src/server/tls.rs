@@ -358,8 +358,8 @@ fn certificates(
     Ok(certificates)
 }
 
-/// Returns the cipher suites. Like in Go, the list restricts TLS 1.2 only: the suites of TLS 1.3 may be in it, and are always
-/// enabled.
+/// Returns the cipher suites. As in Go, the list restricts TLS 1.2 only. The suites of TLS 1.3 may be in it, but are
+/// always enabled.
 fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, TlsError> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
@@ -414,5 +414,5 @@ const HTTP2_CIPHER_SUITES: [&str; 2] = [
 pub(super) const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// Bytes of the web configuration file, and of each file that it names: more than any such file has.
+/// Maximum bytes of the web configuration file, and of each file that it names. Real files are far smaller.
 pub(super) const FILE_BYTES_MAX: usize = 1 << 20;

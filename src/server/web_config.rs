@@ -88,7 +88,8 @@ pub(super) struct WebSettings {
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// How far requests may be ahead of their intervals; `None` if no request is allowed.
+    /// The length of a burst: how much earlier than at the interval a request may come. `None` if no request is
+    /// allowed.
     ahead_max: Option<Duration>,
     /// When the next request is expected if all come at the interval.
     next: Mutex<Option<Instant>>,
@@ -286,7 +287,7 @@ impl Rate {
         if interval.is_zero() {
             return Ok(None);
         }
-        // Like in the toolkit, a burst of 0 allows no request.
+        // As in the toolkit, a burst of 0 allows no request.
         let ahead_max = section.burst.unwrap_or(0).checked_sub(1).map(|ahead| {
             interval
                 .checked_mul(ahead)
@@ -363,8 +364,9 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     }
 }
 
-/// Longest time that requests may be ahead: a longer one is a typing error, and sums of times could overflow.
+/// The longest burst, as a time. A longer one is a typing error, and sums of times could overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// How long a request waits for new settings: local files take milliseconds, and Prometheus waits ten seconds for a scrape.
+/// The longest time for which a request waits for new settings. Local files take milliseconds, and by default
+/// Prometheus waits ten seconds for a scrape.
 const CHECK_WAIT_MAX: Duration = Duration::from_secs(1);

@@ -121,7 +121,7 @@ fn own_groups() -> io::Result<Vec<u32>> {
         .collect())
 }
 
-/// Number of first bytes that contain the version and the form of the user labels.
+/// Number of first bytes that contain the version and the kind of the user labels.
 const HEAD: u64 = 64 << 10;
 
 /// Write permission of the file's group: the exporter creates its files without.

@@ -8,7 +8,7 @@
 //! <32 bytes>
 //! ```
 //!
-//! In every version the line of JSON begins with the form of the user labels, and the checksum comes last. So a later
+//! In every version the line of JSON begins with the kind of the user labels, and the checksum comes last. So a later
 //! version can find out which user labels a file has.
 //!
 //! A file with the right checksum is trusted: this module does not check the correctness of its numbers and texts.
@@ -190,8 +190,8 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
 }
 
 /// Returns true if a rejected file may stay for people to look at. Its user labels must be known to be the current
-/// ones, or labels must show real names and its labels be unknown. A label form is known only if the checksum is
-/// right: without it, a file can be a mixture of two.
+/// ones, or labels must show real names and its labels be unknown. The kind of a file's labels is known only if the
+/// checksum is right, because a damaged file can be a mixture of two.
 pub(super) fn may_be_quarantined(
     head: &[u8],
     is_whole: impl FnOnce() -> bool,
@@ -204,7 +204,7 @@ pub(super) fn may_be_quarantined(
     }
 }
 
-/// The form of the user labels that a file of any version states.
+/// The kind of the user labels that a file of any version states.
 fn naming(bytes: &[u8]) -> Option<String> {
     let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;

@@ -50,7 +50,7 @@ impl Storage {
         remove_in_time(&self.folder, move |folder| forget(folder, &name, &reports))
     }
 
-    /// Removes unfinished files of earlier processes, and files with another form of user labels than the given one.
+    /// Removes unfinished files of earlier processes, and files with another kind of user labels than the given one.
     /// Returns an error for each folder in which that is not possible.
     pub(crate) fn sweep<'a>(
         tenants: impl Iterator<Item = (&'a Self, Vec<(ReportKind, &'a UserLabel)>)>,

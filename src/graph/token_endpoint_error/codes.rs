@@ -180,7 +180,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[530_032],
-        "a security policy of the tenant blocks the application; ask an admin to find it in the sign-in log of service principals and to exclude the application",
+        "a security policy of the tenant blocks the application; ask an admin to find the policy in the sign-in log of service principals and to exclude the application from it",
     ),
     error(
         &[530_035],

@@ -148,7 +148,7 @@ fn harmless(bytes: &[u8]) -> Option<&str> {
     (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
 }
 
-/// Bytes of a text: the 256 characters that a directory allows are not more, and labels must be bounded.
+/// Maximum bytes of a text: the 256 characters that a directory allows fit.
 pub(super) const TEXT_MAX: usize = 1024;
 
 /// Bytes of `…`, `~` and eight digits at the end of text that was cut.

@@ -303,11 +303,11 @@ fn scrollable(name: impl Display) -> String {
     format!("<div class=\"scroll\" role=\"group\" aria-label=\"{name}\" tabindex=\"0\">")
 }
 
-/// Lines of the table. The failing reports are on top, so the ones left out are fine.
+/// Maximum number of lines of the table. Failing reports are on top, so the ones left out are not failing.
 const ROWS_MAX: usize = 1000;
 
 /// Lists of top users, and of top departments, of one report: a handful of currencies.
 const TOP_LISTS_MAX: usize = 5;
 
-/// Destination contexts of one currency: Microsoft has two.
+/// Maximum number of destination contexts of one currency. Microsoft has two.
 const CONTEXTS_MAX: usize = 10;

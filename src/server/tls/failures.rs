@@ -62,7 +62,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
             }
             // BadSignature: another authority has the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "let an authority in client_ca issue the client certificate, or add its authority to client_ca"
+                "use a client certificate that a CA in client_ca has issued, or add its CA to client_ca"
             }
             CertificateError::ApplicationVerificationFailure => {
                 "let the client certificate have a name of client_allowed_sans, or add one of its names there"

@@ -105,7 +105,7 @@ async fn handshake_that_fails_because_of_a_certificate_is_logged_with_a_remedy()
         (
             VERIFIED,
             Some(Authority::new().sign(dns("a"))),
-            "let an authority in client_ca issue",
+            "a client certificate that a CA in client_ca has issued",
         ),
         (
             VERIFIED,
