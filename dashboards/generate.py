@@ -313,7 +313,7 @@ def pools():
              | threshold_columns("teams_pstn_pool", ("pool",), f"({ratio})"),
              size=(15, 8), sort="Share used", no_value=none, runbook="TeamsPstnPoolThresholdReached"),
         bars("Share of each pool", "Share of the included minutes that is used.", "percentunit",
-             latest(largest(ratio, "pool"), "{{tenant}} {{pool}}"), size=(9, 8), maximum=1.2, decimals=1, no_value=none),
+             latest(largest(ratio, "pool"), "{{tenant}} {{pool}}"), size=(9, 8), maximum=1.2, decimals=1, no_value=none, runbook="TeamsPstnPoolRunsOut"),
     ]  # fmt: skip
 
 
@@ -442,7 +442,7 @@ def exporter_health():
               "Last reload accepted": (f"max by (job, instance) (teams_pstn_config_last_reload_successful{{{TARGET}}})", ("bool_yes_no", None)),
               "Last accepted": (f"max by (job, instance) (teams_pstn_config_last_reload_success_timestamp_seconds{{{TARGET}}}) * 1000", ("dateTimeFromNow", None)),
               "Up": (f"max by (job, instance, version, revision, rustc) ({info})", ("bool_yes_no", None))},
-             size=(24, 5), runbook="TeamsPstnConfigReloadRefused"),
+             size=(24, 5), runbook="TeamsPstnRestartUnsafe"),
     ]  # fmt: skip
     return board(
         "teams-pstn-exporter-health", "Teams telephony: exporter health",

@@ -38,8 +38,8 @@ local lib = import 'lib.libsonnet';
   },
 
   // An alert about the exporter itself.
-  local health(name, severity, expr, summary, description, hold) =
-    alert(name, severity, expr, summary, description, hold=hold, keep=config.keepFiring.health),
+  local health(name, severity, expr, summary, description, hold, labels={}) =
+    alert(name, severity, expr, summary, description, labels, hold, config.keepFiring.health),
 
   // Figures that arrived late: polls were missed, so that the difference of a day spans over 30 hours.
   local missedPolls(report) =
@@ -141,6 +141,19 @@ local lib = import 'lib.libsonnet';
       ||| % { spent: metric('teams_pstn_budget_spent'), amount: metric('teams_pstn_budget_amount') },
       summary='%(budget)s will not last until the billing period ends',
       description='At the pace of this billing period so far, %(amount)s will be spent when it ends. Ask those who spend most to join by app, or raise the budget.',
+      hold='6h',
+    ),
+    // The value is the share of the pool. There is no forecast during the first 5 % of a month.
+    alert(
+      'TeamsPstnPoolRunsOut',
+      'warning',
+      |||
+        pool:teams_pstn_pool_used_seconds:forecast / %(size)s > 1
+        and
+        %(used)s < %(size)s
+      ||| % { used: metric('teams_pstn_pool_used_seconds'), size: metric('teams_pstn_pool_size_seconds') },
+      summary='Pool {{ $labels.pool }}%(tenant)s will not last until the month ends',
+      description='At the pace of this calendar month so far, {{ $value | humanizePercentage }} of the included minutes will be used when it ends. See on the dashboard Calls who calls most, or order licences before calls are charged.',
       hold='6h',
     ),
     spendSpike(reports.dialout, 'dial-out from meetings'),
@@ -261,22 +274,25 @@ local lib = import 'lib.libsonnet';
     reportFailing('warning', 'increase(%s[12h]) > 1.5' % failures('!~')),
     credentialExpiring(30, 'warning'),
     credentialExpiring(7, 'critical'),
-    // A single failure does not matter: nothing is lost unless the exporter restarts before the next poll.
+    // The exporter runs well, but a restart would lose figures or fail. A single failure to write does not matter: nothing is
+    // lost unless the exporter restarts before the next poll.
     health(
-      'TeamsPstnStorageFailing',
+      'TeamsPstnRestartUnsafe',
       'warning',
       'sum without (outcome) (increase(%s[12h])) > 1.5' % metric('teams_pstn_storage_files_total', ['outcome="write_failed"']),
       summary='Exporter {{ $labels.instance }} cannot write its state files',
       description="Writing failed twice or more within twelve hours; the figures are right, but a restart may begin without them. Make room on the disk, or let the exporter's user write to storage.path.",
       hold='5m',
+      labels={ reason: 'storage' },
     ),
     health(
-      'TeamsPstnConfigReloadRefused',
+      'TeamsPstnRestartUnsafe',
       'warning',
       '%s == 0' % metric('teams_pstn_config_last_reload_successful'),
       summary='Exporter {{ $labels.instance }} refused its new configuration',
       description='The exporter keeps using the previous configuration, and does not start with the new one. Correct the error that its page and its log show, and reload.',
       hold='15m',
+      labels={ reason: 'configuration' },
     ),
     health(
       'TeamsPstnUsersAggregated',

@@ -180,6 +180,31 @@ local record = lib.record, recorded = lib.recorded;
     ),
   ],
 
+  // Minutes are included by calendar month in UTC, whatever the billing period.
+  local pools = [
+    // Share of the calendar month that was over when the log of calls was last complete. Because the minutes used are as of
+    // the same moment, those of the last month are never compared with the first days of the next.
+    record(
+      'report:teams_pstn_calendar_month_elapsed:ratio',
+      |||
+        (
+            day_of_month(%(success)s > 0) - 1
+          + (%(success)s > 0) %% 86400 / 86400
+        )
+        / days_in_month(%(success)s > 0)
+      ||| % { success: metric('teams_pstn_report_last_success_timestamp_seconds', ['report="%s"' % callLog.name]) }
+    ),
+    // By run rate, as that of budgets.
+    record(
+      'pool:teams_pstn_pool_used_seconds:forecast',
+      |||
+        %s
+        / ignoring (pool, report) group_left ()
+          (report:teams_pstn_calendar_month_elapsed:ratio >= 0.05)
+      ||| % metric('teams_pstn_pool_used_seconds')
+    ),
+  ],
+
   local callLogRules =
     [
       rule(callLog, figure, levels)
@@ -315,7 +340,7 @@ local record = lib.record, recorded = lib.recorded;
             ||| % { increase: 'currency:%s:increase1d' % dialout.charge }
           ),
         ]
-        + forecast + budgets + callLogRules + reconciliation + directRoutingRules
+        + forecast + budgets + pools + callLogRules + reconciliation + directRoutingRules
       ),
       lib.group(config, 'teams-pstn-exporter', exporter),
       lib.group(config, 'teams-pstn-memory', memory),
