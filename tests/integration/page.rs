@@ -1,12 +1,16 @@
-//! The page of the running program: budgets, and a reload that was refused.
+//! The page of the running program: budgets, pools, departments, polls under way, and a reload that was refused.
 
 use std::fs;
 
 use teams_pstn_exporter::config::Config;
+use teams_pstn_exporter::period::{BillingPeriod, Clock, CycleDay};
+use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::faults::{Fault, When};
 use teams_pstn_simulator::world::{Table, World};
 
-use crate::support::{CLIENT, Exporter, SECRET, Setup, TENANT, request, row};
+use crate::support::{
+    CLIENT, Exporter, Folder, SECRET, Setup, TENANT, request, row, simulator, tenant,
+};
 
 #[tokio::test(start_paused = true)]
 async fn budgets_and_a_refused_reload_are_on_the_page_until_they_are_gone() {
@@ -64,6 +68,59 @@ async fn budgets_and_a_refused_reload_are_on_the_page_until_they_are_gone() {
     assert!(!html.contains("was refused"), "{html}");
     assert!(
         html.contains("12,400.50") && !html.contains("<h2>Budgets"),
+        "{html}"
+    );
+}
+
+#[tokio::test]
+async fn pools_departments_and_polls_under_way_are_on_the_page_without_names() {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::configured(
+        simulator.url(),
+        "reports: [dialout, call_log]\nlabels: {user: none}\ndepartments: {file: departments.csv}\npools:\n\
+         - {name: us, license_capability: [MCOPSTN1], licenses: 1, minutes_per_license: 2, thresholds: [100]}\n\
+         - {name: uk, license_capability: [MCOPSTN1], usage_location: [GB], licenses: 1, minutes_per_license: 2}\n",
+    );
+    let users = "ottilie.quaver@contoso.com,Sales\nID-2,Ops\n";
+    folder.write("departments.csv", format!("user,department\n{users}"));
+    let period = BillingPeriod::containing(Clock::system().now(), CycleDay::default());
+    let calls = (1..=3).map(|number| Call::at(number, period.start()));
+    simulator.logs(TENANT).calls.set(calls.collect());
+    let mut exporter = Exporter::of_file(&folder.path("config.yml"));
+    exporter.first_poll().await;
+
+    simulator.push_fault(When::graph().always(), Fault::StallHead);
+    let before = simulator.counts().received;
+    let answer = request(exporter.address, "POST", "/-/reload?refetch=true", "").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    simulator.wait_for_requests(before + 2).await;
+    // Fetched once, because a page is the same within a second.
+    let html = exporter.get("/").await.body;
+    let mut rest = html.as_str();
+    for part in [
+        "1 of 2 pools is fully used.",
+        "<h2>Included minutes</h2>",
+        "<bdi>us</bdi>",
+        "100 % reached",
+        "<span title=\"180 seconds\">3</span> of 2 minutes used, <b>150&nbsp;%</b>",
+        "<bdi>uk</bdi>",
+        "below 80 %",
+        "<span title=\"0 seconds\">0</span> of 2 minutes used",
+        "polling…",
+        "<h3>Top departments, <bdi>USD</bdi></h3>",
+        "<bdi>unmapped</bdi>",
+        "<span title=\"7 USD\">7.00</span>",
+        "<bdi>Sales</bdi>",
+        "1.25",
+        "<bdi>Ops</bdi>",
+        "<span title=\"0.1 USD\">0.10</span>",
+    ] {
+        let at = rest.find(part);
+        rest = &rest[at.unwrap_or_else(|| panic!("{part} in {html}"))..];
+    }
+    let lower = html.to_lowercase();
+    assert!(
+        !lower.contains("ottilie") && !lower.contains("user1@"),
         "{html}"
     );
 }

@@ -393,6 +393,49 @@ fn department_charges(rows: &[&str]) -> Vec<String> {
     charges.into_iter().map(line).collect()
 }
 
+proptest! {
+    #[test]
+    fn page_has_the_ten_departments_with_the_highest_charge_of_each_currency(
+        rows in prop::collection::vec((0_usize..16, select(vec!["EUR", "USD"]), -50_i64..500), 0..80),
+    ) {
+        // Users 13 to 15 are not in the file.
+        let file = (0..13).fold("user,department\n".to_owned(), |file, user| {
+            file + &format!("user{user}@x,D{user:02}\n")
+        });
+        let departments = Departments::parse(file.as_bytes()).unwrap();
+        let allocation = Allocation { departments: Some(Arc::new(departments)), ..Allocation::default() };
+        let numbered = (1..).zip(&rows);
+        let texts: Vec<String> = numbered.clone().map(|(calls, (user, currency, cents))| {
+            row(&user.to_string(), &format!("user{user}@x"), currency, "US", "Domestic", *cents, calls)
+        }).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let context = RenderContext { allocation: &allocation, ..render_context(&UserLabel::None) };
+        let shown = totals(&texts).unwrap().render(&context).allocated.departments;
+
+        let mut sums: BTreeMap<(&str, String), (i64, i64)> = BTreeMap::new();
+        for (calls, (user, currency, cents)) in numbered {
+            let department = if *user < 13 { format!("D{user:02}") } else { "unmapped".to_owned() };
+            let sum = sums.entry((*currency, department)).or_default();
+            *sum = (sum.0 + cents, sum.1 + calls);
+        }
+        let mut expected = Vec::new();
+        for currency in ["EUR", "USD"] {
+            let mut ranked: Vec<_> = sums.iter().filter(|((of, _), _)| *of == currency).collect();
+            // Those with the same charge stay in the order of their names.
+            ranked.sort_by_key(|(_, (cents, _))| -cents);
+            expected.extend(ranked.into_iter().take(10));
+        }
+        prop_assert_eq!(shown.len(), expected.len());
+        for (shown, ((currency, department), (cents, calls))) in shown.iter().zip(expected) {
+            prop_assert_eq!((&*shown.currency, &shown.department), (*currency, department));
+            let charge: rust_decimal::Decimal = shown.charge.parse().unwrap();
+            prop_assert_eq!(charge, rust_decimal::Decimal::new(*cents, 2));
+            let counts: Vec<i64> = shown.counts.iter().map(|count| count.value).collect();
+            prop_assert_eq!(counts, vec![*calls, calls * 60]);
+        }
+    }
+}
+
 /// A row with few distinct values, so that keys meet.
 fn any_row() -> impl Strategy<Value = String> {
     let user = select(vec![
