@@ -665,6 +665,35 @@ async fn aggregated_rows_of_a_long_span_are_of_several_queries() {
     simulator.stop().await;
 }
 
+#[tokio::test]
+async fn sums_do_not_depend_on_the_order_of_rows_or_on_pages() {
+    let rows: Vec<String> = (0..100)
+        .map(|number| {
+            row(
+                &format!("user{}", number % 7),
+                &format!("{number}.{number:02}7"),
+            )
+        })
+        .collect();
+    let mut tables = Vec::new();
+    for (page_size, step) in [(1_000, 1), (60, 37), (7, 99)] {
+        let shuffled = (0..rows.len()).map(|place| rows[place * step % rows.len()].clone());
+        let setup = Setup {
+            page_size,
+            ..Setup::of(World::Table(Table::new(shuffled)))
+        };
+        let (simulator, time) = setup.simulate().await;
+        let config = config(&simulator);
+        for by in ["--by=user", "--by=destination"] {
+            let flags = ["--report=dialout", "--period=2026-11", by];
+            tables.push(export(&config, &time, &flags).await.unwrap());
+        }
+    }
+    assert_eq!(tables[0].lines().count(), 1 + 7, "{}", tables[0]);
+    assert_eq!(tables[..2], tables[2..4]);
+    assert_eq!(tables[..2], tables[4..]);
+}
+
 /// Rows that a service returns for windows far from their time count for none of those.
 #[tokio::test]
 async fn a_row_that_every_window_returns_counts_once() {

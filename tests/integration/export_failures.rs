@@ -57,6 +57,11 @@ async fn failures_have_a_remedy_and_leave_the_old_file() {
             "CallRecord-PstnCalls.Read.All",
         ),
         (
+            When::page(2).always(),
+            Fault::ExpireToken,
+            "refused a new token",
+        ),
+        (
             When::page(3),
             Fault::BadRow {
                 at: 7,
@@ -89,6 +94,45 @@ async fn failures_have_a_remedy_and_leave_the_old_file() {
                 before,
                 "{said}"
             );
+        }
+        simulator.stop().await;
+    }
+}
+
+/// As `export`: no samples that look complete, and an old file that stays.
+#[tokio::test]
+async fn backfill_fails_like_export() {
+    for (when, fault, expected) in [
+        (
+            When::page(2).always(),
+            Fault::CutBody,
+            "no complete response",
+        ),
+        (
+            When::page(3),
+            Fault::throttle("86400"),
+            "throttles the application",
+        ),
+        (
+            When::page(2).always(),
+            Fault::ExpireToken,
+            "refused a new token",
+        ),
+    ] {
+        let (simulator, folder, option) = prepare().await;
+        let old = folder.write("samples", "old");
+        let output = format!("--output={}", old.display());
+        let backfill = [&["backfill"], &SPAN[1..], &[&option]].concat();
+        for more in [&[&*output][..], &[]] {
+            simulator.push_fault(when.clone(), fault.clone());
+            let (code, said) = run(&[&backfill[..], more].concat(), &[]).await;
+            assert_eq!(code, 1, "{said}");
+            assert!(
+                said.contains("cannot export dialout: ") && said.contains(expected),
+                "{said}"
+            );
+            assert!(!said.contains("# EOF"), "{said}");
+            assert_eq!(fs::read_to_string(&old).unwrap(), "old");
         }
         simulator.stop().await;
     }

@@ -82,6 +82,17 @@ impl Cloud {
         check(&file, &all).await
     }
 
+    /// Another command with the same configuration, proxy and CA.
+    async fn run(&self, words: &[&str]) -> (i32, String) {
+        let option = self.folder.option();
+        let authority = self.folder.path("ca.pem").display().to_string();
+        let variables = [
+            ("SSL_CERT_FILE", authority.as_str()),
+            ("HTTPS_PROXY", &self.proxy),
+        ];
+        run(&[words, &[&option]].concat(), &variables).await
+    }
+
     fn config(&self) -> String {
         let url = format!("https://localhost:{}", self.port);
         yaml(&url, "client_secret_file: secret", "")
@@ -189,6 +200,13 @@ async fn each_cloud_by_the_proxy() {
         hosts.sort();
         assert_eq!(cloud.connected(), hosts);
         assert!(!said.contains("sesame"), "{said}");
+        let days = ["--report=dialout", "--from=2026-01-01", "--to=2026-01-03"];
+        for (command, last) in [("export", "export complete"), ("backfill", "# EOF")] {
+            let (code, said) = cloud.run(&[&[command][..], &days].concat()).await;
+            assert_eq!(code, 0, "{said}");
+            assert!(said.contains(last) && !said.contains("sesame"), "{said}");
+            assert_eq!(cloud.connected(), hosts, "{command}");
+        }
     }
 }
 
