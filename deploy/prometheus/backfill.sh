@@ -4,9 +4,15 @@
 #
 # Usage: backfill.sh SAMPLES DATA [RULES]     RULES: rules.yml beside this script, unless you give another
 #
+# If all samples are of midnight (backfill --step=1d), each is repeated until the next one, every four minutes. Such a file is
+# hundreds of times smaller. The last three hours get no samples, because Prometheus has its own of them in memory.
+#
 # A temporary Prometheus on loopback evaluates the rules: first those that need samples only, then those that need these, and so
 # on. The blocks move into DATA when all of them are complete, so a failure leaves DATA as it is.
 set -euo pipefail
+# Seconds: the time between samples; the lengths of blocks of samples and of rules, out of those that promtool knows (2 h times
+# a power of 3); what Prometheus may have in memory. promtool makes a block for each rule, so those are longer.
+readonly step=240 sample_block=194400 rule_block=583200 head=10800 day=86400
 
 fail() {
     echo "backfill.sh: $1" >&2
@@ -60,13 +66,46 @@ start_server() {
     fail "the temporary Prometheus does not start: $(tail -n 1 "$work/server.log")"
 }
 
+create_blocks() {
+    promtool tsdb create-blocks-from "$@" >"$work/promtool.log" 2>&1
+}
+
 echo "global: {}" >"$work/prometheus.yml"
-promtool tsdb create-blocks-from openmetrics "$samples" "$work/blocks" >"$work/promtool.log" ||
-    fail "promtool cannot read $samples; see above"
-read -r count first last < <(awk '
-    !/^#/ { n++; if (first == "" || $NF < first) first = $NF; if ($NF > last) last = $NF }
-    END { printf "%d %d %d\n", n, first, last }' "$samples")
-((count > 0)) || fail "$samples has no samples; choose other days"
+read -r first last daily < <(awk '
+    !/^#/ { if (first == "" || $NF < first) first = $NF; if ($NF > last) last = $NF; if ($NF % 86400) other = 1 }
+    END { printf "%d %d %d\n", first, last, !other }' "$samples")
+((last > 0)) || fail "$samples has no samples; choose other days"
+hold=1 limit=$last
+if ((daily)); then
+    hold=$day limit=$(($(date +%s) - head))
+    ((limit < last + day)) || limit=$((last + day - 1))
+    last=$((limit / step * step))
+fi
+
+# promtool reads its whole input once for each block, so it gets the samples of one block at a time.
+mkdir "$work/parts"
+awk -v folder="$work/parts" -v block="$sample_block" -v hold="$hold" '
+    !/^#/ { for (part = int($NF / block); part <= int(($NF + hold - 1) / block); part++) print >(folder "/" part) }
+' "$samples"
+count=0
+for part in "$work"/parts/*; do
+    awk -v from=$((${part##*/} * sample_block)) -v block="$sample_block" -v hold="$hold" -v step="$step" -v limit="$limit" '
+        {
+            series = substr($0, 1, length($0) - length($NF))
+            end = $NF + hold
+            if (end > from + block) end = from + block
+            for (time = $NF < from ? from : $NF; time < end && time <= limit; time += step) printf "%s%d\n", series, time
+        }
+        END { print "# EOF" }' "$part" >"$work/part"
+    rm "$part"
+    lines=$(wc -l <"$work/part")
+    if ((lines > 1)); then
+        create_blocks openmetrics --max-block-duration="${sample_block}s" "$work/part" "$work/blocks" ||
+            fail "promtool cannot read $samples: $(tail -n 1 "$work/promtool.log")"
+        count=$((count + lines - 1))
+    fi
+done
+rm "$work/part"
 
 # Writes level-1.yml, level-2.yml, …, each with the rules that need no rule of a later level.
 awk -v folder="$work" '
@@ -97,8 +136,8 @@ awk -v folder="$work" '
 
 for level in "$work"/level-*.yml; do
     start_server
-    promtool tsdb create-blocks-from rules --quiet --url="http://127.0.0.1:$port" --start="$first" --end="$last" \
-        --eval-interval=4m --output-dir="$work/blocks" "$level" >"$work/promtool.log" 2>&1 ||
+    create_blocks rules --quiet --max-block-duration="${rule_block}s" --url="http://127.0.0.1:$port" \
+        --start="$first" --end="$last" --eval-interval="${step}s" --output-dir="$work/blocks" "$level" ||
         fail "the rules cannot be evaluated: $(tail -n 1 "$work/promtool.log")"
     stop_server
 done

@@ -2,9 +2,9 @@
 //! its port, and let its tenants spend.
 //!
 //! `simulator 127.0.0.1:0 TENANT_ID=table OTHER_ID=company` serves a tenant of a table that starts empty, and one of a
-//! whole company. Each line on stdin sets a table: `{"tenant": "TENANT_ID", "rows": [{…}, …]}`. The lines before
-//! an empty one are done before it listens. It prints its URL, and a line for every table set; it ends with its stdin.
-//! `origin=URL` is what it calls itself in links and tokens, if a proxy is in between.
+//! whole company; `=team` is a company of two. Each line on stdin sets a table: `{"tenant": "TENANT_ID", "rows": [{…}, …]}`.
+//! The lines before an empty one are done before it listens. It prints its URL, and a line for every table set; it ends with
+//! its stdin. `origin=URL` is what it calls itself in links and tokens, if a proxy is in between.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         let world = match world {
             "company" => World::company(number as u64, 40),
+            "team" => World::company(number as u64, 2),
             "table" => World::Table(tables.entry(tenant_id.to_owned()).or_default().clone()),
             other => return Err(format!("no world {other}").into()),
         };

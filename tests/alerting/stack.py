@@ -203,11 +203,12 @@ class Prometheus:
 class Simulator:
     """The simulator of Microsoft Graph; may be stopped and started again on its port."""
 
-    def __init__(self, stack, binary, tables=(), companies=(), origin=None):
+    def __init__(self, stack, binary, tables=(), companies=(), teams=(), origin=None):
         self.stack, self.binary = stack, binary
         self.listen = "127.0.0.1:0"
         self.origin = [f"origin={origin}"] if origin else []
-        self.worlds = [f"{name}=table" for name in tables] + [f"{name}=company" for name in companies]
+        kinds = {"table": tables, "company": companies, "team": teams}
+        self.worlds = [f"{name}={kind}" for kind, names in kinds.items() for name in names]
         self.rows = {}
         self.process = None
 

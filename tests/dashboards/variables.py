@@ -20,6 +20,18 @@ def chosen(dashboard, selection, options):
         yield name, found, values
 
 
+def values_of(prometheus, asked, regex, **moment):
+    """The values that a variable can have, now or at the time `time`."""
+    function, inner = re.fullmatch(r"(label_values|query_result)\((.+)\)", asked).groups()
+    if function == "label_values":
+        series, label = re.fullmatch(r"(.+), (\w+)", inner).groups()
+        return prometheus.api(f"label/{label}/values", **{"match[]": series})
+    # Grafana matches the regular expression against the text of each result.
+    found = [sample["metric"] for sample in prometheus.api("query", query=inner, **moment)["result"]]
+    texts = ("{%s}" % ",".join(f'{name}="{value}"' for name, value in labels.items()) for labels in found)
+    return [match[1] for text in texts if (match := re.search(regex.strip("/"), text))]
+
+
 def expanded(dashboard, currencies):
     """The dashboard with its repeated rows once for each currency, at their places."""
     rows = []

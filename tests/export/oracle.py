@@ -42,6 +42,8 @@ FIGURES = {
         "units": lambda row: row["smsUnits"],
     },
 }
+# The longest time that one request may ask for.
+GRAPHS_LIMIT = timedelta(days=90)
 DESTINATIONS = {"dialout": "destinationContext", "call_log": "destinationName", "sms": "destinationContext"}
 GROUPINGS = {
     "dialout": ["row", "user", "department", "destination"],
@@ -63,18 +65,23 @@ def graph(url, tenant, secret):
 
     token = get(f"{url}/{tenant}/oauth2/v2.0/token", urllib.parse.urlencode(form).encode())["access_token"]
 
-    def rows(report, first, last):
-        version, function, time = FUNCTIONS[report]
-        found = []
+    def pages(version, function, first, last):
         # Graph includes a call at the end of the time that is asked for.
         end = f"{date.fromisoformat(last) - timedelta(days=1)}T23:59:59.9999999Z"
         page = {"@odata.nextLink": f"{url}/{version}/communications/callRecords/{function}(fromDateTime={first}T00:00:00Z,toDateTime={end})"}
         while link := page.get("@odata.nextLink"):
             page = get(link, headers={"Authorization": f"Bearer {token}"})
-            found += page["value"]
+            yield from page["value"]
+
+    def rows(report, first, last):
+        version, function, time = FUNCTIONS[report]
         if time is None:
-            return found
-        found = [row for row in found if first <= row[time][:10] < last]
+            return list(pages(version, function, first, last))
+        found, begin = [], first
+        while begin < last:
+            end = min(last, str(date.fromisoformat(begin) + GRAPHS_LIMIT))
+            found += [row for row in pages(version, function, begin, end) if begin <= row[time][:10] < end]
+            begin = end
         return list({row.get("id", index): row for index, row in enumerate(found)}.values())
 
     return rows
