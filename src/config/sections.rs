@@ -237,7 +237,7 @@ section! {
         /// Shares of the amount at which an alert fires, in percent.
         #[schemars(extend("default" = [50, 80, 100, 120]))]
         thresholds: Vec<Field<Either<Threshold>>>,
-        /// The report with the charges; it must be one that has a currency.
+        /// The report with the charges: of dial-out, calls or SMS.
         #[schemars(extend("default" = "dialout"))]
         report: ReportKind,
         /// Only this tenant.

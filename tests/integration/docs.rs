@@ -53,25 +53,29 @@ fn flags() -> String {
     let mut text = "| command | does |\n| --- | --- |\n".to_owned();
     let about = command.get_about().unwrap();
     writeln!(text, "| `teams-pstn-exporter` | {about} |").unwrap();
-    let mut rows = Vec::new();
     for subcommand in command.get_subcommands() {
         let (name, about) = (subcommand.get_name(), subcommand.get_about().unwrap());
         writeln!(text, "| `teams-pstn-exporter {name}` | {about} |").unwrap();
-        rows.extend(
-            subcommand
-                .get_arguments()
-                .filter_map(|flag| row(flag, Some(name))),
-        );
     }
     text += "\n| flag | default | |\n| --- | --- | --- |\n";
-    text.extend(command.get_arguments().filter_map(|flag| row(flag, None)));
-    text.extend(rows);
+    text.extend(command.get_arguments().filter_map(row));
     text += "| `--help` | | Print help |\n| `--version` | | Print version |\n";
+    for subcommand in command.get_subcommands() {
+        let rows: String = subcommand.get_arguments().filter_map(row).collect();
+        if !rows.is_empty() {
+            let name = subcommand.get_name();
+            write!(
+                text,
+                "\n| flag of `{name}` | default | |\n| --- | --- | --- |\n{rows}"
+            )
+            .unwrap();
+        }
+    }
     text
 }
 
 /// The row of a flag. `None` for what is no flag, such as the users of `pseudonym`.
-fn row(flag: &clap::Arg, subcommand: Option<&str>) -> Option<String> {
+fn row(flag: &clap::Arg) -> Option<String> {
     let long = flag.get_long()?;
     let default = flag
         .get_default_values()
@@ -79,7 +83,6 @@ fn row(flag: &clap::Arg, subcommand: Option<&str>) -> Option<String> {
         .map(|value| format!("`{}`", value.to_str().unwrap()));
     let default = default.collect::<Vec<_>>().join(", ");
     let help = cell(&flag.get_help()?.to_string());
-    let only = subcommand.map_or(String::new(), |name| format!("; for `{name}` only"));
     let values = flag.get_possible_values();
     let takes_value = flag.get_action().takes_values();
     let values: Vec<_> = values
@@ -92,9 +95,7 @@ fn row(flag: &clap::Arg, subcommand: Option<&str>) -> Option<String> {
     } else {
         format!(": {}", values.join(", "))
     };
-    Some(format!(
-        "| `--{long}` | {default} | {help}{values}{only} |\n"
-    ))
+    Some(format!("| `--{long}` | {default} | {help}{values} |\n"))
 }
 
 /// The keys of the configuration file, a table for each section, in the order in which the sections refer to each other.
