@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,18 +19,35 @@ from skipping import skip_part
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
-# Building Helm takes two to three minutes on two cores; a download that hangs must not take an hour.
+# Building Helm or Prometheus takes some minutes on two cores; a download that hangs must not take an hour.
 PATIENCE = 900
 
 
-def go_program(package, version):
+def go_program(package, version, *flags):
     """The program of a Go package, built at most once."""
     folder = TOOLS / f"{Path(package).name}-{version}"
     program = folder / Path(package).name
     if not program.exists():
-        ran = go("install", f"{package}@{version}", GOBIN=str(folder))
+        ran = go("install", *flags, f"{package}@{version}", GOBIN=str(folder))
         if ran is None:
             return None
+    return program
+
+
+def go_program_without(missing, module, package, version, *flags):
+    """The same of a module that embeds a file that it does not have, such as its user interface: built with an empty one."""
+    program = TOOLS / f"{Path(package).name}-{version}" / Path(package).name
+    if not program.exists():
+        source = go_module(module, version)
+        if source is None:
+            return None
+        with tempfile.TemporaryDirectory() as copy:
+            # Go's copy can only be read.
+            subprocess.run(["cp", "--recursive", "--no-preserve=mode", f"{source}/.", copy], check=True)
+            (Path(copy) / missing).parent.mkdir(parents=True)
+            (Path(copy) / missing).touch()
+            if go("build", *flags, "-o", str(program), f"./{package}", folder=copy, GOWORK="off") is None:
+                return None
     return program
 
 
@@ -39,12 +57,12 @@ def go_module(module, version):
     return Path(json.loads(ran)["Dir"]) if ran else None
 
 
-def go(*arguments, **environment):
+def go(*arguments, folder="/", **environment):
     if not shutil.which("go"):
         return skip_part(f"go {' '.join(arguments)}: Go is not here", unless_ci=False)
-    # GOFLAGS of the environment may name a vendor folder, which there is not.
-    environment = os.environ | {"GOFLAGS": "-buildvcs=false -mod=mod", "GO111MODULE": "on"} | environment
-    ran = subprocess.run(["go", *arguments], cwd="/", env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    # GOFLAGS of the environment may name a vendor folder, which there is not. Nothing needs a compiler of C.
+    environment = os.environ | {"GOFLAGS": "-buildvcs=false -mod=mod", "GO111MODULE": "on", "CGO_ENABLED": "0"} | environment
+    ran = subprocess.run(["go", *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     if ran.returncode:
         return skip_part(f"go {' '.join(arguments)}: {last_line(ran.stderr)}")
     return ran.stdout or "done"
