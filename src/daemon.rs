@@ -77,7 +77,8 @@ struct Reloader {
 
 /// The clients that can read names of users.
 struct Readers {
-    exposure: Exposure,
+    addresses: Vec<SocketAddr>,
+    web_config: Option<WebConfig>,
     /// The configuration in force shows names.
     names: bool,
 }
@@ -86,11 +87,12 @@ impl Readers {
     /// Logs a warning if `config` is the first configuration that shows names to everyone.
     fn warn_of(&mut self, config: &Config) {
         let names = config.shows_names();
-        if names && !self.names && self.exposure.is_open() {
+        // The web configuration may have changed since the start.
+        let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
+        if names && !self.names && exposure.is_open() {
             tracing::warn!(
                 remedy = EXPOSED_REMEDY,
-                "names of users are readable {}",
-                self.exposure
+                "names of users are readable {exposure}"
             );
         }
         self.names = names;
@@ -212,9 +214,9 @@ impl Daemon {
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
-        let exposure = Exposure::bound(bound.addresses(), options.web_config.as_ref());
         let mut readers = Readers {
-            exposure,
+            addresses: bound.addresses().to_vec(),
+            web_config: options.web_config.clone(),
             names: false,
         };
         readers.warn_of(&config);

@@ -169,6 +169,8 @@ pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.starts_with('\u{feff}') {
         Some("begins with a byte order mark; remove it")
+    } else if text.contains(|c: char| c.is_control() && !c.is_ascii_whitespace()) {
+        Some("has a control character, as text in UTF-16 does; save it as UTF-8")
     } else if text.trim() != text {
         Some("has a blank or a line break at its beginning or end; remove it")
     } else if text.starts_with(['"', '\'']) || text.ends_with(['"', '\'']) {
@@ -176,7 +178,7 @@ pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     } else if text.contains(['\n', '\r']) {
         Some("has several lines; keep nothing in it but the value of one secret or token")
     } else if text.contains(char::is_control) {
-        Some("has a control character, as text in UTF-16 does; save it as UTF-8")
+        Some("has a tab or another control character; remove it")
     } else {
         None
     }
@@ -224,6 +226,8 @@ mod tests {
             (b"s3cret\rs3cret", Err("has several lines")),
             (b"s3\0cret", Err("has a control character")),
             (b"s\x003\0c\0r\0e\0t\0", Err("has a control character")),
+            (b"s\x003\0\r\0\n\0", Err("has a control character")),
+            (b"\0s\x003\0\r\0\n", Err("has a control character")),
             (b"s3\x1b[1mcret", Err("has a control character")),
             (b"s3 \"c'ret\n\r\n", Ok("s3 \"c'ret")),
             (b"\xef\xbb\xbfs3cret", Err("begins with a byte order mark")),

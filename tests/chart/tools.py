@@ -106,7 +106,9 @@ def npm_file(name, version, path):
             has_not = any(code in ran.stderr for code in ("E404", "ETARGET"))
             return skip_part(f"{name} {version}: {ran.stderr.partition(chr(10))[0]}", unless_ci=not has_not)
         with tarfile.open(file.parent / last_line(ran.stdout)) as archive:
-            file.write_bytes(archive.extractfile(f"package/{path}").read())
+            new = file.with_name(f"{file.name}.new")
+            new.write_bytes(archive.extractfile(f"package/{path}").read())
+            new.rename(file)
     return file
 
 

@@ -43,7 +43,7 @@ class Browser:
             self.process = subprocess.Popen(["bash", "-c", script, "bash", program, *flags], pass_fds=(theirs, their_answers), stdout=log, stderr=log)
         os.close(theirs), os.close(their_answers)
         self.requests, self.answers = os.fdopen(ours, "wb"), os.fdopen(answers, "rb")
-        self.number, self.session, self.buffer = 0, None, b""
+        self.number, self.session, self.buffer, self.is_loaded = 0, None, b"", False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Page.enable")
@@ -67,14 +67,19 @@ class Browser:
                 self.buffer += more
             message, self.buffer = self.buffer.split(b"\0", 1)
             message = json.loads(message)
+            self.is_loaded |= message.get("method") == "Page.loadEventFired"
             if wanted(message):
                 return message
 
     def open(self, url, scheme, width):
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-        self.call("Page.navigate", url=url)
-        self.wait(lambda message: message.get("method") == "Page.loadEventFired")
+        self.is_loaded = False
+        if error := self.call("Page.navigate", url=url).get("errorText"):
+            sys.exit(f"{url}: {error}")
+        # The event may come before the answer.
+        if not self.is_loaded:
+            self.wait(lambda _: self.is_loaded)
 
     def run(self, script):
         ran = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
