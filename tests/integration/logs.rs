@@ -1,7 +1,7 @@
 //! The logs of calls and messages, and of blocked users, over HTTP: every sample is the sum of the simulator's own
 //! rows, whichever users are named and however many series there may be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -19,6 +19,7 @@ use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::{LogRow, Logs};
 use teams_pstn_simulator::world::World;
 
+use crate::open_days::{Site, poll_at};
 use crate::oracle::{Samples, Shape, assert_same, at, calm, expected, found, november};
 use crate::support::{Exporter, Log, Metrics, NOW, Sample, Setup, TENANT, Time, config, reports};
 
@@ -94,6 +95,48 @@ async fn every_sample_of_two_tenants_is_what_their_rows_add_up_to() {
             assert_same(&what, &found(&metrics, shape, Some(name)), &expected);
         }
     }
+}
+
+/// Both reports have the calls from meetings: one as sums of Graph's, the other call by call.
+#[tokio::test(start_paused = true)]
+async fn dial_out_charge_is_that_of_the_calls_from_meetings_at_every_poll() {
+    const POLLS: &[&str] = &[
+        "2026-11-03T09:00:00Z",
+        "2026-11-03T17:00:00Z",
+        "2026-11-16T08:00:00Z",
+        "2026-11-30T23:00:00Z",
+        "2026-12-01T12:00:00Z",
+    ];
+    let charges = |metrics: &Metrics, family: &str| {
+        let mut sums: BTreeMap<[String; 2], Decimal> = BTreeMap::new();
+        for sample in metrics.samples(family) {
+            let is_other =
+                |(name, value): &(String, String)| name == "call_type" && value != "conf_out";
+            if !sample.labels.iter().any(is_other) {
+                let key = ["user", "currency"].map(|label| sample.label(label).to_owned());
+                *sums.entry(key).or_default() += sample.value.parse::<Decimal>().unwrap();
+            }
+        }
+        sums
+    };
+    let site = Site::at(POLLS).await;
+    site.change(|config| config.reports = reports(&[ReportKind::Dialout, ReportKind::CallLog]));
+    let mut exporter = site.exporter(false);
+    for now in POLLS {
+        let metrics = poll_at(&site, &mut exporter, now).await;
+        let report = charges(&metrics, "teams_pstn_dialout_charge");
+        let currencies: BTreeSet<&str> = report.keys().map(|[_, currency]| &**currency).collect();
+        assert!(
+            currencies.len() > 1 && report.len() > currencies.len(),
+            "{now}: {report:?}"
+        );
+        assert_eq!(
+            report,
+            charges(&metrics, "teams_pstn_call_log_charge"),
+            "{now}"
+        );
+    }
+    exporter.stop().await;
 }
 
 /// The newest rows of the simulator that have arrived, as the exporter's samples.
