@@ -28,6 +28,7 @@ use crate::period::{BillingPeriod, Clock, Span, Window};
 use crate::report::allocation::Allocation;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, Log, SeenRows, Totals};
+use crate::report::pool::{self, UsedSeconds};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 use crate::report_metrics::period_samples;
 use crate::tenant::{self, Plan};
@@ -52,6 +53,8 @@ struct Days<'a> {
     period: BillingPeriod,
     /// The figures of the period before it, if that was fetched completely.
     previous: Vec<Samples>,
+    /// The used seconds of pools in it.
+    used_seconds: Option<UsedSeconds>,
 }
 
 /// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
@@ -109,6 +112,7 @@ pub async fn run(
                     memory: pool.for_report(),
                     period: BillingPeriod::containing(span.start(), plan.cycle_day),
                     previous: Vec::new(),
+                    used_seconds: None,
                 };
                 let fetched = report.visit(days).await;
                 fetched.map_err(|error| ExportError::report(report, &error))?;
@@ -128,7 +132,7 @@ impl Days<'_> {
     /// Fetches a report that Graph adds up, for each day.
     async fn fetch_report<R: Report>(mut self) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
-            let mut closing = Vec::new();
+            let mut closing = None;
             for day in self.days() {
                 if day.start() < self.span.start() {
                     continue;
@@ -139,10 +143,10 @@ impl Days<'_> {
                     collect::<R>(self.graph, windows, deadline, stats, &self.memory).await;
                 let (totals, _memory) = collected?;
                 let rendered = self.with_context(|context| R::render(totals, context));
-                if day.end() == self.period.end() {
-                    closing.clone_from(&rendered.closing);
-                }
                 self.add(day, &rendered)?;
+                if day.end() == self.period.end() {
+                    closing = Some((rendered.closing, rendered.used_seconds));
+                }
             }
             self.next_period(closing);
         }
@@ -155,7 +159,7 @@ impl Days<'_> {
             let seen = SeenRows::new(&self.memory);
             let mut totals = Totals::new(&self.allocation);
             let mut reservation = self.memory.reservation();
-            let mut closing = Vec::new();
+            let mut closing = None;
             // The last rows of a period come with the days after it.
             let until = if self.period.end() < self.span.end() {
                 self.now
@@ -181,11 +185,11 @@ impl Days<'_> {
                 }
                 let totals = totals.clone();
                 let rendered = self.with_context(|context| log::render::<L>(totals, context));
-                if day.end() >= self.period.end() {
-                    closing.clone_from(&rendered.closing);
-                }
                 if day.end() <= self.period.end() {
                     self.add(day, &rendered)?;
+                }
+                if day.end() >= self.period.end() {
+                    closing = Some((rendered.closing, rendered.used_seconds));
                 }
             }
             self.next_period(closing);
@@ -201,16 +205,22 @@ impl Days<'_> {
     /// Adds the samples of a day.
     fn add(&mut self, day: Window, rendered: &Rendered) -> Result<(), MemoryError> {
         let period = period_samples(self.plan.tenant.as_deref(), self.report, self.period);
-        let samples = rendered.samples.iter().chain(&period);
+        let pools = self.plan.pools_of(self.report);
+        let previous = self.used_seconds.as_ref();
+        let used = (rendered.used_seconds).in_month(pools, self.period, day.start(), previous);
+        let pools = pool::samples(pools, &used, self.plan.tenant.as_deref());
+        let samples = rendered.samples.iter().chain(&pools).chain(&period);
         for samples in samples.chain(&self.previous) {
             self.history.add(day, samples)?;
         }
         Ok(())
     }
 
-    /// Goes on to the next period. `closing` has the figures that this period will have as the previous one.
-    fn next_period(&mut self, closing: Vec<Samples>) {
-        self.previous = closing;
+    /// Goes on to the next period. `closing` has the figures that this period will have as the previous one, and the use of
+    /// pools, if it was fetched completely.
+    fn next_period(&mut self, closing: Option<(Vec<Samples>, UsedSeconds)>) {
+        let (previous, used_seconds) = closing.unzip();
+        (self.previous, self.used_seconds) = (previous.unwrap_or_default(), used_seconds);
         self.period = BillingPeriod::containing(self.period.end(), self.plan.cycle_day);
     }
 

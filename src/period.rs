@@ -148,6 +148,23 @@ impl BillingPeriod {
         }
     }
 
+    /// The first of a month that lies in the period: its start if it is a calendar month.
+    pub fn first_of_month(self) -> DateTime<Utc> {
+        on_day(self.end - TimeDelta::nanoseconds(1), 1)
+    }
+
+    /// The part of the period in the calendar month of `now`, which lies in the period.
+    #[must_use]
+    pub fn in_month(self, now: DateTime<Utc>) -> Span {
+        let first = self.first_of_month();
+        let (start, end) = if now < first {
+            (self.start, first)
+        } else {
+            (first, self.end)
+        };
+        Span { start, end }
+    }
+
     /// Start, inclusive.
     pub const fn start(self) -> DateTime<Utc> {
         self.start
@@ -413,6 +430,60 @@ mod tests {
             "2025-12-28T00:00:00Z",
             "2026-01-28T00:00:00Z",
         );
+    }
+
+    #[test]
+    fn calendar_months_of_a_period_by_table() {
+        for (now, day, first, start, end) in [
+            (
+                "2026-11-30T23:59:59Z",
+                1,
+                "2026-11-01",
+                "2026-11-01",
+                "2026-12-01",
+            ),
+            (
+                "2026-11-01T00:00:00Z",
+                2,
+                "2026-11-01",
+                "2026-11-01",
+                "2026-11-02",
+            ),
+            (
+                "2026-11-02T00:00:00Z",
+                2,
+                "2026-12-01",
+                "2026-11-02",
+                "2026-12-01",
+            ),
+            (
+                "2026-12-31T23:59:59Z",
+                15,
+                "2027-01-01",
+                "2026-12-15",
+                "2027-01-01",
+            ),
+            (
+                "2027-01-01T00:00:00Z",
+                15,
+                "2027-01-01",
+                "2027-01-01",
+                "2027-01-15",
+            ),
+            (
+                "2027-02-28T00:00:00Z",
+                28,
+                "2027-03-01",
+                "2027-02-28",
+                "2027-03-01",
+            ),
+        ] {
+            let period = BillingPeriod::containing(time(now), CycleDay::try_from(day).unwrap());
+            let month = period.in_month(time(now));
+            let found = [period.first_of_month(), month.start(), month.end()];
+            let expected = [first, start, end].map(|day| time(&format!("{day}T00:00:00Z")));
+            assert_eq!(found, expected, "{now} {day}");
+        }
     }
 
     #[test]

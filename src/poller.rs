@@ -26,9 +26,9 @@ use tokio::time::Instant;
 
 use crate::graph::{FailureReason, Graph};
 use crate::memory::MemoryPool;
-use crate::period::{BillingPeriod, Clock};
-use crate::report::ReportKind;
+use crate::period::{BillingPeriod, Clock, Span};
 use crate::report::labels::RetainedSeries;
+use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;
@@ -111,8 +111,8 @@ impl Poller {
         &self.states
     }
 
-    /// Polls each report at once, then at every tick of its interval and at every start of a billing period. Each report
-    /// has its own loop, so a report that stalls does not delay the others.
+    /// Polls each report at once, then at every tick of its interval, at every start of a billing period and, if it has
+    /// pools, of a calendar month. Each report has its own loop, so a report that stalls does not delay the others.
     async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
@@ -124,28 +124,29 @@ impl Poller {
         let mut retries = 0;
         loop {
             let mut turn = pin!(self.queue_and_poll(state, started));
-            let period = loop {
+            let current = loop {
                 tokio::select! {
-                    period = &mut turn => break period,
+                    current = &mut turn => break current,
                     () = tokio::time::sleep(CLOCK_CHECK) => self.expire(state),
                 }
             };
             tokio::select! {
-                () = self.sleep_until(state, self.next_tick(state, started), period) => retries = 0,
+                () = self.sleep_until(state, self.next_tick(state, started), current) => retries = 0,
                 () = self.retry_requested(state, schedule::retry_pause(retries)) => retries += 1,
             }
         }
     }
 
-    /// Waits for a place in the queue of all tenants, then polls. Returns the period that it polled.
-    async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> BillingPeriod {
+    /// Waits for a place in the queue of all tenants, then polls. Returns the time for which the figures are current.
+    async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> Span {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
         // A permit is a place in the queue, so the task waits for it after the tick.
         let permit = Arc::clone(&self.shared.permits)
             .acquire_owned()
             .await
             .expect("never closed");
-        let period = BillingPeriod::containing(self.shared.clock.now(), self.plan.cycle_day);
+        let now = self.shared.clock.now();
+        let period = BillingPeriod::containing(now, self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, started));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
         // Another poll can start now: this one has ended, or it takes long and goes on without a permit.
@@ -153,7 +154,7 @@ impl Poller {
         if in_time.is_err() {
             polling.await;
         }
-        period
+        self.plan.current(ReportState::report(state), period, now)
     }
 
     /// Polls one report once and records the outcome, success or failure.
@@ -205,16 +206,19 @@ impl Poller {
             } else {
                 self.tick(report, started, true)
             };
-            state.next_poll = Some(schedule::due(&self.shared.clock, next, period));
+            let current = self.plan.current(report, period, begun);
+            state.next_poll = Some(schedule::due(&self.shared.clock, next, current));
             self.publish(&state);
             let time_left = tick > Instant::now();
             let wanted = self.shared.previous && report.info().has_previous;
-            succeeded && time_left && wanted && state.previous.is_due(begun)
+            let in_previous = begun < period.first_of_month();
+            let pools = self.plan.pools_of(report).iter().filter(|_| in_previous);
+            succeeded && time_left && wanted && state.previous.is_due(begun, pools)
         };
         // Before the previous period is fetched, because that can take until the next tick.
         self.save(state);
         if previous_is_due {
-            self.poll_previous(state, period, tick).await;
+            self.poll_previous(state, period, begun, tick).await;
             self.save(state);
         }
     }
@@ -296,9 +300,15 @@ impl Poller {
         });
     }
 
-    /// Polls the previous period once. If that fails, its last figures stay and a later poll tries again. The next
-    /// poll of the current period does not wait for it.
-    async fn poll_previous(&self, state: &SharedState, current: BillingPeriod, tick: Instant) {
+    /// Polls the previous period once. If that fails, its last figures stay and a later poll tries again. The next poll of the
+    /// `current` period, which was fetched at `polled`, does not wait for it.
+    async fn poll_previous(
+        &self,
+        state: &SharedState,
+        current: BillingPeriod,
+        polled: DateTime<Utc>,
+        tick: Instant,
+    ) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let report = lock(state).report;
         let period = current.previous();
@@ -321,7 +331,13 @@ impl Poller {
         match outcome {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &stats, start.elapsed());
-                state.previous.replace(period, rendered.closing, begun);
+                let Rendered {
+                    closing,
+                    used_seconds,
+                    ..
+                } = rendered;
+                state.previous.replace(period, closing, used_seconds, begun);
+                state.show_pools(current, polled, &self.plan);
                 state.is_unsaved = true;
             }
             Err(mut failed) => {
@@ -335,6 +351,7 @@ impl Poller {
             }
         }
         drop(stats);
+        let current = self.plan.current(report, current, polled);
         state.next_poll = Some(schedule::due(&self.shared.clock, tick, current));
         self.publish(&state);
     }
@@ -379,14 +396,14 @@ impl Poller {
         }
     }
 
-    /// Sleeps until the tick, or until the clock leaves the period.
-    async fn sleep_until(&self, state: &SharedState, tick: Instant, period: BillingPeriod) {
+    /// Sleeps until the tick, or until the clock leaves the time for which the figures are current.
+    async fn sleep_until(&self, state: &SharedState, tick: Instant, current: Span) {
         loop {
             self.expire(state);
             let now = Instant::now();
             let time = self.shared.clock.now();
-            let boundary = (period.end() - time).to_std().unwrap_or_default();
-            let is_set_back = time < period.start();
+            let boundary = (current.end() - time).to_std().unwrap_or_default();
+            let is_set_back = time < current.start();
             if now >= tick || boundary.is_zero() || is_set_back {
                 return;
             }

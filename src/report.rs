@@ -40,9 +40,10 @@ use crate::period::{BillingPeriod, EndBound, Window};
 
 use allocation::AllocatedSummary;
 use budget::BudgetRow;
-use column::{Column, Measure};
+use column::{Column, LATER_MONTH, Measure};
 use labels::{RenderContext, RetainedSeries};
 use log::{Log, Record};
+use pool::UsedSeconds;
 use row::{Notes, RowError};
 
 pub(crate) use error::CollectError;
@@ -196,6 +197,8 @@ pub struct Rendered {
     pub top: Vec<Organizer>,
     /// Budgets, pools and departments, for the page.
     pub allocated: AllocatedSummary,
+    /// The used seconds of pools. How many are in the calendar month also depends on the previous period.
+    pub(crate) used_seconds: UsedSeconds,
     /// Users who are named in series, before any are aggregated.
     pub users: u64,
     /// Rows that count: all except for those that an overlap of pages repeated.
@@ -307,6 +310,8 @@ impl ReportKind {
 
             fn log<L: Log>(self) -> Self::Output {
                 let labels = L::LABELS.iter().map(|label| format!("label {label}"));
+                let months =
+                    pool::positions(L::LABELS).map(|_| format!("count {LATER_MONTH} later month"));
                 let columns = L::COLUMNS.iter().map(|column| {
                     let (kind, index) = match column.measure {
                         Measure::Money(index) => ("money", index),
@@ -314,7 +319,7 @@ impl ReportKind {
                     };
                     format!("{kind} {index} {}", column.current.name)
                 });
-                labels.chain(columns).collect()
+                labels.chain(columns).chain(months).collect()
             }
         }
         self.visit(Columns)
@@ -425,6 +430,26 @@ mod tests {
             let columns: HashSet<String> = report.columns().into_iter().collect();
             assert_eq!(columns.len(), report.columns().len(), "{report}");
             assert!(!columns.is_empty(), "{report}");
+        }
+    }
+
+    /// A report with pools has a count that is in no column.
+    #[test]
+    fn seconds_of_the_later_month_have_a_count_of_their_own() {
+        for &report in ReportKind::ALL {
+            let prefix = format!("count {LATER_MONTH} ");
+            let columns = report.columns();
+            let same: Vec<_> = columns
+                .iter()
+                .filter(|name| name.starts_with(&prefix))
+                .collect();
+            match report {
+                ReportKind::CallLog => assert_eq!(same, ["count 2 later month"]),
+                _ => assert!(
+                    !columns.iter().any(|name| name.ends_with("later month")),
+                    "{report}"
+                ),
+            }
         }
     }
 

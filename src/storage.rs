@@ -33,6 +33,7 @@ use crate::exposition::{Family, Samples};
 use crate::period::BillingPeriod;
 use crate::report::labels::UserLabel;
 use crate::report::log::Ledgers;
+use crate::report::pool::UsedSeconds;
 use crate::snapshot::Summary;
 
 pub(crate) use format::{Rejected, decode, encode};
@@ -88,6 +89,8 @@ pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) samples: Vec<S>,
     /// The time of the last fetch after the end of the period, and since when the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The used seconds of pools at the last fetch. Empty before the first.
+    pub(crate) used_seconds: UsedSeconds,
 }
 
 /// Errors of saving and restoring.
@@ -281,6 +284,7 @@ impl<S> SavedState<S> {
                     period: closed.period,
                     samples: all(closed.samples)?,
                     fetched: closed.fetched,
+                    used_seconds: closed.used_seconds,
                 }),
                 None => None,
             },

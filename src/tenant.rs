@@ -11,7 +11,7 @@ use crate::graph::http::{HttpClient, HttpError, HttpOptions};
 use crate::graph::retry::RetryPolicy;
 use crate::graph::token::{TokenCache, TokenError, TokenOptions};
 use crate::graph::{Graph, Limits};
-use crate::period::{Clock, CycleDay};
+use crate::period::{BillingPeriod, Clock, CycleDay, Span};
 use crate::report::ReportKind;
 use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
@@ -101,11 +101,31 @@ impl Plan {
         let of_report = |budget: &&Budget| budget.report == report;
         Allocation {
             budgets: self.budgets.iter().filter(of_report).cloned().collect(),
-            pools: match report {
-                ReportKind::CallLog => self.pools.clone(),
-                _ => Vec::new(),
-            },
+            pools: self.pools_of(report).to_vec(),
             departments: self.departments.clone(),
+        }
+    }
+
+    /// The pools of a report.
+    pub(crate) fn pools_of(&self, report: ReportKind) -> &[Pool] {
+        match report {
+            ReportKind::CallLog => &self.pools,
+            _ => &[],
+        }
+    }
+
+    /// The time for which the figures of a poll at `now` are current: the billing period, or its part in the calendar month
+    /// if the report has pools.
+    pub(crate) fn current(
+        &self,
+        report: ReportKind,
+        period: BillingPeriod,
+        now: DateTime<Utc>,
+    ) -> Span {
+        if self.pools_of(report).is_empty() {
+            period.into()
+        } else {
+            period.in_month(now)
         }
     }
 

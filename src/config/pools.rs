@@ -8,8 +8,7 @@ use super::reports::contains;
 use super::scalar::{Location, Name};
 use super::sections::Pool;
 use super::thresholds::thresholds;
-use super::{Billing, ConfigErrors, Report, Tenant};
-use crate::period::CycleDay;
+use super::{ConfigErrors, Report, Tenant};
 use crate::report::ReportKind;
 use crate::report::pool;
 use crate::report::threshold::Threshold;
@@ -17,7 +16,6 @@ use crate::report::threshold::Threshold;
 /// Returns the pools, or `None` if one of them is invalid.
 pub(super) fn pools(
     field: Field<Vec<Field<Pool>>>,
-    billing: Billing,
     reports: Option<&[Report]>,
     tenants: Option<&[Tenant]>,
     errors: &mut ConfigErrors,
@@ -26,13 +24,6 @@ pub(super) fn pools(
         Field::Missing => return Some(Vec::new()),
         field => field.set()?,
     };
-    if billing.cycle_day != CycleDay::default() {
-        let day = billing.cycle_day.day();
-        errors.push(
-            line,
-            format!("pools: minutes are included by calendar month, but billing.cycle_day is {day}; remove it, or run another exporter for the pools"),
-        );
-    }
     if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
         errors.push(
             line,

@@ -32,9 +32,7 @@ impl File {
         let poll = self.poll.value().unwrap_or_default();
         let max_age_line = poll.max_age.line();
         let poll = poll.resolve(default);
-        // Pools of a file need the calendar month, which the period of the demo is not.
-        let default = base.filter(|_| self.pools.is_missing());
-        let default = default.map(|base| base.billing).unwrap_or_default();
+        let default = base.map(|base| base.billing).unwrap_or_default();
         let billing = self.billing.value().unwrap_or_default().resolve(default);
         let mut labels = self.labels.value().unwrap_or_default();
         let mut key = PseudonymKey::of(&mut labels, &files, errors);
@@ -75,13 +73,7 @@ impl File {
                 let pools = base.pools.iter().filter(|_| has_calls);
                 Some(pools.cloned().collect())
             }
-            _ => pools(
-                self.pools,
-                billing,
-                reports.as_deref(),
-                tenants.as_deref(),
-                errors,
-            ),
+            _ => pools(self.pools, reports.as_deref(), tenants.as_deref(), errors),
         };
         let storage = storage(self.storage, folder, errors);
         Some(Config {

@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::exposition::{Format, Samples};
 use crate::period::BillingPeriod;
+use crate::report::pool::{Pool, UsedSeconds};
 use crate::storage::ClosedPeriod;
 
 /// The figures of the previous period, and those that the current period would have as the previous one if it ended
@@ -52,6 +53,7 @@ impl Previous {
                         period,
                         samples,
                         fetched: None,
+                        used_seconds: UsedSeconds::default(),
                     });
         }
     }
@@ -71,14 +73,22 @@ impl Previous {
     }
 
     /// Returns true if the closed period is to be fetched: not fetched since its end, or fetched some hours ago and
-    /// still changing.
-    pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
+    /// still changing, or fetched without these pools, which have a part of the current month in it.
+    pub(super) fn is_due<'p>(
+        &self,
+        now: DateTime<Utc>,
+        pools: impl IntoIterator<Item = &'p Pool>,
+    ) -> bool {
         // A time in the future comes from a clock that was wrong.
         let passed = |then: DateTime<Utc>| (then <= now).then(|| now - then);
         if self.failed.and_then(passed).is_some_and(|ago| ago < RETRY) {
             return false;
         }
-        let fetched = self.closed.as_ref().and_then(|closed| closed.fetched);
+        let known = self.closed.as_ref();
+        if known.is_some_and(|closed| !closed.used_seconds.has(pools)) {
+            return true;
+        }
+        let fetched = known.and_then(|closed| closed.fetched);
         let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
         // Unchanged between two fetches: days without a fetch do not count.
         fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < FINAL_AFTER)
@@ -89,6 +99,7 @@ impl Previous {
         &mut self,
         period: BillingPeriod,
         samples: Vec<Samples>,
+        used_seconds: UsedSeconds,
         now: DateTime<Utc>,
     ) {
         let unchanged_since = match &self.closed {
@@ -103,7 +114,15 @@ impl Previous {
             period,
             samples,
             fetched: Some((now, unchanged_since)),
+            used_seconds,
         });
+    }
+
+    /// The used seconds of pools in a period, if it is the closed one.
+    pub(super) fn used_seconds(&self, period: BillingPeriod) -> Option<&UsedSeconds> {
+        let closed = self.closed.as_ref();
+        let closed = closed.filter(|closed| closed.period == period)?;
+        Some(&closed.used_seconds)
     }
 
     /// Log text about the closed period after a failed fetch.
@@ -153,6 +172,7 @@ mod tests {
     use super::*;
     use crate::exposition::{Family, FamilyWriter};
     use crate::period::CycleDay;
+    use crate::report::pool::Seconds;
 
     #[test]
     fn figures_pass_on_when_the_period_ends() {
@@ -168,12 +188,17 @@ mod tests {
             "charge 10\n",
             "what October had when it was last asked for"
         );
-        previous.replace(october, samples("12"), time("2026-11-01T00:00:01Z"));
+        previous.replace(
+            october,
+            samples("12"),
+            UsedSeconds::default(),
+            time("2026-11-01T00:00:01Z"),
+        );
         previous.advance(november, samples("2"));
         assert_eq!(shown(&previous), "charge 12\n");
         previous.advance(december, samples("1"));
         assert_eq!(shown(&previous), "charge 2\n");
-        assert!(previous.is_due(time("2026-12-01T00:00:01Z")));
+        assert!(previous.is_due(time("2026-12-01T00:00:01Z"), &[]));
         let march = BillingPeriod::containing(time("2027-03-01T00:00:00Z"), CycleDay::default());
         previous.advance(march, samples("1"));
         assert_eq!(shown(&previous), "", "February was never asked for");
@@ -184,14 +209,19 @@ mod tests {
         let mut previous = Previous::default();
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let start = time("2026-11-01T00:00:00Z");
-        assert!(previous.is_due(start));
+        assert!(previous.is_due(start, &[]));
         let mut hours = Vec::new();
         for hour in 0..24 * 10 {
             let now = start + TimeDelta::hours(hour);
-            if previous.is_due(now) {
+            if previous.is_due(now, &[]) {
                 hours.push(hour);
                 // It changes for the last time on the second day.
-                previous.replace(october, samples(if hour < 30 { "1" } else { "2" }), now);
+                previous.replace(
+                    october,
+                    samples(if hour < 30 { "1" } else { "2" }),
+                    UsedSeconds::default(),
+                    now,
+                );
             }
         }
         let expected: Vec<i64> = (0..=30 + 96)
@@ -205,8 +235,8 @@ mod tests {
     fn a_failed_fetch_is_not_tried_again_at_once() {
         let mut previous = Previous::default();
         previous.fail(time("2026-11-01T00:00:00Z"));
-        assert!(!previous.is_due(time("2026-11-01T00:29:59Z")));
-        assert!(previous.is_due(time("2026-11-01T00:30:00Z")));
+        assert!(!previous.is_due(time("2026-11-01T00:29:59Z"), &[]));
+        assert!(previous.is_due(time("2026-11-01T00:30:00Z"), &[]));
     }
 
     /// A pause without fetches is not a time without changes.
@@ -215,14 +245,45 @@ mod tests {
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let mut previous = Previous::default();
         // In the first minute of November, when nothing of the last two days has arrived yet.
-        previous.replace(october, samples("1"), time("2026-11-01T00:01:00Z"));
+        previous.replace(
+            october,
+            samples("1"),
+            UsedSeconds::default(),
+            time("2026-11-01T00:01:00Z"),
+        );
         // Down until the 6th: a restart, or an outage of Graph.
         let mut restarted = Previous::restored(None, previous.saved().1);
         let now = time("2026-11-06T08:00:00Z");
-        assert!(previous.is_due(now), "after an outage");
-        assert!(restarted.is_due(now), "after a restart");
-        restarted.replace(october, samples("2"), now);
+        assert!(previous.is_due(now, &[]), "after an outage");
+        assert!(restarted.is_due(now, &[]), "after a restart");
+        restarted.replace(october, samples("2"), UsedSeconds::default(), now);
         assert_eq!(shown(&restarted), "charge 2\n");
+    }
+
+    /// A pool of another reload, with a part of the current month in a period that no longer changes.
+    #[test]
+    fn a_closed_period_is_fetched_again_for_a_pool_that_it_lacks() {
+        let pool = |license: &str| Pool {
+            name: "a".to_owned(),
+            tenant: None,
+            license_capability: vec![license.to_owned()],
+            usage_location: Vec::new(),
+            destination_context: None,
+            call_type: None,
+            seconds: 60,
+            thresholds: Vec::new(),
+        };
+        let (known, other) = ([pool("MCOPSTN1")], [pool("MCOPSTN2")]);
+        let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
+        let mut previous = Previous::default();
+        let now = time("2026-11-01T00:00:00Z");
+        let used_seconds = UsedSeconds::new(&known, vec![Seconds::default()]);
+        previous.replace(october, samples("1"), used_seconds, now);
+        for (pools, is_due) in [(&known, false), (&other, true)] {
+            assert_eq!(previous.is_due(now, pools), is_due, "{pools:?}");
+        }
+        previous.fail(now);
+        assert!(!previous.is_due(now, &other), "a failed fetch waits");
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

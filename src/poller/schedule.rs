@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use crate::period::{BillingPeriod, Clock};
+use crate::period::{Clock, Span};
 
 /// The first tick after `now`. Ticks are on a grid, so that polls do not drift by their own duration.
 pub(super) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
@@ -16,11 +16,12 @@ pub(super) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Ins
     u32::try_from(ticks).map_or(now + interval, |ticks| first + interval * ticks)
 }
 
-/// Time of the next poll by the wall clock: the tick, or the end of the period if that comes first.
-pub(super) fn due(clock: &Clock, tick: Instant, period: BillingPeriod) -> DateTime<Utc> {
+/// Time of the next poll by the wall clock: the tick, or the end of the time for which figures are current if that comes
+/// first.
+pub(super) fn due(clock: &Clock, tick: Instant, current: Span) -> DateTime<Utc> {
     let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
     let due = clock.now().checked_add_signed(left);
-    due.map_or(period.end(), |due| due.min(period.end()))
+    due.map_or(current.end(), |due| due.min(current.end()))
 }
 
 /// Pause after a failed poll before a poll that a reload requests. `retries` counts such polls since the last tick: the

@@ -15,6 +15,7 @@ use crate::period::BillingPeriod;
 use crate::report::allocation::Allocation;
 use crate::report::labels::RetainedSeries;
 use crate::report::log::Ledgers;
+use crate::report::pool::{self, UsedSeconds};
 use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::{ReportMetrics, period_samples};
 use crate::snapshot::{Failure, Polling, State, Summary};
@@ -32,6 +33,8 @@ pub(crate) struct ReportState {
     pub(super) current: Vec<Samples>,
     /// The fingerprint of the allocation in `current`, which can differ from the configured one.
     pub(super) allocation: String,
+    /// The used seconds of pools in the current period. A restored state has none until its first poll.
+    used_seconds: UsedSeconds,
     pub(super) previous: Previous,
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
@@ -82,6 +85,7 @@ impl ReportState {
             failure: None,
             current: Vec::new(),
             allocation: String::new(),
+            used_seconds: UsedSeconds::default(),
             previous: Previous::default(),
             ledgers: Ledgers::default(),
             ledger_memory: memory.reservation(),
@@ -258,7 +262,24 @@ impl ReportState {
         self.current
             .extend(period_samples(plan.tenant.as_deref(), self.report, period));
         self.allocation = plan.allocation_of(self.report).shown_fingerprint();
+        self.used_seconds = rendered.used_seconds;
         self.previous.advance(period, rendered.closing);
+        self.show_pools(period, begun, plan);
+    }
+
+    /// Shows the pools again in samples and summary, from a complete report of `period` that was fetched at `now` and from the previous
+    /// period.
+    pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
+        let pools = plan.pools_of(self.report);
+        let previous = self.previous.used_seconds(period.previous());
+        let used = self.used_seconds.in_month(pools, period, now, previous);
+        let is_of_pools = |samples: &Samples| pool::FAMILIES.contains(&samples.family);
+        self.current.retain(|samples| !is_of_pools(samples));
+        let samples = pool::samples(pools, &used, plan.tenant.as_deref());
+        self.current.extend(samples);
+        if let Some(summary) = &mut self.summary {
+            Arc::make_mut(summary).allocated.pools = pool::for_page(pools, &used);
+        }
     }
 
     /// The state to write into the state file, if that lacks the newest state. It counts as saved from then on.

@@ -74,3 +74,7 @@ impl<const MONEY: usize> Default for Values<MONEY> {
 
 /// Counts in a row: the row itself or its calls, and its seconds or units.
 pub const COUNTS_MAX: usize = 3;
+
+/// The count of the seconds from the first of a month on that lies in the billing period. Only for a report with pools,
+/// which counts nothing else there.
+pub(crate) const LATER_MONTH: usize = COUNTS_MAX - 1;

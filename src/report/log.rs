@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use super::allocation::{Allocation, Allocator};
 use super::budget::BudgetRow;
-use super::column::{COUNTS_MAX, Column};
+use super::column::{COUNTS_MAX, Column, LATER_MONTH};
 use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
 use super::person_table::{PersonId, PersonTable};
@@ -160,6 +160,8 @@ pub(crate) struct LogAggregator<'a> {
     window: Window,
     context: AggregationContext<'a>,
     positions: LabelPositions,
+    /// The first of a month in the period, if the log has pools.
+    first_of_month: Option<DateTime<Utc>>,
     /// Names with pseudonyms, which take long to compute, and the interned label of each.
     names: Interner,
     users: Vec<u32>,
@@ -219,10 +221,13 @@ struct LabelPositions {
 
 impl<'a> LogAggregator<'a> {
     pub(crate) fn new<L: Log>(window: Window, context: AggregationContext<'a>) -> Self {
+        let positions = LabelPositions::of::<L>();
+        let has_pools = positions.pooled.is_some();
         Self {
             window,
             context,
-            positions: LabelPositions::of::<L>(),
+            positions,
+            first_of_month: has_pools.then(|| context.period.first_of_month()),
             names: Interner::default(),
             users: Vec::new(),
             allocator: Allocator::new(context.allocation),
@@ -370,6 +375,12 @@ impl<'a> LogAggregator<'a> {
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.push(self.positions.budget_row(record));
         }
+        let mut counts = record.counts;
+        if let Some(first) = self.first_of_month
+            && record.time.unwrap_or(self.window.start()) >= first
+        {
+            counts[LATER_MONTH] = counts[SECONDS];
+        }
         let user = self.user(record.person);
         let mut labels = [NO_LABEL; LABELS_MAX];
         for (slot, label) in labels
@@ -384,7 +395,7 @@ impl<'a> LogAggregator<'a> {
             labels: (labels, user),
             values: Values {
                 money: record.money.map(Sum::from),
-                counts: record.counts,
+                counts,
             },
             label_set,
             person,
@@ -457,14 +468,7 @@ impl LabelPositions {
             currency: position("currency"),
             context: position("destination_context"),
             location: position("usage_location"),
-            pooled: {
-                let [license, location, context, call_type] = pool::LABELS.map(position);
-                license.zip(location).zip(context).zip(call_type).map(
-                    |(((license, location), context), call_type)| {
-                        [license, location, context, call_type]
-                    },
-                )
-            },
+            pooled: pool::positions(L::LABELS),
         }
     }
 
@@ -483,7 +487,7 @@ impl LabelPositions {
         let [id, principal_name, _] = record.person;
         let call = self.pooled.map(|positions| PooledCall {
             labels: positions.map(|position| record.labels[position].to_string()),
-            seconds: record.counts[1],
+            seconds: record.counts[SECONDS],
             has_charge: record
                 .money
                 .iter()
@@ -512,6 +516,9 @@ pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
 /// Maximum time between a row and a window that returns it: a call of 30 hours ends two days after the day it began in.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
+
+/// The count of the seconds of a log with pools.
+const SECONDS: usize = 1;
 
 /// Labels of a log except for `tenant` and `user`: the number of the log that has the most.
 pub const LABELS_MAX: usize = 7;

@@ -1,17 +1,24 @@
 //! Pools of included minutes: calls that a licence pays, up to a number of minutes in a calendar month.
 //!
 //! The call log names the licence that paid for a call, and pools select by labels only. So the minutes used are sums
-//! of series, taken before any of them are aggregated, and nothing more is kept for pools.
+//! of series, taken before any of them are aggregated.
+//!
+//! A billing period that does not begin on the first has days of two calendar months. So its series have the seconds of
+//! the later month besides all seconds, and the current month can have a part in the previous period.
 //!
 //! This module knows no licence, price or country: the configuration says what is included.
 
 #![deny(clippy::float_arithmetic)]
 
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::threshold::Threshold;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
+use crate::period::BillingPeriod;
 
 /// Included minutes of a calendar month, for each tenant that they are configured for. An empty selector matches everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +74,18 @@ pub struct PooledCall {
     pub(crate) has_charge: bool,
 }
 
+/// The used seconds of pools in one billing period. The keys are the selectors of the pools, so another name or size changes
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UsedSeconds(BTreeMap<String, Seconds>);
+
+/// Seconds in a billing period, before the first of the month that lies in it and from then on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seconds {
+    pub(crate) earlier: i64,
+    pub(crate) later: i64,
+}
+
 static SIZE: Family = Family::gauge(
     "teams_pstn_pool_size_seconds",
     "Included seconds of the pool in a calendar month (UTC): licences times minutes, as the configuration says.",
@@ -100,6 +119,69 @@ impl Pool {
                 None => is_outgoing(call_type),
             }
     }
+
+    /// The selectors as text.
+    fn selectors(&self) -> String {
+        serde_json::json!([
+            self.license_capability,
+            self.usage_location,
+            self.destination_context,
+            self.call_type,
+        ])
+        .to_string()
+    }
+}
+
+impl UsedSeconds {
+    /// The seconds of each pool.
+    pub(crate) fn new(pools: &[Pool], used: Vec<Seconds>) -> Self {
+        Self(pools.iter().map(Pool::selectors).zip(used).collect())
+    }
+
+    /// Returns whether those of all these pools are known.
+    pub(crate) fn has<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) -> bool {
+        let mut pools = pools.into_iter();
+        pools.all(|pool| self.0.contains_key(&pool.selectors()))
+    }
+
+    /// The seconds of each pool in the calendar month of `now`, which lies in the `period` of these. `previous` has those of the
+    /// previous period. `None` if a part of the month is in that period and is not known: the rest alone would look like a pool
+    /// that lasts longer.
+    pub(crate) fn in_month(
+        &self,
+        pools: &[Pool],
+        period: BillingPeriod,
+        now: DateTime<Utc>,
+        previous: Option<&Self>,
+    ) -> Vec<Option<i64>> {
+        let of_pool = |pool: &Pool| {
+            let selectors = pool.selectors();
+            let Seconds { earlier, later } = *self.0.get(&selectors)?;
+            if now < period.first_of_month() {
+                let begun = previous?.0.get(&selectors)?.later;
+                Some(begun.saturating_add(earlier))
+            } else {
+                Some(later)
+            }
+        };
+        pools.iter().map(of_pool).collect()
+    }
+}
+
+impl Seconds {
+    /// Adds the seconds of a series: all, and those of the later month.
+    pub(crate) fn add(&mut self, all: i64, later: i64) {
+        let earlier = all.saturating_sub(later);
+        self.earlier = self.earlier.saturating_add(earlier);
+        self.later = self.later.saturating_add(later);
+    }
+}
+
+/// The positions of [`LABELS`] in the labels of a report, if it has all of them.
+pub(crate) fn positions(labels: &[&str]) -> Option<[usize; 4]> {
+    let [license, location, context, call_type] =
+        LABELS.map(|name| labels.iter().position(|label| *label == name));
+    Some([license?, location?, context?, call_type?])
 }
 
 /// Returns whether a call type, such as `user_out_forwarding`, is an outgoing call.
@@ -107,10 +189,10 @@ pub(crate) fn is_outgoing(call_type: &str) -> bool {
     call_type.split('_').any(|part| part == "out")
 }
 
-/// Size, use and thresholds of every pool, in the order of the configuration.
-pub(crate) fn samples(pools: &[Pool], used: &[i64], tenant: Option<&str>) -> Vec<Samples> {
-    let mut writer = FamilyWriter::new(&[&SIZE, &USED]);
-    let mut thresholds = FamilyWriter::new(&[&THRESHOLD]);
+/// Size, use and thresholds of every pool, in the order of the configuration. A use that is not known has no sample.
+pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>) -> Vec<Samples> {
+    let [mut sizes, mut uses, mut thresholds] =
+        [&SIZE, &USED, &THRESHOLD].map(|family| FamilyWriter::new(&[family]));
     for (pool, used) in pools.iter().zip(used) {
         let mut labels = Vec::new();
         write_label("pool", &pool.name, &mut labels);
@@ -120,25 +202,30 @@ pub(crate) fn samples(pools: &[Pool], used: &[i64], tenant: Option<&str>) -> Vec
         if let Some(tenant) = tenant {
             write_label("tenant", tenant, &mut labels);
         }
-        writer.sample(&labels, |family, out| match family {
-            0 => Sum::from(pool.seconds).write_sample(out),
-            _ => Sum::from(*used).write_sample(out),
-        });
+        sizes.sample(&labels, |_, out| Sum::from(pool.seconds).write_sample(out));
+        if let Some(used) = used {
+            uses.sample(&labels, |_, out| Sum::from(*used).write_sample(out));
+        }
     }
-    let samples = writer.finish().chain(thresholds.finish());
+    let samples = [sizes, uses, thresholds]
+        .into_iter()
+        .flat_map(FamilyWriter::finish);
     samples.filter(|samples| samples.count > 0).collect()
 }
 
-/// Every configured pool with its use, in the order of the configuration.
-pub(crate) fn for_page(pools: &[Pool], used: &[i64]) -> Vec<PoolUse> {
-    let shown = |(pool, &used): (&Pool, &i64)| PoolUse {
-        name: pool.name.clone(),
-        seconds: pool.seconds,
-        used,
-        percent: Sum::from(used).whole_percent_of(pool.seconds.into()),
-        thresholds: pool.thresholds.clone(),
+/// Every configured pool with its use if that is known, in the order of the configuration.
+pub(crate) fn for_page(pools: &[Pool], used: &[Option<i64>]) -> Vec<PoolUse> {
+    let shown = |(pool, &used): (&Pool, &Option<i64>)| {
+        let used = used?;
+        Some(PoolUse {
+            name: pool.name.clone(),
+            seconds: pool.seconds,
+            used,
+            percent: Sum::from(used).whole_percent_of(pool.seconds.into()),
+            thresholds: pool.thresholds.clone(),
+        })
     };
-    pools.iter().zip(used).map(shown).collect()
+    pools.iter().zip(used).filter_map(shown).collect()
 }
 
 /// The pools as text, for state files: their samples are dropped if they change. Empty if there are none.
@@ -166,20 +253,10 @@ pub(crate) fn spelled(pools: &[Pool]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::period::CycleDay;
 
     #[test]
     fn calls_that_a_pool_covers_by_table() {
-        let list = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
-        let pool = |locations: &[&str], context: Option<&str>, call_type: Option<&str>| Pool {
-            name: "a".to_owned(),
-            tenant: None,
-            license_capability: list(&["MCOPSTN1", "MCOPSTN2"]),
-            usage_location: list(locations),
-            destination_context: context.map(str::to_owned),
-            call_type: call_type.map(str::to_owned),
-            seconds: 60,
-            thresholds: Vec::new(),
-        };
         let call = ["MCOPSTN2", "US", "Domestic", "user_out_forwarding"];
         let incoming = ["MCOPSTN2", "US", "Domestic", "user_in"];
         for (pool, call, covers) in [
@@ -208,18 +285,13 @@ mod tests {
 
     #[test]
     fn more_than_all_included_seconds_are_shown() {
-        let pool = Pool {
-            name: "a".to_owned(),
-            tenant: None,
-            license_capability: vec!["MCOPSTN1".to_owned()],
-            usage_location: Vec::new(),
-            destination_context: None,
-            call_type: None,
+        let pools = [Pool {
             seconds: 21_600_000,
             thresholds: vec![Threshold::from(80)],
-        };
+            ..pool(&[], None, None)
+        }];
         let mut text = Vec::new();
-        for samples in samples(&[pool], &[21_600_001], Some("t")) {
+        for samples in samples(&pools, &[Some(21_600_001)], Some("t")) {
             samples.block.write(&mut text);
         }
         assert_eq!(
@@ -228,5 +300,49 @@ mod tests {
              teams_pstn_pool_used_seconds{pool=\"a\",tenant=\"t\"} 21600001\n\
              teams_pstn_pool_threshold_ratio{pool=\"a\",severity=\"warning\",tenant=\"t\",threshold=\"80\"} 0.8\n"
         );
+    }
+
+    #[test]
+    fn seconds_of_a_calendar_month_by_table() {
+        let pools = [pool(&[], None, None)];
+        let seconds = |earlier, later| UsedSeconds::new(&pools, vec![Seconds { earlier, later }]);
+        let (current, before) = (seconds(10, 20), seconds(1, 2));
+        let none = UsedSeconds::default();
+        for (now, day, previous, used) in [
+            ("2026-11-21T00:00:00Z", 1, None, Some(20)),
+            // The first of the month is in the current period, so the previous one does not matter.
+            ("2026-12-01T00:00:00Z", 15, None, Some(20)),
+            ("2026-11-30T23:59:59Z", 15, Some(&before), Some(12)),
+            ("2026-11-15T00:00:00Z", 15, Some(&before), Some(12)),
+            ("2026-11-15T00:00:00Z", 15, None, None),
+            ("2026-11-15T00:00:00Z", 15, Some(&none), None),
+        ] {
+            let period = BillingPeriod::containing(at(now), CycleDay::try_from(day).unwrap());
+            let found = current.in_month(&pools, period, at(now), previous);
+            assert_eq!(found, [used], "{now} {day} {previous:?}");
+            let shown: Vec<i64> = for_page(&pools, &found)
+                .iter()
+                .map(|pool| pool.used)
+                .collect();
+            assert_eq!(shown, Vec::from_iter(used), "{now} {day} {previous:?}");
+        }
+    }
+
+    fn pool(locations: &[&str], context: Option<&str>, call_type: Option<&str>) -> Pool {
+        let list = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+        Pool {
+            name: "a".to_owned(),
+            tenant: None,
+            license_capability: list(&["MCOPSTN1", "MCOPSTN2"]),
+            usage_location: list(locations),
+            destination_context: context.map(str::to_owned),
+            call_type: call_type.map(str::to_owned),
+            seconds: 60,
+            thresholds: Vec::new(),
+        }
+    }
+
+    fn at(time: &str) -> DateTime<Utc> {
+        time.parse().unwrap()
     }
 }

@@ -11,11 +11,11 @@ use std::cmp::Reverse;
 
 use hashbrown::HashMap;
 
-use super::allocation::{Allocated, AllocatedSummary};
-use super::column::{COUNTS_MAX, Column, Measure, Values, count_of, counts};
+use super::allocation::Allocated;
+use super::column::{COUNTS_MAX, Column, LATER_MONTH, Measure, Values, count_of, counts};
 use super::interner::{Dictionary, UNKNOWN};
 use super::labels::{RenderContext, RetainedSeries};
-use super::pool::{self, Pool};
+use super::pool::{self, Pool, Seconds, UsedSeconds};
 use super::{Organizer, Rendered, SECONDS_COUNT, Spend};
 use crate::exposition::{FamilyWriter, Samples, write_label};
 use crate::money::Sum;
@@ -55,23 +55,20 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             None => counts(self.columns, &total(&self.series)),
         };
         let users = self.named_users(context);
-        let used = self.used_seconds(&context.allocation.pools);
+        let used_seconds = self.used_seconds(&context.allocation.pools);
         let (aggregated, retained) = self.collapse(context);
         let allocation = context.allocation;
         Rendered {
             samples: self
                 .samples(context)
                 .chain(allocated.samples(allocation, self.columns, self.report, context.tenant))
-                .chain(pool::samples(&allocation.pools, &used, context.tenant))
                 .collect(),
             closing: self.closing(context),
             spend,
             counts: overall,
             top,
-            allocated: AllocatedSummary {
-                pools: pool::for_page(&allocation.pools, &used),
-                ..allocated.for_page(allocation, self.columns)
-            },
+            allocated: allocated.for_page(allocation, self.columns),
+            used_seconds,
             users,
             aggregated,
             retained,
@@ -79,25 +76,23 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }
     }
 
-    /// The used seconds of each pool.
-    fn used_seconds(&self, pools: &[Pool]) -> Vec<i64> {
-        let positions = pool::LABELS.map(|name| self.position(name));
-        let mut used = vec![0_i64; pools.len()];
-        if let (false, Some(count)) = (pools.is_empty(), count_of(self.columns, SECONDS_COUNT)) {
+    /// The used seconds of pools.
+    fn used_seconds(&self, pools: &[Pool]) -> UsedSeconds {
+        let mut used = vec![Seconds::default(); pools.len()];
+        if let Some(positions) = pool::positions(self.names)
+            && let Some(count) = count_of(self.columns, SECONDS_COUNT)
+            && !pools.is_empty()
+        {
             for group in self.groups() {
-                let label = |position| self.label(&group[0], position);
-                let labels = positions.map(|position| position.map_or("", label));
-                let seconds = total(group).counts[count];
-                for (used, _) in used
-                    .iter_mut()
-                    .zip(pools)
-                    .filter(|(_, pool)| pool.covers(labels))
-                {
-                    *used = used.saturating_add(seconds);
+                let labels = positions.map(|position| self.label(&group[0], position));
+                let counts = total(group).counts;
+                let uses = used.iter_mut().zip(pools);
+                for (used, _) in uses.filter(|(_, pool)| pool.covers(labels)) {
+                    used.add(counts[count], counts[LATER_MONTH]);
                 }
             }
         }
-        used
+        UsedSeconds::new(pools, used)
     }
 
     /// The number of users that the series name.

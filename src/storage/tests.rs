@@ -14,7 +14,7 @@ use super::*;
 use crate::exposition::{FamilyWriter, Format, write_label};
 use crate::report::allocation::{AllocatedSummary, Allocation, DepartmentSpend};
 use crate::report::budget::BudgetSpend;
-use crate::report::pool::PoolUse;
+use crate::report::pool::{PoolUse, UsedSeconds};
 use crate::report::threshold::Threshold;
 use crate::report::{Count, Organizer, Spend};
 
@@ -112,6 +112,7 @@ fn saved(users: &[u32]) -> SavedState {
             period: period.previous(),
             samples: samples(),
             fetched: Some((at("2026-11-20T00:00:00Z"), at("2026-11-04T00:00:00Z"))),
+            used_seconds: UsedSeconds::default(),
         }),
         ledgers: Ledgers::default(),
     }

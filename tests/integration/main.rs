@@ -37,6 +37,7 @@ mod open_days;
 mod oracle;
 mod page;
 mod peers;
+mod pools;
 mod privacy;
 mod program;
 mod reloads_of_logs;

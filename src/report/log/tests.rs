@@ -19,7 +19,7 @@ use crate::report::call_log::CallLog;
 use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
-use crate::report::pool::Pool;
+use crate::report::pool::{Pool, UsedSeconds};
 use crate::report::threshold::Threshold;
 use crate::report::{Rendered, ReportKind};
 
@@ -228,9 +228,14 @@ fn text(rendered: &Rendered) -> String {
     }
     let mut text = String::from_utf8(out).expect("text");
     let Rendered {
-        spend, top, newest, ..
+        spend,
+        top,
+        newest,
+        used_seconds,
+        ..
     } = rendered;
-    write!(text, "{spend:?} {top:?} {newest:?}").expect("a String takes everything");
+    write!(text, "{spend:?} {top:?} {newest:?} {used_seconds:?}")
+        .expect("a String takes everything");
     text
 }
 

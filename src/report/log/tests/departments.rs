@@ -58,9 +58,11 @@ pub(super) fn expected<'c>(calls: impl Iterator<Item = &'c Call>) -> Vec<String>
         .collect()
 }
 
-/// The same samples of a report.
+/// The same samples of a report of November.
 pub(super) fn found(rendered: &Rendered) -> Vec<String> {
-    let text = text(rendered);
+    let text = text(rendered)
+        + "\n"
+        + &pools(november(), november().start(), &rendered.used_seconds, None);
     let is_one = |line: &&str| {
         line.starts_with("teams_pstn_department_")
             || line.starts_with("teams_pstn_pool_used_seconds")
@@ -76,7 +78,51 @@ pub(super) fn found(rendered: &Rendered) -> Vec<String> {
     lines
 }
 
+/// The samples of pools.
+fn pools(
+    period: BillingPeriod,
+    now: DateTime<Utc>,
+    current: &UsedSeconds,
+    previous: Option<&UsedSeconds>,
+) -> String {
+    let pools = &ALLOCATION.pools;
+    let used = current.in_month(pools, period, now, previous);
+    let mut text = Vec::new();
+    for samples in pool::samples(pools, &used, None) {
+        samples.write(Format::Text, &mut text);
+    }
+    String::from_utf8(text).expect("text")
+}
+
 proptest! {
+    /// For any day on which periods begin, calls, arrival times and polls, days kept in two ledgers and saved between polls.
+    #[test]
+    fn pools_are_of_the_calendar_month_in_any_billing_period(
+        calls in calls(),
+        day in 1_u64..=28,
+        polls in vec(0_i64..35 * 86_400, 1..8),
+        series_max in prop_oneof![Just(usize::MAX), 1_usize..6],
+    ) {
+        let mut polls = polls;
+        polls.sort_unstable();
+        let day = CycleDay::try_from(day).expect("a day");
+        let mut ledgers = Ledgers::default();
+        for seconds in polls {
+            let now = november().start() + TimeDelta::seconds(seconds);
+            let period = BillingPeriod::containing(now, day);
+            let mut used = |period| rendered(poll(&mut ledgers, period, now, &calls), series_max).used_seconds;
+            let (previous, current) = (used(period.previous()), used(period));
+            let month = BillingPeriod::containing(now, CycleDay::default());
+            let known = calls.iter().filter(|call| call.known <= now);
+            let paid = known.filter(|call| month.start() <= call.start && call.start < month.end());
+            let expected = format!(r#"teams_pstn_pool_used_seconds{{pool="user_out"}} {}"#, 60 * paid.count());
+            let text = pools(period, now, &current, Some(&previous));
+            prop_assert!(text.lines().any(|line| line == expected), "{} {}", text, expected);
+            let saved = serde_json::to_string(&ledgers).expect("JSON");
+            ledgers = serde_json::from_str(&saved).expect("ledgers");
+        }
+    }
+
     /// Whatever the label `user` shows and however many series there may be, departments add up to the report.
     #[test]
     fn departments_add_up_to_the_report(
