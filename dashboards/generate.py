@@ -305,7 +305,7 @@ def calls():
 
 def pools():
     used, size = f"teams_pstn_pool_used_seconds{{{TENANT}}}", f"teams_pstn_pool_size_seconds{{{TENANT}}}"
-    ratio, none = f"{used} / ({size} > 0)", "The configuration has no pools"
+    ratio, none = f"{used} / ({size} > 0)", "No pool is configured, or its use is not known yet"
     return [
         grid("Included minutes of each pool", "Minutes that the licences include in the calendar month (UTC), and how many are used.",
              TENANT_COLUMN | {"Pool": "pool"} | {heading: (largest(expression, "pool"), form) for heading, expression, form in (

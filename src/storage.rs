@@ -89,7 +89,8 @@ pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) samples: Vec<S>,
     /// The time of the last fetch after the end of the period, and since when the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// The used seconds of pools at the last fetch. Empty before the first.
+    /// The used seconds of pools when the period was last fetched.
+    #[serde(default)]
     pub(crate) used_seconds: UsedSeconds,
 }
 

@@ -38,8 +38,13 @@ impl Previous {
     }
 
     /// Takes the figures of a complete report of the current period. If that is a new period, the figures of the
-    /// period that has just ended become those of the previous one.
-    pub(super) fn advance(&mut self, current: BillingPeriod, closing: Vec<Samples>) {
+    /// period that has just ended become those of the previous one. `used_seconds` has what pools last used in it.
+    pub(super) fn advance(
+        &mut self,
+        current: BillingPeriod,
+        closing: Vec<Samples>,
+        used_seconds: UsedSeconds,
+    ) {
         let previous = current.previous();
         let last = self.closing.replace((current, closing));
         if self
@@ -53,7 +58,7 @@ impl Previous {
                         period,
                         samples,
                         fetched: None,
-                        used_seconds: UsedSeconds::default(),
+                        used_seconds,
                     });
         }
     }
@@ -118,11 +123,21 @@ impl Previous {
         });
     }
 
-    /// The used seconds of pools in a period, if it is the closed one.
-    pub(super) fn used_seconds(&self, period: BillingPeriod) -> Option<&UsedSeconds> {
+    /// The used seconds of pools in a period. `None` if it is not the closed one, or if they may lack late rows: they
+    /// are older than [`STALE_AFTER`] and not final.
+    pub(super) fn used_seconds(
+        &self,
+        period: BillingPeriod,
+        now: DateTime<Utc>,
+    ) -> Option<&UsedSeconds> {
         let closed = self.closed.as_ref();
         let closed = closed.filter(|closed| closed.period == period)?;
-        Some(&closed.used_seconds)
+        let (known, unchanged) = match closed.fetched {
+            Some((at, since)) => (at, at - since),
+            None => (period.end(), TimeDelta::zero()),
+        };
+        let is_fresh = unchanged >= FINAL_AFTER || now - known < STALE_AFTER;
+        is_fresh.then_some(&closed.used_seconds)
     }
 
     /// Log text about the closed period after a failed fetch.
@@ -167,6 +182,10 @@ const RETRY: TimeDelta = TimeDelta::minutes(30);
 /// call that began in the period can end more than a day after it.
 const FINAL_AFTER: TimeDelta = TimeDelta::days(4);
 
+/// Age after which figures of a closed period that is not final are no longer added to those of the current one: several
+/// fetches have failed.
+const STALE_AFTER: TimeDelta = TimeDelta::days(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,9 +199,9 @@ mod tests {
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let november = BillingPeriod::containing(time("2026-11-01T00:00:00Z"), CycleDay::default());
         let december = BillingPeriod::containing(time("2026-12-01T00:00:00Z"), CycleDay::default());
-        previous.advance(october, samples("10"));
+        advance(&mut previous, october, "10");
         assert_eq!(shown(&previous), "");
-        previous.advance(november, samples("1"));
+        advance(&mut previous, november, "1");
         assert_eq!(
             shown(&previous),
             "charge 10\n",
@@ -194,13 +213,13 @@ mod tests {
             UsedSeconds::default(),
             time("2026-11-01T00:00:01Z"),
         );
-        previous.advance(november, samples("2"));
+        advance(&mut previous, november, "2");
         assert_eq!(shown(&previous), "charge 12\n");
-        previous.advance(december, samples("1"));
+        advance(&mut previous, december, "1");
         assert_eq!(shown(&previous), "charge 2\n");
         assert!(previous.is_due(time("2026-12-01T00:00:01Z"), &[]));
         let march = BillingPeriod::containing(time("2027-03-01T00:00:00Z"), CycleDay::default());
-        previous.advance(march, samples("1"));
+        advance(&mut previous, march, "1");
         assert_eq!(shown(&previous), "", "February was never asked for");
     }
 
@@ -284,6 +303,44 @@ mod tests {
         }
         previous.fail(now);
         assert!(!previous.is_due(now, &other), "a failed fetch waits");
+    }
+
+    /// The part of the month in a closed period is shown while it may be complete.
+    #[test]
+    fn used_seconds_of_a_closed_period_become_stale_unless_it_is_final() {
+        let period = |now| BillingPeriod::containing(time(now), CycleDay::try_from(15).unwrap());
+        let (ended, current) = (
+            period("2026-11-14T00:00:00Z"),
+            period("2026-11-15T00:00:00Z"),
+        );
+        let mut previous = Previous::default();
+        let is_shown = |previous: &Previous, now| previous.used_seconds(ended, time(now)).is_some();
+        advance(&mut previous, ended, "1");
+        advance(&mut previous, current, "1");
+        assert!(is_shown(&previous, "2026-11-15T06:00:00Z"), "as last seen");
+        assert!(
+            !is_shown(&previous, "2026-11-16T00:00:00Z"),
+            "never fetched"
+        );
+        for (day, now, shown) in [
+            (15, "2026-11-16T23:59:59Z", true),
+            (15, "2026-11-17T00:00:00Z", false),
+            (20, "2026-11-30T00:00:00Z", true),
+        ] {
+            let fetched = time("2026-11-16T00:00:00Z") + TimeDelta::days(day - 15);
+            let used_seconds = UsedSeconds::default();
+            previous.replace(ended, samples("1"), used_seconds, fetched);
+            assert_eq!(is_shown(&previous, now), shown, "{now}");
+        }
+        assert!(
+            previous
+                .used_seconds(current, time("2026-11-16T00:00:00Z"))
+                .is_none()
+        );
+    }
+
+    fn advance(previous: &mut Previous, period: BillingPeriod, value: &'static str) {
+        previous.advance(period, samples(value), UsedSeconds::default());
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

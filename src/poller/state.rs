@@ -262,24 +262,26 @@ impl ReportState {
         self.current
             .extend(period_samples(plan.tenant.as_deref(), self.report, period));
         self.allocation = plan.allocation_of(self.report).shown_fingerprint();
-        self.used_seconds = rendered.used_seconds;
-        self.previous.advance(period, rendered.closing);
+        let ended = std::mem::replace(&mut self.used_seconds, rendered.used_seconds);
+        self.previous.advance(period, rendered.closing, ended);
         self.show_pools(period, begun, plan);
     }
 
-    /// Shows the pools again in samples and summary, from a complete report of `period` that was fetched at `now` and from the previous
-    /// period.
+    /// Replaces the pools in samples and summary, if these are of `period`: from its complete report, which was fetched at
+    /// `now`, and from the previous period.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
+        // The clock may have been set back while the previous period was fetched.
+        let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {
+            return;
+        };
         let pools = plan.pools_of(self.report);
-        let previous = self.previous.used_seconds(period.previous());
+        let previous = self.previous.used_seconds(period.previous(), now);
         let used = self.used_seconds.in_month(pools, period, now, previous);
+        Arc::make_mut(summary).allocated.pools = pool::for_page(pools, &used);
         let is_of_pools = |samples: &Samples| pool::FAMILIES.contains(&samples.family);
         self.current.retain(|samples| !is_of_pools(samples));
         let samples = pool::samples(pools, &used, plan.tenant.as_deref());
         self.current.extend(samples);
-        if let Some(summary) = &mut self.summary {
-            Arc::make_mut(summary).allocated.pools = pool::for_page(pools, &used);
-        }
     }
 
     /// The state to write into the state file, if that lacks the newest state. It counts as saved from then on.
