@@ -6,6 +6,8 @@ use std::fmt;
 use ring::digest;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::graph::decode;
+
 /// Text that is read exactly; empty if it is null or missing.
 #[derive(Default)]
 pub struct Text<'a>(pub(super) Cow<'a, str>);
@@ -58,7 +60,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-impl Shown<'_> {
+impl<'a> Shown<'a> {
+    /// Text without control characters.
+    fn new(text: Cow<'a, str>) -> Self {
+        if text.len() > TEXT_MAX {
+            Self::changed(text.as_bytes())
+        } else {
+            let change = Change::None;
+            Self { text, change }
+        }
+    }
+
     /// The text of a JSON string, in which an unpaired surrogate is three bytes that are not UTF-8.
     fn changed(bytes: &[u8]) -> Self {
         let mut text = String::new();
@@ -107,28 +119,30 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
             }
 
             fn visit_some<D: Deserializer<'de>>(self, text: D) -> Result<Shown<'de>, D::Error> {
-                // As bytes, because text must be valid.
-                text.deserialize_bytes(self)
+                if decode::page_is_harmless() {
+                    text.deserialize_str(self)
+                } else {
+                    // As bytes, because text must be valid.
+                    text.deserialize_bytes(self)
+                }
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Shown<'de>, E> {
+                Ok(Shown::new(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Shown<'de>, E> {
+                Ok(Shown::new(Cow::Owned(text.to_owned())))
             }
 
             fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Shown<'de>, E> {
-                Ok(match harmless(bytes) {
-                    Some(text) => Shown {
-                        text: Cow::Borrowed(text),
-                        change: Change::None,
-                    },
-                    None => Shown::changed(bytes),
-                })
+                let text = harmless(bytes).map(Cow::Borrowed);
+                Ok(text.map_or_else(|| Shown::changed(bytes), Shown::new))
             }
 
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Shown<'de>, E> {
-                Ok(match harmless(bytes) {
-                    Some(text) => Shown {
-                        text: Cow::Owned(text.to_owned()),
-                        change: Change::None,
-                    },
-                    None => Shown::changed(bytes),
-                })
+                let text = harmless(bytes).map(|text| Cow::Owned(text.to_owned()));
+                Ok(text.map_or_else(|| Shown::changed(bytes), Shown::new))
             }
         }
         deserializer.deserialize_option(ShownVisitor)
@@ -138,14 +152,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
 /// The bytes as text, if they can be shown as they are.
 fn harmless(bytes: &[u8]) -> Option<&str> {
     let text = str::from_utf8(bytes).ok()?;
-    // All control characters have one of these bytes.
-    let is_suspicious = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
-    // Without an early exit, so that many bytes are compared at once.
-    let any = bytes
-        .iter()
-        .fold(false, |any, &byte| any | is_suspicious(byte));
-    let is_plain = !any || !text.contains(char::is_control);
-    (is_plain && bytes.len() <= TEXT_MAX).then_some(text)
+    let is_plain = decode::is_plain(bytes) || !text.contains(char::is_control);
+    is_plain.then_some(text)
 }
 
 /// Maximum bytes of a text: the 256 characters that a directory allows fit.
@@ -156,6 +164,8 @@ const CUT_BYTES: usize = 12;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::{Notes, Property};
     use super::*;
 
@@ -224,5 +234,55 @@ mod tests {
         assert_ne!(read(br#""Ann \ud83d""#), read(br#""Ann \ud83e""#));
         let [one, other] = ["a", "b"].map(|end| format!("\"{}{end}\"", "x".repeat(1 << 20)));
         assert_ne!(read(one.as_bytes()), read(other.as_bytes()));
+    }
+    /// Parts of a JSON string.
+    const PARTS: [&[u8]; 18] = [
+        b"Ann",
+        b" ",
+        "\u{e4}\u{fc}".as_bytes(),
+        "\u{a0}\u{85}".as_bytes(),
+        b"\t",
+        b"\x7F",
+        b"\xFF",
+        br"\n",
+        br"\/",
+        br"\\",
+        br#"\""#,
+        br"\u00e4",
+        br"\u00FC",
+        br"\u0085",
+        br"\u0000",
+        br"\u4e2d",
+        br"\ud83d",
+        br"\ud83d\ude00",
+    ];
+
+    proptest! {
+        #[test]
+        fn text_of_a_page_reads_like_text_alone(
+            texts in prop::collection::vec(prop::collection::vec(0..PARTS.len(), 0..4), 1..4),
+            is_long: bool,
+        ) {
+            let mut texts: Vec<Vec<u8>> = texts
+                .iter()
+                .map(|parts| parts.iter().flat_map(|&part| PARTS[part]).copied().collect())
+                .collect();
+            if is_long {
+                texts[0].extend([b'x'; TEXT_MAX]);
+            }
+            let texts: Vec<Vec<u8>> = texts
+                .iter()
+                .map(|text| [b"\"", &**text, b"\""].concat())
+                .collect();
+            let page = [br#"{"value":["#, &*texts.join(&b','), b"]}"].concat();
+            let mut texts = texts.iter();
+            let decoded = decode::decode(&page, 0, 9, &mut 0, |_, shown: Shown<'_>| {
+                let alone: Shown<'_> = serde_json::from_slice(texts.next().unwrap()).unwrap();
+                let is_same = shown.text == alone.text && shown.change == alone.change;
+                is_same.then_some(()).ok_or((shown.text.into_owned(), alone.text.into_owned()))
+            });
+            prop_assert!(decoded.is_ok(), "{decoded:?}");
+            prop_assert!(texts.next().is_none());
+        }
     }
 }
