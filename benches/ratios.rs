@@ -56,7 +56,7 @@ fn decode(pages: &[String], rounds: usize) {
             },
             &mut || {
                 for page in pages {
-                    black_box(each_row(page, |row: Row<'_>| {
+                    black_box(each_row(page.as_bytes(), |row: Row<'_>| {
                         black_box(&row);
                     }));
                 }
@@ -78,7 +78,7 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
         let mut totals = RowTable::default();
         let (added, ()) = timed(|| {
             for page in bytes {
-                add_page::<Dialout>(page, &mut totals);
+                add_page::<Dialout>(&page, &mut totals);
             }
         });
         let (rendered, report) = timed(|| with_context(|context| Dialout::render(totals, context)));
@@ -114,7 +114,7 @@ fn whole_poll(pages: &[String], rounds: usize) -> Vec<u8> {
 fn totals(pages: &[String]) -> RowTable {
     let mut totals = RowTable::default();
     for page in pages {
-        add_page::<Dialout>(page.clone().into_bytes(), &mut totals);
+        add_page::<Dialout>(page.as_bytes(), &mut totals);
     }
     totals
 }

@@ -43,7 +43,7 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
     });
     group.bench_function("rows", |bencher| {
         bencher.iter(|| {
-            each_row(&page, |row: Row<'_>| {
+            each_row(page.as_bytes(), |row: Row<'_>| {
                 black_box(&row);
             })
         });
@@ -53,7 +53,7 @@ fn decode(criterion: &mut Criterion<CpuTime>) {
             || page.clone().into_bytes(),
             |page| {
                 let mut totals = RowTable::default();
-                add_page::<Dialout>(page, &mut totals);
+                add_page::<Dialout>(&page, &mut totals);
                 totals
             },
             BatchSize::LargeInput,
@@ -100,7 +100,7 @@ fn whole_poll(criterion: &mut Criterion<CpuTime>) {
                 |pages| {
                     let mut totals = RowTable::default();
                     for page in pages {
-                        add_page::<Dialout>(page.into_bytes(), &mut totals);
+                        add_page::<Dialout>(page.as_bytes(), &mut totals);
                     }
                     let report = with_context(|context| Dialout::render(totals, context));
                     publish(&report.samples)
@@ -114,7 +114,7 @@ fn whole_poll(criterion: &mut Criterion<CpuTime>) {
 fn totals(pages: &[String]) -> RowTable {
     let mut totals = RowTable::default();
     for page in pages {
-        add_page::<Dialout>(page.clone().into_bytes(), &mut totals);
+        add_page::<Dialout>(page.as_bytes(), &mut totals);
     }
     totals
 }

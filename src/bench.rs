@@ -16,9 +16,8 @@ use crate::snapshot::Snapshot;
 ///
 /// # Panics
 /// If the page is invalid: a benchmark makes its own pages.
-pub fn add_page<R: Report>(page: Vec<u8>, totals: &mut R::Totals) -> u64 {
-    let page = String::from_utf8(page).expect("the benchmark makes UTF-8");
-    each_row(&page, |row: R::Row<'_>| {
+pub fn add_page<R: Report>(page: &[u8], totals: &mut R::Totals) -> u64 {
+    each_row(page, |row: R::Row<'_>| {
         R::add(totals, row, &mut Notes::default()).expect("the benchmark makes rows that count");
     })
 }
@@ -27,9 +26,9 @@ pub fn add_page<R: Report>(page: Vec<u8>, totals: &mut R::Totals) -> u64 {
 ///
 /// # Panics
 /// If the page is invalid.
-pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t str, mut add: impl FnMut(Row)) -> u64 {
+pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t [u8], mut add: impl FnMut(Row)) -> u64 {
     let mut rows = 0;
-    let decoded = decode(page.as_bytes(), 0, u64::MAX, &mut rows, |_, row| {
+    let decoded = decode(page, 0, u64::MAX, &mut rows, |_, row| {
         add(row);
         Ok::<(), ()>(())
     });

@@ -35,8 +35,8 @@ row! {
         user_id: Text<'a>,
         user_principal_name: Shown<'a>,
         user_display_name: Shown<'a>,
-        user_telephone_number: Shown<'a>,
         block_date_time: Text<'a>,
+        user_telephone_number: Shown<'a>,
         user_block_mode: Shown<'a>,
         block_reason: Shown<'a>,
         remediation_id: Text<'a>,
@@ -97,16 +97,7 @@ impl Report for BlockedUsers {
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
     // Microsoft's page does not say. The report has one window only, so no event can come twice.
     const END: EndBound = EndBound::Inclusive;
-    const PROPERTIES: &'static [&'static str] = &[
-        "user_id",
-        "user_principal_name",
-        "user_display_name",
-        "block_date_time",
-        "user_telephone_number",
-        "user_block_mode",
-        "block_reason",
-        "remediation_id",
-    ];
+    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
     type Totals = Totals;
 

@@ -23,6 +23,7 @@ row! {
     /// `pstnCallLogRow`.
     Row<'a> {
         id: Text<'a>,
+        call_id,
         user_id: Text<'a>,
         user_principal_name: Shown<'a>,
         user_display_name: Shown<'a>,
@@ -30,14 +31,20 @@ row! {
         end_date_time: Text<'a>,
         duration: Number<'a>,
         charge: Number<'a>,
-        connection_charge: Number<'a>,
-        currency: Text<'a>,
         call_type: Shown<'a>,
+        currency: Text<'a>,
+        callee_number,
         usage_country_code: Shown<'a>,
+        tenant_country_code,
+        connection_charge: Number<'a>,
+        caller_number,
         destination_context: Shown<'a>,
         destination_name: Shown<'a>,
-        inventory_type: Shown<'a>,
+        conference_id,
         license_capability: Shown<'a>,
+        inventory_type: Shown<'a>,
+        operator,
+        call_duration_source,
     }
     labels(row, notes) {
         call_type: label(row.call_type().shown(notes)),
@@ -111,31 +118,7 @@ impl Log for CallLog {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = &[
-        "id",
-        "call_id",
-        "user_id",
-        "user_principal_name",
-        "user_display_name",
-        "start_date_time",
-        "end_date_time",
-        "duration",
-        "charge",
-        "call_type",
-        "currency",
-        "callee_number",
-        "usage_country_code",
-        "tenant_country_code",
-        "connection_charge",
-        "caller_number",
-        "destination_context",
-        "destination_name",
-        "conference_id",
-        "license_capability",
-        "inventory_type",
-        "operator",
-        "call_duration_source",
-    ];
+    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

@@ -124,17 +124,7 @@ impl Report for Dialout {
     ];
     // The current documentation does not say; its first version said that both ends are included.
     const END: EndBound = EndBound::Inclusive;
-    const PROPERTIES: &'static [&'static str] = &[
-        "user_id",
-        "user_principal_name",
-        "user_display_name",
-        "usage_location",
-        "destination_context",
-        "currency",
-        "total_calls",
-        "total_call_seconds",
-        "total_call_charge",
-    ];
+    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     const LABELS: &'static [&'static str] = LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;

@@ -22,10 +22,10 @@ row! {
     /// `directRoutingLogRow`.
     Row<'a> {
         id: Text<'a>,
+        correlation_id,
         user_id: Text<'a>,
         user_principal_name: Shown<'a>,
         user_display_name: Shown<'a>,
-        user_country_code: Shown<'a>,
         start_date_time: Text<'a>,
         invite_date_time: Text<'a>,
         failure_date_time: Text<'a>,
@@ -33,8 +33,18 @@ row! {
         duration: Number<'a>,
         call_type: Shown<'a>,
         successful_call: Option<bool>,
+        caller_number,
+        callee_number,
+        media_path_location,
+        signaling_location,
         final_sip_code: Number<'a>,
+        call_end_sub_reason,
+        final_sip_code_phrase,
         trunk_fully_qualified_domain_name: Shown<'a>,
+        media_bypass_enabled,
+        user_country_code: Shown<'a>,
+        transferor_correlation_id,
+        other_party_country_code,
     }
     labels(row, notes) {
         call_type: label(row.call_type().shown(notes)),
@@ -92,32 +102,7 @@ impl Log for DirectRouting {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = &[
-        "id",
-        "correlation_id",
-        "user_id",
-        "user_principal_name",
-        "user_display_name",
-        "start_date_time",
-        "invite_date_time",
-        "failure_date_time",
-        "end_date_time",
-        "duration",
-        "call_type",
-        "successful_call",
-        "caller_number",
-        "callee_number",
-        "media_path_location",
-        "signaling_location",
-        "final_sip_code",
-        "call_end_sub_reason",
-        "final_sip_code_phrase",
-        "trunk_fully_qualified_domain_name",
-        "media_bypass_enabled",
-        "user_country_code",
-        "transferor_correlation_id",
-        "other_party_country_code",
-    ];
+    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

@@ -5,6 +5,7 @@
 //! and everything has a limit. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
 //! leniently, so that one odd name does not stop a report.
 
+mod declaration;
 mod text;
 
 use std::borrow::Cow;
@@ -17,52 +18,10 @@ use serde_json::value::RawValue;
 use crate::graph::stats::{Oddity, RequestStats};
 use crate::money::{Amount, AmountError};
 
+pub(crate) use declaration::{Properties, camel_case, read, row};
 pub use text::{Shown, Text};
 
 use text::{Change, TEXT_MAX};
-
-/// Declares the type `Row` of a report: the properties that the report reads and, for a log, its labels.
-///
-/// The name of a property is in snake case; Graph writes it in camel case. The kind is [`Text`], [`Shown`], [`Number`] or
-/// `Option<bool>`. A property may be null or missing, and the rest of a row is ignored. Each property is a method too, which
-/// returns it with its name: see [`Property`].
-///
-/// Labels are declared in the order of their names, each as its exposed name and the expression of its value. They
-/// become the constant `LABELS` and the method `labels`, which adds empty ones up to the number of a record.
-macro_rules! row {
-    (
-        $(#[$doc:meta])*
-        Row<'a> { $($property:ident: $kind:ty,)* }
-        $(labels($row:ident, $notes:ident) { $($label:ident: $value:expr,)* })?
-    ) => {
-        $(#[$doc])*
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase", bound(deserialize = "'de: 'a"))]
-        pub struct Row<'a> {
-            $(#[serde(default)] $property: $kind,)*
-        }
-
-        impl<'a> Row<'a> {
-            $(fn $property(&self) -> $crate::report::row::Property<'_, $kind> {
-                $crate::report::row::Property::new(stringify!($property), &self.$property)
-            })*
-        }
-
-        $(impl Row<'_> {
-            const LABELS: &'static [&'static str] = &[$(stringify!($label)),*];
-
-            fn labels<'r, const MAX: usize>(
-                &'r self,
-                $notes: &mut $crate::report::row::Notes,
-            ) -> Result<[std::borrow::Cow<'r, str>; MAX], $crate::report::row::RowError> {
-                let $row = self;
-                Ok($crate::report::row::padded([$(std::borrow::Cow::from($value)),*]))
-            }
-        })?
-    };
-}
-
-pub(crate) use row;
 
 /// The reason why a row cannot be counted. The report fails: a bill that is silently too small is worse than an old one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,12 +105,8 @@ impl PropertyName {
 
 impl fmt::Display for PropertyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = self.0.split('_');
-        f.write_str(parts.next().unwrap_or_default())?;
-        parts.try_for_each(|part| {
-            let (first, rest) = part.split_at(1);
-            write!(f, "{}{rest}", first.to_ascii_uppercase())
-        })
+        let (length, name) = camel_case(self.0);
+        f.write_str(str::from_utf8(&name[..length]).expect("names of properties are ASCII"))
     }
 }
 

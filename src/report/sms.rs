@@ -21,16 +21,23 @@ row! {
     /// `smsLogRow`.
     Row<'a> {
         id: Text<'a>,
+        sms_id,
         user_id: Text<'a>,
         user_principal_name: Shown<'a>,
         user_display_name: Shown<'a>,
         user_country_code: Shown<'a>,
+        tenant_country_code,
+        source_number,
+        destination_number,
         sent_date_time: Text<'a>,
         call_charge: Number<'a>,
         currency: Text<'a>,
         sms_type: Shown<'a>,
         sms_units: Number<'a>,
         destination_context: Shown<'a>,
+        destination_name,
+        other_party_country_code,
+        license_capability,
     }
     labels(row, notes) {
         currency: code(row.currency().text()?),
@@ -88,26 +95,7 @@ impl Log for Sms {
     };
     const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = &[
-        "id",
-        "sms_id",
-        "user_id",
-        "user_principal_name",
-        "user_display_name",
-        "user_country_code",
-        "tenant_country_code",
-        "source_number",
-        "destination_number",
-        "sent_date_time",
-        "call_charge",
-        "currency",
-        "sms_type",
-        "sms_units",
-        "destination_context",
-        "destination_name",
-        "other_party_country_code",
-        "license_capability",
-    ];
+    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
