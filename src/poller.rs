@@ -37,7 +37,7 @@ use crate::tenant::{Plan, ReportPlan};
 use fetch::Fetch;
 use outcome::{StatsGuard, log_failure, log_success};
 use persist::{StorageLog, Write, Writer};
-use state::{ReportState, SharedState, lock};
+use state::{ReportState, SharedState};
 
 pub use fleet::Fleet;
 
@@ -85,13 +85,13 @@ impl Poller {
         let remembered = |&ReportPlan { report, .. }: &ReportPlan| {
             states
                 .iter()
-                .find(|state| lock(state).report == report)
+                .find(|state| state.lock().report == report)
                 .map_or_else(|| poller.restored_or_new(report), Arc::clone)
         };
         poller.states = poller.plan.reports.iter().map(remembered).collect();
         for state in &poller.states {
             poller.expire(state);
-            poller.publish(&lock(state));
+            poller.publish(&state.lock());
         }
         poller
     }
@@ -101,7 +101,9 @@ impl Poller {
         let memory = self.shared.memory.for_report();
         let state = ReportState::new(report, self.shared.clock.now(), memory);
         if let Some(saved) = persist::restore(&self.plan, &self.shared, report) {
-            lock(&state).restore(saved, &self.plan.allocation_of(report));
+            state
+                .lock()
+                .restore(saved, &self.plan.allocation_of(report));
         }
         state
     }
@@ -162,7 +164,7 @@ impl Poller {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
         let stats = StatsGuard::new(&self.shared.telemetry);
         let (report, retained, under_way) = {
-            let mut state = lock(state);
+            let mut state = state.lock();
             state.begin_refetch();
             let under_way = state.polling.begin();
             (state.report, state.retained.clone(), under_way)
@@ -184,12 +186,12 @@ impl Poller {
         match &outcome {
             Ok(rendered) => log_success(tenant, report, period, rendered, &stats, duration),
             Err(failed) => {
-                let remaining = lock(state).remaining();
+                let remaining = state.lock().remaining();
                 log_failure(tenant, report, period, failed, duration, remaining);
             }
         }
         let previous_is_due = {
-            let mut state = lock(state);
+            let mut state = state.lock();
             let succeeded = outcome.is_ok();
             state.health.polls += 1;
             state.health.last_attempt = Some(begun);
@@ -253,7 +255,7 @@ impl Poller {
     /// Stops serving figures that are too old or of a billing period that has not begun.
     fn expire(&self, state: &SharedState) {
         let now = self.shared.clock.now();
-        let mut state = lock(state);
+        let mut state = state.lock();
         if state.drop_future(now) {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
@@ -289,7 +291,7 @@ impl Poller {
         let Some(file) = self.plan.file(report) else {
             return;
         };
-        let Some(saved) = lock(state).take_unsaved() else {
+        let Some(saved) = state.lock().take_unsaved() else {
             return;
         };
         self.shared.writer.push(Write {
@@ -310,7 +312,7 @@ impl Poller {
         tick: Instant,
     ) {
         let (begun, start) = (self.shared.clock.now(), Instant::now());
-        let report = lock(state).report;
+        let report = state.lock().report;
         let period = current.previous();
         let limit = start + self.plan.timeout;
         let stats = StatsGuard::new(&self.shared.telemetry);
@@ -326,7 +328,7 @@ impl Poller {
         };
         let outcome = fetch.run().await;
         let tenant = self.plan.tenant.as_deref();
-        let mut state = lock(state);
+        let mut state = state.lock();
         state.health.polls += 1;
         match outcome {
             Ok(rendered) => {
@@ -359,7 +361,7 @@ impl Poller {
     /// The first tick after now, by the outcome of the last poll.
     fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
         let (report, has_failed) = {
-            let state = lock(state);
+            let state = state.lock();
             (state.report, state.failure.is_some())
         };
         self.tick(report, started, has_failed)
@@ -382,11 +384,11 @@ impl Poller {
     /// then, so that new permissions take effect.
     async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;
-        let retry_requested = Arc::clone(&lock(state).request.retry_requested);
+        let retry_requested = Arc::clone(&state.lock().request.retry_requested);
         loop {
             retry_requested.notified().await;
             let is_wanted = {
-                let state = lock(state);
+                let state = state.lock();
                 state.failure.is_some() || state.request.refetch
             };
             if is_wanted {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Poller;
 use super::outcome::Failed;
-use super::state::{SharedState, lock};
+use super::state::SharedState;
 use crate::graph::stats::RequestStats;
 use crate::period::{BillingPeriod, Window};
 use crate::report::labels::{RenderContext, RetainedSeries};
@@ -44,7 +44,7 @@ impl Fetch<'_> {
     async fn fetch_report<R: Report>(self) -> Result<Rendering, CollectError> {
         let windows = R::windows(self.period, self.now).into_iter();
         let graph = &self.poller.graph;
-        let memory = Arc::clone(&lock(self.state).memory);
+        let memory = Arc::clone(&self.state.lock().memory);
         let (totals, reservation) =
             collect::<R>(graph, windows, self.deadline, self.stats, &memory).await?;
         Ok(self.rendering(move |context| {
@@ -67,7 +67,7 @@ impl Fetch<'_> {
         } = self;
         let allocation = poller.plan.allocation_of(self.report);
         let (windows_due, memory) = {
-            let mut state = lock(state);
+            let mut state = state.lock();
             let memory = Arc::clone(&state.memory);
             let windows_due = state
                 .ledgers
@@ -89,7 +89,7 @@ impl Fetch<'_> {
         let mut reservation = memory.reservation();
         let mut add = |day: DayTotals| {
             if day.is_final {
-                let mut state = lock(state);
+                let mut state = state.lock();
                 let ledger = state.ledgers.of(period, &allocation);
                 ledger.add_final(&day, &windows_due.seen);
                 state.count_ledgers();
@@ -103,7 +103,7 @@ impl Fetch<'_> {
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }
-        let final_days = lock(state).ledgers.of(period, &allocation).totals();
+        let final_days = state.lock().ledgers.of(period, &allocation).totals();
         // The maximum, reserved before both exist.
         reservation.resize(totals.bytes() + final_days.bytes())?;
         Ok(self.rendering(move |context| {

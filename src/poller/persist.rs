@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use super::state::{SharedState, lock};
+use super::state::SharedState;
 use crate::chain::Chain;
 use crate::report::ReportKind;
 use crate::report_metrics::family;
@@ -128,7 +128,7 @@ async fn run(mut writes: mpsc::Receiver<Write>, progress: Arc<Progress>) {
 impl Write {
     /// Writes the file, if the state is not retired before the file is in place.
     fn write(&self) -> Result<bool, StorageError> {
-        let is_wanted = || !lock(&self.state).retired;
+        let is_wanted = || !self.state.lock().retired;
         if is_wanted() {
             self.file.write(&self.saved, is_wanted)
         } else {
@@ -138,7 +138,7 @@ impl Write {
 
     /// Records the outcome. A state that was not written is written again after the next poll.
     fn end(&self, written: &Result<bool, StorageError>) {
-        lock(&self.state).is_unsaved |= written.is_err();
+        self.state.lock().is_unsaved |= written.is_err();
         self.log.record(written);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::outcome::Failed;
@@ -101,14 +101,14 @@ impl ReportState {
 
     /// The report.
     pub(crate) fn report(state: &SharedState) -> ReportKind {
-        lock(state).report
+        state.lock().report
     }
 
     /// Keeps only the counters of polls and failures, which must not reset on a reload. Drops all figures.
     pub(crate) fn counters_only(state: &SharedState) -> SharedState {
-        let old = lock(state);
+        let old = state.lock();
         let fresh = Self::new(old.report, old.health.started, Arc::clone(&old.memory));
-        lock(&fresh).health = ReportMetrics {
+        fresh.lock().health = ReportMetrics {
             started: old.health.started,
             polls: old.health.polls,
             failures: old.health.failures,
@@ -119,7 +119,7 @@ impl ReportState {
 
     /// Requests a retry if the last poll failed: at once, or after the poll under way if that fails too.
     pub(crate) fn try_again(state: &SharedState) {
-        let state = lock(state);
+        let state = state.lock();
         if state.failure.is_some() {
             state.request.retry_requested.notify_one();
         }
@@ -128,7 +128,7 @@ impl ReportState {
     /// Makes the next poll fetch everything again. It comes at once, or after the poll under way, which still uses
     /// the final days that it knows.
     pub(crate) fn refetch(state: &SharedState) {
-        let mut state = lock(state);
+        let mut state = state.lock();
         state.request.refetch = true;
         state.request.retry_requested.notify_one();
     }
@@ -146,14 +146,14 @@ impl ReportState {
 
     /// Marks the state as not saved, because the location of the state file changed.
     pub(crate) fn mark_unsaved(state: &SharedState) {
-        let mut state = lock(state);
+        let mut state = state.lock();
         state.is_unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
     /// Marks reports as retired: a poll under way publishes nothing more, and queued states are not written.
     pub(crate) fn retire(states: &[SharedState]) {
         for state in states {
-            lock(state).retired = true;
+            state.lock().retired = true;
         }
     }
 
@@ -352,8 +352,4 @@ impl ReportState {
     pub(super) fn count_ledgers(&mut self) {
         self.ledger_memory.hold(self.ledgers.bytes());
     }
-}
-
-pub(super) fn lock(state: &SharedState) -> MutexGuard<'_, ReportState> {
-    state.lock()
 }

@@ -23,7 +23,7 @@ async fn hung_disk_blocks_neither_polls_nor_scrapes() {
     let site = Site::new();
     let (dialout, sms) = (site.complete(0), site.complete(1));
     site.poller.save(sms);
-    let hanging = lock(sms);
+    let hanging = sms.lock();
     until(|| site.writer().progress.current.lock().is_writing).await;
     tokio::time::advance(WRITE_TIME).await;
     until(|| site.counted() == [0, 1]).await;
@@ -55,7 +55,7 @@ async fn failed_write_is_counted_and_repeated() {
     std::fs::remove_dir(&in_the_way).unwrap();
     site.poller.save(state);
     until(|| site.counted() == [1, 1]).await;
-    assert!(lock(state).take_unsaved().is_none(), "it is saved");
+    assert!(state.lock().take_unsaved().is_none(), "it is saved");
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn wait_is_over_with_the_write_under_way() {
     assert!(site.writer().wait(Duration::ZERO), "nothing is written");
     let state = site.complete(0);
     site.poller.save(state);
-    let hanging = lock(state);
+    let hanging = state.lock();
     until(|| site.writer().progress.current.lock().is_writing).await;
     assert!(!site.writer().wait(Duration::ZERO));
     drop(hanging);
@@ -148,8 +148,8 @@ impl Site {
     /// One of the reports after a complete poll.
     fn complete(&self, report: usize) -> &SharedState {
         let state = &self.poller.states[report];
-        lock(state).health.last_success = Some(time("2026-11-21T12:00:00Z"));
-        lock(state).is_unsaved = true;
+        state.lock().health.last_success = Some(time("2026-11-21T12:00:00Z"));
+        state.lock().is_unsaved = true;
         state
     }
 
