@@ -78,11 +78,7 @@ pub async fn run(
     out: Box<dyn Write + Send>,
 ) -> Result<(), ExportError> {
     let now = clock.now();
-    let span = Span::of_days(args.from, args.to).filter(|span| span.end() <= now);
-    let span = span.ok_or_else(|| {
-        let what = "the days are none, or not over; give --from and a later --to up to today";
-        ExportError::Choice(what.to_owned())
-    })?;
+    let span = choose_span(args, now).map_err(ExportError::Choice)?;
     let http = tenant::http(config).map_err(tenant::SetupError::from)?;
     let mut output = Output::new(args.output.as_deref(), out)?;
     let stats = RequestStats::default();
@@ -126,6 +122,24 @@ pub async fn run(
     let (pages, rows) = (stats.pages(), stats.rows());
     tracing::info!(pages, rows, series = history.series(), "backfill complete");
     Ok(())
+}
+
+/// The days of the flags, or what is wrong with them and what to do.
+fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> {
+    let BackfillArgs { from, to, .. } = args;
+    let today = now.date_naive();
+    match Span::of_days(*from, *to) {
+        _ if from >= to => Err(format!(
+            "--to={to} is not after --from={from}; give a later --to, which is not included itself"
+        )),
+        None => Err(format!(
+            "{from} or {to} is not in the years 1970 to 9998; correct --from and --to"
+        )),
+        Some(span) if span.end() > now => Err(format!(
+            "the days before --to={to} are not over; give --to={today} or an earlier day"
+        )),
+        Some(span) => Ok(span),
+    }
 }
 
 impl Days<'_> {

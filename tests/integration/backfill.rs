@@ -195,13 +195,23 @@ async fn the_last_three_hours_have_no_samples() {
 #[tokio::test]
 async fn days_that_are_not_over_and_bad_flags_are_refused() {
     let (simulator, time, _, config) = simulate().await;
-    for flags in [
-        ["--from=2026-11-01", "--to=2026-11-22"],
-        ["--from=2026-11-02", "--to=2026-11-02"],
+    for (flags, expected) in [
+        (
+            ["--from=2026-11-01", "--to=2026-11-22"],
+            "before --to=2026-11-22 are not over; give --to=2026-11-21",
+        ),
+        (
+            ["--from=2026-11-02", "--to=2026-11-02"],
+            "--to=2026-11-02 is not after --from=2026-11-02; give a later --to",
+        ),
+        (
+            ["--from=0001-01-01", "--to=2026-11-02"],
+            "not in the years 1970 to 9998; correct --from and --to",
+        ),
     ] {
         let flags = [&["--report=sms"][..], &flags].concat();
         let refused = backfilled(&config, &time, &flags).await.unwrap_err();
-        assert!(refused.contains("or not over; give --from"), "{refused}");
+        assert!(refused.contains(expected), "{refused}");
     }
     for flag in [
         "--step=0s",
