@@ -58,19 +58,21 @@ pub struct ExportArgs {
     pub output: Option<PathBuf>,
 }
 
-/// The content of a line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum By {
-    /// A row of the report, with the properties that Graph documents.
-    Row,
-    /// The sum of a user, for each currency.
-    User,
-    /// The sum of a department of the configured file, for each currency.
-    Department,
-    /// The sum of a destination, or of a destination context if the report has no more; for each currency.
-    Destination,
-    /// The sum of a conference on one day, for each organizer and currency; `call_log` only.
-    Meeting,
+closed_set! {
+    /// The content of a line of the table.
+    #[derive(ValueEnum)]
+    By {
+        /// A row of the report, with the properties that Graph documents.
+        Row = "row",
+        /// The sum of a user, for each currency.
+        User = "user",
+        /// The sum of a department of the configured file, for each currency.
+        Department = "department",
+        /// The sum of a destination, or of a destination context if the report has no more; for each currency.
+        Destination = "destination",
+        /// The sum of a conference on one day, for each organizer and currency; `call_log` only.
+        Meeting = "meeting",
+    }
 }
 
 /// The format of the table.
@@ -80,28 +82,6 @@ pub enum TableFormat {
     Csv,
     /// One JSON object a line.
     Jsonl,
-}
-
-impl By {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Row,
-        Self::User,
-        Self::Department,
-        Self::Destination,
-        Self::Meeting,
-    ];
-
-    /// As on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Row => "row",
-            Self::User => "user",
-            Self::Department => "department",
-            Self::Destination => "destination",
-            Self::Meeting => "meeting",
-        }
-    }
 }
 
 pub(super) fn reports() -> impl TypedValueParser<Value = ReportKind> {
