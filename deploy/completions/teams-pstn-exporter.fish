@@ -120,7 +120,7 @@ blocked_users\t''"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l from -d 'First day in UTC' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated; the series continue those of Prometheus if job and instance are the same' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples; Prometheus looks back five minutes' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples; Prometheus looks back five minutes, and backfill.sh fills the gaps of 1d' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File that is replaced when all samples are in it, instead of standard output' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant from the environment; for the demo, a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r

@@ -32,7 +32,7 @@ pub struct BackfillArgs {
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Time between two samples; Prometheus looks back five minutes
+    /// Time between two samples; Prometheus looks back five minutes, and backfill.sh fills the gaps of 1d
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = step)]
     pub step: Duration,
 
