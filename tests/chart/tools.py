@@ -22,6 +22,9 @@ TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
 # Building Helm or Prometheus takes some minutes on two cores; a download that hangs must not take an hour.
 PATIENCE = 900
 
+# The newest Prometheus: the version of its module, and that of the program.
+PROMETHEUS = ("v0.316.0", "3.16.0")
+
 
 def go_program(package, version, *flags):
     """The program of a Go package, built at most once."""
@@ -49,6 +52,18 @@ def go_program_without(missing, module, package, version, *flags):
             if go("build", *flags, "-o", str(program), f"./{package}", folder=copy, GOWORK="off") is None:
                 return None
     return program
+
+
+def newest_prometheus(name):
+    """The newest `prometheus` or `promtool`."""
+    version, released = PROMETHEUS
+    # Nothing here discovers targets in a cloud, which would be most of what is compiled.
+    return go_program(f"github.com/prometheus/prometheus/cmd/{name}", version, "-tags=remove_all_sd", named(released))
+
+
+def named(version):
+    """The flag by which a program of Prometheus knows its version."""
+    return f"-ldflags=-X=github.com/prometheus/common/version.Version={version}"
 
 
 def go_module(module, version):
