@@ -12,9 +12,9 @@ use super::PropertyName;
 
 /// Declares the type `Row` of a report: the properties that Graph documents, in its order, and, for a log, its labels.
 ///
-/// The name of a property is in snake case; Graph writes it in camel case. The kind is [`Text`], [`Shown`], [`Number`] or
+/// The name of a property is in snake case; Graph writes it in camel case. The kind is `Text`, `Shown`, `Number` or
 /// `Option<bool>`. A property without a kind is not read. A property may be null or missing, and the rest of a row is ignored.
-/// Each property that is read is a method too, which returns it with its name: see [`Property`]. The names of all of them
+/// Each property that is read is a method too, which returns it with its name: see `Property`. The names of all of them
 /// become the constant `PROPERTIES`.
 ///
 /// Labels are declared in the order of their names, each as its exposed name and the expression of its value. They
