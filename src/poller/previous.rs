@@ -38,12 +38,12 @@ impl Previous {
     }
 
     /// Takes the figures of a complete report of the current period. If that is a new period, the figures of the
-    /// period that has just ended become those of the previous one. `used_seconds` has what pools last used in it.
+    /// period that has just ended become those of the previous one. `used` has what pools used in it, and as of when.
     pub(super) fn advance(
         &mut self,
         current: BillingPeriod,
         closing: Vec<Samples>,
-        used_seconds: UsedSeconds,
+        used: Option<(DateTime<Utc>, UsedSeconds)>,
     ) {
         let previous = current.previous();
         let last = self.closing.replace((current, closing));
@@ -58,7 +58,10 @@ impl Previous {
                         period,
                         samples,
                         fetched: None,
-                        used_seconds,
+                        used_seconds: used
+                            .filter(|(at, _)| current.start() - *at < STALE_AFTER)
+                            .map(|(_, used)| used)
+                            .unwrap_or_default(),
                     });
         }
     }
@@ -282,16 +285,6 @@ mod tests {
     /// A pool of another reload, with a part of the current month in a period that no longer changes.
     #[test]
     fn a_closed_period_is_fetched_again_for_a_pool_that_it_lacks() {
-        let pool = |license: &str| Pool {
-            name: "a".to_owned(),
-            tenant: None,
-            license_capability: vec![license.to_owned()],
-            usage_location: Vec::new(),
-            destination_context: None,
-            call_type: None,
-            seconds: 60,
-            thresholds: Vec::new(),
-        };
         let (known, other) = ([pool("MCOPSTN1")], [pool("MCOPSTN2")]);
         let october = BillingPeriod::containing(time("2026-10-31T23:00:00Z"), CycleDay::default());
         let mut previous = Previous::default();
@@ -339,8 +332,45 @@ mod tests {
         );
     }
 
+    /// Figures that ended long before the period did lack more than late rows.
+    #[test]
+    fn used_seconds_are_kept_over_the_start_of_a_period_unless_they_are_old() {
+        let period = |now| BillingPeriod::containing(time(now), CycleDay::try_from(15).unwrap());
+        let (ended, current) = (
+            period("2026-11-14T00:00:00Z"),
+            period("2026-11-15T00:00:00Z"),
+        );
+        let pools = [pool("MCOPSTN1")];
+        for (polled, is_kept) in [
+            ("2026-11-14T18:00:00Z", true),
+            ("2026-11-14T00:00:01Z", true),
+            ("2026-11-14T00:00:00Z", false),
+            ("2026-11-05T00:00:00Z", false),
+        ] {
+            let mut previous = Previous::default();
+            previous.advance(ended, samples("1"), None);
+            let used = UsedSeconds::new(&pools, vec![Seconds::default()]);
+            previous.advance(current, samples("1"), Some((time(polled), used)));
+            let known = previous.used_seconds(ended, time("2026-11-15T06:00:00Z"));
+            assert_eq!(known.unwrap().has(&pools), is_kept, "{polled}");
+        }
+    }
+
     fn advance(previous: &mut Previous, period: BillingPeriod, value: &'static str) {
-        previous.advance(period, samples(value), UsedSeconds::default());
+        previous.advance(period, samples(value), None);
+    }
+
+    fn pool(license: &str) -> Pool {
+        Pool {
+            name: "a".to_owned(),
+            tenant: None,
+            license_capability: vec![license.to_owned()],
+            usage_location: Vec::new(),
+            destination_context: None,
+            call_type: None,
+            seconds: 60,
+            thresholds: Vec::new(),
+        }
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

@@ -236,7 +236,7 @@ impl ReportState {
         stats: &RequestStats,
         plan: &Plan,
     ) {
-        self.health.last_success = Some(begun);
+        let polled = self.health.last_success.replace(begun);
         self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
@@ -263,6 +263,7 @@ impl ReportState {
             .extend(period_samples(plan.tenant.as_deref(), self.report, period));
         self.allocation = plan.allocation_of(self.report).shown_fingerprint();
         let ended = std::mem::replace(&mut self.used_seconds, rendered.used_seconds);
+        let ended = polled.map(|at| (at, ended));
         self.previous.advance(period, rendered.closing, ended);
         self.show_pools(period, begun, plan);
     }
