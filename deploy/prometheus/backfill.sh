@@ -34,7 +34,7 @@ if [[ -n $(find /proc/[0-9]*/fd -lname "$(realpath "$data")/*" -print -quit 2>/d
 fi
 
 # In DATA, so that a block moves in one step. Prometheus ignores a folder with such a name.
-work=$(mktemp --directory "$data/backfill.XXXXXX")
+work=$(mktemp --directory "$(realpath "$data")/backfill.XXXXXX")
 server=
 stop_server() {
     if [[ -n $server ]]; then
@@ -136,8 +136,9 @@ awk -v folder="$work" '
 
 for level in "$work"/level-*.yml; do
     start_server
-    create_blocks rules --quiet --max-block-duration="${rule_block}s" --url="http://127.0.0.1:$port" \
-        --start="$first" --end="$last" --eval-interval="${step}s" --output-dir="$work/blocks" "$level" ||
+    # The path of the file decides at which second of the step promtool evaluates it. A second run must not add other times.
+    (cd "$work" && create_blocks rules --quiet --max-block-duration="${rule_block}s" --url="http://127.0.0.1:$port" \
+        --start="$first" --end="$last" --eval-interval="${step}s" --output-dir=blocks "${level##*/}") ||
         fail "the rules cannot be evaluated: $(tail -n 1 "$work/promtool.log")"
     stop_server
 done
