@@ -136,7 +136,7 @@ fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> 
             "{from} or {to} is not in the years 1970 to 9998; correct --from and --to"
         )),
         Some(span) if span.end() > now => Err(format!(
-            "the days before --to={to} are not over; give --to={today} or an earlier day"
+            "the days before --to={to} are not all over; only days before {today} (UTC) can be filled, so give --to={today} at most"
         )),
         Some(span) => Ok(span),
     }

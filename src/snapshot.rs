@@ -10,7 +10,7 @@ mod body;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
@@ -83,10 +83,10 @@ pub struct State {
     pub polling: Polling,
 }
 
-/// A flag that is set during a poll. Clones share it, so it is current even in an old snapshot: the start of a poll changes
-/// no metric and is not worth a snapshot.
+/// The number of polls under way: after a reload, the aborted poll may end later than the next one begins. Clones share it,
+/// so it is current even in an old snapshot: the start of a poll changes no metric and is not worth a snapshot.
 #[derive(Clone, Debug, Default)]
-pub struct Polling(Arc<AtomicBool>);
+pub struct Polling(Arc<AtomicUsize>);
 
 /// Ends the poll when it is dropped, also if the poll is cancelled.
 #[derive(Debug)]
@@ -257,20 +257,20 @@ impl State {
 impl Polling {
     /// Records that a poll has begun.
     pub(crate) fn begin(&self) -> PollUnderWay {
-        self.0.store(true, Relaxed);
+        self.0.fetch_add(1, Relaxed);
         PollUnderWay(self.clone())
     }
 
     /// Returns true during a poll.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.0.load(Relaxed)
+        self.0.load(Relaxed) > 0
     }
 }
 
 impl Drop for PollUnderWay {
     fn drop(&mut self) {
         let Polling(under_way) = &self.0;
-        under_way.store(false, Relaxed);
+        under_way.fetch_sub(1, Relaxed);
     }
 }
 
