@@ -181,48 +181,43 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
         write_spend(html, spend)?;
     }
     writeln!(html, "</div>")?;
-    let users = summary.top.chunk_by(|a, b| a.currency == b.currency);
-    for top in users.take(TOP_LISTS_MAX) {
-        let lines = top
-            .iter()
-            .map(|one| (&*one.user, &*one.charge, &*one.counts));
-        write_top(
-            html,
-            ["users", "User"],
-            &top[0].currency,
-            &lines.collect::<Vec<_>>(),
-        )?;
-    }
-    let departments = &summary.allocated.departments;
-    let departments = departments.chunk_by(|a, b| a.currency == b.currency);
-    for top in departments.take(TOP_LISTS_MAX) {
-        let lines = top
-            .iter()
-            .map(|one| (&*one.department, &*one.charge, &*one.counts));
-        write_top(
-            html,
-            ["departments", "Department"],
-            &top[0].currency,
-            &lines.collect::<Vec<_>>(),
-        )?;
-    }
-    Ok(())
+    let users = summary.top.iter();
+    let users = users.map(|one| (&*one.currency, &*one.user, &*one.charge, &*one.counts));
+    write_top(html, ["users", "User"], &users.collect::<Vec<_>>())?;
+    let departments = summary.allocated.departments.iter();
+    let departments =
+        departments.map(|one| (&*one.currency, &*one.department, &*one.charge, &*one.counts));
+    write_top(
+        html,
+        ["departments", "Department"],
+        &departments.collect::<Vec<_>>(),
+    )
 }
 
-/// Writes a list of those who spent most in one currency: name, charge and counts of each.
-fn write_top(
+/// The currency, name, charge and counts of a user or department.
+type Spender<'a> = (&'a str, &'a str, &'a str, &'a [Count]);
+
+/// Writes a list for each currency of those who spent most in it. `spenders` are in the order of the currencies.
+fn write_top(html: &mut String, words: [&str; 2], spenders: &[Spender<'_>]) -> fmt::Result {
+    let by_currency = spenders.chunk_by(|a, b| a.0 == b.0);
+    by_currency
+        .take(TOP_LISTS_MAX)
+        .try_for_each(|top| write_top_of_currency(html, words, top))
+}
+
+fn write_top_of_currency(
     html: &mut String,
     [all, one]: [&str; 2],
-    currency: &str,
-    top: &[(&str, &str, &[Count])],
+    top: &[Spender<'_>],
 ) -> fmt::Result {
+    let &(currency, _, _, counts) = &top[0];
     write!(
         html,
         "<h3>Top {all}, {}</h3>\n{}<table>\n<thead><tr><th>{one}</th><th class=\"figure\">Charge</th>",
         Text(currency),
         scrollable(format_args!("Top {all}, {}", Escaped(currency))),
     )?;
-    for count in top[0].2 {
+    for count in counts {
         write!(
             html,
             "<th class=\"figure wide\">{}</th>",
@@ -230,7 +225,7 @@ fn write_top(
         )?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
-    for (name, charge, counts) in top {
+    for (_, name, charge, counts) in top {
         write!(
             html,
             "<tr><td class=\"name\">{}</td><td class=\"figure\">{}</td>",
