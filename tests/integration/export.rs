@@ -305,52 +305,78 @@ async fn totals_are_those_of_the_metrics_of_the_same_moment() {
     let mut exporter = Exporter::start_with(Box::new(move || Ok(served.clone())), &time, true);
     let metrics = exporter
         .scrape_when(|metrics| {
-            ["dialout", "call_log", "sms"].iter().all(|report| {
-                let previous = format!("teams_pstn_{report}_previous_charge");
-                !metrics.samples(&previous).is_empty()
-                    && !metrics
-                        .samples(&format!("teams_pstn_{report}_charge"))
-                        .is_empty()
-            })
+            ["dialout_", "call_log_", "sms_", "direct_routing_"]
+                .iter()
+                .all(|report| {
+                    let counted = ["calls", "messages"].map(|figure| {
+                        [
+                            format!("{report}{figure}"),
+                            format!("{report}previous_{figure}"),
+                        ]
+                    });
+                    let is_served = |family: &String| {
+                        !metrics.samples(&format!("teams_pstn_{family}")).is_empty()
+                    };
+                    counted
+                        .iter()
+                        .any(|families| families.iter().all(is_served))
+                })
         })
         .await;
-    for (report, count) in [
-        ("dialout", "calls"),
-        ("call_log", "calls"),
-        ("sms", "messages"),
+    for (report, by, figures, keys) in [
+        (
+            "dialout",
+            "destination",
+            &["charge", "calls", "call_seconds"][..],
+            &["destination_context", "currency"][..],
+        ),
+        (
+            "call_log",
+            "destination",
+            &["charge", "connection_charge", "calls", "call_seconds"],
+            &["destination", "currency"],
+        ),
+        (
+            "sms",
+            "destination",
+            &["charge", "messages", "units"],
+            &["destination_context", "currency"],
+        ),
+        (
+            "direct_routing",
+            "user",
+            &["calls", "failed_calls", "call_seconds"],
+            &[],
+        ),
     ] {
-        let report_flag = format!("--report={report}");
         for (period, family) in [
             ("--period=2026-11", format!("teams_pstn_{report}_")),
             ("--period=2026-10", format!("teams_pstn_{report}_previous_")),
         ] {
-            for figure in ["charge", count] {
+            let [report, by] = [format!("--report={report}"), format!("--by={by}")];
+            let table = lines(&config, &time, &[&report, period, &by]).await;
+            for figure in figures {
                 let name = format!("{family}{figure}");
-                let destination = match report {
-                    "call_log" => "destination",
-                    _ => "destination_context",
-                };
-                let exposed = totals(&metrics, &name, destination);
-                let table =
-                    lines(&config, &time, &[&report_flag, period, "--by=destination"]).await;
-                let mut found = BTreeMap::new();
+                let mut found = BTreeMap::<Vec<String>, Decimal>::new();
                 for line in &table {
-                    let key = [destination, "currency"];
-                    let key = key.map(|key| line[key].as_str().unwrap().to_owned());
-                    found.insert(key, line[figure].to_string().parse::<Decimal>().unwrap());
+                    let key = keys
+                        .iter()
+                        .map(|key| line[*key].as_str().unwrap().to_owned());
+                    let figure: Decimal = line[*figure].to_string().parse().unwrap();
+                    *found.entry(key.collect()).or_default() += figure;
                 }
-                assert!(exposed.len() > 3, "{name}");
-                assert_eq!(found, exposed, "{name}");
+                assert!(found.len() > 3 || keys.is_empty(), "{name}");
+                assert_eq!(found, totals(&metrics, &name, keys), "{name}");
             }
         }
     }
 }
 
-fn totals(metrics: &Metrics, family: &str, destination: &str) -> BTreeMap<[String; 2], Decimal> {
+fn totals(metrics: &Metrics, family: &str, keys: &[&str]) -> BTreeMap<Vec<String>, Decimal> {
     let mut totals = BTreeMap::new();
     for sample in metrics.samples(family) {
-        let key = [destination, "currency"].map(|label| sample.label(label).to_owned());
-        *totals.entry(key).or_default() += sample.value.parse::<Decimal>().unwrap();
+        let key = keys.iter().map(|label| sample.label(label).to_owned());
+        *totals.entry(key.collect()).or_default() += sample.value.parse::<Decimal>().unwrap();
     }
     totals
 }
