@@ -109,7 +109,10 @@ fn write_page(html: &mut String, view: &PageContext<'_>) -> fmt::Result {
 
 /// Writes the headline, the budgets and pools, and one line for each report if there are several.
 fn write_overview(html: &mut String, view: &PageContext<'_>, states: &[&State]) -> fmt::Result {
-    let limits = [Limits::budgets(states), Limits::pools(states)];
+    let limits = [
+        Limits::budgets(states, view.now),
+        Limits::pools(states, view.now),
+    ];
     writeln!(html, "<section class=\"sheet\">")?;
     write_headline(html, view, states, &limits)?;
     if let Some(reason) = view.unready {

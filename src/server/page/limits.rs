@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::fmt::{self, Write as _};
 
+use chrono::{DateTime, Datelike, Utc};
+
 use super::amount::Money;
 use super::format::{Number, Text, bar};
 use crate::report::budget::BudgetSpend;
@@ -13,6 +15,7 @@ use crate::snapshot::State;
 /// All limits of one kind, of every report, the most used first.
 pub(super) struct Limits<'a> {
     words: &'static Words,
+    now: DateTime<Utc>,
     list: Vec<(&'a State, Limit<'a>)>,
 }
 
@@ -70,6 +73,21 @@ impl<'a> Limit<'a> {
         Threshold::reached(self.thresholds(), self.percent())
     }
 
+    /// True if the figures are of an earlier billing period, or for a pool of an earlier month: no report of the current one
+    /// has succeeded yet.
+    fn has_ended(self, state: &State, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::Budget(_) => {
+                let period = state.summary.as_ref().map(|summary| summary.period);
+                period.is_some_and(|period| period.end() <= now)
+            }
+            Self::Pool(_) => {
+                let fetched = state.last_success;
+                fetched.is_some_and(|time| (time.year(), time.month()) != (now.year(), now.month()))
+            }
+        }
+    }
+
     /// Says which threshold has been reached.
     fn label(self) -> String {
         match (self.reached(), self.thresholds().first()) {
@@ -99,16 +117,16 @@ impl<'a> Limit<'a> {
 }
 
 impl<'a> Limits<'a> {
-    pub(super) fn budgets(states: &[&'a State]) -> Self {
-        Self::of(states, &BUDGETS, |state| {
+    pub(super) fn budgets(states: &[&'a State], now: DateTime<Utc>) -> Self {
+        Self::of(states, now, &BUDGETS, |state| {
             let summary = state.summary.as_ref();
             let budgets = summary.map(|summary| &*summary.allocated.budgets);
             budgets.unwrap_or_default().iter().map(Limit::Budget)
         })
     }
 
-    pub(super) fn pools(states: &[&'a State]) -> Self {
-        Self::of(states, &POOLS, |state| {
+    pub(super) fn pools(states: &[&'a State], now: DateTime<Utc>) -> Self {
+        Self::of(states, now, &POOLS, |state| {
             let summary = state.summary.as_ref();
             let pools = summary.map(|summary| &*summary.allocated.pools);
             pools.unwrap_or_default().iter().map(Limit::Pool)
@@ -117,22 +135,25 @@ impl<'a> Limits<'a> {
 
     fn of<I: Iterator<Item = Limit<'a>>>(
         states: &[&'a State],
+        now: DateTime<Utc>,
         words: &'static Words,
         limits: impl Fn(&'a State) -> I,
     ) -> Self {
         let of_state = |&state: &&'a State| limits(state).map(move |limit| (state, limit));
         let mut list: Vec<_> = states.iter().flat_map(of_state).collect();
         list.sort_by_key(|(_, limit)| Reverse(limit.percent()));
-        Self { words, list }
+        Self { words, now, list }
     }
 
     /// Returns the class of the limits with the highest severity and a sentence on them; `None` while no threshold for a
-    /// warning is reached.
+    /// warning is reached. Limits of a period that has ended do not count.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
         let Words {
             one, many, used, ..
         } = self.words;
-        let all = || self.list.iter().filter_map(|(_, limit)| limit.reached());
+        let current = |(state, limit): &&(&State, Limit<'_>)| !limit.has_ended(state, self.now);
+        let current = || self.list.iter().filter(current);
+        let all = || current().filter_map(|(_, limit)| limit.reached());
         let severity = all().map(|threshold| threshold.severity).max()?;
         if severity == Severity::Info {
             return None;
@@ -143,7 +164,7 @@ impl<'a> Limits<'a> {
             100 => format!("fully {used}"),
             at => format!("at least {at} % {used}"),
         };
-        let sentence = match (same().count(), self.list.len()) {
+        let sentence = match (same().count(), current().count()) {
             (_, 1) => format!("The {one} is {reached}."),
             (1, total) => format!("1 of {} {many} is {reached}.", Number(total)),
             (count, total) => {
@@ -164,7 +185,7 @@ impl<'a> Limits<'a> {
         let heading = self.words.heading;
         writeln!(html, "<h2>{heading}</h2>\n<ul class=\"limits\">")?;
         for (state, limit) in self.list.iter().take(SHOWN_MAX) {
-            write_limit(html, state, *limit)?;
+            write_limit(html, state, *limit, self.now)?;
         }
         writeln!(html, "</ul>")?;
         if self.list.len() > SHOWN_MAX {
@@ -190,7 +211,17 @@ const fn class(reached: Option<Threshold>) -> &'static str {
     }
 }
 
-fn write_limit(html: &mut String, state: &State, limit: Limit<'_>) -> fmt::Result {
+fn write_limit(
+    html: &mut String,
+    state: &State,
+    limit: Limit<'_>,
+    now: DateTime<Utc>,
+) -> fmt::Result {
+    let (class, label) = if limit.has_ended(state, now) {
+        ("untried", "of a period that has ended".to_owned())
+    } else {
+        (class(limit.reached()), limit.label())
+    };
     let percent = limit.percent();
     let shade = if percent >= 100 { "over" } else { "one" };
     write!(
@@ -198,8 +229,8 @@ fn write_limit(html: &mut String, state: &State, limit: Limit<'_>) -> fmt::Resul
         "<li><div class=\"head\"><b>{}</b><span class=\"state {}\">{}</span></div>{}\
          <p>{}, <b>{}&nbsp;%</b></p><p class=\"soft\">",
         Text(limit.name()),
-        class(limit.reached()),
-        limit.label(),
+        class,
+        label,
         bar(&[(shade, percent.into())]),
         limit.figures(),
         Number(percent),

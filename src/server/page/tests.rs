@@ -226,6 +226,23 @@ fn pools_follow_the_budgets_and_the_most_used_is_first() {
 }
 
 #[test]
+fn limits_of_a_period_that_has_ended_are_not_in_the_headline() {
+    let mut state = spent(&[124]);
+    shown(&mut state).pools = vec![pool("us", 100)];
+    let html = rendered(&[state], |view| view.now = time("2026-12-01T00:00:00Z"));
+    assert!(
+        html.contains("<p class=\"lead ok\"><span>The report is up to date.</span></p>"),
+        "{html}"
+    );
+    assert_eq!(
+        html.matches("of a period that has ended</span>").count(),
+        2,
+        "{html}"
+    );
+    assert!(!html.contains("% reached"), "{html}");
+}
+
+#[test]
 fn departments_are_listed_by_currency() {
     let mut state = fine(None);
     shown(&mut state).departments = vec![
