@@ -1,5 +1,6 @@
 """A chat webhook and a mail server that remember what they were sent, in one list, in the order of its coming."""
 
+import base64
 import email
 import email.policy
 import json
@@ -9,11 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    def __init__(self):
+    def __init__(self, mail_port=0, tls=None, password=None):
+        """A mail server without TLS and without a password, unless a context or a password is given."""
         self.messages = []
         self._lock = threading.Lock()
         chat = ThreadingHTTPServer(("127.0.0.1", 0), type("Chat", (_Chat,), {"take": self._take}))
-        mail = _MailServer(("127.0.0.1", 0), type("Mail", (_Mail,), {"take": self._take}))
+        mail = _MailServer(("127.0.0.1", mail_port), type("Mail", (_Mail,), {"take": self._take, "tls": tls, "password": password}))
         for server in (chat, mail):
             server.daemon_threads = True
             threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -55,14 +57,28 @@ class _MailServer(socketserver.ThreadingTCPServer):
 
 
 class _Mail(socketserver.StreamRequestHandler):
-    """As much of SMTP as Alertmanager speaks to a server without TLS and without passwords."""
+    """As much of SMTP as Alertmanager speaks."""
 
     def handle(self):
         recipients = []
         self.say("220 loopback")
-        for line in self.rfile:
+        while line := self.rfile.readline():
             word, _, rest = line.decode().strip().partition(" ")
             match word.upper():
+                case "EHLO" if self.tls:
+                    self.say("250-loopback\r\n250 STARTTLS")
+                case "EHLO" if self.password:
+                    self.say("250-loopback\r\n250 AUTH PLAIN")
+                case "STARTTLS":
+                    self.say("220 go on")
+                    self.encrypt()
+                case "AUTH":
+                    given = base64.b64decode(rest.split()[1]).split(b"\0")[2].decode()
+                    self.say("235 ok" if given == self.password else f"535 {given!r} is not the password")
+                    if given == self.password:
+                        self.password = None
+                case "MAIL" if self.tls or self.password:
+                    self.say("530 neither without TLS nor without the password")
                 case "RCPT":
                     recipients.append(rest.partition("<")[2].partition(">")[0])
                     self.say("250 ok")
@@ -76,6 +92,11 @@ class _Mail(socketserver.StreamRequestHandler):
                     return
                 case _:
                     self.say("250 ok")
+
+    def encrypt(self):
+        self.request = self.tls.wrap_socket(self.request, server_side=True)
+        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+        self.tls = None
 
     def deliver(self, recipients):
         lines = []

@@ -1,4 +1,4 @@
-"""Microsoft as the exporter sees it: its names, behind TLS, in namespaces of our own."""
+"""Microsoft as the exporter sees it, and the mail server of the examples: their names, behind TLS, in namespaces of our own."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import struct
 import subprocess
 import threading
 
-NAMES = ["login.microsoftonline.com", "graph.microsoft.com"]
+NAMES = ["login.microsoftonline.com", "graph.microsoft.com", "mail.example.com"]
 
 
 def loopback():
@@ -22,7 +22,7 @@ def loopback():
 
 
 def private_etc(work):
-    """A copy of /etc in its place, with Microsoft's names at this machine."""
+    """A copy of /etc in its place, with the names at this machine."""
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     copy = work / "etc"
     shutil.copytree("/etc", copy, symlinks=True, ignore_dangling_symlinks=True, copy_function=copied)
@@ -38,22 +38,26 @@ def copied(source, target):
     return target
 
 
-def serve(work, simulator):
-    """Ends TLS for the simulator at port 443. Returns the file of the authority that the exporter must trust."""
+def certificate(work):
+    """The file of the authority that clients must trust, and the TLS context of a server under all of the names."""
     alternatives = "subjectAltName=" + ",".join(f"DNS:{name}" for name in NAMES)
     authority, key = work / "authority.crt", work / "authority.key"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-addext", alternatives]
     # An authority and a certificate of its own, because the exporter takes no authority as a server.
     subprocess.run([*command[:9], "/CN=authority", "-keyout", key, "-out", authority], check=True, capture_output=True)
-    certificate, server_key = work / "server.crt", work / "server.key"
+    server, server_key = work / "server.crt", work / "server.key"
     own = ["-addext", alternatives, "-addext", "basicConstraints=critical,CA:FALSE", "-CA", authority, "-CAkey", key]
-    subprocess.run([*command[:9], "/CN=server", *own, "-keyout", server_key, "-out", certificate], check=True, capture_output=True)
+    subprocess.run([*command[:9], "/CN=server", *own, "-keyout", server_key, "-out", server], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, server_key)
+    context.load_cert_chain(server, server_key)
+    return authority, context
+
+
+def serve(context, simulator):
+    """Ends TLS for the simulator at port 443."""
     listener = socket.create_server(("127.0.0.1", 443))
     host, port = simulator.split(":")
     threading.Thread(target=accept, args=(listener, context, (host, int(port))), daemon=True).start()
-    return authority
 
 
 def accept(listener, context, simulator):
