@@ -14,6 +14,8 @@ def hold(check, rendered):
         check(f"{name}: everything has the release's name", not wrong, *wrong)
         check(f"{name}: the Service and the policies choose the pods, and nothing else", chooses(documents))
     targets(check, rendered)
+    names = {name: {document["metadata"]["name"] for document in documents if document["kind"] == "Deployment"} for name, documents in rendered.items()}
+    check("shard 0 has its name with any number of shards, so that it is replaced and not added", names["default"] < names["persistence"] < names["shards"], names)
     identity(check, one(rendered["workload-identity"], "ServiceAccount"), rendered["workload-identity"])
     secrets(check, rendered)
     network(check, rendered)

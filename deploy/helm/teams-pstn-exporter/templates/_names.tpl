@@ -64,9 +64,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 /var/lib/teams-pstn-exporter
 {{- end }}
 
-{{/* The name of everything that a shard has of its own, from the context {root, shard}. */}}
+{{/*
+The name of everything that a shard has of its own, from the context {root, shard}. Shard 0 has no suffix, so that it keeps its
+Deployment and its claim when `shards` changes from 1: with another name, the new pod would begin before the old one ends.
+*/}}
 {{- define "teams-pstn-exporter.shardName" -}}
-{{- include "teams-pstn-exporter.fullname" .root }}{{ if gt (int .root.Values.shards) 1 }}-{{ .shard }}{{ end }}
+{{- include "teams-pstn-exporter.fullname" .root }}{{ if .shard }}-{{ .shard }}{{ end }}
 {{- end }}
 
 {{/* The Secret with web-config.yml, none without TLS and passwords. */}}
