@@ -6,6 +6,7 @@ If one cannot be fetched (no Go, no pip, no npm, no network) it is None, and the
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
 # Building Helm or Prometheus takes some minutes on two cores; a download that hangs must not take an hour.
 PATIENCE = 900
+# The processor, as npm calls it.
+NPM_MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
 
 # The newest Prometheus: the version of its module, and that of the program.
 PROMETHEUS = ("v0.316.0", "3.16.0")
@@ -125,6 +128,40 @@ def npm_file(name, version, path):
             new.write_bytes(archive.extractfile(f"package/{path}").read())
             new.rename(file)
     return file
+
+
+def npm_packages(listed):
+    """A folder with the packages of npm that the file lists, installed at most once: NAME@VERSION and the checksum of each. What
+    they depend on is installed only if it is in the list, and no script of a package runs."""
+    if not shutil.which("npm"):
+        return skip_part(f"{listed.relative_to(ROOT)}: npm is not here", unless_ci=False)
+    packages = dict(read_package(line) for line in listed.read_text().splitlines())
+    # A package of a platform's programs, such as @esbuild/linux-arm64.
+    packages = {name: package for name, package in packages.items() if "/linux-" not in name or name.endswith(f"-{NPM_MACHINE}")}
+    folder = TOOLS / f"npm-{hashlib.sha256(listed.read_bytes()).hexdigest()[:12]}"
+    if folder.exists():
+        return folder / "node_modules"
+    registry = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, timeout=PATIENCE).stdout.strip().rstrip("/")
+    for name, package in packages.items():
+        # Without its address, npm would first ask for all versions of the package.
+        package["resolved"] = f"{registry}/{name}/-/{name.rpartition('/')[2]}-{package['version']}.tgz"
+    root = {"dependencies": {name: package["version"] for name, package in packages.items()}}
+    new = folder.with_name(f"{folder.name}.new")
+    new.mkdir(parents=True, exist_ok=True)
+    (new / "package.json").write_text(json.dumps(root))
+    locked = {"": root} | {f"node_modules/{name}": package for name, package in packages.items()}
+    (new / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": locked}))
+    ran = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=new, capture_output=True, text=True, timeout=PATIENCE)
+    if ran.returncode:
+        return skip_part(f"{listed.relative_to(ROOT)}: {ran.stderr.partition(chr(10))[0]}")
+    new.rename(folder)
+    return folder / "node_modules"
+
+
+def read_package(line):
+    named, checksum = line.split()
+    name, _, version = named.rpartition("@")
+    return name, {"version": version, "integrity": checksum}
 
 
 def last_line(text):
