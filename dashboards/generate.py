@@ -72,13 +72,13 @@ def freshness(reports):
     return [
         stats("Updated", f"When the exporter last completed each report. {LATE}", "dateTimeFromNow",
               latest(largest(f"teams_pstn_report_last_success_timestamp_seconds{{{reports}}} > 0", "report") + " * 1000", "{{tenant}} {{report}}"),
-              no_value="never", runbook="TeamsPstnReportStale"),
+              listed=True, no_value="never", runbook="TeamsPstnReportStale"),
         stats("Data up to", f"The time of the newest call, message or event in each log. The dial-out report has no times. {LATE}", "dateTimeFromNow",
               latest(largest(f"teams_pstn_report_newest_row_timestamp_seconds{{{LOGS}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
-              no_value="No log is switched on (reports)"),
+              listed=True, no_value="No log is switched on (reports)"),
         stats("Billing period since", "The start, in UTC, of the billing period that the figures belong to.", "dateTimeAsIso",
               latest(largest(f"teams_pstn_billing_period_start_timestamp_seconds{{{reports}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
-              no_value="none yet"),
+              listed=True, no_value="none yet"),
     ]  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def spend_overview():
     no_budgets = "The exporter's configuration has no budgets"
     status = [
         *freshness(DIALOUT),
-        stats("Days left", "Days until the billing period ends.", "d",
+        stats("Days left", "Days until the billing period ends.", "none",
               latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), decimals=1),
     ]  # fmt: skip
     budgets = [
@@ -142,12 +142,12 @@ def spend_overview():
         lines("Spend and forecast ($currency)", f"Charges so far, and the forecast with a band of two standard deviations of the last seven days; the band needs three days of history. The charges start again at zero with each billing period. {ALL_COUNTRIES}", "locale",
               *(query(largest(record(suffix), "currency"), f"{{{{tenant}}}} {label}") for suffix, label in
                 (("sum", "spent"), ("forecast", "forecast"), ("forecast_lower", "lower bound"), ("forecast_upper", "upper bound"))),
-              size=(12, 9), axis="$currency", decimals=2, dashed="/ bound$/"),
+              size=(12, 9), axis="$currency", decimals=2, dashed="/bound$/"),
         lines("Spend per day ($currency)", f"Charges that arrived in the 24 hours before each midnight (UTC). A correction counts as zero and not as negative spend. {ALL_COUNTRIES}", "locale",
               query(largest(record("increase1d"), "currency"), "{{tenant}} spent", interval="1d"), size=(12, 9), axis="$currency", per_step=True, decimals=2, runbook="TeamsPstnSpendSpike"),
         lines("Current and previous period ($currency)", f"Charges so far, and those at the same day of the previous period, for which Prometheus must keep more than 31 days. {ALL_COUNTRIES}", "locale",
               query(largest(record("sum"), "currency"), "{{tenant}} current period"), query(largest(at_same_day, "currency"), "{{tenant}} previous period"),
-              axis="$currency", decimals=2, dashed="/ previous period$/"),
+              axis="$currency", decimals=2, dashed="/previous period$/"),
         lines("Domestic and international ($currency)", "Charges so far by destination context.", "locale",
               query(total(f"{charge}{{{LOCATION}}}", "destination_context"), "{{tenant}} {{destination_context}}"), axis="$currency", decimals=2),
         grid("Usage locations ($currency)", "Charges, calls and minutes by the country of the organizer, which is not the country that was called.",
@@ -214,16 +214,16 @@ def organizers():
     ]  # fmt: skip
     rankings = [
         grid("Top ten organizers ($currency)", "The ten organizers with the highest charges. A call is charged to the organizer of the meeting, whichever participant dialed out. Minutes include those within the licence.",
-             ranking(people) | {"International": (international, ("percentunit", 0))}, size=(24, 11), sort="Charge ($currency)", links=link, no_value=hidden),
+             ranking(people) | {"International": (international, ("percentunit", 0))}, size=(24, 12), sort="Charge ($currency)", links=link, no_value=hidden),
         grid("Top ten of international calls ($currency)", "The ten organizers with the highest charges for international calls.",
-             ranking(abroad), size=(24, 11), sort="Charge ($currency)", links=link, no_value=hidden, runbook="TeamsPstnFirstInternationalSpend"),
+             ranking(abroad), size=(24, 12), sort="Charge ($currency)", links=link, no_value=hidden, runbook="TeamsPstnFirstInternationalSpend"),
     ]  # fmt: skip
     one = LOCATION + ', user="$user", user!=""'
     history = [
         lines(f"{heading} of $user", f"{heading} of one organizer by destination context. They start again at zero with each billing period.", unit,
               query(f"{total(f'{metric}{{{one}}}', 'destination_context')}{per}", "{{tenant}} {{destination_context}} ({{currency}})"),
               size=(8, 9), decimals=decimals, no_value=hidden)
-        for heading, metric, per, unit, decimals in (("Charges", charge, "", "locale", 2), ("Calls", calls, "", "none", 0), ("Minutes", seconds, " / 60", "m", 0))
+        for heading, metric, per, unit, decimals in (("Charges", charge, "", "locale", 2), ("Calls", calls, "", "none", 0), ("Minutes", seconds, " / 60", "none", 0))
     ]  # fmt: skip
     user = variable("user", "Organizer", f"label_values({charge}{{{people}}}, user)", description="The organizer whose history is shown.", all_value=None)
     return board(
@@ -269,11 +269,11 @@ def calls():
               query(total(f"{charge}{{{CALLS}}}"), "{{tenant}} charge"), query(total(f"{connection}{{{CALLS}}}"), "{{tenant}} connection charge"), axis="$currency", decimals=2, no_value=off),
         grid("Top ten destinations ($currency)", "The ten countries or regions with the highest charges.",
              TENANT_COLUMN | {"Destination": "destination"} | four("destination", only=f" and on ({BY}, destination) {ten}")
-             | {"Share": (f"{ten} / on ({BY}) group_left () ({total(f'{charge}{{{CALLS}}}')} > 0)", SHARE)}, size=(14, 11), sort="Charge ($currency)", no_value=off),
+             | {"Share": (f"{ten} / on ({BY}) group_left () ({total(f'{charge}{{{CALLS}}}')} > 0)", SHARE)}, size=(14, 12), sort="Charge ($currency)", no_value=off),
         grid("Destinations with rising cost ($currency)", "The five destinations with the highest charges in the last 24 hours, and the highest charges of 24 hours in the week before. Not filtered by usage location and call type.",
              TENANT_COLUMN | {"Destination": "destination", "Last 24 hours ($currency)": (rising, MONEY),
                               "Highest before ($currency)": (f"{largest(f'currency_destination:{charge}:max7d_increase1d{{{CURRENCY}}}', 'currency', 'destination')} and on ({BY}, destination) {rising}", MONEY)},
-             size=(10, 11), sort="Last 24 hours ($currency)", no_value="No charges, or the rules have run for less than a day", runbook="TeamsPstnDestinationSpendSpike"),
+             size=(10, 12), sort="Last 24 hours ($currency)", no_value="No charges, or the rules have run for less than a day", runbook="TeamsPstnDestinationSpendSpike"),
         bars("Domestic and international ($currency)", "Share of each destination context in the charges. Incoming calls have none (unknown).", "percentunit",
              latest(shares, "{{tenant}} {{destination_context}}"), size=(8, 9), decimals=0, no_value=off),
         lines("Top five destinations over time ($currency)", "Charges so far of the five destinations with the highest charges at the end of the time range.", "locale",
@@ -282,14 +282,14 @@ def calls():
         by("Call types", f"user: calls of people; conf: conferences; ucap: bots, call queues and auto attendants. {OVERLAP}", "Call type", "call_type", (12, 8)),
         by("Licences", "The licence that paid: MCOPSTNPP is Communications Credits, MCOPSTN1 and the like are calling plans, MCOMEETADD is Audio Conferencing.", "Licence", "license_capability", (12, 8)),
         lines("Charges by call type ($currency)", "Charges so far by call type.", "locale", query(total(f"{charge}{{{CALLS}}}", "call_type"), "{{tenant}} {{call_type}}"), axis="$currency", decimals=2, no_value=off),
-        lines("Minutes by call type ($currency)", "Minutes so far of calls in this currency. Minutes within a calling plan cost nothing, but use up the plan.", "m",
+        lines("Minutes by call type ($currency)", "Minutes so far of calls in this currency. Minutes within a calling plan cost nothing, but use up the plan.", "none",
               query(total(f"{seconds}{{{CALLS}}}", "call_type") + " / 60", "{{tenant}} {{call_type}}"), decimals=0, no_value=off),
         by("Number types", "The kind of number that was used, such as a subscriber, service or toll-free number.", "Number type", "number_type", (12, 8)),
         lines("Calls without a price ($currency)", "Calls that Microsoft could not price (FREECALL): they cost nothing, as far as the call log says. Not filtered by usage location and call type.", "none",
               query(largest(f"currency:teams_pstn_call_log_free_calls:sum{{{CURRENCY}}}", "currency"), "{{tenant}} calls"), steps_only=True, decimals=0, no_value=off),
         grid("Top ten users ($currency)", "The ten users with the highest charges. Calls of a conference belong to its organizer.",
              TENANT_COLUMN | {"User": "user"} | four("user", select=CALLS + ONE_USER, only=f" and on ({BY}, user) {callers}"),
-             size=(24, 10), sort="Charge ($currency)", no_value="No user has charges, users are not exported (labels.user: none), or call_log is not switched on (reports)"),
+             size=(24, 12), sort="Charge ($currency)", no_value="No user has charges, users are not exported (labels.user: none), or call_log is not switched on (reports)"),
         *departments("call_log"),
         grid("Dial-out report and call log, previous period ($currency)", "The dial-out report of the previous period, and its difference to the rows of the call log for the same calls (conf_out). If the difference is zero with connection charges, the charges of the report contain them.",
              TENANT_COLUMN | {heading: (largest(f"currency:teams_pstn_dialout_previous_{figure}{{{CURRENCY}}}{per}", "currency"), form) for heading, (figure, per, form) in compared.items()},
@@ -359,16 +359,16 @@ def blocked_users():
     off, blocked = "blocked_users is not switched on (reports)", largest(f"teams_pstn_blocked_users{{{TENANT}}}")
     return [
         stats("Blocked users", "Users who cannot call the telephone network: their newest event of the last 89 days is a block.", "none",
-              latest(blocked, "{{tenant}} blocked"), size=(5, 8), colored=True, steps=((None, GREEN), (1, RED)), no_value=off, runbook="TeamsPstnUserBlocked"),
+              latest(blocked, "{{tenant}} blocked"), size=(4, 8), colored=True, steps=((None, GREEN), (1, RED)), no_value=off, runbook="TeamsPstnUserBlocked"),
         grid("Who is blocked", "Blocked users, as labels.user names them, with Microsoft's reason. High Overall Usage is Microsoft's guard against fraud.",
              TENANT_COLUMN | {"User": "user", "Reason": "reason",
                               "Since": (f"{largest(f'teams_pstn_blocked_users_since_timestamp_seconds{{{TENANT}}}', 'user', 'reason')} * 1000", ("dateTimeAsIso", None))},
-             size=(7, 8), sort="Since", no_value="No user is blocked, or users are not exported (labels.user: none)"),
+             size=(9, 8), sort="Since", no_value="No user is blocked, or users are not exported (labels.user: none)"),
         grid("Events of this period", "Blocks and unblocks by reason.",
              TENANT_COLUMN | {"Event": "event", "Reason": "reason", "Events": (f"sum by ({TARGETS}, event, reason) (teams_pstn_blocked_users_events{{{TENANT}}})", WHOLE)},
              size=(6, 8), sort="Events", no_value="No events, or " + off),
         lines("Blocked users over time", "The number falls when a user is unblocked, and when a block is older than 89 days.", "none",
-              query(blocked, "{{tenant}} blocked"), size=(6, 8), steps_only=True, decimals=0, no_value=off),
+              query(blocked, "{{tenant}} blocked"), size=(5, 8), steps_only=True, decimals=0, no_value=off),
     ]  # fmt: skip
 
 
@@ -392,7 +392,7 @@ def exporter_health():
               colored=True, steps=((None, RED), (1, GREEN)), no_value="not scraped", mappings=[texts(_0=("down", RED), _1=("up", GREEN))], runbook="TeamsPstnExporterDown"),
         stats("Last poll", "Whether the last poll of each report succeeded. After a failure, the figures are those of the last success.", "none",
               latest(gauge("teams_pstn_report_up"), name), colored=True, steps=((None, RED), (1, GREEN)), mappings=[FAILING_OR_OK], no_value="none yet", runbook="TeamsPstnReportFailing"),
-        stats("Age of the figures", "Time since each report was last completed. More than two intervals are too old.", "s", latest(age, name), decimals=0, no_value="never completed", runbook="TeamsPstnReportStale"),
+        stats("Age of the figures", "Time since each report was last completed. More than two intervals are too old.", "s", latest(age, name), decimals=0, listed=True, no_value="never completed", runbook="TeamsPstnReportStale"),
         stats("Credential expires", "When the certificate or the secret expires. For a secret, the configuration has to say it (client_secret_expires).", "dateTimeFromNow",
               latest(f"min by ({TARGETS}) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}} credential"), no_value="not known", runbook="TeamsPstnCredentialExpiring"),
         grid("Reports", "Each report of each tenant. Reports are fetched independently, so one may fail while another succeeds. Final days are kept as totals and not fetched again.",
@@ -412,8 +412,8 @@ def exporter_health():
     polls = [
         lines("Age of the figures over time", "The age falls to zero with each success. If it only rises, the report fails.", "s", query(age, name)),
         lines("Polls", "Polls in each step of the graph.", "none", query(increase("teams_pstn_report_polls_total", f"{TARGETS}, report"), name), per_step=True, decimals=1),
-        lines("Failed polls by reason", "Failed polls in each step of the graph.", "none",
-              query(increase("teams_pstn_report_failures_total", f"{TARGETS}, report, reason"), name + " {{reason}}"), per_step=True, decimals=1, runbook="TeamsPstnReportFailing"),
+        lines("Failed polls by reason", "Failed polls of all reports in each step of the graph. The table shows which report failed last.", "none",
+              query(increase("teams_pstn_report_failures_total", f"{TARGETS}, reason"), "{{tenant}} {{reason}}"), per_step=True, decimals=1, runbook="TeamsPstnReportFailing"),
         lines("Duration of a poll", "Time that the last poll took, with all pages and retries.", "s", query(gauge("teams_pstn_report_duration_seconds"), name)),
         lines("Requests to Microsoft Graph", "Requests by status code. 429 is throttling; none means that no answer came.", "none",
               query(increase("teams_pstn_graph_requests_total", f"{graph}, code", TARGET), "{{code}}"), per_step=True, decimals=1),

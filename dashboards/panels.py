@@ -72,24 +72,31 @@ def reduced():
     return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
 
 
-def stats(title, description, unit, *queries, size=(6, 4), colored=False, **more):
-    """One or more large numbers. If colored, the background has the colour of the threshold."""
+def sizes(title, value):
+    """Of texts, in pixels. Otherwise each value of a panel gets the size that fits it."""
+    return common.VizTextDisplayOptions().title_size(title).value_size(value)
+
+
+def stats(title, description, unit, *queries, size=(6, 4), colored=False, listed=False, **more):
+    """One or more large numbers. If colored, the background has the colour of the threshold. listed: in lines, of names and values."""
     color = by_mode(models.FieldColorModeId.THRESHOLDS) if colored else fixed("text")
     built = panel(stat.Panel(), title, description, unit, queries, size, color=color, **more)
     mode = commons.BigValueColorMode.BACKGROUND if colored else commons.BigValueColorMode.VALUE
+    if listed:
+        built.orientation(commons.VizOrientation.HORIZONTAL).text(sizes(12, 13))
     return built.reduce_options(reduced()).color_mode(mode).graph_mode(commons.BigValueGraphMode.NONE).text_mode(commons.BigValueTextMode.VALUE_AND_NAME)
 
 
 def bars(title, description, unit, *queries, size, maximum=1, **more):
     built = panel(bargauge.Panel(), title, description, unit, queries, size, color=fixed(BLUE), **more).min(0).max(maximum)
     built.reduce_options(reduced()).display_mode(commons.BarGaugeDisplayMode.BASIC).value_mode(commons.BarGaugeValueMode.TEXT)
-    return built.orientation(commons.VizOrientation.HORIZONTAL).name_placement(commons.BarGaugeNamePlacement.LEFT).max_viz_height(60)
+    return built.orientation(commons.VizOrientation.HORIZONTAL).name_placement(commons.BarGaugeNamePlacement.LEFT).max_viz_height(40).text(sizes(14, 18))
 
 
 def lines(title, description, unit, *queries, size=(12, 8), axis="", per_step=False, steps_only=False, dashed=None, maximum=None, **more):
     """per_step: bars of what each step of the graph brought. dashed: a pattern of the names of dashed lines."""
     built = panel(timeseries.Panel(), title, description, unit, queries, size, color=by_mode(models.FieldColorModeId.PALETTE_CLASSIC), **more).min(0)
-    built.legend(common.VizLegendOptions().display_mode(commons.LegendDisplayMode.TABLE).placement(commons.LegendPlacement.BOTTOM).show_legend(True).calcs(["lastNotNull"]))
+    built.legend(common.VizLegendOptions().display_mode(commons.LegendDisplayMode.LIST).placement(commons.LegendPlacement.BOTTOM).show_legend(True).calcs(["lastNotNull"]))
     built.tooltip(common.VizTooltipOptions().mode(commons.TooltipDisplayMode.MULTI).sort(commons.SortOrder.DESCENDING))
     built.show_points(commons.VisibilityMode.NEVER).axis_label(axis).line_width(1 if per_step else 2).fill_opacity(60 if per_step else 0)
     built.draw_style(commons.GraphDrawStyle.BARS if per_step else commons.GraphDrawStyle.LINE)
@@ -103,6 +110,15 @@ def lines(title, description, unit, *queries, size=(12, 8), axis="", per_step=Fa
     return built
 
 
+# Widths of columns with long texts, in pixels.
+WIDE = {"user": 210, "reason": 200, "trunk": 200}
+
+
+def width(heading, column):
+    """The least width of a column. Grafana gives the same width to all columns that need no more."""
+    return WIDE.get(column, 0) if isinstance(column, str) else 8 * len(heading.replace("$currency", "EUR")) + 20
+
+
 def grid(title, description, columns, *, size, sort=None, links=None, **more):
     """A table. columns: heading → label, or (query, (unit, decimals)). Rows are joined by the labels that all queries share; other
     labels are not shown. sort: the heading of the column by which rows are sorted, the largest value first. links: heading → address."""
@@ -111,9 +127,13 @@ def grid(title, description, columns, *, size, sort=None, links=None, **more):
     values = dict(zip(expressions, [f"Value #{letter}" for letter in "ABCDEFGHIJ"] if len(expressions) > 1 else ["Value"]))
     fields = {heading: values.get(heading, column) for heading, column in columns.items()}
     queries = [latest(expression).format(PromQueryFormat.TABLE) for expression, _ in expressions.values()]
-    built = panel(table.Panel(), title, description, "none", queries, size, color=fixed("text"), **more).show_header(True)
-    for heading, (_, (unit, decimals)) in expressions.items():
-        override(built, heading, unit=unit, decimals=decimals)
+    built = panel(table.Panel(), title, description, "none", queries, size, color=fixed("text"), **more).show_header(True).min_width(60)
+    # The text for no data is that of the whole table. In a single cell it would be wrong.
+    built.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value="–")])
+    for heading, column in columns.items():
+        unit, decimals = (None, None) if isinstance(column, str) else column[1]
+        least = width(heading, column)
+        override(built, heading, unit=unit, decimals=decimals, **{"custom.minWidth": least if least > 120 else None})
     if "Severity" in columns:
         override(built, "Severity", mappings=[SEVERITIES], **{"custom.cellOptions": commons.TableColorTextCellOptions()})
     for heading, address in (links or {}).items():
@@ -132,7 +152,9 @@ def grid(title, description, columns, *, size, sort=None, links=None, **more):
 def override(built: table.Panel, heading, **properties) -> None:
     # Grafana replaces variables in the heading, but not in the name that an override is for.
     pattern = "/^" + heading.replace("(", "\\(").replace(")", "\\)").replace("$currency", ".+") + "$/"
-    built.override_by_regexp(pattern, [models.DynamicConfigValue(id_val=name, value=value) for name, value in properties.items() if value is not None])
+    given = [models.DynamicConfigValue(id_val=name, value=value) for name, value in properties.items() if value is not None]
+    if given:
+        built.override_by_regexp(pattern, given)
 
 
 def transform(built: table.Panel, name, **options) -> table.Panel:

@@ -13,7 +13,7 @@ NAME = re.compile(r"\b(?:[a-z0-9_]+:)?(?:teams_pstn|process)_[a-z0-9_]+(?::[a-z0
 PRICED = re.compile(r"teams_pstn_(?:call_log|sms|department)_")
 MONEY = re.compile(r"_charge\b|_budget_(?:spent|amount)\b(?!:ratio)")
 # The units of Grafana that are used here; a misspelled unit would be a suffix without any meaning.
-UNITS = {"none", "locale", "percentunit", "s", "m", "d", "bytes", "dateTimeFromNow", "dateTimeAsIso", "bool_yes_no"}
+UNITS = {"none", "locale", "percentunit", "s", "bytes", "dateTimeFromNow", "dateTimeAsIso", "bool_yes_no"}
 
 
 def panels(dashboard):
