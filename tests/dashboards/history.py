@@ -2,7 +2,7 @@
 that rules and dashboards look back to: the midnights of twelve days, a day ago, and the same day of the previous billing
 period.
 
-Spend grows evenly over working days and less so over weekends, up to what is exported for either period.
+Spend grows on each day of the week by another share, least on weekends, up to what is exported for either period.
 """
 
 import re
@@ -27,8 +27,10 @@ RECORDED = [
     ("trunk", "teams_pstn_direct_routing_calls", "teams_pstn_direct_routing_previous_calls"),
     ("trunk", "teams_pstn_direct_routing_failed_calls", "teams_pstn_direct_routing_previous_failed_calls"),
 ]
+# Weights of the days, from Monday.
+WEEKDAYS = (1.1, 0.9, 1.25, 1, 0.7, 0.3, 0.25)
 # Gauges of the current period: what is charged or counted since it began.
-OF_THE_PERIOD = re.compile(r"teams_pstn_(dialout|call_log|direct_routing|sms|blocked)_\w+")
+OF_THE_PERIOD = re.compile(r"teams_pstn_(dialout|call_log|direct_routing|sms|blocked|department)_\w+")
 
 
 def cycle_day(now):
@@ -44,8 +46,8 @@ def parse(exposition):
             yield name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")), float(value)
 
 
-def add(prometheus_data, work, now, exporters, picture_of=None):
-    """Writes blocks; `exporters` is instance → exposition. For a picture of one of them also all that its lines need."""
+def add(prometheus_data, work, now, exporters, drawn):
+    """Writes blocks; `exporters` is instance → exposition. The one that is drawn has all that its lines need."""
     lines = defaultdict(list)
     for instance, exposition in exporters.items():
         target = {"job": "teams-pstn-exporter", "instance": instance}
@@ -68,18 +70,18 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
                         return total * grown(start, then) / grown(start, now)
                     return previous * grown(before, then) / grown(before, start)
 
-                if (level, family) == ("currency", "teams_pstn_dialout_charge") and instance == picture_of:
+                if (level, family) == ("currency", "teams_pstn_dialout_charge") and instance == drawn:
                     forecasts(lines, labels, spent, start, end, now)
-                for then in moments(now, start, before, instance == picture_of):
+                for then in moments(now, start, before, instance == drawn):
                     yesterday = spent(then - DAY) if (then >= start) == (then - DAY >= start) else 0
                     lines[f"{level}:{family}:sum"].append((labels, spent(then), then))
                     lines[f"{level}:{family}:increase1d"].append((labels, spent(then) - yesterday, then))
-        if instance == picture_of:
+        if instance == drawn:
             every_series(lines, samples, target, start, now)
             failure_ratios(lines)
         for name, labels, _ in samples:
             if name == "teams_pstn_billing_period_start_timestamp_seconds":
-                for then in moments(now, start, before, instance == picture_of):
+                for then in moments(now, start, before, instance == drawn):
                     value = start if then >= start else before
                     lines["report:teams_pstn_billing_period_start_timestamp_seconds:max"].append((target | labels, value, then))
     path = work / "history.txt"
@@ -91,7 +93,9 @@ def add(prometheus_data, work, now, exporters, picture_of=None):
                 text = ",".join(f'{key}="{value}"' for key, value in labels.items())
                 file.writelines(f"{name}{{{text}}} {value!r} {then}\n" for _, value, then in group)
         file.write("# EOF\n")
-    made = subprocess.run(["promtool", "tsdb", "create-blocks-from", "openmetrics", path, prometheus_data], capture_output=True, text=True)
+    # For each block, promtool reads the whole file again: 20 days each are a few, two hours each would be hundreds.
+    command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=486h", path, prometheus_data]
+    made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         raise RuntimeError(made.stderr)
 
@@ -118,7 +122,7 @@ def forecasts(lines, labels, spent, start, end, now):
 
 def every_series(lines, samples, target, start, now):
     """The series of users and countries since the period began."""
-    countries = defaultdict(float)
+    countries, unpriced = defaultdict(float), defaultdict(float)
     for name, labels, value in samples:
         if not OF_THE_PERIOD.fullmatch(name) or "_previous_" in name:
             continue
@@ -126,6 +130,11 @@ def every_series(lines, samples, target, start, now):
         lines[name] += [(target | labels, round(value * grown(start, then) / grown(start, now), digits), then) for then in hours(now, start)]
         if name.startswith("teams_pstn_dialout_"):
             countries[name, labels["currency"], labels["usage_location"]] += value
+        if name == "teams_pstn_call_log_calls":
+            unpriced[labels["currency"]] += value * (labels["license_capability"] == "FREECALL")
+    for currency, value in unpriced.items():
+        free = [(target | {"currency": currency}, round(value * grown(start, then) / grown(start, now)), then) for then in hours(now, start)]
+        lines["currency:teams_pstn_call_log_free_calls:sum"] += free
     for (name, currency, country), value in countries.items():
         labels = target | {"currency": currency, "usage_location": country}
         lines[f"currency_usage_location:{name}:sum"] += [(labels, value * grown(start, then) / grown(start, now), then) for then in hours(now, start)]
@@ -160,11 +169,11 @@ def moments(now, start, before, dense=False):
 
 @cache
 def grown(start, then):
-    """Weight of the time between: a day of a weekend counts a third."""
+    """Weight of the time between."""
     weight, step = 0.0, 3600
     moment = start
     while moment < then:
         part = min(step, then - moment)
-        weight += part * (1 / 3 if datetime.fromtimestamp(moment, timezone.utc).weekday() >= 5 else 1)
+        weight += part * WEEKDAYS[datetime.fromtimestamp(moment, timezone.utc).weekday()]
         moment += part
     return weight
