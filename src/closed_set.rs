@@ -10,7 +10,7 @@ macro_rules! closed_set {
         }
 
         impl $name {
-            /// Every variant, so that all values of a label exist from the start.
+            /// All variants, so that a metric can have a series for every value of a label from the start.
             pub const ALL: [Self; [$($text),*].len()] = [$(Self::$variant),*];
 
             /// The text of the variant.

@@ -1,10 +1,10 @@
-//! The text formats of Prometheus: the only place that knows them.
+//! The text formats of Prometheus. Only this module knows them.
 //!
-//! Text 0.0.4 and OpenMetrics 1.0.0 have different headers and a different end. The samples of gauges are the same, so a
-//! [`FamilyWriter`] writes them once, and only the headers are written per format. In OpenMetrics, counters have a start time.
+//! Text 0.0.4 and OpenMetrics 1.0.0 have different headers, and the body ends differently. Samples of gauges are the
+//! same in both formats, so a [`FamilyWriter`] writes them once. In OpenMetrics, a counter also has a start time.
 //! [`write_registry_family`] writes the exporter's own metrics from a registry of the `prometheus` crate.
 //!
-//! Out of scope: sorting, compression, and the meaning of a family.
+//! This module does not sort or compress, and does not know the meaning of a family.
 //!
 //! Formats: <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>.
@@ -28,7 +28,7 @@ pub enum Format {
 /// A family of gauges or of counters.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Family {
-    /// Full name; a counter's ends in `_total`.
+    /// Full name. The name of a counter ends in `_total`.
     pub name: &'static str,
     /// HELP text.
     pub help: &'static str,
@@ -43,25 +43,25 @@ pub struct FamilyWriter {
     started: Option<Started>,
 }
 
-/// The same columns for OpenMetrics, in which the start time of a counter follows its sample.
+/// The columns of counters in OpenMetrics. A sample with the start time of the counter follows each sample.
 struct Started {
     at: f64,
     columns: Vec<BlockWriter>,
 }
 
-/// A family's samples, finished.
+/// The finished samples of a family.
 #[derive(Clone, Debug)]
 pub struct Samples {
     pub(crate) family: &'static Family,
     pub(crate) block: Block,
-    /// Text for OpenMetrics, if these are counters with a known start time.
+    /// The samples in OpenMetrics, if they differ from `block`. Only counters with a known start time differ.
     pub(crate) open_metrics: Option<Block>,
     /// Number of samples.
     pub(crate) count: u64,
 }
 
 impl Format {
-    /// Both formats, each at its index.
+    /// Both formats, in the order of their discriminants.
     pub(crate) const ALL: [Self; 2] = [Self::Text, Self::OpenMetrics];
 
     /// Last line of a body, if the format has one.
@@ -83,7 +83,7 @@ impl Family {
         }
     }
 
-    /// A family of counters; its name ends in `_total`.
+    /// A family of counters. The name ends in `_total`.
     pub const fn counter(name: &'static str, help: &'static str) -> Self {
         Self {
             name,
@@ -118,7 +118,7 @@ impl FamilyWriter {
         }
     }
 
-    /// A writer for counters that all started `at` this Unix time.
+    /// A writer for counters that all started at the Unix time `at`.
     pub(crate) fn counters(families: &[&'static Family], at: f64) -> Self {
         let columns = families.iter().map(|_| BlockWriter::new()).collect();
         Self {
@@ -127,8 +127,8 @@ impl FamilyWriter {
         }
     }
 
-    /// Adds a sample to each family, all with `labels`, as made by [`write_label`]. `value` writes the value of the family
-    /// with the given index.
+    /// Adds a sample with the same `labels` to each family. [`write_label`] makes the labels, and `value` writes the
+    /// value for the family with the given index.
     pub fn sample(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
         for (index, (family, column)) in self.columns.iter_mut().enumerate() {
             let out = column.buffer();
@@ -148,7 +148,7 @@ impl FamilyWriter {
         self.count += 1;
     }
 
-    /// The columns as finished samples.
+    /// Returns the finished samples of each family.
     pub fn finish(self) -> impl Iterator<Item = Samples> {
         let count = self.count;
         let mut started = self.started.map(|started| started.columns.into_iter());
@@ -193,11 +193,11 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
     labels.push(b'"');
 }
 
-/// Writes a family of counters or gauges from a registry, header and samples. A counter's name ends in `_total`. In
-/// OpenMetrics, counters have the Unix time at which they `started`, if that is given.
+/// Writes the header and the samples of a family of counters or gauges from a registry. The name of a counter ends in
+/// `_total`. In OpenMetrics, a counter also has the start time `started` (Unix time), if that is given.
 ///
 /// # Panics
-/// If the family is of another type: the exporter registers none.
+/// If the family has another type. The exporter registers only counters and gauges.
 pub fn write_registry_family(
     family: &MetricFamily,
     format: Format,
@@ -235,7 +235,7 @@ pub(crate) fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
     out.push(b' ');
 }
 
-/// Writes the start time of a counter, a sample of its own in OpenMetrics; see
+/// Writes the OpenMetrics sample with the start time of a counter; see
 /// <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#counter-1>.
 fn write_created(name: &str, labels: &[u8], at: f64, out: &mut Vec<u8>) {
     let name = name.strip_suffix("_total").unwrap_or(name);
@@ -268,7 +268,8 @@ fn write_header(name: &str, help: &str, kind: &str, format: Format, out: &mut Ve
     }
 }
 
-/// The unit that a name ends in. Money has none: it varies by label, which OpenMetrics cannot say.
+/// The unit at the end of a name. A family of money has none: its currency varies by label, and OpenMetrics allows one
+/// unit per family.
 fn unit(name: &str) -> Option<&'static str> {
     ["seconds", "bytes"].into_iter().find(|unit| {
         name.strip_suffix(unit)
@@ -280,7 +281,7 @@ fn unit(name: &str) -> Option<&'static str> {
 fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
     let mut rest = text.as_bytes();
-    // Nearly all text has no special byte. To test all of it takes a few vector instructions. A search for the first
+    // Few texts have a special byte. Testing a whole text takes a few vector instructions. Searching for the first
     // special byte takes a branch for each byte.
     if !rest.iter().fold(false, |found, byte| found | special(byte)) {
         out.extend_from_slice(rest);

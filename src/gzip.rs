@@ -1,9 +1,9 @@
-//! One gzip member made of parts that were compressed on their own.
+//! A gzip member that consists of separately compressed parts.
 //!
-//! A part is raw deflate that ends with a sync flush: aligned to a byte, not final, and without a reference to what
-//! came before it. So parts can be kept and put together in any order, and the member is closed by an empty final
-//! block, the checksum (combined from those of the parts) and the length ([RFC 1951], [RFC 1952]). Several members
-//! one after another would be simpler, but `curl --compressed` silently drops all but the first.
+//! A part is raw deflate that ends with a sync flush. It ends at a byte boundary, has no final block, and does not
+//! refer to earlier text, so parts can be stored and combined in any order. An empty final block, the checksum and the
+//! length end the member ([RFC 1951], [RFC 1952]). The checksum is combined from the checksums of the parts. Several
+//! members in succession would be simpler, but `curl --compressed` silently drops all members after the first.
 //!
 //! [RFC 1951]: https://www.rfc-editor.org/rfc/rfc1951
 //! [RFC 1952]: https://www.rfc-editor.org/rfc/rfc1952
@@ -12,12 +12,13 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Finished text, compressed if it is long enough for its own part.
+/// Finished text. Long text is compressed.
 #[derive(Clone, Debug)]
 pub(crate) enum Block {
     /// Short text, compressed together with its neighbours when a body is assembled.
     Short(Bytes),
-    /// Long text, compressed while it was written. The text itself is kept only up to [`BLOCK_TEXT_MAX`].
+    /// Long text, compressed while it was written. The uncompressed text is kept too if it has at most
+    /// [`BLOCK_TEXT_MAX`] bytes.
     Long {
         deflated: Bytes,
         checksum: Hasher,
@@ -26,7 +27,7 @@ pub(crate) enum Block {
     },
 }
 
-/// Writes the text of a [`Block`], never holding more of it than [`BLOCK_TEXT_MAX`] and [`CHUNK`].
+/// Writes the text of a [`Block`]. Holds about [`BLOCK_TEXT_MAX`] plus [`CHUNK`] bytes of uncompressed text at most.
 pub(crate) struct BlockWriter {
     chunk: Vec<u8>,
     text: Option<Vec<u8>>,
@@ -66,7 +67,7 @@ impl Block {
         }
     }
 
-    /// Bytes of text that are kept beside a compressed form.
+    /// Bytes of uncompressed text that are kept in addition to the compressed text.
     pub(crate) fn kept_text(&self) -> u64 {
         match self {
             Self::Long {
@@ -76,7 +77,7 @@ impl Block {
         }
     }
 
-    /// Appends the text.
+    /// Appends the uncompressed text to `out`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Short(text)
@@ -95,7 +96,8 @@ impl Block {
         }
     }
 
-    /// The bytes for a state file. If they are compressed, also the checksum and length of the text.
+    /// Returns the bytes for a state file and, if they are compressed, the checksum and the length of the uncompressed
+    /// text.
     pub(crate) fn stored(&self) -> (&Bytes, Option<(u32, u64)>) {
         match self {
             Self::Short(text) => (text, None),
@@ -108,11 +110,10 @@ impl Block {
         }
     }
 
-    /// The block that another process stored. Returns `None` if these are not the bytes, checksum and length that
-    /// [`Block::stored`] returned.
+    /// Restores a block from a state file. Returns `None` if the arguments cannot be a result of [`Block::stored`].
     ///
-    /// Inflates all of it, in pieces and not beyond the stated length: a part that ends early or late would damage the
-    /// parts that follow it in a body.
+    /// Inflates the whole block to check it, because a part that ends early or late would damage the parts after it in
+    /// a body. Inflates in chunks and not beyond the stated length, so that a wrong file cannot exhaust the memory.
     pub(crate) fn restored(bytes: Bytes, deflated: Option<(u32, u64)>) -> Option<Self> {
         let Some((checksum, length)) = deflated else {
             return (bytes.len() < LONG_MIN).then_some(Self::Short(bytes));
@@ -123,7 +124,7 @@ impl Block {
         let mut sum = Hasher::new();
         let mut inflater = Decompress::new(false);
         let mut text = Vec::with_capacity(CHUNK);
-        // To the last byte: bytes after the text would damage the parts that follow.
+        // Reads to the last compressed byte, because bytes after the text would damage the parts that follow.
         while inflater.total_in() < bytes.len() as u64 || inflater.total_out() < length {
             let consumed = usize::try_from(inflater.total_in()).ok()?;
             let before = (inflater.total_in(), inflater.total_out());
@@ -131,15 +132,15 @@ impl Block {
             let status = inflater
                 .decompress_vec(&bytes[consumed..], &mut text, FlushDecompress::None)
                 .ok()?;
-            // A part is not final, so its stream never ends; and each call makes progress.
+            // A valid part has no final block, so its stream does not end, and each call reads or writes some bytes.
             let stands = (inflater.total_in(), inflater.total_out()) == before;
             if status == Status::StreamEnd || stands || inflater.total_out() > length {
                 return None;
             }
             sum.update(&text);
         }
-        // Between two deflate blocks, an empty final block ends the stream. Inside a block, the parts that follow would be
-        // read as its content.
+        // Checks that the part ends at the end of a deflate block. There, an empty final block ends the stream. Inside
+        // a deflate block, the parts that follow would be read as content of that block.
         let at_end = (inflater.total_in(), inflater.total_out());
         text.clear();
         let ended = inflater.decompress_vec(END_OF_STREAM, &mut text, FlushDecompress::None);
@@ -156,7 +157,7 @@ impl Block {
         )
     }
 
-    /// Drops the text if there is a compressed form.
+    /// Drops the uncompressed text if there is compressed text.
     pub(crate) fn drop_text(&mut self) {
         if let Self::Long { text, .. } = self {
             *text = None;
@@ -173,12 +174,12 @@ impl BlockWriter {
         }
     }
 
-    /// Buffer to which text is appended. Call [`Self::flush_if_full`] after each line or so.
+    /// The buffer for new text. Call [`Self::flush_if_full`] after every few lines.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.chunk
     }
 
-    /// Compresses the buffer if it has a whole chunk.
+    /// Compresses the buffer if it has at least [`CHUNK`] bytes.
     pub(crate) fn flush_if_full(&mut self) {
         if self.chunk.len() >= CHUNK {
             self.flush();
@@ -224,7 +225,7 @@ impl Default for Member {
 }
 
 impl Member {
-    /// Appends text, to be compressed together with the short texts beside it.
+    /// Appends text, which is compressed together with the short texts before and after it.
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.run.extend_from_slice(text);
         if self.run.len() >= CHUNK {
@@ -250,7 +251,7 @@ impl Member {
         }
     }
 
-    /// Compresses what has gathered, so that a copy of this member shares all of its parts.
+    /// Compresses the short texts that were appended last, so that copies of this member share all compressed parts.
     pub(crate) fn close_run(&mut self) {
         if !self.run.is_empty() {
             let mut deflater = Deflater::new();
@@ -263,7 +264,7 @@ impl Member {
         }
     }
 
-    /// The parts of the whole member, in order.
+    /// Ends the member and returns its parts in order.
     pub(crate) fn finish(mut self) -> Vec<Bytes> {
         self.close_run();
         let mut trailer = Vec::with_capacity(END_OF_STREAM.len() + 8);
@@ -326,13 +327,13 @@ impl Deflater {
         self.deflate(&[], FlushCompress::Sync);
         assert!(
             self.out.ends_with(SYNC_MARK),
-            "a part ends with its sync flush, or the parts behind it are lost"
+            "a part must end with its sync flush, or the parts after it are lost"
         );
         self.out.shrink_to_fit();
         (self.out.into(), self.checksum, self.length)
     }
 
-    /// Takes all of `text`.
+    /// Compresses all of `text`.
     fn deflate(&mut self, text: &[u8], flush: FlushCompress) {
         let start = self.compress.total_in();
         loop {
@@ -349,34 +350,34 @@ impl Deflater {
                     return;
                 }
                 Ok(Status::Ok | Status::BufError) => {}
-                other => unreachable!("raw deflate of a stream that is not ended never {other:?}"),
+                other => unreachable!("deflate of an unfinished stream returned {other:?}"),
             }
         }
     }
 }
 
-/// Bytes of text that are compressed or inflated at once. A larger number is not faster, a smaller one needs more
-/// calls.
+/// Bytes of text that are compressed or inflated at once. A larger number is not faster, and a smaller number needs
+/// more calls.
 const CHUNK: usize = 64 * 1024;
 
-/// Free bytes of output at each call. If fewer than the compressor's own buffer of 85,196 bytes are free, a sync flush
-/// can return incomplete, without an error.
+/// Minimum free bytes of the output buffer at each call. With fewer free bytes than the compressor's own buffer has
+/// (85,196), a sync flush can be incomplete without an error.
 const ROOM: usize = 128 * 1024;
 
 /// End of a sync flush: an empty stored block.
 const SYNC_MARK: &[u8] = &[0, 0, 0xff, 0xff];
 
-/// Minimum bytes of text that are worth the state of their own compressor.
+/// Minimum bytes of text for which creating a compressor is worthwhile.
 const LONG_MIN: usize = 16 * 1024;
 
-/// Text kept beside its compressed form, per block: enough for a tenant of some thousand series. Above the limit, a
-/// client that asks for identity costs an inflation at over 1 GB/s, and other clients cost no memory.
+/// Maximum bytes of uncompressed text that a block keeps, enough for a tenant with some thousand series. Longer text is
+/// only kept compressed, to save memory. It is inflated, at over 1 GB/s, for each client that requests identity.
 const BLOCK_TEXT_MAX: usize = 1024 * 1024;
 
-/// Deflate, no name, no time, unknown operating system.
+/// Header of the member: deflate, no file name, no time, unknown operating system.
 const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// An empty final block with fixed codes.
+/// An empty final deflate block with fixed Huffman codes.
 const END_OF_STREAM: &[u8] = &[3, 0];
 
 #[cfg(test)]

@@ -1,49 +1,50 @@
-//! The memory of reports: the bytes that a report retains while it is polled and from poll to poll have one limit.
+//! Limits the memory that reports use during a poll and between polls.
 //!
-//! Everything that grows with the pages and rows of a report is reserved in its pool: pages, rows and totals under way, row
-//! ids, the final days of the current and the previous period, and the totals of a log that are rendered. The pool of the
-//! process limits the sum of all reports. A reservation that is dropped is given back, so a poll that fails keeps nothing.
+//! Each report has a pool. All memory that grows with the pages and rows of the report is reserved there: pages, rows
+//! and totals of a running poll, row ids, the final days of the current and the previous period, and the totals of a
+//! log that is rendered. The pool of the process limits the sum of all reports. Dropping a reservation returns its
+//! bytes to the pool, so a failed poll keeps none.
 //!
-//! This module does not limit what is published.
+//! This module does not limit the memory of published samples.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Bytes that may be reserved, and those that are.
+/// A limit of bytes, and the number of bytes that are reserved.
 #[derive(Debug)]
 pub(crate) struct MemoryPool {
     max: usize,
     used: AtomicUsize,
-    /// The pool of the process; `None` if this is it.
+    /// The pool of the process, or `None` in the pool of the process itself.
     process: Option<Arc<Self>>,
 }
 
-/// Bytes that are reserved in a pool until this is dropped.
+/// Bytes that are reserved in a pool. Dropping a reservation releases them.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pool: Arc<MemoryPool>,
     bytes: usize,
 }
 
-/// A pool has fewer bytes left than are needed.
+/// The error that a report needs more bytes than its pool or the pool of the process has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
-    /// The pool of one report.
+    /// The pool of the report is too small.
     #[error("the report needs more than {} KiB of memory", max >> 10)]
     Report {
-        /// The bytes that the pool has.
+        /// The limit of the pool in bytes.
         max: usize,
     },
-    /// The pool of the process.
+    /// The pool of the process is too small.
     #[error("all reports together need more than {} KiB of memory", max >> 10)]
     Process {
-        /// The bytes that the pool has.
+        /// The limit of the pool in bytes.
         max: usize,
     },
 }
 
 impl MemoryPool {
-    /// The pool of a process with this limit of memory, if it has one.
+    /// The pool of a process. `limit` is the memory limit of the process, if it has one.
     pub(crate) fn for_process(limit: Option<u64>) -> Arc<Self> {
         let limit = limit.and_then(|limit| usize::try_from(limit).ok());
         Arc::new(Self {
@@ -66,7 +67,7 @@ impl MemoryPool {
         })
     }
 
-    /// A reservation of nothing yet.
+    /// An empty reservation.
     pub(crate) fn reservation(self: &Arc<Self>) -> Reservation {
         Reservation {
             pool: Arc::clone(self),
@@ -74,7 +75,7 @@ impl MemoryPool {
         }
     }
 
-    /// Reserves more bytes here and in the pool of the process, or in neither.
+    /// Reserves bytes both in this pool and in the pool of the process. If one of them is too small, reserves none.
     fn grow(&self, bytes: usize) -> Result<(), MemoryError> {
         let max = self.max;
         let sum = |used: usize| used.checked_add(bytes).filter(|&sum| sum <= max);
@@ -90,10 +91,10 @@ impl MemoryPool {
 }
 
 impl Reservation {
-    /// Changes the reservation to this many bytes.
+    /// Changes the size of the reservation to `bytes`.
     ///
     /// # Errors
-    /// If they are more, and there is no room for them. The reservation is unchanged then.
+    /// If the reservation would grow and there is no room for it. The reservation is then unchanged.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), MemoryError> {
         if bytes <= self.bytes {
             self.hold(bytes);
@@ -104,12 +105,12 @@ impl Reservation {
         Ok(())
     }
 
-    /// Changes the reservation to bytes that are in use already, even if the pool is too small for them. Until the pool
-    /// has room again, no report can reserve more.
+    /// Changes the size of the reservation to `bytes`, which are already in use, even if the pool is too small for
+    /// them. No report can then reserve more until the pool has room again.
     pub(crate) fn hold(&mut self, bytes: usize) {
         let pools = [Some(&self.pool), self.pool.process.as_ref()];
         for pool in pools.into_iter().flatten() {
-            // Wraps if they are fewer than before.
+            // If `bytes` is below `self.bytes`, the difference wraps, and the sum wraps back.
             pool.used.fetch_add(bytes.wrapping_sub(self.bytes), Relaxed);
         }
         self.bytes = bytes;
@@ -127,16 +128,16 @@ impl MemoryError {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Report { .. } => {
-                "set or raise the memory limit of the process (MemoryMax=, a container's limit): one report uses at most three fifths of it; or set user of the report, or labels.user, to none; if the tenant is small, check graph_url"
+                "set or raise the memory limit of the process (MemoryMax= or the container's limit), of which one report uses at most three fifths; or set labels.user, or user of the report, to none; if the tenant is small, check graph_url"
             }
             Self::Process { .. } => {
-                "raise the memory limit of the process (MemoryMax=, a container's limit): all reports use at most five eighths of it; or poll fewer reports or tenants"
+                "raise the memory limit of the process (MemoryMax= or the container's limit), of which all reports together use at most five eighths; or poll fewer reports or tenants"
             }
         }
     }
 }
 
-/// Bytes of a hash table. If it is full, includes the larger table that the next entry will need beside it.
+/// Bytes of a hash table. If the table is nearly full, includes the larger table that it is copied into when it grows.
 pub(crate) fn table_bytes(allocated: usize, entries: usize, capacity: usize) -> usize {
     if capacity - entries < ENTRIES_PER_ROW {
         3 * allocated
@@ -145,15 +146,17 @@ pub(crate) fn table_bytes(allocated: usize, entries: usize, capacity: usize) -> 
     }
 }
 
-/// Entries that one row adds to a table at most: its labels.
+/// Maximum number of entries that one row adds to a table: one for each label.
 const ENTRIES_PER_ROW: usize = 8;
 
-/// Bytes of a report if the process has no limit of memory, as if that were 128 MiB. Five eighths of that are for reports,
-/// and the rest is for the program, pages, and what is rendered and published. A report leaves a sixteenth of that to
-/// others. 100,000 calls a day by 50,000 callers need 72 MiB at the end of a month.
+/// Limit of one report in bytes if the process has no memory limit: 75 MiB, as with a limit of 128 MiB. Of these 128
+/// MiB, five eighths are for all reports, and the rest is for the program and for rendered and published samples. One
+/// report leaves a sixteenth of the five eighths to other reports. A log with 100,000 calls a day by 50,000 callers
+/// needs 72 MiB at the end of a month.
 const DEFAULT_MAX: usize = 75 << 20;
 
-/// Maximum bytes of a report, however much memory there is, because its texts are addressed by 32 bits.
+/// Maximum limit of one report in bytes, even if the process may use more memory, because texts of a report are
+/// addressed by 32 bits.
 const REPORT_MAX: usize = 1 << 30;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Content negotiation: format and encoding by `Accept` and `Accept-Encoding`.
 //!
-//! The rules are those of the Go reference (`expfmt.NegotiateIncludingOpenMetrics`). The highest `q` wins, then the more
-//! specific range, then the earlier one. Unknown ranges are skipped. The default is text 0.0.4, because a scrape must not
-//! fail over a header. Two differences follow RFC 9110: a range with `q=0` is never used, and types are compared without
-//! regard to case.
+//! The rules are those of the Go reference (`expfmt.NegotiateIncludingOpenMetrics`). The highest `q` wins, then the
+//! more specific range, then the earlier one. Unknown ranges are skipped. The default is text 0.0.4, because a scrape
+//! must not fail because of a header. Two differences follow RFC 9110: a range with `q=0` is never used, and types are
+//! compared without regard to case.
 //!
-//! Out of scope: escaping. All our names are legacy names, which every escaping scheme keeps, so `escaping` is echoed and
-//! the body is the same.
+//! This module does not escape names. All metric and label names of the exporter are legacy names, which no escaping
+//! scheme changes. So the answer repeats the requested `escaping`, and the body is always the same.
 
 use std::cmp::Reverse;
 
@@ -24,7 +24,8 @@ impl Format {
         ranges.sort_by_key(|range| Reverse((range.quality, range.specificity())));
         let mut escaping = UNDERSCORES;
         for range in ranges {
-            // As in the reference, the scheme of a skipped range stays in force.
+            // As in the Go reference, a range without a known escaping scheme uses the scheme of the range before it,
+            // even if that range was skipped.
             let known = ESCAPINGS.iter().position(|known| *known == range.escaping);
             escaping = known.unwrap_or(escaping);
             let of = |format, types: &[&'static str; 4]| (format, types[escaping]);
@@ -44,7 +45,7 @@ impl Format {
     }
 }
 
-/// Returns true if the client prefers gzip at least as much as identity (by `q`).
+/// Returns true if the client accepts gzip with at least the `q` of identity.
 pub(crate) fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for item in accept_encoding
@@ -67,7 +68,7 @@ pub(crate) fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str
     gzip > 0 && gzip >= identity.unwrap_or(0)
 }
 
-/// The parts of an element of `Accept` that matter here.
+/// An element of `Accept`, with the parameters that negotiation uses.
 struct MediaRange<'a> {
     media: &'a str,
     quality: u16,
@@ -76,7 +77,7 @@ struct MediaRange<'a> {
 }
 
 impl<'a> MediaRange<'a> {
-    /// `None` where there is no type, or where the client refuses it.
+    /// Returns `None` if the element has no media type, or if the client refuses that type with `q=0`.
     fn parse(element: &'a str) -> Option<Self> {
         let mut fields = element.split(';');
         let mut range = Self {
@@ -109,8 +110,8 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// The thousandths of a `q` parameter; `None` for another parameter. An invalid number counts as 1, as in the
-/// reference.
+/// The value of a `q` parameter in thousandths, or `None` for any other parameter. An invalid number counts as 1, as in
+/// the Go reference.
 fn quality(field: &str) -> Option<u16> {
     let (name, value) = field.split_once('=')?;
     name.trim().eq_ignore_ascii_case("q").then(|| {
@@ -131,15 +132,15 @@ fn quality(field: &str) -> Option<u16> {
 /// A `q` of 1 in thousandths, the precision that RFC 9110 allows.
 const QUALITY_ONE: u16 = 1000;
 
-/// Maximum number of elements that are read. Scrapers send up to six and browsers eight. Many more are an attempt to
-/// cost time.
+/// Maximum number of elements of `Accept` or `Accept-Encoding` that are read. Scrapers send up to six and browsers up
+/// to eight. The limit bounds the CPU time of a request.
 const RANGES_MAX: usize = 64;
 
-/// How names beyond the legacy character set would be written, in the order of the tables below. An unknown scheme is
-/// ignored, as in the reference.
+/// The schemes for escaping names outside the legacy character set, in the order of the tables below. An unknown scheme
+/// is ignored, as in the Go reference.
 const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
 
-/// Index of the default.
+/// Index of the default in [`ESCAPINGS`].
 const UNDERSCORES: usize = 1;
 
 const TEXT: [&str; 4] = [
@@ -156,7 +157,8 @@ const OPEN_METRICS_1_0_0: [&str; 4] = [
     "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=values",
 ];
 
-/// The reference answers a range without a version as 0.0.1, which differs from 1.0.0 in nothing that we write.
+/// The Go reference answers a range without a version with version 0.0.1. The exporter's output is the same in both
+/// versions.
 const OPEN_METRICS_0_0_1: [&str; 4] = [
     "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=allow-utf-8",
     "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores",
@@ -220,7 +222,7 @@ mod tests {
             &["application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.5,*/*;q=0.2"],
             open,
         );
-        // Text 1.0.0 is passed over, and its escaping stays, as in the reference.
+        // Text 1.0.0 is skipped, but its escaping still applies, as in the Go reference.
         check(
             &["text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3"],
             text_utf8,

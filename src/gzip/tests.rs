@@ -43,7 +43,7 @@ proptest! {
 
 #[test]
 fn only_what_was_stored_is_restored() {
-    // As long as the room that it is inflated into, so that the end of one is the end of the other.
+    // Some texts are as long as the buffer for inflating, so that the text ends where the buffer ends.
     for length in [CHUNK, CHUNK + 1, 3 * CHUNK, BLOCK_TEXT_MAX + 1] {
         let block = block(&text(length, 2));
         let (bytes, deflated) = block.stored();
@@ -60,7 +60,7 @@ fn only_what_was_stored_is_restored() {
         wrong(bytes.clone(), Some((checksum, long - 1)));
         wrong(bytes.clone(), Some((checksum, long + 1)));
         wrong(bytes.slice(..bytes.len() - 1), deflated);
-        // Something behind it, which a part of a member must not have: nothing of length, a text, an end.
+        // A part must not have bytes after its end: an empty block, another part, or the end of the stream.
         for behind in [&[0, 0, 0, 0xFF, 0xFF][..], bytes, &[3, 0]] {
             let longer = [bytes, behind, SYNC_MARK].concat();
             if behind.len() != 5 {
@@ -71,7 +71,7 @@ fn only_what_was_stored_is_restored() {
     assert!(Block::restored(Bytes::from(vec![b'a'; LONG_MIN]), None).is_none());
 }
 
-/// A part whose last block goes on would read the parts that follow as its own text.
+/// A part that ends inside a deflate block would read the parts that follow as its own text.
 #[test]
 fn part_that_ends_inside_a_block_is_refused() {
     let text = text(CHUNK, 2);
@@ -126,7 +126,7 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Text that compresses, but not to nothing.
+/// Text that can be compressed, but not to a few bytes.
 fn text(length: usize, seed: u8) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(u64::from(seed));
     (0..length)
