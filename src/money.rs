@@ -1,9 +1,9 @@
 //! Amounts of money, exact from the JSON literal to the last step before the sample.
 //!
-//! An [`Amount`] is one figure as it was read; a [`Sum`] is the sum of any number of them. Neither can be made from a float,
-//! and there is no float arithmetic. A sum becomes a float only when its sample is written, by the correctly rounding
-//! parser of the standard library. This module does not convert currencies and does not know the currency of an amount,
-//! which is part of the key of its sum.
+//! An [`Amount`] is one figure as it was read, and a [`Sum`] is the sum of any number of amounts. Neither can be made
+//! from a float, and this module has no float arithmetic. A sum becomes a float only when its sample is written. The
+//! parser of the standard library then converts it with correct rounding. This module does not know currencies and does
+//! not convert them. Callers have a separate sum for each currency.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -20,10 +20,11 @@ use digits::Digits;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(Decimal);
 
-/// The exact sum of amounts, without rounding, and without overflow for any number of rows that fits into memory. So
+/// The exact sum of amounts. It is never rounded and does not overflow for any number of rows that fits into memory. So
 /// the order of the amounts does not matter.
 ///
-/// It is stored as the floor of the sum and the rest in units of 10⁻²⁸, the smallest step of a [`Decimal`].
+/// A sum is stored as its floor and the remaining fraction. The fraction is in units of 10⁻²⁸, the smallest step of a
+/// [`Decimal`].
 ///
 /// A state file has both parts as text.
 #[derive(
@@ -41,16 +42,17 @@ pub enum AmountError {
     /// Neither a number nor a number in quotes.
     #[error("not a number")]
     NotANumber,
-    /// It has more digits than a decimal of 96 bits and 28 places. Rounding would change the bill.
+    /// The literal has more digits than a [`Decimal`], which has 96 bits and 28 decimal places. Rounding would change
+    /// the bill.
     #[error("more digits than can be kept exactly (28)")]
     Inexact,
 }
 
 impl Amount {
-    /// Reads a JSON literal: a number, or the same in quotes, with or without an exponent (`12.83`, `"0.10"`, `1.5e1`).
+    /// Reads a JSON literal: a number with an optional exponent, optionally in quotes (`12.83`, `"0.10"`, `1.5e1`).
     ///
     /// # Errors
-    /// [`AmountError`] if it is neither, or if it cannot be stored exactly.
+    /// [`AmountError`] if the literal is not such a number, or if the number cannot be stored exactly.
     pub fn from_json(literal: &str) -> Result<Self, AmountError> {
         match read_short(literal.as_bytes()) {
             Some(amount) => Ok(amount),
@@ -132,7 +134,7 @@ impl Sum {
         if of <= Self::default() {
             return None;
         }
-        // Ten-thousandths are fine enough for a percentage, and leave room to multiply.
+        // Four decimal places are precise enough for a whole percentage and leave room for the products.
         let scaled = |sum: Self| {
             let fraction = i128::try_from(sum.fraction / (UNIT / 10_000)).expect("below 10,000");
             sum.whole.saturating_mul(10_000).saturating_add(fraction)
@@ -142,14 +144,15 @@ impl Sum {
         Some(u8::try_from(share.clamp(0, 100)).expect("clamped to 0 to 100"))
     }
 
-    /// `self` as a share of `of` in whole percent, rounded down: 99.99 % is 99. 0 if either is not above zero.
+    /// `self` as a share of `of` in whole percent, rounded down: 99.99 % is 99. Returns 0 if `self` or `of` is not
+    /// above zero.
     pub fn whole_percent_of(self, of: Self) -> u32 {
         if self <= Self::default() || of <= Self::default() {
             return 0;
         }
         let hundredfold = self.times(100);
-        // Finds the largest share that is not above the sum by bisection, because products are exact and quotients are
-        // not.
+        // Finds the largest percentage of `of` that does not exceed `self`. Bisection needs only products, which are
+        // exact. A quotient would not be exact.
         let (mut below, mut above) = (0, WHOLE_PERCENT_MAX + 1);
         while above - below > 1 {
             let middle = u32::midpoint(below, above);
@@ -164,8 +167,8 @@ impl Sum {
 
     /// Writes the sample: the shortest decimal that reads back as the float nearest to the sum.
     ///
-    /// A decimal of up to 15 significant digits is written as it is, because different ones are different doubles. Only
-    /// longer ones are converted to a float.
+    /// A decimal with up to 15 significant digits is written unchanged, because no other such decimal has the same
+    /// nearest float. Only longer decimals are converted to a float.
     pub fn write_sample(self, out: &mut Vec<u8>) {
         let text = Digits::new(self);
         if text.significant <= 15 {
@@ -230,7 +233,7 @@ impl TryFrom<(String, String)> for Sum {
         let sum = || {
             let whole: i128 = whole.parse().ok()?;
             let fraction = fraction.parse().ok()?;
-            // More than any amount, and little enough to add 2³⁰ of them.
+            // The limit is above any amount, and 2³⁰ sums below the limit can be added without overflow.
             let room = whole.unsigned_abs() < 1 << 96;
             (fraction < UNIT && room).then_some(Self { whole, fraction })
         };
@@ -247,7 +250,7 @@ impl From<Amount> for Sum {
 }
 
 impl From<i64> for Sum {
-    /// Converts a count, which is written exactly.
+    /// Converts a count, so that it can be compared and written like a sum of amounts.
     fn from(count: i64) -> Self {
         Self {
             whole: count.into(),
@@ -274,7 +277,7 @@ impl fmt::Display for Sum {
     }
 }
 
-/// Writes a sample value that is a float already, in the shortest form that reads back as the same.
+/// Writes a sample value that is a float already, in the shortest form that reads back as the same float.
 pub fn write_float(float: f64, out: &mut Vec<u8>) {
     let mut text = String::new();
     match float {
@@ -330,7 +333,7 @@ fn shifted(decimal: Decimal, exponent: i64) -> Result<Decimal, AmountError> {
         .map_err(|_| AmountError::Inexact)
 }
 
-/// Reads the common form: at most 18 digits, with an optional point inside and an optional minus. Returns `None` for
+/// Reads the common form: at most 18 digits with an optional decimal point and an optional minus. Returns `None` for
 /// all other forms.
 fn read_short(literal: &[u8]) -> Option<Amount> {
     let (negative, digits) = match literal {
@@ -355,7 +358,7 @@ fn read_short(literal: &[u8]) -> Option<Amount> {
         Some(index) => digits.len() - 1 - index,
         None => 0,
     };
-    // The general method reads zero and a point at the end, which are rare.
+    // Zero and a decimal point at the end are rare, so they are left to `from_any_json`.
     if number == 0 || (point.is_some() && scale == 0) {
         return None;
     }
@@ -388,10 +391,11 @@ fn is_plain_number(text: &str) -> bool {
     }
 }
 
-/// The largest share that is distinguished: no budget is overspent by more, and products with it are exact.
+/// The largest percentage that [`Sum::whole_percent_of`] returns. No real budget is overspent by more, and products
+/// with this percentage are exact.
 const WHOLE_PERCENT_MAX: u32 = 999_999;
 
-/// Units of 10⁻²⁸ in one.
+/// Number of units of 10⁻²⁸ in 1.
 const UNIT: u128 = 10_u128.pow(28);
 
 const POWERS: [i128; 29] = {

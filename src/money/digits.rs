@@ -1,14 +1,14 @@
-//! The text of a sum: its digits, with 64-bit divisions instead of 128-bit ones if possible, and without heap
-//! allocations.
+//! Formats a sum without heap allocations, and with divisions of 64 instead of 128 bits if possible.
 
 use super::Sum;
 
-/// The exact text of a sum, on the stack: sign, 29 and more digits before the point, 28 after it.
+/// The exact text of a sum, in a buffer on the stack: a sign, up to 39 digits before the decimal point, and up to 28
+/// after it.
 pub(super) struct Digits {
     buffer: [u8; 72],
     start: usize,
     end: usize,
-    /// Digits from the first that is not zero to the last that is written.
+    /// Number of digits from the first nonzero digit to the last digit of the text.
     pub(super) significant: usize,
 }
 
@@ -39,7 +39,7 @@ impl Digits {
     }
 
     fn write_whole(&mut self, mut whole: u128) {
-        // Most amounts are small: dividing 64 bits costs a tenth of dividing 128.
+        // Most amounts fit into 64 bits. A division of 64 bits takes a tenth of the time of a division of 128 bits.
         while whole > u128::from(u64::MAX) {
             self.start -= 1;
             self.buffer[self.start] = ascii_digit(u64::try_from(whole % 10).expect("a digit"));
@@ -85,8 +85,9 @@ fn ascii_digit(digit: u64) -> u8 {
     b'0' + u8::try_from(digit).expect("a digit")
 }
 
-/// Position of the point in [`Digits`]: 40 digits before it hold any `i128` and its sign.
+/// Position of the decimal point in the buffer of [`Digits`]. Any `i128` with its sign fits into the bytes before this
+/// position.
 const POINT: usize = 41;
 
-/// Half the digits of a fraction.
+/// Splits a fraction of 28 digits into two halves of 14 digits.
 const HALF: u128 = 10_u128.pow(14);

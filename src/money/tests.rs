@@ -1,4 +1,4 @@
-//! Literals in, samples out: by table, and against integers and the decimal type as oracles.
+//! Tests that literals become the expected samples, by table and with integers and the decimal type as oracles.
 
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ fn amounts_are_shown_and_turned_by_table() {
         ("1.50", "1.5", None),
         ("9223372036854775807", "9223372036854775807", Some(i64::MAX)),
         ("9223372036854775808", "9223372036854775808", None),
-        // More than the short way can hold.
+        // More digits than `read_short` accepts.
         ("9999999999999999999", "9999999999999999999", None),
     ] {
         let amount = Amount::from_json(literal).unwrap();
@@ -241,7 +241,7 @@ fn whole_percents_by_table() {
     }
 }
 
-/// Any decimal: its literal and its mantissa at 28 places, the plainest way to say the same number.
+/// Any decimal, as a literal and as an integer of units of 10⁻²⁸.
 fn decimals() -> impl Strategy<Value = (String, i128)> {
     (-9_999_999_999_i64..9_999_999_999, 0_u32..=28).prop_map(|(mantissa, scale)| {
         let literal = Decimal::from_i128_with_scale(i128::from(mantissa), scale).to_string();
@@ -259,7 +259,7 @@ proptest! {
         let mut merged: Sum = right.iter().copied().collect();
         merged.merge(left.iter().copied().collect());
         prop_assert_eq!(sum, merged);
-        // So few mantissas of ten digits rarely overflow, so plain integer addition is the oracle.
+        // So few amounts rarely overflow an integer, so integer addition is the oracle.
         let expected: Option<i128> = decimals.iter().try_fold(0_i128, |sum, (_, mantissa)| sum.checked_add(*mantissa));
         if let Some(expected) = expected {
             prop_assert_eq!(sum.whole, expected.div_euclid(10_i128.pow(28)));
