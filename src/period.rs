@@ -24,7 +24,7 @@ pub struct CycleDay(u8);
 ///
 /// Prints as `2026-11` if it is a calendar month, otherwise as `2026-11-15/2026-12-15`.
 ///
-/// A state file has its start only; the end follows from it.
+/// A state file has only the start, because the end follows from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "DateTime<Utc>", try_from = "DateTime<Utc>")]
 pub struct BillingPeriod {
@@ -39,10 +39,9 @@ pub struct Span {
     end: DateTime<Utc>,
 }
 
-/// A span of time that is requested from Graph: never empty, never longer than [`Window::MAX`].
+/// A span of time that is requested from Graph. It is never empty and never longer than [`Window::MAX`].
 ///
-/// Built only by [`Span::windows`], whose windows tile the part of the span that has begun, by [`Span::windows_after`] and by
-/// [`Window::last`].
+/// Only [`Span::windows`], [`Span::windows_after`] and [`Window::last`] create windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     start: DateTime<Utc>,
@@ -51,12 +50,13 @@ pub struct Window {
 
 /// Treatment of a call that starts exactly at the `toDateTime` of a Graph function.
 ///
-/// A wrong value counts calls twice, so every report must state it.
+/// Every report must state the bound, because a wrong value counts calls twice or misses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// The function returns such a call (getPstnCalls; the first documentation of the dial-out and SMS reports).
+    /// The function returns such a call, like getPstnCalls. According to their first documentation, the dial-out and
+    /// SMS reports do too.
     Inclusive,
-    /// The function does not return such a call (getDirectRoutingCalls).
+    /// The function does not return such a call, like getDirectRoutingCalls.
     Exclusive,
 }
 
@@ -80,7 +80,7 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// The time of day, UTC.
+    /// The current time in UTC.
     pub fn now(&self) -> DateTime<Utc> {
         (self.0)()
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for Clock {
 }
 
 impl Default for CycleDay {
-    /// The calendar month, by which Microsoft's included minutes are counted.
+    /// The first of the month, because Microsoft counts included minutes by calendar month.
     fn default() -> Self {
         Self(1)
     }
@@ -132,8 +132,8 @@ impl BillingPeriod {
         }
     }
 
-    /// The period that begins in the month of which `first` is the first day. `None` if the year is not between 1970
-    /// and 9998.
+    /// The period that begins in the same month as `first`, which is the first day of that month. `None` if the year is
+    /// not from 1970 to 9998.
     #[must_use]
     pub fn beginning_in(first: NaiveDate, CycleDay(day): CycleDay) -> Option<Self> {
         let start = first + Days::new(u64::from(day) - 1);
@@ -148,12 +148,12 @@ impl BillingPeriod {
         }
     }
 
-    /// The first of a month that lies in the period: its start if it is a calendar month.
+    /// The first day of a month that lies in the period. If the period is a calendar month, this is its start.
     pub fn first_of_month(self) -> DateTime<Utc> {
         on_day(self.end - TimeDelta::nanoseconds(1), 1)
     }
 
-    /// The part of the period in the calendar month of `now`, which lies in the period.
+    /// The part of the period that lies in the calendar month of `now`. The period must contain `now`.
     #[must_use]
     pub fn in_month(self, now: DateTime<Utc>) -> Span {
         let first = self.first_of_month();
@@ -182,8 +182,8 @@ impl BillingPeriod {
 }
 
 impl Span {
-    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there are none, or if
-    /// they are before 1970 or after 9998.
+    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there is no such day, or if one is before 1970 or
+    /// after 9998.
     #[must_use]
     pub fn of_days(from: NaiveDate, to: NaiveDate) -> Option<Self> {
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
@@ -206,8 +206,8 @@ impl Span {
         self.end
     }
 
-    /// Windows of at most `width` that tile the span from its start to the end of the second that contains `now`, or to
-    /// its end if that is earlier. Empty only if the span has not begun.
+    /// Windows of at most `width` that cover the span up to the end of the second that contains `now`, without gaps or
+    /// overlaps. There are none only if the span has not begun.
     ///
     /// The whole second is included, so that a span that began less than a second ago has a window too.
     ///
@@ -217,10 +217,11 @@ impl Span {
         tiles(self.start, self.end, now, width)
     }
 
-    /// Windows after the end, up to `margin`. Empty until the span has ended.
+    /// Windows that cover the time after the end of the span, up to `margin` later. There are none until the span has
+    /// ended.
     ///
     /// # Panics
-    /// As [`Span::windows`] does.
+    /// Under the same condition as [`Span::windows`].
     pub fn windows_after(
         self,
         now: DateTime<Utc>,
@@ -242,7 +243,7 @@ impl TryFrom<DateTime<Utc>> for BillingPeriod {
 
     /// The period that starts exactly at `start`.
     fn try_from(start: DateTime<Utc>) -> Result<Self, Self::Error> {
-        // Outside these years a neighbouring month may not exist.
+        // Outside these years, the previous or the next month may not be representable.
         let is_billed = (1970..=9998).contains(&start.year());
         CycleDay::try_from(u64::from(start.day()))
             .ok()
@@ -275,10 +276,10 @@ impl fmt::Display for BillingPeriod {
 }
 
 impl Window {
-    /// The longest window. The longest window. Graph answers 406 to a longer range.
+    /// Maximum width. Graph answers 406 to a longer range.
     pub const MAX: TimeDelta = TimeDelta::days(90);
 
-    /// The `width` of time up to the end of the second that `now` lies in.
+    /// The window of this `width` that ends with the second that contains `now`.
     ///
     /// # Panics
     /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
@@ -309,8 +310,8 @@ impl Window {
         self.start.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 
-    /// The literal for `toDateTime`. If the function includes its end, this is the last tick before the end; a tick
-    /// is the 100 ns in which the service counts. So adjacent windows never both contain a call.
+    /// The literal for `toDateTime`. If the function includes `toDateTime`, the literal is 100 ns before the end of the
+    /// window, because the service has times in units of 100 ns. So no call is in two adjacent windows.
     pub fn end_literal(self, end: EndBound) -> String {
         match end {
             EndBound::Exclusive => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),
@@ -323,7 +324,7 @@ impl Window {
     }
 }
 
-/// Windows that tile the time from `start` to the end of the second that `now` lies in, but not beyond `until`.
+/// Windows that cover the time from `start` to the end of the second that contains `now`, but not beyond `until`.
 fn tiles(
     start: DateTime<Utc>,
     until: DateTime<Utc>,
@@ -493,7 +494,7 @@ mod tests {
             ("2026-11-28T00:00:00Z", Some("2026-11-28/2026-12-28")),
             ("2026-11-29T00:00:00Z", None),
             ("2026-11-01T00:00:01Z", None),
-            // Nor one whose neighbours no calendar has.
+            // The previous or the next period is not representable.
             ("+262142-12-01T00:00:00Z", None),
             ("-262143-01-01T00:00:00Z", None),
             ("1969-12-01T00:00:00Z", None),
