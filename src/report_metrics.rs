@@ -11,11 +11,10 @@ use crate::period::BillingPeriod;
 use crate::report::{ReportKind, allocation};
 use crate::telemetry::unix_seconds;
 
-/// Counts and times of the polls of one report. They start with the process or, if a reload adds the tenant, with the
-/// tenant.
+/// Counters and times of the polls of one report. They begin when the process starts or when a reload adds the tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReportMetrics {
-    /// Start of the counters.
+    /// Start time of the counters.
     pub(crate) started: DateTime<Utc>,
     pub(crate) up: bool,
     pub(crate) polls: u64,
@@ -24,13 +23,13 @@ pub(crate) struct ReportMetrics {
     pub(crate) last_success: Option<DateTime<Utc>>,
     /// Duration of the newest poll, in seconds.
     pub(crate) duration_seconds: f64,
-    /// Rows of the newest complete report. The following fields are about that report too.
+    /// Number of rows of the newest complete report. The fields below are about that report too.
     pub(crate) rows: u64,
     pub(crate) pages: u64,
     pub(crate) aggregated: u64,
-    /// Only for a log.
+    /// Number of final days. `None` if the report is not a log.
     pub(crate) final_windows: Option<u64>,
-    /// Only for a log.
+    /// Number of rows that are not counted, because of their time. `None` if the report is not a log.
     pub(crate) unplaced: Option<u64>,
     /// Time of the newest call, message or event.
     pub(crate) newest_row: Option<DateTime<Utc>>,
@@ -78,8 +77,8 @@ static FINAL_WINDOWS: Family = Family::gauge(
 
 static NEWEST_ROW: Family = Family::gauge(
     "teams_pstn_report_newest_row_timestamp_seconds",
-    "Time of the newest call, message or event of the newest complete report, as Unix time: how far the source's data reach. \
-     Only of reports that have times.",
+    "Time of the newest call, message or event of the newest complete report, as Unix time. It shows how far the data of the \
+     source reach. Absent if the report has no times.",
 );
 
 static UNPLACED_ROWS: Family = Family::gauge(
@@ -122,7 +121,7 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
 /// The families with the billing period of a report.
 const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
 
-/// Finds a family that served and saved samples of the report can have.
+/// Finds the family with this name, if served and saved samples of the report can belong to it.
 pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
     report
         .families()
@@ -204,7 +203,7 @@ pub(crate) fn period_samples(
         .collect()
 }
 
-/// Samples of the expiry of token and credential of a tenant, if known.
+/// Samples with the expiry of a tenant's access token and credential, if the expiry is known.
 pub(crate) fn expiry_samples(
     tenant: Option<&str>,
     token: Option<DateTime<Utc>>,

@@ -1,10 +1,11 @@
-//! Blocked users: Microsoft blocks calls of users whom it suspects of fraud.
+//! Blocked users. Microsoft blocks the calls of users whom it suspects of fraud.
 //!
-//! The source is a log of events, not a list of blocked users, so a user who was blocked and not unblocked since counts
-//! as blocked. The report reads the events of the last 89 days, which is all that Graph returns for one query. An older
-//! block is not seen.
+//! The source is a log of events, not a list of blocked users. A user counts as blocked if a block was not followed by
+//! an unblock. The report reads the events of the last 89 days, because Graph refuses queries for more than 90 days. It
+//! misses users whose newest block is older.
 //!
-//! A blocked user has a series only if the label `user` exists: the times of several users have no sum.
+//! A blocked user has a series only if samples have the label `user`, because the times of several users cannot be
+//! added up.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstnblockeduserslog>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstnblockeduserslogrow>
@@ -26,7 +27,7 @@ use crate::graph::Version;
 use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
 
-/// `getPstnBlockedUsersLog`, of the beta version only.
+/// `getPstnBlockedUsersLog`, which only the beta version of Graph has.
 pub struct BlockedUsers;
 
 row! {
@@ -51,7 +52,8 @@ pub struct Totals {
     events: Vec<Event>,
 }
 
-/// One block or unblock; ordered by user, then by time, so that of two at the same time the block is the newest.
+/// A block or unblock event. Events are ordered by user, time and mode. If a user has a block and an unblock at the
+/// same time, the block counts as the newer event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Event {
     user: u32,
@@ -64,7 +66,7 @@ struct Event {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
-    /// Any other mode, by its text: Microsoft may add values.
+    /// Any other mode, with the id of its text. Microsoft may add values.
     Other(u32),
     Unblocked,
     Blocked,
@@ -77,7 +79,7 @@ static BLOCKED: Family = Family::gauge(
 
 static SINCE: Family = Family::gauge(
     "teams_pstn_blocked_users_since_timestamp_seconds",
-    "When a user who is blocked now was blocked, as Unix time; of several users with the same labels the newest time. As of the \
+    "When a currently blocked user was blocked, as Unix time; if several users have the same labels, the newest time. As of the \
      last complete report.",
 );
 
@@ -95,7 +97,7 @@ impl Report for BlockedUsers {
         has_previous: false,
     };
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
-    // Microsoft's page does not say. The report has one window only, so no event can come twice.
+    // Microsoft does not document the bound. The report has only one window, so no event can be in two windows.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
@@ -153,7 +155,7 @@ impl Totals {
         )?;
         let names = [id, principal_name, row.user_telephone_number().shown(notes)];
         let user = names.into_iter().find(|name| !name.is_empty());
-        // Without an id, all of these users would count as one.
+        // All users without an id and names would count as one user.
         let user = user.ok_or(row.user_id().missing())?;
         let mode = row.user_block_mode().shown(notes);
         let event = Event {
@@ -223,7 +225,8 @@ impl Totals {
     }
 }
 
-/// The event that began the block of a user, if the user is blocked. The events are of one user and sorted.
+/// The event that began the current block of a user, if the user is blocked. `events` are the sorted events of one
+/// user.
 fn current_block(events: &[Event]) -> Option<&Event> {
     // An unknown mode may mean anything, so it does not end a block.
     let known = events.iter().rev();
@@ -232,8 +235,8 @@ fn current_block(events: &[Event]) -> Option<&Event> {
     blocks.last()
 }
 
-/// The time since which each user is blocked, by reason and user, and the number of series that are aggregated into
-/// `__other__`. If there are more than `max_series`, these are the oldest.
+/// The time at which the current block of each user began, by reason and user label, and the number of series that are
+/// aggregated into `__other__`. If there are more than `max_series` series, the oldest are aggregated.
 fn since<'t>(
     blocks: &[&Event],
     texts: &'t Interner,
@@ -311,8 +314,8 @@ fn samples(
     users.finish().chain(times).chain(events.finish()).collect()
 }
 
-/// Time before now that is fetched. Graph answers 406 to more than 90 days, and it is not documented if it accepts
-/// exactly 90.
+/// Width of the fetched window, which ends now. Graph answers 406 to more than 90 days. Microsoft does not document
+/// whether Graph accepts exactly 90.
 const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Pools of included minutes: calls that a licence pays, up to a number of minutes in a calendar month.
+//! Pools of included minutes. A licence pays for calls up to a number of minutes in a calendar month.
 //!
-//! The call log names the licence that paid for a call, and pools select by labels only. So the minutes used are sums
-//! of series, taken before any of them are aggregated.
+//! The call log names the licence that paid for a call, and pools select calls by labels only. So the used minutes are
+//! sums of series. They are added up before series are aggregated into `__other__`.
 //!
-//! A billing period that does not begin on the first has days of two calendar months. So its series have the seconds of
-//! the later month besides all seconds, and the current month can have a part in the previous period.
+//! A billing period that does not begin on the first of a month has days of two calendar months. So each series also
+//! has the seconds of the later month, and a part of the current month can be in the previous period.
 //!
-//! This module knows no licence, price or country: the configuration says what is included.
+//! This module does not know licences, prices or countries. The configuration states which calls are included.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -20,24 +20,24 @@ use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 use crate::period::BillingPeriod;
 
-/// Included minutes of a calendar month, for each tenant that they are configured for. An empty selector matches everything.
+/// Included minutes of a calendar month. The pool applies to each selected tenant separately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Value of the label `pool`.
     pub name: String,
-    /// The name of a configured tenant.
+    /// The name of the selected tenant. `None` selects all tenants.
     pub tenant: Option<String>,
     /// Values of the label `license_capability`; at least one.
     pub license_capability: Vec<String>,
-    /// Values of the label `usage_location`.
+    /// Values of the label `usage_location`. An empty list selects all values.
     pub usage_location: Vec<String>,
-    /// Value of the label `destination_context`.
+    /// Value of the label `destination_context`. `None` selects all values.
     pub destination_context: Option<String>,
     /// Value of the label `call_type`; `None` selects outgoing calls.
     pub call_type: Option<String>,
     /// Included seconds of all licences, above zero.
     pub seconds: i64,
-    /// Ascending.
+    /// The thresholds, in ascending order.
     pub thresholds: Vec<Threshold>,
 }
 
@@ -51,9 +51,9 @@ pub struct PoolUse {
     pub seconds: i64,
     /// Used seconds.
     pub used: i64,
-    /// Used seconds in whole percent of the included ones, rounded down.
+    /// Used seconds in whole percent of the included seconds, rounded down.
     pub percent: u32,
-    /// In ascending order.
+    /// The thresholds, in ascending order.
     pub thresholds: Vec<Threshold>,
 }
 
@@ -65,21 +65,21 @@ pub(crate) const LABELS: [&str; 4] = [
     "call_type",
 ];
 
-/// A call as pools see it.
+/// The data of a call that pools need.
 #[derive(Clone, Debug)]
 pub struct PooledCall {
-    /// Its labels, in the order of [`LABELS`].
+    /// The labels of the call, in the order of [`LABELS`].
     pub(crate) labels: [String; 4],
     pub(crate) seconds: i64,
     pub(crate) has_charge: bool,
 }
 
-/// The used seconds of pools in one billing period. The keys are the selectors of the pools, so another name or size changes
-/// nothing.
+/// The used seconds of pools in one billing period. The keys are the selectors of the pools, so the seconds remain
+/// valid if the name or the size of a pool changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UsedSeconds(BTreeMap<String, Seconds>);
 
-/// Seconds in a billing period, before the first of the month that lies in it and from then on.
+/// Seconds in a billing period, divided into the earlier and the later calendar month of the period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seconds {
     pub(crate) earlier: i64,
@@ -88,7 +88,7 @@ pub(crate) struct Seconds {
 
 static SIZE: Family = Family::gauge(
     "teams_pstn_pool_size_seconds",
-    "Included seconds of the pool in a calendar month (UTC): licences times minutes, as the configuration says.",
+    "Included seconds of the pool in a calendar month (UTC): licences times included minutes. From the configuration.",
 );
 
 static USED: Family = Family::gauge(
@@ -98,7 +98,7 @@ static USED: Family = Family::gauge(
 
 static THRESHOLD: Family = Family::gauge(
     "teams_pstn_pool_threshold_ratio",
-    "Thresholds of the pool: share of the included seconds at which an alert fires, 0.8 for 80 %.",
+    "Share of the pool's included seconds at which an alert fires: 0.8 for 80 %. From the configuration.",
 );
 
 /// The families of pools.
@@ -133,20 +133,21 @@ impl Pool {
 }
 
 impl UsedSeconds {
-    /// The seconds of each pool.
+    /// Creates the used seconds from the seconds of each pool.
     pub(crate) fn new(pools: &[Pool], used: Vec<Seconds>) -> Self {
         Self(pools.iter().map(Pool::selectors).zip(used).collect())
     }
 
-    /// Returns whether those of all these pools are known.
+    /// Returns true if the seconds of all these pools are known.
     pub(crate) fn has<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) -> bool {
         let mut pools = pools.into_iter();
         pools.all(|pool| self.0.contains_key(&pool.selectors()))
     }
 
-    /// The seconds of each pool in the calendar month of `now`, which lies in the `period` of these. `previous` has those of the
-    /// previous period. `None` if a part of the month is in that period and is not known: the rest alone would look like a pool
-    /// that lasts longer.
+    /// The used seconds of each pool in the calendar month of `now`. `self` has the seconds of `period`, which contains
+    /// `now`, and `previous` has the seconds of the previous period. A pool has `None` if a part of the month is in the
+    /// previous period and the seconds of that part are unknown. The known part alone would look as if more minutes
+    /// were left.
     pub(crate) fn in_month(
         &self,
         pools: &[Pool],
@@ -169,7 +170,7 @@ impl UsedSeconds {
 }
 
 impl Seconds {
-    /// Adds the seconds of a series: all, and those of the later month.
+    /// Adds the seconds of a series. `all` is the sum of both months, and `later` is the part in the later month.
     pub(crate) fn add(&mut self, all: i64, later: i64) {
         let earlier = all.saturating_sub(later);
         self.earlier = self.earlier.saturating_add(earlier);
@@ -189,7 +190,8 @@ pub(crate) fn is_outgoing(call_type: &str) -> bool {
     call_type.split('_').any(|part| part == "out")
 }
 
-/// Size, use and thresholds of every pool, in the order of the configuration. A use that is not known has no sample.
+/// Size, use and thresholds of every pool, in the order of the configuration. If the use of a pool is unknown, the pool
+/// has no sample of its use.
 pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>) -> Vec<Samples> {
     let [mut sizes, mut uses, mut thresholds] =
         [&SIZE, &USED, &THRESHOLD].map(|family| FamilyWriter::new(&[family]));
@@ -213,7 +215,7 @@ pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>
     samples.filter(|samples| samples.count > 0).collect()
 }
 
-/// Every configured pool with its use if that is known, in the order of the configuration.
+/// Every pool with a known use, in the order of the configuration.
 pub(crate) fn for_page(pools: &[Pool], used: &[Option<i64>]) -> Vec<PoolUse> {
     let shown = |(pool, &used): (&Pool, &Option<i64>)| {
         let used = used?;
@@ -228,7 +230,8 @@ pub(crate) fn for_page(pools: &[Pool], used: &[Option<i64>]) -> Vec<PoolUse> {
     pools.iter().zip(used).filter_map(shown).collect()
 }
 
-/// The pools as text, for state files: their samples are dropped if they change. Empty if there are none.
+/// The pools as text, for state files. If the text changes, saved samples of pools are dropped. Empty if there are no
+/// pools.
 pub(crate) fn spelled(pools: &[Pool]) -> String {
     let spell = |pool: &Pool| {
         let thresholds: Vec<_> = pool
