@@ -1,7 +1,8 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report is a file in this module that implements [`Report`], or [`log::Log`] if it has a row for each call, and
-//! a line of [`ReportKind`]. This module does not retry, does not publish, and does not know HTTP.
+//! A new report needs a file in this module that implements [`Report`], or [`log::Log`] if the report has a row for
+//! each call. It also needs a line in the declaration of [`ReportKind`]. This module does not retry, does not publish,
+//! and does not know HTTP.
 
 pub mod allocation;
 pub mod blocked_users;
@@ -48,8 +49,8 @@ use row::{Notes, RowError};
 
 pub(crate) use error::CollectError;
 
-/// Declares [`ReportKind`] and its dispatch. A line is a report: its variant, and the type that implements it as an
-/// `aggregated` report or as a `log`.
+/// Declares [`ReportKind`] and its dispatch. Each line has the variant of a report, its shape (`aggregated` or `log`),
+/// and the type that implements it.
 macro_rules! reports {
     ($($(#[$doc:meta])* $variant:ident: $shape:ident $report:ty,)*) => {
         /// The reports of Microsoft Graph that can be exported.
@@ -92,22 +93,22 @@ reports! {
     BlockedUsers: aggregated blocked_users::BlockedUsers,
 }
 
-/// Facts of a report.
+/// Facts about a report.
 #[derive(Debug)]
 pub struct ReportInfo {
     /// Value of the label `report`, and name in the configuration.
     pub name: &'static str,
-    /// The Graph function that it calls.
+    /// The Graph function that returns the report.
     pub function: &'static str,
     /// The version of Graph that has the function.
     pub version: Version,
-    /// True if the report has amounts, so that budgets apply to it.
+    /// True if the report has amounts of money. Budgets apply only to such reports.
     pub has_money: bool,
     /// True if figures of the previous billing period are exported.
     pub has_previous: bool,
 }
 
-/// Work that is the same for every report except for its type, see [`ReportKind::visit`].
+/// Work that is generic over the type of a report. [`ReportKind::visit`] calls it with that type.
 pub(crate) trait Visitor {
     /// The result.
     type Output;
@@ -119,20 +120,20 @@ pub(crate) trait Visitor {
     fn log<L: Log>(self) -> Self::Output;
 }
 
-/// A report of Graph that is fetched completely by each poll: its function, how a row is read, and how rows are rendered.
+/// A report of Graph that each poll fetches completely. An implementation states the function of Graph, how a row is
+/// read, and how rows are rendered.
 pub trait Report: 'static {
-    /// Its facts.
+    /// Facts about the report.
     const INFO: ReportInfo;
-    /// All its families, except for those of budgets.
+    /// All families of the report, except for those of budgets, departments and pools.
     const FAMILIES: &'static [&'static Family];
-    /// Bound of the end of a window: inclusive if the function returns rows exactly at the end.
+    /// Bound of the end of a window: inclusive if the function returns rows at exactly this time.
     const END: EndBound;
-    /// The properties that Graph documents, in snake case and in Graph's order: the columns of an export.
+    /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     const PROPERTIES: &'static [&'static str];
-    /// Its labels except for `tenant` and `user`, and the families that an export sums by label; none if its rows have no
-    /// figures.
+    /// The labels of the report except for `tenant` and `user`. Empty if rows have no figures.
     const LABELS: &'static [&'static str] = &[];
-    /// See [`Report::LABELS`].
+    /// The families that an export sums by label. Empty if rows have no figures.
     const COLUMNS: &'static [Column] = &[];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
@@ -170,50 +171,52 @@ pub trait Report: 'static {
     /// Bytes of memory that the totals take.
     fn bytes(totals: &Self::Totals) -> usize;
 
-    /// Removes the rows that were added last, so that `rows` of them stay.
+    /// Keeps the first `rows` rows and removes the rows that were added after them.
     fn truncate(totals: &mut Self::Totals, rows: usize);
 
-    /// The rows with the labels and names that budgets select by. Empty if the report has no amounts.
+    /// For each row, the labels and names by which budgets select it. Empty if the report has no amounts.
     fn budget_rows(_totals: &Self::Totals) -> Vec<BudgetRow> {
         Vec::new()
     }
 
-    /// Turns the totals into samples, in one order whatever the order of the rows.
+    /// Renders the totals as samples. The order of the samples does not depend on the order of the rows.
     fn render(totals: Self::Totals, context: &RenderContext<'_>) -> Rendered;
 }
 
 /// A complete report, ready to be published.
 #[derive(Default)]
 pub struct Rendered {
-    /// The report's families.
+    /// The samples of the report's families for the current period.
     pub samples: Vec<Samples>,
-    /// The same without users, under the names for a period that has ended.
+    /// The same figures without users, as families of the previous period.
     pub closing: Vec<Samples>,
     /// Spend by currency, in the order of the currencies. Empty if the report has no amounts.
     pub spend: Vec<Spend>,
     /// Counts over all rows, for a report without amounts.
     pub counts: Vec<Count>,
-    /// The ten highest organizers of each currency, highest first. Empty if users are not exported.
+    /// The ten organizers with the highest charge in each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
     /// Budgets, pools and departments, for the page.
     pub allocated: AllocatedSummary,
-    /// The used seconds of pools. How many are in the calendar month also depends on the previous period.
+    /// The used seconds of pools in this period. The use in a calendar month can include seconds of the previous
+    /// period.
     pub(crate) used_seconds: UsedSeconds,
-    /// Users who are named in series, before any are aggregated.
+    /// Number of users in the label `user`, before series are aggregated into `__other__`.
     pub users: u64,
-    /// Rows that count: all except for those that an overlap of pages repeated.
+    /// Number of rows that are counted. A row that overlapping pages repeat is counted once.
     pub rows: u64,
-    /// Rows that were identical to another in all fields. They are not counted again.
+    /// Number of rows that repeat another row: all fields or, in a log, the ids are equal. They are not counted again.
     pub overlapping: u64,
-    /// Rows that differed from another with the same person, location, context and currency. The sums include both.
+    /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
+    /// The sums include both rows.
     pub repeated: u64,
-    /// Rows whose time is in another period and far from the window that returned them. They are not counted.
+    /// Number of rows with a time in another period and far from the window that returned them. They are not counted.
     pub unplaced: u64,
     /// Time of the newest call, message or event, if the report has times.
     pub newest: Option<DateTime<Utc>>,
-    /// Series aggregated into `__other__`.
+    /// Number of series that were aggregated into `__other__`.
     pub aggregated: u64,
-    /// The series that were kept when others were aggregated. The next poll prefers them.
+    /// The series that were not aggregated into `__other__`. The next poll prefers to keep them.
     pub retained: RetainedSeries,
 }
 
@@ -222,10 +225,10 @@ pub struct Rendered {
 pub struct Spend {
     /// ISO 4217, upper case, or `unknown`.
     pub currency: String,
-    /// The whole spend.
+    /// Total spend.
     pub total: String,
-    /// By destination context (`Domestic`, `International`, …), highest first: context, amount, share of the total in
-    /// percent if the total is positive.
+    /// Destination context (`Domestic`, `International`, …), amount, and share of the total in percent, highest amount
+    /// first. The share is `None` if the total is not positive.
     pub contexts: Vec<(String, String, Option<u8>)>,
     /// Calls, seconds, messages, …
     pub counts: Vec<Count>,
@@ -259,7 +262,7 @@ impl ReportKind {
         self.info().name
     }
 
-    /// True if it is a log, which is fetched day by day.
+    /// Returns true if the report is a log, which is fetched day by day.
     pub(crate) fn is_log(self) -> bool {
         struct IsLog;
         impl Visitor for IsLog {
@@ -276,7 +279,7 @@ impl ReportKind {
         self.visit(IsLog)
     }
 
-    /// All families that its samples can belong to, except for those of budgets.
+    /// All families of the report, except for those of budgets, departments and pools.
     pub(crate) fn families(self) -> Vec<&'static Family> {
         struct Families;
         impl Visitor for Families {
@@ -296,8 +299,8 @@ impl ReportKind {
         self.visit(Families)
     }
 
-    /// Names that identify the layout of its figures in a state file. For a log: its labels and the measure of each
-    /// column, in order. For another report: its families.
+    /// Names that identify the layout of the report's figures in a state file. For a log, these are the labels and the
+    /// measure of each column, in order. For any other report, these are the families.
     pub(crate) fn columns(self) -> Vec<String> {
         struct Columns;
         impl Visitor for Columns {
@@ -332,7 +335,8 @@ impl fmt::Display for ReportKind {
     }
 }
 
-/// Fetches all pages of all windows and adds up their rows: all of them, or an error. Reserves the memory of the totals.
+/// Fetches all pages of all windows and adds up their rows. Returns an error if a page is missing. Reserves the memory
+/// of the totals.
 pub(crate) async fn collect<R: Report>(
     graph: &Graph,
     windows: impl Iterator<Item = Window>,
@@ -352,7 +356,7 @@ pub(crate) async fn collect<R: Report>(
     Ok((totals, reservation))
 }
 
-/// Adds the rows of one page, or none of them if it is not whole.
+/// Adds the rows of one page. If the page is incomplete, adds none of them.
 pub(crate) fn add_page<R: Report>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,

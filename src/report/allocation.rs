@@ -1,8 +1,8 @@
-//! Allocation of cost: which budgets a row counts for, and which department it belongs to.
+//! Allocation of cost: finds the budgets that a row counts for, and the department that the row belongs to.
 //!
-//! A selector matches the labels of a row as they are exposed, or its person, whose names do not depend on the label `user`.
-//! A report has few label sets and persons compared with its rows. So each of them is matched once, and a row costs no
-//! comparison of text.
+//! A selector matches the exposed labels of a row, or the names of its person. These names do not depend on the content
+//! of the label `user`. A report has far fewer label sets and persons than rows. So each label set and each person is
+//! matched once, and no text is compared for a row.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -21,18 +21,18 @@ use super::{CALLS_COUNT, Count, SECONDS_COUNT};
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::Sum;
 
-/// The budgets that the rows of a report count for, and the departments of its users.
+/// The configured budgets, pools and departments that apply to a report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allocation {
     /// The budgets of the report.
     pub budgets: Vec<Budget>,
     /// The pools, if the report is the call log.
     pub pools: Vec<Pool>,
-    /// The departments, if the configuration has a file.
+    /// The departments, if the configuration has a file of departments.
     pub departments: Option<Arc<Departments>>,
 }
 
-/// Matches label sets and persons. Both are added in the order of their ids.
+/// Matches label sets and persons with budgets and departments. The caller adds both in the order of their ids.
 pub(crate) struct Allocator<'a> {
     allocation: &'a Allocation,
     currencies: Interner,
@@ -42,15 +42,15 @@ pub(crate) struct Allocator<'a> {
 
 struct LabelSet {
     currency: u32,
-    /// By budget: whether its label selectors match.
+    /// For each budget, true if its label selectors match.
     covered: Vec<bool>,
-    /// The budgets that also match every person.
+    /// Indices of the matching budgets that do not select persons.
     everyone: Vec<usize>,
 }
 
 struct Person {
     department: Option<DepartmentId>,
-    /// The budgets that select this person.
+    /// Indices of the budgets that select this person.
     budgets: Vec<usize>,
 }
 
@@ -59,7 +59,7 @@ struct Person {
 pub(crate) struct Allocated {
     spent: Vec<Sum>,
     currencies: Interner,
-    /// By department and currency. The amount is the first one of each row.
+    /// The sums by department and currency. The amount is the sum of the first amount of each row.
     departments: HashMap<(DepartmentId, u32), Values<1>>,
 }
 
@@ -105,7 +105,7 @@ static CALL_SECONDS: Family = Family::gauge(
     "Duration of the report's calls in the current billing period by department of the user. As of the last complete report.",
 );
 
-/// The families of budgets, departments and pools, which no single report owns.
+/// The families of budgets, departments and pools. Several reports can have them.
 pub(crate) const FAMILIES: [&Family; 9] = [
     budget::FAMILIES[0],
     budget::FAMILIES[1],
@@ -128,7 +128,7 @@ impl Allocation {
         fingerprint
     }
 
-    /// The fingerprint with everything that is shown besides the sums: thresholds and pools.
+    /// The fingerprint, extended by the thresholds and pools, which are shown but do not change the saved sums.
     pub(crate) fn shown_fingerprint(&self) -> String {
         let thresholds = budget::spelled_thresholds(&self.budgets);
         self.fingerprint() + &thresholds + &pool::spelled(&self.pools)
@@ -139,8 +139,9 @@ impl Allocation {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }
 
-    /// If the allocation has changed since `current` was rendered, removes the samples of budgets, departments and pools from
-    /// it, and everything from `shown`. `theirs` is the shown fingerprint of `current`, and becomes that of this allocation.
+    /// If the allocation has changed since `current` was rendered, removes the samples of budgets, departments and
+    /// pools from `current`, and clears `shown`. `theirs` is the [`Self::shown_fingerprint`] of `current` and is set to
+    /// that of this allocation.
     pub(crate) fn drop_others(
         &self,
         current: &mut Vec<Samples>,
@@ -168,7 +169,7 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    /// Adds the next label set by its labels as they are exposed; empty if the report does not have the label.
+    /// Adds the next label set, with its exposed labels. A label that the report does not have is empty.
     pub(crate) fn add_label_set(&mut self, currency: &str, context: &str, location: &str) {
         let budgets = &self.allocation.budgets;
         let covered = budgets
@@ -208,7 +209,7 @@ impl<'a> Allocator<'a> {
         });
     }
 
-    /// Bytes of memory that it takes, if most persons are selected by few budgets.
+    /// Bytes of memory of the allocator. The budgets of each person are left out, because few budgets select a person.
     pub(crate) fn bytes(&self) -> usize {
         let each =
             size_of::<LabelSet>() + self.allocation.budgets.len() * size_of::<(bool, usize)>();
@@ -275,7 +276,7 @@ impl Allocated {
         }
     }
 
-    /// The samples of budgets, and those of departments by the columns of the report.
+    /// The samples of budgets and departments. The columns of the report decide which families departments have.
     pub(crate) fn samples(
         &self,
         allocation: &Allocation,
@@ -378,7 +379,7 @@ fn has_money(columns: &[Column]) -> bool {
         .any(|column| matches!(column.measure, Measure::Money(_)))
 }
 
-/// Departments listed on the page, per currency.
+/// Maximum number of departments on the page, per currency.
 const DEPARTMENTS_SHOWN: usize = 10;
 
 /// Sums in a state file.

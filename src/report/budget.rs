@@ -1,4 +1,4 @@
-//! Budgets: the configured limit and what has been spent of it.
+//! Budgets: the configured limits, and the spend that counts for each of them.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use super::threshold::Threshold;
 use crate::exposition::{Family, FamilyWriter, Samples, write_label};
 use crate::money::{Amount, Sum};
 
-/// A limit of spend in one currency, for each tenant that it is configured for. A selector that is `None`
-/// matches everything. The others match the labels as they are exposed.
+/// A limit of spend in one currency. It applies to each selected tenant separately. A selector that is `None` matches
+/// everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
     /// Value of the label `budget`.
@@ -24,30 +24,31 @@ pub struct Budget {
     pub currency: String,
     /// Limit of a billing period, exactly as written, above zero.
     pub amount: Amount,
-    /// Shares of the amount that alerts are about, in ascending order.
+    /// Shares of the amount at which alerts fire, in ascending order.
     pub thresholds: Vec<Threshold>,
     /// Report that has the charges. It has a currency and is polled.
     pub report: ReportKind,
-    /// The name of a configured tenant.
+    /// The name of the selected tenant. `None` selects all tenants.
     pub tenant: Option<String>,
-    /// User principal name or object id, ignoring case. It does not depend on how users are named in labels.
+    /// User principal name or object id, compared without regard to case. The content of the label `user` does not
+    /// matter.
     pub user: Option<String>,
     /// A department of the configured file, or `unmapped`.
     pub department: Option<String>,
-    /// Upper case, or `unknown`.
+    /// Value of the label `usage_location`: upper case, or `unknown`.
     pub usage_location: Option<String>,
     /// Value of the label `destination_context`.
     pub destination_context: Option<String>,
 }
 
-/// The labels and names of a row that budgets select by.
+/// The labels and names by which budgets select a row.
 #[derive(Clone, Debug)]
 pub struct BudgetRow {
-    /// Currency, usage location and destination context, as they are exposed.
+    /// The exposed values of currency, usage location and destination context.
     pub(crate) labels: [String; 3],
     /// User principal name and object id.
     pub(crate) names: [String; 2],
-    /// The row as pools see it, if it is a call of the call log.
+    /// The data that pools need, if the row is a call of the call log.
     pub(crate) call: Option<PooledCall>,
 }
 
@@ -65,7 +66,7 @@ pub struct BudgetSpend {
     pub spent: String,
     /// Spend in whole percent of the amount, rounded down, so that 99.9 % is not yet 100 %.
     pub percent: u32,
-    /// In ascending order.
+    /// The thresholds, in ascending order.
     pub thresholds: Vec<Threshold>,
 }
 
@@ -104,7 +105,7 @@ impl Budget {
         self.user.is_some() || self.department.is_some()
     }
 
-    /// Returns whether the selectors match the person with one of these names in this department.
+    /// Returns whether the selectors match a person with these names in this department.
     pub(crate) fn is_of(&self, names: [&str; 2], department: Option<&str>) -> bool {
         let is_named = self.user.as_deref().is_none_or(|user| {
             names
@@ -114,8 +115,8 @@ impl Budget {
         is_named && (self.department.is_none() || self.department.as_deref() == department)
     }
 
-    /// Explains why no row matches: the selectors up to the first that leaves no row, and the values that were seen instead
-    /// (never user names). Returns `None` if a row matches or there are no rows.
+    /// Explains why no row matches. The text has the selectors up to the first one that matches no row, and the values
+    /// that the rows have instead (never user names). Returns `None` if a row matches or there are no rows.
     pub(crate) fn mismatch(
         &self,
         rows: &[BudgetRow],
@@ -159,8 +160,8 @@ impl Budget {
     }
 }
 
-/// A hash of the budgets and their order, without the thresholds, on which no sum depends. State files contain it, so it does
-/// not depend on the output of `Debug`.
+/// A hash of the budgets and their order. It leaves out the thresholds, because they do not change a sum. State files
+/// contain the hash, so it must not depend on the output of `Debug`, which can change.
 pub(crate) fn fingerprint(budgets: &[Budget]) -> String {
     let spell = |budget: &Budget| {
         serde_json::json!([
@@ -230,7 +231,7 @@ pub(crate) fn for_page(budgets: &[Budget], spent: &[Sum]) -> Vec<BudgetSpend> {
     budgets.iter().zip(spent).map(shown).collect()
 }
 
-/// The first of the values, escaped and shortened for a log line.
+/// The first values, escaped and shortened for a log line.
 fn listed(values: &BTreeSet<&str>) -> String {
     let short = |value: &&str| value.escape_debug().take(VALUE_MAX).collect::<String>();
     let mut listed: Vec<String> = values.iter().take(VALUES_MAX).map(short).collect();

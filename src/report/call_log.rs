@@ -1,7 +1,7 @@
-//! The log of calls over Microsoft's telephone lines: what each cost, to which country, by which licence and direction.
+//! The log of calls over Microsoft's telephone lines, with the cost, country, licence and direction of each call.
 //!
-//! Calls from meetings to the telephone network are in it too, as `conf_out` and the like: what they cost is also in the
-//! dial-out report, so the two are never added.
+//! The log also has calls from meetings to the telephone network, with call types like `conf_out`. The dial-out report
+//! has the cost of these calls too, so charges of the two reports must not be added.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getpstncalls>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-pstncalllogrow>
@@ -16,7 +16,7 @@ use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 
-/// `getPstnCalls`, of version 1.0: the beta version has no further property that is exported.
+/// `getPstnCalls` of Graph version 1.0. The exporter needs no property that only the beta version has.
 pub struct CallLog;
 
 row! {

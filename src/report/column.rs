@@ -12,7 +12,7 @@ pub struct Column {
     pub current: Family,
     /// Family of the previous period, without users.
     pub previous: Family,
-    /// The figure that it sums.
+    /// The figure that both families sum.
     pub measure: Measure,
 }
 
@@ -21,18 +21,18 @@ pub struct Column {
 pub enum Measure {
     /// An index into the amounts.
     Money(usize),
-    /// An index into the counts, and what is counted.
+    /// An index into the counts, and the unit of the count in the plural.
     Count(usize, &'static str),
 }
 
-/// The figures of a row, or of many.
+/// The figures of a row, or the sums of the figures of several rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Values<const MONEY: usize> {
     pub(crate) money: [Sum; MONEY],
     pub(crate) counts: [i64; COUNTS_MAX],
 }
 
-/// The counts of figures, in the order of the columns.
+/// The counts in `values` with their units, in the order of the columns.
 pub(crate) fn counts<const MONEY: usize>(columns: &[Column], values: &Values<MONEY>) -> Vec<Count> {
     let count = |column: &Column| match column.measure {
         Measure::Count(index, what) => Some(Count {
@@ -72,9 +72,10 @@ impl<const MONEY: usize> Default for Values<MONEY> {
     }
 }
 
-/// Counts in a row: the row itself or its calls, and its seconds or units.
+/// Maximum number of counts in a row: the row itself or its calls, its seconds or units, and failed calls or
+/// [`LATER_MONTH`].
 pub const COUNTS_MAX: usize = 3;
 
-/// The count of the seconds from the first of a month on that lies in the billing period. Only for a report with pools,
-/// which counts nothing else there.
+/// Index of the count of seconds in the later of the two calendar months of a billing period. Only a report with pools
+/// has this count. Other reports can use the index for another count.
 pub(crate) const LATER_MONTH: usize = COUNTS_MAX - 1;

@@ -1,11 +1,11 @@
 //! The departments of users, from a CSV file with the header `user,department`.
 //!
-//! Each user belongs to one department or is unmapped, whatever the label `user` shows. So the departments of a report add up
-//! to the report.
+//! Each user belongs to exactly one department or is unmapped. The content of the label `user` does not matter. So the
+//! sums of all departments add up to the sum of the report.
 //!
-//! The reader is strict and needs no CSV library: a value has no line break, so each line is a record, and an error has the
-//! number of its line. The crate `csv` accepts a double quote that is not closed, and reads the lines after it as part of a
-//! department.
+//! The reader is strict: a value has no line break, so each line is a record, and an error has the number of its line.
+//! The crate `csv` is not used, because it accepts a double quote that is not closed and then reads the next lines as
+//! part of a department.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -19,12 +19,12 @@ use ring::digest;
 pub struct Departments {
     /// The departments, sorted.
     names: Vec<String>,
-    /// By user principal name or object id in lower case.
+    /// The department by user principal name or object id, in lower case.
     of: HashMap<String, DepartmentId>,
     fingerprint: String,
 }
 
-/// Index of a department by its name, or the number of departments for [`UNMAPPED`].
+/// Index of a department in the sorted names. The index of [`UNMAPPED`] is the number of departments.
 pub(crate) type DepartmentId = u32;
 
 /// A mistake in the file.
@@ -32,7 +32,7 @@ pub(crate) type DepartmentId = u32;
 pub struct Mistake {
     /// The line, counted from 1.
     pub line: usize,
-    /// Cause and remedy. It names no user.
+    /// Cause and remedy, without the name of a user.
     pub what: String,
 }
 
@@ -87,7 +87,7 @@ impl Departments {
     /// The department with this name, which may be [`UNMAPPED`].
     ///
     /// # Errors
-    /// Cause and remedy if there is none.
+    /// Cause and remedy, if there is no such department.
     pub(crate) fn find(&self, name: &str) -> Result<DepartmentId, String> {
         if name == UNMAPPED {
             return Ok(self.unmapped());
@@ -114,7 +114,7 @@ impl Departments {
         self.of.len()
     }
 
-    /// A hash of who is in which department. It does not depend on the order of the lines.
+    /// A hash of all users and their departments. The order of the lines does not matter.
     pub(crate) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
@@ -127,7 +127,7 @@ impl PartialEq for Departments {
     }
 }
 
-/// The users so far, each with the line and the department.
+/// The users that were read so far, each with line and department.
 #[derive(Default)]
 struct Reader {
     of: HashMap<String, (usize, String)>,
@@ -252,7 +252,7 @@ fn values(record: &str) -> Result<[Cow<'_, str>; 2], String> {
     })
 }
 
-/// The first value of a text, and the text after its comma if there is one. Blanks around a value do not belong to it.
+/// Returns the first value of a text without the spaces around it, and the text after the comma, if there is a comma.
 fn value(text: &str) -> Result<(Cow<'_, str>, Option<&str>), String> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let (value, rest) = match text.split_once(',') {
@@ -260,13 +260,13 @@ fn value(text: &str) -> Result<(Cow<'_, str>, Option<&str>), String> {
             None => (text, None),
         };
         if value.contains('"') {
-            let what = "a double quote inside a value; put the value in double quotes, and write each one inside it twice";
+            let what = "a double quote inside a value; put the value in double quotes, and write each quote inside the value twice";
             return Err(what.to_owned());
         }
         return Ok((value.trim().into(), rest));
     };
     let mut end = 0;
-    // A doubled quote belongs to the value.
+    // A doubled quote is a quote inside the value.
     loop {
         let Some(found) = quoted[end..].find('"') else {
             let what = "a double quote is not closed; close it on the same line, or remove it";
@@ -303,7 +303,8 @@ fn id(index: usize) -> DepartmentId {
 /// Label of users who are not in the file.
 const UNMAPPED: &str = "unmapped";
 
-/// Maximum number of lines of the file. If a tenant has more people than this, most of them have no telephone.
+/// Maximum number of lines of the file. In a tenant with more users than this, most users have no telephone and need no
+/// line.
 const LINES_MAX: usize = 100_000;
 
 /// Maximum number of departments: half of the series that `max_series` allows for users by default.
@@ -312,7 +313,8 @@ const DEPARTMENTS_MAX: usize = 10_000;
 /// Maximum characters of a department's name, as for names in the configuration.
 const NAME_MAX: usize = 128;
 
-/// Maximum number of mistakes that are reported. Most files have one, and a file of another kind has one in each line.
+/// Maximum number of mistakes that are reported. Most files have at most one mistake. A file in another format has one
+/// in each line.
 const MISTAKES_MAX: usize = 10;
 
 /// Maximum number of names that a message lists.
@@ -381,7 +383,7 @@ mod tests {
         let none = "there is no header; begin the file with the line user,department";
         let quote = "a double quote is not closed; close it on the same line, or remove it";
         let after = "text after a closing double quote; write a comma after it, or remove the text";
-        let inside = "a double quote inside a value; put the value in double quotes, and write each one inside it twice";
+        let inside = "a double quote inside a value; put the value in double quotes, and write each quote inside the value twice";
         let name =
             "the department is not a name; write 1 to 128 characters without control characters";
         let long = format!("user,department\na,{}\n", "x".repeat(129));

@@ -26,7 +26,7 @@ use crate::period::EndBound;
 
 use series::Aggregated;
 
-/// `getPstnOnlineMeetingDialoutReport`, of the beta version only.
+/// `getPstnOnlineMeetingDialoutReport`, which only the beta version of Graph has.
 pub struct Dialout;
 
 row! {
@@ -64,7 +64,7 @@ struct Entry {
     charge: Amount,
 }
 
-/// Its labels except for `tenant` and `user`, in the order of their names.
+/// The labels of the report except for `tenant` and `user`, in the order of their names.
 const LABELS: &[&str] = &["currency", "destination_context", "usage_location"];
 
 static COLUMNS: [Column; 3] = [
@@ -122,7 +122,7 @@ impl Report for Dialout {
         &COLUMNS[1].previous,
         &COLUMNS[2].previous,
     ];
-    // The current documentation does not say; its first version said that both ends are included.
+    // The current documentation does not state the bound. Its first version stated that both ends are included.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     const LABELS: &'static [&'static str] = LABELS;
@@ -230,7 +230,7 @@ impl RowTable {
         }
     }
 
-    /// The labels of a label set as they are exposed, in the order of [`LABELS`].
+    /// The exposed labels of a label set, in the order of [`LABELS`].
     fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
         let [currency, context, location] = self.label_sets.get(label_set);
         [
@@ -243,7 +243,8 @@ impl RowTable {
     fn render(self, context: &RenderContext<'_>) -> Rendered {
         let mut allocator = Allocator::new(context.allocation);
         let mut texts = Interner::default();
-        // One after the other, because a code in lower case is a text of its own for each label set.
+        // Converts one label set at a time, because a code in lower case needs a new text in upper case for each label
+        // set.
         let add = |label_set| {
             let labels = self.labels(label_set);
             let [currency, context, location] = &labels;

@@ -1,5 +1,5 @@
-//! The log of calls over the customer's own telephone lines: whether they succeeded, and over which trunk. Microsoft
-//! charges for none of them.
+//! The log of calls over the customer's own telephone lines, with the success and the trunk of each call. Microsoft
+//! does not charge for these calls.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getdirectroutingcalls>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-directroutinglogrow>
@@ -15,7 +15,7 @@ use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
 
-/// `getDirectRoutingCalls`, of the beta version: version 1.0 has no country of the user.
+/// `getDirectRoutingCalls` of the beta version of Graph. Version 1.0 does not have the country of the user.
 pub struct DirectRouting;
 
 row! {
@@ -106,11 +106,12 @@ impl Log for DirectRouting {
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
-        // A call whose source does not say whether it succeeded is not a failed one.
+        // If the source does not state whether a call succeeded, the call does not count as failed.
         let failed = *row.successful_call().value == Some(false);
         Ok(Record {
             id: row.id().text()?,
-            // The log goes by the start of a call. A failed call has none: it goes by its invite or its failure.
+            // Graph selects calls by their start. A failed call has no start, so the time of its invite or its failure
+            // is used.
             time: first_time([
                 row.start_date_time(),
                 row.invite_date_time(),
@@ -135,7 +136,8 @@ impl Log for DirectRouting {
     }
 }
 
-/// `4xx` of 404; `none` of 0, which a call that came about ends with.
+/// Returns the class of a SIP code, for example `4xx` for 404. A connected call ends with code 0, which has the class
+/// `none`.
 fn sip_code_class(code: &Property<'_, Number<'_>>) -> Result<&'static str, RowError> {
     if !matches!(code.value, Number::Literal(_)) {
         return Ok(UNKNOWN);

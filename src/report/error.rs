@@ -30,13 +30,13 @@ impl CollectError {
         }
     }
 
-    /// The remedy for an administrator. Every error has one, also if the source has none.
+    /// The remedy for an administrator. Every error has a remedy, even if the error of Graph has none.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Graph(error) => error.remedy().unwrap_or_else(|| remedy_of(error)),
             Self::Memory(error) => error.remedy(),
             Self::Row { .. } => {
-                "a property of the row is not what Microsoft documents; if the next poll fails too, install the newest exporter, and report it with this line"
+                "a property of the row is not what Microsoft documents; if the next poll fails too, install the newest exporter; if the error remains, report it with this log line"
             }
         }
     }
@@ -64,7 +64,7 @@ impl From<DecodeError<Self>> for CollectError {
 fn remedy_of(error: &graph::Error) -> &'static str {
     match error {
         graph::Error::Token(TokenError::Credential(_)) => {
-            return "give a file that this user may read, with nothing in it but the secret, the token, or a certificate and its RSA key in PEM";
+            return "give a file that the exporter's user may read and that contains only the secret, the token, or a certificate and its RSA key in PEM";
         }
         graph::Error::Token(TokenError::Malformed(..)) => {
             return "check authority_url, and whether a proxy or portal answers in its place";
@@ -76,11 +76,15 @@ fn remedy_of(error: &graph::Error) -> &'static str {
         FailureReason::Forbidden => {
             "grant the application permission CallRecord-PstnCalls.Read.All and admin consent; if Graph still refuses, add CallRecords.Read.All"
         }
-        FailureReason::Throttled => "poll less often, and see what else uses this application",
+        FailureReason::Throttled => {
+            "poll less often, and check which other programs use this application"
+        }
         FailureReason::Timeout => {
             "if it persists, raise poll.timeout or find out what slows the network"
         }
-        FailureReason::Connect => "if it persists, find out what breaks connections on the way",
+        FailureReason::Connect => {
+            "if it persists, find out what interrupts connections to Microsoft"
+        }
         FailureReason::Status => "if it persists, see the service health page of Microsoft 365",
         FailureReason::Malformed => {
             "check graph_url, and whether a proxy or portal answers in Graph's place"

@@ -1,7 +1,7 @@
 //! Interned text: the few distinct values of a property are stored once.
 //!
-//! All texts share one allocation. A poll copies and drops many of them, and a large allocation returns to the system as a
-//! whole, while small ones leave holes between those that stay.
+//! All texts share one allocation. A poll copies and drops many texts. One large allocation is returned to the
+//! operating system as a whole. Many small allocations would leave gaps between allocations that are still in use.
 
 use std::borrow::Cow;
 
@@ -26,17 +26,17 @@ pub(crate) struct LabelSets {
     index: HashMap<[u32; 3], LabelSetId>,
 }
 
-/// Index of a combination.
+/// Index of a combination in [`LabelSets`].
 pub(crate) type LabelSetId = u32;
 
-/// Label values in sorted order, with `__other__` among them. An id is a rank, so ids compare like the texts.
+/// Label values in sorted order, including `__other__`. The id of a text is its rank, so ids compare like the texts.
 #[derive(Default)]
 pub(crate) struct Dictionary {
     texts: Texts,
     other: u32,
 }
 
-/// Texts one after another, and where each ends.
+/// Texts in one string, and the end of each text.
 #[derive(Clone, Debug, Default)]
 struct Texts {
     text: String,
@@ -45,7 +45,7 @@ struct Texts {
 
 impl Interner {
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
-        // Most texts are repeated many times in succession.
+        // Most texts occur many times in succession.
         if self.last < self.texts.count() && self.text(self.last) == text {
             return self.last;
         }
@@ -61,7 +61,7 @@ impl Interner {
         self.last
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the texts take.
     pub(crate) fn bytes(&self) -> usize {
         let Texts { text, ends } = &self.texts;
         let index = &self.index;
@@ -79,7 +79,7 @@ impl Interner {
         self.texts.get(id)
     }
 
-    /// The dictionary of all texts, and the rank of each id in it.
+    /// Returns the dictionary of all texts, and for each id the rank of its text.
     pub(crate) fn into_sorted(self) -> (Dictionary, Vec<u32>) {
         let Self { texts, index, .. } = self;
         drop(index);
@@ -97,12 +97,12 @@ impl LabelSets {
         })
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the combinations take.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.distinct) + self.index.allocation_size()
     }
 
-    /// The number of combinations; an id is an index below it.
+    /// The number of combinations. Every id is below this number.
     pub(crate) fn count(&self) -> LabelSetId {
         LabelSetId::try_from(self.distinct.len()).expect("fewer label sets than rows")
     }
@@ -135,7 +135,7 @@ impl Dictionary {
         (Self { texts, other }, ranks)
     }
 
-    /// The number of texts; a rank is below it.
+    /// The number of texts. Every rank is below this number.
     pub(crate) fn count(&self) -> u32 {
         self.texts.count()
     }
@@ -184,7 +184,7 @@ pub(crate) fn code(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Label value of the series that the smallest ones are aggregated into.
+/// Label value of the series into which the smallest series are aggregated.
 pub(crate) const OTHER: &str = "__other__";
 
 /// Label value for a property that the source does not have.

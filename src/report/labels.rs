@@ -1,4 +1,4 @@
-//! User labels, and the limit of series of a report.
+//! User labels, and the limit on the number of series of a report.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -16,8 +16,8 @@ use crate::period::BillingPeriod;
 /// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
 /// case. If the name is missing, the object id is hashed.
 ///
-/// With the same key, a person has the same pseudonym across restarts and machines. A guess cannot be tested without
-/// the key.
+/// With the same key, a person has the same pseudonym across restarts and machines. Without the key, a guessed name
+/// cannot be verified.
 #[derive(Clone)]
 pub struct Pseudonyms(hmac::Key);
 
@@ -32,7 +32,7 @@ pub enum UserLabel {
     DisplayName,
     /// A pseudonym.
     Pseudonym(Pseudonyms),
-    /// No label: sums over all users.
+    /// No label `user`. Every sample is a sum over all users.
     None,
 }
 
@@ -46,14 +46,14 @@ pub struct RenderContext<'a> {
     pub user_label: &'a UserLabel,
     /// The setting `max_series`.
     pub series_max: usize,
-    /// The budgets of the tenant that apply to this report, and the departments.
+    /// The budgets and pools of the tenant for this report, and the departments.
     pub allocation: &'a Allocation,
     /// The series that the last poll kept.
     pub retained: &'a RetainedSeries,
 }
 
-/// The series that the last aggregation into `__other__` kept. Series near the limit stay on their side of it, so that a
-/// user does not appear and disappear from poll to poll.
+/// The series that the last aggregation into `__other__` kept. If a series near the limit was kept, later polls prefer
+/// to keep it, so that a user does not appear and disappear from poll to poll.
 #[derive(Clone, Default)]
 pub struct RetainedSeries {
     hasher: DefaultHashBuilder,
@@ -70,7 +70,7 @@ pub(crate) struct UserLabels {
 pub(crate) type LabelId = u32;
 
 impl Pseudonyms {
-    /// Takes a key of any length. It should have at least 16 bytes.
+    /// Creates pseudonyms with a key of any length. The key should have at least 16 bytes.
     pub fn new(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Pseudonyms {
     }
 }
 
-/// Equal if the keys are: then every pseudonym is the same.
+/// Equal if the keys are equal, because then all pseudonyms are equal.
 impl PartialEq for Pseudonyms {
     fn eq(&self, other: &Self) -> bool {
         self.of("") == other.of("")
@@ -105,7 +105,7 @@ impl PartialEq for Pseudonyms {
 }
 
 impl UserLabel {
-    /// Its name in the configuration and in state files.
+    /// The name of the setting in the configuration and in state files.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Upn => "upn",
@@ -136,7 +136,7 @@ impl UserLabel {
         !matches!(self, Self::None)
     }
 
-    /// The label of one person; empty if users are not named.
+    /// The user label of a person. Empty if samples do not have the label `user`.
     pub(crate) fn label<'p>(
         &self,
         id: &'p str,
@@ -151,7 +151,8 @@ impl UserLabel {
         }
     }
 
-    /// The name that the label of a person is made from; empty if there is none or users are not named.
+    /// The name from which the user label of a person is made. Empty if the person has no such name, or if samples do
+    /// not have the label `user`.
     pub(crate) fn name<'p>(
         &self,
         id: &'p str,
@@ -168,7 +169,7 @@ impl UserLabel {
 }
 
 impl UserLabels {
-    /// Makes the user label of every person as configured, and keeps no other names.
+    /// Makes the configured user label of every person. Other names are not kept.
     pub(crate) fn new(persons: &PersonTable, user_label: &UserLabel) -> Self {
         let name = |person| {
             user_label.name(
@@ -195,7 +196,7 @@ impl UserLabels {
         Self { labels, of }
     }
 
-    /// The id of the label of a person.
+    /// The id of a person's label.
     pub(crate) fn of(&self, person: PersonId) -> LabelId {
         self.of[person as usize]
     }
@@ -210,10 +211,11 @@ impl RetainedSeries {
         self.series.insert(self.hasher.hash_one(series));
     }
 
-    /// Selects which of `count` series to aggregate if only `room` of them stay. Returns their indices and the series that
-    /// stay.
+    /// Selects the series to aggregate, if only `room` of `count` series are kept. Returns the indices of the series to
+    /// aggregate, and the series that are kept.
     ///
-    /// Nine tenths of the room go to the largest series. The last tenth prefers series near the limit that stayed before.
+    /// Nine tenths of the room are for the largest series. In the last tenth, series that the last poll kept are
+    /// preferred to other series of similar size.
     pub(crate) fn select<'k, S: Ord>(
         &self,
         count: usize,
@@ -247,10 +249,10 @@ impl RetainedSeries {
     }
 }
 
-/// Persons in the order of their labels.
+/// Persons, sorted by their labels.
 ///
-/// The 16 bytes after the prefix that all labels share decide nearly every comparison, so the text, which is elsewhere in
-/// memory, is rarely read.
+/// Nearly all labels differ in the 16 bytes after the prefix that all labels share. These bytes are stored with the
+/// person, so a comparison rarely reads the text, which is elsewhere in memory.
 fn sorted<'a>(
     count: u32,
     label: &impl Fn(PersonId) -> &'a str,
@@ -286,7 +288,8 @@ fn first_of<'a>(name: &'a str, otherwise: &'a str) -> &'a str {
     if name.is_empty() { otherwise } else { name }
 }
 
-/// Hexadecimal digits of a pseudonym: 128 bits, so that a million people do not collide in the life of the universe.
+/// Number of hexadecimal digits of a pseudonym. With 128 bits, a collision among a million users is practically
+/// impossible.
 const PSEUDONYM_LENGTH: usize = 32;
 
 const HEXADECIMAL: &[u8; 16] = b"0123456789abcdef";

@@ -1,16 +1,17 @@
-//! Logs: reports that have one row for each call or message instead of one for each sum.
+//! Logs: reports with one row for each call or message, instead of one row for each sum.
 //!
-//! A month may have a million rows, so a log is fetched day by day, and its rows are added to totals as the pages arrive.
-//! Totals grow with the label sets, not with the rows. A day that ended long enough ago is final: its totals go into the
-//! ledger of the period, and it is not fetched again. So a poll costs the pages of the last days.
+//! A month may have a million rows, so a log is fetched day by day, and its rows are added to totals as the pages
+//! arrive. Totals grow with the label sets, not with the rows. A day that ended long enough ago is final: its totals go
+//! into the ledger of the period, and it is not fetched again. So a poll fetches only the pages of the last days.
 //!
-//! A row counts once, in the billing period of its time, whichever window returns it: some functions cut windows by the
-//! start of a call, some by its end, some include the end of a window, and some return more than the window. Rows are
-//! recognized by their id; 64 bits of it are kept for every row of the period. A call over the end of a period may
-//! arrive after the period, so the windows of the next two days are fetched too.
+//! A row is counted once, in the billing period of its time, even if several windows return it. This can happen because
+//! some functions select calls by their start, some by their end, some include the end of a window, and some return
+//! more than the window. Rows are recognized by their id, of which 64 bits are kept for every row of the period. A call
+//! that ends after its period may arrive after the period, so the windows of the next two days are fetched too.
 //!
-//! All that a log retains is reserved in the [`memory`](crate::memory) of its report: windows under way, ids, final days,
-//! and what is rendered. If a window has no room, a later window can count its rows.
+//! The memory of all data of a log is reserved in the [pool](crate::memory) of its report: windows that are being
+//! fetched, ids, final days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a
+//! later window can count them.
 //!
 //! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
 
@@ -49,15 +50,16 @@ pub(crate) use ledger::{Ledgers, windows};
 pub(crate) use seen::{Numbers, RowId, SeenRows};
 pub(crate) use totals::{Totals, render};
 
-/// A log of Graph: its function, and how a row is read.
+/// A log of Graph. An implementation states the function of Graph and how a row is read.
 pub trait Log: 'static {
-    /// Its facts.
+    /// Facts about the log.
     const INFO: ReportInfo;
-    /// Its labels except for `tenant` and `user`, in the order of their names; at most [`LABELS_MAX`].
+    /// The labels of the log except for `tenant` and `user`, in the order of their names. There are at most
+    /// [`LABELS_MAX`].
     const LABELS: &'static [&'static str];
-    /// Its families. The first one decides which series are aggregated into `__other__`.
+    /// The families of the log. The values of the first family decide which series are aggregated into `__other__`.
     const COLUMNS: &'static [Column];
-    /// The properties that Graph documents, in snake case and in Graph's order: the columns of an export.
+    /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     const PROPERTIES: &'static [&'static str];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
@@ -66,16 +68,16 @@ pub trait Log: 'static {
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
-/// A row, reduced to what is counted.
+/// The data of a row that are counted.
 pub struct Record<'r> {
-    /// Unique in the log; empty if the row has none.
+    /// The id, which is unique in the log. Empty if the row has no id.
     pub id: &'r str,
-    /// Start time, which decides the billing period of the row. `None` if the row has no time: then it belongs to the
-    /// period of the window that returns it first.
+    /// Start time, which decides the billing period of the row. `None` if the row has no time. The row then belongs to
+    /// the period of the window that returns it first.
     pub time: Option<DateTime<Utc>>,
     /// User id, user principal name, display name; each may be empty.
     pub person: [&'r str; 3],
-    /// As they are exposed, in the order of [`Log::LABELS`].
+    /// The exposed labels, in the order of [`Log::LABELS`].
     pub labels: [Cow<'r, str>; LABELS_MAX],
     /// Amounts in the row's currency.
     pub money: [Amount; MONEY_MAX],
@@ -83,17 +85,17 @@ pub struct Record<'r> {
     pub counts: [i64; COUNTS_MAX],
 }
 
-/// Labelling rules, budgets and the period that rows are aggregated under.
+/// The settings for aggregating rows, and the rows that were already counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AggregationContext<'a> {
     pub(crate) user_label: &'a UserLabel,
-    /// The budgets of this log, and the departments.
+    /// The budgets and pools of this log, and the departments.
     pub(crate) allocation: &'a Allocation,
     /// The billing period of the totals.
     pub(crate) period: BillingPeriod,
-    /// The rows that count already.
+    /// The rows that were already counted.
     pub(crate) seen: &'a SeenRows,
-    /// The memory of the report.
+    /// The memory pool of the report.
     pub(crate) memory: &'a Arc<MemoryPool>,
 }
 
@@ -101,16 +103,16 @@ pub(crate) struct AggregationContext<'a> {
 pub(crate) struct DayTotals {
     pub(crate) window: Window,
     pub(crate) totals: Totals,
-    /// Ids of the rows that this window was the first to return. Empty if the totals are not final.
+    /// Ids of the rows that no earlier window returned. Empty if the totals are not final.
     pub(crate) ids: Vec<RowId>,
     /// True if the totals are final.
     pub(crate) is_final: bool,
-    /// The memory of the totals and ids, given back on drop.
+    /// The reserved memory of the totals and ids, which is released on drop.
     pub(crate) _memory: Reservation,
 }
 
-/// Fetches the totals of one window at `now`: all of it, or an error. Then its rows are not seen, so that it can be fetched
-/// again.
+/// Fetches the totals of one window at `now`. After an error, none of its rows count as seen, so the window can be
+/// fetched again.
 pub(crate) async fn collect<L: Log>(
     graph: &Graph,
     window: Window,
@@ -125,8 +127,9 @@ pub(crate) async fn collect<L: Log>(
     Ok(aggregator.finish(is_final(window, asked)))
 }
 
-/// Adds all pages of the aggregator's window. Returns when they were requested: by `now` or by the server's clock, whichever
-/// is earlier, because a clock that is ahead would make a day final that is still being written.
+/// Adds all pages of the aggregator's window. Returns the time of the requests: `now` or the time of the server,
+/// whichever is earlier. If the local clock is ahead, `now` alone could make a day final before all of its rows have
+/// arrived.
 async fn read_pages<L: Log>(
     graph: &Graph,
     aggregator: &mut LogAggregator<'_>,
@@ -144,8 +147,9 @@ async fn read_pages<L: Log>(
     Ok(asked)
 }
 
-/// The query for one window. The end is the same for a function that includes rows exactly at the end: the time and id of a
-/// row decide where it counts, and no row is lost if a service truncates fractions of a second.
+/// The query for one window. Unlike a [`Report`](super::Report), a log does not need the bound of the function, because
+/// the time and the id of a row decide whether and in which period the row counts. An end in whole seconds loses no row
+/// if a service truncates fractions of a second.
 pub(crate) fn query<L: Log>(window: Window) -> Query {
     Query {
         version: L::INFO.version,
@@ -160,36 +164,37 @@ pub(crate) struct LogAggregator<'a> {
     window: Window,
     context: AggregationContext<'a>,
     positions: LabelPositions,
-    /// The first of a month in the period, if the log has pools.
+    /// The first day of a month that lies in the period, if the log has pools.
     first_of_month: Option<DateTime<Utc>>,
-    /// Names with pseudonyms, which take long to compute, and the interned label of each.
+    /// The names for which a pseudonym was computed, because computing it again would take long. `users` has the
+    /// interned pseudonym of each name.
     names: Interner,
     users: Vec<u32>,
     allocator: Allocator<'a>,
     label_sets: LabelSets,
-    /// Only if the allocation selects persons.
+    /// Empty if the allocation does not select persons.
     persons: PersonTable,
     numbers: Numbers,
     ids: Vec<RowId>,
     /// The rows of the page that is being read.
     page: PageRows,
     pub(crate) totals: Totals,
-    /// The memory of all of these.
+    /// The reserved memory of the fields above.
     memory: Reservation,
-    /// For each row, what budgets select by, if the caller needs it.
+    /// The labels and names by which budgets select each row, if the caller needs them.
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
 /// The billing period of a row, relative to the collected period.
 enum RowPeriod {
     Current,
-    /// The previous or next period. Its own windows return the row.
+    /// The previous or next period. The windows of that period return the row too.
     Neighbour,
-    /// Another period. Its windows may not return the row.
+    /// Another period. The windows of that period may not return the row.
     Unknown,
 }
 
-/// The rows of a page that may be incomplete, and the state to return to if the page is dropped.
+/// The rows of a page that may be incomplete, and the state to restore if the page is dropped.
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
@@ -197,7 +202,7 @@ struct PageRows {
     budget_rows: usize,
     overlapping: u64,
     unplaced: u64,
-    /// Time of the newest of the rows.
+    /// Time of the newest row of the page.
     newest: Option<DateTime<Utc>>,
 }
 
@@ -215,7 +220,7 @@ struct LabelPositions {
     currency: Option<usize>,
     context: Option<usize>,
     location: Option<usize>,
-    /// Those that a pool selects by, if the log has all of them.
+    /// Positions of the labels by which a pool selects rows, if the log has all of these labels.
     pooled: Option<[usize; 4]>,
 }
 
@@ -242,7 +247,7 @@ impl<'a> LogAggregator<'a> {
         }
     }
 
-    /// Counts the rows of one page, or none of them if it is not whole.
+    /// Counts the rows of one page. If the page is incomplete, counts none of them.
     pub(crate) fn add_page<L: Log>(
         &mut self,
         page: &mut Page<'_, '_>,
@@ -282,7 +287,7 @@ impl<'a> LogAggregator<'a> {
         self.commit()
     }
 
-    /// The totals and ids alone.
+    /// Returns the totals and ids, and releases all other memory.
     fn finish(self, is_final: bool) -> DayTotals {
         let Self {
             window,
@@ -313,7 +318,7 @@ impl<'a> LogAggregator<'a> {
         self.memory.resize(bytes)
     }
 
-    /// Adds up the rows of the page.
+    /// Adds the rows of the page to the totals.
     fn commit(&mut self) -> Result<(), MemoryError> {
         self.numbers.commit();
         self.totals.newest = self.totals.newest.max(self.page.newest.take());
@@ -349,10 +354,10 @@ impl<'a> LogAggregator<'a> {
     /// to another period or was counted before.
     ///
     /// # Errors
-    /// If there is no memory for it.
+    /// If there is no memory for the row.
     fn stage(&mut self, record: &Record<'_>) -> Result<bool, MemoryError> {
         if let Some(id) = self.numbers.id(record) {
-            // Windows may overlap, and so may pages, which are cut out of a log that is still being written.
+            // Windows can overlap. Pages can overlap too, because Microsoft adds rows to the log between two requests.
             if !self.context.seen.insert(id)? {
                 self.totals.overlapping += 1;
                 return Ok(false);
@@ -369,7 +374,7 @@ impl<'a> LogAggregator<'a> {
         Ok(matches!(period, RowPeriod::Current))
     }
 
-    /// Holds a row of the period.
+    /// Holds a row of the current period.
     fn hold(&mut self, record: &Record<'_>) {
         self.page.newest = self.page.newest.max(record.time);
         if let Some(budget_rows) = &mut self.budget_rows {
@@ -402,7 +407,7 @@ impl<'a> LogAggregator<'a> {
         });
     }
 
-    /// The period that a row of this time belongs to.
+    /// The period to which a row with this time belongs.
     fn period_of(&self, time: Option<DateTime<Utc>>) -> RowPeriod {
         let (period, window) = (self.context.period, self.window);
         let time = time.unwrap_or(window.start());
@@ -416,7 +421,7 @@ impl<'a> LogAggregator<'a> {
         }
     }
 
-    /// The interned label of a person.
+    /// The interned user label of a person.
     fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
         let user_label = self.context.user_label;
         let texts = &mut self.totals.texts;
@@ -433,7 +438,7 @@ impl<'a> LogAggregator<'a> {
         self.users[name]
     }
 
-    /// Returns the person, or 0 if nothing selects persons.
+    /// Returns the person, or 0 if the allocation does not select persons.
     fn person(&mut self, [id, principal_name, _]: [&str; 3]) -> PersonId {
         if !self.context.allocation.selects_persons() {
             return 0;
@@ -477,7 +482,7 @@ impl LabelPositions {
         [self.currency, self.location, self.context]
     }
 
-    /// Currency, usage location and destination context of a row; empty if the log does not have it.
+    /// Currency, usage location and destination context of a row. A label that the log does not have is empty.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
         self.of_budgets()
             .map(|position| position.map_or("", |position| &*record.labels[position]))
@@ -501,8 +506,8 @@ impl LabelPositions {
     }
 }
 
-/// Returns whether the totals of a window that was fetched at `asked` are final: its last call ended long ago, and its row
-/// has arrived.
+/// Returns whether the totals of a window that was fetched at `asked` are final, because all of its calls have ended
+/// and all of its rows have arrived.
 fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
 }
@@ -510,20 +515,21 @@ fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
 /// Width of a window of a log.
 pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 
-/// How long after a day its totals may still change: the source is up to 48 hours late, and a meeting, which may begin in
-/// the last second of the day, lasts up to 30.
+/// Time after the end of a day during which the totals of the day can change. A meeting can begin in the last second of
+/// the day and last for 30 hours. The source can be up to 48 hours late.
 pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
-/// Maximum time between a row and a window that returns it: a call of 30 hours ends two days after the day it began in.
+/// Maximum time between a row and a window that returns it. A call of 30 hours can end two days after the day in which
+/// it began.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
-/// The count of the seconds of a log with pools.
+/// Index of the count of seconds in a log with pools.
 const SECONDS: usize = 1;
 
-/// Labels of a log except for `tenant` and `user`: the number of the log that has the most.
+/// Maximum number of labels of a log, except for `tenant` and `user`.
 pub const LABELS_MAX: usize = 7;
 
-/// Amounts in a row: charge and connection charge.
+/// Maximum number of amounts in a row: charge and connection charge.
 pub const MONEY_MAX: usize = 2;
 
 #[cfg(test)]

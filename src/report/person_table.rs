@@ -1,4 +1,4 @@
-//! Interned persons of a report, however many rows each has.
+//! Interned persons of a report. A person is stored once, even if several rows name the person.
 
 use std::hash::BuildHasher as _;
 
@@ -6,8 +6,8 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 
 use crate::memory::table_bytes;
 
-/// Interned identities. A person is the triple of id, principal name and display name, any of which may be empty; two
-/// rows are of the same person only if all three agree.
+/// Interned persons. A person is the triple of id, principal name and display name. Each of the three may be empty. Two
+/// rows have the same person only if all three are equal.
 #[derive(Default)]
 pub(crate) struct PersonTable {
     text: String,
@@ -19,8 +19,8 @@ pub(crate) struct PersonTable {
 /// Index of a person.
 pub(crate) type PersonId = u32;
 
-/// A hash that is stored with an entry. Without it, a table that grows would read every entry from memory again, and a
-/// search would read entries that differ.
+/// A hash that a hash table stores with each entry. Without the stored hash, a growing table would read every entry
+/// from memory again, and a search would read entries that do not match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hash(u32);
 
@@ -32,7 +32,7 @@ struct Span {
 }
 
 impl PersonTable {
-    /// The person with these names, each at most 1,024 bytes long.
+    /// Returns the person with these names. Each name is at most 1,024 bytes long.
     pub(crate) fn intern(
         &mut self,
         id: &str,
@@ -47,8 +47,9 @@ impl PersonTable {
             return person;
         }
         let person = PersonId::try_from(self.spans.len()).expect("fewer persons than rows");
-        let length =
-            |name: &str| u16::try_from(name.len()).expect("rows bound the length of a name");
+        let length = |name: &str| {
+            u16::try_from(name.len()).expect("the reader of rows limits the length of a name")
+        };
         self.spans.push(Span {
             start: self.text.len(),
             id: length(id),
@@ -63,19 +64,20 @@ impl PersonTable {
         person
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the persons take.
     pub(crate) fn bytes(&self) -> usize {
         let index = &self.index;
         let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
         self.text.len() + size_of_val(&*self.spans) + index
     }
 
-    /// The number of persons; an id is an index below it.
+    /// The number of persons. Every [`PersonId`] is below this number.
     pub(crate) fn count(&self) -> u32 {
         PersonId::try_from(self.spans.len()).expect("fewer persons than rows")
     }
 
-    /// Persons that share an id but not all names, each with the person that represents the id. There are few, if any.
+    /// Persons that share an id but have different names, each with the first person that has the id. There are few, if
+    /// any.
     pub(crate) fn namesakes_by_id(&self) -> HashMap<PersonId, PersonId> {
         let mut first: HashMap<&str, PersonId> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();
@@ -115,8 +117,8 @@ impl Hash {
         Self(u32::try_from(hash >> 32).expect("the upper half"))
     }
 
-    /// The hash for a table, which takes the position of an entry from the low bits and seven check bits from the high
-    /// ones.
+    /// The hash in 64 bits for a hash table. The table takes the position of an entry from the low bits, and seven
+    /// check bits from the high bits.
     pub(crate) fn spread(self) -> u64 {
         u64::from(self.0) << 32 | u64::from(self.0)
     }

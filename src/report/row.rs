@@ -1,9 +1,9 @@
 //! The row of a report: its properties and labels, how each kind of property is read, and the errors of values that cannot be
 //! counted.
 //!
-//! Numbers are read from their literal, so that nothing is rounded on the way; a property that a figure needs is required,
-//! and everything has a limit. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
-//! leniently, so that one odd name does not stop a report.
+//! Numbers are read from their JSON literal, so that no number is rounded. A property that a figure needs is required,
+//! and all values have limits. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
+//! leniently, so that one invalid name does not fail the report.
 
 mod declaration;
 mod text;
@@ -23,10 +23,11 @@ pub use text::{Shown, Text};
 
 use text::{Change, TEXT_MAX};
 
-/// The reason why a row cannot be counted. The report fails: a bill that is silently too small is worse than an old one.
+/// The reason why a row cannot be counted. The poll then fails, because a bill that is silently too small is worse than
+/// an old bill.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// A figure that every row must have is not there.
+    /// A required property is missing or null.
     #[error("{property} is missing or null")]
     Missing {
         /// The property.
@@ -42,7 +43,7 @@ pub enum RowError {
         /// The error of the amount.
         source: AmountError,
     },
-    /// A number of calls or seconds that is not a number.
+    /// A number of calls or seconds that is not a whole number or is too large.
     #[error("{property} is {literal}, not a whole number within ±{COUNT_MAX}")]
     NotACount {
         /// The property.
@@ -51,7 +52,7 @@ pub enum RowError {
         literal: String,
     },
     /// A time that cannot be read.
-    #[error("{property} is not a time with an offset, as 2026-11-21T09:30:00Z is")]
+    #[error("{property} is not a time with an offset, such as 2026-11-21T09:30:00Z")]
     NotATime {
         /// The property.
         property: PropertyName,
@@ -64,7 +65,7 @@ pub enum RowError {
     },
 }
 
-/// The name of a property in snake case. It is displayed as Graph writes it.
+/// The name of a property in snake case. `Display` writes it in camel case, as Graph does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PropertyName(&'static str);
 
@@ -74,7 +75,8 @@ pub(crate) struct Property<'r, T> {
     pub(crate) value: &'r T,
 }
 
-/// The literal of a number. Null and missing are different, because null is documented and missing is not.
+/// The literal of a number. A null and a missing number are different variants, because Microsoft documents that
+/// numbers can be null, but not that they can be missing.
 #[derive(Clone, Copy, Default)]
 pub enum Number<'a> {
     /// The row does not have the property.
@@ -82,18 +84,18 @@ pub enum Number<'a> {
     Missing,
     /// Null.
     Null,
-    /// Anything else.
+    /// Any other JSON value.
     Literal(&'a RawValue),
 }
 
-/// Counts of odd values in rows that are counted nevertheless.
+/// Number of odd values, by kind, in rows that are still counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// Shown text that was cut.
+    /// Number of shown texts that were cut.
     pub cut: u64,
-    /// Shown text in which something was replaced.
+    /// Number of shown texts in which characters were replaced.
     pub replaced: u64,
-    /// Nulls that were read as 0.
+    /// Number of nulls that were read as 0.
     pub nulls: u64,
 }
 
@@ -118,7 +120,7 @@ impl<'r, T> Property<'r, T> {
         }
     }
 
-    /// The error of a row that needs the property and does not have it.
+    /// The error that this required property is missing.
     pub(crate) const fn missing(&self) -> RowError {
         RowError::Missing {
             property: self.name,
@@ -127,7 +129,7 @@ impl<'r, T> Property<'r, T> {
 }
 
 impl<'r> Property<'r, Number<'_>> {
-    /// An amount of money; required.
+    /// Reads a required amount of money.
     pub(crate) fn amount(&self) -> Result<Amount, RowError> {
         let literal = self.literal()?;
         Amount::from_json(literal).map_err(|source| RowError::NotAnAmount {
@@ -137,7 +139,8 @@ impl<'r> Property<'r, Number<'_>> {
         })
     }
 
-    /// An amount of money of one call; required, unless the call has no currency either: then it has no price.
+    /// Reads the amount of money of one call. The amount is required if the call has a currency. A call without an
+    /// amount and a currency has no price, and its amount is 0.
     pub(crate) fn amount_in(&self, currency: &str, notes: &mut Notes) -> Result<Amount, RowError> {
         if currency.is_empty() && !matches!(self.value, Number::Literal(_)) {
             notes.nulls += 1;
@@ -147,7 +150,8 @@ impl<'r> Property<'r, Number<'_>> {
         }
     }
 
-    /// A number of calls or seconds, as number or in quotes; required. It is signed, because a correction may be negative.
+    /// Reads a required number of calls or seconds, which may be in quotes. The number is signed, because a correction
+    /// may be negative.
     pub(crate) fn count(&self) -> Result<i64, RowError> {
         let literal = self.literal()?;
         let count = match literal.parse() {
@@ -162,7 +166,7 @@ impl<'r> Property<'r, Number<'_>> {
             })
     }
 
-    /// Calls `read`. Returns zero for null if `null_is_zero`.
+    /// Returns zero if the value is null and `null_is_zero` is true. Otherwise calls `read`.
     pub(crate) fn or_zero<N: Default>(
         &self,
         null_is_zero: bool,
@@ -202,7 +206,7 @@ impl<'r> Property<'r, Text<'_>> {
     /// The time; `None` if it is missing or in the year 1, which the service writes for a time that is not set.
     ///
     /// # Errors
-    /// If it is not a time with an offset.
+    /// If the text is not a time with an offset.
     pub(crate) fn time(&self) -> Result<Option<DateTime<Utc>>, RowError> {
         let literal = self.text()?;
         if literal.is_empty() {
@@ -230,10 +234,10 @@ impl<'r> Property<'r, Shown<'_>> {
     }
 }
 
-/// The first of a row's times that it has.
+/// Returns the first of these times that is set.
 ///
 /// # Errors
-/// If one of those up to it is not a time with an offset.
+/// If this time, or one before it, is not a time with an offset.
 pub(crate) fn first_time<'r, 'a: 'r>(
     times: impl IntoIterator<Item = Property<'r, Text<'a>>>,
 ) -> Result<Option<DateTime<Utc>>, RowError> {
@@ -245,7 +249,7 @@ pub(crate) fn first_time<'r, 'a: 'r>(
     Ok(None)
 }
 
-/// The names that a row has of a person: id, user principal name, display name; each may be empty.
+/// The id, user principal name and display name of the person of a row. Each of the three may be empty.
 pub(crate) fn person<'r>(
     user_id: &Property<'r, Text<'_>>,
     user_principal_name: &Property<'r, Shown<'_>>,
@@ -259,7 +263,7 @@ pub(crate) fn person<'r>(
     ])
 }
 
-/// The labels of a row, with empty ones up to the number that a record has.
+/// The labels of a row, followed by empty labels up to the `MAX` labels of a record.
 pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
     labels: [Cow<'_, str>; COUNT],
 ) -> [Cow<'_, str>; MAX] {
@@ -294,7 +298,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
     }
 }
 
-/// Enough of a number to find it in the source. Any other value is described only, since it may be a person's name.
+/// The start of a number, long enough to find the number in the source. Any other value is only described, because it
+/// may be a person's name.
 fn excerpt(literal: &str) -> String {
     match literal.as_bytes().first() {
         Some(b'{') => "an object".to_owned(),
@@ -306,8 +311,8 @@ fn excerpt(literal: &str) -> String {
     }
 }
 
-/// Maximum calls or seconds of one row: far more than the documented `Int32`, and so few that the sum of all rows stays
-/// below 2⁶³.
+/// Maximum number of calls or seconds of one row. It is far above the documented `Int32`, but the sum of all rows still
+/// stays below 2⁶³.
 const COUNT_MAX: u64 = 1 << 40;
 
 #[cfg(test)]

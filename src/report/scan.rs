@@ -1,8 +1,8 @@
-//! The rows of a report one by one, for the command `export`: each once, whichever windows and pages return it.
+//! Reads the rows of a report one by one, for the command `export`. A row is returned once, even if several windows or
+//! pages contain it.
 //!
-//! The rows of a page are passed on when the page is complete, so memory holds one page. A log is fetched day by day,
-//! one day after another. The ids of the last days are kept, because requests for the neighbouring days may return a
-//! row too.
+//! The rows of a page are passed on when the page is complete, so only one page is in memory. A log is fetched one day
+//! after another. The ids of the last days are kept, because the windows of neighbouring days can return the same row.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,33 +25,33 @@ use crate::period::{Span, Window};
 
 /// The facts of a report that an export needs.
 pub(crate) struct Source {
-    /// The properties of its rows in snake case.
+    /// The properties of a row, in snake case.
     pub(crate) properties: &'static [&'static str],
-    /// The labels of its records.
+    /// The labels of a record.
     pub(crate) labels: &'static [&'static str],
-    /// The figures of its records.
+    /// The figures of a record.
     pub(crate) columns: &'static [Column],
     windows: fn(Span, DateTime<Utc>) -> Vec<Window>,
     query: fn(Window) -> Query,
     read: fn(&mut Page<'_, '_>, &mut Take<'_>) -> Result<Read, CollectError>,
-    /// False if a row is a sum already.
+    /// True for a log. The rows of any other report are already sums.
     pub(crate) is_log: bool,
 }
 
 /// A row with all its properties.
 pub(crate) struct RawRow<'a, R> {
-    /// As the report reads it.
+    /// The row in the type of the report.
     row: R,
     texts: RowTexts<'a>,
 }
 
-/// The text of a row, and of its properties by Graph's names.
+/// The JSON text of a row, and the JSON text of each property by the name that Graph uses.
 pub(crate) struct RowTexts<'a> {
     row: &'a str,
     pub(crate) properties: BTreeMap<String, &'a RawValue>,
 }
 
-/// Takes one row.
+/// A function that takes one row.
 type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
 
 /// The fetch of all rows of a span.
@@ -69,14 +69,14 @@ pub(crate) struct Scan<'g> {
     /// The ids of the rows that the last windows returned.
     recent: VecDeque<(Window, Vec<RowId>)>,
     numbers: Numbers,
-    /// The earliest time by Graph's clock at which a page was answered.
+    /// The earliest time at which Graph answered a page, by Graph's clock.
     pub(crate) asked: Option<DateTime<Utc>>,
-    /// Rows of the span that only windows far from their time returned. They are left out.
+    /// Number of rows that were left out, because a window far from their time returned them.
     pub(crate) unplaced: u64,
 }
 
 impl ReportKind {
-    /// How its rows are read one by one.
+    /// Describes how the rows of the report are read one by one.
     pub(crate) fn source(self) -> Source {
         struct Sources;
         impl Visitor for Sources {
@@ -111,14 +111,15 @@ impl ReportKind {
 }
 
 impl Source {
-    /// The position of a label among those of a record.
+    /// The position of a label in the labels of a record.
     pub(crate) fn label(&self, name: &str) -> Option<usize> {
         self.labels.iter().position(|label| *label == name)
     }
 }
 
 impl<'g> Scan<'g> {
-    /// The rows of `span` up to `now`. Each window may take as long as `timeout`. The ids of rows are kept in `memory`.
+    /// Prepares to fetch the rows of `span` up to `now`. Each window may take as long as `timeout`. The memory of row
+    /// ids is reserved in `memory`.
     pub(crate) fn new(
         source: &'g Source,
         graph: &'g Graph,
@@ -149,7 +150,8 @@ impl<'g> Scan<'g> {
         self.waiting.len()
     }
 
-    /// Fetches the next complete page, and passes each of its rows that counts to `convert`. `None` after the last page.
+    /// Fetches the next complete page, and passes each row that is counted to `convert`. Returns `None` after the last
+    /// page.
     pub(crate) async fn next_page<T>(
         &mut self,
         convert: impl Fn(&RowTexts<'_>, &Record<'_>) -> Option<T>,
@@ -208,7 +210,7 @@ impl<'g> Scan<'g> {
         }
     }
 
-    /// Begins a window, and forgets the rows that it cannot return.
+    /// Begins a window, and forgets the ids of rows that this window cannot return.
     fn begin(&mut self, window: Window) {
         let query = (self.source.query)(window);
         let deadline = Instant::now() + self.timeout;
@@ -217,7 +219,7 @@ impl<'g> Scan<'g> {
             self.graph.pages(&query, deadline, self.stats, self.memory),
         ));
         self.numbers = Numbers::default();
-        // An aggregated report has rows of its own for each window, which may be alike.
+        // In an aggregated report, equal rows of two windows are different rows.
         let forgets_all = !self.source.is_log;
         while let Some((past, ids)) = self.recent.front()
             && (forgets_all || past.end() + REACH <= window.start())
@@ -262,6 +264,6 @@ impl<'de: 'a, 'a, R: Deserialize<'a>> Deserialize<'de> for RawRow<'a, R> {
     }
 }
 
-/// Maximum time between two windows that count the same row: a row is counted if its time is within [`MARGIN`] of the
-/// window, so they are at most two margins apart.
+/// Maximum time between two windows that can return the same row. A window counts only rows with a time within
+/// [`MARGIN`] of the window, so the two windows are at most two margins apart.
 const REACH: TimeDelta = TimeDelta::days(2 * MARGIN.num_days());

@@ -1,4 +1,4 @@
-//! The log of text messages: how many, of how many units, and what they cost.
+//! The log of text messages, with the units and the cost of each message.
 //!
 //! <https://learn.microsoft.com/graph/api/callrecords-callrecord-getsmslog>,
 //! <https://learn.microsoft.com/graph/api/resources/callrecords-smslogrow>
@@ -14,7 +14,7 @@ use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
 
-/// `getSmsLog`, of the beta version only.
+/// `getSmsLog`, which only the beta version of Graph has.
 pub struct Sms;
 
 row! {
@@ -101,7 +101,7 @@ impl Log for Sms {
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         let currency = row.currency().text()?;
         Ok(Record {
-            // smsId is not unique, and no other property could take its place.
+            // Only `id` identifies a row: `smsId` is not unique, and no other property is either.
             id: row.id().text()?,
             time: row.sent_date_time().time()?,
             person: person(
@@ -120,7 +120,7 @@ impl Log for Sms {
     }
 }
 
-/// `in` for `sms_in`; an unknown type keeps its name.
+/// Returns the direction of a message type, for example `in` for `sms_in`. An unknown type is returned unchanged.
 fn direction(sms_type: &str) -> &str {
     label(match sms_type {
         "sms_in" => "in",

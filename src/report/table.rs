@@ -1,7 +1,7 @@
-//! The sums of a report by label set, and how they are rendered. This is the same for every report with users.
+//! Renders the sums of a report by label set. All reports with users and figures share this code.
 //!
-//! The smallest series are aggregated into `__other__`. The table then becomes the samples of the current period, the figures
-//! that the period will have as the previous one, and the spend and the top users for the page.
+//! The smallest series are aggregated into `__other__`. The table is then rendered as samples of the current period, as
+//! samples for the time when this period is the previous one, and as spend and top users for the page.
 //!
 //! This module does not read rows of Graph and does not know which report it renders.
 
@@ -23,8 +23,8 @@ use crate::money::Sum;
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
-    /// In the order of [`Table::names`]. If the report has fewer labels, the unused places have the same rank in every
-    /// series.
+    /// The labels, in the order of [`Table::names`]. If the report has fewer labels, the unused places have the same
+    /// rank in every series.
     pub(crate) labels: [u32; LABELS],
     pub(crate) user: u32,
     pub(crate) values: Values<MONEY>,
@@ -34,9 +34,9 @@ pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
 pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
     /// The name of the report.
     pub(crate) report: &'static str,
-    /// The names of its labels except for `tenant` and `user`, sorted.
+    /// The names of the report's labels except for `tenant` and `user`, sorted.
     pub(crate) names: &'static [&'static str],
-    /// Its families. The first one decides which series are aggregated into `__other__`.
+    /// The families of the report. The values of the first family decide which series are aggregated into `__other__`.
     pub(crate) columns: &'static [Column],
     /// The texts of the labels.
     pub(crate) texts: &'a Dictionary,
@@ -46,9 +46,10 @@ pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
 }
 
 impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
-    /// Renders the table, and what is `allocated` to budgets and departments. The caller adds the numbers of rows.
+    /// Renders the table, and the sums that are `allocated` to budgets and departments. The caller adds the numbers of
+    /// rows.
     pub(crate) fn render(mut self, context: &RenderContext<'_>, allocated: &Allocated) -> Rendered {
-        // Before series are aggregated into `__other__`, which hides parts of a user's spend.
+        // Runs before series are aggregated into `__other__`, because aggregation hides parts of a user's spend.
         let (spend, top) = self.spend_and_top(context);
         let overall = match self.position("currency") {
             Some(_) => Vec::new(),
@@ -95,7 +96,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         UsedSeconds::new(pools, used)
     }
 
-    /// The number of users that the series name.
+    /// The number of users in the label `user` of the series.
     fn named_users(&self, context: &RenderContext<'_>) -> u64 {
         if !context.user_label.names_users() {
             return 0;
@@ -109,8 +110,9 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         named.count() as u64
     }
 
-    /// Aggregates the smallest series into `__other__` if there are more than `max_series`: first over users and, if that is
-    /// not enough, over all labels except for the currency, since amounts in different currencies have no sum.
+    /// If there are more than `max_series` series, aggregates the smallest ones into `__other__`, first over users. If
+    /// that is not enough, aggregates over all labels except for the currency, because amounts in different currencies
+    /// cannot be added up.
     fn collapse(&mut self, context: &RenderContext<'_>) -> (u64, RetainedSeries) {
         let names_users = context.user_label.names_users();
         let (other, other_user) = (self.texts.other(), self.users.other());
@@ -145,8 +147,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         (count, retained)
     }
 
-    /// Changes the labels of the smallest series, so that with the `others` that they become there are at most
-    /// `max_series`.
+    /// Changes the labels of the smallest series and merges series with equal labels, so that at most `max_series`
+    /// remain. The changed series become at most `others` series.
     fn collapse_smallest(
         &mut self,
         context: &RenderContext<'_>,
@@ -177,7 +179,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         (aggregated.len() as u64, retained)
     }
 
-    /// The size of a series: the figure of the first family, then all counts.
+    /// The size of a series, for sorting: the figure of the first family without its sign, then all counts.
     fn size(&self, values: &Values<MONEY>) -> (Sum, [i64; COUNTS_MAX]) {
         let first = match self.columns[0].measure {
             Measure::Money(index) => values.money[index],
@@ -266,7 +268,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }
     }
 
-    /// Adds the users with the highest charge in one currency. `positions` has an entry for each user, all `u32::MAX`.
+    /// Adds the users with the highest charge in one currency to `top`. `positions` is scratch space with an entry for
+    /// each user. All entries are `u32::MAX` before and after the call.
     fn add_top(
         &self,
         currency: &str,
@@ -278,7 +281,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         let mut ranked: Vec<(Reverse<Sum>, u32)> = Vec::new();
         for series in all() {
             let charge = series.values.money[0];
-            // Index of the user's sum in `ranked`, since several groups may have the same user.
+            // Index of the user's sum in `ranked`. Several groups may have the same user.
             let position = &mut positions[series.user as usize];
             if let Some((Reverse(sum), _)) = ranked.get_mut(*position as usize) {
                 sum.merge(charge);
@@ -306,7 +309,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }));
     }
 
-    /// Runs of series that differ in the user only.
+    /// Groups of series that differ only in the user.
     fn groups(&self) -> impl Iterator<Item = &[Series<LABELS, MONEY>]> {
         self.series.chunk_by(|a, b| a.labels == b.labels)
     }
@@ -318,7 +321,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         labels.join("\n")
     }
 
-    /// In the order of their names, as the client libraries write them; `user` comes after all of them.
+    /// Writes the labels of a group in the order of their names, as the client libraries do. The caller appends `user`,
+    /// which comes last in this order.
     fn group_labels(&self, series: &Series<LABELS, MONEY>, tenant: Option<&str>) -> Vec<u8> {
         let own = (0..).zip(self.names);
         let mut labels: Vec<(&str, &str)> = own
@@ -343,7 +347,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
 }
 
 impl<const LABELS: usize, const MONEY: usize> Series<LABELS, MONEY> {
-    /// Sort key: the order of the samples.
+    /// Sort key for the order of the samples.
     pub(crate) fn key(&self) -> ([u32; LABELS], u32) {
         (self.labels, self.user)
     }

@@ -27,12 +27,12 @@ pub enum Severity {
 }
 
 impl Threshold {
-    /// The thresholds of a limit for which the configuration has none.
+    /// The default thresholds of a limit.
     pub fn defaults() -> Vec<Self> {
         [50, 80, 100, 120].map(Self::from).to_vec()
     }
 
-    /// The highest of the thresholds, which are in ascending order, that a share in percent has reached.
+    /// Returns the highest threshold that a share in percent has reached. `thresholds` are in ascending order.
     pub(crate) fn reached(thresholds: &[Self], percent: u32) -> Option<Self> {
         let mut highest_first = thresholds.iter().rev();
         highest_first
@@ -40,8 +40,8 @@ impl Threshold {
             .copied()
     }
 
-    /// Writes the share as a sample, 0.8 for 80 %. `labels` are those whose names are before and after the threshold's own in
-    /// the order of the names: `severity`, `tenant`, `threshold`.
+    /// Writes the share as a sample, for example 0.8 for 80 %. Adds the labels `severity`, `tenant` and `threshold` to
+    /// `labels`. The names in `labels` must come before these, because labels are sorted by name.
     pub(crate) fn write_sample(
         self,
         mut labels: Vec<u8>,
@@ -71,7 +71,7 @@ impl From<u32> for Threshold {
 }
 
 impl Severity {
-    /// All of them.
+    /// All severities.
     pub(crate) const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
 
     /// The value of the label `severity`.

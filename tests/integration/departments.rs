@@ -44,7 +44,7 @@ async fn bad_files_by_table() {
         ("user,department\nann@x,unmapped\n", ":2", "unmapped stands for users who are not in the file; choose another name, or remove the line".to_owned()),
         ("user,department\nann@x,\"Sales\n", ":2", "a double quote is not closed; close it on the same line, or remove it".to_owned()),
         ("user,department\nann@x,\"A\"B\n", ":2", "text after a closing double quote; write a comma after it, or remove the text".to_owned()),
-        ("user,department\nann@x,A\"B\n", ":2", "a double quote inside a value; put the value in double quotes, and write each one inside it twice".to_owned()),
+        ("user,department\nann@x,A\"B\n", ":2", "a double quote inside a value; put the value in double quotes, and write each quote inside the value twice".to_owned()),
         ("user,department\nann@x,A\u{7}\n", ":2", "the department is not a name; write 1 to 128 characters without control characters".to_owned()),
     ] {
         fs::write(&csv, content).unwrap();

@@ -1,4 +1,4 @@
-//! From rows to series: repeated rows are dropped, and the others are grouped by label set and summed exactly.
+//! Converts rows to series: drops repeated rows, groups the other rows by label set, and sums them exactly.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -12,31 +12,33 @@ use crate::report::labels::UserLabels;
 use crate::report::person_table::PersonId;
 use crate::report::table;
 
-/// Sums over the rows that have the same label set.
+/// Sums over the rows that have the same labels and user.
 type Series = table::Series<3, 1>;
 
 /// The series of all rows that count, and the numbers of repeated rows.
 pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
-    /// Rows that are identical to another in all fields: an overlap of pages, counted once.
+    /// Number of rows that are identical to another row in all fields, because pages overlap. They are not counted
+    /// again.
     pub(super) overlapping: u64,
-    /// Rows that differ from another with the same user id, location, context and currency. The sums include both.
+    /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
+    /// The sums include both rows.
     pub(super) repeated: u64,
     /// The sums of budgets and departments.
     pub(super) allocated: Allocated,
-    /// Persons that share an id but not all names, each with the person that represents the id.
+    /// Persons that share an id but have different names, each with the first person that has the id.
     namesakes: HashMap<PersonId, PersonId>,
-    /// Label sets in which such a person was seen.
+    /// The label sets in which an id in `namesakes` occurred, with the first person that has the id.
     seen: HashSet<(PersonId, LabelSetId)>,
 }
 
-/// Sums the rows by label set. The series are in the order of their labels.
+/// Sums the rows by labels and user. The series are sorted by their labels.
 ///
-/// Identical rows have the same label set, so duplicates are searched only within one. A table of all rows would cost two
-/// more memory accesses per row, and a poll spends most of its time on these.
+/// Identical rows have the same labels and user, so the search for duplicates is limited to such rows. A hash table of
+/// all rows would cost two more memory accesses per row, and memory accesses take most of the time of a poll.
 ///
-/// Groups and users are numbers without gaps, so a counting sort orders the rows: first by user, then, as a stable sort,
-/// by group.
+/// Groups and users are numbered without gaps, so a counting sort can order the rows: first by user, then by group. The
+/// sort is stable, so the rows of a group remain in the order of their users.
 pub(super) fn aggregate(
     rows: &[Entry],
     users: &UserLabels,
@@ -99,7 +101,7 @@ pub(super) fn aggregate(
 }
 
 impl Aggregated {
-    /// Removes duplicates from rows that share labels. Counts the duplicates and the repeated rows.
+    /// Removes duplicates from rows with the same labels and user. Counts the duplicates and the repeated rows.
     fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();
@@ -111,7 +113,8 @@ impl Aggregated {
             .sum::<u64>();
     }
 
-    /// Counts persons that were seen in the same label set under other names, and so may have another user label.
+    /// Counts persons whose id occurred in the same label set with other names. Their user labels can differ, so
+    /// [`Self::deduplicate`] does not compare all of their rows.
     fn count_namesakes(&mut self, rows: &[Entry]) {
         if self.namesakes.is_empty() {
             return;
@@ -124,7 +127,7 @@ impl Aggregated {
     }
 }
 
-/// Sorts `count` items by their `keys`, each below `keys_end`. The sort is stable.
+/// Sorts `count` items by their `keys`. All keys are below `keys_end`. The sort is stable.
 fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     count: usize,
     keys_end: usize,
@@ -148,7 +151,7 @@ fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     sorted
 }
 
-/// The distinct labels, sorted, and the index of the labels of each label set among them.
+/// Returns the distinct labels, sorted, and for each label set the index of its labels in the sorted list.
 fn group(labels: &[[u32; 3]]) -> (Vec<[u32; 3]>, Vec<u32>) {
     let mut groups = labels.to_vec();
     groups.sort_unstable();

@@ -1,4 +1,4 @@
-//! Rows in, text out.
+//! Tests that rows become the expected samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Pseudonyms, UserLabel};
 use crate::report::threshold::Threshold;
 
-/// Rows as JSON, and what stands in the charge family for them.
+/// Checks that these rows have the expected samples in the charge family.
 fn check(rows: &[&str], expected: &[&str]) {
     assert_eq!(
         lines(
@@ -226,7 +226,8 @@ fn a_user_near_the_limit_of_series_is_kept() {
             })
             .collect()
     };
-    // Room for eleven series, one of them `__other__`: nine are certain to stay and one is at the edge.
+    // Room for eleven series, one of which is `__other__`. The nine largest are kept, and the series of the last poll
+    // decides who is the tenth.
     let ten: Vec<(String, i64)> = (0..9)
         .map(|index| (format!("big{index}"), 1000 + index))
         .collect();
@@ -361,12 +362,12 @@ proptest! {
         let series = lines(&aggregated.samples, "teams_pstn_dialout_charge");
         let distinct: std::collections::BTreeSet<&str> = series.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
         prop_assert_eq!(distinct.len(), series.len(), "no label set twice");
-        // Currencies are never added up, so each has a series at least.
+        // Currencies are never added up, so each has at least one series.
         prop_assert!(series.len() <= series_max.max(plain.spend.len()));
     }
 }
 
-/// The charge of each department and currency, added up in the plainest way: equal rows once.
+/// The charge of each department and currency, added up by a simple loop that counts equal rows once.
 fn department_charges(rows: &[&str]) -> Vec<String> {
     let mut charges: BTreeMap<(&str, String), Sum> = BTreeMap::new();
     for row in rows.iter().collect::<BTreeSet<_>>() {
@@ -421,7 +422,7 @@ proptest! {
         let mut expected = Vec::new();
         for currency in ["EUR", "USD"] {
             let mut ranked: Vec<_> = sums.iter().filter(|((of, _), _)| *of == currency).collect();
-            // Those with the same charge stay in the order of their names.
+            // Departments with the same charge stay in the order of their names.
             ranked.sort_by_key(|(_, (cents, _))| -cents);
             expected.extend(ranked.into_iter().take(10));
         }
@@ -436,7 +437,7 @@ proptest! {
     }
 }
 
-/// A row with few distinct values, so that keys meet.
+/// A row with few distinct values, so that many rows have the same labels.
 fn any_row() -> impl Strategy<Value = String> {
     let user = select(vec![
         "",
@@ -535,7 +536,7 @@ fn lines(samples: &[Samples], family: &str) -> Vec<String> {
         .collect()
 }
 
-/// Everything, headers included.
+/// All samples, with their headers.
 fn bytes(samples: &[Samples]) -> String {
     let mut out = Vec::new();
     for samples in samples {

@@ -12,7 +12,7 @@ use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Span, Window};
 use crate::report::allocation::Allocation;
 
-/// The final days of one billing period, as one sum.
+/// The final days of one billing period, and the sum of their totals.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     period: BillingPeriod,
@@ -21,27 +21,27 @@ pub(crate) struct Ledger {
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
-    /// The rows that are in the totals or belong to another period.
+    /// The rows of the final days: those in the totals, and those that belong to another period.
     rows: Arc<FinalRows>,
 }
 
 /// The windows that one poll fetches.
 pub(crate) struct WindowsDue {
-    /// Windows that become final. They are fetched first, so that a row that two windows return is counted in the one that
-    /// is not fetched again.
+    /// Windows that become final. They are fetched first, because a row that two windows return must be counted in the
+    /// final one, which is not fetched again.
     pub(crate) becoming_final: Vec<Window>,
     /// Windows that later polls fetch again.
     pub(crate) open: Vec<Window>,
     pub(crate) seen: SeenRows,
 }
 
-/// The ledgers of a log: of the current period and of the one before.
+/// The ledgers of a log, for the current and the previous period.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledgers(Vec<Ledger>);
 
 impl Ledgers {
-    /// The ledger of a period. It is new if there is none for this allocation: budgets or departments have changed, so the
-    /// final days are fetched again. Ledgers that are older than the previous period are dropped.
+    /// Returns the ledger of a period. The ledger is new and empty if budgets or departments have changed, so that the
+    /// final days are fetched again. Drops ledgers of periods before the previous one.
     pub(crate) fn of(&mut self, period: BillingPeriod, allocation: &Allocation) -> &mut Ledger {
         let fingerprint = allocation.fingerprint();
         let kept = |ledger: &Ledger| ledger.period == period && ledger.allocation == fingerprint;
@@ -61,7 +61,7 @@ impl Ledgers {
         self.0.retain(|ledger| ledger.allocation == fingerprint);
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the ledgers take.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |ledger: &Ledger| ledger.totals.bytes() + ledger.rows.bytes();
         self.0.iter().map(bytes).sum()
@@ -72,7 +72,8 @@ impl Ledgers {
         self.0.iter().any(|ledger| !ledger.days.is_empty())
     }
 
-    /// The number of final days of a period; `None` if the report is not a log.
+    /// The number of final days of a period. `None` if the period has no ledger, for example because the report is not
+    /// a log.
     pub(crate) fn final_days(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;
         Some(ledger.days.len() as u64)
@@ -103,13 +104,13 @@ impl Ledger {
         }
     }
 
-    /// Adds the totals of a final day, whose rows the poll has `seen`.
+    /// Adds the totals of a final day. `seen` has the rows of the poll.
     pub(crate) fn add_final(&mut self, day: &DayTotals, seen: &SeenRows) {
         if self.days.insert(day.window.start()) {
             Arc::make_mut(&mut self.totals).merge(&day.totals);
             Arc::make_mut(&mut self.rows).add(&day.ids);
             if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len() {
-                // No window will be fetched again, so no row can be repeated.
+                // All windows are final and are not fetched again, so no row can be repeated.
                 self.rows = Arc::default();
             }
         }
@@ -122,8 +123,8 @@ impl Ledger {
     }
 }
 
-/// The windows of a span up to `now`, each a day or the part of it that has passed. After the end of the span, also those
-/// in which its last rows may arrive.
+/// The windows of a span up to `now`. Each is a day, or the part of the current day that has passed. If the span has
+/// ended, the windows of the next two days follow, because the last rows may arrive then.
 pub(crate) fn windows(span: Span, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
     span.windows(now, DAY)
         .chain(span.windows_after(now, DAY, MARGIN))

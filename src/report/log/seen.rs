@@ -1,4 +1,4 @@
-//! The rows that were counted, so that each counts once, whichever windows and pages return it.
+//! The rows that were already counted, so that a row counts once even if several windows or pages return it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,54 +15,54 @@ use uuid::Uuid;
 use super::Record;
 use crate::memory::{MemoryError, MemoryPool, Reservation, table_bytes};
 
-/// 64 bits of a row's identity: of its id or, if it has none, of all its properties. Two of a million rows collide in one of
-/// 30 million billing periods.
+/// A 64-bit hash that identifies a row: the hash of its id or, if it has no id, of all its properties. With a million
+/// rows per billing period, two of them collide in one of 30 million periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RowId(u64);
 
-/// The rows of final days: sorted runs, which a copy shares.
+/// The rows of final days, as sorted runs. Copies share the runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FinalRows {
     runs: Vec<Arc<Vec<RowId>>>,
 }
 
-/// The rows that were counted: those of final days, and those that a window of this poll has returned.
+/// The rows that were already counted: the rows of final days, and the rows that the windows of this poll returned.
 #[derive(Debug)]
 pub(crate) struct SeenRows(Mutex<Seen>);
 
-/// Behind a lock, because the windows of a poll are fetched concurrently.
+/// The content of [`SeenRows`]. It is behind a lock, because the windows of a poll are fetched concurrently.
 #[derive(Debug)]
 struct Seen {
     final_rows: Arc<FinalRows>,
     brought: HashSet<RowId>,
-    /// The memory of `brought`.
+    /// The reserved memory of `brought`.
     memory: Reservation,
 }
 
-/// Numbers rows without an id. Of two equal rows in one window, the second is a different row. Equal rows in different
-/// windows are the same row.
+/// Numbers equal rows without an id within one window. Two equal rows in one window are different rows and get
+/// different numbers. Equal rows in different windows are the same row and get the same number.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    /// How many rows with the same contents there are.
+    /// The number of rows with the same contents.
     counts: HashMap<u64, u64>,
-    /// The contents of the rows since the last commit.
+    /// The contents of the rows that were numbered since the last commit.
     page: Vec<u64>,
 }
 
 impl RowId {
-    /// The identity of a row by its whole text, for a report without ids: pages that overlap return the same text.
+    /// The identity of a row in a report without ids: the hash of its text. Overlapping pages return the same text.
     pub(crate) fn of_text(text: &str) -> Self {
         Self(hash([text.as_bytes()]))
     }
 }
 
 impl SeenRows {
-    /// No rows.
+    /// Creates an empty set.
     pub(crate) fn new(pool: &Arc<MemoryPool>) -> Self {
         Self::after(Arc::default(), pool)
     }
 
-    /// The rows of final days.
+    /// Creates a set that contains the rows of final days.
     pub(super) fn after(final_rows: Arc<FinalRows>, pool: &Arc<MemoryPool>) -> Self {
         Self(Mutex::new(Seen {
             final_rows,
@@ -71,10 +71,10 @@ impl SeenRows {
         }))
     }
 
-    /// Returns whether the row is new.
+    /// Adds a row. Returns true if the row is new.
     ///
     /// # Errors
-    /// If there is no memory for its id.
+    /// If there is no memory for the id.
     pub(crate) fn insert(&self, id: RowId) -> Result<bool, MemoryError> {
         let mut seen = self.0.lock();
         if seen.final_rows.contains(id) || !seen.brought.insert(id) {
@@ -96,7 +96,7 @@ impl SeenRows {
         }
     }
 
-    /// Replaces the final rows. The new ones have one day more, with the rows `ids`.
+    /// Replaces the final rows by `final_rows`, which also have the rows `ids` of one more day.
     pub(super) fn add_final(&self, final_rows: Arc<FinalRows>, ids: &[RowId]) {
         let mut seen = self.0.lock();
         for id in ids {
@@ -127,12 +127,12 @@ impl FinalRows {
         self.add_run(run);
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the rows take.
     pub(super) fn bytes(&self) -> usize {
         self.runs.iter().map(|run| size_of_val(&***run)).sum()
     }
 
-    /// Adds a sorted run, and merges it with those before it that are not much longer, so that there are few runs.
+    /// Adds a sorted run. Merges it with the last runs if they are not much longer, so that there are few runs.
     fn add_run(&mut self, mut run: Vec<RowId>) {
         while let Some(last) = self.runs.last()
             && last.len() <= 2 * run.len()
@@ -156,7 +156,8 @@ impl FinalRows {
     }
 }
 
-/// Written as several base64 texts of eight bytes per row. One text of all rows would need more memory than the rows.
+/// Serializes the rows as several base64 texts, with eight bytes per row. A single text of all rows would need more
+/// memory than the rows.
 impl Serialize for FinalRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let encode = |ids: &[RowId]| {
@@ -191,7 +192,7 @@ impl<'de> Deserialize<'de> for FinalRows {
     }
 }
 
-/// The ids of one text, which are sorted and not repeated.
+/// The ids in one text. `None` if the text is invalid, or if its ids are not sorted or are repeated.
 fn decoded(piece: &str) -> Option<Vec<RowId>> {
     let bytes = STANDARD_NO_PAD.decode(piece).ok()?;
     let (ids, rest) = bytes.as_chunks();
@@ -203,19 +204,19 @@ fn decoded(piece: &str) -> Option<Vec<RowId>> {
 }
 
 impl Numbers {
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the numbers take.
     pub(super) fn bytes(&self) -> usize {
         let counts = &self.counts;
         let table = table_bytes(counts.allocation_size(), counts.len(), counts.capacity());
         table + size_of_val(&*self.page)
     }
 
-    /// Keeps the rows since the last commit.
+    /// Keeps the numbers that were given since the last commit.
     pub(crate) fn commit(&mut self) {
         self.page.clear();
     }
 
-    /// Drops the rows since the last commit.
+    /// Takes back the numbers that were given since the last commit.
     pub(crate) fn roll_back(&mut self) {
         for contents in self.page.drain(..) {
             if let Some(count) = self.counts.get_mut(&contents) {
@@ -270,17 +271,17 @@ fn hash<'t>(texts: impl IntoIterator<Item = &'t [u8]>) -> u64 {
     u64::from_le_bytes(*first)
 }
 
-/// The finalizer of `SplitMix64`: a permutation after which ids that are counted up look random.
+/// The finalizer of `SplitMix64`. This permutation makes consecutive ids look random.
 const fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
 }
 
-/// Maximum rows of a run that is merged with others: a merge needs its memory twice.
+/// Maximum number of rows of a merged run. During a merge, its rows are in memory twice.
 const RUN_MAX: usize = 1 << 19;
 
-/// Rows in one text of a state file.
+/// Maximum number of rows in one base64 text of a state file.
 const PIECE: usize = 1 << 14;
 
 #[cfg(test)]

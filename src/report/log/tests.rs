@@ -1,4 +1,4 @@
-//! Rows in, totals out, however the rows are divided into days and polls.
+//! Tests that rows have the expected totals, for any division of the rows into days and polls.
 
 mod departments;
 mod memory;
@@ -23,7 +23,7 @@ use crate::report::pool::{Pool, UsedSeconds};
 use crate::report::threshold::Threshold;
 use crate::report::{Rendered, ReportKind};
 
-/// A call as a test has it: when it began, in ticks of 100 ns since the start of the period, and when it is in the log.
+/// A call of a test. The log has its row from the time `known` on.
 #[derive(Clone, Debug)]
 struct Call {
     id: String,
@@ -59,13 +59,13 @@ impl Call {
     }
 }
 
-/// A window and the rows that it brings, to a period that has seen no others.
+/// The totals of a window that returns these rows, in a period without other rows.
 fn fold(window: Window, rows: &[String]) -> Result<Totals, RowError> {
     let seen = SeenRows::new(&memory());
     Ok(fold_beside(window, november(), &ALLOCATION, &seen, rows)?.0)
 }
 
-/// The same with other windows beside it; also the ids of the rows.
+/// Like [`fold`], but with rows that other windows have `seen`. Also returns the ids of the rows.
 fn fold_beside(
     window: Window,
     period: BillingPeriod,
@@ -89,7 +89,8 @@ fn fold_beside(
     Ok((aggregator.totals, aggregator.ids))
 }
 
-/// Polls like the poller, but from a list: both ends of a window are included, and some rows are repeated.
+/// Polls like the poller, but a list of calls replaces the service. Both ends of a window are included, and some rows
+/// are repeated.
 fn poll(
     ledgers: &mut Ledgers,
     period: BillingPeriod,
@@ -99,7 +100,7 @@ fn poll(
     poll_by_two_clocks(ledgers, period, now, now, calls)
 }
 
-/// The same where the service has another time.
+/// Like [`poll`], but the clock of the service has another time.
 fn poll_by_two_clocks(
     ledgers: &mut Ledgers,
     period: BillingPeriod,
@@ -120,7 +121,7 @@ fn poll_by_two_clocks(
     poll_windows(ledgers, period, now.min(service), now, rows).expect("every window is answered")
 }
 
-/// Polls as the poller does; ends at the first window that brings no answer.
+/// Polls as the poller does. Returns `None` at the first window without an answer.
 fn poll_windows(
     ledgers: &mut Ledgers,
     period: BillingPeriod,
@@ -159,7 +160,7 @@ fn poll_windows(
     Some(totals)
 }
 
-/// The memory of a report without a limit of the process.
+/// The memory pool of a report in a process without a memory limit.
 fn memory() -> Arc<MemoryPool> {
     MemoryPool::for_process(None).for_report()
 }
@@ -259,8 +260,8 @@ fn call(id: &str, start: &str, charge: i64) -> Call {
     }
 }
 
-/// Calls that may begin at midnight to the tick, and be known up to 48 hours after they end, which is up to 30 hours after
-/// they begin.
+/// Calls, some of which begin within 100 ns of midnight. They are known up to 78 hours later: after a call of 30 hours
+/// and a delay of 48 hours.
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let start = prop_oneof![
         3 => 0_i64..30 * DAY_TICKS,
@@ -325,7 +326,7 @@ proptest! {
         prop_assert_eq!(usd, Amount::from(rust_decimal::Decimal::new(plain, 4)));
     }
 
-    /// Nothing is lost and nothing doubled at the end of a period: what two periods have is all there is.
+    /// At the end of a period, no row is lost and no row is counted twice: two periods together have all rows.
     #[test]
     fn periods_divide_the_calls(calls in calls()) {
         let december = BillingPeriod::containing(at("2026-12-01T00:00:00Z"), CycleDay::default());
@@ -338,7 +339,7 @@ proptest! {
         prop_assert_eq!(rows, calls.len() as u64);
     }
 
-    /// Also if the newest row is of a final day, which is not fetched again.
+    /// This is also true if the newest row is of a final day, which is not fetched again.
     #[test]
     fn newest_row_is_the_call_that_began_last(calls in calls(), polls in vec(0_i64..40, 1..5)) {
         let mut ledgers = Ledgers::default();
@@ -362,7 +363,7 @@ proptest! {
         let (aggregated, whole) = (all(series_max), all(usize::MAX));
         prop_assert_eq!(&aggregated.spend, &whole.spend);
         prop_assert_eq!(aggregated.rows, whole.rows);
-        // Currencies are never added up, so each has a series at least.
+        // Currencies are never added up, so each has at least one series.
         let most = whole.spend.len().max(series_max) as u64;
         prop_assert!(aggregated.samples[0].count <= most);
         prop_assert!(aggregated.closing[0].count <= most);
@@ -425,13 +426,14 @@ fn rows_that_come_again_are_counted_once() {
     let row = call("a", "2026-11-01T10:00:00Z", 5).json();
     let totals = fold(window, &[row.clone(), row.clone()]).expect("rows that count");
     assert_eq!((totals.rows(), totals.overlapping), (1, 1));
-    // Without an id nothing tells a repetition from a call that is alike.
+    // Without an id, a repeated row cannot be distinguished from another call with the same values.
     let anonymous = row.replace(r#""id":"a","#, "");
     let totals = fold(window, &[anonymous.clone(), anonymous]).expect("rows that count");
     assert_eq!((totals.rows(), totals.overlapping), (2, 0));
 }
 
-/// Whatever a day's first word is: a log that has fewer labels than another does not tell its days apart by the rest.
+/// A log with few labels has unused places in its label sets. They are equal on all days, even if the days begin with
+/// different texts.
 #[test]
 fn days_of_a_log_with_few_labels_have_the_same_series() {
     let memory = memory();

@@ -15,7 +15,7 @@ use crate::report::labels::RenderContext;
 use crate::report::person_table::Hash;
 use crate::report::table::{Series, Table};
 
-/// Totals of rows. They do not depend on the order of the rows or on how windows divide them.
+/// Totals of rows. They do not depend on the order of the rows or on the windows that returned them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "SavedTotals")]
 pub(crate) struct Totals {
@@ -25,15 +25,16 @@ pub(crate) struct Totals {
     pub(super) allocated: Allocated,
     /// Rows that were counted.
     rows: u64,
-    /// Rows that were repeated with the same id.
+    /// Rows with the id of a row that was already counted.
     pub(super) overlapping: u64,
-    /// Rows whose time is in another period and far from the window that returned them.
+    /// Rows with a time in another period and far from the window that returned them.
     pub(super) unplaced: u64,
     /// Time of the newest row that was counted.
     pub(super) newest: Option<DateTime<Utc>>,
 }
 
-/// The figures of each label set. They are in one vector, because a table that grows takes three times its memory.
+/// The figures of each label set. They are in a vector, because a hash table needs three times its memory while it
+/// grows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SeriesMap {
     entries: Vec<Series<LABELS_MAX, MONEY_MAX>>,
@@ -41,17 +42,18 @@ pub(super) struct SeriesMap {
     hasher: DefaultHashBuilder,
 }
 
-/// Interned labels in the order of the log's, and the user's. A label that the log does not have is [`NO_LABEL`].
+/// Interned labels in the order of [`Log::LABELS`], and the interned user label. A label that the log does not have is
+/// [`NO_LABEL`].
 pub(super) type Labels = ([u32; LABELS_MAX], u32);
 
-/// The figures of a row, or of many.
+/// The figures of a row, or the sums of the figures of several rows.
 pub(super) type Values = column::Values<MONEY_MAX>;
 
 impl Totals {
     /// Empty totals.
     pub(crate) fn new(allocation: &Allocation) -> Self {
         let mut texts = Interner::default();
-        // This id is the same in all totals, so that equal label sets of different days are equal.
+        // The empty text has the same id in all totals, so that equal label sets of different days are equal.
         let none = texts.intern("");
         debug_assert_eq!(none, NO_LABEL);
         Self {
@@ -77,14 +79,14 @@ impl Totals {
             self.series.add((labels, user), &series.values);
         }
         self.allocated.merge(&other.allocated);
-        // Numbers from a state file may have any value.
+        // Counts from a state file can have any value, so these sums must not overflow.
         self.rows = self.rows.saturating_add(other.rows);
         self.overlapping = self.overlapping.saturating_add(other.overlapping);
         self.unplaced = self.unplaced.saturating_add(other.unplaced);
         self.newest = self.newest.max(other.newest);
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory that the totals take.
     pub(crate) fn bytes(&self) -> usize {
         self.texts.bytes() + self.series.bytes() + self.allocated.bytes()
     }
@@ -134,7 +136,7 @@ impl SeriesMap {
     }
 }
 
-/// Renders the totals of a period. Nothing is added to them after this.
+/// Renders the complete totals of a period.
 pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Rendered {
     let SeriesMap {
         entries: mut series,
@@ -177,7 +179,7 @@ struct SavedTotals {
     newest: Option<DateTime<Utc>>,
 }
 
-/// The fields of [`SavedTotals`], made one by one while they are written.
+/// The fields of [`SavedTotals`]. Their items are created while they are written, to save memory.
 #[derive(Serialize)]
 struct Saving<Words, Series> {
     words: Words,
@@ -189,7 +191,7 @@ struct Saving<Words, Series> {
     newest: Option<DateTime<Utc>>,
 }
 
-/// The items of an iterator as a list.
+/// Serializes the items of an iterator as a list.
 struct Each<I>(I);
 
 impl<I: Iterator<Item: Serialize> + Clone> Serialize for Each<I> {
@@ -201,7 +203,7 @@ impl<I: Iterator<Item: Serialize> + Clone> Serialize for Each<I> {
 impl Serialize for Totals {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut series: Vec<_> = self.series.entries.iter().collect();
-        // Equal totals give equal files.
+        // Sorts the series, so that equal totals have equal state files.
         series.sort_unstable_by_key(|series| series.key());
         let values = |series: &&Series<LABELS_MAX, MONEY_MAX>| {
             let Values { money, counts } = series.values;
@@ -223,9 +225,10 @@ impl Serialize for Totals {
 impl TryFrom<SavedTotals> for Totals {
     type Error = &'static str;
 
-    /// Checks what the other methods rely on: a label set has known texts, and each text and label set is there once.
+    /// Checks the invariants of totals: all texts of a label set are known, and each text and each label set occurs
+    /// once.
     fn try_from(saved: SavedTotals) -> Result<Self, Self::Error> {
-        const ERROR: &str = "totals do not fit together";
+        const ERROR: &str = "totals are inconsistent";
         let mut totals = Self {
             allocated: saved.allocated.into(),
             rows: saved.rows,
@@ -253,5 +256,5 @@ impl TryFrom<SavedTotals> for Totals {
     }
 }
 
-/// Interned text of a label that a log does not have.
+/// Id of the empty text, for a label that a log does not have.
 pub(super) const NO_LABEL: u32 = 0;

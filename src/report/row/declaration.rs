@@ -1,7 +1,7 @@
 //! The declaration of a row, and how its properties are found by their names.
 //!
-//! Serde's derive is not used: it returns a row by value through several functions, and copying it took a tenth of the time
-//! that a page takes.
+//! Serde's derive is not used, because it returns a row by value through several functions. Copying rows took a tenth
+//! of the time for a page.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,15 +10,17 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use super::PropertyName;
 
-/// Declares the type `Row` of a report: the properties that Graph documents, in its order, and, for a log, its labels.
+/// Declares the type `Row` of a report with the properties that Graph documents, in Graph's order. For a log, also
+/// declares the labels of a row.
 ///
 /// The name of a property is in snake case; Graph writes it in camel case. The kind is `Text`, `Shown`, `Number` or
-/// `Option<bool>`. A property without a kind is not read. A property may be null or missing, and the rest of a row is ignored.
-/// Each property that is read is a method too, which returns it with its name: see `Property`. The names of all of them
-/// become the constant `PROPERTIES`.
+/// `Option<bool>`. A property without a kind is not read. A property may be null or missing. Properties that are not
+/// declared are ignored. Each property with a kind is also a method that returns a `Property`, the value with its name.
+/// The names of all declared properties become the constant `PROPERTIES`.
 ///
-/// Labels are declared in the order of their names, each as its exposed name and the expression of its value. They
-/// become the constant `LABELS` and the method `labels`, which adds empty ones up to the number of a record.
+/// Labels are declared in the order of their names, each with its exposed name and an expression for its value. They
+/// become the constant `LABELS` and the method `labels`, which adds empty labels up to the number of labels of a
+/// record.
 macro_rules! row {
     (
         $(#[$doc:meta])*
@@ -88,15 +90,16 @@ macro_rules! row {
 
 pub(crate) use row;
 
-/// The properties of a row, by their position in the declaration.
+/// Access to the properties of a row by their position in the declaration.
 pub(crate) trait Properties<'de>: Default {
-    /// Their names in snake case.
+    /// The names of the properties in snake case.
     const PROPERTIES: &'static [&'static str];
 
-    /// The position of the property with this key. For any other key, it is the number of properties.
+    /// The position of the property with this key, or the number of properties if there is none.
     fn position(key: &str) -> usize;
 
-    /// Reads the value of the property. Returns false, and leaves the value, if the property is not one that is read.
+    /// Reads the value of the property at `position`. If the property has no kind, returns false and does not read the
+    /// value.
     fn read<A: MapAccess<'de>>(&mut self, position: usize, map: &mut A) -> Result<bool, A::Error>;
 }
 
@@ -109,7 +112,7 @@ pub(crate) fn read<'de, R: Properties<'de>, D: Deserializer<'de>>(
     Ok(row)
 }
 
-/// The name of a property as Graph writes it: its length, and its bytes.
+/// The length and the bytes of the name of a property in camel case, as Graph writes it.
 pub(crate) const fn camel_case(snake_case: &str) -> (usize, [u8; NAME_MAX]) {
     let snake_case = snake_case.as_bytes();
     let (mut length, mut name, mut index) = (0, [0; NAME_MAX], 0);
@@ -139,7 +142,7 @@ impl<'de, R: Properties<'de>> Visitor<'de> for RowVisitor<'_, R> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        // `seen` has a bit for each of them, and one for all other keys.
+        // `seen` has a bit for each property, and one bit for all other keys.
         const { assert!(R::PROPERTIES.len() < 64) };
         let mut seen = 0_u64;
         while let Some(position) = map.next_key_seed(Key::<R>(PhantomData))? {
@@ -179,7 +182,7 @@ impl<'de, R: Properties<'de>> Visitor<'de> for Key<R> {
     }
 }
 
-/// Bytes of the longest name.
+/// Maximum length of the name of a property in bytes.
 const NAME_MAX: usize = 40;
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub struct Text<'a>(pub(super) Cow<'a, str>);
 /// Text that is shown, in a form that is harmless in labels and logs: invalid bytes and control characters are replaced
 /// by U+FFFD, and text beyond 1,024 bytes is cut. It is empty if it is null or missing.
 ///
-/// Text that was changed ends in `~` and eight digits of its SHA-256, so that different names stay different.
+/// Changed text ends in `~` and eight digits of the SHA-256 of the original text, so that different names stay
+/// different.
 #[derive(Default)]
 pub struct Shown<'a> {
     pub(super) text: Cow<'a, str>,
@@ -61,7 +62,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 impl<'a> Shown<'a> {
-    /// Text without control characters.
+    /// Creates shown text from text without control characters.
     fn new(text: Cow<'a, str>) -> Self {
         if text.len() > TEXT_MAX {
             Self::changed(text.as_bytes())
@@ -71,14 +72,15 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// The text of a JSON string, in which an unpaired surrogate is three bytes that are not UTF-8.
+    /// Creates shown text from the bytes of a JSON string that must be changed. An unpaired surrogate is three bytes
+    /// that are not UTF-8.
     fn changed(bytes: &[u8]) -> Self {
         let mut text = String::new();
         let read = &bytes[..bytes.len().min(2 * TEXT_MAX)];
         for chunk in read.utf8_chunks() {
             let harmless = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
             text.extend(chunk.valid().chars().map(harmless));
-            // One replacement character for all three bytes.
+            // Consecutive invalid bytes, such as the three of a surrogate, become one replacement character.
             let goes_on = chunk.valid().is_empty() && text.ends_with('\u{FFFD}');
             if !chunk.invalid().is_empty() && !goes_on {
                 text.push('\u{FFFD}');
@@ -122,7 +124,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
                 if decode::page_is_harmless() {
                     text.deserialize_str(self)
                 } else {
-                    // As bytes, because text must be valid.
+                    // Reads bytes, because a `str` must be valid UTF-8.
                     text.deserialize_bytes(self)
                 }
             }
@@ -149,14 +151,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
     }
 }
 
-/// The bytes as text, if they can be shown as they are.
+/// The bytes as text, if they can be shown unchanged.
 fn harmless(bytes: &[u8]) -> Option<&str> {
     let text = str::from_utf8(bytes).ok()?;
     let is_plain = decode::is_plain(bytes) || !text.contains(char::is_control);
     is_plain.then_some(text)
 }
 
-/// Maximum bytes of a text: the 256 characters that a directory allows fit.
+/// Maximum bytes of a text, enough for the 256 characters that a directory allows.
 pub(super) const TEXT_MAX: usize = 1024;
 
 /// Bytes of `…`, `~` and eight digits at the end of text that was cut.

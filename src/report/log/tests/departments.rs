@@ -1,10 +1,10 @@
-//! Departments and pools, compared with one who adds up the calls in the plainest way.
+//! Tests of departments and pools. A simple loop over the calls computes the expected sums.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// The samples of departments, of the budget of a department, and of pools that these calls have.
+/// The expected samples of these calls: departments, the budget of a department, and pools.
 pub(super) fn expected<'c>(calls: impl Iterator<Item = &'c Call>) -> Vec<String> {
     let mut charges: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
@@ -95,7 +95,7 @@ fn pools(
 }
 
 proptest! {
-    /// For any day on which periods begin, calls, arrival times and polls, days kept in two ledgers and saved between polls.
+    /// True for any cycle day, calls, arrival times and polls. The two ledgers are saved and restored between polls.
     #[test]
     fn pools_are_of_the_calendar_month_in_any_billing_period(
         calls in calls(),
@@ -123,7 +123,7 @@ proptest! {
         }
     }
 
-    /// Whatever the label `user` shows and however many series there may be, departments add up to the report.
+    /// Departments add up to the report, for any content of the label `user` and any limit on series.
     #[test]
     fn departments_add_up_to_the_report(
         calls in calls(),

@@ -1,4 +1,5 @@
-//! The memory that a log reserves: windows under way, row ids, final days of two periods, and what is rendered.
+//! Tests of the memory that a log reserves: windows that are being fetched, row ids, final days of two periods, and
+//! rendered totals.
 
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ fn open_days_have_one_limit_together() {
     let first = fill(windows[0], 2_500, &seen, &memory).expect("one day fits");
     assert!(fill(windows[1], 2_500, &seen, &memory).is_err_and(is_limit));
     drop(first);
-    // The window left its rows, so it can be fetched again.
+    // After the error, the rows of the window are not seen, so the window can be fetched again.
     let again = fill(windows[1], 2_500, &seen, &memory).expect("the other day fits");
     let totals = (
         again.totals.rows(),
@@ -109,7 +110,7 @@ fn final_days_of_both_periods_and_open_days_have_one_limit() {
     let fits = |rows, window| fill(window, rows, &SeenRows::new(&memory), &memory);
     assert!(fits(2_500, windows()[2]).is_err_and(is_limit));
     fits(500, windows()[2]).expect("a small day fits");
-    // The limit takes nothing from the final days.
+    // The limit does not remove final days.
     for period in [november(), december] {
         assert_eq!(ledgers.final_days(period), Some(1));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! A row counts once, whichever way the service cuts its windows.
+//! Tests that a row counts once, for any way in which the service assigns calls to windows.
 
 use super::*;
 
@@ -9,7 +9,7 @@ enum Cut {
     ByStart { with_end: bool },
     /// Calls that ended in the window or, if `with_end`, at its end.
     ByEnd { with_end: bool },
-    /// Calls that began in the window or this close to it.
+    /// Calls that began in the window, or within this time before or after the window.
     Wider(TimeDelta),
 }
 
@@ -35,8 +35,8 @@ fn cuts() -> impl Strategy<Value = Cut> {
     ]
 }
 
-/// Calls of October's end to December's begin, many of them over midnight and some to the tick; some are alike and have no
-/// id.
+/// Calls from the end of October to the beginning of December. Many last over midnight, and some begin exactly at
+/// midnight. Some have no id and equal values.
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let start = prop_oneof![
         2 => -40 * 3_600_i64..32 * 86_400,
@@ -73,15 +73,15 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
     })
 }
 
-/// The rows that a poll receives.
+/// A poll, and the rows that it receives.
 #[derive(Clone, Copy, Debug)]
 struct Poll {
     seconds: i64,
-    /// The process has restarted since the last one.
+    /// True if the process has restarted since the last poll.
     restarted: bool,
-    /// So many windows are answered, then there is an error.
+    /// Number of windows that are answered before the first error.
     answered: usize,
-    /// Rows of a page that come again on the next one.
+    /// Number of rows of a page that the next page repeats.
     repeated: usize,
 }
 
@@ -118,7 +118,7 @@ fn answer(
     let calls: Vec<&Call> = calls.collect();
     let mut rows = Vec::new();
     for (number, page) in calls.chunks(4).enumerate() {
-        // Only an id tells a repetition from another row that is alike.
+        // Without an id, a repeated row cannot be distinguished from another row with the same values.
         let again = calls[..number * 4]
             .iter()
             .rev()
@@ -147,7 +147,7 @@ proptest! {
                 ledgers = restarted(&ledgers);
             }
             let current = BillingPeriod::containing(now, CycleDay::default());
-            // As the poller does: the current period, then the one before.
+            // The poller also polls the current period first, and then the previous period.
             for period in [current, current.previous()] {
                 if ![november(), december].contains(&period) {
                     continue;
