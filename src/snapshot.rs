@@ -1,8 +1,8 @@
 //! The served content: complete, immutable and prepared.
 //!
-//! The poller passes finished samples to the [`Publisher`]. It keeps the newest samples of every report of every
-//! tenant, combines them once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones an
-//! `Arc` and writes prepared bytes: it does no I/O, renders nothing and never waits. Numbers, their period and the
+//! The poller passes finished samples to the [`Publisher`]. The publisher keeps the newest samples of every report of
+//! every tenant, combines them once per change, and publishes a [`Snapshot`] through a watch channel. A reader clones
+//! an `Arc` and gets prepared bytes: it does no I/O, renders nothing and never waits. Numbers, their period and the
 //! state of the poll change in one step, because they are in one snapshot. This module does not decide what is
 //! published, or when.
 
@@ -36,7 +36,7 @@ pub struct Snapshot {
     refused_reload: Option<Arc<str>>,
 }
 
-/// The newest snapshot, for readers; never waits for a poll.
+/// Gives readers the newest snapshot. A reader never waits for a poll.
 #[derive(Clone, Debug)]
 pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 
@@ -51,12 +51,12 @@ pub struct Publisher {
     sender: watch::Sender<Arc<Snapshot>>,
 }
 
-/// The owner of samples: a report of a tenant, or the tenant itself. Bodies are in the order of the keys.
+/// The owner of samples: a report of a tenant, or the tenant itself. In a body, samples are in the order of their keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     /// The tenant's name, if tenants are named.
     pub(crate) tenant: Option<Arc<str>>,
-    /// The report, if it is about one.
+    /// The report. `None` for samples of the tenant itself.
     pub(crate) report: Option<ReportKind>,
 }
 
@@ -79,16 +79,17 @@ pub struct State {
     pub summary: Option<Arc<Summary>>,
     /// True if the newest complete report is too old to be served.
     pub expired: bool,
-    /// The flag of a poll under way.
+    /// The number of running polls.
     pub polling: Polling,
 }
 
-/// The number of polls under way: after a reload, the aborted poll may end later than the next one begins. Clones share it,
-/// so it is current even in an old snapshot: the start of a poll changes no metric and is not worth a snapshot.
+/// The number of running polls of a report. There can be two, because a poll that a reload aborts may end after the
+/// next poll begins. Clones share the number, so it is current even in an old snapshot. The start of a poll changes no
+/// metric, so it does not need a new snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Polling(Arc<AtomicUsize>);
 
-/// Ends the poll when it is dropped, also if the poll is cancelled.
+/// Counts a poll as running until this value is dropped, even if the poll is cancelled.
 #[derive(Debug)]
 pub(crate) struct PollUnderWay(Polling);
 
@@ -114,7 +115,7 @@ pub struct Summary {
     pub newest: Option<DateTime<Utc>>,
     /// Spend by currency, in the order of the currencies.
     pub spend: Vec<Spend>,
-    /// Counts of a report that has no money.
+    /// Counts over all rows, for a report without amounts.
     pub counts: Vec<Count>,
     /// The ten organizers with the highest charge in each currency, highest first. Empty if users are not exported.
     pub top: Vec<Organizer>,
@@ -134,8 +135,8 @@ struct Slot {
 }
 
 impl Snapshot {
-    /// The body of `/metrics`, restricted to the families in `names`; all families if it is empty. promhttp has the
-    /// same parameter `name[]`.
+    /// The body of `/metrics` with the families in `names`, or with all families if `names` is empty. The names are
+    /// from the parameter `name[]`, which promhttp has too.
     pub fn body(&self, format: Format, encoding: Encoding, names: &[String]) -> Body {
         if names.is_empty() {
             self.prepared.body(format, encoding)
@@ -163,7 +164,7 @@ impl Snapshot {
         }
     }
 
-    /// The error of the last reload, for people. `None` if it succeeded.
+    /// The error of the last reload, to be shown to people. `None` if the reload succeeded.
     pub fn refused_reload(&self) -> Option<&str> {
         self.refused_reload.as_deref()
     }
@@ -173,8 +174,8 @@ impl Snapshot {
         &self.states
     }
 
-    /// Ready once every report of every tenant has been tried and at least one, if there is any, is complete.
-    /// Otherwise the error is the reason. Either text lists the reports that are too old to be served.
+    /// The exporter is ready when every report of every tenant was tried and at least one is complete. An exporter
+    /// without reports is ready too. The text of both results lists the reports that are too old to be served.
     ///
     /// # Errors
     /// The reason why the exporter is not ready.
@@ -190,7 +191,7 @@ impl Snapshot {
     /// The reason why the exporter is not ready.
     fn unready(&self) -> Option<String> {
         if self.states.is_empty() {
-            // A shard without tenants never has a report.
+            // A shard without tenants never has a report, so it is always ready.
             return None;
         }
         let mut states = self.states.iter();
@@ -261,7 +262,7 @@ impl Polling {
         PollUnderWay(self.clone())
     }
 
-    /// Returns true during a poll.
+    /// Returns true if a poll is running.
     pub(crate) fn is_under_way(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
@@ -285,7 +286,7 @@ impl Subscriber {
         Self(watch::channel(Arc::new(snapshot)).1)
     }
 
-    /// Waits for the next publication. Returns false if there can be no more.
+    /// Waits for the next publication. Returns false if the publisher has ended.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
@@ -329,7 +330,8 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Schedules the publication of the outcome of a reload: the error if the new configuration was rejected.
+    /// Stores the result of a reload and schedules its publication. `refused` is the error, if the new configuration
+    /// was rejected.
     pub(crate) fn set_reload(&self, refused: Option<&str>) {
         *self.refused_reload.lock() = refused.map(Arc::from);
         self.changed.notify_one();
@@ -341,8 +343,8 @@ impl Publisher {
         self.changed.notify_one();
     }
 
-    /// Forgets the figures and the state of reports, but keeps the reports as untried: otherwise an exporter with no other
-    /// reports would be ready without them.
+    /// Forgets the figures and the state of reports, but keeps the reports as untried. If they were removed, an
+    /// exporter with no other reports would be ready.
     pub(crate) fn forget(&self, is_forgotten: impl Fn(&Key) -> bool) {
         let mut slots = self.slots.lock();
         for (_, slot) in slots.iter_mut().filter(|(key, _)| is_forgotten(key)) {
@@ -358,7 +360,7 @@ impl Publisher {
     }
 
     /// Publishes after every change, and every second for the metrics of the process. Uses at most a twentieth of a
-    /// core. Runs until it is dropped.
+    /// core. Runs until the future is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             let changed = tokio::time::timeout(REFRESH, self.changed.notified()).await;
@@ -443,13 +445,14 @@ fn pause_after(spent: Duration) -> Duration {
     (spent * 19).min(PAUSE_MAX)
 }
 
-/// Maximum number of expired reports that readiness names: it is one line, and a thousand can expire at once.
+/// Maximum number of expired reports that the text of `/-/ready` names. The text is one line, and a thousand reports
+/// can expire at once.
 const EXPIRED_NAMED_MAX: usize = 5;
 
 /// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Maximum pause after a publication, because the measured time is too long if the process was suspended.
+/// Maximum pause after a publication. If the process was suspended, the measured time is too long.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Limit of uncompressed text over all tenants, in bytes. Above this limit only the compressed form is kept, and

@@ -26,8 +26,8 @@ pub struct Body {
     pub parts: Parts,
 }
 
-/// The parts of a body in order. A part costs one reference count, or the inflation of some KiB if a large body, which
-/// is kept compressed, is requested as identity.
+/// The parts of a body in order. Each step of the iterator clones a reference. If a large body is requested without
+/// compression, each step inflates some KiB, because large bodies are kept compressed.
 #[derive(Debug)]
 pub struct Parts {
     all: Arc<[Part]>,
@@ -39,7 +39,7 @@ pub struct Parts {
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     families: Vec<(&'static Family, Vec<Samples>)>,
-    /// By format.
+    /// The bodies, by format.
     bodies: [ReportsBody; 2],
 }
 
@@ -51,7 +51,7 @@ pub(super) struct SelfMetrics(Vec<(String, [Bytes; 2])>);
 #[derive(Debug, Default)]
 pub(super) struct Bodies([[EncodedBody; 2]; 2]);
 
-/// The report families in one format, encoded both ways.
+/// The report families in one format, in both encodings.
 #[derive(Clone, Debug, Default)]
 struct ReportsBody {
     gzip: Member,
@@ -95,7 +95,8 @@ impl Reports {
 }
 
 impl SelfMetrics {
-    /// Renders the families. Those of the process started with the process, all others at the Unix time `started`.
+    /// Renders the families. Counters of the process have the start time of the process. All other counters have the
+    /// Unix time `started`.
     pub(super) fn new(families: &[MetricFamily], started: f64) -> Self {
         let of_process = families
             .iter()
@@ -146,7 +147,7 @@ impl Bodies {
     }
 }
 
-/// Only the families with the given names.
+/// A body with only the families in `names`.
 pub(super) fn filtered(
     reports: &Reports,
     own: &SelfMetrics,

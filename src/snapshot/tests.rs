@@ -1,4 +1,4 @@
-//! Samples in, bodies out.
+//! Tests that samples become the expected bodies.
 
 mod readiness;
 
@@ -357,7 +357,7 @@ fn health(tenant: &str) -> Vec<Samples> {
     writer.finish().collect()
 }
 
-/// The text of a body, whose length must be as announced.
+/// The text of a body. Its length must be the announced length.
 fn read(snapshot: &Snapshot, format: Format, encoding: Encoding, names: &[String]) -> String {
     let body = snapshot.body(format, encoding, names);
     let bytes = body.parts.collect::<Vec<_>>().concat();

@@ -1,4 +1,4 @@
-//! When the exporter says that it is ready, and why when it is not.
+//! Tests when the exporter is ready, and which reason it gives when it is not.
 
 use super::*;
 
