@@ -4,8 +4,7 @@
 //! A link to the next page is followed only within the origin of the configured root, so the bearer token goes nowhere
 //! else. Redirects are not followed. Text of the server is logged on one line of limited length.
 //!
-//! This module does not know a report's columns, does not add anything up, and does not read the wall clock, which is
-//! passed in. It depends on no other module of the crate.
+//! This module does not know the columns of a report and adds nothing up. The caller passes in the wall clock.
 
 mod access_token;
 pub mod address;
@@ -58,7 +57,7 @@ pub struct Graph {
     throttle: Throttle,
 }
 
-/// A request for a report: a function on call records, and its time range.
+/// A request for a report: the function that Graph provides for it, and a time range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The version of Graph that has the function.
@@ -67,66 +66,66 @@ pub struct Query {
     pub function: &'static str,
     /// `fromDateTime`, an `Edm.DateTimeOffset` literal in UTC, ending in `Z`.
     pub from: String,
-    /// `toDateTime`, an `Edm.DateTimeOffset` literal too. It depends on the function if the range includes it.
+    /// `toDateTime`, an `Edm.DateTimeOffset` literal too. Some functions include this time in the range, others do not.
     pub to: String,
 }
 
 closed_set! {
     /// A version of Graph.
     Version {
-        /// It has two of the five reports.
+        /// The stable version, which has two of the five reports.
         V1 = "v1.0",
-        /// It has all reports and may change.
+        /// The beta version, which has all five reports. Microsoft can change it at any time.
         Beta = "beta",
     }
 }
 
-/// Limits of one report. A report that exceeds one of them fails.
+/// Limits of one report. A report that exceeds a limit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one page, after decompression.
+    /// Maximum bytes of one page, after decompression.
     pub body_bytes: usize,
-    /// Pages of one report.
+    /// Maximum pages of one report.
     pub pages: u64,
-    /// Rows of one report.
+    /// Maximum rows of one report.
     pub rows: u64,
 }
 
-/// The reason why a page is malformed. Each has its own remedy.
+/// The reason why a page is malformed. Each reason has its own remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// No JSON: for example, the error page of a proxy.
+    /// The response is not JSON, for example because it is the error page of a proxy.
     NotJson,
-    /// JSON that is truncated or invalid.
+    /// The page is truncated or empty.
     BrokenOff,
-    /// Valid JSON that differs from the documentation.
+    /// The JSON is complete, but differs from Microsoft's documentation.
     Changed,
-    /// An error in a page with status 200.
+    /// The page contains an error, although its status is 200.
     PageError,
-    /// A link to another origin.
+    /// The link to the next page leads to another origin.
     ForeignLink,
-    /// A link to a page that was already read.
+    /// The link to the next page leads to a page that was already read.
     Repeated,
 }
 
 closed_set! {
     /// The kind of a failure: the label `reason` of `teams_pstn_report_failures_total`.
     FailureReason {
-        /// No token, or one that Graph does not accept.
+        /// The credential cannot be used, the token endpoint rejects it, or Graph rejects the token.
         Auth = "auth",
         /// A permission is missing.
         Forbidden = "forbidden",
-        /// Status 429, also for the last attempt.
+        /// Status 429 or 509, also at the last attempt.
         Throttled = "throttled",
-        /// No answer in time.
+        /// The response did not arrive in time.
         Timeout = "timeout",
-        /// No connection, or a broken one.
+        /// There is no connection, or the connection broke.
         Connect = "connect",
-        /// A status other than 200.
+        /// The response has another error status.
         Status = "status",
-        /// A response that cannot be read, or a link that is not followed.
+        /// The response cannot be read, or its link to the next page is not followed.
         Malformed = "malformed",
-        /// More pages, rows or bytes than allowed.
+        /// The report has more pages, rows or bytes than permitted, or needs more memory than there is.
         Limit = "limit",
     }
 }
@@ -134,16 +133,16 @@ closed_set! {
 /// Errors of a report. Messages contain Graph's request-id, never a token, a secret or a body.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No token.
+    /// The token cache returned no token.
     #[error("cannot get a token")]
     Token(#[from] TokenError),
-    /// The deadline passed. A caller whose own time-out dropped the pages returns this error too.
+    /// The deadline passed. A caller that drops the pages at its own time-out returns this error too.
     #[error("the report was not complete at its deadline")]
     Timeout,
     /// Graph throttles the application for longer than the report can wait.
     #[error("Graph throttles the application")]
     Throttled(#[from] Held),
-    /// No complete response.
+    /// There is no complete response.
     #[error("no complete response from {host}{}", with_id(.request_id.as_deref()))]
     Transport {
         /// Graph's host.
@@ -153,7 +152,7 @@ pub enum Error {
         /// The cause.
         source: reqwest::Error,
     },
-    /// A status other than 200.
+    /// The response has a status other than 200.
     #[error(transparent)]
     Status(Box<GraphError>),
     /// The response is not a page, or has a link that is not followed.
@@ -190,7 +189,7 @@ pub enum Error {
 }
 
 impl Graph {
-    /// Returns a client that sends all requests to the origin of `root`.
+    /// Returns a client that requests all reports from the origin of `root`.
     pub fn new(
         http: HttpClient,
         root: RootUrl,
@@ -209,7 +208,8 @@ impl Graph {
         }
     }
 
-    /// Returns the same client. If `hides` is true, its errors do not contain Graph's messages, which can name people.
+    /// Returns the same client. If `hides` is true, errors do not contain Graph's messages, because these can name
+    /// people.
     pub fn hiding_people(self, hides: bool) -> Self {
         Self {
             hides_people: hides,
@@ -217,7 +217,8 @@ impl Graph {
         }
     }
 
-    /// The error of a report after its deadline: throttling if requests are held at this moment, else a time-out.
+    /// Returns the error of a report whose deadline has passed: throttling if requests are held at this moment,
+    /// otherwise a time-out.
     pub(crate) fn late(&self) -> Error {
         let held = self.throttle.held();
         held.map_or(Error::Timeout, Error::Throttled)
@@ -228,8 +229,8 @@ impl Graph {
         &self.tokens
     }
 
-    /// Returns the pages of a report, all of which must arrive before `deadline`. The requests are counted in `stats`, also
-    /// if the future is dropped. Each page is reserved in `memory`.
+    /// Returns the pages of a report, all of which must arrive before `deadline`. Counts the requests in `stats`, even
+    /// if the future is dropped. Reserves memory for each page in `memory`.
     ///
     /// ```ignore
     /// let mut pages = graph.pages(&query, deadline, &stats, &memory);
@@ -367,15 +368,16 @@ fn in_row(number: Option<u64>) -> String {
     number.map_or_else(String::new, |number| format!(", row {number}"))
 }
 
-/// Maximum bytes of a page. A real page has 1000 rows of some 300 bytes, or up to 1 KiB in a log. Four pages are read
-/// in parallel.
+/// Maximum bytes of a page. A real page has 1000 rows of some 300 bytes, or of up to 1 KiB in a log. The limit is low
+/// because four pages of a log are read in parallel.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Maximum pages of a report. More would be ten million rows, which no tenant has, so the server's links never end.
+/// Maximum pages of a report, equal to ten million rows. No tenant has more rows, so beyond this limit the server's
+/// links probably never end.
 const PAGES_MAX: u64 = 10_000;
 
-/// Maximum rows of a report. Maximum rows of a report. Five million rows take some seconds to add up. The totals of
-/// more rows do not fit into a small machine's memory.
+/// Maximum rows of a report. Five million rows take some seconds to add up. The totals of more rows do not fit into the
+/// memory of a small machine.
 const ROWS_MAX: u64 = 5_000_000;
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// A bearer token. It is never printed, and wiped when dropped. Copies in buffers of the HTTP client cannot be wiped.
+/// A bearer token. It is never printed, and it is wiped from memory when it is dropped. Copies in buffers of the HTTP
+/// client cannot be wiped.
 pub struct AccessToken {
     pub(super) secret: SecretString,
     pub(super) renew_at: Instant,
@@ -19,7 +20,8 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// The application permissions in the token. They are not verified, so they are only a hint for people.
+    /// The application permissions in the token. The token is not verified, so the permissions are only a hint for
+    /// people.
     ///
     /// `None` if the token cannot be read: Microsoft reserves the right to change its format.
     pub fn roles(&self) -> Option<Vec<String>> {
@@ -56,7 +58,8 @@ impl AccessToken {
     /// The value of `Authorization`, marked as sensitive.
     pub(crate) fn authorization(&self) -> HeaderValue {
         let text = Zeroizing::new(format!("Bearer {}", self.expose()));
-        let mut value = HeaderValue::from_str(&text).expect("a token was checked when it came");
+        let mut value =
+            HeaderValue::from_str(&text).expect("a token is checked when it is received");
         value.set_sensitive(true);
         value
     }
@@ -68,9 +71,10 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// A token is renewed five minutes before it expires, as in Microsoft's own libraries. If that is more than half of its
-/// lifetime, it is renewed after half of its lifetime.
+/// Time between the renewal of a token and its expiry, the same as in Microsoft's own libraries. A token with a
+/// lifetime of less than ten minutes is renewed after half of its lifetime.
 const RENEWAL_LEAD: Duration = Duration::from_mins(5);
 
-/// Maximum lifetime. Microsoft's longest is about a day. A longer one is a mistake, and could overflow a time.
+/// Maximum lifetime of a token. Microsoft issues tokens for about a day at most. A longer lifetime is a mistake, and
+/// could overflow an `Instant`.
 const LIFETIME_MAX: Duration = Duration::from_hours(24);

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// Root of a service: of Microsoft Graph, without the version (`https://graph.microsoft.com`), or of the identity platform
-/// that issues the tokens (`https://login.microsoftonline.com`).
+/// Root URL of Microsoft Graph, without the version (`https://graph.microsoft.com`), or of the identity platform that
+/// issues the tokens (`https://login.microsoftonline.com`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootUrl(Url);
 
 closed_set! {
-    /// A cloud of Microsoft's in which the reports exist.
+    /// A Microsoft cloud that provides the reports.
     ///
     /// See <https://learn.microsoft.com/graph/deployments>.
     #[derive(Default)]
@@ -26,22 +26,22 @@ closed_set! {
     }
 }
 
-/// An invalid root.
+/// Reasons why a root URL is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum UrlError {
-    /// Not a URL with a host, or neither http nor https.
+    /// The text is not a URL with a host and the scheme http or https.
     #[error("not a URL; write it as https://HOST")]
     Syntax,
-    /// Plain http to another machine.
+    /// The URL uses plain http to another machine.
     #[error(
-        "plain http would send the token in the clear; use https, http is for 127.0.0.1, [::1] and localhost only"
+        "plain http would send the token in the clear; use https, because http is permitted only for 127.0.0.1, [::1] and localhost"
     )]
     Plain,
-    /// A URL with a user or a password.
+    /// The URL contains a user or a password.
     #[error("a user or a password has no place in this URL; remove it")]
     UserInfo,
-    /// A URL with a query or a fragment.
-    #[error("a query has no place in this URL; end it before the `?` or `#`")]
+    /// The URL contains a query or a fragment.
+    #[error("a query has no place in this URL; end the URL before the `?` or `#`")]
     Query,
 }
 
@@ -49,16 +49,17 @@ pub enum UrlError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NextLink(Url);
 
-/// A link that is not followed. Messages contain its origin only if it is a known one, because a link can be any text.
+/// Reasons why a link is not followed. A message contains the link's origin only if the origin is known, because a link
+/// can be any text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("nextLink is not a URL")]
     Syntax(#[from] url::ParseError),
-    #[error("nextLink has {0} bytes")]
+    #[error("nextLink has {0} bytes; the limit is {LENGTH_MAX}")]
     Length(usize),
-    #[error("nextLink leads to {0}, not to the Graph root; the token stays here")]
+    #[error("nextLink leads to {0}, not to the Graph root; the token is not sent there")]
     Foreign(String),
-    #[error("nextLink carries a user name or password")]
+    #[error("nextLink contains a user name or password")]
     UserInfo,
 }
 
@@ -73,7 +74,7 @@ impl RootUrl {
         self.0.as_str()
     }
 
-    /// Returns true for plain http, which is for this machine only.
+    /// Returns true if the URL uses plain http, which is permitted only for this machine.
     pub(crate) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
     }
@@ -89,12 +90,12 @@ impl RootUrl {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// `{root}/{version}/communications/callRecords/{call}`; characters that would end the path are encoded.
+    /// Returns `{root}/{version}/communications/callRecords/{call}`. Characters that would end the path are encoded.
     pub(crate) fn report(&self, version: &str, call: &str) -> NextLink {
         NextLink(self.with_path([version, "communications", "callRecords", call]))
     }
 
-    /// `{authority}/{tenant}/oauth2/v2.0/token`.
+    /// Returns `{authority}/{tenant}/oauth2/v2.0/token`.
     pub(crate) fn token_url(&self, tenant_id: &str) -> Url {
         self.with_path([tenant_id, "oauth2", "v2.0", "token"])
     }
@@ -130,7 +131,8 @@ impl FromStr for RootUrl {
         if !is_safe {
             return Err(UrlError::Plain);
         }
-        // With a slash at its end, a relative link extends the path instead of replacing its last part.
+        // The root ends with a slash, so a relative link extends its path. Without the slash, the link would replace
+        // the last part of the path.
         url.path_segments_mut()
             .expect("an http URL has a path")
             .pop_if_empty()
@@ -146,7 +148,7 @@ impl fmt::Display for RootUrl {
 }
 
 impl Cloud {
-    /// The root of its Graph.
+    /// The root URL of Microsoft Graph in this cloud.
     pub fn graph_root(self) -> RootUrl {
         let root = match self {
             Self::Global => "https://graph.microsoft.com",
@@ -156,7 +158,7 @@ impl Cloud {
         root.parse().expect("a root that a test parses")
     }
 
-    /// The root of its token endpoint.
+    /// The root URL of the token endpoint in this cloud.
     pub fn authority(self) -> RootUrl {
         let authority = match self {
             Self::Global => "https://login.microsoftonline.com",
@@ -167,8 +169,8 @@ impl Cloud {
 }
 
 impl NextLink {
-    /// Resolves the link to the next page. A relative link is relative to the root. Only the origin is checked: some
-    /// documented links have other parameter names than requests.
+    /// Resolves the link to the next page. A relative link is relative to the root. The query is not checked, because
+    /// some documented links have other parameter names than requests.
     pub(crate) fn resolve(root: &RootUrl, link: &str) -> Result<Self, LinkError> {
         if link.len() > LENGTH_MAX {
             return Err(LinkError::Length(link.len()));
@@ -180,7 +182,7 @@ impl NextLink {
         if url.origin() != root.0.origin() {
             return Err(LinkError::Foreign(known_origin(&url)));
         }
-        // `blob:https://…` has the origin of the URL in it.
+        // A URL such as `blob:https://…` has the same origin as the URL within it.
         if url.scheme() != root.0.scheme() {
             return Err(LinkError::Foreign("another scheme".to_owned()));
         }
@@ -196,7 +198,8 @@ impl NextLink {
     }
 }
 
-/// The origin of a URL if its host is known or an IP address. Other names are hidden: they can be any text.
+/// Returns the origin of a URL if its host is known or an IP address. Other hosts are hidden, because their names can
+/// be any text.
 pub(super) fn known_origin(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     let is_known = match url.host() {

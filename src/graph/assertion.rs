@@ -1,7 +1,8 @@
 //! Client assertions: a JWT that proves possession of a certificate's key.
 //!
-//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. This module reads neither files nor a
-//! clock. `conversion` explains formats other than PEM. Only RSA is supported, because that page requires PS256.
+//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. This module reads neither files
+//! nor a clock. `conversion` explains how to convert other formats to PEM. Only RSA keys are supported, because
+//! Microsoft requires PS256.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
@@ -24,15 +25,15 @@ pub(crate) struct Assertion {
 /// Errors of a certificate and its key. No message contains any part of the key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AssertionError {
-    #[error("no certificate in PEM format is in the certificate file")]
+    #[error("the certificate file contains no certificate in PEM format")]
     NoCertificate,
-    #[error("no private key in PEM format is in the file for the key")]
+    #[error("the key file contains no private key in PEM format")]
     NoKey,
     #[error("the private key is not an RSA key, the only kind that the token endpoint takes")]
     NotRsa,
     #[error("the private key cannot be used: {0}")]
     Key(ring::error::KeyRejected),
-    /// The cause is omitted, because it can quote the file.
+    /// The PEM cannot be read. The cause is omitted, because it can quote the file.
     #[error("cannot read the PEM of the {0}")]
     Pem(&'static str),
     #[error("cannot read the certificate")]
@@ -43,7 +44,7 @@ pub(crate) enum AssertionError {
 
 /// Signs an assertion for `client_id` to the token endpoint `audience`, valid from `now`.
 ///
-/// The certificate is the one in `certificate_pem` that matches the key, so the file can be a chain in any order.
+/// Selects the certificate in `certificate_pem` that matches the key, so the file can be a chain in any order.
 pub(crate) fn sign(
     certificate_pem: &[u8],
     key_pem: &[u8],
@@ -79,7 +80,7 @@ pub(crate) fn sign(
     .expect("the buffer has the length of the modulus, which holds a salt and a digest");
     let signature = Zeroizing::new(BASE64URL.encode(&signature));
     Ok(Assertion {
-        // Built with its full capacity: growing would leave copies in memory.
+        // `concat` allocates the full length at once. A buffer that grows would leave copies in memory.
         jwt: [unsigned.as_str(), ".", signature.as_str()].concat().into(),
         not_after,
     })
@@ -149,7 +150,8 @@ fn read_certificate(
     })
 }
 
-/// The longest lifetime that the token endpoint accepts. It tolerates the largest error of this machine's clock.
+/// Lifetime of an assertion. This is the longest that the token endpoint accepts, so it tolerates the largest error of
+/// this machine's clock.
 const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 #[cfg(test)]

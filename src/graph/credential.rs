@@ -1,5 +1,5 @@
-//! Client credentials: secret, certificate, federated token, managed identity. Every file is re-read for each use, so that
-//! rotating one needs no restart.
+//! Client credentials: secret, certificate, federated token, managed identity. The exporter re-reads a credential's
+//! files for each use, so rotating a credential needs no restart.
 
 use std::path::{Path, PathBuf};
 
@@ -18,16 +18,16 @@ use crate::secret_file::conversion::{self, Role};
 pub enum Credential {
     /// A client secret.
     Secret(SecretSource),
-    /// A certificate and its RSA key, PEM, for an assertion signed with PS256.
+    /// A certificate and its RSA key, both in PEM. The key signs an assertion with PS256.
     Certificate {
         /// The file of the certificate, which can contain a chain.
         certificate: PathBuf,
-        /// The file of the key: PKCS#8 or PKCS#1, not encrypted. `None` if it is in the same file.
+        /// The file of the unencrypted key: PKCS#8 or PKCS#1. `None` if the key is in the file of the certificate.
         key: Option<PathBuf>,
     },
-    /// The file of a token from a trusted issuer, which renews it: workload identity federation.
+    /// The file of a token for workload identity federation. A trusted issuer writes and renews the token.
     FederatedTokenFile(PathBuf),
-    /// The identity that Azure assigned to the machine.
+    /// The managed identity that Azure assigned to the machine.
     ManagedIdentity(ManagedIdentityEndpoint),
 }
 
@@ -40,16 +40,16 @@ pub enum SecretSource {
     Inline(SecretString),
 }
 
-/// Errors of a credential. No message contains any part of it.
+/// Errors of a credential. No message contains any part of the credential.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file cannot be read, or is longer than any credential.
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
-    /// It is empty or not text.
+    /// The secret or token is empty, or not text in UTF-8.
     #[error("{0} is empty or not text")]
     NotText(String),
-    /// Stray characters surround the value.
+    /// The secret or token contains stray characters, such as quotes around it.
     #[error("{0} {1}")]
     Edges(String, &'static str),
     /// The file of the certificate or the key has another format.
@@ -73,8 +73,8 @@ impl PartialEq for SecretSource {
 }
 
 impl SecretSource {
-    /// Returns true if the secret looks like a secret's id, which the portal always shows beside a value that it shows only
-    /// once. Reads the file; blocks.
+    /// Returns true if the secret has the form of a secret's id. It is easy to copy the id by mistake, because the
+    /// portal always shows the id, but shows the secret only once. Reads the file and blocks.
     pub(crate) fn looks_like_id(&self) -> bool {
         let secret = match self {
             Self::File(path) => read_text(path),
@@ -87,16 +87,16 @@ impl SecretSource {
     }
 }
 
-/// The proof of identity in the form of a token request.
+/// The proof of the client's identity, which a token request contains as form data.
 pub(crate) enum Proof {
     Secret(SecretString),
-    /// A JWT, with the expiry of the certificate if one signed it.
+    /// A JWT. If a certificate signed it, also the expiry of the certificate.
     Assertion(SecretString, Option<DateTime<Utc>>),
 }
 
 impl Proof {
-    /// Reads the credential's files and signs an assertion if the credential is a certificate; blocks. `audience` is the
-    /// token endpoint.
+    /// Reads the credential's files, and signs an assertion if the credential is a certificate. Blocks. `audience` is
+    /// the token endpoint.
     ///
     /// # Panics
     /// For a managed identity, which needs no proof.
@@ -134,7 +134,7 @@ impl Proof {
         }
     }
 
-    /// The fields of the form.
+    /// The form fields of a token request.
     pub(crate) fn fields(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Secret(secret) => vec![("client_secret", secret.expose_secret())],
@@ -162,9 +162,9 @@ fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
     }
 }
 
-/// Detects a byte order mark, white space, quotes, line breaks or control characters that an editor or a shell added to a
-/// secret or token. Microsoft's have no control characters, and begin and end with none of the others. Returns the fault and
-/// its remedy.
+/// Detects characters that an editor or a shell added to a secret or token, and returns the fault with its remedy.
+/// Microsoft's secrets and tokens are one line without control characters. They do not begin with a byte order mark,
+/// and do not begin or end with white space or quotes.
 pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     let text = text.trim_end_matches(['\r', '\n']);
     if text.starts_with('\u{feff}') {
@@ -184,7 +184,7 @@ pub(crate) fn stray_characters(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Reads a file that has to be PEM, and explains if it is something else.
+/// Reads a file in PEM. If the file has another known format, returns an error that explains how to convert it.
 fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     let bytes = read(path)?;
     match conversion::needed(path, &bytes, role) {
@@ -201,8 +201,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
 /// Length of a GUID with its hyphens.
 const GUID_LENGTH: usize = 36;
 
-/// Maximum bytes of a file: enough for ten certificates and a key. A longer file is wrong, and a part of it must not
-/// become a secret or a key.
+/// Maximum bytes of a file: enough for ten certificates and a key. A longer file is the wrong file, and its first part
+/// must not be used as a secret or a key.
 pub(crate) const FILE_BYTES_MAX: usize = 64 << 10;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -1,5 +1,5 @@
-//! Decodes the envelope of a page and passes its rows to a callback, one at a time, so that memory holds one decoded row
-//! only.
+//! Decodes the envelope of a page and passes its rows to a callback, one at a time. So memory holds only one decoded
+//! row.
 //!
 //! A page is valid only if it has one `value`, has no `error`, and is JSON to its end.
 //!
@@ -33,21 +33,21 @@ pub(crate) struct Envelope {
 /// The reason why decoding stopped before the end of the page.
 #[derive(Debug)]
 pub(crate) enum Stop<E> {
-    /// The page or a row is malformed. The number is the row's, from 1.
+    /// The page or a row is malformed. `row` is the number of the malformed row, from 1.
     Json {
         row: Option<u64>,
         source: serde_json::Error,
     },
-    /// The page has an error beside its rows or instead of them.
+    /// The page contains an error in addition to its rows, or instead of rows.
     Error(ErrorBody),
-    /// The callback's own error.
+    /// The callback returned this error.
     Callback(E),
-    /// One row more than allowed.
+    /// The report has more rows than permitted.
     RowLimit,
 }
 
-/// Decodes `page` and calls `add` with each row and its number, which continues from `rows_before`. Stops before row number
-/// `rows_max + 1`. On failure too, `rows` has the number of rows that were passed on.
+/// Decodes `page` and calls `add` with each row and its number. The numbers continue from `rows_before`. Stops before
+/// row number `rows_max + 1`. Sets `rows` to the number of rows that were passed to `add`, also on failure.
 pub(crate) fn decode<'t, R, E, F>(
     page: &'t [u8],
     rows_before: u64,
@@ -71,7 +71,8 @@ where
         row: PhantomData,
     });
     let page = without_bom(page);
-    // The text of a valid page is checked once. Otherwise each key and each value is, which takes half as long again.
+    // If the page is valid UTF-8, its text is checked once, here. Otherwise Serde checks each key and each value, and
+    // decoding takes half as long again.
     let text = str::from_utf8(page);
     IS_HARMLESS.set(text.is_ok_and(is_harmless));
     let envelope = match text {
@@ -91,26 +92,27 @@ where
 }
 
 thread_local! {
-    /// Serde cannot pass this to the properties of a row.
+    /// A thread-local variable, because Serde cannot pass a value to the deserializers of a row's properties.
     static IS_HARMLESS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns true if the page that is being decoded is valid text without control characters, in escapes too. Then the texts of
-/// its rows need no check of their own, which takes a quarter of the time.
+/// Returns true if the page that is being decoded is valid UTF-8 without control characters, escaped ones included. The
+/// texts of its rows then need no check of their own, which saves a quarter of the time.
 pub(crate) fn page_is_harmless() -> bool {
     IS_HARMLESS.get()
 }
 
-/// Returns true if UTF-8 text has no byte that a control character or an escape begins with.
+/// Returns true if UTF-8 text has no byte that begins a control character or a JSON escape.
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    // Both look at many bytes at once.
+    // These two searches are vectorized: they compare many bytes at once.
     let lowest = text.iter().copied().fold(u8::MAX, u8::min);
     lowest >= 0x20 && memchr3(0x7F, 0xC2, b'\\', text).is_none()
 }
 
-/// Returns false too for some pages that are harmless: only escapes of common letters are recognized.
+/// Returns true if the page contains no control characters, escaped ones included. Returns false for some harmless
+/// pages too, because the function recognizes only escapes of common letters.
 fn is_harmless(page: &str) -> bool {
-    // An empty part follows an escaped backslash.
+    // An escaped backslash (`\\`) leaves an empty part.
     let is_letter = |escaped: &str| match escaped.as_bytes() {
         [] | [b'"' | b'/', ..] => true,
         [b'u', b'0', b'0', third, ..] => !third.is_ascii_digit(),
@@ -133,7 +135,7 @@ fn read<'t, J: Read<'t>>(
     Ok(envelope)
 }
 
-/// State of the decoder. Serde's errors cannot contain the callback's error, so that one is kept in `stop`.
+/// State of the decoder. `stop` keeps the callback's error, because Serde's errors cannot contain it.
 struct Progress<E> {
     number: u64,
     rows_max: u64,
@@ -175,11 +177,11 @@ where
                     }
                 }
                 "@odata.context" => {
-                    // Only a hint, so a value that is not text is ignored.
+                    // The context is only a hint, so a value that is not text is ignored.
                     let raw: &RawValue = map.next_value()?;
                     context = serde_json::from_str(raw.get()).ok();
                 }
-                // Older documentation spells it `NextLink`, and OData 4.01 leaves out the prefix.
+                // Older documentation spells the key `NextLink`, and OData 4.01 omits the prefix `@odata.`.
                 key if last_segment(key).eq_ignore_ascii_case("nextLink") => {
                     let link = map.next_value::<Option<String>>()?.unwrap_or_default();
                     match next {
@@ -240,7 +242,8 @@ where
     }
 }
 
-/// Passes each row on at once, because a copy of so large a value takes a tenth of the time of decoding it.
+/// Decodes one row and passes it to `add` immediately. To return the row would copy this large value, which takes a
+/// tenth of the decoding time.
 struct RowSeed<'r, 's, R, E, F>(&'r mut Rows<'s, R, E, F>);
 
 impl<'t, R, E, F> DeserializeSeed<'t> for RowSeed<'_, '_, R, E, F>

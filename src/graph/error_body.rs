@@ -1,8 +1,9 @@
-//! Error objects in JSON, as Graph, Entra and gateways in front of them write them, in an error's body or within a page.
+//! Error objects in JSON, in the body of an error response or within a page. Graph, Entra and gateways in front of them
+//! send such objects.
 //!
 //! The documented form is `{"error":{"code","message","innerError":{"request-id","date"}}}`. Older `OData` services and
-//! gateways write names in other cases, the message as an object with `value`, or the error as text, so all of these are
-//! read. See <https://learn.microsoft.com/graph/errors>.
+//! gateways write names in other cases, the message as an object with `value`, or the error as text. This module reads
+//! all of these forms. See <https://learn.microsoft.com/graph/errors>.
 //!
 //! This module does not decide if a request is retried.
 
@@ -42,7 +43,7 @@ impl ErrorBody {
     /// Finds the error that a server wrote into the middle of a page because it could not continue.
     pub(crate) fn in_broken_page(body: &[u8]) -> Option<Self> {
         const KEY: &[u8] = b"error\"";
-        // The last one, because rows come first.
+        // The last occurrence of the key, because the rows come before the error.
         let at = body.windows(KEY.len()).rposition(|bytes| bytes == KEY)?;
         let rest = body[at + KEY.len()..].trim_ascii_start();
         let value = rest.strip_prefix(b":")?;
@@ -50,7 +51,8 @@ impl ErrorBody {
         Self::member(raw.ok()?)
     }
 
-    /// The parts that can be shown; see [`foreign`]. If `hides_people` is true, the message is not among them.
+    /// Returns the parts that can be shown, see [`foreign`]. If `hides_people` is true, replaces the message by a fixed
+    /// text.
     pub(crate) fn shown(&self, secrets: &Secrets, hides_people: bool) -> Self {
         let message = self.message.as_deref();
         let message = message.and_then(|text| secrets.message(text));
@@ -98,22 +100,23 @@ impl ErrorBody {
     }
 }
 
-/// The bytes without the byte order mark that some gateways put before JSON.
+/// Returns the bytes without the byte order mark that some gateways send before JSON.
 pub(crate) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
 }
 
-/// The key of an error: `error`, in any case and with any prefix such as `@odata.` or `odata.`.
+/// Returns true if a JSON key is `error`, in upper or lower case and with any prefix such as `@odata.` or `odata.`.
 pub(crate) fn is_error(key: &str) -> bool {
     last_segment(key).eq_ignore_ascii_case("error")
 }
 
-/// The part of a JSON key after the prefixes of `OData`.
+/// Returns the part of a JSON key after its `OData` prefixes.
 pub(crate) fn last_segment(key: &str) -> &str {
     key.rsplit(['.', '@', ':']).next().unwrap_or(key)
 }
 
-/// Parses JSON. Text that is cut within a character is still readable.
+/// Parses JSON. If that fails, replaces invalid UTF-8 and surrogate escapes and tries again, because a server can cut a
+/// text within a character.
 pub(crate) fn lenient(json: &[u8]) -> Option<Value> {
     if json.len() > BYTES_MAX {
         return None;
@@ -152,11 +155,12 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Replaces a message if people must not be named: a name cannot be distinguished from other words by its form.
+/// Replaces a message if labels hide the names of people. A name in the message cannot be distinguished from other
+/// words by its form, so the whole message is hidden.
 const HIDDEN: &str = "[not shown, because labels.user hides names]";
 
-/// Maximum bytes of an error object that is parsed. A real one has some hundred, and a parsed value needs many times
-/// the memory of its text.
+/// Maximum bytes of an error object that is parsed. A real error object has some hundred bytes, and a parsed value
+/// takes many times the memory of its text.
 const BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]

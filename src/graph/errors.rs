@@ -100,7 +100,7 @@ pub(crate) fn reason(status: u16) -> FailureReason {
 pub(crate) fn remedy(status: u16) -> Option<&'static str> {
     Some(match status {
         300..=399 => {
-            "a redirect is never followed with a token; check the Graph URL, and if a proxy or portal is in between"
+            "a redirect is never followed with a token; check the Graph URL, and check if a proxy or portal redirects requests"
         }
         400 => {
             "Graph did not understand the request; check the Graph URL, and report it as a bug if the URL is Microsoft's"
@@ -114,7 +114,7 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
         404 => {
             "this Graph does not know the report; check the cloud and the Graph URL, as most reports are in beta only"
         }
-        406 => "the time range is over the 90 days that Graph allows; report it as a bug",
+        406 => "the time range is longer than the 90 days that Graph permits; report it as a bug",
         407 => "the proxy wants credentials; put them into HTTPS_PROXY",
         408 => {
             "Graph waited too long for the request; if it persists, find out what slows the network"

@@ -1,10 +1,10 @@
-//! Redaction of server text for log lines and pages. Only words of a known form are shown, and no credential in any
-//! spelling.
+//! Redaction of server text for log lines and pages. Only words of a known form are shown, and credentials are hidden
+//! in every spelling.
 //!
-//! A server can repeat the credentials that it received: the bearer token, the client secret, an assertion. It can encode
-//! them, split them, or put them into a field that has another purpose. A search for every spelling cannot succeed. So a
-//! word is shown only if it has a form that ordinary error messages consist of. The remaining text is compared with the
-//! credentials themselves, because a credential can consist of such words.
+//! A server can repeat the credentials that it received: the bearer token, the client secret, an assertion. It can
+//! encode them, split them, or put them into a field that has another purpose. A search for every spelling cannot
+//! succeed. So a word is shown only if it has the form of a word in ordinary error messages. The remaining text is
+//! compared with the credentials themselves, because a credential can consist of ordinary words.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -25,12 +25,12 @@ use crate::chain::one_line;
 pub(crate) struct Secrets {
     /// Credentials that never change, such as the password for the proxy.
     fixed: Vec<SecretString>,
-    /// Credentials that were sent or received last.
+    /// The credentials that were sent or received most recently.
     latest: Mutex<VecDeque<SecretString>>,
 }
 
 impl Secrets {
-    /// Starts with secrets that stay for the life of the process.
+    /// Creates the set from secrets that never change.
     pub(crate) fn new(fixed: Vec<SecretString>) -> Self {
         Self {
             fixed,
@@ -38,7 +38,7 @@ impl Secrets {
         }
     }
 
-    /// Adds a credential. If there are too many, the oldest one is removed.
+    /// Adds a credential. If there are more than [`SECRETS_MAX`], removes the oldest.
     pub(crate) fn add(&self, secret: &SecretString) {
         let mut secrets = self.latest.lock();
         secrets.retain(|known| known.expose_secret() != secret.expose_secret());
@@ -48,14 +48,15 @@ impl Secrets {
         secrets.push_back(secret.clone());
     }
 
-    /// An error code: one word.
+    /// Returns an error code, if it is one ordinary word without a part of a credential.
     pub(crate) fn code(&self, text: &str) -> Option<String> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let is_code = is_identifier(text) && text.chars().all(is_part);
         (is_code && self.repeated(text).is_empty()).then(|| text.to_owned())
     }
 
-    /// A request id, if it is a UUID like Microsoft's ids and has no part of a credential, neither as digits nor as bytes.
+    /// Returns a request id, if it is a UUID like Microsoft's ids, and if neither its digits nor its bytes contain a
+    /// part of a credential.
     pub(crate) fn request_id(&self, text: &str) -> Option<String> {
         let id = Uuid::try_parse(text).ok()?;
         let digits = id.simple().to_string();
@@ -71,8 +72,8 @@ impl Secrets {
         is_shown.then(|| id.to_string())
     }
 
-    /// A message on one line of limited length. Words without an ordinary form, mail addresses and telephone numbers are
-    /// replaced by [`REDACTED`]. `None` if it is empty.
+    /// Returns a message on one line of limited length, or `None` if the message is empty. Words without an ordinary
+    /// form, mail addresses and telephone numbers are replaced by [`REDACTED`].
     pub(crate) fn message(&self, text: &str) -> Option<String> {
         let text: Cow<'_, str> = if text.len() > READ_MAX {
             Cow::Owned(text.chars().take(READ_MAX).collect())
@@ -96,7 +97,7 @@ impl Secrets {
             }
         }
         let line = line(&shown);
-        // Finds a credential that was split into words.
+        // This second search finds a credential that the server split into words.
         let line = if self.repeated(&line).is_empty() {
             one_line(&line)
         } else {
@@ -105,8 +106,8 @@ impl Secrets {
         (!line.is_empty()).then_some(line)
     }
 
-    /// The parts of credentials that occur in `text`, in the form of [`fold`]. A part has [`PART`] characters unless
-    /// the credential is shorter.
+    /// Returns the parts of credentials that occur in `text`, folded by [`fold`]. A part has [`PART`] characters, or
+    /// twice as many hexadecimal digits, or fewer if the credential is shorter.
     fn repeated(&self, text: &str) -> HashSet<String> {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
@@ -133,7 +134,7 @@ impl Secrets {
             }
         }
         if !found.is_empty() {
-            // The parts that were found in the reversed text, turned back.
+            // A part that was found in the reversed text is in the text in reverse order.
             let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
             found.extend(turned);
         }
@@ -141,8 +142,8 @@ impl Secrets {
     }
 }
 
-/// Returns true if the digits contain a part of the secret, in the form of [`fold`]. There are many pages and tokens,
-/// so the function reads a secret once, and compares only runs of enough digits.
+/// Returns true if the hexadecimal digits of an id contain a part of the folded secret. This runs for every page and
+/// every secret, so it reads the secret once and compares only runs of at least [`PART`] hexadecimal digits.
 fn has_digits_of(digits: [&[u8]; 2], secret: &str) -> bool {
     let mut last = Zeroizing::new([0; PART]);
     let mut in_a_row = 0;
@@ -170,7 +171,7 @@ fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
     };
     let bytes = id.as_bytes();
     let is_ascii = secret.is_ascii();
-    // Most ids have no eight bytes that can be ASCII, so the secret is not read.
+    // Most ids have no eight adjacent bytes that can be ASCII. An ASCII secret is not read for such an id.
     let can_match = |start: &usize| {
         let mut places = *start..start + PART;
         !is_ascii || places.all(|at| bytes[at] & !fixed_bits(at) < 0x80)
@@ -185,7 +186,8 @@ fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
     })
 }
 
-/// The date in a header, if it is valid. It is formatted again, so that no other text passes.
+/// Returns a date from a header or an error body, if it is valid. The date is formatted again, so that no other text
+/// passes.
 pub(crate) fn date(text: &str) -> Option<String> {
     httpdate::parse_http_date(text)
         .map(httpdate::fmt_http_date)
@@ -197,7 +199,7 @@ pub(crate) fn date(text: &str) -> Option<String> {
         })
 }
 
-/// A content type, if it is one that services, proxies and portals send.
+/// Returns the content type, if services, proxies and portals commonly send it. Otherwise returns a fixed text.
 pub(crate) fn content_type(text: &str) -> &'static str {
     let essence = text.split(';').next().unwrap_or_default().trim();
     CONTENT_TYPES
@@ -206,7 +208,7 @@ pub(crate) fn content_type(text: &str) -> &'static str {
         .unwrap_or("of another type")
 }
 
-/// The word in the form that can be shown. `None` if it has no known form.
+/// Returns the part of a word that can be shown, or `None` if the word has no known form.
 fn ordinary(word: &str) -> Option<String> {
     let core = word.trim_matches(|c: char| PUNCTUATION.contains(c));
     let is_mark = word.len() <= MARK_MAX && !has_letters_or_digits(word);
@@ -222,7 +224,7 @@ fn ordinary(word: &str) -> Option<String> {
     if url.scheme() != "https" || !MICROSOFTS.into_iter().any(is_microsofts) {
         return None;
     }
-    // The rest of a URL can be any text.
+    // Only the origin is shown, because the rest of a URL can be any text.
     let is_short = name.split('.').all(is_identifier);
     is_short.then(|| word.replace(core, &url.origin().ascii_serialization()))
 }
@@ -257,7 +259,7 @@ fn is_fixed_form(word: &str) -> bool {
         || NaiveDateTime::parse_from_str(time, "%Y-%m-%dT%H:%M:%S").is_ok()
 }
 
-/// Redacts adjacent words of digits that can be a telephone number together.
+/// Redacts adjacent words of digits if they can be one telephone number.
 fn redact_numbers(words: &mut [Option<String>]) {
     let digits = |word: &Option<String>| {
         let word = word.as_deref().unwrap_or_default();
@@ -286,7 +288,7 @@ fn redact_numbers(words: &mut [Option<String>]) {
     }
 }
 
-/// The words on one line, with one mark for adjacent redacted words.
+/// Joins words to one line. Adjacent redacted words become one [`REDACTED`].
 fn line(words: &[Option<String>]) -> String {
     let mut words: Vec<&str> = words
         .iter()
@@ -296,14 +298,15 @@ fn line(words: &[Option<String>]) -> String {
     words.join(" ")
 }
 
-/// Letters and digits only, in lower case: these stay the same if a text is split.
+/// Returns the letters and digits of a text in lower case. They stay the same if a server splits the text.
 fn fold(text: &str) -> String {
     let marks = text.replace(REDACTED, "");
     let folded = marks.chars().filter(char::is_ascii_alphanumeric);
     folded.map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// A secret in base64 at each alignment to preceding bytes, folded, without the characters that depend on those bytes.
+/// Returns the folded base64 of a secret for each of the three alignments after preceding bytes. Characters that depend
+/// on the preceding bytes are omitted.
 fn encoded(secret: &str) -> [Zeroizing<String>; 3] {
     [0, 1, 2].map(|before| {
         let bytes = Zeroizing::new([&b"\0\0"[..before], secret.as_bytes()].concat());
@@ -329,20 +332,21 @@ pub(crate) const REDACTED: &str = "[redacted]";
 /// Maximum number of credentials: the tokens of a day's renewals, each with the secret or assertion of its request.
 const SECRETS_MAX: usize = 16;
 
-/// Characters of a credential that count as a repetition of it. Fewer can match by chance.
+/// Number of adjacent characters of a credential that count as a repetition of the credential. Fewer characters can
+/// match by chance.
 const PART: usize = 8;
 
-/// Minimum characters of a credential that is redacted. A shorter one would match in any text, and no service issues
-/// one.
+/// Minimum characters of a credential that is redacted. A shorter credential would match in any text, and no service
+/// issues one.
 const SHORTEST: usize = 4;
 
-/// Maximum bytes of a message that are examined. A line shows fewer.
+/// Maximum bytes of a message that are examined. A log line shows fewer.
 const READ_MAX: usize = 2 << 10;
 
 /// Maximum bytes of a word: enough for names of permissions and properties.
 const WORD_MAX: usize = 40;
 
-/// Minimum digits of a telephone number; shorter ones are dialled within a site only.
+/// Minimum digits of a telephone number. Shorter numbers are dialled only within a site.
 const TELEPHONE_DIGITS: usize = 7;
 
 /// Maximum bytes of a word without letters and digits, such as a dash.
@@ -350,10 +354,10 @@ const MARK_MAX: usize = 3;
 
 const UUID_LENGTH: usize = 36;
 
-/// Around words in English text.
+/// Characters that surround words in English text.
 const PUNCTUATION: &str = ".,:;!?'\"()[]{}<>-–…`";
 
-/// The domains of Microsoft's that error messages refer to.
+/// The Microsoft domains that error messages refer to.
 const MICROSOFTS: [&str; 6] = [
     "microsoft.com",
     "microsoft.us",

@@ -29,7 +29,8 @@ pub struct HttpOptions {
     /// True to use `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`. Plain http, which is for this machine only, never uses a
     /// proxy.
     pub proxies: bool,
-    /// True to send plain http only, which works on a machine without CA certificates. Then https always fails.
+    /// True to send only plain http. Such a client works on a machine without CA certificates, and its https requests
+    /// always fail.
     pub plain_only: bool,
 }
 
@@ -44,17 +45,18 @@ pub struct HttpClient {
 /// Errors of the client's setup.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// No CA certificate, or none that can be read.
+    /// There is no CA certificate that can be read.
     #[error(
-        "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them",
+        "cannot set up TLS{}; install the system's CA certificates (package ca-certificates) or set SSL_CERT_FILE to a PEM file of CA certificates",
         named(.0.as_deref())
     )]
     Tls(Option<String>, #[source] reqwest::Error),
-    /// `SSL_CERT_FILE` names a pipe, a device, a file on a disk that does not answer, or a file in another format than PEM.
+    /// `SSL_CERT_FILE` names a pipe, a device, a file that is too long or in another format than PEM, or a file on a
+    /// disk that does not answer.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
-    /// A variable of the environment names a proxy that cannot be used. The cause is left out: its message repeats the URL,
-    /// which can have a password.
+    /// An environment variable names a proxy that cannot be used. The cause is omitted, because its message repeats the
+    /// URL, which can contain a password.
     #[error("{0} is not the URL of a proxy; write http://HOST:PORT")]
     Proxy(&'static str),
 }
@@ -75,7 +77,7 @@ impl HttpClient {
     /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, else the system's.
     /// They are read once, here.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
-        // Fails only if another provider is already installed, which works too.
+        // This fails only if another provider is already installed. That provider works too.
         drop(rustls::crypto::ring::default_provider().install_default());
         let mut proxy_secrets = Vec::new();
         let mut builder = Client::builder()
@@ -85,10 +87,10 @@ impl HttpClient {
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.read_timeout)
             .tcp_keepalive(TCP_KEEPALIVE);
-        // Reqwest's own handling of the environment would send plain http through HTTP_PROXY, also for loopback, and a
-        // secret unencrypted with it.
+        // By default, reqwest would send plain http through HTTP_PROXY, even to loopback. A secret would then reach the
+        // proxy unencrypted.
         builder = builder.no_proxy();
-        // A client for plain http needs no proxy for https, so it does not report an unsupported one either.
+        // A client that sends only plain http uses no proxy, so it does not report an unsupported proxy either.
         if options.proxies
             && !options.plain_only
             && let Some((proxy, secrets)) = proxy()?
@@ -111,8 +113,8 @@ impl HttpClient {
     }
 }
 
-/// Rejects a file of CA certificates that would block the client forever or needs a conversion. The client reports other
-/// errors itself.
+/// Rejects a file of CA certificates that would block the client forever or that needs a conversion. The client itself
+/// reports other errors.
 fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     let Some(path) = named.filter(|path| !path.is_empty()) else {
         return Ok(());
@@ -137,7 +139,7 @@ fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     }
 }
 
-/// The proxy that the environment names for https, and [`proxy_secrets`].
+/// Returns the proxy that the environment names for https, and its [`proxy_secrets`].
 fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
     let named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
         .into_iter()
@@ -148,7 +150,7 @@ fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
     let Some((variable, url)) = named else {
         return Ok(None);
     };
-    // Reqwest accepts SOCKS proxies here and fails at the first request.
+    // Without this check, reqwest would accept a SOCKS proxy and fail at the first request.
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     let spoken = |scheme: &str| ["http", "https"].contains(&&*scheme.to_lowercase());
     if !scheme.is_none_or(spoken) || ends_within_password(&url) {
@@ -159,8 +161,8 @@ fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
     Ok(Some((proxy.no_proxy(NoProxy::from_env()), secrets)))
 }
 
-/// Returns true if the password has a character that ends the host's part of a URL. The client would take the user and
-/// the start of the password for host and port, and messages show these.
+/// Returns true if the password in a proxy's URL contains a character that ends the host part of a URL. The client
+/// would read the user and the start of the password as host and port, and messages would show them.
 fn ends_within_password(url: &str) -> bool {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     after_scheme
@@ -168,8 +170,8 @@ fn ends_within_password(url: &str) -> bool {
         .is_some_and(|(_, rest)| rest.contains('@'))
 }
 
-/// The secrets in the URL of a proxy: the password, and the Base64 of `user:password` that each request to the proxy
-/// has. Without a password, the user's name is the secret, because some proxies take a token as the name.
+/// Returns the secrets in the URL of a proxy: the password, and the Base64 of `user:password` that each request to the
+/// proxy contains. If there is no password, the user name is a secret, because some proxies accept a token as the name.
 fn proxy_secrets(url: &str) -> Vec<SecretString> {
     let header = "https://graph.microsoft.com"
         .parse()
@@ -204,8 +206,8 @@ pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec
     Ok(body)
 }
 
-/// Reads a body like [`read_body`] into the caller's buffer, which is not reallocated if it has the capacity for `max`
-/// bytes. `reserve` reserves memory before the buffer grows.
+/// Reads a body like [`read_body`], but into the caller's buffer. The buffer is not reallocated if it has capacity for
+/// `max` bytes. Calls `reserve` to reserve memory before the buffer grows.
 pub(crate) async fn read_body_into(
     body: &mut Vec<u8>,
     response: &mut Response,
@@ -237,7 +239,7 @@ pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
 pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        // The sources of an I/O error do not include the error that it wraps.
+        // `source` skips the error that an I/O error wraps, so it is read by `get_ref`.
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
@@ -258,7 +260,7 @@ pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 /// The remedy if the connection failed.
 pub(crate) fn connect_remedy(error: &reqwest::Error) -> Option<&'static str> {
     error.is_connect().then_some(
-        "check name resolution, the firewall and HTTPS_PROXY; if a private CA signs, let SSL_CERT_FILE name it",
+        "check name resolution, the firewall and HTTPS_PROXY; if a private CA signs, set SSL_CERT_FILE to a PEM file with its certificate",
     )
 }
 
@@ -267,13 +269,13 @@ pub(crate) fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> 
     response.headers().get(name)?.to_str().ok()
 }
 
-/// `Content-Type`, if it is a known one.
+/// The `Content-Type` of a response, if it is a known one.
 pub(crate) fn content_type(response: &Response) -> &'static str {
     header(response, "content-type").map_or("none", foreign::content_type)
 }
 
-/// The wait of `Retry-After`. A date counts from the server's clock if the response has `Date`, else from `now`. So a wrong
-/// clock on either side does no harm.
+/// Returns the wait that `Retry-After` requests. If the value is a date, the wait begins at the `Date` of the response,
+/// so a wrong clock on either side does no harm. If the response has no `Date`, the wait begins at `now`.
 pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
     let date = header(response, "date").and_then(|date| httpdate::parse_http_date(date).ok());
     retry_after(
@@ -288,17 +290,19 @@ fn named(ssl_cert_file: Option<&str>) -> String {
 
 const USER_AGENT: &str = concat!("teams-pstn-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// Time limit for a connection. Time limit for a connection. A handshake through a slow proxy takes a few seconds.
-/// After ten, packets are being dropped.
+/// Time limit for a connection. A handshake through a slow proxy takes a few seconds. If it takes ten, a firewall
+/// probably drops the packets.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Graph prepares a page for some seconds. A gateway in front of it gives up after half a minute.
+/// Time limit for the next bytes of a response. Graph takes some seconds to prepare a page, and a gateway in front of
+/// Graph gives up after half a minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Detects a peer that disappeared silently before the next poll needs the connection.
+/// Interval of TCP keep-alive probes. They detect that a peer disappeared silently, before the next poll needs the
+/// connection.
 const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 
-/// Maximum bytes of a file of CA certificates: ten times what systems have.
+/// Maximum bytes of a file of CA certificates: ten times the size of the usual system file.
 const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]
@@ -320,8 +324,8 @@ mod tests {
         }
     }
 
-    /// The variables of the environment are read deep inside other crates, and a test must not set its own, so each
-    /// case is this test once more in a process of its own.
+    /// Other crates read the environment variables, and a test must not set variables of its own process. So each case
+    /// runs this test again in a separate process.
     #[tokio::test]
     async fn ca_certificates_and_proxies_come_from_the_environment() {
         const CASE: &str = "GRAPH_HTTP_TEST_CASE";
@@ -368,7 +372,7 @@ mod tests {
             assert!(error.source().is_some());
             return;
         }
-        // The second name exists for the proxy only.
+        // Only the proxy can resolve the second name.
         let host = if case == "proxied" {
             "graph.invalid"
         } else {
@@ -383,7 +387,7 @@ mod tests {
         }
     }
 
-    /// A proxy that leads to the port whatever the name. Returns its own port.
+    /// Starts a proxy that connects every name to `port`. Returns the port of the proxy.
     async fn proxy_to(port: u16) -> u16 {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -407,7 +411,7 @@ mod tests {
         own_port
     }
 
-    /// A TLS server on loopback whose private CA is in the file that is returned.
+    /// Starts a TLS server on loopback. Returns a file with its private CA, and its port.
     async fn tls_server(folder: &std::path::Path) -> (std::path::PathBuf, u16) {
         use std::sync::Arc;
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,11 +1,11 @@
-//! The endpoint at which a machine in Azure gets tokens of its own identity.
+//! The endpoint from which a machine in Azure gets tokens for its managed identity.
 
 use std::net::Ipv4Addr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-/// The endpoint that issues tokens for the identity of a machine in Azure.
+/// The endpoint that issues tokens for the managed identity of a machine in Azure.
 ///
 /// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
 /// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
@@ -16,19 +16,20 @@ pub struct ManagedIdentityEndpoint {
     header: (&'static str, SecretString),
 }
 
-/// Why the endpoint that the environment names cannot be used.
+/// Reasons why the endpoint in the environment cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// `IDENTITY_ENDPOINT` is not a URL.
     #[error("IDENTITY_ENDPOINT is not a URL")]
     NotUrl(#[from] url::ParseError),
-    /// `IDENTITY_ENDPOINT` would send `IDENTITY_HEADER` over a network without encryption.
+    /// `IDENTITY_ENDPOINT` is a URL with which the exporter would send `IDENTITY_HEADER` over a network without
+    /// encryption.
     #[error(
         "IDENTITY_ENDPOINT is neither https nor plain http to a loopback or link-local address; unset it, or correct it to the one that Azure gives this machine"
     )]
     Plain,
-    /// `IDENTITY_ENDPOINT` without `IDENTITY_HEADER`.
-    #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not")]
+    /// `IDENTITY_ENDPOINT` is set, but `IDENTITY_HEADER` is not.
+    #[error("IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not; set both or neither")]
     NoHeader,
 }
 
@@ -41,8 +42,8 @@ impl PartialEq for ManagedIdentityEndpoint {
 }
 
 impl ManagedIdentityEndpoint {
-    /// Returns the endpoint in `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, which App Service and Container Apps set, else
-    /// the endpoint of virtual machines.
+    /// Returns the endpoint that `IDENTITY_ENDPOINT` and `IDENTITY_HEADER` name. App Service and Container Apps set
+    /// these variables. If they are not set, returns the endpoint of virtual machines.
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, EndpointError> {
@@ -53,7 +54,7 @@ impl ManagedIdentityEndpoint {
         };
         let secret = variable("IDENTITY_HEADER").ok_or(EndpointError::NoHeader)?;
         let url = Url::parse(&endpoint)?;
-        // The header and the token must not cross a network that others can listen on.
+        // The header and the token must not cross a network unencrypted.
         let plain_is_safe =
             url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
         if url.scheme() != "https" && !plain_is_safe {
@@ -66,7 +67,8 @@ impl ManagedIdentityEndpoint {
         })
     }
 
-    /// An endpoint at another address that speaks the protocol of virtual machines, for tests.
+    /// Returns an endpoint at `url` that uses the protocol of virtual machines. Tests call this with another address
+    /// than Azure's.
     pub fn virtual_machine(url: Url) -> Self {
         Self {
             url,
@@ -90,7 +92,7 @@ impl ManagedIdentityEndpoint {
         (*name != "metadata").then_some(value)
     }
 
-    /// The URL and the header of a request. `resource` is a scope without `/.default`.
+    /// Returns the URL, and the name and value of the header, of a request. `resource` is a scope without `/.default`.
     pub(crate) fn request(
         &self,
         resource: &str,
@@ -105,7 +107,7 @@ impl ManagedIdentityEndpoint {
     }
 }
 
-/// Returns true if a host is loopback or link-local. Azure's managed identity endpoints have such addresses.
+/// Returns true if a host has a loopback or link-local address, as Azure's managed identity endpoints have.
 fn is_on_this_machine(host: &Host<&str>) -> bool {
     let v4 = |address: Ipv4Addr| address.is_loopback() || address.is_link_local();
     match host {
@@ -119,7 +121,7 @@ fn is_on_this_machine(host: &Host<&str>) -> bool {
     }
 }
 
-/// The link-local address that Azure gives to every virtual machine's endpoint.
+/// The link-local address of the endpoint on every virtual machine in Azure.
 pub(crate) const IMDS_HOST: &str = "169.254.169.254";
 const IMDS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 
@@ -157,7 +159,7 @@ mod tests {
         check(
             Some("http://127.0.0.1:41/"),
             None,
-            "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not",
+            "IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not; set both or neither",
         );
         check(Some("?"), Some("h"), "IDENTITY_ENDPOINT is not a URL");
         for (endpoint, accepted) in [

@@ -26,20 +26,20 @@ pub(crate) struct Pages<'g> {
     graph: &'g Graph,
     deadline: Instant,
     stats: &'g RequestStats,
-    /// The memory of the page.
+    /// The memory that is reserved for the current page.
     memory: Reservation,
     state: State,
     page_count: u64,
     row_count: u64,
-    /// Number of times that the last requested page was incomplete.
+    /// Number of times in a row that a page was incomplete.
     broken: u32,
-    /// The wait before it is requested again.
+    /// The wait before an incomplete page is requested again.
     wait: Option<Duration>,
-    /// Fingerprints instead of the links, because the server chooses their length. Two of ten thousand links collide by
-    /// chance with a probability of 10⁻¹². Then one poll fails.
+    /// Fingerprints of the links that were requested. They take less memory than the links, which the server can make
+    /// long. If two fingerprints are equal by chance, one poll fails; for ten thousand links, the probability is 10⁻¹².
     visited: HashSet<u64>,
     fingerprint: RandomState,
-    /// The origin in `@odata.context` of the last page, if it is not that of the root.
+    /// The origin in `@odata.context` of the last page, if it is not the root's origin.
     foreign_context: Option<String>,
 }
 
@@ -56,20 +56,20 @@ pub(crate) struct Page<'p, 'g> {
 /// The result of reading a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// All rows of the page were passed on.
+    /// All rows of the page were passed to the callback.
     Whole,
     /// The page is truncated or has an error. The caller must drop its rows, because the next call of [`Pages::next`]
     /// requests the same page again.
     Broken,
 }
 
-/// Errors of decoding a page: a fault of the page, or the caller's own error.
+/// Errors of decoding a page: a fault in the page, or an error of the callback.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError<E> {
-    /// The page or a row is malformed, the link is not followed, or a limit is exceeded.
+    /// The page or a row is malformed, the link to the next page is not followed, or a limit is exceeded.
     #[error(transparent)]
     Graph(#[from] Error),
-    /// The caller's own error, unchanged.
+    /// The error that the callback returned, unchanged.
     #[error(transparent)]
     Row(E),
 }
@@ -100,14 +100,14 @@ impl<'g> Pages<'g> {
         pages
     }
 
-    /// Requests the next page, or an incomplete page again. Returns `None` after the last one.
+    /// Requests the next page, or an incomplete page again. Returns `None` after the last page.
     ///
     /// # Errors
     /// If no complete page arrives before the deadline, despite retries; if Graph answers with an error; or if there are
     /// more pages than [`Limits::pages`](super::Limits::pages).
     ///
     /// # Panics
-    /// If the preceding page was not decoded, because its rows would be lost silently.
+    /// If the preceding page was not decoded. Without the panic, its rows would be lost silently.
     pub(crate) async fn next(&mut self) -> Result<Option<Page<'_, 'g>>, Error> {
         let link = match std::mem::replace(&mut self.state, State::Undecoded) {
             State::Ask(link) => link,
@@ -115,7 +115,7 @@ impl<'g> Pages<'g> {
                 self.state = State::End;
                 return Ok(None);
             }
-            State::Undecoded => panic!("a page is decoded before the next one is asked for"),
+            State::Undecoded => panic!("a page must be decoded before the next page is requested"),
         };
         let page = self.page_count + 1;
         if page > self.graph.limits.pages {
@@ -145,8 +145,8 @@ impl<'g> Pages<'g> {
         matches!(self.state, State::End)
     }
 
-    /// The origin that the last decoded page has in its context, if it differs from the root's: that of a server behind a
-    /// proxy that does not rewrite links.
+    /// The origin in the context of the last decoded page, if it differs from the root's origin. It differs if the root
+    /// is a proxy that does not rewrite links.
     pub(crate) fn foreign_context(&self) -> Option<&str> {
         self.foreign_context.as_deref()
     }
@@ -176,7 +176,7 @@ impl<'g> Pages<'g> {
         }
     }
 
-    /// An error that Graph wrote into a page.
+    /// Returns the error that Graph wrote into a page.
     fn page_error(&self, about: &About, error: &ErrorBody) -> Error {
         let shown = error.shown(self.graph.tokens.secrets(), self.graph.hides_people);
         let mut about = about.clone();
@@ -188,7 +188,8 @@ impl<'g> Pages<'g> {
         Error::malformed(&about, Flaw::PageError, None, source)
     }
 
-    /// Requests an incomplete page once more, like after a body that the connection cut off, or fails with `error`.
+    /// Makes the next call of [`Pages::next`] request an incomplete page again, as after a broken connection. If there
+    /// is no attempt left, returns `error`.
     fn ask_again(&mut self, link: &NextLink, error: Error) -> Result<Read, Error> {
         self.broken += 1;
         let remaining = self.deadline.saturating_duration_since(Instant::now());
@@ -215,8 +216,8 @@ impl<'g> Pages<'g> {
 
 impl<'g> Page<'_, 'g> {
     /// Decodes the page and calls `add` with each row and its number, counted from 1 over the whole report. A row can
-    /// borrow from the page. After an error the report has failed: `add` has seen only a part of the rows. If the page is
-    /// incomplete and there is time for another attempt, it returns [`Read::Broken`].
+    /// borrow from the page. Returns [`Read::Broken`] if the page is incomplete and there is time for another attempt.
+    /// After an error the report has failed, and `add` has received only a part of the rows.
     pub(crate) fn decode<'t, R, E>(
         &'t mut self,
         add: impl FnMut(u64, R) -> Result<(), E>,
@@ -269,7 +270,7 @@ impl<'g> Page<'_, 'g> {
         Ok(Read::Whole)
     }
 
-    /// Replaces bytes that are not UTF-8, for a caller that reads rows as text.
+    /// Replaces bytes of the page that are not UTF-8, for a caller that reads rows as text.
     pub(crate) fn replace_invalid_utf8(&mut self) {
         if std::str::from_utf8(&self.body).is_err() {
             self.body = String::from_utf8_lossy(&self.body)
@@ -283,19 +284,20 @@ impl<'g> Page<'_, 'g> {
         self.pages.stats
     }
 
-    /// Graph's request id of the last page, for Microsoft's support.
+    /// Graph's request id of this page, for Microsoft's support.
     pub(crate) fn request_id(&self) -> Option<&str> {
         self.about.request_id.as_deref()
     }
 
-    /// The server's clock when it answered, UTC.
+    /// The time of the response by the server's clock, UTC.
     pub(crate) fn server_date(&self) -> Option<DateTime<Utc>> {
         let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
         Some(date.into())
     }
 }
 
-/// The flaw of a page that cannot be read. A value of the wrong type, in a complete page, is a property that changed.
+/// Returns the flaw of a page that cannot be decoded. An error in a complete page means that Microsoft changed the
+/// format.
 fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
     let body = without_bom(body).trim_ascii();
     match (source.is_data(), body.first(), body.last()) {
@@ -306,7 +308,7 @@ fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
     }
 }
 
-/// The error without the value that Serde quotes, which can be a person's name or number.
+/// Returns the text of the error without the value that Serde quotes. The value can be a person's name or number.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let between = |text: &str, mark: char| {
@@ -317,7 +319,7 @@ fn unquoted(error: &serde_json::Error) -> String {
     if let Some((before, _, after)) = between(&text, '"') {
         return format!("{before}…{after}");
     }
-    // Names of expected properties are in backticks too.
+    // Serde quotes the names of expected properties in backticks too, so only a quoted text with a digit is removed.
     match between(&text, '`') {
         Some((before, found, after)) if found.contains(|c: char| c.is_ascii_digit()) => {
             format!("{before}…{after}")
@@ -334,7 +336,7 @@ struct PageError {
     message: String,
 }
 
-/// The link to the next page was followed before.
+/// The link to the next page leads to a page that was already requested.
 #[derive(Debug, thiserror::Error)]
 #[error("nextLink leads back to a page that was read already")]
 struct Repeated;
@@ -342,7 +344,7 @@ struct Repeated;
 #[derive(Debug)]
 enum State {
     Ask(NextLink),
-    /// The caller has a page, or the report failed.
+    /// The caller has a page that it has not decoded, or the report has failed.
     Undecoded,
     End,
 }

@@ -1,4 +1,4 @@
-//! Reachability of a host by name, proxy and TLS, for the preflight check, which reports each separately.
+//! Reachability of a host. The preflight check reports failures of name resolution, proxy and TLS separately.
 //!
 //! This module sends no credential and ignores the contents of the response.
 
@@ -12,7 +12,7 @@ use url::Url;
 
 use super::http::{HttpClient, header, tls_error};
 
-/// A host, and the proxy on the way to it.
+/// A host, and the proxy through which it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     url: Url,
@@ -26,11 +26,11 @@ pub(crate) enum ReachError {
     #[error("{host} cannot be resolved")]
     Name {
         host: String,
-        /// True if it is the name of the proxy.
+        /// True if `host` is the name of the proxy.
         proxied: bool,
         source: io::Error,
     },
-    /// No connection, or a peer that TLS does not trust.
+    /// There is no connection, or TLS does not trust the peer.
     #[error("no connection to {host}")]
     Connection {
         host: String,
@@ -44,7 +44,8 @@ pub(crate) enum ReachError {
 }
 
 impl Target {
-    /// Returns the host of a URL, with the proxy that the environment names for it, like the HTTP client does.
+    /// Returns the host of a URL, and the proxy that the environment names for this URL. The HTTP client selects the
+    /// same proxy.
     pub(crate) fn new(root: &str) -> Result<Self, url::ParseError> {
         Ok(Self::through(&Matcher::from_env(), root.parse()?))
     }
@@ -82,7 +83,8 @@ impl Target {
         Some(format!("{host}:{port}"))
     }
 
-    /// Returns true if the host, or the proxy if there is one, is an IP address: then there is no name to resolve.
+    /// Returns true if there is no name to resolve, because the proxy (or the host, if there is no proxy) is an IP
+    /// address.
     pub(crate) fn is_address(&self) -> bool {
         self.next_hop()
             .0
@@ -91,14 +93,15 @@ impl Target {
             .is_ok()
     }
 
-    /// Resolves the name of the host, or of the proxy if there is one, which then resolves the host's name itself.
+    /// Resolves the name of the host. If there is a proxy, resolves the proxy's name instead, because the proxy
+    /// resolves the host's name.
     pub(crate) async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, ReachError> {
         let (host, port) = self.next_hop();
         let lookup = tokio::net::lookup_host(format!("{host}:{port}"));
         let found = tokio::time::timeout_at(deadline, lookup).await;
         match found {
             Err(_) => {
-                let asked = format!("the name server, asked for {host}");
+                let asked = format!("the name server about {host}");
                 Err(ReachError::Timeout(asked))
             }
             Ok(Err(source)) => Err(ReachError::Name {
@@ -110,7 +113,8 @@ impl Target {
         }
     }
 
-    /// Requests the root, without a credential. Any response is a success, with the host's clock if it has a `Date`.
+    /// Requests the root without a credential. Any response is a success. Returns the `Date` of the response, which is
+    /// the time of the host's clock.
     pub(crate) async fn connect(
         &self,
         http: &HttpClient,
@@ -176,9 +180,9 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
         return OTHER_TLS_REMEDY;
     };
     match wrong {
-        // A wrong signature is that of another CA with the same name.
+        // A bad signature means that another CA with the same name signed the certificate.
         Wrong::UnknownIssuer | Wrong::BadSignature => {
-            "the certificate is from a CA that is not trusted; if a proxy decrypts TLS, let SSL_CERT_FILE name a PEM file with its CA"
+            "the certificate is from a CA that is not trusted; if a proxy decrypts TLS, set SSL_CERT_FILE to a PEM file with its CA certificate"
         }
         Wrong::Expired
         | Wrong::ExpiredContext { .. }
@@ -314,7 +318,7 @@ mod tests {
             ..HttpOptions::default()
         };
         let http = HttpClient::new(&options).unwrap();
-        // The same port of an address without a listener.
+        // The same port at an address at which nothing listens.
         let gone = server.url.replace("http://127.0.0.1", "https://127.0.0.9");
         for (url, proxy, remedy) in [
             (&server.url, "", "check if a firewall drops the packets"),

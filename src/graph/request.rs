@@ -1,4 +1,4 @@
-//! Requests for a page: token, retries, and the response's classification.
+//! Requests for a page: token, retries, and classification of responses.
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
@@ -23,7 +23,7 @@ pub(crate) struct PageResponse {
     pub(crate) about: About,
 }
 
-/// The context that an error about a page contains beside its cause.
+/// Information about a page that an error contains in addition to its cause.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) page: u64,
@@ -33,8 +33,8 @@ pub(crate) struct About {
 }
 
 impl Graph {
-    /// Requests page number `page`, with retries according to the policy, and with one more retry with a new token after a
-    /// 401.
+    /// Requests page number `page`. Retries a failed request according to the policy. After a 401, retries once with a
+    /// new token.
     pub(crate) async fn ask(
         &self,
         link: &NextLink,
@@ -88,7 +88,8 @@ impl Graph {
         memory: &mut Reservation,
     ) -> Result<PageResponse, Error> {
         let asked_at = Instant::now();
-        // Counted as unanswered until a response arrives, so that a request is counted if its future is dropped.
+        // The request is counted as unanswered until a response arrives, so it is counted even if its future is
+        // dropped.
         let count = CountOnDrop {
             stats,
             status: None,
@@ -118,7 +119,7 @@ impl Graph {
             date: header(&response, "date").and_then(foreign::date),
         };
         tracing::debug!(
-            // The server chooses later paths, which can be any text.
+            // Only the first path is logged. The server chooses the later ones, which can be any text.
             path = (page == 1).then(|| link.url().path()),
             page,
             status = status.as_u16(),
@@ -127,7 +128,7 @@ impl Graph {
             "asked Graph"
         );
         if status != StatusCode::OK {
-            // If an error's body cannot be read, only the message lacks it.
+            // If the body of an error response cannot be read, the error is reported without it.
             let body = read_body(&mut response, ERROR_BODY_MAX)
                 .await
                 .unwrap_or_default();
@@ -169,6 +170,6 @@ impl Drop for CountOnDrop<'_> {
     }
 }
 
-/// Maximum bytes of an error response that are read. Graph's have some hundred. A gateway's page can be longer, and the
-/// rest of it is not read.
+/// Maximum bytes of an error response. Graph's error responses have some hundred bytes. A gateway's page can be longer,
+/// and is then ignored.
 const ERROR_BODY_MAX: usize = 64 << 10;

@@ -1,6 +1,6 @@
-//! Retry policy: a pure function that decides if a failed request is retried, and after which wait.
+//! Retry policy: pure functions that decide whether a failed request is retried, and after which wait.
 //!
-//! This module does not sleep, read a clock, or draw random numbers, so tables test the whole policy.
+//! This module does not sleep, read a clock, or draw random numbers, so tests with tables cover the whole policy.
 
 use std::time::Duration;
 
@@ -9,12 +9,13 @@ use chrono::{DateTime, Utc};
 /// The number of attempts for one request and the waits between them. [`RetryPolicy::default`] is right for Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts for one request, including the first; 1 never retries. An attempt after a wait that the service requested
-    /// by `Retry-After` is not counted.
+    /// Maximum attempts for one request, including the first. The value 1 means no retries. An attempt that is answered
+    /// with throttling and a `Retry-After` is not counted.
     pub attempts: u32,
-    /// Wait before the second attempt if the server requests none. It doubles with every further attempt.
+    /// Wait before the second attempt, if the server does not request a wait. The wait doubles with every further
+    /// attempt.
     pub delay_base: Duration,
-    /// The longest wait after doubling. It does not limit a `Retry-After`, which only the deadline limits.
+    /// The longest wait after doubling. A `Retry-After` can request a longer wait, up to the deadline.
     pub delay_max: Duration,
 }
 
@@ -25,13 +26,13 @@ closed_set! {
         Throttled = "throttled",
         /// 408, 500, 502, 503, 504.
         Status = "status",
-        /// No connection, or one that broke before the response began.
+        /// There is no connection, or the connection broke before the response began.
         Connect = "connect",
-        /// No response, or no rest of it, in time.
+        /// The response, or the rest of the response, did not arrive in time.
         Timeout = "timeout",
         /// The response was cut off.
         Body = "body",
-        /// 401: retried once, with a new token.
+        /// 401. The request is retried once, with a new token.
         Auth = "auth",
     }
 }
@@ -63,22 +64,22 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the same policy with the deadline as its only limit, unless it never retries.
+    /// Returns the same policy with the deadline as its only limit. A policy without retries stays unchanged.
     pub(crate) fn by_time(self) -> Self {
         let attempts = if self.attempts > 1 { u32::MAX } else { 1 };
         Self { attempts, ..self }
     }
 
-    /// Returns the same policy for a response with an incomplete body, with few attempts.
+    /// Returns the same policy with few attempts, for a response with an incomplete body.
     pub(crate) fn for_incomplete(self) -> Self {
         let attempts = self.attempts.min(INCOMPLETE_MAX);
         Self { attempts, ..self }
     }
 
-    /// Decides after attempt number `attempt`, counted from 1. A `Retry-After` has precedence over the policy's own
-    /// delay. If the wait would end after the deadline, which is `remaining` away, the request is not retried. `random`
-    /// in [0, 1) adds jitter, so that tenants that failed together do not retry together: it selects a point in the
-    /// upper half of the policy's own delay, and prolongs a `Retry-After` by up to a tenth.
+    /// Decides whether to retry after attempt number `attempt`, counted from 1. A `Retry-After` has precedence over the
+    /// policy's own delay. The request is not retried if the wait would end after the deadline, which is `remaining`
+    /// away. `random` in [0, 1) adds jitter, so that tenants that failed together do not retry together. It selects a
+    /// point in the upper half of the policy's own delay, and prolongs a `Retry-After` by up to a tenth.
     pub(crate) fn verdict(
         &self,
         attempt: u32,
@@ -104,9 +105,9 @@ impl RetryPolicy {
         }
     }
 
-    /// The time for which all requests wait after `in_a_row` throttled responses in a row, of which the last one had
-    /// `retry_after`. If `retry_after` is less than a second, the policy's own delay applies, so that `Retry-After: 0`
-    /// does not lead to requests without a pause. Random jitter is added as in [`RetryPolicy::verdict`].
+    /// Returns the time for which all requests wait after `in_a_row` throttled responses in a row. `retry_after` is
+    /// from the last of these responses. If it is less than a second, the policy's own delay applies, so that
+    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in [`RetryPolicy::verdict`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,
@@ -131,7 +132,8 @@ impl RetryPolicy {
 }
 
 impl FailureKind {
-    /// The status, if the service throttles the whole application: 429, 509, or 503 with a `Retry-After`.
+    /// Returns the status if it means that the service throttles the whole application: 429, 509, or 503 with a
+    /// `Retry-After`.
     pub(crate) const fn throttling(self, retry_after: Option<Duration>) -> Option<u16> {
         match self {
             Self::Status(status @ (429 | 509)) => Some(status),
@@ -140,7 +142,7 @@ impl FailureKind {
         }
     }
 
-    /// The reason of the retry; `None` if a retry cannot help.
+    /// Returns the reason for a retry, or `None` if a retry cannot help.
     pub(crate) const fn retry_reason(self) -> Option<RetryReason> {
         match self {
             Self::Connect => Some(RetryReason::Connect),
@@ -153,10 +155,10 @@ impl FailureKind {
     }
 }
 
-/// Reads a `Retry-After`: whole seconds, or an HTTP date, which is in UTC and counted from `now`.
-/// An unreadable or negative value, or a date in the past, is ignored. Seconds are limited to the largest number that fits.
-/// A date has whole seconds, so one second is added: the server may have truncated nearly as much, and an early request
-/// prolongs the wait. See <https://learn.microsoft.com/graph/throttling>.
+/// Reads a `Retry-After`: whole seconds, or an HTTP date, which is compared with `now`. An unreadable or negative
+/// value, or a date in the past, is ignored. Seconds are limited to the largest number that fits. To the wait until a
+/// date, one second is added. The server may have truncated nearly one second, and a request that comes too early
+/// prolongs the throttling. See <https://learn.microsoft.com/graph/throttling>.
 pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -172,19 +174,19 @@ fn spread(wait: Duration, random: f64) -> Duration {
     wait.saturating_add((wait / 10).mul_f64(random.clamp(0.0, 1.0)))
 }
 
-/// Maximum attempts for one request. Maximum attempts for one request. If a service fails half of all requests, twelve
-/// attempts in a row fail once in 4,000 times. So a report of a hundred requests completes.
+/// Maximum attempts for one request. If half of all requests fail, twelve attempts in a row fail once in 4,000 times,
+/// so a report of a hundred requests nearly always completes.
 const ATTEMPTS: u32 = 12;
 
-/// Maximum attempts for a body that is truncated. If that was chance, another attempt is complete. If not, the failure
-/// is reported within 15 s.
+/// Maximum attempts for a response with a truncated body. If the fault is temporary, a further attempt succeeds. If it
+/// is permanent, it is reported within 15 s.
 const INCOMPLETE_MAX: u32 = 5;
 
-/// The longest own delay. With it, twelve attempts take about a minute, which leaves a report most of its time.
+/// The longest delay without a `Retry-After`. Twelve attempts then take about a minute, and most of the time for a
+/// report is left.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// The longest hold. The longest hold. A longer `Retry-After` is probably a mistake, and one request per hour does no
-/// harm.
+/// The longest hold. A longer `Retry-After` is probably a mistake, and one request per hour does no harm.
 const HOLD_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
@@ -238,12 +240,12 @@ mod tests {
                 Verdict::GiveUp,
             );
         }
-        // Retry-After has precedence whether it is shorter or longer, and the deadline has precedence over it.
+        // `Retry-After` has precedence over the policy's delay, and the deadline has precedence over `Retry-After`.
         let throttled = FailureKind::Status(429);
         check(1, throttled, Some(0), minute, 0.9, retry(0));
         check(1, throttled, Some(10), minute, 0.0, retry(10_000));
         check(1, throttled, Some(10), minute, 1.0, retry(11_000));
-        // Spread only as far as the deadline allows, and not up to it.
+        // Jitter prolongs a wait only if the wait still ends before the deadline.
         check(1, throttled, Some(10), 11_000, 1.0, retry(10_000));
         check(1, throttled, Some(10), 11_001, 1.0, retry(11_000));
         check(1, throttled, Some(59), minute, 0.9, retry(59_000));

@@ -1,4 +1,4 @@
-//! Request counters of one poll, kept outside the future that sends the requests, so that a time-out loses no count.
+//! Request counters of one poll. They are outside the future that sends the requests, so a time-out loses no count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ pub(crate) struct RequestStats {
     oddities: [AtomicU64; Oddity::ALL.len()],
 }
 
-/// An unusual value of a row. The row counts nevertheless.
+/// An unusual value in a row. The row is counted nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Oddity {
     /// Text that was truncated.
@@ -48,7 +48,7 @@ impl RequestStats {
         self.pages.load(Ordering::Relaxed)
     }
 
-    /// Rows that were read, including those of a page that broke off later.
+    /// Rows that were read. Rows of an incomplete page are not counted, because the page is requested again.
     pub(crate) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }

@@ -19,7 +19,7 @@ pub(crate) const TOKEN: &str = "t0ken-of-a-known-value";
 /// Longer than any deadline in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The server. It stops with the test's runtime.
+/// A scripted server. It stops with the test's runtime.
 pub(crate) struct Server {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,

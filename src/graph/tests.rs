@@ -239,7 +239,7 @@ async fn page_has_the_servers_clock_and_the_request_id() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "a page is decoded before the next one is asked for")]
+#[should_panic(expected = "a page must be decoded before the next page is requested")]
 async fn a_page_cannot_be_skipped() {
     let server = graph(|_, _| Reply::json(200, page(&["a"], None))).await;
     let graph = client(&server);
@@ -261,11 +261,11 @@ fn pages_can_be_read_in_a_task() {
             Ok::<_, DecodeError<Error>>(())
         });
     };
-    // The test is that this compiles.
+    // The test passes if this compiles.
     let _: fn(&'static Graph, &'static RequestStats) = make;
 }
 
-/// Starts a token endpoint and a Graph by `script`. Only the requests to Graph are counted.
+/// A pool with enough memory for every test.
 fn memory() -> Arc<MemoryPool> {
     MemoryPool::for_process(None).for_report()
 }

@@ -1,8 +1,10 @@
-//! Throttling: while the service throttles an application in a tenant, none of its requests is sent.
+//! Throttling: while the service throttles an application in a tenant, the exporter sends no request of this
+//! application.
 //!
 //! Microsoft throttles an application in a tenant as a whole and counts requests that come too early:
-//! <https://learn.microsoft.com/graph/throttling>. So all requests share one hold. When it ends, one request is sent first.
-//! Each series of successful responses then allows one more request at a time.
+//! <https://learn.microsoft.com/graph/throttling>. So all requests share one *hold*, a time in which none is sent. When
+//! the hold ends, one request is sent first. Then each series of responses without throttling permits one more parallel
+//! request.
 //!
 //! [`RetryPolicy::hold`] decides how long a hold lasts.
 
@@ -44,15 +46,15 @@ pub(crate) struct Pass<'t> {
 struct State {
     /// Status of the last throttled response and the end of its hold.
     hold: Option<(u16, Instant)>,
-    /// Number of holds so far. Results of requests from an earlier round do not affect the current one.
+    /// Number of holds so far. A request that began before the latest hold does not affect the current round.
     round: u64,
-    /// Requests of this round in progress.
+    /// Number of requests in progress that began in this round.
     in_progress: usize,
-    /// Limit of requests in progress.
+    /// Maximum number of requests in progress.
     allowed: usize,
-    /// Responses since `allowed` changed.
+    /// Number of responses since `allowed` changed.
     answered: usize,
-    /// Consecutive throttled responses.
+    /// Number of consecutive throttled responses.
     consecutive_throttled: u32,
 }
 
@@ -67,7 +69,7 @@ impl Throttle {
     /// Waits until a request may be sent.
     ///
     /// # Errors
-    /// At once, if the hold lasts to the deadline or longer.
+    /// If the hold lasts until the deadline or longer. This error is returned without a wait.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Pass<'_>, Held> {
         let _turn = self.line.lock().await;
         loop {
@@ -104,9 +106,10 @@ impl Pass<'_> {
         self.throttle.state.lock().answered(self.round);
     }
 
-    /// Decides about a failed request, and holds all others if it was throttled.
-    /// The caller retries it after the wait in the verdict. [`Throttle::enter`] waits for the end of a hold. A wait that
-    /// the service requested does not count as an attempt, so only the deadline limits their number.
+    /// Decides whether a failed request is retried. If the request was throttled, starts a hold for all requests. To
+    /// retry, the caller sleeps for the time in the verdict and calls [`Throttle::enter`], which waits for the end of
+    /// the hold. An attempt that is throttled with a `Retry-After` is not counted, so only the deadline limits such
+    /// attempts.
     pub(crate) fn failed(
         self,
         policy: &RetryPolicy,
@@ -182,7 +185,7 @@ impl State {
         }
     }
 
-    /// Starts a hold, or prolongs one that started after the request was sent. Returns its end.
+    /// Starts a hold, or prolongs a hold that started after the request was sent. Returns the end of the hold.
     fn throttled(&mut self, round: u64, status: u16, hold: impl Fn(u32) -> Instant) -> Instant {
         if round == self.round {
             self.round += 1;
@@ -217,11 +220,11 @@ impl Default for State {
 
 impl std::fmt::Display for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Rounded up: "0 s" would read as no wait at all.
+        // Rounded up, because "0 s" would read as no wait at all.
         let seconds = self.wait.as_millis().div_ceil(1_000);
         write!(
             f,
-            "no request was sent: an earlier one was answered {} and all must wait for another {seconds} s",
+            "no request was sent: an earlier request was answered {} and all requests must wait for another {seconds} s",
             self.status
         )
     }
@@ -229,8 +232,8 @@ impl std::fmt::Display for Held {
 
 impl std::error::Error for Held {}
 
-/// Number of responses after a hold until one more parallel request is allowed. A smaller number wastes requests at the
-/// next hold. A larger one slows down a report of many days.
+/// Number of responses after a hold until one more parallel request is permitted. With a smaller number, the next hold
+/// wastes more requests. With a larger number, a report of many days is slower.
 const ANSWERS_PER_STEP: usize = 8;
 
 #[cfg(test)]
@@ -260,7 +263,7 @@ mod tests {
         assert_eq!(attempt, 0, "waiting is no attempt");
         let first = throttle.enter(deadline).await.unwrap();
         assert!((10..=11).contains(&begun.elapsed().as_secs()));
-        // The second waits for the answer to the first.
+        // The second request waits for the response to the first.
         let second = tokio::time::timeout_at(deadline, throttle.enter(deadline));
         let answer = async {
             tokio::time::sleep(Duration::from_secs(20)).await;
@@ -269,7 +272,7 @@ mod tests {
         let (second, ()) = tokio::join!(second, answer);
         assert!(begun.elapsed() >= Duration::from_secs(30));
         second.unwrap().unwrap().answered();
-        // Later ones side by side again.
+        // Later requests run in parallel again.
         let mut answers = 2;
         while throttle.state.lock().allowed < 3 {
             throttle.enter(deadline).await.unwrap().answered();
@@ -290,11 +293,11 @@ mod tests {
         let held = throttle.enter(soon).await.unwrap_err();
         assert_eq!(
             held.to_string(),
-            "no request was sent: an earlier one was answered 429 and all must wait for another 3600 s"
+            "no request was sent: an earlier request was answered 429 and all requests must wait for another 3600 s"
         );
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert_eq!(throttle.held(), Some(held));
-        // A day is not believed, an hour is.
+        // A `Retry-After` of a day is limited to an hour.
         let later = begun + Duration::from_hours(2);
         throttle.enter(later).await.unwrap().answered();
         assert_eq!(begun.elapsed(), Duration::from_hours(1));
@@ -305,7 +308,7 @@ mod tests {
     async fn waits_that_are_named_end_with_the_deadline_and_others_with_the_attempts() {
         for (retry_after, least, most) in [
             (Some(5), 20, 60),
-            // Not without a pause, however often zero is named.
+            // `Retry-After: 0` leads to pauses too, however often the service sends it.
             (Some(0), 25, 70),
             (None, 3, 3),
         ] {
@@ -361,7 +364,7 @@ mod tests {
         for _ in 0..3 {
             drop(throttle.enter(deadline).await.unwrap());
         }
-        // Also a request that still waits.
+        // A request that is still waiting is held too.
         let first = throttle.enter(deadline).await.unwrap();
         let waiting = tokio::time::timeout(Duration::from_secs(1), throttle.enter(deadline));
         assert!(waiting.await.is_err());

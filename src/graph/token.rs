@@ -1,8 +1,9 @@
 //! Access token cache. A token is requested once, kept until shortly before it expires, and renewed by one caller at a
 //! time.
 //!
-//! OAuth 2.0 client credentials, <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>.
-//! This module does not verify tokens: they are meant for Graph, not for the client.
+//! OAuth 2.0 client credentials,
+//! <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow>. This module does not verify
+//! tokens, because they are meant for Graph and not for the client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// Returns an empty cache. `now` is the wall clock, for assertions and for responses with a time.
+    /// Returns an empty cache. `now` reads the wall clock, which assertions and responses with a time need.
     ///
     /// # Errors
     /// If the tenant id cannot be part of a URL, if the client id is missing, or if a managed identity's endpoint is https
@@ -64,9 +65,9 @@ impl TokenCache {
         })
     }
 
-    /// Returns a valid token, from the cache or a new one.
-    /// A token is renewed some minutes before it expires. If that fails while it is still valid, the failure is logged as a
-    /// warning and the old token stays in use. If several callers need a new token, one requests it and the others wait.
+    /// Returns a valid token: the cached one or a new one. A token is renewed some minutes before it expires. If the
+    /// renewal fails while the old token is still valid, the failure is logged as a warning and the old token stays in
+    /// use. If several callers need a new token, one caller requests it and the others wait.
     pub async fn token(&self, deadline: Instant) -> Result<Arc<AccessToken>, TokenError> {
         if let Some(token) = self.cached(|state| state.renew_at) {
             return Ok(token);
@@ -128,7 +129,7 @@ impl TokenCache {
         self.state.lock().credential_expiry
     }
 
-    /// The tokens and the credentials of their requests, which are redacted in texts of a server.
+    /// The secrets that are redacted in texts of a server: tokens, and the credentials of token requests.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -233,7 +234,7 @@ impl fmt::Debug for TokenCache {
 #[derive(Default)]
 struct State {
     token: Option<Arc<AccessToken>>,
-    /// Time of the next renewal; later than the token's own if a renewal failed.
+    /// Time of the next renewal. After a failed renewal, this is later than `renew_at` of the token.
     renew_at: Option<Instant>,
     credential_expiry: Option<DateTime<Utc>>,
 }
@@ -247,11 +248,12 @@ impl State {
 /// The longest wait of a poll for a new token while the old one is still valid.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
-/// According to Microsoft, an update of a managed identity's endpoint takes up to 70 s. The last attempt comes at most one
-/// delay of ten seconds before the end of this time.
+/// Time for which requests are retried if the endpoint of a managed identity is not ready. According to Microsoft, an
+/// update of the endpoint takes up to 70 s. The last attempt can be ten seconds before the end of this time.
 const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
-/// The time between two attempts to renew a token that is still valid, so that not every page of a report waits.
+/// The time between two attempts to renew a token that is still valid. Without it, every page of a report would wait
+/// for an attempt.
 const RENEWAL_PAUSE: Duration = Duration::from_mins(1);
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ pub(crate) enum TokenEndpoint {
         client_id: String,
         scope: String,
         credential: Arc<Credential>,
-        /// Held while the credential's files are read, so that a file system that hangs blocks one thread and not another
-        /// one with each poll.
+        /// Held while the credential's files are read. So a file system that hangs blocks one thread, not one more
+        /// thread with each poll.
         reading: Arc<Semaphore>,
     },
     /// The endpoint of the machine's managed identity.
@@ -69,7 +69,8 @@ pub(crate) enum TokenEndpoint {
 impl TokenEndpoint {
     pub(crate) fn new(http: HttpClient, options: TokenOptions) -> Result<Self, TokenError> {
         if let Credential::ManagedIdentity(endpoint) = options.credential {
-            // A client of its own: a proxy cannot reach this machine's endpoint, and must not see its responses.
+            // A separate client without a proxy: a proxy cannot reach this machine's endpoint, and must not see its
+            // responses.
             let http = HttpClient::new(&HttpOptions {
                 connect_timeout: IDENTITY_CONNECT_TIMEOUT,
                 proxies: false,
@@ -95,7 +96,7 @@ impl TokenEndpoint {
             http,
             url: options.authority.token_url(tenant),
             client_id: options.client_id.ok_or(TokenError::Options(
-                "the client id is missing, which only a managed identity can do without",
+                "the client id is missing; set it, because only a managed identity needs none",
             ))?,
             scope: options.scope,
             credential: Arc::new(options.credential),
@@ -135,19 +136,21 @@ impl TokenEndpoint {
                 credential,
                 reading,
             } => {
-                // The read of an earlier, dropped request may still hold the permit. A read ends in a limited time.
+                // An earlier request that was dropped may still hold the permit for its read. The read ends in a
+                // limited time.
                 let permit = Arc::clone(reading).acquire_owned();
                 let permit = permit.await.expect("the semaphore is never closed");
                 let (owned, client, audience) =
                     (Arc::clone(credential), client_id.clone(), url.clone());
-                // Files can be on a network file system, and signing takes a millisecond.
+                // Runs on a blocking thread, because files can be on a network file system, and signing takes a
+                // millisecond.
                 let proof = tokio::task::spawn_blocking(move || {
                     let _permit = permit;
                     Proof::create(&owned, &client, audience.as_str(), now)
                 })
                 .await
                 .expect(
-                    "nothing in a proof panics, and tasks outlive their runtime only unpolled",
+                    "creating a proof does not panic, and no task is polled after its runtime has ended",
                 )?;
                 let mut form = vec![
                     ("client_id", client_id.as_str()),
@@ -184,7 +187,7 @@ impl TokenEndpoint {
             duration_ms = asked_at.elapsed().as_millis(),
             "asked for a token"
         );
-        // The buffer has its full capacity from the start: growing would leave copies of the token in memory.
+        // The buffer has its full capacity from the start, because growing would leave copies of the token in memory.
         let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
         match read_body_into(&mut body, &mut response, BODY_MAX, |_| Ok(())).await {
             Ok(()) => {}
@@ -265,7 +268,8 @@ impl TokenEndpoint {
         )
     }
 
-    /// The error for a response without a readable token. Serde's own message can quote the token.
+    /// Returns the error for a response without a readable token. It does not contain Serde's message, which can quote
+    /// the token.
     fn no_token(&self, response: &Response, error: &serde_json::Error) -> TokenError {
         if error.is_eof() {
             return TokenError::BrokenOff(self.host());
@@ -290,7 +294,8 @@ impl TokenEndpoint {
     }
 }
 
-/// A response with a token. Its lifetime is relative. Some managed identity endpoints send only a Unix time.
+/// A response with a token. `expires_in` is the lifetime in seconds. Some managed identity endpoints send only
+/// `expires_on`, a Unix time.
 #[derive(Deserialize)]
 struct Grant {
     access_token: SecretString,
@@ -299,7 +304,7 @@ struct Grant {
     expires_on: Option<Seconds>,
 }
 
-/// A number, or a number in quotes as managed identity endpoints write it.
+/// A number of seconds, which managed identity endpoints write in quotes.
 struct Seconds(u64);
 
 impl<'de> Deserialize<'de> for Seconds {
@@ -324,9 +329,9 @@ fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
     Ok(value)
 }
 
-/// Maximum bytes of a response. A token has a few KiB, and a response of ten times that size has none.
+/// Maximum bytes of a response. A token has a few KiB, and a response of ten times that size does not contain a token.
 const BODY_MAX: usize = 64 << 10;
 
-/// Time limit for a connection to the endpoint, which is one hop away. On a machine without a managed identity, the
-/// address does not answer.
+/// Time limit for a connection to the endpoint of a managed identity. It is short, because the endpoint is one hop
+/// away, and because its address does not answer on a machine without a managed identity.
 const IDENTITY_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

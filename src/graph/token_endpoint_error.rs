@@ -1,7 +1,7 @@
 //! Token endpoint errors (AADSTS codes) and their remedies.
 //!
-//! The first known code of `error_codes` decides, because the HTTP status is 400 for nearly every error. See
-//! <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
+//! The first known code of `error_codes` decides about retry and remedy, because the HTTP status is 400 for nearly
+//! every error. See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
 mod codes;
 
@@ -22,22 +22,22 @@ use crate::chain::one_line;
 pub struct TokenEndpointError {
     status: u16,
     code: Option<u64>,
-    /// `error`, description and the ids that support asks for, on one line.
+    /// The fields `error` and `error_description`, and the ids that Microsoft's support asks for, on one line.
     text: String,
     pub(crate) retry_after: Option<Duration>,
-    /// `error` is `temporarily_unavailable`: a retry can succeed, whatever the code is.
+    /// True if `error` is `temporarily_unavailable`. A retry can then succeed, whatever the code is.
     is_transient: bool,
     credential: CredentialKind,
 }
 
-/// The kind of credential in the request. Remedies depend on it.
+/// The kind of credential in the request, on which remedies depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialKind {
     /// A client secret, or a certificate that signs an assertion.
     Own,
     /// A file with the token of another issuer.
     TokenFile,
-    /// A managed identity. Its endpoint uses statuses with other meanings.
+    /// A managed identity. Some statuses of its endpoint have another meaning than those of Entra.
     ManagedIdentity,
 }
 
@@ -94,7 +94,8 @@ impl TokenEndpointError {
         }
     }
 
-    /// The failure kind, which decides if the request is retried: by the code, or by the status if the code is unknown.
+    /// The failure kind, which decides whether the request is retried. It depends on the code, or on the status if the
+    /// code is unknown.
     pub(crate) fn failure_kind(&self) -> FailureKind {
         if self.is_identity_not_ready() {
             return FailureKind::Connect;
@@ -146,7 +147,7 @@ impl TokenEndpointError {
             ),
             429 => Some(THROTTLED),
             300..=399 => Some(
-                "a redirect is never followed with a credential; check the authority URL, and if a proxy or portal is in between",
+                "a redirect is never followed with a credential; check the authority URL, and check if a proxy or portal redirects requests",
             ),
             404 => Some("check the authority URL: there is no token endpoint at this address"),
             _ => None,
@@ -182,7 +183,7 @@ impl std::error::Error for TokenEndpointError {}
 struct ErrorResponse {
     error: Option<String>,
     error_description: Option<String>,
-    /// Numbers. Other values are ignored, because the description contains the code too.
+    /// Codes as numbers. Values of another type are ignored, because the description contains the code too.
     error_codes: Option<Vec<serde_json::Value>>,
     trace_id: Option<String>,
     correlation_id: Option<String>,
@@ -199,7 +200,7 @@ pub(crate) fn has_error(body: &[u8]) -> bool {
     ErrorResponse::parse(body).is_some_and(|answer| answer.error.is_some())
 }
 
-/// The code in "AADSTS7000215: …", for responses without `error_codes`.
+/// Returns the code in a description such as "AADSTS7000215: …", for responses without `error_codes`.
 fn code_in(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("AADSTS")?;
     let end = rest
@@ -288,7 +289,7 @@ mod tests {
         ),
         (70_002, 401, false, Reason::Auth, "secret is wrong"),
         (1_002_016, 400, false, Reason::Auth, "decrypts TLS"),
-        // A known code wins over the status.
+        // A known code has precedence over the status.
         (50_196, 503, false, Reason::Auth, "too many identical"),
         (90_006, 400, true, Reason::Status, "temporary"),
         (90_090, 400, true, Reason::Status, "temporary"),

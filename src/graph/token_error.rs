@@ -10,20 +10,20 @@ use super::throttle::Held;
 use super::token_endpoint_error::{self, TokenEndpointError};
 use super::{FailureReason, errors};
 
-/// Errors of a token request, most with the host of the token endpoint. No message contains a secret, an assertion, a token
-/// or the request.
+/// Errors of a token request. Most messages contain the host of the token endpoint. No message contains a secret, an
+/// assertion, a token or the request.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The options are not sufficient for a request.
+    /// The options are invalid or incomplete.
     #[error("{0}")]
     Options(&'static str),
-    /// No client for the managed identity's endpoint.
+    /// The client for the managed identity's endpoint cannot be set up.
     #[error("cannot set up the client for the managed identity")]
     Client(#[from] HttpError),
     /// The credential cannot be read or used.
     #[error("cannot use the credential")]
     Credential(#[from] CredentialError),
-    /// No complete response.
+    /// There is no complete response.
     #[error("no complete response from {0}")]
     Transport(String, #[source] reqwest::Error),
     /// The deadline passed.
@@ -35,10 +35,10 @@ pub enum TokenError {
     /// The endpoint answered with an error.
     #[error(transparent)]
     Refused(#[from] Box<TokenEndpointError>),
-    /// The JSON of the response is truncated, in all attempts.
+    /// The JSON of the response is truncated, also at the last attempt.
     #[error("{0} sent a response that breaks off")]
     BrokenOff(String),
-    /// The response is neither a token nor an error, because of a fault.
+    /// The response is neither a token nor an error. The second field states the fault.
     #[error("{0} sent a response without a valid token: {1}")]
     Malformed(String, String),
 }

@@ -350,7 +350,7 @@ async fn failures_by_table() {
         When::graph(),
         Fault::ForeignNextLink("https://evil.example/".to_owned()),
         page,
-        "the token stays here",
+        "the token is not sent there",
     )
     .await;
     let token = "failure token: ";

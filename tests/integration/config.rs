@@ -603,7 +603,7 @@ fn errors_in_the_environment_by_table() {
     check(
         &with("AZURE_AUTHORITY_HOST", "http://login.example"),
         &[
-            "environment: AZURE_AUTHORITY_HOST: plain http would send the token in the clear; use https, http is for 127.0.0.1, [::1] and localhost only",
+            "environment: AZURE_AUTHORITY_HOST: plain http would send the token in the clear; use https, because http is permitted only for 127.0.0.1, [::1] and localhost",
         ],
     );
     check(

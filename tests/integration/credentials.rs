@@ -142,7 +142,7 @@ async fn machine_without_an_identity_is_reported() {
     let (code, said) = check(&file, &[("IDENTITY_ENDPOINT", "http://127.0.0.1:1/")]).await;
     assert_eq!(code, 2, "{said}");
     assert!(said.starts_with("failure configuration: "), "{said}");
-    let error = "config.yml:5: tenants[0].managed_identity: IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not";
+    let error = "config.yml:5: tenants[0].managed_identity: IDENTITY_ENDPOINT is set but IDENTITY_HEADER is not; set both or neither";
     assert!(said.contains(error), "{said}");
 }
 

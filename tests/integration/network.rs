@@ -493,7 +493,7 @@ async fn a_missing_ca_store_is_a_message() {
         let store = store.display().to_string();
         let variables = [("SSL_CERT_FILE", store.as_str())];
         let message = format!(
-            "cannot set up TLS (SSL_CERT_FILE is {store}); install the system's CA certificates (package ca-certificates) or let SSL_CERT_FILE name a PEM file of them"
+            "cannot set up TLS (SSL_CERT_FILE is {store}); install the system's CA certificates (package ca-certificates) or set SSL_CERT_FILE to a PEM file of CA certificates"
         );
         let (code, text) = run(&[&flag, ANY_PORT], &variables).await;
         assert_eq!(code, 1, "{text}");

@@ -81,7 +81,7 @@ async fn long_throttling_holds_all_reports_and_later_polls() {
         }
         assert_eq!(statuses(&simulator).len(), asked, "none before its time");
         let logged = log.take();
-        let wait = format!("answered {status} and all must wait for another");
+        let wait = format!("answered {status} and all requests must wait for another");
         assert!(logged.contains(&wait), "{logged}");
         let reason = if status == 429 { "throttled" } else { "status" };
         assert!(logged.contains(&format!("reason={reason}")), "{logged}");

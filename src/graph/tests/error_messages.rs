@@ -118,7 +118,7 @@ const DESCRIPTIONS: [(&str, Place); 3] = [
     }),
 ];
 
-/// Unchanged, encoded in two ways, and reversed.
+/// Spellings of a credential: unchanged, encoded in two ways, and reversed.
 const SPELLINGS: [fn(&str) -> String; 4] = [
     str::to_owned,
     |text| text.to_uppercase().replace('-', "%2D"),

@@ -187,7 +187,7 @@ async fn fails(
     fails_within(PATIENCE, reply, reason, asked, shown).await
 }
 
-/// Likewise, with a time-out for each response.
+/// The same as [`fails`], with a time-out for each response.
 async fn fails_within(
     read_timeout: Duration,
     reply: impl Fn() -> Reply + Send + 'static,
@@ -259,7 +259,7 @@ async fn failed_token_request_has_its_own_remedy() {
 #[tokio::test]
 async fn remedy_is_about_the_network_if_graph_does_not_answer() {
     let server = graph(|_, _| Reply::Hangup).await;
-    // The same port of an address without a listener.
+    // The same port at an address at which nothing listens.
     let gone = server.url.replace("127.0.0.1", "127.0.0.9");
     let graph = client_of(&gone, &server.url, PATIENCE);
     let error = read(&graph, &RequestStats::default()).await.unwrap_err();

@@ -34,7 +34,7 @@ async fn page_that_is_not_whole_is_requested_again_and_counts_once() {
             })
             .await;
             let stats = RequestStats::default();
-            // The first page is broken, or the second one.
+            // Either the first or the second page is broken.
             let rows = read(&client(&server), &stats).await.unwrap();
             assert_eq!(rows, "1a 2b 3c ", "{body}");
             assert_eq!((stats.pages(), stats.rows()), (2, 3), "{body}");

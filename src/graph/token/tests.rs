@@ -88,7 +88,7 @@ async fn request_for_a_token_waits_until_the_credential_is_read() {
         drop(earlier);
     });
     assert_eq!(token.expose(), "t");
-    // An earlier read that never ends is waited for until the deadline.
+    // If an earlier read never ends, the cache waits until the deadline.
     let cache = self::cache(&server, secret());
     if let TokenEndpoint::Tenant { reading, .. } = &cache.endpoint {
         reading.forget_permits(1);
@@ -531,7 +531,7 @@ async fn no_request_is_sent_while_the_token_endpoint_throttles() {
     let error = cache.token(Instant::now() + Duration::from_mins(5)).await;
     let error = Chain(&error.unwrap_err()).to_string();
     assert!(
-        error.contains("answered 503 and all must wait for another"),
+        error.contains("answered 503 and all requests must wait for another"),
         "{error}"
     );
     assert_eq!(server.received().len(), 21, "none before its time");

@@ -1,7 +1,7 @@
 //! Codes of the token endpoint's errors, with a remedy for each.
 //!
-//! See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>; codes that it lacks are from
-//! <https://login.microsoftonline.com/error> and Microsoft's own libraries.
+//! See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>; codes that are not on this page are
+//! from <https://login.microsoftonline.com/error> and Microsoft's own libraries.
 
 /// A known error.
 pub(super) struct Known {
@@ -9,7 +9,7 @@ pub(super) struct Known {
     /// True if the same request can succeed later.
     pub(super) retry: bool,
     pub(super) remedy: &'static str,
-    /// The remedy if the credential is a file with another issuer's token. Such a token fails for other reasons than an
+    /// The remedy if the credential is a file with another issuer's token. The causes differ from those for an
     /// assertion that the exporter signed.
     pub(super) token_file: Option<&'static str>,
 }
