@@ -1,10 +1,10 @@
 //! Reads all files that an administrator or an orchestrator provides: configuration, keys, secrets, tokens,
 //! certificates. A file is read whole or not at all, and its content is wiped from memory after use.
 //!
-//! Only regular files are read, or symbolic links to one, as Kubernetes and systemd mount secrets. A pipe blocks until
-//! another process writes, a device never ends, and both give their content once, while these files are read again and
-//! again. A mount that does not answer blocks in the kernel, out of reach of any time limit. So a thread of its own reads,
-//! and the caller waits for a limited time.
+//! Only regular files are read, and symbolic links to regular files, because Kubernetes and systemd mount secrets as
+//! links. Pipes and devices are rejected. A pipe blocks until another process writes, a device never ends, and neither
+//! can be re-read. A read from a mount that does not answer blocks in the kernel, which no time limit can end. So a
+//! separate thread reads, and the caller waits for a limited time.
 
 pub(crate) mod conversion;
 
@@ -27,12 +27,13 @@ use crate::machine;
 pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
-    /// Differs for another file of the same name, for example after `rename` or a change of a symbolic link in its path.
+    /// The inode differs if another file gets the same name, for example by `rename` or by a change of a symbolic link
+    /// in the path.
     inode: u64,
 }
 
 impl Stamp {
-    /// The metadata now; `None` if there is no such file. Can block, so it belongs into [`in_time`].
+    /// Returns the current metadata, or `None` if there is no such file. This can block, so call it within [`in_time`].
     pub(crate) fn read(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
@@ -43,20 +44,21 @@ impl Stamp {
     }
 }
 
-/// The content of a regular file of `max` bytes at the most. Blocks for [`TIME_MAX`] at the most.
+/// Returns the content of a regular file of at most `max` bytes. Blocks for at most [`TIME_MAX`].
 ///
 /// # Errors
-/// If there is no such file or it cannot be read. The kind is [`io::ErrorKind::FileTooLarge`] if it is longer: then it
-/// is not the file that was meant. The kind is [`io::ErrorKind::TimedOut`] if the disk or mount does not answer.
+/// If there is no such file or it cannot be read. If the file is longer than `max`, it is the wrong file, and the kind
+/// of the error is [`io::ErrorKind::FileTooLarge`]. If the disk or mount does not answer, the kind is
+/// [`io::ErrorKind::TimedOut`].
 pub(crate) fn read(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let owned = path.to_owned();
     in_time(path, move || read_regular(&owned, max))
 }
 
-/// Runs `work`, which reads files near `path`, and gives it [`TIME_MAX`].
+/// Runs `work`, which reads files in the folder of `path`, and waits for at most [`TIME_MAX`].
 ///
-/// Work that hangs keeps its thread. As long as it hangs, other work in the same folder fails at once: a dead mount costs
-/// one wait and one thread, however many files on it are wanted and however often.
+/// Work that hangs keeps its thread. As long as it hangs, other work in the same folder fails at once. So a dead mount
+/// costs one wait and one thread, however often and from however many files the exporter reads.
 ///
 /// # Errors
 /// The error of `work`, or [`io::ErrorKind::TimedOut`].
@@ -80,7 +82,7 @@ fn wait_for<T: Send + 'static>(
     let alive = Arc::new(());
     let watched = Arc::downgrade(&alive);
     machine::spawn("file-reader", move || {
-        // The caller may have gone.
+        // The caller may have stopped waiting.
         let _ = sender.send(work());
         drop(alive);
     })?;
@@ -95,7 +97,7 @@ fn wait_for<T: Send + 'static>(
     }
 }
 
-/// Folders with work that hangs. Each entry lives until its thread ends.
+/// Returns the folders with work that hangs. An entry stays until its thread ends.
 fn hung() -> MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
     static HUNG: Mutex<Vec<(PathBuf, Weak<()>)>> = Mutex::new(Vec::new());
     let mut hung = HUNG.lock();
@@ -104,7 +106,7 @@ fn hung() -> MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
 }
 
 fn timed_out(what: &str) -> io::Error {
-    let message = format!("{what}; see if its disk or network mount answers");
+    let message = format!("{what}; check if its disk or network mount answers");
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
@@ -113,7 +115,7 @@ fn read_regular(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     refuse_irregular(fs::metadata(path)?.file_type())?;
     let file = OpenOptions::new()
         .read(true)
-        // In case a pipe takes its place in between.
+        // Does not block if a pipe has replaced the file since the check.
         .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
         .open(path)?;
     let metadata = file.metadata()?;
@@ -125,9 +127,10 @@ fn read_regular(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn read_whole(file: File, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Room for all of it from the start, so that growing leaves no copies behind.
+    // Allocates the full capacity at once, because growing would leave copies of the content in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
-    // Files of /proc say that they have no bytes, and a file can grow.
+    // Reads up to the limit, whatever length the metadata states: files of /proc state a length of 0, and a file can
+    // grow.
     file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         return Err(too_large(max));
@@ -136,7 +139,7 @@ fn read_whole(file: File, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn too_large(max: usize) -> io::Error {
-    let message = format!("longer than {max} bytes; name the file that is meant");
+    let message = format!("longer than {max} bytes; name the right file");
     io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
@@ -156,8 +159,8 @@ fn refuse_irregular(kind: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// Time limit for reading a file. Disks and network mounts that work need milliseconds, and at shutdown a container
-/// runtime kills after ten seconds.
+/// Time limit for reading a file. Disks and network mounts that work need milliseconds. The limit is shorter than the
+/// ten seconds after which a container runtime kills a process that is shutting down.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

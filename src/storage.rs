@@ -3,17 +3,16 @@
 //!
 //! A file is replaced as a whole or not at all: the exporter writes a temporary file, syncs it, renames it and syncs
 //! the folder. A file begins with a version, ends with a checksum and names its configuration. A file that is damaged,
-//! foreign, newer or of another configuration is set aside with a log message and never used. Only its owner can read a
-//! file, and it shows users by their current labels only.
+//! foreign, newer or of another configuration is set aside with a log message and never used. A file shows users only
+//! by their current labels, and only its owner can read it.
 //!
-//! If the user labels change, the files of a tenant are removed, with the temporary and rejected files beside them. A
-//! reload removes all of them. A start removes all that do not state the current user labels, even of reports that are
-//! not polled.
+//! If the user labels change, the files of a tenant are removed, and the temporary and rejected files too. A reload
+//! removes all files with the previous labels. A start removes all files that do not state the current user labels,
+//! even files of reports that are not polled.
 //!
-//! Other files of a report that is no longer configured stay until an administrator removes them, or the report is
-//! configured again. The same is true for the files of a tenant that is not configured here, whatever their user
-//! labels, because they can be those of another exporter, and for files in a folder that is no longer the configured
-//! one.
+//! The other files of a report that is no longer configured stay, until an administrator removes them or configures the
+//! report again. Files in a folder that is no longer configured stay too. All files of a tenant that is not configured
+//! stay, whatever their user labels, because another exporter may use them.
 //!
 //! This module does not decide what is saved, or when.
 
@@ -49,15 +48,15 @@ pub(crate) struct StateFile {
     identity: Identity,
 }
 
-/// The configuration that the figures belong to.
+/// The configuration to which the figures in a file belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// The kind of the user labels, as `labels.user` configures it. Files with another kind can have labels that must
-    /// not be shown.
+    /// The kind of the user labels, as set by `labels.user`. A file with another kind can contain labels that must not
+    /// be shown.
     pub(crate) naming: String,
-    /// True if labels show real names: a file of unknown content then reveals no more than `/metrics` does.
+    /// True if labels show real names. A file of unknown content then reveals no more than `/metrics` does.
     pub(crate) shows_names: bool,
-    /// Tenant, source and billing period of the figures, and the name of the tenant.
+    /// The tenant, source and cycle day of the figures, and the name of the tenant.
     pub(crate) numbers: String,
     /// The names of the labels and columns of a report, in the order in which its figures are kept.
     pub(crate) columns: Vec<String>,
@@ -66,35 +65,35 @@ pub(crate) struct Identity {
 /// The saved state of one report of one tenant. `S` is a family with its samples.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SavedState<S = Samples> {
-    /// `None` if no report has been complete yet, but days of a log are known.
+    /// `None` if no report has been complete yet. The state then has only final days of a log.
     pub(crate) last_success: Option<DateTime<Utc>>,
     pub(crate) pages: u64,
     pub(crate) aggregated: u64,
     pub(crate) unplaced: Option<u64>,
     pub(crate) summary: Option<Summary>,
-    /// The current period's figures.
+    /// The figures of the current period.
     pub(crate) current: Vec<S>,
     /// The fingerprint of the allocation in `current`.
     pub(crate) allocation: String,
-    /// The figures that the current period will have after its end.
+    /// The figures of the current period, under the metric names of the previous period.
     pub(crate) closing: Option<(BillingPeriod, Vec<S>)>,
     pub(crate) closed: Option<ClosedPeriod<S>>,
     pub(crate) ledgers: Ledgers,
 }
 
-/// The previous period.
+/// The figures of the previous period.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) period: BillingPeriod,
     pub(crate) samples: Vec<S>,
-    /// The time of the last fetch after the end of the period, and since when the figures have not changed.
+    /// The time of the last fetch after the end of the period, and the time since which the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// The used seconds of pools when the period was last fetched.
+    /// The seconds that pools used in the period, at the last fetch.
     #[serde(default)]
     pub(crate) used_seconds: UsedSeconds,
 }
 
-/// Errors of saving and restoring.
+/// Errors of writing, reading and removing state files.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StorageError {
     #[error("cannot write {}", .path.display())]
@@ -112,7 +111,8 @@ pub(crate) enum StorageError {
 }
 
 impl Identity {
-    /// The identity of figures with this user label, of a tenant, source and billing period, and of any report.
+    /// Returns the identity of figures with this user label. `numbers` states tenant, source and cycle day. The
+    /// identity fits any report, because it has no columns.
     pub(crate) fn new(user_label: &UserLabel, numbers: String) -> Self {
         Self {
             naming: user_label.identity(),
@@ -124,7 +124,8 @@ impl Identity {
 }
 
 impl StateFile {
-    /// Creates the path in `folder` from a name without a slash that is unique for the tenant and report.
+    /// Returns the state file `{name}.state` in `folder`. `name` must be unique for the tenant and report, and must not
+    /// contain a slash.
     pub(crate) fn new(folder: &Path, name: &str, identity: Identity) -> Self {
         Self {
             path: folder.join(format!("{name}.state")),
@@ -132,10 +133,11 @@ impl StateFile {
         }
     }
 
-    /// Replaces the saved state, if it is still `wanted` when all of it is on the disk. Returns whether it was wanted.
+    /// Writes the state to a temporary file, and replaces the state file if the state is still `wanted` then. Returns
+    /// true if it was wanted.
     ///
     /// # Errors
-    /// If the file cannot be written, and the previous one stays; or if the folder cannot be synced.
+    /// If the file cannot be written (then the previous file stays), or if the folder cannot be synced.
     pub(crate) fn write(
         &self,
         saved: &SavedState,
@@ -171,10 +173,10 @@ impl StateFile {
         }
     }
 
-    /// Reads the saved state. `None` if there is no file. `family` finds families by name.
+    /// Reads the saved state. Returns `None` if there is no file. `family` finds a metric family by its name.
     ///
     /// # Errors
-    /// If the file cannot be read or is rejected. A rejected file is out of the way then.
+    /// If the file cannot be read or is rejected. A rejected file is set aside or removed.
     pub(crate) fn read(
         &self,
         family: impl Fn(&str) -> Option<&'static Family>,
@@ -188,7 +190,7 @@ impl StateFile {
         family: impl Fn(&str) -> Option<&'static Family>,
     ) -> Result<Option<SavedState>, StorageError> {
         self.load(family, |_| {
-            "is out of the way after the next start".to_owned()
+            "will be set aside or removed at the next start".to_owned()
         })
     }
 
@@ -220,7 +222,7 @@ impl StateFile {
         })
     }
 
-    /// Checks the file in pieces first, so that a damaged file takes no memory.
+    /// Decodes the file, but first checks it in pieces, so that a damaged file takes no memory.
     fn decode(
         &self,
         found: &OpenedFile,
@@ -235,15 +237,15 @@ impl StateFile {
         Ok(decode(&found.read()?, &self.identity, family))
     }
 
-    /// Sets a rejected file aside for people to look at, or removes it if it may name users who must not be named.
-    /// Returns the outcome as text.
+    /// Sets a rejected file aside for people to look at. If the file may name users whose names must not be shown,
+    /// removes it instead. Returns the outcome as text.
     fn quarantine(&self, found: Option<&OpenedFile>) -> String {
         let quarantined = self.path.with_extension("state.rejected");
         let done = if OpenedFile::may_be_quarantined(found, &self.identity) {
             fs::rename(&self.path, &quarantined)
                 .map(|()| format!("has been set aside as {}", quarantined.display()))
         } else {
-            // The file that was set aside earlier has the same user labels, or older ones.
+            // Also removes the file that was set aside earlier, because it has the same user labels or older ones.
             let quarantined = match fs::remove_file(quarantined) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -257,7 +259,8 @@ impl StateFile {
 }
 
 impl OpenedFile {
-    /// Returns true if a file may be set aside. `None` is a file that cannot be read, so nothing is known of it.
+    /// Returns true if a file may be set aside. `found` is `None` if the file cannot be opened, so its content is
+    /// unknown.
     fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
         let head = found.map_or(&[][..], |found| &found.head);
         let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
@@ -266,7 +269,7 @@ impl OpenedFile {
 }
 
 impl<S> SavedState<S> {
-    /// Replaces all samples, in the order of the fields.
+    /// Replaces all samples, in the order of the fields that contain them.
     fn with_samples<T, E>(
         self,
         mut replace: impl FnMut(S) -> Result<T, E>,
@@ -300,14 +303,15 @@ impl<S> SavedState<S> {
     }
 }
 
-/// A file that is not in place yet, removed on drop: an incomplete one is of no use and takes space on a full disk.
+/// A temporary file. It is removed on drop, because an incomplete file is useless and takes space on a full disk.
 #[derive(Debug)]
 pub(crate) struct TempFile(PathBuf);
 
 impl TempFile {
-    /// Creates a file in the folder of `path`.
+    /// Creates a temporary file in the folder of `path`.
     pub(crate) fn beside(path: &Path, mode: u32) -> io::Result<(Self, File)> {
-        // The name is unique, because a write of an earlier process may hang. An existing file is never opened.
+        // The name is unique, because an earlier process may still write its own temporary file. An existing file is
+        // never opened.
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{:016x}.new", fastrand::u64(..)));
         let temp = Self(path.with_file_name(name));
@@ -319,7 +323,7 @@ impl TempFile {
         Ok((temp, file))
     }
 
-    /// Moves the file, which has been synced, to `path`, and syncs the folder.
+    /// Moves the file to `path` and syncs the folder. The caller has synced the file.
     pub(crate) fn replace(self, path: &Path) -> io::Result<()> {
         fs::rename(&self.0, path)?;
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
@@ -329,13 +333,13 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // After the rename there is no file under this name.
+        // Fails after a rename, because there is no file under this name then.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Returns true if the folder exists and files can be created in it, and false if the folder itself can be created.
-/// Leaves nothing behind.
+/// Returns true if files can be created in the folder, and false if the folder does not exist but can be created.
+/// Leaves no file behind.
 pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
     let is_there = |folder: &&Path| {
         let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
@@ -358,7 +362,7 @@ pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
     }
 }
 
-/// Creates the folder if it is missing, for its owner only.
+/// Creates the folder if it does not exist. Only its owner can use it.
 fn create_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -366,14 +370,14 @@ fn create_folder(folder: &Path) -> io::Result<()> {
         .create(folder)
 }
 
-/// Only the owner reads and writes, because the file contains amounts and names.
+/// Permissions of a state file. Only the owner can read and write it, because it contains amounts and names.
 const OWNER_ONLY: u32 = 0o600;
 
-/// The same for a folder.
+/// Permissions of the folder of state files. Only the owner can use it.
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
-/// Maximum bytes of a file: ten times the size of a report with 600,000 series. A file is read as a whole, so no
-/// longer one is written.
+/// Maximum bytes of a state file: ten times the size of a report with 600,000 series. A longer file is not written,
+/// because a file is read into memory as a whole.
 const BYTES_MAX: u64 = 256 << 20;
 
 #[cfg(test)]

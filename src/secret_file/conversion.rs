@@ -1,4 +1,4 @@
-//! Certificate and key files in another format than unencrypted PEM, and the command that converts each.
+//! Certificate and key files in another format than unencrypted PEM, and the commands that convert them.
 //!
 //! Portals and tools hand out PKCS #12 (PFX), DER, PKCS #7 and encrypted keys; editors and shells add a byte order mark.
 //! This module does not convert files: the administrator decides where a decrypted key is stored.
@@ -20,7 +20,8 @@ pub(crate) enum Role {
     Both,
 }
 
-/// The format of the file `path` with the content `bytes`, and what to do about it. `None` if it is unencrypted PEM or unknown.
+/// Returns the format of the file `path` with the content `bytes`, and the remedy. Returns `None` if the format is
+/// unencrypted PEM or unknown.
 pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
     let (object, format, openssl, input) = if let Some((prefix, format)) = encoding(bytes) {
@@ -29,11 +30,11 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
         (object, format, openssl, String::new())
     } else {
         let object = object(bytes)?;
-        // Only the certificate is read from such a file, whatever else it contains.
+        // From a certificate file, only the certificates in PEM are read, whatever else it contains.
         if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
             return None;
         }
-        // An object in the same file that is skipped does not matter either.
+        // An object that the PEM reader skips does not matter if the file contains everything else that is required.
         let is_skipped = matches!(
             object,
             Object::Request(Form::Pem) | Object::PublicKey | Object::OtherCertificate
@@ -63,7 +64,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     })
 }
 
-/// The type of object for openssl.
+/// The type of the object in a file, which decides about the openssl command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Object {
     /// PEM, or an unknown format.
@@ -74,7 +75,8 @@ enum Object {
     Key,
     EncryptedKey(Form),
     OpenSshKey,
-    /// `BEGIN TRUSTED CERTIFICATE`, which openssl writes for a purpose, or the label of its first versions.
+    /// A certificate with another PEM label: `TRUSTED CERTIFICATE`, with which openssl marks permitted purposes, or
+    /// `X509 CERTIFICATE`, which the first versions of openssl wrote.
     OtherCertificate,
     Request(Form),
     PublicKey,
@@ -102,7 +104,7 @@ impl Object {
         }
     }
 
-    /// Returns whether the file can have certificates in PEM beside the object.
+    /// Returns true if the file can contain certificates in PEM in addition to the object.
     const fn is_pem(self) -> bool {
         match self {
             Self::Plain | Self::OpenSshKey | Self::OtherCertificate | Self::PublicKey => true,
@@ -114,8 +116,8 @@ impl Object {
     }
 }
 
-/// The command that converts the file into one or two PEM files. `openssl` is the command line up to the subcommand,
-/// with a command that is piped into it if there is one. `input` is the option that names the input.
+/// Returns the command that converts the file into one or two PEM files. `openssl` is the command line up to the
+/// subcommand, including a command that pipes its output into openssl. `input` is the option that names the input.
 fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) -> String {
     let new = |suffix: &str| quoted(&format!("{}{suffix}", path.display()));
     let one = |tool: &str| format!("{openssl} {tool}{input} -out {}", new(".pem"));
@@ -131,7 +133,8 @@ fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) 
                 Role::Both => format!("{openssl} x509{input} -out {} && ", new(".cert.pem")),
                 Role::Certificate | Role::Key => String::new(),
             };
-            // ssh-keygen replaces the file, so it gets a copy, which others must not be able to read.
+            // ssh-keygen overwrites its file, so the command first makes a copy, which other users must not be able to
+            // read.
             format!(
                 "{certificate}(umask 77 && sed -n '/BEGIN OPENSSH/,/END OPENSSH/p' {} > {new}) && ssh-keygen -p -N '' -m PEM -f {new}",
                 new(""),
@@ -150,7 +153,7 @@ fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) 
     }
 }
 
-/// The command that removes an encoding around the file, and the name of the encoding.
+/// Returns the command that removes the encoding around a file, and the name of the encoding.
 fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => Some(("tail -c +4", "PEM after a byte order mark")),
@@ -163,7 +166,7 @@ fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The content without its encoding.
+/// Returns the content without the encoding around it.
 fn decoded(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => Some(Zeroizing::new(rest.to_vec())),
@@ -186,9 +189,9 @@ fn from_base64(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     object(&der).map(|_| der)
 }
 
-/// The object in a file, if it is not PEM that can be used unchanged.
+/// Returns the object in a file, unless the file is PEM that can be used unchanged.
 fn object(bytes: &[u8]) -> Option<Object> {
-    // An encrypted PKCS #8 key has it in its label, a PKCS #1 key in a header.
+    // In PEM, the label of a PKCS #8 key states that the key is encrypted. For a PKCS #1 key, a header states it.
     let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     if marks.iter().any(|mark| contains(bytes, mark)) {
         return Some(Object::EncryptedKey(Form::Pem));
@@ -243,25 +246,25 @@ fn quoted(word: &str) -> String {
 /// The first line of a certificate in PEM.
 pub(crate) const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// The first byte of each of these objects in DER.
+/// The first byte of every certificate, key and container in DER.
 const SEQUENCE: u8 = 0x30;
 
-/// The version of PKCS #12.
+/// The version number at the beginning of a PKCS #12 file.
 const VERSION_3: &[u8] = &[0x02, 0x01, 0x03];
 
-/// The arc 1.2.840.113549.1.7: contents of PKCS #7, which PKCS #12 has too.
+/// The OID arc 1.2.840.113549.1.7: contents of PKCS #7. A PKCS #12 file contains it too.
 const PKCS7: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07];
 
-/// Signed data, the type of certificate lists.
+/// The OID 1.2.840.113549.1.7.2: signed data, the PKCS #7 content that lists certificates.
 const PKCS7_SIGNED: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
 
-/// The arc 1.2.840.113549.1.5: encryption by password.
+/// The OID arc 1.2.840.113549.1.5: encryption by password.
 const PKCS5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05];
 
-/// The arc 1.2.840.113549.1.12.1: the older form of it.
+/// The OID arc 1.2.840.113549.1.12.1: encryption by password in the older form of PKCS #12.
 const PKCS12_PBE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
 
-/// Bytes at the beginning of a file that contain the type of its object.
+/// Number of bytes at the beginning of a file that contain the type of its object.
 const BEGIN: usize = 48;
 
 #[cfg(test)]

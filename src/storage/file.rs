@@ -1,5 +1,5 @@
-//! Checks of the files in the storage folder, which can be damaged, too long, of another user or not regular files. A
-//! file is opened without waiting, checked, and read only if it may be a state file.
+//! Checks of the files in the storage folder. They can be damaged, too long, owned by another user, or not regular
+//! files. A file is opened without waiting and checked, and is read only if it can be a state file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use super::BYTES_MAX;
 use super::format::{Rejected, SUM};
 
-/// A regular file that only this user and its groups can write, and that is not too long.
+/// A regular file of limited length that only this user and the process's groups can write.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     file: File,
@@ -26,7 +26,7 @@ impl OpenedFile {
     /// Opens a file. Does not wait for a pipe or a device, and does not follow a link.
     ///
     /// # Errors
-    /// If it cannot be opened or read. The inner error says why it cannot be a state file of this user.
+    /// If the file cannot be opened or read. The inner error states why the file cannot be a state file of this user.
     pub(super) fn open(path: &Path) -> io::Result<Result<Self, Rejected>> {
         let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
         let flags = i32::try_from(flags.bits()).expect("flags fit into an int");
@@ -121,13 +121,13 @@ fn own_groups() -> io::Result<Vec<u32>> {
         .collect())
 }
 
-/// Number of first bytes that contain the version and the kind of the user labels.
+/// Number of bytes at the beginning of a file that contain the version and the kind of the user labels.
 const HEAD: u64 = 64 << 10;
 
-/// Write permission of the file's group: the exporter creates its files without.
+/// Write permission of the file's group. The exporter creates its files without this permission.
 const WRITABLE_BY_GROUP: u32 = 0o020;
 
-/// Write permission of everyone: the exporter creates its files without.
+/// Write permission of everyone. The exporter creates its files without this permission.
 const WRITABLE_BY_EVERYONE: u32 = 0o002;
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
-//! The format of a file: a line with the version, a line of JSON, texts as they are served, and the SHA-256 of all of
-//! it.
+//! The format of a state file: a line with the version, a line of JSON, the texts that are served, and the SHA-256 of
+//! all preceding bytes.
 //!
 //! ```text
-//! teams-pstn-exporter state 2
-//! {"naming":"…","numbers":"…","columns":[…],"state":{…}}
-//! <the texts of the families, compressed as they are, in the order in which the state lists them>
-//! <32 bytes>
+//! teams-pstn-exporter state 2 {"naming":"…","numbers":"…","columns":[…],"state":{…}} <the texts of the families, long
+//! ones compressed, in the order in which the state lists them> <32 bytes>
 //! ```
 //!
-//! In every version the line of JSON begins with the kind of the user labels, and the checksum comes last. So a later
-//! version can find out which user labels a file has.
+//! In every version of the format, the line of JSON begins with the kind of the user labels, and the checksum comes
+//! last. So a later version can read which user labels a file has.
 //!
 //! A file with the right checksum is trusted: this module does not check the correctness of its numbers and texts.
 
@@ -23,7 +21,7 @@ use super::{BYTES_MAX, Identity, SavedState};
 use crate::exposition::{Family, Samples};
 use crate::gzip::Block;
 
-/// Reasons to reject a file.
+/// Reasons to reject a state file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Rejected {
     #[error("it is not a state file of this program")]
@@ -32,15 +30,15 @@ pub(crate) enum Rejected {
     Newer,
     #[error("it is damaged: its checksum is not that of its content")]
     Torn,
-    #[error("its user labels are not those that labels.user says now")]
+    #[error("its user labels differ from the current setting of labels.user")]
     OtherNames,
     #[error(
-        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
+        "it belongs to another configuration: another tenant, name of the tenant, cloud, URL or cycle day"
     )]
     OtherConfiguration,
     #[error("its labels or columns are not those of this version of the program")]
     OtherColumns,
-    #[error("it is longer than any that this program writes")]
+    #[error("it is longer than any state file of this program")]
     TooLong,
     #[error("it is not a regular file")]
     NoFile,
@@ -50,7 +48,7 @@ pub(crate) enum Rejected {
     Writable,
     #[error("it was written by an older version of this program")]
     Older,
-    #[error("its content does not fit together: {0}")]
+    #[error("its content is inconsistent: {0}")]
     Malformed(String),
 }
 
@@ -63,26 +61,26 @@ struct Header {
     state: SavedState<Stored>,
 }
 
-/// The text of one family, which follows the header.
+/// Description of the text of one family. The texts follow the header.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     family: String,
     count: u64,
-    /// Bytes in the file.
+    /// Number of bytes of the text in the file.
     bytes: u64,
     /// Checksum and length of the text, if it is compressed.
     deflated: Option<(u32, u64)>,
 }
 
-/// Writes a file.
+/// Writes a state file.
 ///
 /// # Errors
-/// Errors of `out`, and an error if the file would be longer than the limit for reading.
+/// If `out` returns an error, or if the file would be longer than the limit for reading.
 pub(crate) fn encode(saved: &SavedState, identity: &Identity, out: impl Write) -> io::Result<()> {
     encode_within(BYTES_MAX, saved, identity, out)
 }
 
-/// [`encode`] with a limit for the bytes of the file.
+/// Writes a state file like [`encode`], with `bytes_max` as the limit of its length.
 pub(super) fn encode_within(
     bytes_max: u64,
     saved: &SavedState,
@@ -122,7 +120,7 @@ pub(super) fn encode_within(
     out.flush()
 }
 
-/// Reads a file. `family` finds families by name.
+/// Reads a state file. `family` finds a metric family by its name.
 pub(crate) fn decode(
     bytes: &Bytes,
     identity: &Identity,
@@ -151,7 +149,7 @@ pub(crate) fn decode(
     let mut text_left = TEXT_MAX;
     header.state.with_samples(|stored| {
         let family = family(&stored.family)
-            .ok_or_else(|| malformed("a family is not one of the report's"))?;
+            .ok_or_else(|| malformed("a family does not belong to the report"))?;
         let length = usize::try_from(stored.bytes).ok();
         let length = length
             .filter(|&length| length <= texts.len())
@@ -161,7 +159,7 @@ pub(crate) fn decode(
             .checked_sub(inflated)
             .ok_or_else(|| malformed("it has more text than any report"))?;
         let block = Block::restored(texts.split_to(length), stored.deflated)
-            .ok_or_else(|| malformed("a text is not as it was when it was compressed"))?;
+            .ok_or_else(|| malformed("a text does not match its length or checksum"))?;
         Ok(Samples {
             family,
             block,
@@ -171,7 +169,7 @@ pub(crate) fn decode(
     })
 }
 
-/// Returns the position after the first line of a file that begins with `head`.
+/// Checks the version in the first line of a file that begins with `head`. Returns the position after this line.
 pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     let rest = head
         .strip_prefix(MAGIC.as_bytes())
@@ -189,9 +187,9 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     }
 }
 
-/// Returns true if a rejected file may stay for people to look at. Its user labels must be known to be the current
-/// ones, or labels must show real names and its labels be unknown. The kind of a file's labels is known only if the
-/// checksum is right, because a damaged file can be a mixture of two.
+/// Returns true if a rejected file may be set aside for people to look at. If the file states another kind of user
+/// labels than the current one, it may not. If the kind is unknown, the file may be set aside only if labels show real
+/// names. A stated kind is certain only if the checksum is right, because a damaged file can be a mixture of two files.
 pub(super) fn may_be_quarantined(
     head: &[u8],
     is_whole: impl FnOnce() -> bool,
@@ -204,7 +202,7 @@ pub(super) fn may_be_quarantined(
     }
 }
 
-/// The kind of the user labels that a file of any version states.
+/// Returns the kind of the user labels that a file of any version states.
 fn naming(bytes: &[u8]) -> Option<String> {
     let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;
@@ -223,7 +221,7 @@ fn is_whole(bytes: &[u8]) -> bool {
 /// A writer that hashes its bytes and limits their number.
 struct HashingWriter<W> {
     out: W,
-    /// Bytes that are still allowed.
+    /// Number of bytes that can still be written.
     left: u64,
     sum: digest::Context,
 }
@@ -247,24 +245,24 @@ impl<W: Write> Write for HashingWriter<W> {
 fn too_long() -> io::Error {
     let mib = BYTES_MAX >> 20;
     let message = format!(
-        "it would be longer than the {mib} MiB that are read again; lower labels.max_series"
+        "it would be longer than {mib} MiB, the limit of state files; lower labels.max_series"
     );
     io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
-/// The first bytes of a file.
+/// The first bytes of a state file.
 const MAGIC: &str = "teams-pstn-exporter state ";
 
 /// The first bytes of the line of JSON.
 const NAMING: &[u8] = b"{\"naming\":";
 
-/// The version of the format. A file of another version is set aside, under a name that the other version does not
-/// read. So a downgrade followed by an upgrade loses the content of the file.
+/// The version of the format. A file of another version is set aside under a name that no version reads. So a downgrade
+/// followed by an upgrade loses the content of the file.
 const VERSION: u32 = 2;
 
-/// Bytes of the checksum.
+/// Number of bytes of the checksum.
 pub(super) const SUM: usize = 32;
 
-/// Maximum bytes of inflated text in a file: eight times that of a report with 600,000 series, and a few seconds of
-/// work. A hostile file of 256 MiB could have a thousand times as many.
+/// Maximum bytes of inflated text in a file: eight times as many as a report with 600,000 series has, and a few seconds
+/// of work. Without the limit, a hostile file of 256 MiB could have a thousand times as many.
 const TEXT_MAX: u64 = 2 << 30;

@@ -1,4 +1,5 @@
-//! The folder of the state files: their names, and the removal of files that nothing reads. Files of others stay.
+//! Names of the files in the storage folder, and removal of state files that are no longer read. Files of other
+//! programs stay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,21 +18,21 @@ pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
     /// Prefix of the file names.
     pub(crate) name: String,
-    /// Identity with the user label of a report that has none of its own.
+    /// Identity of the files of a report without its own user label.
     pub(crate) identity: Identity,
 }
 
-/// A tenant without a running writer in this folder.
+/// The files of a tenant, for a sweep. No writer of this tenant is running in the folder.
 #[derive(Clone)]
 pub(super) struct TenantFiles {
-    /// Identity of the files of other reports.
+    /// Identity of the files of reports that are not in `reports`.
     pub(super) identity: Identity,
-    /// Reports that are read next. Reading shows if their files are valid.
+    /// Reports of which the state files are read next. Their files stay, because reading checks if they are valid.
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 
 impl Storage {
-    /// The state file of a report with this user label.
+    /// Returns the state file of a report with this user label.
     pub(crate) fn file(&self, report: ReportKind, user_label: &UserLabel) -> StateFile {
         let identity = Identity {
             columns: report.columns(),
@@ -51,7 +52,7 @@ impl Storage {
     }
 
     /// Removes unfinished files of earlier processes, and files with another kind of user labels than the given one.
-    /// Returns an error for each folder in which that is not possible.
+    /// Returns an error for each folder from which files cannot be removed.
     pub(crate) fn sweep<'a>(
         tenants: impl Iterator<Item = (&'a Self, Vec<(ReportKind, &'a UserLabel)>)>,
     ) -> Vec<StorageError> {
@@ -74,7 +75,7 @@ impl Storage {
     }
 }
 
-/// Removes files, with an error if the disk does not answer in time.
+/// Removes files. Returns an error if the disk does not answer in time.
 fn remove_in_time(
     folder: &Path,
     remove: impl FnOnce(&Path) -> Result<(), StorageError> + Send + 'static,
@@ -87,8 +88,8 @@ fn remove_in_time(
     })
 }
 
-/// Removes the state files of these reports of a tenant, and the temporary and rejected files beside them. `name` is
-/// the prefix of the tenant's files.
+/// Removes the state files of these reports of a tenant, and their temporary and rejected files. `name` is the prefix
+/// of the tenant's files.
 pub(super) fn forget(
     folder: &Path,
     name: &str,
@@ -100,8 +101,8 @@ pub(super) fn forget(
     })
 }
 
-/// Removes unfinished files of earlier processes and files that may have other user labels, for the tenants with the
-/// prefixes in `tenants`. Other files may belong to a running process.
+/// Removes unfinished files of earlier processes, and files that may have other user labels. Only files with a prefix
+/// in `tenants` are removed, because other files may belong to a running process.
 pub(super) fn sweep(
     folder: &Path,
     tenants: &BTreeMap<String, TenantFiles>,
@@ -167,7 +168,7 @@ fn remove(
             .is_some_and(|found| unwanted(&found))
         {
             match fs::remove_file(entry.path()) {
-                // A write that has just ended has removed it.
+                // A write that has just ended has renamed or removed this temporary file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => outcome = outcome.and(removed.map_err(failed)),
             }
@@ -177,7 +178,7 @@ fn remove(
 }
 
 impl<'a> StateFileName<'a> {
-    /// `None` if it is not a file of the exporter.
+    /// Splits the name of a file. Returns `None` if it is not a file of the exporter.
     fn parse(name: &'a str) -> Option<Self> {
         let (stem, rest) = name.rsplit_once(".state")?;
         let (owner, report) = stem.rsplit_once('.')?;

@@ -219,7 +219,7 @@ fn state_files_of_others_are_rejected() {
         numbers: "fabrikam".to_owned(),
         ..identity()
     };
-    // As in a version that has inserted a label.
+    // The columns of a version that has inserted a label.
     let inserted = Identity {
         columns: vec![
             "label 0".to_owned(),
@@ -236,12 +236,12 @@ fn state_files_of_others_are_rejected() {
     check(
         &whole,
         &names,
-        "its user labels are not those that labels.user says now",
+        "its user labels differ from the current setting of labels.user",
     );
     check(
         &whole,
         &other,
-        "it is of another configuration: another tenant, name of the tenant, cloud, URL or cycle day",
+        "it belongs to another configuration: another tenant, name of the tenant, cloud, URL or cycle day",
     );
 }
 
@@ -357,7 +357,7 @@ fn files_that_are_too_long_to_read_are_not_written() {
         let error = within(less).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{less}");
         let message =
-            "it would be longer than the 256 MiB that are read again; lower labels.max_series";
+            "it would be longer than 256 MiB, the limit of state files; lower labels.max_series";
         assert_eq!(error.to_string(), message);
     }
 }

@@ -91,7 +91,7 @@ async fn files_of_the_daemon_by_table() {
     std::fs::create_dir(folder.path("state")).unwrap();
     let state = folder.path(&format!("state/{TENANT}.{CLIENT}.dialout.state"));
     std::fs::write(&state, "torn").unwrap();
-    let torn = "dialout.state is not used, and is out of the way after the next start";
+    let torn = "dialout.state is not used, and will be set aside or removed at the next start";
     check(&[], 0, torn, "verdict: passed, 11 checks, 2 warnings").await;
     assert_eq!(std::fs::read(&state).unwrap(), b"torn");
     std::fs::remove_file(&state).unwrap();

@@ -75,7 +75,7 @@ async fn bad_files_by_table() {
     fs::write(&csv, " ".repeat((16 << 20) + 1)).unwrap();
     refused(
         "",
-        "the file cannot be read: longer than 16777216 bytes; name the file that is meant",
+        "the file cannot be read: longer than 16777216 bytes; name the right file",
     );
     fs::remove_file(&csv).unwrap();
     refused(

@@ -185,7 +185,7 @@ async fn files_are_private_and_have_the_configured_user_labels() {
             .contains("teams_pstn_dialout_charge{")
     );
     let log = log.take();
-    let removed = "is not used, and has been removed: its user labels are not those that labels.user says now";
+    let removed = "is not used, and has been removed: its user labels differ from the current setting of labels.user";
     assert!(log.contains(removed), "{log}");
 }
 

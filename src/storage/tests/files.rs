@@ -43,7 +43,7 @@ fn file_of_another_user_is_rejected_unread() {
     });
     let writable = "other users may write to it";
     check("of everyone", writable, &with_mode(0o602));
-    let too_long = "it is longer than any that this program writes";
+    let too_long = "it is longer than any state file of this program";
     check("too long", too_long, &|path| {
         File::create(path).unwrap().set_len(BYTES_MAX + 1).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
