@@ -1,10 +1,11 @@
 //! The poll loop, and the only place where the other parts meet.
 //!
-//! One task polls each tenant. A poll takes no input and is idempotent, and the next tick is its retry. Requests are
-//! retried within the deadline of the poll; the poll itself is not. A failed poll keeps the last complete report and
-//! publishes the failure beside it. A successful poll replaces numbers, period and report metrics in one step.
+//! One task polls each tenant. A poll takes no input and is idempotent. Its requests are retried until its deadline.
+//! The poll itself is not retried, because the next tick polls again. A failed poll keeps the last complete report and
+//! publishes the failure in addition. A successful poll replaces figures, period and report metrics in one step.
 //!
-//! Dropping the future stops it safely: it only reads, and it publishes only complete values.
+//! A poll can be stopped at any time by dropping its future, because a poll only reads, and publishes only complete
+//! values.
 
 mod fetch;
 mod fleet;
@@ -41,26 +42,26 @@ use state::{ReportState, SharedState};
 
 pub use fleet::Fleet;
 
-/// Parts that all tenants share.
+/// Resources that all tenants share.
 #[derive(Clone, Debug)]
 struct Shared {
-    /// Receiver of finished reports.
+    /// Publisher of complete reports.
     publisher: Arc<Publisher>,
     /// Counters of requests.
     telemetry: Arc<Telemetry>,
-    /// The time of day.
+    /// The wall clock.
     clock: Clock,
     /// The runtime of all polls.
     runtime: Handle,
-    /// Limit of parallel polls over all tenants. A poll that takes longer than two seconds returns its permit.
+    /// Limit of parallel polls over all tenants. A poll that takes longer than [`PERMIT_TIME`] returns its permit.
     permits: Arc<Semaphore>,
-    /// Limit of polls under way, including those that hang.
+    /// Limit of polls in progress, including polls that have returned their permit.
     under_way: Arc<Semaphore>,
     /// Memory of all reports.
     memory: Arc<MemoryPool>,
     /// Writer of the state files.
     writer: Writer,
-    /// If true, the previous period is fetched too.
+    /// True to fetch the previous period too.
     previous: bool,
 }
 
@@ -73,8 +74,8 @@ struct Poller {
 }
 
 impl Poller {
-    /// Publishes the remembered state at once. A report without an entry in `states` is restored from its state file,
-    /// or starts untried.
+    /// Returns a poller, and publishes the known state of each report. A report without an entry in `states` is
+    /// restored from its state file, or starts with an empty state.
     fn new(plan: Arc<Plan>, graph: Graph, shared: Shared, states: &[SharedState]) -> Self {
         let mut poller = Self {
             plan,
@@ -96,7 +97,7 @@ impl Poller {
         poller
     }
 
-    /// The state from the state file, or a new one if there is none.
+    /// Returns the state from the state file, or an empty state if there is no usable file.
     fn restored_or_new(&self, report: ReportKind) -> SharedState {
         let memory = self.shared.memory.for_report();
         let state = ReportState::new(report, self.shared.clock.now(), memory);
@@ -113,8 +114,9 @@ impl Poller {
         &self.states
     }
 
-    /// Polls each report at once, then at every tick of its interval, at every start of a billing period and, if it has
-    /// pools, of a calendar month. Each report has its own loop, so a report that stalls does not delay the others.
+    /// Polls each report at once, then at every tick of its interval and at every start of a billing period. Polls a
+    /// report with pools at every start of a calendar month too. Each report has its own loop, so a report that stalls
+    /// does not delay the others.
     async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
@@ -122,7 +124,7 @@ impl Poller {
     }
 
     async fn run_report(&self, state: &SharedState, started: Instant) {
-        // Retries that reloads requested since the last tick.
+        // Number of retries that reloads have requested since the last tick.
         let mut retries = 0;
         loop {
             let mut turn = pin!(self.queue_and_poll(state, started));
@@ -139,10 +141,11 @@ impl Poller {
         }
     }
 
-    /// Waits for a place in the queue of all tenants, then polls. Returns the time for which the figures are current.
+    /// Waits for a permit, for which the polls of all tenants queue, then polls. Returns the time span in which the
+    /// figures are current.
     async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> Span {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
-        // A permit is a place in the queue, so the task waits for it after the tick.
+        // Polls receive permits in the order in which they ask, so a poll asks only after its tick.
         let permit = Arc::clone(&self.shared.permits)
             .acquire_owned()
             .await
@@ -151,7 +154,7 @@ impl Poller {
         let period = BillingPeriod::containing(now, self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, started));
         let in_time = tokio::time::timeout(PERMIT_TIME, &mut polling).await;
-        // Another poll can start now: this one has ended, or it takes long and goes on without a permit.
+        // Lets another poll start. This poll has ended, or it takes long and goes on without a permit.
         drop(permit);
         if in_time.is_err() {
             polling.await;
@@ -201,7 +204,7 @@ impl Poller {
                 Ok(rendered) => state.succeed(rendered, period, begun, &stats, &self.plan),
                 Err(failed) => state.fail(failed, &self.plan),
             }
-            // Counted first, so that the published counters include the requests of this poll.
+            // Counts the requests of this poll before publishing, so that the published counters include them.
             drop((stats, under_way));
             let next = if succeeded {
                 tick
@@ -217,7 +220,7 @@ impl Poller {
             let pools = self.plan.pools_of(report).iter().filter(|_| in_previous);
             succeeded && time_left && wanted && state.previous.is_due(begun, pools)
         };
-        // Before the previous period is fetched, because that can take until the next tick.
+        // Saves before the previous period is fetched, because that fetch can take until the next tick.
         self.save(state);
         if previous_is_due {
             self.poll_previous(state, period, begun, tick).await;
@@ -252,7 +255,7 @@ impl Poller {
         publisher.update(key(None), Vec::new(), samples, None);
     }
 
-    /// Stops serving figures that are too old or of a billing period that has not begun.
+    /// Stops serving figures if they are too old, or if their billing period has not begun.
     fn expire(&self, state: &SharedState) {
         let now = self.shared.clock.now();
         let mut state = state.lock();
@@ -265,7 +268,7 @@ impl Poller {
             );
             self.publish(&state);
         }
-        // A time in the future comes from a clock that was wrong. Its distance from now counts.
+        // A time in the future comes from a clock that was wrong, so its distance from now counts as the age.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;
             max_age.is_some_and(|max_age| (now - last).abs() > max_age)
@@ -279,7 +282,7 @@ impl Poller {
             tracing::warn!(
                 tenant = self.plan.tenant.as_deref(),
                 report = state.report.as_str(),
-                "the newest complete report is older than poll.max_age and no longer served"
+                "the newest complete report is older than poll.max_age and is no longer served"
             );
         }
         self.publish(&state);
@@ -302,8 +305,9 @@ impl Poller {
         });
     }
 
-    /// Polls the previous period once. If that fails, its last figures stay and a later poll tries again. The next poll of the
-    /// `current` period, which was fetched at `polled`, does not wait for it.
+    /// Fetches the previous period once. If the fetch fails, the last figures stay and a later poll tries again. The
+    /// fetch ends at `tick`, so that it does not delay the next poll. `polled` is the time of the last poll of the
+    /// `current` period.
     async fn poll_previous(
         &self,
         state: &SharedState,
@@ -358,7 +362,7 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// The first tick after now, by the outcome of the last poll.
+    /// Returns the first tick after now. It comes sooner if the last poll failed.
     fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
         let (report, has_failed) = {
             let state = state.lock();
@@ -367,8 +371,8 @@ impl Poller {
         self.tick(report, started, has_failed)
     }
 
-    /// The first tick after now. A failed poll is repeated sooner than a complete one, because the figures of a log would be
-    /// missing for hours, and a log that is too long for one poll needs several.
+    /// Returns the first tick after now. After a failed poll, it comes sooner. Otherwise the figures of a log would be
+    /// missing for hours, because a log that is too long for one poll needs several polls.
     fn tick(&self, report: ReportKind, started: Instant, has_failed: bool) -> Instant {
         let plan = self.plan.report(report);
         let interval = if has_failed {
@@ -380,8 +384,8 @@ impl Poller {
         schedule::next_tick(first, interval, Instant::now())
     }
 
-    /// Waits until a reload requests a retry of a failed report and its back-off is over. Drops the cached token
-    /// then, so that new permissions take effect.
+    /// Waits until a reload requests a poll of this report (because the last poll failed, or to fetch everything again)
+    /// and `pause` is over. Then drops the cached token, so that new permissions take effect.
     async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;
         let retry_requested = Arc::clone(&state.lock().request.retry_requested);
@@ -398,7 +402,7 @@ impl Poller {
         }
     }
 
-    /// Sleeps until the tick, or until the clock leaves the time for which the figures are current.
+    /// Sleeps until the tick, or until the clock leaves the time span in which the figures are current.
     async fn sleep_until(&self, state: &SharedState, tick: Instant, current: Span) {
         loop {
             self.expire(state);
@@ -414,12 +418,13 @@ impl Poller {
     }
 }
 
-/// The remedy if the next poll cut off the fetch of the previous period: a longer `poll.timeout` would change nothing.
+/// The remedy if the fetch of the previous period was cut off by the next poll. A longer `poll.timeout` would change
+/// nothing.
 const CUT_OFF_REMEDY: &str = "if a later poll succeeds, nothing is needed; if it persists, raise the interval of the report or find out what slows the network";
 
-/// Time after which a poll returns its permit. Most polls end earlier.
+/// Time after which a poll returns its permit, so that a slow poll does not block others. Most polls end earlier.
 const PERMIT_TIME: Duration = Duration::from_secs(2);
 
-/// Interval of looks at the wall clock during a sleep. The clock may be set, and it goes on while a machine is
-/// suspended.
+/// Interval of wall clock checks during a sleep. Timers cannot replace them, because the wall clock can be set, and
+/// goes on while the machine is suspended.
 const CLOCK_CHECK: Duration = Duration::from_mins(1);

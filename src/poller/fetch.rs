@@ -30,13 +30,13 @@ pub(super) struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches the report of the period up to now: complete, or an error.
+    /// Fetches the report of the period up to now. Returns the complete report or an error.
     pub(super) async fn run(self) -> Result<Rendered, Failed> {
         let (deadline, graph) = (self.deadline, &self.poller.graph);
         let fetched = tokio::time::timeout_at(deadline, self.report.visit(self))
             .await
             .unwrap_or_else(|_| Err(CollectError::Graph(graph.late())))?;
-        // The deadline limits the fetch only: a complete report is rendered however long that takes.
+        // The deadline limits only the fetch. A complete report is rendered even if rendering takes longer.
         Ok(fetched.await.expect("rendering does not panic")?)
     }
 
@@ -99,12 +99,12 @@ impl Fetch<'_> {
                 reservation.hold(totals.bytes());
             }
         };
-        // One after the other, so that a row that both contain is counted once.
+        // The open days are fetched after the days that become final, so that a row in both is counted once.
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }
         let final_days = state.lock().ledgers.of(period, &allocation).totals();
-        // The maximum, reserved before both exist.
+        // Before the merge, reserves the maximum size of the merged totals.
         reservation.resize(totals.bytes() + final_days.bytes())?;
         Ok(self.rendering(move |context| {
             let _until_rendered = reservation;
@@ -153,8 +153,8 @@ impl<'a> Visitor for Fetch<'a> {
     }
 }
 
-/// Fetches windows, some of them in parallel, and passes each day on. If memory does not suffice for a window while
-/// others are fetched, it is fetched again with fewer in parallel.
+/// Fetches windows, some of them in parallel, and calls `pass` with each result. If memory does not suffice for a
+/// window while others are being fetched, the window is fetched again with fewer windows in parallel.
 async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
     windows: Vec<Window>,
     fetch: impl Fn(Window) -> F,
@@ -185,7 +185,7 @@ async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
 type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
 
 /// Maximum number of days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so
-/// most of the time is spent waiting. More than a few would slow down other users of Graph in the tenant.
+/// most of the time is spent waiting. More days in parallel would slow down other users of Graph in the tenant.
 const DAYS_AT_ONCE: usize = 4;
 
 #[cfg(test)]

@@ -25,10 +25,10 @@ use crate::tenant::{self, Plan, ReportPlan, SetupError};
 
 /// One poll task per tenant of the configuration in force.
 ///
-/// Dropping it stops all tasks.
+/// Dropping the fleet stops all tasks.
 pub struct Fleet {
     shared: Shared,
-    /// The client, and true if it speaks plain HTTP only.
+    /// The HTTP client, and true if the client supports only plain HTTP.
     http: Option<(HttpClient, bool)>,
     tasks: JoinSet<()>,
     running: BTreeMap<Name, Running>,
@@ -54,15 +54,15 @@ struct TenantChange {
 /// Work that a reload must do after it aborted tasks.
 #[derive(Default)]
 struct Leftovers {
-    /// The state of a report was retired, so a write of it may be under way.
+    /// True if the state of a report was retired. A write of this state may be in progress.
     has_retired: bool,
-    /// State files to delete, because the user label of these reports or the pseudonym key changed.
+    /// State files to delete, because the user label of these reports, or the pseudonym key, has changed.
     storages: Vec<(Name, Storage, Vec<ReportKind>)>,
 }
 
 impl Fleet {
-    /// Creates a fleet without poll tasks. `previous`: fetch the previous billing period too. `memory_limit`: the bytes that
-    /// the process may use, if they are limited.
+    /// Creates a fleet without poll tasks. If `previous` is true, tasks fetch the previous billing period too.
+    /// `memory_limit` is the number of bytes that the process may use, if there is a limit.
     pub(crate) fn new(
         publisher: Arc<Publisher>,
         telemetry: Arc<Telemetry>,
@@ -92,12 +92,12 @@ impl Fleet {
         }
     }
 
-    /// Applies `config`. Unchanged tenants go on undisturbed. Changed tenants restart with the state that stays
-    /// valid. New tenants start, and removed ones are forgotten. Unchanged tenants retry failed reports at once, so
-    /// an administrator who has fixed the cause need not wait for the next poll.
+    /// Applies `config`. Starts new tenants, stops removed ones, and restarts changed ones with the state that stays
+    /// valid. Unchanged tenants go on, but retry failed reports at once, so an administrator who has fixed the cause
+    /// need not wait for the next poll.
     ///
     /// # Errors
-    /// If a tenant cannot be set up. Nothing has changed then.
+    /// If a tenant cannot be set up. Then nothing has changed.
     pub(crate) fn apply(&mut self, config: &Config) -> Result<(), SetupError> {
         let http = self.http_for(config)?;
         let mut changed = Vec::new();
@@ -118,7 +118,7 @@ impl Fleet {
             running.task.abort();
             leftovers.retire(&running.states);
         }
-        // A tenant with unchanged storage can have a write under way.
+        // If the storage of a tenant is unchanged, its files are not swept, because a write of one can be in progress.
         let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.tenant.name);
             running.is_none_or(|running| running.plan.storage != change.plan.storage)
@@ -160,8 +160,8 @@ impl Fleet {
         }
     }
 
-    /// Waits for a task that ends. No task ends by itself, so the returned message is about a defect. Never returns
-    /// if there is no task.
+    /// Waits until a task ends, and returns a message. No task ends by itself, so the message is about a defect. Never
+    /// returns if there is no task.
     pub async fn broken(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
@@ -173,7 +173,7 @@ impl Fleet {
         }
     }
 
-    /// The client that the configuration needs: the current one if it fits.
+    /// Returns the HTTP client that the configuration needs: the current client if it fits, otherwise a new one.
     fn http_for(&mut self, config: &Config) -> Result<HttpClient, SetupError> {
         let plain = tenant::is_plain(config);
         match &self.http {
@@ -210,7 +210,7 @@ impl Fleet {
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
-        // Figures of another tenant, address or period, or with other user labels are not shown again.
+        // Drops published figures of another tenant, address or period, and figures with other user labels.
         self.shared.publisher.forget(|key| {
             let is_relabelled = key
                 .report
@@ -251,13 +251,14 @@ impl Fleet {
 }
 
 impl Leftovers {
-    /// Marks reports as retired: they publish nothing more, and no state file of theirs is written.
+    /// Marks reports as retired. They publish nothing more, and their state files are no longer written.
     fn retire(&mut self, states: &[SharedState]) {
         ReportState::retire(states);
         self.has_retired |= !states.is_empty();
     }
 
-    /// Waits for the write under way, because its file may be read, swept or removed next. Then removes files.
+    /// Waits until the current write ends, because its file may be read, swept or removed next. Then removes the files
+    /// in `storages`.
     fn clear_away(self, writer: &Writer) {
         if self.has_retired && !writer.wait(WRITE_PATIENCE) {
             tracing::warn!(
@@ -278,9 +279,9 @@ impl Leftovers {
     }
 }
 
-/// The reports that have another user label or pseudonym key in the new plan. If the new plan does not have a report,
-/// its user label is compared with the default one. State files of these reports may have labels that no setting allows
-/// any more.
+/// Returns the reports with another user label or pseudonym key in the new plan. If the new plan does not contain a
+/// report, the report's old user label is compared with the new default. State files of the returned reports may have
+/// labels that no setting permits any more.
 fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
     let has_changed = |old: &&ReportPlan| {
         new.find(old.report).map_or_else(
@@ -295,7 +296,7 @@ fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
     reports.map(|plan| plan.report).collect()
 }
 
-/// Removes state files that the tenants do not read next and that may have unwanted user labels.
+/// Removes state files that may have unwanted user labels, except for the files that the tenants read next.
 fn sweep(plans: &[Arc<Plan>]) {
     let storages = plans.iter().filter_map(|plan| {
         let reports = plan.reports.iter();
@@ -305,20 +306,20 @@ fn sweep(plans: &[Arc<Plan>]) {
     for error in Storage::sweep(storages) {
         tracing::warn!(
             error = %Chain(&error),
-            remedy = "let the exporter write there, or remove files that end in .new or .rejected by hand; they may have user labels of a previous labels.user",
+            remedy = "let the exporter write to the folder, or remove files that end in .new or .rejected by hand; they may have user labels of a previous labels.user",
             "old state files cannot be removed"
         );
     }
 }
 
 /// Maximum number of polls that run at the same time, over all tenants: enough to hide the latency of the network, and
-/// few enough to leave processor time for scrapes. A poll that takes longer than most returns its permit.
+/// few enough to leave processor time for scrapes. A slow poll returns its permit and is no longer counted.
 const POLLS_MAX: usize = 8;
 
-/// Maximum number of open polls, including those that hang. Each needs some 300 bytes per row of its report. Without
-/// HTTP/2, each also needs up to four connections for the days of a log; together they stay below a service's 1,024
-/// descriptors.
+/// Maximum number of polls in progress, including slow ones. Each poll needs some 300 bytes per row of its report.
+/// Without HTTP/2, each poll of a log needs up to four connections, so all polls stay below the 1,024 file descriptors
+/// of a service.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
-/// Time for which a reload waits for a write. A shutdown that begins meanwhile still ends in time.
+/// Time for which a reload waits for a write. It is short, so that a shutdown during the wait still ends in time.
 const WRITE_PATIENCE: Duration = Duration::from_secs(3);

@@ -30,12 +30,12 @@ pub(super) struct Writer {
     progress: Arc<Progress>,
 }
 
-/// A state that is to be written into its file.
+/// A state to write into its file.
 pub(super) struct Write {
     pub(super) file: StateFile,
     pub(super) saved: SavedState,
-    /// The state to write. It is marked as unsaved if the write fails, and skipped if the configuration has removed its
-    /// report.
+    /// The state that `saved` is from. It is marked as unsaved if the write fails. The write is skipped if the state is
+    /// retired.
     pub(super) state: SharedState,
     pub(super) log: StorageLog,
 }
@@ -46,11 +46,11 @@ struct Progress {
     current: Mutex<Current>,
     /// Notified at the end of each write.
     ended: Condvar,
-    /// The write under way has taken longer than [`WRITE_TIME`].
+    /// True if the current write has taken longer than [`WRITE_TIME`].
     is_late: AtomicBool,
 }
 
-/// The write under way.
+/// The current write.
 #[derive(Clone, Copy, Debug, Default)]
 struct Current {
     /// Number of writes that have begun.
@@ -83,8 +83,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the write under way is over, but not longer than `patience`. Returns whether it is over. Queued writes
-    /// need no wait: if their state is retired, they write nothing.
+    /// Waits until the current write ends, but not longer than `patience`. Returns true if the write has ended. Queued
+    /// writes need no wait, because they write nothing if their state is retired.
     pub(super) fn wait(&self, patience: Duration) -> bool {
         let mut current = self.progress.current.lock();
         let number = current.begun;
@@ -97,13 +97,13 @@ impl Writer {
     }
 }
 
-/// Writes what is in the queue, until it is closed.
+/// Writes the queued states until the queue is closed.
 async fn run(mut writes: mpsc::Receiver<Write>, progress: Arc<Progress>) {
     while let Some(write) = writes.recv().await {
         let write = Arc::new(write);
         progress.begin();
         let (work, thread) = (Arc::clone(&write), Arc::clone(&progress));
-        // On a blocking thread, because a wait for the disk must not delay a scrape on the same thread.
+        // Runs on a blocking thread, because a wait for the disk must not delay a scrape on the same thread.
         let mut writing = tokio::task::spawn_blocking(move || {
             let written = work.write();
             thread.end();
@@ -126,7 +126,7 @@ async fn run(mut writes: mpsc::Receiver<Write>, progress: Arc<Progress>) {
 }
 
 impl Write {
-    /// Writes the file, if the state is not retired before the file is in place.
+    /// Writes the file, unless the state is retired before the file is in place. Returns true if the file was written.
     fn write(&self) -> Result<bool, StorageError> {
         let is_wanted = || !self.state.lock().retired;
         if is_wanted() {
@@ -136,7 +136,7 @@ impl Write {
         }
     }
 
-    /// Records the outcome. A state that was not written is written again after the next poll.
+    /// Records the outcome. If the write failed, the state is written again after the next poll.
     fn end(&self, written: &Result<bool, StorageError>) {
         self.state.lock().is_unsaved |= written.is_err();
         self.log.record(written);
@@ -158,9 +158,9 @@ impl Progress {
 
 /// Reads the state file of a report. Returns `None` if there is no file or it is rejected.
 ///
-/// The caller waits: at the start because the first scrape must see the report, and at a reload because only the next reload
-/// waits for this thread, which neither serves nor polls. At most 256 MiB of a file are read, and at most 2 GiB of inflated
-/// text are checked.
+/// Blocks the caller. At the start, the first scrape must see the report. At a reload, the calling thread neither
+/// serves nor polls, so only the next reload waits for it. Reads at most 256 MiB of a file, and checks at most 2 GiB of
+/// inflated text.
 pub(super) fn restore(plan: &Plan, shared: &Shared, report: ReportKind) -> Option<SavedState> {
     let file = plan.file(report)?;
     let path = file.path().to_owned();
@@ -188,7 +188,7 @@ pub(super) fn restore(plan: &Plan, shared: &Shared, report: ReportKind) -> Optio
     }
 }
 
-/// Logs and counts outcomes of state files.
+/// Logs and counts the outcomes of reading and writing a state file.
 #[derive(Clone, Debug)]
 pub(super) struct StorageLog {
     telemetry: Arc<Telemetry>,
@@ -219,17 +219,17 @@ impl StorageLog {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
                 "cannot write the state file",
-                "let the exporter write there, and check if the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
+                "let the exporter write to the folder, and check if the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
             ),
             StorageError::Read { .. } => (
                 StorageOutcome::Rejected,
                 "cannot read the state file",
-                "let the exporter read there; the report is fetched again",
+                "let the exporter read the file; the report is fetched again",
             ),
             StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,
                 "cannot remove old state files",
-                "let the exporter write there, or remove the files; they have user labels that are no longer wanted",
+                "let the exporter write to the folder, or remove the files; they have user labels that are no longer wanted",
             ),
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,
@@ -251,8 +251,8 @@ impl StorageLog {
 /// Time after which a write is reported as failed. The largest file takes a slow disk some seconds.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// Maximum number of queued writes: about as many as a slow disk completes in [`WRITE_TIME`]. Each keeps the text of
-/// its report in memory.
+/// Maximum number of queued writes: about as many as a slow disk completes in [`WRITE_TIME`]. Each queued write keeps
+/// the text of its report in memory.
 const QUEUE_MAX: usize = 1_000;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The previous period. Its figures stay after its end. They are fetched again until they stop changing, because the
-//! source is a day or two late.
+//! The figures of the previous billing period. They are served after the end of the period. They are fetched again
+//! until they stop changing, because the source is a day or two late.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,11 +8,11 @@ use crate::period::BillingPeriod;
 use crate::report::pool::{Pool, UsedSeconds};
 use crate::storage::ClosedPeriod;
 
-/// The figures of the previous period, and those that the current period would have as the previous one if it ended
-/// now.
+/// The figures of the previous period, and the figures of the current period in the form in which they are served when
+/// the period has ended.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
-    /// The figures that the current period will have as the previous one.
+    /// The figures of the current period, under the metric names of the previous period.
     closing: Option<(BillingPeriod, Vec<Samples>)>,
     closed: Option<ClosedPeriod>,
     /// Time of the last failed fetch.
@@ -20,7 +20,7 @@ pub(super) struct Previous {
 }
 
 impl Previous {
-    /// State from a state file.
+    /// Returns the state that was read from a state file.
     pub(super) fn restored(
         closing: Option<(BillingPeriod, Vec<Samples>)>,
         closed: Option<ClosedPeriod>,
@@ -32,13 +32,14 @@ impl Previous {
         }
     }
 
-    /// The part for the state file.
+    /// Returns the part of the state that the state file contains.
     pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<ClosedPeriod>) {
         (self.closing.clone(), self.closed.clone())
     }
 
-    /// Takes the figures of a complete report of the current period. If that is a new period, the figures of the
-    /// period that has just ended become those of the previous one. `used` has what pools used in it, and as of when.
+    /// Stores the figures of a complete report of the current period. If `current` is a new period, the stored figures
+    /// of the period that has ended become those of the previous period. `used` has the seconds that pools used in the
+    /// period that has ended, and the time of the poll that counted them.
     pub(super) fn advance(
         &mut self,
         current: BillingPeriod,
@@ -66,7 +67,8 @@ impl Previous {
         }
     }
 
-    /// Makes the closed period due, as if it had not been fetched. Its figures stay until then.
+    /// Makes a fetch of the closed period due, as if it had never been fetched. Its figures stay until the new ones are
+    /// complete.
     pub(super) fn refetch(&mut self) {
         self.failed = None;
         if let Some(closed) = &mut self.closed {
@@ -74,14 +76,16 @@ impl Previous {
         }
     }
 
-    /// Drops figures from a clock that was ahead: of periods that have not begun or not ended.
+    /// Drops figures that were fetched while the clock was ahead: the current period if it has not begun, and the
+    /// closed period if it has not ended.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) {
         self.closing.take_if(|(period, _)| period.start() > now);
         self.closed.take_if(|closed| closed.period.end() > now);
     }
 
-    /// Returns true if the closed period is to be fetched: not fetched since its end, or fetched some hours ago and
-    /// still changing, or fetched without these pools, which have a part of the current month in it.
+    /// Returns true if the closed period must be fetched: it was not fetched since its end, it was fetched some hours
+    /// ago and is still changing, or it was fetched without these `pools`. The caller passes pools if a part of the
+    /// current month is in the closed period.
     pub(super) fn is_due<'p>(
         &self,
         now: DateTime<Utc>,
@@ -98,11 +102,12 @@ impl Previous {
         }
         let fetched = known.and_then(|closed| closed.fetched);
         let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
-        // Unchanged between two fetches: days without a fetch do not count.
+        // `unchanged` is the time between the first and the last fetch with these figures. Later days without a fetch
+        // do not count.
         fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < FINAL_AFTER)
     }
 
-    /// Takes the figures of the closed period, fetched after its end.
+    /// Replaces the figures of the closed period by figures that were fetched after its end.
     pub(super) fn replace(
         &mut self,
         period: BillingPeriod,
@@ -126,8 +131,8 @@ impl Previous {
         });
     }
 
-    /// The used seconds of pools in a period. `None` if it is not the closed one, or if they may lack late rows: they
-    /// are older than [`STALE_AFTER`] and not final.
+    /// Returns the seconds that pools used in `period`. Returns `None` if `period` is not the closed period, or if late
+    /// rows may be missing, because the figures are not final and older than [`STALE_AFTER`].
     pub(super) fn used_seconds(
         &self,
         period: BillingPeriod,
@@ -143,7 +148,7 @@ impl Previous {
         is_fresh.then_some(&closed.used_seconds)
     }
 
-    /// Log text about the closed period after a failed fetch.
+    /// Returns log text that states which figures of the previous period remain after a failed fetch.
     pub(super) fn remaining(&self) -> &'static str {
         match self.closed {
             None => "there are no figures of the previous period",
@@ -151,12 +156,12 @@ impl Previous {
         }
     }
 
-    /// Records a failed fetch, so that the next one waits for a while.
+    /// Records a failed fetch, so that the next fetch waits for a while.
     pub(super) fn fail(&mut self, now: DateTime<Utc>) {
         self.failed = Some(now);
     }
 
-    /// The known figures of the closed period. If `wanted` is given, only if it is that period.
+    /// Returns the figures of the closed period. If `wanted` is another period, returns none.
     pub(super) fn samples(&self, wanted: Option<BillingPeriod>) -> impl Iterator<Item = Samples> {
         self.closed
             .iter()
@@ -173,8 +178,8 @@ fn text(samples: &[Samples]) -> Vec<u8> {
     out
 }
 
-/// Pause between two fetches of a closed period, because late figures come by the day, not by the hour. It is a little
-/// less than the usual interval of a log, so that each poll of a log fetches the period.
+/// Pause between two fetches of a closed period. It is long, because late figures arrive by the day, not by the hour.
+/// It is a little shorter than the usual interval of a log, so that each poll of a log fetches the closed period too.
 const PAUSE: TimeDelta = TimeDelta::minutes(330);
 
 /// Pause after a failed fetch: the previous period is not urgent and must not double the requests to a service in
@@ -185,8 +190,8 @@ const RETRY: TimeDelta = TimeDelta::minutes(30);
 /// call that began in the period can end more than a day after it.
 const FINAL_AFTER: TimeDelta = TimeDelta::days(4);
 
-/// Age after which figures of a closed period that is not final are no longer added to those of the current one: several
-/// fetches have failed.
+/// Maximum age of figures of a closed period that is not final. Older figures are not added to the figures of the
+/// current period, because several fetches have failed and rows may be missing.
 const STALE_AFTER: TimeDelta = TimeDelta::days(1);
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::period::{Clock, Span};
 
-/// The first tick after `now`. Ticks are on a grid, so that polls do not drift by their own duration.
+/// Returns the first tick after `now`. Ticks are on a grid, so that polls do not drift by their own duration.
 pub(super) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
     let Some(passed) = now.checked_duration_since(first) else {
         return first;
@@ -16,26 +16,27 @@ pub(super) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Ins
     u32::try_from(ticks).map_or(now + interval, |ticks| first + interval * ticks)
 }
 
-/// Time of the next poll by the wall clock: the tick, or the end of the time for which figures are current if that comes
-/// first.
+/// Returns the wall clock time of the next poll: the tick, or the end of `current` if this comes first.
 pub(super) fn due(clock: &Clock, tick: Instant, current: Span) -> DateTime<Utc> {
     let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
     let due = clock.now().checked_add_signed(left);
     due.map_or(current.end(), |due| due.min(current.end()))
 }
 
-/// Pause after a failed poll before a poll that a reload requests. `retries` counts such polls since the last tick: the
-/// first comes soon for an administrator who has fixed the cause, and a flood of reloads cannot flood Graph.
+/// Returns the pause between a poll and a retry that a reload requests. `retries` is the number of such retries since
+/// the last tick. The first pause is short, for an administrator who has fixed the cause. Each further pause is twice
+/// as long, so that a flood of reloads cannot flood Graph.
 pub(super) fn retry_pause(retries: u32) -> Duration {
     RETRY_PAUSE_MIN
         .saturating_mul(1 << retries.min(31))
         .min(RETRY_PAUSE_MAX)
 }
 
-/// As long as the first pause of a request.
+/// The first pause before a retry that a reload requests. It is as long as the first pause before a request is retried.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// A minute is short for an administrator, and sixty polls an hour are harmless to Graph.
+/// The longest pause before a retry that a reload requests. A minute is short for an administrator, and sixty polls an
+/// hour are harmless to Graph.
 const RETRY_PAUSE_MAX: Duration = Duration::from_mins(1);
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ use crate::snapshot::{Failure, Polling, State, Summary};
 use crate::storage::SavedState;
 use crate::tenant::Plan;
 
-/// State of a report from poll to poll. It is passed on when the configuration changes.
+/// State of a report from poll to poll. If a reload restarts the tenant's poller, the new poller continues with this
+/// state.
 pub(crate) struct ReportState {
     pub(super) report: ReportKind,
     pub(super) health: ReportMetrics,
@@ -33,23 +34,23 @@ pub(crate) struct ReportState {
     pub(super) current: Vec<Samples>,
     /// The fingerprint of the allocation in `current`, which can differ from the configured one.
     pub(super) allocation: String,
-    /// The used seconds of pools in the current period. A restored state has none until its first poll.
+    /// The seconds that pools used in the current period. A restored state has none until its first poll.
     used_seconds: UsedSeconds,
     pub(super) previous: Previous,
     /// Final days of a log, which are not fetched again.
     pub(super) ledgers: Ledgers,
-    /// The memory of polls and final days.
+    /// The pool from which polls and final days reserve memory.
     pub(super) memory: Arc<MemoryPool>,
-    /// The memory of the final days.
+    /// The memory that is reserved for the final days.
     ledger_memory: Reservation,
-    /// The state file lacks the newest state.
+    /// True if the state file does not contain the newest state.
     pub(super) is_unsaved: bool,
-    /// The newest complete report is too old to be served.
+    /// True if the newest complete report is too old to be served.
     pub(super) expired: bool,
     pub(super) next_poll: Option<DateTime<Utc>>,
     pub(super) polling: Polling,
     pub(super) request: PollRequest,
-    /// The configuration has changed, and nothing of this is published any more.
+    /// True if a new configuration does not use this state. It is then neither published nor saved.
     pub(super) retired: bool,
 }
 
@@ -58,15 +59,15 @@ pub(crate) struct ReportState {
 pub(super) struct PollRequest {
     /// Wakes the task that waits for the next poll.
     pub(super) retry_requested: Arc<Notify>,
-    /// The poll forgets the final days first.
+    /// True if the next poll must forget the final days and fetch everything again.
     pub(super) refetch: bool,
 }
 
-/// State that one poller writes; never locked across an await.
+/// Shared state of a report. Only one poller changes it. The lock is never held across an await.
 pub(crate) type SharedState = Arc<Mutex<ReportState>>;
 
 impl ReportState {
-    /// The state of an untried report, with counters that start at `started`.
+    /// Returns the state of a report that was never polled, with counters that start at `started`.
     pub(super) fn new(
         report: ReportKind,
         started: DateTime<Utc>,
@@ -104,7 +105,8 @@ impl ReportState {
         state.lock().report
     }
 
-    /// Keeps only the counters of polls and failures, which must not reset on a reload. Drops all figures.
+    /// Returns a copy without figures. It keeps only the counters of polls and failures, because a reload must not
+    /// reset counters.
     pub(crate) fn counters_only(state: &SharedState) -> SharedState {
         let old = state.lock();
         let fresh = Self::new(old.report, old.health.started, Arc::clone(&old.memory));
@@ -117,7 +119,8 @@ impl ReportState {
         fresh
     }
 
-    /// Requests a retry if the last poll failed: at once, or after the poll under way if that fails too.
+    /// Requests a retry if the last poll failed. The retry starts at once. If a poll is in progress, the retry starts
+    /// only if that poll fails too.
     pub(crate) fn try_again(state: &SharedState) {
         let state = state.lock();
         if state.failure.is_some() {
@@ -125,16 +128,16 @@ impl ReportState {
         }
     }
 
-    /// Makes the next poll fetch everything again. It comes at once, or after the poll under way, which still uses
-    /// the final days that it knows.
+    /// Requests a poll that fetches everything again. It starts at once. If a poll is in progress, the new poll starts
+    /// afterwards, and the poll in progress still uses the known final days.
     pub(crate) fn refetch(state: &SharedState) {
         let mut state = state.lock();
         state.request.refetch = true;
         state.request.retry_requested.notify_one();
     }
 
-    /// Forgets the final days and when the previous period was fetched, if that was requested. Published figures
-    /// stay.
+    /// If a poll was requested that fetches everything again, forgets the final days and the time of the last fetch of
+    /// the previous period. Published figures stay.
     pub(super) fn begin_refetch(&mut self) {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
@@ -150,15 +153,15 @@ impl ReportState {
         state.is_unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
-    /// Marks reports as retired: a poll under way publishes nothing more, and queued states are not written.
+    /// Marks reports as retired. A poll in progress publishes nothing more, and queued states are not written.
     pub(crate) fn retire(states: &[SharedState]) {
         for state in states {
             state.lock().retired = true;
         }
     }
 
-    /// Drops the figures of a billing period that has not begun: the clock was ahead when they were fetched. Returns
-    /// true if there were any. The final days stay, because the service's clock confirmed them too.
+    /// Drops the figures of a billing period that has not begun, because the clock was ahead when they were fetched.
+    /// Returns true if there were such figures. The final days stay, because the service's clock confirmed them too.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
         let is_future = |summary: &Arc<Summary>| summary.period.start() > now;
         if !self.summary.as_ref().is_some_and(is_future) {
@@ -180,9 +183,9 @@ impl ReportState {
         true
     }
 
-    /// The samples to serve. `now` is the current period by the clock.
+    /// Returns the samples to serve. `now` is the billing period that contains the current time.
     pub(super) fn served(&self, now: BillingPeriod) -> Vec<Samples> {
-        // Without current figures, the clock decides which period is the previous one.
+        // If no current figures are served, the clock decides which period is the previous one.
         let (current, previous) = if self.expired {
             (&[][..], Some(now.previous()))
         } else {
@@ -192,7 +195,7 @@ impl ReportState {
         current.iter().cloned().chain(previous).collect()
     }
 
-    /// The state for the page and for readiness.
+    /// Returns the state for the status page and for `/-/ready`.
     pub(super) fn published(&self, tenant: Option<Arc<str>>) -> State {
         State {
             tenant,
@@ -207,7 +210,7 @@ impl ReportState {
         }
     }
 
-    /// Log text about the current figures after a failed poll.
+    /// Returns log text that states which figures remain after a failed poll.
     pub(super) fn remaining(&self) -> &'static str {
         match (&self.summary, self.expired) {
             (None, _) => "there is no report yet",
@@ -216,8 +219,8 @@ impl ReportState {
         }
     }
 
-    /// Records a failure. Budgets and departments that are no longer configured are removed here too, as a successful poll
-    /// would.
+    /// Records a failure. Like a successful poll, removes figures of budgets and departments that are no longer
+    /// configured.
     pub(super) fn fail(&mut self, failed: Failed, plan: &Plan) {
         let allocation = plan.allocation_of(self.report);
         let summary = self.summary.as_mut().map(Arc::make_mut);
@@ -240,7 +243,7 @@ impl ReportState {
         self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
-        // At the start of a period, the newest row is one of the previous period.
+        // At the start of a period, the report has no rows yet, and the newest row stays that of the previous period.
         self.health.newest_row = self.health.newest_row.max(rendered.newest);
         self.health.pages = stats.pages();
         self.health.aggregated = rendered.aggregated;
@@ -268,8 +271,8 @@ impl ReportState {
         self.show_pools(period, begun, plan);
     }
 
-    /// Replaces the pools in samples and summary, if these are of `period`: from its complete report, which was fetched at
-    /// `now`, and from the previous period.
+    /// If the current figures are of `period`, updates the pools in samples and summary. Adds the seconds used in
+    /// `period`, which was fetched at `now`, and those used in the previous period.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // The clock may have been set back while the previous period was fetched.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {
@@ -285,7 +288,7 @@ impl ReportState {
         self.current.extend(samples);
     }
 
-    /// The state to write into the state file, if that lacks the newest state. It counts as saved from then on.
+    /// Returns the state to write, if the state file does not contain the newest state. The state then counts as saved.
     pub(super) fn take_unsaved(&mut self) -> Option<SavedState> {
         let is_wanted = std::mem::take(&mut self.is_unsaved) && !self.retired;
         is_wanted.then(|| self.saved())
@@ -307,7 +310,7 @@ impl ReportState {
         }
     }
 
-    /// Takes over a saved state, except for what belongs to another allocation.
+    /// Restores a saved state, except for figures of another allocation.
     pub(super) fn restore(&mut self, saved: SavedState, allocation: &Allocation) {
         let SavedState {
             last_success,
@@ -324,7 +327,8 @@ impl ReportState {
         let shown = summary.as_mut().map(|summary| &mut summary.allocated);
         allocation.drop_others(&mut current, shown, &mut theirs);
         ledgers.keep_only(allocation);
-        // A file of a process with more memory must not take all that the other reports need. Its days are fetched again.
+        // If the final days do not fit into memory, they are fetched again. A file from a process with more memory must
+        // not take the memory that other reports need.
         if self.ledger_memory.resize(ledgers.bytes()).is_err() {
             ledgers = Ledgers::default();
         }
@@ -349,7 +353,7 @@ impl ReportState {
         self.count_ledgers();
     }
 
-    /// Reserves the memory that the final days take now.
+    /// Updates the reservation to the memory that the final days take now.
     pub(super) fn count_ledgers(&mut self) {
         self.ledger_memory.hold(self.ledgers.bytes());
     }

@@ -27,7 +27,7 @@ async fn hung_disk_blocks_neither_polls_nor_scrapes() {
     until(|| site.writer().progress.current.lock().is_writing).await;
     tokio::time::advance(WRITE_TIME).await;
     until(|| site.counted() == [0, 1]).await;
-    // The serve and poll paths take this lock.
+    // Scrapes and polls need this lock.
     assert!(dialout.try_lock().is_some());
     site.poller.save(dialout);
     assert_eq!(site.counted(), [0, 2], "not queued while the disk hangs");
@@ -47,7 +47,7 @@ async fn hung_disk_blocks_neither_polls_nor_scrapes() {
 async fn failed_write_is_counted_and_repeated() {
     let site = Site::new();
     let state = site.complete(0);
-    // No file can replace a folder.
+    // A folder at the path of the state file, because no file can replace a folder.
     let in_the_way = site.folder.path().join("a.dialout.state");
     std::fs::create_dir(&in_the_way).unwrap();
     site.poller.save(state);
