@@ -1,7 +1,7 @@
-//! Metrics about the exporter itself, in their own registry. It is not static, so that tests can run side by side.
+//! Metrics about the exporter itself. Their registry is not static, so that tests can run in parallel.
 //!
-//! Metrics about one report of one tenant are in `report_metrics`. They are published together with the figures of the
-//! report, and cost nothing while they do not change.
+//! Metrics about one report of one tenant are in `report_metrics`. The exporter publishes them together with the
+//! figures of the report, and renders them only when they change.
 
 use chrono::{DateTime, Utc};
 use prometheus::process_collector::ProcessCollector;
@@ -40,7 +40,7 @@ closed_set! {
 }
 
 impl Telemetry {
-    /// A new registry in which every possible label value has a series. Its counters start `now`.
+    /// Returns a registry in which every possible label value has a series. `now` is the start time of its counters.
     pub fn new(now: DateTime<Utc>) -> Self {
         let requests = counters(
             "teams_pstn_graph_requests_total",
@@ -50,7 +50,7 @@ impl Telemetry {
         );
         let retries = counters(
             "teams_pstn_graph_retries_total",
-            "Repeated requests to Microsoft Graph, by the reason of the failure before.",
+            "Retried requests to Microsoft Graph, by the reason of the preceding failure.",
             "reason",
             &RetryReason::ALL.map(RetryReason::as_str),
         );
@@ -70,11 +70,11 @@ impl Telemetry {
         );
         let reload_successful = gauge(
             "teams_pstn_config_last_reload_successful",
-            "1 if the last reload succeeded, 0 if it was refused.",
+            "1 if the last reload of the configuration succeeded, 0 if it failed.",
         );
         let reload_time = Gauge::new(
             "teams_pstn_config_last_reload_success_timestamp_seconds",
-            "When the configuration in force was read, as Unix time.",
+            "When the current configuration was read, as Unix time.",
         )
         .expect(VALID);
         let build = IntGaugeVec::new(
@@ -112,7 +112,7 @@ impl Telemetry {
         }
     }
 
-    /// Counts a state file.
+    /// Counts one outcome of writing or reading a state file.
     pub(crate) fn count_storage(&self, outcome: StorageOutcome) {
         self.storage.with_label_values(&[outcome.as_str()]).inc();
     }
@@ -129,7 +129,7 @@ impl Telemetry {
         }
     }
 
-    /// Records a reload of the configuration and its success.
+    /// Records whether a reload of the configuration was successful.
     pub(crate) fn set_reload(&self, successful: bool, now: DateTime<Utc>) {
         self.reload_successful.set(successful.into());
         if successful {
@@ -137,7 +137,7 @@ impl Telemetry {
         }
     }
 
-    /// Size in bytes and number of series of the report families.
+    /// Records the size in bytes and the number of series of the report metrics.
     pub(crate) fn set_exposition(&self, bytes: u64, series: u64) {
         self.exposition_size
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -145,12 +145,12 @@ impl Telemetry {
             .set(i64::try_from(series).unwrap_or(i64::MAX));
     }
 
-    /// When the counters in the registry started, as Unix time.
+    /// The Unix time at which the counters in the registry started.
     pub(crate) fn started(&self) -> f64 {
         self.started
     }
 
-    /// Everything in the registry, sorted by name. Reads `/proc`.
+    /// Returns all metrics in the registry, sorted by name. Reads `/proc`.
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
