@@ -12,7 +12,7 @@ impl fmt::Display for Chain<'_> {
         let mut source = self.0.source();
         while let Some(error) = source {
             let part = error.to_string();
-            // Some errors print their source themselves.
+            // Some errors already contain the text of their source.
             if !text.contains(&part) {
                 text = format!("{text}: {part}");
             }

@@ -1,6 +1,6 @@
-//! The daemon: it binds and resolves everything first, then serves and polls until a signal.
+//! The daemon. It first binds its addresses and resolves its configuration, then serves and polls until a signal.
 //!
-//! It does not read flags, and does not know the source of its configuration, so `demo` runs the same daemon.
+//! The daemon does not read flags and does not know the source of its configuration, so `demo` runs the same daemon.
 
 use std::future::Future;
 use std::io;
@@ -38,21 +38,22 @@ use crate::tenant::{self, SetupError};
 pub struct Options {
     /// `--web.telemetry-path`.
     pub telemetry_path: TelemetryPath,
-    /// `--web.max-requests`: scrapes at the same time.
+    /// `--web.max-requests`: the maximum number of parallel scrapes.
     pub requests_max: usize,
     /// TLS and authentication.
     pub web_config: Option<WebConfig>,
     /// The wall clock.
     pub clock: Clock,
-    /// The runtime of polls. It is not the server's, because a response that never ends can keep its threads busy.
+    /// The runtime of polls. It is separate from the runtime of the server, because a response of Graph that never ends
+    /// can keep its threads busy.
     pub polls: Handle,
-    /// Fetch the previous billing period too. Tests that count requests turn it off.
+    /// True to fetch the previous billing period too. Tests that count requests set it to false.
     pub previous: bool,
     /// systemd notifications and watchdog.
     pub systemd: Systemd,
 }
 
-/// Reads the configuration: at the start, and again at every reload.
+/// Function that reads the configuration, at the start and at every reload.
 pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
 /// A daemon that has bound its addresses and resolved its configuration.
@@ -75,19 +76,19 @@ struct Reloader {
     readers: Readers,
 }
 
-/// The clients that can read names of users.
+/// Information about the clients that can read names of users.
 struct Readers {
     addresses: Vec<SocketAddr>,
     web_config: Option<WebConfig>,
-    /// The configuration in force shows names.
+    /// True if the current configuration shows names.
     names: bool,
 }
 
 impl Readers {
-    /// Logs a warning if `config` is the first configuration that shows names to everyone.
+    /// Logs a warning if `config` shows names to everyone and the previous configuration showed no names.
     fn warn_of(&mut self, config: &Config) {
         let names = config.shows_names();
-        // The web configuration may have changed since the start.
+        // Checked again for each configuration, because the web configuration file may have changed since the start.
         let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
         if names && !self.names && exposure.is_open() {
             tracing::warn!(
@@ -126,7 +127,7 @@ pub enum Failure {
     /// The demo has one tenant, which cannot be split into shards.
     #[error("the demo has one simulated tenant only; remove --tenants.shard")]
     DemoShard,
-    /// Two of these errors.
+    /// Two of these errors at the same time.
     #[error("{0}\n{1}")]
     Both(Box<Self>, Box<Self>),
     /// The command `pseudonym` failed.
@@ -138,15 +139,15 @@ pub enum Failure {
     /// The command `healthcheck` failed.
     #[error(transparent)]
     Healthcheck(#[from] HealthcheckError),
-    /// A task ended or panicked, which no task may. The service manager restarts the process.
-    #[error("a task died: {0}")]
+    /// A task ended or panicked because of a defect. The process ends, and the service manager restarts it.
+    #[error("a task ended unexpectedly: {0}")]
     Task(String),
 }
 
-/// Reads the configuration and every file that it names. Starts nothing. Returns the configuration.
+/// Reads the configuration and every file that it names, without starting anything. Returns the configuration.
 ///
 /// # Errors
-/// All errors: first those of the configuration, then those of the web configuration.
+/// Returns all errors: first the errors of the configuration, then those of the web configuration.
 pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failure> {
     let config = load().map_err(Failure::from).and_then(|config| {
         tenant::validate(&config)?;
@@ -197,7 +198,7 @@ impl Daemon {
     /// Reads the configuration, sets everything up, and starts to poll.
     ///
     /// # Errors
-    /// The first step that fails. Then nothing runs.
+    /// If a step fails. Then nothing runs.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
         let telemetry = Arc::new(Telemetry::new(options.clock.now()));
@@ -222,7 +223,7 @@ impl Daemon {
         readers.warn_of(&config);
         fleet.apply(&config)?;
         telemetry.set_reload(true, options.clock.now());
-        // Published before the first scrape, so that every counter has a start value in it.
+        // Publishes a snapshot before the first scrape, so that the first scrape has a start value of every counter.
         publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let state = ServerState {
@@ -261,8 +262,8 @@ impl Daemon {
         self.reloader.publisher.subscribe()
     }
 
-    /// Serves and polls until `shutdown`, then drains. Reloads at every one of `hangups`, every POST to `/-/reload`, and every
-    /// change of the departments file.
+    /// Serves and polls until `shutdown`, then waits for open connections. Reloads at each of `hangups`, at each POST
+    /// to `/-/reload`, and at each change of the departments file.
     pub async fn run(
         self,
         mut hangups: Hangups,
@@ -277,7 +278,7 @@ impl Daemon {
             mut departments,
         } = self;
         let systemd = reloader.systemd;
-        // Dropped with the daemon, which ends its task.
+        // This set is dropped with the daemon, which ends the watchdog task in the set.
         let mut watching = JoinSet::new();
         let heartbeat = bound.heartbeat();
         let next_heartbeat = move || {
@@ -299,7 +300,8 @@ impl Daemon {
             is_requested: false,
             not_before: Instant::now(),
         };
-        // The configuration that is being read, at most one, and the requests that wait for the outcome.
+        // The task that reads the configuration, of which there is at most one. It returns the configuration and the
+        // requests that wait for it.
         let mut loading = JoinSet::new();
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
         loop {
@@ -340,8 +342,8 @@ impl Daemon {
     }
 }
 
-/// Requested reloads. They run at most once per second, because each reads files and may poll. Requests that arrive in between
-/// are answered together.
+/// Requested reloads. At most one reload per second runs, because each reload reads files and may poll. Requests that
+/// arrive in between are answered together.
 struct ReloadQueue {
     waiting: Vec<Reload>,
     is_requested: bool,
@@ -375,15 +377,15 @@ impl ReloadQueue {
 type Loaded = (Result<Config, String>, Vec<Reload>);
 
 impl Reloader {
-    /// Begins to read the configuration on a separate thread, because a read may hang and the shutdown must not wait
-    /// for it.
+    /// Begins to read the configuration on a separate thread, because a read can hang and a shutdown must not wait for
+    /// it.
     fn load(&self, waiting: Vec<Reload>, loading: &mut JoinSet<Loaded>) {
         self.systemd.reloading();
         let load = Arc::clone(&self.load);
         loading.spawn_blocking(move || (load().map_err(|errors| errors.to_string()), waiting));
     }
 
-    /// Applies the configuration to the fleet and returns it, or returns why that is impossible.
+    /// Applies the configuration to the fleet and returns it. Returns an error text if the configuration is invalid.
     fn apply(
         &mut self,
         fleet: &mut Fleet,
@@ -416,7 +418,7 @@ impl Reloader {
     }
 }
 
-/// Interval of clock checks. The clock can be set back at any time, and a check costs nothing.
+/// Interval of clock checks. It is short, because the clock can be set back at any time, and a check costs nothing.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Pause between two reloads. An administrator does not notice the delay, and a flood of reloads costs little.

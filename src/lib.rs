@@ -14,22 +14,22 @@
 //!
 //! # Guarantees
 //!
-//! - **A report is all or nothing.** The running totals of a poll are local to it, and an error drops them. So a published
-//!   report is complete, and stays until the next complete one replaces it.
+//! - **A report is all or nothing.** The running totals of a poll are local to the poll, and an error drops them. So a
+//!   published report is complete, and stays until the next complete report replaces it.
 //! - **Figures and their billing period change in one step**, because they are in one [`snapshot`], together with the metrics
 //!   of the poll that fetched them.
-//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal and adds without rounding in any order.
-//!   Neither it nor a report with money has float arithmetic. A sum never has two currencies, because the currency is part
-//!   of the key.
+//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal and adds without rounding in any
+//!   order. Neither [`money`] nor a report with money uses floating-point arithmetic. A sum never mixes two currencies,
+//!   because the currency is part of the key.
 //! - **A state file is complete or is not used.** It is replaced in one step, and used only if its version, checksum and
 //!   configuration match, see `storage`.
 //! - **The bearer token goes to one origin.** A link to the next page that leaves the configured root is an error, and
 //!   redirects are not followed.
 //! - **A scrape does no I/O of its own and never waits for a poll.** Everything is rendered and compressed when it changes. A
 //!   scrape clones references and writes the response.
-//! - **Everything has a limit**: a constant with one sentence that gives the reason.
-//! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or puts a complete value in
-//!   place. So locks are not poisoned (`parking_lot`), and other threads go on.
+//! - **Everything has a limit.** Each limit is a constant, and the comment of the constant gives the reason.
+//! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or puts a complete value
+//!   in place. So the locks need no poisoning (`parking_lot` has none), and other threads go on.
 //! - **Time is passed in** as a [`period::Clock`]. Other code reads tokio's monotonic clock only.
 //!
 //! # Module dependencies
@@ -42,7 +42,7 @@
 //!   module.
 //! - `secret_file` uses `machine`.
 //! - `exposition` uses `gzip` and `money`.
-//! - `graph` uses `chain`, `memory` and `secret_file`. It does not know what a report is, nor money.
+//! - `graph` uses `chain`, `memory` and `secret_file`. It knows neither reports nor money.
 //! - `report` uses `exposition`, `graph`, `memory`, `money` and `period`. It does not know HTTP.
 //! - `telemetry` uses `graph`.
 //! - `report_metrics` uses `exposition`, `graph`, `money`, `period`, `report` and `telemetry`.
@@ -52,7 +52,8 @@
 //!   make a snapshot, so it cannot start a poll.
 //! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file` and `server`. It resolves into the types of
 //!   these modules.
-//! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It has what a tenant is polled with.
+//! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It provides the client and
+//!   the settings with which a tenant is polled.
 //! - `poller` uses `chain`, `config`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics`, `secret_file`,
 //!   `snapshot`, `storage`, `telemetry` and `tenant`. It connects the parts of a poll.
 //! - `logging` uses `config` and `machine`.
@@ -70,7 +71,7 @@
 //! - `bench` uses `exposition`, `graph`, `gzip`, `report` and `snapshot`.
 //! - `fuzz` uses `config`, `exposition`, `graph`, `memory`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
 //!
-//! The knowledge of some crates stays in one place:
+//! Some crates are used in one place only:
 //!
 //! - Only `graph` and `healthcheck` import `reqwest`.
 //! - Only `server` imports `hyper`.

@@ -1,5 +1,5 @@
-//! Requirements on the machine: a clock after 1970, and limits of the process that leave room to work. They are checked
-//! at the start, because later they end in a panic of a library or an abort of the allocator.
+//! Requirements on the machine: a clock after 1970, and sufficient limits of the process. They are checked at the
+//! start. Otherwise a library would panic later, or the allocator would abort the process.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -10,16 +10,16 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit};
 
-/// A machine on which the exporter cannot work.
+/// Reasons why the exporter cannot work on this machine.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// No part of the exporter works with such a clock: certificates, tokens and billing periods.
+    /// The clock is before 1970. Certificates, tokens and billing periods do not work with such a clock.
     #[error("the clock shows {0}, which is before 1970; set it, for example by NTP")]
     Clock(DateTime<Utc>),
-    /// Standard streams, sockets and timers take nearly all of them.
+    /// The limit of file descriptors is too low. Standard streams, sockets and timers take nearly all of them.
     #[error("the limit of open files is {0}; raise it to 64 or more, by ulimit -n or LimitNOFILE=")]
     Descriptors(u64),
-    /// Memory runs out during the start or the first poll.
+    /// A limit of memory is so low that memory would run out during the start or the first poll.
     #[error(
         "the limit of {what} is {limit} bytes; raise it to {} KiB or more, or limit memory by MemoryMax= or a container instead of {setting}",
         min >> 10
@@ -27,11 +27,11 @@ pub enum MachineError {
     Memory {
         /// The kind of memory.
         what: &'static str,
-        /// The limit that is set.
+        /// The current limit in bytes.
         limit: u64,
-        /// The minimum.
+        /// The minimum limit in bytes.
         min: u64,
-        /// The settings that set it.
+        /// The settings with which an administrator sets the limit.
         setting: &'static str,
     },
     /// The system starts too few threads.
@@ -80,8 +80,8 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     check_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
 }
 
-/// The bytes of memory that the process may use: the lowest of its own limits and those of its control groups. `None`
-/// if there is no limit. Reserved addresses are subtracted from its own limits.
+/// Returns the bytes of memory that the process may use: the lowest of its own limits and the limits of its control
+/// groups. Returns `None` if there is no limit. Reserved addresses are subtracted from the process's own limits.
 pub(crate) fn memory_limit() -> Option<u64> {
     let usable = |limit: u64| limit.saturating_sub(ADDRESSES).max(limit / 4);
     let own = [Resource::As, Resource::Data];
@@ -91,8 +91,8 @@ pub(crate) fn memory_limit() -> Option<u64> {
     own.into_iter().flatten().chain(of_groups).min()
 }
 
-/// The limits of the control groups, and of those that contain them, in the file systems under `root`. A container sees only
-/// its own file system, whose top is its control group.
+/// Returns the memory limits of the control groups and of their parents, from the file systems under `root`. In a
+/// container, the top folder of such a file system is the container's own control group.
 fn group_limits(groups: &str, root: &Path) -> Vec<u64> {
     let limits = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -106,7 +106,7 @@ fn group_limits(groups: &str, root: &Path) -> Vec<u64> {
         };
         let folders = Path::new(path.trim_start_matches('/')).ancestors();
         let read = |folder| fs::read_to_string(root.join(folder).join(file)).ok();
-        // Without a limit, version 2 has the word max, and version 1 a number of more bytes than exist.
+        // If there is no limit, the file contains `max` in version 2, and a number larger than any memory in version 1.
         let limit = |text: String| text.trim().parse().ok().filter(|limit| *limit < 1 << 60);
         Some(
             folders
@@ -126,7 +126,8 @@ pub(crate) fn check_clock(now: DateTime<Utc>) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Starts this many threads at the same time and ends them. The runtime panics if it cannot start its own.
+/// Checks that `count` threads can run at the same time, and ends them. The runtime panics if it cannot start its
+/// threads.
 fn check_threads(count: usize, stack: usize) -> io::Result<()> {
     let (release, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
@@ -135,7 +136,7 @@ fn check_threads(count: usize, stack: usize) -> io::Result<()> {
     for _ in 0..count {
         let wait = Arc::clone(&wait);
         let started = thread::Builder::new().stack_size(stack).spawn(move || {
-            // Each ends when the sender is gone.
+            // Each thread ends when the sender is dropped.
             let _ = wait.lock().recv();
         });
         match started {
@@ -153,10 +154,10 @@ fn check_threads(count: usize, stack: usize) -> io::Result<()> {
     outcome
 }
 
-/// Starts a thread for work that does not need the runtime. It has a small stack.
+/// Starts a thread with a small stack, for work that does not need the runtime.
 ///
 /// # Errors
-/// If the system has no thread for it. The message has the remedy.
+/// If the system cannot start the thread. The message contains the remedy.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -180,35 +181,35 @@ fn spawn_with<T: Send + 'static>(
     })
 }
 
-/// Minimum number of descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the runtime,
-/// a socket that listens, and a few each for Graph, files and scrapers.
+/// Minimum number of file descriptors with which one tenant can be polled and scraped: 3 standard streams, 6 of the
+/// runtime, a socket that listens, and a few for Graph, files and scrapers.
 const DESCRIPTORS_MIN: u64 = 16;
 
-/// Bytes of addresses that the process reserves and does not use: 64 MiB of a heap, and the stacks of threads.
+/// Bytes of address space that the process reserves but does not use: 64 MiB for a heap, and the stacks of threads.
 const ADDRESSES: u64 = 96 << 20;
 
-/// Minimum bytes of memory for the program, its threads and a small report. The program starts with 40 MiB.
+/// Minimum bytes of memory for the program, its threads and a small report. The start alone needs up to 40 MiB.
 const MEMORY_MIN: u64 = 64 << 20;
 
-/// Minimum stack of the main thread, which reads the flags and the configuration. Without optimization, 128 KiB
-/// overflow.
+/// Minimum bytes of the stack of the main thread, which reads the flags and the configuration. In a build without
+/// optimization, 128 KiB are not enough.
 const STACK_MIN: u64 = 512 << 10;
 
-/// Minimum number of threads: three for the log, files and the shutdown, two of the runtime, and three that render,
-/// write and check passwords.
+/// Number of threads that the system must be able to start: three for the log, files and the shutdown, and some for
+/// serving, polling, rendering, writing and checking passwords.
 const THREADS_MIN: usize = 8;
 
 /// Bytes of a runtime thread's stack, the default of Rust and Tokio.
 const STACK: usize = 2 << 20;
 
-/// Bytes of a helper's stack: none of them recurses, and buffers are on the heap.
+/// Bytes of the stack of a helper thread. Helpers do not recurse, and their buffers are on the heap.
 const HELPER_STACK: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// No address space has room for it.
+    /// More bytes than any address space has.
     const HUGE: usize = 1 << 56;
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 
 fn main() -> ExitCode {
     cores::forbid();
-    // Before the flags, which need more stack than a low limit leaves.
+    // The limits are checked before the flags are parsed, because parsing needs more stack than a low limit leaves.
     let code = machine::check(Clock::system().now())
         .map_err(Failure::from)
         .and_then(|()| {
@@ -83,8 +83,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the loader of the configuration. It reads the file, or without one the environment, and keeps the tenants of
-/// this shard. For the demo, the addresses of the simulator are filled in later.
+/// Returns the function that loads the configuration. It reads the file, or the environment if no file is set, and
+/// keeps the tenants of this shard. For the demo, the addresses of the simulator are filled in later.
 fn config_loader(args: &Args) -> Load {
     #[cfg(feature = "demo")]
     if args.is_demo() {
@@ -119,8 +119,9 @@ fn serve_demo(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Runs the daemon until a signal. `prepare` returns the loader of the configuration and a value that lives as long as the
-/// daemon. `started` is called with the addresses that the daemon listens on, and true if they serve TLS.
+/// Runs the daemon until a signal. `prepare` returns the function that loads the configuration, and a value that lives
+/// as long as the daemon. `started` is called with the addresses that the daemon listens on, and with true if they
+/// serve TLS.
 fn serve<T>(
     args: &Args,
     prepare: impl AsyncFnOnce() -> Result<(Load, T), Failure>,
@@ -131,7 +132,8 @@ fn serve<T>(
         .as_deref()
         .map(WebConfig::load)
         .transpose()?;
-    // Binding removes the sockets of systemd from the environment, so it comes before threads that use the environment.
+    // Binding removes the sockets of systemd from the environment, so it must come before threads that use the
+    // environment.
     let bound = Bound::bind(&args.listen())?;
     let runtime = runtime("serve", SERVING_THREADS)?;
     let polls = self::runtime("poll", POLLING_THREADS)?;
@@ -169,6 +171,6 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
 /// Threads that serve. A scrape is one write, so two are enough on any machine.
 const SERVING_THREADS: usize = 2;
 
-/// Threads that poll. Polls wait for the network. One thread is kept busy by a service that sends interim responses (100,
-/// 103) without end, until the poll times out; the other one still polls.
+/// Threads that poll. Polls mostly wait for the network. If a service sends interim responses (100, 103) without end,
+/// it keeps one thread busy until the poll times out. The other thread still polls.
 const POLLING_THREADS: usize = 2;

@@ -1,4 +1,4 @@
-//! A tenant as it is polled: its Graph client and its plan, from the configuration.
+//! The Graph client and the plan of a tenant, with which it is polled. Both are derived from the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::report::pool::Pool;
 use crate::report_metrics::family;
 use crate::storage::{Identity, SavedState, StateFile, Storage, StorageError};
 
-/// Errors of the setup, reported before anything is changed.
+/// Errors of the setup of a tenant. They are returned before anything is changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The HTTP client cannot be set up.
@@ -32,13 +32,13 @@ pub enum SetupError {
     Token(String, #[source] TokenError),
 }
 
-/// Settings by which one tenant is polled. If a reload changes any of them, the tenant's poll task restarts.
+/// Settings with which one tenant is polled. If a reload changes a setting, the tenant's poll task restarts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The tenant's name, if tenants are named.
     pub tenant: Option<Arc<str>>,
-    /// Time before the second poll, as a share of the interval from 0 to 1. It spreads the tenants over time and is the same
-    /// at every start.
+    /// Time before the second poll, as a fraction of the interval from 0 to 1. It spreads the polls of the tenants over
+    /// time and is the same at every start.
     pub phase: f64,
     /// Time limit for one report, including all pages and retries.
     pub timeout: Duration,
@@ -50,28 +50,28 @@ pub struct Plan {
     pub budgets: Vec<Budget>,
     /// The pools of the tenant.
     pub pools: Vec<Pool>,
-    /// The departments of users, if the configuration has a file.
+    /// The departments of users, if the configuration names a departments file.
     pub departments: Option<Arc<Departments>>,
     /// Expiry of the credential, if the configuration states it.
     pub credential_expiry: Option<DateTime<Utc>>,
-    /// Maximum age of a report that is served. `None`: no limit.
+    /// Maximum age of a report that is served. `None` means no limit.
     pub max_age: Option<TimeDelta>,
     /// Location of the state files, if any are written.
     pub(crate) storage: Option<Storage>,
 }
 
-/// Settings by which one report of a tenant is polled.
+/// Settings with which one report of a tenant is polled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportPlan {
     /// The report.
     pub report: ReportKind,
     /// Time between the starts of two polls.
     pub interval: Duration,
-    /// Time between the starts of two polls after a failed one, at most the interval.
+    /// Time between the start of a failed poll and the start of the next poll. It is not longer than the interval.
     pub retry_interval: Duration,
     /// Form of the user labels.
     pub user_label: UserLabel,
-    /// Number of series. Smaller ones beyond the limit are aggregated into `__other__`.
+    /// Maximum number of series. If a report has more, its smallest series are aggregated into `__other__`.
     pub series_max: usize,
 }
 
@@ -84,7 +84,7 @@ impl Plan {
     /// The settings of a report that is polled.
     ///
     /// # Panics
-    /// If it is not polled.
+    /// If the report is not polled.
     pub(crate) fn report(&self, report: ReportKind) -> &ReportPlan {
         self.find(report)
             .expect("a plan for each report that is polled")
@@ -96,7 +96,7 @@ impl Plan {
         Some(storage.file(report, &self.report(report).user_label))
     }
 
-    /// The budgets of a report, and the departments.
+    /// Returns the budgets and pools of a report, and the departments.
     pub(crate) fn allocation_of(&self, report: ReportKind) -> Allocation {
         let of_report = |budget: &&Budget| budget.report == report;
         Allocation {
@@ -114,8 +114,8 @@ impl Plan {
         }
     }
 
-    /// The time for which the figures of a poll at `now` are current: the billing period, or its part in the calendar month
-    /// if the report has pools.
+    /// Returns the time span in which the figures of a poll at `now` are current. This is the billing period. If the
+    /// report has pools, it is only the part of the period in the calendar month.
     pub(crate) fn current(
         &self,
         report: ReportKind,
@@ -129,7 +129,7 @@ impl Plan {
         }
     }
 
-    /// The contents of the state files, as a start would restore them. No file is moved or removed.
+    /// Reads the state files as a start would, but does not move or remove a file.
     pub(crate) fn stored(&self) -> Vec<(ReportKind, Result<Option<SavedState>, StorageError>)> {
         let look = |&ReportPlan { report, .. }: &ReportPlan| {
             let saved = self.file(report)?.look(|name| family(report, name));
@@ -139,7 +139,7 @@ impl Plan {
     }
 }
 
-/// The client that a configuration needs.
+/// Returns the HTTP client that a configuration needs.
 pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
     HttpClient::new(&HttpOptions {
         plain_only: is_plain(config),
@@ -147,7 +147,8 @@ pub(crate) fn http(config: &Config) -> Result<HttpClient, HttpError> {
     })
 }
 
-/// Returns true if all URLs are plain HTTP, which is allowed for loopback only: no CA certificates are needed then.
+/// Returns true if all URLs use plain HTTP, which is permitted for loopback only. The client then needs no CA
+/// certificates.
 pub(crate) fn is_plain(config: &Config) -> bool {
     config
         .tenants
@@ -155,7 +156,7 @@ pub(crate) fn is_plain(config: &Config) -> bool {
         .all(|tenant| tenant.graph_root().is_plain() && tenant.authority().is_plain())
 }
 
-/// Sets up every tenant as for polling, and drops it again.
+/// Checks that every tenant can be set up for polling.
 pub(crate) fn validate(config: &Config) -> Result<(), SetupError> {
     let http = http(config)?;
     let clock = Clock::system();
@@ -165,7 +166,7 @@ pub(crate) fn validate(config: &Config) -> Result<(), SetupError> {
         .try_for_each(|tenant| graph(&http, &clock, config, tenant).map(drop))
 }
 
-/// The Graph client of a tenant.
+/// Returns the Graph client of a tenant.
 pub(crate) fn graph(
     http: &HttpClient,
     clock: &Clock,
@@ -186,12 +187,12 @@ pub(crate) fn graph(
         tokens.map_err(|source| SetupError::Token(tenant.name_or_id().to_owned(), source))?;
     let (limits, retry) = (Limits::default(), RetryPolicy::default());
     let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
-    // All reports share the client, so it hides names if any report does.
+    // All reports share the client, so it hides names if any report hides names.
     let shows_names = config.user_labels().all(UserLabel::shows_names);
     Ok(graph.hiding_people(!shows_names))
 }
 
-/// The settings by which a tenant is polled.
+/// Returns the settings with which a tenant is polled.
 pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
     Plan {
         tenant: tenant.name.clone(),
@@ -230,7 +231,7 @@ fn report_plan(config: &Config, report: &config::Report) -> ReportPlan {
     }
 }
 
-/// The budgets of this tenant and those without a tenant.
+/// Returns the budgets of this tenant, and the budgets that name no tenant.
 pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
     let selects = |budget: &&Budget| {
         budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
@@ -238,7 +239,7 @@ pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
     config.budgets.iter().filter(selects).cloned().collect()
 }
 
-/// The pools of this tenant and those without a tenant.
+/// Returns the pools of this tenant, and the pools that name no tenant.
 pub(crate) fn pools(config: &Config, tenant: &config::Tenant) -> Vec<Pool> {
     let selects =
         |pool: &&Pool| pool.tenant.is_none() || pool.tenant.as_deref() == tenant.name.as_deref();
@@ -256,8 +257,9 @@ fn storage(config: &Config, tenant: &config::Tenant) -> Option<Storage> {
     })
 }
 
-/// Identity of the figures in state files: tenant, cloud and any URL that replaces Microsoft's, because a simulator with a
-/// tenant's ids is not the tenant. Nothing in it is formatted by `Debug`. The name comes last, because it can be any text.
+/// Returns the identity of the figures in state files: tenant, cloud, cycle day and name. A URL that replaces
+/// Microsoft's is included too, because a simulator with a tenant's ids is not the tenant. No part is formatted by
+/// `Debug`, because the text must be the same in every version. The name comes last, because it can be any text.
 fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     let mut identity = format!("{} {}", tenant.tenant_id, tenant.cloud.as_str());
     if let Some(root) = &tenant.graph_url {
@@ -274,8 +276,9 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Offset of a tenant's ticks as a share of the interval, from 0 to 1. It is the same at every start and differs
-/// between tenants, so that a thousand tenants do not poll in the same second. A single tenant needs none.
+/// Returns the offset of a tenant's ticks as a fraction of the interval, from 0 to 1. It is the same at every start and
+/// differs between tenants, so that a thousand tenants do not poll in the same second. A single tenant polls again
+/// after a whole interval.
 fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     if config.tenants.len() == 1 {
         return 1.0;
@@ -284,8 +287,9 @@ fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     f64::from(hash) / f64::from(u32::MAX)
 }
 
-/// Scope of the tokens. A proxy in front of Graph changes the URL of requests, but not the name of the service in
-/// Entra. Only a replaced authority, as in tests, or a managed identity uses the root as the name.
+/// Returns the scope of the tokens, which names Graph as the service. The name is that of the cloud, because a proxy in
+/// front of Graph (`graph_url`) does not change the service. Only if the authority is replaced, as in tests, or if the
+/// credential is a managed identity, the name is the configured root.
 fn scope(tenant: &config::Tenant) -> String {
     let is_managed = matches!(tenant.credential, Credential::ManagedIdentity(_));
     if is_managed || tenant.authority_url.is_some() {
