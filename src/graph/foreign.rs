@@ -134,7 +134,7 @@ impl Secrets {
             }
         }
         if !found.is_empty() {
-            // A part that was found in the reversed text is in the text in reverse order.
+            // A part of the reversed text occurs in the text itself in reverse order, so its reverse is added.
             let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
             found.extend(turned);
         }

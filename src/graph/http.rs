@@ -75,7 +75,7 @@ impl Default for HttpOptions {
 impl HttpClient {
     /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
     /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, else the system's.
-    /// They are read once, here.
+    /// The certificates are read once, here.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         // This fails only if another provider is already installed. That provider works too.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -239,7 +239,7 @@ pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
 pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        // `source` skips the error that an I/O error wraps, so it is read by `get_ref`.
+        // `source` skips the error that an I/O error wraps. `get_ref` returns this error.
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);

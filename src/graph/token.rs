@@ -42,8 +42,8 @@ impl TokenCache {
     /// Returns an empty cache. `now` reads the wall clock, which assertions and responses with a time need.
     ///
     /// # Errors
-    /// If the tenant id cannot be part of a URL, if the client id is missing, or if a managed identity's endpoint is https
-    /// on a machine without CA certificates.
+    /// If the tenant id is neither a GUID nor a domain name, or if the client id is missing. If the endpoint of a
+    /// managed identity uses https, and the machine has no CA certificates.
     pub fn new(
         http: HttpClient,
         options: TokenOptions,

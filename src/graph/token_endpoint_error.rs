@@ -37,7 +37,7 @@ pub(crate) enum CredentialKind {
     Own,
     /// A file with the token of another issuer.
     TokenFile,
-    /// A managed identity. Some statuses of its endpoint have another meaning than those of Entra.
+    /// A managed identity. Some statuses have another meaning at its endpoint than at Entra.
     ManagedIdentity,
 }
 

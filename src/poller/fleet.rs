@@ -152,8 +152,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fetches the final days of all logs and the previous period again. The served figures stay until the new ones
-    /// are complete.
+    /// Fetches the final days of all logs and the previous period again. The current figures are served until the new
+    /// figures are complete.
     pub fn refetch(&self) {
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::refetch);

@@ -38,8 +38,8 @@ impl Previous {
     }
 
     /// Stores the figures of a complete report of the current period. If `current` is a new period, the stored figures
-    /// of the period that has ended become those of the previous period. `used` has the seconds that pools used in the
-    /// period that has ended, and the time of the poll that counted them.
+    /// of the period that has ended become the figures of the previous period. `used` has the seconds that pools used
+    /// in the period that has ended, and the time of the poll that counted them.
     pub(super) fn advance(
         &mut self,
         current: BillingPeriod,

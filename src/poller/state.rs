@@ -272,7 +272,7 @@ impl ReportState {
     }
 
     /// If the current figures are of `period`, updates the pools in samples and summary. Adds the seconds used in
-    /// `period`, which was fetched at `now`, and those used in the previous period.
+    /// `period`, which was fetched at `now`, and the seconds used in the previous period.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // The clock may have been set back while the previous period was fetched.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {

@@ -9,8 +9,8 @@ pub(super) struct Known {
     /// True if the same request can succeed later.
     pub(super) retry: bool,
     pub(super) remedy: &'static str,
-    /// The remedy if the credential is a file with another issuer's token. The causes differ from those for an
-    /// assertion that the exporter signed.
+    /// The remedy if the credential is a file with another issuer's token. Such a token is rejected for other reasons
+    /// than an assertion that the exporter signed.
     pub(super) token_file: Option<&'static str>,
 }
 
