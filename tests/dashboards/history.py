@@ -46,8 +46,8 @@ def parse(exposition):
             yield name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")), float(value)
 
 
-def add(prometheus_data, work, now, exporters, drawn):
-    """Writes blocks; `exporters` is instance → exposition. The one that is drawn has all that its lines need."""
+def add(prometheus_data, work, now, exporters, drawn=None):
+    """Writes blocks; `exporters` is instance → exposition. One that is drawn has all that its lines need."""
     lines = defaultdict(list)
     for instance, exposition in exporters.items():
         target = {"job": "teams-pstn-exporter", "instance": instance}
