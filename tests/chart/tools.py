@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,8 +21,8 @@ from skipping import skip_part
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "tools"
-# Building Helm or Prometheus takes some minutes on two cores; a download that hangs must not take an hour.
-PATIENCE = 900
+# Building Kubernetes takes some minutes on two cores, and more if they are busy; a download that hangs must not take an hour.
+PATIENCE = 1800
 # The processor, as npm calls it.
 NPM_MACHINE = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
 
@@ -53,6 +54,22 @@ def go_program_without(missing, module, package, version, *flags):
             (Path(copy) / missing).parent.mkdir(parents=True)
             (Path(copy) / missing).touch()
             if go("build", *flags, "-o", str(program), f"./{package}", folder=copy, GOWORK="off") is None:
+                return None
+    return program
+
+
+def go_main(name, main, module, *flags):
+    """A program of ours that is a module by itself, for packages that `go install` refuses because their module replaces others."""
+    program = TOOLS / f"{name}-{zlib.crc32((main + module + ' '.join(flags)).encode()):08x}" / name
+    if not program.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "main.go").write_text(main)
+            (Path(folder) / "go.mod").write_text(module)
+            # Some gigabytes, which nothing else can use, and which go would leave behind if it is terminated.
+            folders = {name: f"{folder}/{name.lower()}" for name in ("GOCACHE", "GOTMPDIR")}
+            os.mkdir(folders["GOTMPDIR"])
+            # Without debugging information and inlining, it takes a third less time.
+            if go("build", "-gcflags=all=-dwarf=false -l", *flags, "-o", str(program), ".", folder=folder, GOWORK="off", **folders) is None:
                 return None
     return program
 
