@@ -46,7 +46,7 @@ section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
         /// Time from one poll to the next, at least 1s; for logs of calls and messages the default is 6h. A failed poll of any report is
-        /// repeated after this time, if it is shorter.
+        /// repeated after this time, if the interval of the report is longer.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
@@ -85,7 +85,7 @@ section! {
         /// For user: pseudonym, the file with the key of the keyed hash, at least 16 bytes.
         pseudonym_key_file: PathBuf,
         /// Maximum number of label combinations per report and tenant; each has several series. The smallest are aggregated into the
-        /// user __other__, so sums stay right.
+        /// user __other__, so totals stay the same.
         #[schemars(extend("default" = 20_000))]
         max_series: NonZeroUsize,
     }
@@ -238,7 +238,7 @@ section! {
         #[schemars(extend("default" = [50, 80, 100, 120]))]
         thresholds: Vec<Field<Either<Threshold>>>,
         /// The report with the charges: of dial-out, calls or SMS.
-        #[schemars(extend("default" = "dialout"))]
+        #[schemars(extend("default" = "dialout", "enum" = ["dialout", "call_log", "sms"]))]
         report: ReportKind,
         /// Only this tenant.
         tenant: Name,
