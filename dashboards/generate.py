@@ -67,19 +67,17 @@ def variables(charge, *more):
     ]  # fmt: skip
 
 
-def freshness(reports):
+def freshness(title, reports, size, no_value):
     """When the figures were fetched, and which period they are of."""
-    return [
-        stats("Updated", f"When the exporter last completed each report. {LATE}", "dateTimeFromNow",
-              latest(largest(f"teams_pstn_report_last_success_timestamp_seconds{{{reports}}} > 0", "report") + " * 1000", "{{tenant}} {{report}}"),
-              listed=True, no_value="never", runbook="TeamsPstnReportStale"),
-        stats("Data up to", f"The time of the newest call, message or event in each log. The dial-out report has no times. {LATE}", "dateTimeFromNow",
-              latest(largest(f"teams_pstn_report_newest_row_timestamp_seconds{{{LOGS}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
-              listed=True, no_value="No log is switched on (reports)"),
-        stats("Billing period since", "The start, in UTC, of the billing period that the figures belong to.", "dateTimeAsIso",
-              latest(largest(f"teams_pstn_billing_period_start_timestamp_seconds{{{reports}}}", "report") + " * 1000", "{{tenant}} {{report}}"),
-              listed=True, no_value="none yet"),
-    ]  # fmt: skip
+    def time(metric, condition=""):
+        return largest(f"{metric}{{{reports}}}{condition}", "report") + " * 1000"
+
+    return grid(title, f"When the exporter last completed each report, the time of the report's newest row, and the start, in UTC, of the billing period that the figures belong to. The dial-out report has no times. {LATE}",
+                TENANT_COLUMN | {"Report": "report",
+                                 "Updated": (time("teams_pstn_report_last_success_timestamp_seconds", " > 0"), ("dateTimeFromNow", None)),
+                                 "Data up to": (time("teams_pstn_report_newest_row_timestamp_seconds"), ("dateTimeFromNow", None)),
+                                 "Billing period since": (time("teams_pstn_billing_period_start_timestamp_seconds"), ("dateTimeAsIso", None))},
+                size=size, no_value=no_value, runbook="TeamsPstnReportStale")  # fmt: skip
 
 
 def threshold_columns(of, labels, ratio):
@@ -106,9 +104,9 @@ def spend_overview():
     ratio = f"budget:teams_pstn_budget_spent:ratio{{{CURRENCY}}}"
     no_budgets = "The exporter's configuration has no budgets"
     status = [
-        *freshness(DIALOUT),
+        freshness("Reports", TENANT, (18, 7), "No report is complete yet"),
         stats("Days left", "Days until the billing period ends.", "none",
-              latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), decimals=1),
+              latest(largest(f"report:teams_pstn_billing_period_remaining:seconds{{{DIALOUT}}} / 86400"), "{{tenant}} dialout"), size=(6, 7), decimals=1),
     ]  # fmt: skip
     budgets = [
         grid("Budgets", f"The amount of each budget, what is spent of it, and the forecast for the end of the period at the pace so far. There is no forecast during the first 5 % of the period. A budget has its own selectors and may be of another report. {ALL_COUNTRIES}",
@@ -246,9 +244,9 @@ def calls():
 
     status = [
         stats("Last polls", "Whether the last poll of each log succeeded. A log that is missing here is not switched on (reports).", "none",
-              latest(largest(f"teams_pstn_report_up{{{LOGS}}}", "report"), "{{tenant}} {{report}}"), colored=True, steps=((None, RED), (1, GREEN)),
+              latest(largest(f"teams_pstn_report_up{{{LOGS}}}", "report"), "{{tenant}} {{report}}"), size=(6, 6), colored=True, steps=((None, RED), (1, GREEN)),
               mappings=[FAILING_OR_OK], no_value="No log is switched on (reports)", runbook="TeamsPstnReportFailing"),
-        *freshness(LOGS),
+        freshness("Logs", LOGS, (18, 6), "No log is switched on (reports)"),
     ]  # fmt: skip
     ten = top(10, total(f"{charge}{{{CALLS}}}", "destination"))
     rising = top(5, f"{largest(f'currency_destination:{charge}:increase1d{{{CURRENCY}}}', 'currency', 'destination')} > 0")
@@ -392,7 +390,7 @@ def exporter_health():
               colored=True, steps=((None, RED), (1, GREEN)), no_value="not scraped", mappings=[texts(_0=("down", RED), _1=("up", GREEN))], runbook="TeamsPstnExporterDown"),
         stats("Last poll", "Whether the last poll of each report succeeded. After a failure, the figures are those of the last success.", "none",
               latest(gauge("teams_pstn_report_up"), name), colored=True, steps=((None, RED), (1, GREEN)), mappings=[FAILING_OR_OK], no_value="none yet", runbook="TeamsPstnReportFailing"),
-        stats("Age of the figures", "Time since each report was last completed. More than two intervals are too old.", "s", latest(age, name), decimals=0, listed=True, no_value="never completed", runbook="TeamsPstnReportStale"),
+        stats("Age of the figures", "Time since each report was last completed. More than two intervals are too old.", "s", latest(age, name), decimals=0, no_value="never completed", runbook="TeamsPstnReportStale"),
         stats("Credential expires", "When the certificate or the secret expires. For a secret, the configuration has to say it (client_secret_expires).", "dateTimeFromNow",
               latest(f"min by ({TARGETS}) (teams_pstn_credential_expiry_timestamp_seconds{{{TENANT}}}) * 1000", "{{tenant}} credential"), no_value="not known", runbook="TeamsPstnCredentialExpiring"),
         grid("Reports", "Each report of each tenant. Reports are fetched independently, so one may fail while another succeeds. Final days are kept as totals and not fetched again.",

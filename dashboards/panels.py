@@ -72,25 +72,18 @@ def reduced():
     return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
 
 
-def sizes(title, value):
-    """Of texts, in pixels. Otherwise each value of a panel gets the size that fits it."""
-    return common.VizTextDisplayOptions().title_size(title).value_size(value)
-
-
-def stats(title, description, unit, *queries, size=(6, 4), colored=False, listed=False, **more):
-    """One or more large numbers. If colored, the background has the colour of the threshold. listed: in lines, of names and values."""
+def stats(title, description, unit, *queries, size=(6, 4), colored=False, **more):
+    """One or more large numbers. If colored, the background has the colour of the threshold."""
     color = by_mode(models.FieldColorModeId.THRESHOLDS) if colored else fixed("text")
     built = panel(stat.Panel(), title, description, unit, queries, size, color=color, **more)
     mode = commons.BigValueColorMode.BACKGROUND if colored else commons.BigValueColorMode.VALUE
-    if listed:
-        built.orientation(commons.VizOrientation.HORIZONTAL).text(sizes(12, 13))
     return built.reduce_options(reduced()).color_mode(mode).graph_mode(commons.BigValueGraphMode.NONE).text_mode(commons.BigValueTextMode.VALUE_AND_NAME)
 
 
 def bars(title, description, unit, *queries, size, maximum=1, **more):
     built = panel(bargauge.Panel(), title, description, unit, queries, size, color=fixed(BLUE), **more).min(0).max(maximum)
     built.reduce_options(reduced()).display_mode(commons.BarGaugeDisplayMode.BASIC).value_mode(commons.BarGaugeValueMode.TEXT)
-    return built.orientation(commons.VizOrientation.HORIZONTAL).name_placement(commons.BarGaugeNamePlacement.LEFT).max_viz_height(40).text(sizes(14, 18))
+    return built.orientation(commons.VizOrientation.HORIZONTAL).name_placement(commons.BarGaugeNamePlacement.LEFT).max_viz_height(40).text(common.VizTextDisplayOptions().title_size(13).value_size(18))
 
 
 def lines(title, description, unit, *queries, size=(12, 8), axis="", per_step=False, steps_only=False, dashed=None, maximum=None, **more):
@@ -110,13 +103,14 @@ def lines(title, description, unit, *queries, size=(12, 8), axis="", per_step=Fa
     return built
 
 
-# Widths of columns with long texts, in pixels.
-WIDE = {"user": 210, "reason": 200, "trunk": 200}
+# The least width of any column, and of those with long texts, in pixels.
+LEAST = 60
+WIDE = {"user": 220, "reason": 200, "trunk": 180, "call_type": 150, "pool": 140, "budget": 100, "event": 90}
 
 
 def width(heading, column):
     """The least width of a column. Grafana gives the same width to all columns that need no more."""
-    return WIDE.get(column, 0) if isinstance(column, str) else 8 * len(heading.replace("$currency", "EUR")) + 20
+    return WIDE.get(column, LEAST) if isinstance(column, str) else 8 * len(heading.replace("$currency", "EUR")) + 20
 
 
 def grid(title, description, columns, *, size, sort=None, links=None, **more):
@@ -127,13 +121,13 @@ def grid(title, description, columns, *, size, sort=None, links=None, **more):
     values = dict(zip(expressions, [f"Value #{letter}" for letter in "ABCDEFGHIJ"] if len(expressions) > 1 else ["Value"]))
     fields = {heading: values.get(heading, column) for heading, column in columns.items()}
     queries = [latest(expression).format(PromQueryFormat.TABLE) for expression, _ in expressions.values()]
-    built = panel(table.Panel(), title, description, "none", queries, size, color=fixed("text"), **more).show_header(True).min_width(60)
+    built = panel(table.Panel(), title, description, "none", queries, size, color=fixed("text"), **more).show_header(True).min_width(LEAST)
     # The text for no data is that of the whole table. In a single cell it would be wrong.
     built.override_by_regexp("/.*/", [models.DynamicConfigValue(id_val="noValue", value="–")])
     for heading, column in columns.items():
         unit, decimals = (None, None) if isinstance(column, str) else column[1]
         least = width(heading, column)
-        override(built, heading, unit=unit, decimals=decimals, **{"custom.minWidth": least if least > 120 else None})
+        override(built, heading, unit=unit, decimals=decimals, **{"custom.minWidth": least if least > LEAST else None})
     if "Severity" in columns:
         override(built, "Severity", mappings=[SEVERITIES], **{"custom.cellOptions": commons.TableColorTextCellOptions()})
     for heading, address in (links or {}).items():

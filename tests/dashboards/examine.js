@@ -44,9 +44,10 @@ function texts(panel) {
   return [...panel.querySelectorAll('[data-testid="data-testid panel content"] *')].filter((element) => element.children.length === 0 && element.textContent.trim());
 }
 
-// Texts that do not fit, also because their column does not.
+// Texts that do not fit, also because their column does not, and those that Grafana made too small to read.
 function cuts(panel) {
-  return texts(panel).filter((element) => isCut(element, panel)).map((element) => `cut: ${element.textContent}`);
+  const isTiny = (element) => parseFloat(getComputedStyle(element).fontSize) < 6;
+  return texts(panel).filter((element) => isTiny(element) || isCut(element, panel)).map((element) => `cut or too small: ${element.textContent}`);
 }
 
 // Whether a text is wider than what shows it.
