@@ -9,7 +9,7 @@
 mod history;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::config::args::BackfillArgs;
-use crate::export::{ExportError, Output, until_signal, with_progress};
+use crate::export::{ExportError, Output, with_progress};
 use crate::exposition::Samples;
 use crate::graph::Graph;
 use crate::graph::stats::RequestStats;
@@ -55,15 +55,6 @@ struct Days<'a> {
     previous: Vec<Samples>,
     /// The used seconds of pools in it.
     used_seconds: Option<UsedSeconds>,
-}
-
-/// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
-///
-/// # Errors
-/// As [`run`] does, and if the runtime cannot be built.
-pub fn run_alone(config: &Config, args: &BackfillArgs) -> Result<(), ExportError> {
-    let clock = Clock::system();
-    until_signal(run(config, args, &clock, Box::new(io::stdout())))
 }
 
 /// Writes the samples to the file that the flags name, or else to `out`.

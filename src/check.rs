@@ -64,31 +64,6 @@ impl Outcome {
     }
 }
 
-/// Calls [`run`] with the system clock and standard output, in its own runtime.
-pub fn run_alone(
-    load: &Load,
-    listen: &Listen,
-    web_config: Option<&Path>,
-    format: CheckFormat,
-) -> io::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let mut out = io::stdout();
-    let outcome = runtime.block_on(run(
-        load,
-        listen,
-        web_config,
-        format,
-        Clock::system(),
-        &mut out,
-    ));
-    // Do not wait for threads that are blocked on DNS.
-    runtime.shutdown_background();
-    outcome
-}
-
 /// Checks everything that `load` configures, and writes the findings.
 pub async fn run(
     load: &Load,

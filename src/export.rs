@@ -52,33 +52,18 @@ struct Export<'a> {
     memory: Arc<MemoryPool>,
 }
 
-/// Calls [`run`] with the system clock and standard output, in its own runtime, until it is complete or a signal arrives.
+/// Runs a command until it is complete or a signal arrives.
 ///
 /// # Errors
-/// As [`run`] does, and if the runtime cannot be built.
-pub fn run_alone(config: &Config, args: &ExportArgs) -> Result<(), ExportError> {
-    let clock = Clock::system();
-    until_signal(run(config, args, &clock, Box::new(io::stdout())))
-}
-
-/// Runs a command in its own runtime, until it is complete or a signal arrives.
-pub(crate) fn until_signal(
+/// Those of the command, and if a signal arrives.
+pub async fn until_signal(
     command: impl Future<Output = Result<(), ExportError>>,
 ) -> Result<(), ExportError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(async {
-        let (stop, _) = signals::listen()?;
-        tokio::select! {
-            outcome = command => outcome,
-            () = stop => Err(ExportError::Stopped),
-        }
-    });
-    // Do not wait for threads that are blocked on DNS.
-    runtime.shutdown_background();
-    outcome
+    let (stop, _) = signals::listen()?;
+    tokio::select! {
+        outcome = command => outcome,
+        () = stop => Err(ExportError::Stopped),
+    }
 }
 
 /// Writes the table to the file that the flags name, or else to `out`.

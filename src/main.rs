@@ -1,5 +1,6 @@
 //! The program: parses the flags, reads the configuration, binds, and runs until a signal.
 
+use std::io::stdout;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -51,7 +52,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         _ if args.config_check => {
             let config = daemon::validate(&load, args.web_config_file.as_deref())?;
-            check::confirm(&config, &mut std::io::stdout())?;
+            check::confirm(&config, &mut stdout())?;
         }
         None => {
             load()?;
@@ -63,21 +64,31 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             serve_demo(args)?;
         }
         Some(Command::Check { format }) => {
-            let outcome = check::run_alone(
+            let outcome = complete(check::run(
                 &load,
                 &args.listen(),
                 args.web_config_file.as_deref(),
                 *format,
-            )?;
+                Clock::system(),
+                &mut stdout(),
+            ))??;
             return Ok(outcome.exit_code());
         }
-        Some(Command::Backfill(wanted)) => backfill::run_alone(&load()?, wanted)?,
-        Some(Command::Export(wanted)) => export::run_alone(&load()?, wanted)?,
+        Some(Command::Backfill(wanted)) => {
+            let (config, clock) = (load()?, Clock::system());
+            let filled = backfill::run(&config, wanted, &clock, Box::new(stdout()));
+            complete(export::until_signal(filled))??;
+        }
+        Some(Command::Export(wanted)) => {
+            let (config, clock) = (load()?, Clock::system());
+            let exported = export::run(&config, wanted, &clock, Box::new(stdout()));
+            complete(export::until_signal(exported))??;
+        }
         Some(Command::Healthcheck) => {
             healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
         }
         Some(Command::Pseudonym { users }) => {
-            pseudonym::write(&load()?, users, &mut std::io::stdout())?;
+            pseudonym::write(&load()?, users, &mut stdout())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -160,6 +171,15 @@ fn serve<T>(
     outcome
 }
 
+/// Runs a command that is not the daemon, in a runtime of its own.
+fn complete<T>(command: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = runtime("command", COMMAND_THREADS)?;
+    let outcome = runtime.block_on(command);
+    // Do not wait for threads that are blocked on DNS.
+    runtime.shutdown_background();
+    Ok(outcome)
+}
+
 fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .thread_name(name)
@@ -167,6 +187,9 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .enable_all()
         .build()
 }
+
+/// Threads of a command: it waits for the network, and one may block.
+const COMMAND_THREADS: usize = 2;
 
 /// Threads that serve. A scrape is one write, so two are enough on any machine.
 const SERVING_THREADS: usize = 2;
