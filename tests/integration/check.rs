@@ -14,12 +14,29 @@ use crate::support::{
     simulator, tenant, yaml,
 };
 
+/// A simulator, and a folder with a configuration for it.
+async fn site(more: &str) -> (Simulator, Folder) {
+    let simulator = simulator(vec![tenant()]).await;
+    let folder = Folder::configured(simulator.url(), more);
+    (simulator, folder)
+}
+
+/// The output of a check that ends with this code.
+async fn checked(folder: &Folder, expected: i32) -> String {
+    let (code, said) = check(&folder.path("config.yml"), &[]).await;
+    assert_eq!(code, expected, "{said}");
+    said
+}
+
+#[track_caller]
+fn has(said: &str, part: &str) {
+    assert!(said.contains(part), "no {part:?} in {said}");
+}
+
 #[tokio::test]
 async fn successful_check_prints_every_finding() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
+    let (simulator, folder) = site("").await;
+    let said = checked(&folder, 0).await;
     let host = simulator.address();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(
@@ -118,12 +135,10 @@ async fn files_of_the_daemon_by_table() {
 
 #[tokio::test]
 async fn expired_date_of_a_working_secret_is_a_warning() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
+    let (simulator, folder) = site("").await;
     let credential = format!("{SECRET_FILE}\n    client_secret_expires: 2020-01-31");
     folder.write("config.yml", yaml(simulator.url(), &credential, ""));
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
+    let said = checked(&folder, 0).await;
     assert!(
         said.contains(
             "warning credential: client_secret_expires is 2020-01-31 00:00 UTC, but the secret still gets a token; \
@@ -135,8 +150,7 @@ async fn expired_date_of_a_working_secret_is_a_warning() {
 
 #[tokio::test]
 async fn the_document_has_stable_keys() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
+    let (_simulator, folder) = site("").await;
     let file = folder.option();
     let (code, json) = run(&["check", "--check.format=json", &file], &[]).await;
     assert_eq!(code, 0, "{json}");
@@ -282,8 +296,7 @@ const REMEDY: &str = "set passwords or client certificates in --web.config.file,
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]
 async fn failures_by_table() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
+    let (simulator, folder) = site("").await;
     let check = async |when: When, fault: Fault, begin: &str, end: &str| {
         simulator.push_fault(when.always(), fault);
         let (code, said) = check(&folder.path("config.yml"), &[]).await;
@@ -398,8 +411,7 @@ const TOKEN_ERRORS: &[(u32, &str)] = &[
 
 #[tokio::test]
 async fn silent_server_is_a_timeout() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
+    let (simulator, folder) = site("").await;
     let quick = yaml(simulator.url(), SECRET_FILE, "").replace("20s", "1s");
     folder.write("config.yml", quick);
     for (when, fault, begin) in [
@@ -451,8 +463,7 @@ async fn clocks_by_table() {
         .await
         .unwrap();
         let folder = Folder::configured(simulator.url(), "");
-        let (ended, said) = check(&folder.path("config.yml"), &[]).await;
-        assert_eq!(ended, code, "{said}");
+        let said = checked(&folder, code).await;
         let found = said.lines().find(|found| found.starts_with(line));
         let found = found.unwrap_or_else(|| panic!("{line}: {said}"));
         let direction = if ahead > 0 {
@@ -470,30 +481,18 @@ async fn clocks_by_table() {
 
 #[tokio::test]
 async fn a_missing_permission_is_a_hint_and_then_a_failure() {
-    let simulator = simulator(vec![tenant()]).await;
-    let folder = Folder::configured(simulator.url(), "");
+    let (simulator, folder) = site("").await;
     simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["User.Read.All".to_owned()];
     });
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 1, "{said}");
-    assert!(
-        said.contains("warning permission: the token grants neither"),
-        "{said}"
-    );
-    assert!(
-        said.contains("failure first page dialout: Graph answered 403"),
-        "{said}"
-    );
+    let said = checked(&folder, 1).await;
+    has(&said, "warning permission: the token grants neither");
+    has(&said, "failure first page dialout: Graph answered 403");
     simulator.change(TENANT, |tenant| {
         tenant.roles = vec!["CallRecords.Read.All".to_owned()];
     });
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("ok      permission: CallRecords.Read.All\n"),
-        "{said}"
-    );
+    let said = checked(&folder, 0).await;
+    has(&said, "ok      permission: CallRecords.Read.All\n");
 }
 
 #[tokio::test]
@@ -503,40 +502,29 @@ async fn series_are_counted_on_known_pages() {
     let simulator = simulator(vec![large]).await;
     let folder = Folder::configured(simulator.url(), "");
     let file = folder.path("config.yml");
-    let (code, said) = check(&file, &[]).await;
-    assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("ok      first page dialout: 1000 rows, and more pages\n"),
-        "{said}"
+    let said = checked(&folder, 0).await;
+    has(
+        &said,
+        "ok      first page dialout: 1000 rows, and more pages\n",
     );
-    assert!(
-        said.contains("ok      series dialout: at least 1000 of the 20000"),
-        "{said}"
-    );
-    assert!(
-        said.contains("ok      exposition: at least 3000 series in "),
-        "{said}"
-    );
+    has(&said, "ok      series dialout: at least 1000 of the 20000");
+    has(&said, "ok      exposition: at least 3000 series in ");
     folder.write(
         "config.yml",
         yaml(simulator.url(), SECRET_FILE, "labels: {max_series: 400}"),
     );
-    let (code, said) = check(&file, &[]).await;
-    assert_eq!(code, 0, "{said}");
-    assert!(said.contains("warning series dialout: at least 1000 of the 400 label combinations that max_series allows; the smallest will be aggregated"), "{said}");
-    assert!(
-        said.contains("exposition: at least 1200 series in "),
-        "{said}"
+    let said = checked(&folder, 0).await;
+    has(
+        &said,
+        "warning series dialout: at least 1000 of the 400 label combinations that max_series allows; the smallest will be aggregated",
     );
+    has(&said, "exposition: at least 1200 series in ");
     folder.write(
         "config.yml",
         yaml(simulator.url(), SECRET_FILE, "labels: {user: none}"),
     );
     let (_, said) = check(&file, &[]).await;
-    assert!(
-        said.contains("ok      series dialout: at least 10 of"),
-        "{said}"
-    );
+    has(&said, "ok      series dialout: at least 10 of");
 }
 
 #[tokio::test]
@@ -578,8 +566,7 @@ async fn budgets_that_match_no_row_are_reported() {
         writeln!(budgets, "  - {{name: {name}, amount: 1, {selectors}}}").unwrap();
     }
     let folder = Folder::configured(simulator.url(), &budgets);
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
+    let said = checked(&folder, 0).await;
     for (name, _, cause) in table {
         let line = said
             .lines()
@@ -615,8 +602,7 @@ pools:
   - {name: other, license_capability: [MCOPSTN2], licenses: 1, minutes_per_license: 1}
 ";
     let folder = Folder::configured(simulator.url(), pools);
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
+    let said = checked(&folder, 0).await;
     // On the first day of a month, yesterday is in another period.
     if said.contains("first page call_log: 3 rows") {
         let license = "ok      licence MCOPSTN1, Domestic: 3 outgoing rows of the first page, 180 s; 0 with a charge, 3 without";
@@ -639,15 +625,11 @@ async fn empty_page_has_no_budget_findings() {
     let simulator = simulator(vec![quiet]).await;
     let budget = "budgets: [{name: a, currency: CHF, amount: 1}]";
     let folder = Folder::configured(simulator.url(), budget);
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 0, "{said}");
-    assert!(
-        said.contains("ok      first page dialout: 0 rows\n"),
-        "{said}"
-    );
+    let said = checked(&folder, 0).await;
+    has(&said, "ok      first page dialout: 0 rows\n");
     assert!(!said.contains(" budget "), "{said}");
     let later = "warning names dialout: no names of users yet; later ones will be readable at :10053 by everyone who can reach the port; remedy: ";
-    assert!(said.contains(later), "{said}");
+    has(&said, later);
 }
 
 #[tokio::test]
@@ -676,9 +658,9 @@ async fn configuration_errors_have_the_requested_format() {
     );
     let (code, text) = run(&["check"], &[]).await;
     assert_eq!(code, 2, "{text}");
-    assert!(
-        text.contains("failure configuration: environment: AZURE_TENANT_ID is not set"),
-        "{text}"
+    has(
+        &text,
+        "failure configuration: environment: AZURE_TENANT_ID is not set",
     );
 }
 
@@ -701,8 +683,7 @@ async fn unreachable_hosts_are_reported_separately() {
         ),
     ] {
         let folder = Folder::configured(url, "");
-        let (code, said) = check(&folder.path("config.yml"), &[]).await;
-        assert_eq!(code, 1, "{said}");
+        let said = checked(&folder, 1).await;
         let line = said.lines().find(|line| line.starts_with("failure"));
         assert!(
             line.is_some_and(|line| line.starts_with(begin) && line.contains(remedy)),
@@ -738,8 +719,7 @@ async fn tenants_come_in_the_order_of_the_configuration() {
         When::graph().tenant(&ids[7]).always(),
         Fault::EmptyForbidden,
     );
-    let (code, said) = check(&folder.path("config.yml"), &[]).await;
-    assert_eq!(code, 1, "{said}");
+    let said = checked(&folder, 1).await;
     let pages: Vec<&str> = said
         .lines()
         .filter(|line| line.contains(" first page "))
@@ -752,11 +732,9 @@ async fn tenants_come_in_the_order_of_the_configuration() {
         );
     }
     assert_eq!(pages.len(), 40);
-    assert!(
-        said.contains(
-            "\nok      exposition: at least 351 series in 50 KiB\nverdict: failed, 1 of "
-        ),
-        "{said}"
+    has(
+        &said,
+        "\nok      exposition: at least 351 series in 50 KiB\nverdict: failed, 1 of ",
     );
 }
 
@@ -802,9 +780,9 @@ async fn there_are_no_pseudonyms_without_a_key() {
     let folder = Folder::configured("http://127.0.0.1:1", "labels: {user: id}");
     let (code, text) = run(&["pseudonym", &folder.option(), "a@b"], &[]).await;
     assert_eq!(code, 2, "{text}");
-    assert!(
-        text.contains("set labels.user to pseudonym and labels.pseudonym_key_file"),
-        "{text}"
+    has(
+        &text,
+        "set labels.user to pseudonym and labels.pseudonym_key_file",
     );
     assert!(!text.contains("a@b"), "{text}");
     let (code, text) = run(&["pseudonym", "a@b"], &[]).await;
