@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::exposition::{FamilyWriter, write_label};
+use crate::exposition::{FamilyWriter, write_label, write_tenant};
 use crate::money::{Amount, Sum};
 
 /// A share of a limit, and the severity of the alert when it is reached.
@@ -15,15 +15,17 @@ pub struct Threshold {
     pub severity: Severity,
 }
 
-/// The severities of alerts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Severity {
-    /// Nothing needs to be done.
-    Info,
-    /// Someone should look at it on a working day.
-    Warning,
-    /// Someone should look at it now.
-    Critical,
+closed_set! {
+    /// The severities of alerts.
+    #[derive(PartialOrd, Ord, Serialize, Deserialize)]
+    Severity {
+        /// Nothing needs to be done.
+        Info = "info",
+        /// Someone should look at it on a working day.
+        Warning = "warning",
+        /// Someone should look at it now.
+        Critical = "critical",
+    }
 }
 
 impl Threshold {
@@ -49,9 +51,7 @@ impl Threshold {
         writer: &mut FamilyWriter,
     ) {
         write_label("severity", self.severity.as_str(), &mut labels);
-        if let Some(tenant) = tenant {
-            write_label("tenant", tenant, &mut labels);
-        }
+        write_tenant(tenant, &mut labels);
         write_label("threshold", &self.at.to_string(), &mut labels);
         let ratio = Amount::from(Decimal::new(self.at.into(), 2));
         writer.sample(&labels, |_, out| Sum::from(ratio).write_sample(out));
@@ -67,20 +67,6 @@ impl From<u32> for Threshold {
             100.. => Severity::Critical,
         };
         Self { at, severity }
-    }
-}
-
-impl Severity {
-    /// All severities.
-    pub(crate) const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
-
-    /// The value of the label `severity`.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
     }
 }
 
