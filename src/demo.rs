@@ -16,7 +16,6 @@ use crate::report::ReportKind;
 use crate::report::budget::Budget;
 use crate::report::department::Departments;
 use crate::report::pool::Pool;
-use crate::report::threshold::Threshold;
 use teams_pstn_simulator::company::Company;
 use teams_pstn_simulator::faults::RandomFaults;
 use teams_pstn_simulator::world::World;
@@ -125,8 +124,11 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
         config.billing.cycle_day = cycle_day;
         config.reports = ReportKind::ALL.iter().map(|&kind| kind.into()).collect();
         config.budgets = vec![
-            budget("dial-out", ReportKind::Dialout, DIALOUT_BUDGET),
-            budget("calls", ReportKind::CallLog, CALLS_BUDGET),
+            Budget::new("dial-out", DIALOUT_BUDGET),
+            Budget {
+                report: ReportKind::CallLog,
+                ..Budget::new("calls", CALLS_BUDGET)
+            },
         ];
         config.pools = vec![
             pool("us-calling", "US", US_MINUTES),
@@ -148,33 +150,12 @@ fn cycle_day(now: DateTime<Utc>) -> CycleDay {
     CycleDay::try_from(u64::from(end.day())).unwrap_or_default()
 }
 
-/// A budget of US dollars for everyone.
-fn budget(name: &str, report: ReportKind, amount: u32) -> Budget {
-    Budget {
-        name: name.to_owned(),
-        currency: "USD".to_owned(),
-        amount: amount.into(),
-        thresholds: Threshold::defaults(),
-        report,
-        tenant: None,
-        user: None,
-        department: None,
-        usage_location: None,
-        destination_context: None,
-    }
-}
-
 /// A pool of the domestic minutes of a calling plan in one country.
 fn pool(name: &str, location: &str, minutes: i64) -> Pool {
     Pool {
-        name: name.to_owned(),
-        tenant: None,
-        license_capability: vec!["MCOPSTN1".to_owned()],
         usage_location: vec![location.to_owned()],
         destination_context: Some("Domestic".to_owned()),
-        call_type: None,
-        seconds: minutes * 60,
-        thresholds: [80, 100].map(Threshold::from).to_vec(),
+        ..Pool::new(name, &["MCOPSTN1"], minutes * 60)
     }
 }
 

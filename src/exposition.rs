@@ -193,6 +193,13 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
     labels.push(b'"');
 }
 
+/// Appends the label `tenant` if tenants have names.
+pub(crate) fn write_tenant(tenant: Option<&str>, labels: &mut Vec<u8>) {
+    if let Some(tenant) = tenant {
+        write_label("tenant", tenant, labels);
+    }
+}
+
 /// Writes the header and the samples of a family of counters or gauges from a registry. The name of a counter ends in
 /// `_total`. In OpenMetrics, a counter also has the start time `started` (Unix time), if that is given.
 ///

@@ -247,16 +247,11 @@ fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
 /// A budget for everything in one currency. Its name has special characters, like that of the tenant.
 static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
     budgets: vec![Budget {
-        name: "a \"budget\"\n".to_owned(),
-        currency: "USD".to_owned(),
-        amount: Amount::from_json("12.83").expect("an amount"),
         thresholds: Vec::new(),
-        report: ReportKind::Dialout,
-        tenant: None,
-        user: None,
-        department: None,
-        usage_location: None,
-        destination_context: None,
+        ..Budget::new(
+            "a \"budget\"\n",
+            Amount::from_json("12.83").expect("an amount"),
+        )
     }],
     pools: Vec::new(),
     departments: None,

@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
 use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
@@ -232,12 +232,6 @@ fn labels(tenant: Option<&str>, report: Option<ReportKind>) -> Vec<u8> {
     }
     write_tenant(tenant, &mut labels);
     labels
-}
-
-fn write_tenant(tenant: Option<&str>, labels: &mut Vec<u8>) {
-    if let Some(tenant) = tenant {
-        write_label("tenant", tenant, labels);
-    }
 }
 
 /// Writes a Unix time with milliseconds, without trailing zeros.

@@ -11,7 +11,6 @@ use super::thresholds::thresholds;
 use super::{ConfigErrors, Report, Tenant};
 use crate::report::ReportKind;
 use crate::report::pool;
-use crate::report::threshold::Threshold;
 
 /// Returns the pools, or `None` if one of them is invalid.
 pub(super) fn pools(
@@ -68,7 +67,7 @@ impl Pool {
             errors.push(line, format!("{at}: no {key}; give one, {why}"));
         }
         let key = format!("{at}.thresholds");
-        let default = || [80, 100].map(Threshold::from).to_vec();
+        let default = pool::Pool::default_thresholds;
         let thresholds = thresholds(self.thresholds, &key, default, errors);
         let size_line = self.minutes_per_license.line().unwrap_or(line);
         let licenses = licenses(self.license_capability, at, errors);

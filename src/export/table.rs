@@ -201,12 +201,9 @@ impl Table {
         if self.by == By::Meeting && !label(self.call_type).starts_with("conf_") {
             return None;
         }
-        let [id, principal_name, display_name] = record.person;
+        let [id, principal_name, _] = record.person;
         let field = |column: &Column| match column {
-            Column::User => {
-                let user = self.user_label.label(id, principal_name, display_name);
-                Field::Text(user.into_owned())
-            }
+            Column::User => Field::Text(self.user_label.label(record.person).into_owned()),
             Column::Department => self
                 .departments
                 .as_ref()

@@ -366,16 +366,7 @@ mod tests {
     }
 
     fn pool(license: &str) -> Pool {
-        Pool {
-            name: "a".to_owned(),
-            tenant: None,
-            license_capability: vec![license.to_owned()],
-            usage_location: Vec::new(),
-            destination_context: None,
-            call_type: None,
-            seconds: 60,
-            thresholds: Vec::new(),
-        }
+        Pool::new("a", &[license], 60)
     }
 
     fn samples(value: &'static str) -> Vec<Samples> {

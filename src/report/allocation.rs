@@ -18,7 +18,7 @@ use super::department::{DepartmentId, Departments};
 use super::interner::Interner;
 use super::pool::{self, Pool, PoolUse};
 use super::{CALLS_COUNT, Count, SECONDS_COUNT};
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
 use crate::money::Sum;
 
 /// The configured budgets, pools and departments that apply to a report.
@@ -296,9 +296,7 @@ impl Allocated {
             }
             write_label("department", departments.name(department), labels);
             write_label("report", report, labels);
-            if let Some(tenant) = tenant {
-                write_label("tenant", tenant, labels);
-            }
+            write_tenant(tenant, labels);
         };
         let sums = self.sorted();
         if has_money(columns) {

@@ -20,9 +20,9 @@ use super::interner::{Interner, OTHER, UNKNOWN, label};
 use super::labels::RenderContext;
 use super::log::{MONEY_MAX, Record};
 use super::person_table::{PersonId, PersonTable};
-use super::row::{Notes, RowError, Shown, Text, padded, person, row};
+use super::row::{Notes, RowError, Shown, Text, padded, row};
 use super::{Count, Rendered, Report, ReportInfo};
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
 use crate::graph::Version;
 use crate::money::{Amount, Sum};
 use crate::period::{BillingPeriod, EndBound, Window};
@@ -115,12 +115,7 @@ impl Report for BlockedUsers {
         Ok(Record {
             id: "",
             time: row.block_date_time().time()?,
-            person: person(
-                &row.user_id(),
-                &row.user_principal_name(),
-                &row.user_display_name(),
-                notes,
-            )?,
+            person: row.person(notes)?,
             labels: padded([]),
             money: [Amount::default(); MONEY_MAX],
             counts: [0; COUNTS_MAX],
@@ -147,12 +142,8 @@ impl Report for BlockedUsers {
 impl Totals {
     fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
         let time = row.block_date_time().time()?;
-        let [id, principal_name, display_name] = person(
-            &row.user_id(),
-            &row.user_principal_name(),
-            &row.user_display_name(),
-            notes,
-        )?;
+        let person = row.person(notes)?;
+        let [id, principal_name, _] = person;
         let names = [id, principal_name, row.user_telephone_number().shown(notes)];
         let user = names.into_iter().find(|name| !name.is_empty());
         // All users without an id and names would count as one user.
@@ -169,7 +160,7 @@ impl Totals {
             },
             reason: self.texts.intern(label(row.block_reason().shown(notes))),
             remediation: self.texts.intern(row.remediation_id().text()?),
-            person: self.persons.intern(id, principal_name, display_name),
+            person: self.persons.intern(person),
         };
         self.events.push(event);
         Ok(())
@@ -254,11 +245,7 @@ fn since<'t>(
         ..
     } in blocks
     {
-        let user = context.user_label.label(
-            persons.id(*person),
-            persons.principal_name(*person),
-            persons.display_name(*person),
-        );
+        let user = context.user_label.label(persons.names(*person));
         let newest = since.entry((texts.text(*reason), user.into_owned()));
         let newest = newest.or_insert(*time);
         *newest = (*newest).max(*time);
@@ -284,20 +271,15 @@ fn samples(
     by_kind: &BTreeMap<(&str, &str), i64>,
     tenant: Option<&str>,
 ) -> Vec<Samples> {
-    let write_tenant = |labels: &mut Vec<u8>| {
-        if let Some(tenant) = tenant {
-            write_label("tenant", tenant, labels);
-        }
-    };
     let mut users = FamilyWriter::new(&[&BLOCKED]);
     let mut labels = Vec::new();
-    write_tenant(&mut labels);
+    write_tenant(tenant, &mut labels);
     users.sample(&labels, |_, out| Sum::from(blocked).write_sample(out));
     let mut times = FamilyWriter::new(&[&SINCE]);
     for ((reason, user), time) in since {
         let mut labels = Vec::new();
         write_label("reason", reason, &mut labels);
-        write_tenant(&mut labels);
+        write_tenant(tenant, &mut labels);
         write_label("user", user, &mut labels);
         let time = Sum::from(time.timestamp());
         times.sample(&labels, |_, out| time.write_sample(out));
@@ -307,7 +289,7 @@ fn samples(
         let mut labels = Vec::new();
         write_label("event", mode, &mut labels);
         write_label("reason", reason, &mut labels);
-        write_tenant(&mut labels);
+        write_tenant(tenant, &mut labels);
         events.sample(&labels, |_, out| Sum::from(count).write_sample(out));
     }
     let times = times.finish().filter(|samples| samples.count > 0);

@@ -11,7 +11,7 @@ use super::ReportKind;
 use super::department::Departments;
 use super::pool::PooledCall;
 use super::threshold::Threshold;
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
 use crate::money::{Amount, Sum};
 
 /// A limit of spend in one currency. It applies to each selected tenant separately. A selector that is `None` matches
@@ -90,6 +90,22 @@ static THRESHOLD: Family = Family::gauge(
 pub(crate) const FAMILIES: [&Family; 3] = [&AMOUNT, &SPENT, &THRESHOLD];
 
 impl Budget {
+    /// A budget in US dollars for all charges of the dial-out report.
+    pub fn new(name: &str, amount: impl Into<Amount>) -> Self {
+        Self {
+            name: name.to_owned(),
+            currency: "USD".to_owned(),
+            amount: amount.into(),
+            thresholds: Threshold::defaults(),
+            report: ReportKind::Dialout,
+            tenant: None,
+            user: None,
+            department: None,
+            usage_location: None,
+            destination_context: None,
+        }
+    }
+
     /// Returns whether the selectors match these labels. The person is not compared.
     pub(crate) fn covers(&self, currency: &str, context: &str, location: &str) -> bool {
         let selects = |selector: &Option<String>, label: &str| {
@@ -206,9 +222,7 @@ pub(crate) fn samples(
         for threshold in &budget.thresholds {
             threshold.write_sample(labels.clone(), tenant, &mut thresholds);
         }
-        if let Some(tenant) = tenant {
-            write_label("tenant", tenant, &mut labels);
-        }
+        write_tenant(tenant, &mut labels);
         writer.sample(&labels, |family, out| match family {
             0 => Sum::from(budget.amount).write_sample(out),
             _ => spent.write_sample(out),
@@ -297,16 +311,12 @@ mod tests {
             ),
         ] {
             let budget = Budget {
-                name: "a".to_owned(),
                 currency: currency.to_owned(),
-                amount: Amount::default(),
-                thresholds: Vec::new(),
-                report: ReportKind::Dialout,
-                tenant: None,
                 user: some(user),
                 department: some(department),
                 usage_location: some(location),
                 destination_context: some(context),
+                ..Budget::new("a", 1)
             };
             let found = budget.mismatch(&rows, Some(&departments));
             assert_eq!(found.as_deref(), expected);
@@ -321,16 +331,9 @@ mod tests {
             ..Threshold::from(120)
         };
         let budget = Budget {
-            name: "a".to_owned(),
             currency: "EUR".to_owned(),
-            amount: 500.into(),
             thresholds: vec![Threshold::from(5), Threshold::from(100), warning],
-            report: ReportKind::Dialout,
-            tenant: None,
-            user: None,
-            department: None,
-            usage_location: None,
-            destination_context: None,
+            ..Budget::new("a", 500)
         };
         let mut text = Vec::new();
         for samples in samples(&[budget], Some("t"), [Sum::default()].into_iter()) {

@@ -11,7 +11,7 @@
 use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::{Log, Record};
-use super::row::{Notes, Number, RowError, Shown, Text, first_time, person, row};
+use super::row::{Notes, Number, RowError, Shown, Text, first_time, row};
 use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -126,12 +126,7 @@ impl Log for CallLog {
         Ok(Record {
             id: row.id().text()?,
             time: first_time([row.start_date_time(), row.end_date_time()])?,
-            person: person(
-                &row.user_id(),
-                &row.user_principal_name(),
-                &row.user_display_name(),
-                notes,
-            )?,
+            person: row.person(notes)?,
             labels: row.labels(notes)?,
             money: [
                 row.charge().amount_in(currency, notes)?,

@@ -16,7 +16,7 @@ use super::interner::{Interner, LabelSetId, LabelSets, code, label};
 use super::labels::{RenderContext, UserLabels};
 use super::log::Record;
 use super::person_table::{PersonId, PersonTable};
-use super::row::{Notes, Number, RowError, Shown, Text, padded, person, row};
+use super::row::{Notes, Number, RowError, Shown, Text, row};
 use super::table::Table;
 use super::{CALLS_COUNT, Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
@@ -42,6 +42,11 @@ row! {
         total_call_seconds: Number<'a>,
         total_call_charge: Number<'a>,
     }
+    labels(row, notes) {
+        currency: code(row.currency().text()?),
+        destination_context: label(row.destination_context().shown(notes)),
+        usage_location: code(row.usage_location().shown(notes)),
+    }
 }
 
 /// Every row with interned text, in the order of arrival.
@@ -63,9 +68,6 @@ struct Entry {
     seconds: i64,
     charge: Amount,
 }
-
-/// The labels of the report except for `tenant` and `user`, in the order of their names.
-const LABELS: &[&str] = &["currency", "destination_context", "usage_location"];
 
 static COLUMNS: [Column; 3] = [
     Column {
@@ -125,7 +127,7 @@ impl Report for Dialout {
     // The current documentation does not state the bound. Its first version stated that both ends are included.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
-    const LABELS: &'static [&'static str] = LABELS;
+    const LABELS: &'static [&'static str] = Row::LABELS;
     const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
     type Totals = RowTable;
@@ -138,17 +140,8 @@ impl Report for Dialout {
         Ok(Record {
             id: "",
             time: None,
-            person: person(
-                &row.user_id(),
-                &row.user_principal_name(),
-                &row.user_display_name(),
-                notes,
-            )?,
-            labels: padded([
-                code(row.currency().text()?),
-                label(row.destination_context().shown(notes)).into(),
-                code(row.usage_location().shown(notes)),
-            ]),
+            person: row.person(notes)?,
+            labels: row.labels(notes)?,
             money: [row.total_call_charge().amount()?, Amount::default()],
             counts: [
                 row.total_calls().count()?,
@@ -188,13 +181,7 @@ impl RowTable {
         let charge = row.total_call_charge().amount()?;
         let calls = row.total_calls().count()?;
         let seconds = row.total_call_seconds().count()?;
-        let [id, principal_name, display_name] = person(
-            &row.user_id(),
-            &row.user_principal_name(),
-            &row.user_display_name(),
-            notes,
-        )?;
-        let person = self.persons.intern(id, principal_name, display_name);
+        let person = self.persons.intern(row.person(notes)?);
         let location = self.locations.intern(row.usage_location().shown(notes));
         let context = self.contexts.intern(row.destination_context().shown(notes));
         let currency = self.currencies.intern(row.currency().text()?);
@@ -222,15 +209,15 @@ impl RowTable {
 
     fn budget_row(&self, row: &Entry) -> BudgetRow {
         let [currency, context, location] = self.labels(row.label_set);
-        let persons = &self.persons;
+        let [id, principal_name, _] = self.persons.names(row.person);
         BudgetRow {
             labels: [currency, location, context].map(Cow::into_owned),
-            names: [persons.principal_name(row.person), persons.id(row.person)].map(str::to_owned),
+            names: [principal_name, id].map(str::to_owned),
             call: None,
         }
     }
 
-    /// The exposed labels of a label set, in the order of [`LABELS`].
+    /// The exposed labels of a label set, in the order of [`Row::LABELS`].
     fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
         let [currency, context, location] = self.label_sets.get(label_set);
         [
@@ -253,9 +240,9 @@ impl RowTable {
         };
         let labels: Vec<[u32; 3]> = (0..self.label_sets.count()).map(add).collect();
         if context.allocation.selects_persons() {
-            let persons = &self.persons;
-            for person in 0..persons.count() {
-                allocator.add_person(persons.principal_name(person), persons.id(person));
+            for person in 0..self.persons.count() {
+                let [id, principal_name, _] = self.persons.names(person);
+                allocator.add_person(principal_name, id);
             }
         }
         let (texts, ranks) = texts.into_sorted();
@@ -277,7 +264,7 @@ impl RowTable {
         drop(self.rows);
         let table = Table {
             report: Dialout::INFO.name,
-            names: LABELS,
+            names: Row::LABELS,
             columns: &COLUMNS,
             texts: &texts,
             users: &users.labels,

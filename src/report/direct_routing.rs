@@ -9,7 +9,7 @@
 use super::column::{Column, Measure};
 use super::interner::{UNKNOWN, code, label};
 use super::log::{Log, Record};
-use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, person, row};
+use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, row};
 use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
@@ -118,12 +118,7 @@ impl Log for DirectRouting {
                 row.failure_date_time(),
                 row.end_date_time(),
             ])?,
-            person: person(
-                &row.user_id(),
-                &row.user_principal_name(),
-                &row.user_display_name(),
-                notes,
-            )?,
+            person: row.person(notes)?,
             labels: row.labels(notes)?,
             money: [Amount::default(); 2],
             counts: [

@@ -137,13 +137,8 @@ impl UserLabel {
     }
 
     /// The user label of a person. Empty if samples do not have the label `user`.
-    pub(crate) fn label<'p>(
-        &self,
-        id: &'p str,
-        principal_name: &'p str,
-        display_name: &'p str,
-    ) -> Cow<'p, str> {
-        match (self, self.name(id, principal_name, display_name)) {
+    pub(crate) fn label<'p>(&self, names: [&'p str; 3]) -> Cow<'p, str> {
+        match (self, self.name(names)) {
             (Self::None, _) => Cow::Borrowed(""),
             (_, "") => Cow::Borrowed(UNKNOWN),
             (Self::Pseudonym(pseudonyms), name) => Cow::Owned(pseudonyms.of(name)),
@@ -153,12 +148,7 @@ impl UserLabel {
 
     /// The name from which the user label of a person is made. Empty if the person has no such name, or if samples do
     /// not have the label `user`.
-    pub(crate) fn name<'p>(
-        &self,
-        id: &'p str,
-        principal_name: &'p str,
-        display_name: &'p str,
-    ) -> &'p str {
+    pub(crate) fn name<'p>(&self, [id, principal_name, display_name]: [&'p str; 3]) -> &'p str {
         match self {
             Self::Upn | Self::Pseudonym(_) => first_of(principal_name, id),
             Self::Id => id,
@@ -171,13 +161,7 @@ impl UserLabel {
 impl UserLabels {
     /// Makes the configured user label of every person. Other names are not kept.
     pub(crate) fn new(persons: &PersonTable, user_label: &UserLabel) -> Self {
-        let name = |person| {
-            user_label.name(
-                persons.id(person),
-                persons.principal_name(person),
-                persons.display_name(person),
-            )
-        };
+        let name = |person| user_label.name(persons.names(person));
         let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match user_label {
             UserLabel::Pseudonym(pseudonyms) => (0..persons.count())
                 .map(|person| pseudonyms.digits(name(person)))

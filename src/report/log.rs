@@ -422,16 +422,14 @@ impl<'a> LogAggregator<'a> {
     }
 
     /// The interned user label of a person.
-    fn user(&mut self, [id, principal_name, display_name]: [&str; 3]) -> u32 {
+    fn user(&mut self, names: [&str; 3]) -> u32 {
         let user_label = self.context.user_label;
         let texts = &mut self.totals.texts;
-        let mut label = || texts.intern(&user_label.label(id, principal_name, display_name));
+        let mut label = || texts.intern(&user_label.label(names));
         if !matches!(user_label, UserLabel::Pseudonym(_)) {
             return label();
         }
-        let name = self
-            .names
-            .intern(user_label.name(id, principal_name, display_name)) as usize;
+        let name = self.names.intern(user_label.name(names)) as usize;
         if name == self.users.len() {
             self.users.push(label());
         }
@@ -444,7 +442,7 @@ impl<'a> LogAggregator<'a> {
             return 0;
         }
         let count = self.persons.count();
-        let person = self.persons.intern(id, principal_name, "");
+        let person = self.persons.intern([id, principal_name, ""]);
         if person == count {
             self.allocator.add_person(principal_name, id);
         }

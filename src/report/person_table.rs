@@ -26,21 +26,14 @@ pub(crate) struct Hash(u32);
 
 struct Span {
     start: usize,
-    id: u16,
-    principal_name: u16,
-    display_name: u16,
+    lengths: [u16; 3],
 }
 
 impl PersonTable {
     /// Returns the person with these names. Each name is at most 1,024 bytes long.
-    pub(crate) fn intern(
-        &mut self,
-        id: &str,
-        principal_name: &str,
-        display_name: &str,
-    ) -> PersonId {
-        let names = (id, principal_name, display_name);
-        let hash = Hash::of(&self.hasher, names);
+    pub(crate) fn intern(&mut self, names: [&str; 3]) -> PersonId {
+        // A tuple is hashed without its length.
+        let hash = Hash::of(&self.hasher, (names[0], names[1], names[2]));
         let same =
             |&(other, person): &(Hash, PersonId)| other == hash && self.names(person) == names;
         if let Some(&(_, person)) = self.index.find(hash.spread(), same) {
@@ -52,13 +45,9 @@ impl PersonTable {
         };
         self.spans.push(Span {
             start: self.text.len(),
-            id: length(id),
-            principal_name: length(principal_name),
-            display_name: length(display_name),
+            lengths: names.map(length),
         });
-        for name in [id, principal_name, display_name] {
-            self.text.push_str(name);
-        }
+        self.text.extend(names);
         self.index
             .insert_unique(hash.spread(), (hash, person), |(hash, _)| hash.spread());
         person
@@ -82,7 +71,7 @@ impl PersonTable {
         let mut first: HashMap<&str, PersonId> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();
         for person in 0..self.count() {
-            let one = *first.entry(self.id(person)).or_insert(person);
+            let one = *first.entry(self.names(person)[0]).or_insert(person);
             if one != person {
                 shared.insert(one, one);
                 shared.insert(person, one);
@@ -91,23 +80,15 @@ impl PersonTable {
         shared
     }
 
-    pub(crate) fn id(&self, person: PersonId) -> &str {
-        self.names(person).0
-    }
-
-    pub(crate) fn principal_name(&self, person: PersonId) -> &str {
-        self.names(person).1
-    }
-
-    pub(crate) fn display_name(&self, person: PersonId) -> &str {
-        self.names(person).2
-    }
-
-    fn names(&self, person: PersonId) -> (&str, &str, &str) {
-        let span = &self.spans[person as usize];
-        let (id, rest) = self.text[span.start..].split_at(span.id.into());
-        let (principal_name, rest) = rest.split_at(span.principal_name.into());
-        (id, principal_name, &rest[..span.display_name.into()])
+    /// Id, user principal name and display name.
+    pub(crate) fn names(&self, person: PersonId) -> [&str; 3] {
+        let Span { start, lengths } = self.spans[person as usize];
+        let mut rest = &self.text[start..];
+        lengths.map(|length| {
+            let name;
+            (name, rest) = rest.split_at(length.into());
+            name
+        })
     }
 }
 
@@ -131,25 +112,18 @@ mod tests {
     #[test]
     fn a_person_is_the_triple() {
         let mut persons = PersonTable::default();
-        let first = persons.intern("1", "ann@x", "Ann");
-        assert_eq!(persons.intern("1", "ann@x", "Ann"), first);
+        let first = persons.intern(["1", "ann@x", "Ann"]);
+        assert_eq!(persons.intern(["1", "ann@x", "Ann"]), first);
         let others = [
-            ("1", "ann@x", ""),
-            ("", "1ann@x", "Ann"),
-            ("1ann@x", "", "Ann"),
-            ("", "", ""),
+            ["1", "ann@x", ""],
+            ["", "1ann@x", "Ann"],
+            ["1ann@x", "", "Ann"],
+            ["", "", ""],
         ];
-        for (index, (id, principal, display)) in others.into_iter().enumerate() {
-            let person = persons.intern(id, principal, display);
+        for (index, names) in others.into_iter().enumerate() {
+            let person = persons.intern(names);
             assert_eq!(person as usize, index + 1);
-            assert_eq!(
-                (
-                    persons.id(person),
-                    persons.principal_name(person),
-                    persons.display_name(person)
-                ),
-                (id, principal, display)
-            );
+            assert_eq!(persons.names(person), names);
         }
         assert_eq!(persons.count(), 5);
     }

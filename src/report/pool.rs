@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::threshold::Threshold;
-use crate::exposition::{Family, FamilyWriter, Samples, write_label};
+use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
 use crate::money::Sum;
 use crate::period::BillingPeriod;
 
@@ -105,6 +105,25 @@ static THRESHOLD: Family = Family::gauge(
 pub(crate) const FAMILIES: [&Family; 3] = [&SIZE, &USED, &THRESHOLD];
 
 impl Pool {
+    /// A pool for outgoing calls of these licences.
+    pub fn new(name: &str, licenses: &[&str], seconds: i64) -> Self {
+        Self {
+            name: name.to_owned(),
+            tenant: None,
+            license_capability: licenses.iter().map(|&name| name.to_owned()).collect(),
+            usage_location: Vec::new(),
+            destination_context: None,
+            call_type: None,
+            seconds,
+            thresholds: Self::default_thresholds(),
+        }
+    }
+
+    /// The thresholds of a pool for which the configuration has none.
+    pub(crate) fn default_thresholds() -> Vec<Threshold> {
+        [80, 100].map(Threshold::from).to_vec()
+    }
+
     /// Returns true if the pool pays for calls with these labels.
     pub(crate) fn covers(&self, [license, location, context, call_type]: [&str; 4]) -> bool {
         let is_one_of =
@@ -201,9 +220,7 @@ pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>
         for threshold in &pool.thresholds {
             threshold.write_sample(labels.clone(), tenant, &mut thresholds);
         }
-        if let Some(tenant) = tenant {
-            write_label("tenant", tenant, &mut labels);
-        }
+        write_tenant(tenant, &mut labels);
         sizes.sample(&labels, |_, out| Sum::from(pool.seconds).write_sample(out));
         if let Some(used) = used {
             uses.sample(&labels, |_, out| Sum::from(*used).write_sample(out));
@@ -332,16 +349,11 @@ mod tests {
     }
 
     fn pool(locations: &[&str], context: Option<&str>, call_type: Option<&str>) -> Pool {
-        let list = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
         Pool {
-            name: "a".to_owned(),
-            tenant: None,
-            license_capability: list(&["MCOPSTN1", "MCOPSTN2"]),
-            usage_location: list(locations),
+            usage_location: locations.iter().map(|&code| code.to_owned()).collect(),
             destination_context: context.map(str::to_owned),
             call_type: call_type.map(str::to_owned),
-            seconds: 60,
-            thresholds: Vec::new(),
+            ..Pool::new("a", &["MCOPSTN1", "MCOPSTN2"], 60)
         }
     }
 

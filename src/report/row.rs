@@ -249,20 +249,6 @@ pub(crate) fn first_time<'r, 'a: 'r>(
     Ok(None)
 }
 
-/// The id, user principal name and display name of the person of a row. Each of the three may be empty.
-pub(crate) fn person<'r>(
-    user_id: &Property<'r, Text<'_>>,
-    user_principal_name: &Property<'r, Shown<'_>>,
-    user_display_name: &Property<'r, Shown<'_>>,
-    notes: &mut Notes,
-) -> Result<[&'r str; 3], RowError> {
-    Ok([
-        user_id.text()?,
-        user_principal_name.shown(notes),
-        user_display_name.shown(notes),
-    ])
-}
-
 /// The labels of a row, followed by empty labels up to the `MAX` labels of a record.
 pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
     labels: [Cow<'_, str>; COUNT],

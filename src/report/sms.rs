@@ -9,7 +9,7 @@ use super::ReportInfo;
 use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::{Log, Record};
-use super::row::{Notes, Number, RowError, Shown, Text, person, row};
+use super::row::{Notes, Number, RowError, Shown, Text, row};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -104,12 +104,7 @@ impl Log for Sms {
             // Only `id` identifies a row: `smsId` is not unique, and no other property is either.
             id: row.id().text()?,
             time: row.sent_date_time().time()?,
-            person: person(
-                &row.user_id(),
-                &row.user_principal_name(),
-                &row.user_display_name(),
-                notes,
-            )?,
+            person: row.person(notes)?,
             labels: row.labels(notes)?,
             money: [
                 row.call_charge().amount_in(currency, notes)?,

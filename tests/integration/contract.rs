@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use teams_pstn_exporter::config::Departments;
 use teams_pstn_exporter::report::pool::Pool;
-use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_exporter::report::{ReportKind, department};
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::blocked_users::BlockEvent;
@@ -192,16 +191,7 @@ pub(crate) async fn all_metrics() -> Metrics {
 
 /// A pool for calls of any licence.
 fn pool() -> Pool {
-    Pool {
-        name: "all".to_owned(),
-        tenant: None,
-        license_capability: vec!["MCOPSTN1".to_owned()],
-        usage_location: Vec::new(),
-        destination_context: None,
-        call_type: None,
-        seconds: 3_600,
-        thresholds: Threshold::defaults(),
-    }
+    Pool::new("all", &["MCOPSTN1"], 3_600)
 }
 
 /// No department of the simulated users: all are unmapped.

@@ -2,9 +2,7 @@
 
 use teams_pstn_exporter::config::Config;
 use teams_pstn_exporter::money::Amount;
-use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
-use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::world::{Table, World};
 
 use crate::support::{Exporter, Metrics, Setup, config};
@@ -95,16 +93,9 @@ const PERIOD_START: &str = r#"teams_pstn_billing_period_start_timestamp_seconds{
 
 fn with_budgets(config: &mut Config) {
     let budget = |name: &str, user: Option<&str>, context: Option<&str>| Budget {
-        report: ReportKind::Dialout,
-        name: name.to_owned(),
-        currency: "USD".to_owned(),
-        amount: Amount::from_json("500.50").unwrap(),
-        thresholds: Threshold::defaults(),
-        tenant: None,
         user: user.map(str::to_owned),
-        department: None,
-        usage_location: None,
         destination_context: context.map(str::to_owned),
+        ..Budget::new(name, Amount::from_json("500.50").unwrap())
     };
     config.budgets = vec![
         budget("all", None, None),

@@ -8,12 +8,10 @@ use std::ops::Range;
 use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::{Decimal, RoundingStrategy};
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::report::labels::Pseudonyms;
 use teams_pstn_exporter::report::labels::UserLabel;
-use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::Simulator;
 use teams_pstn_simulator::calls::Call;
 use teams_pstn_simulator::log::{LogRow, Logs};
@@ -297,15 +295,8 @@ async fn budgets_count_the_selected_charges() {
     };
     let budget = |name: &str, report| Budget {
         report,
-        name: name.to_owned(),
         currency: currency.to_string(),
-        amount: Amount::from_json("500").unwrap(),
-        thresholds: Threshold::defaults(),
-        tenant: None,
-        user: None,
-        department: None,
-        usage_location: None,
-        destination_context: None,
+        ..Budget::new(name, 500)
     };
     config.reports.push(ReportKind::Dialout.into());
     config.budgets = vec![

@@ -61,16 +61,7 @@ const POOLS: [Case; 3] = [
 ];
 
 fn pool(name: &str, licenses: &[&str]) -> Pool {
-    Pool {
-        name: name.to_owned(),
-        tenant: None,
-        license_capability: licenses.iter().map(|&name| name.to_owned()).collect(),
-        usage_location: Vec::new(),
-        destination_context: None,
-        call_type: None,
-        seconds: 72_000,
-        thresholds: Vec::new(),
-    }
+    Pool::new(name, licenses, 72_000)
 }
 
 fn is_out(call: &Call) -> bool {

@@ -4,18 +4,16 @@
 use std::num::NonZeroUsize;
 
 use teams_pstn_exporter::config::Config;
-use teams_pstn_exporter::money::Amount;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
 use teams_pstn_exporter::report::department::Departments;
 use teams_pstn_exporter::report::labels::UserLabel;
-use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_simulator::address::Function;
 use teams_pstn_simulator::faults::{Fault, When};
 
 use crate::open_days::{FAMILIES, LOGS, Site, days, november_days, poll_at, polled_since};
 use crate::oracle::at;
-use crate::support::{INTERVAL, Metrics, NOW, request};
+use crate::support::{INTERVAL, Metrics, NOW, budget, request};
 
 /// A change, and the day from which calls and messages are then requested.
 type Case = (&'static str, Box<dyn Fn(&mut Config)>, i64, i64);
@@ -45,15 +43,7 @@ async fn reload_keeps_days_unless_their_sums_change() {
     polled_since(&mut exporter, at(NOW)).await;
     let budget = Budget {
         report: ReportKind::CallLog,
-        name: "all".to_owned(),
-        currency: "USD".to_owned(),
-        amount: Amount::from_json("500").unwrap(),
-        thresholds: Threshold::defaults(),
-        tenant: None,
-        user: None,
-        department: None,
-        usage_location: None,
-        destination_context: None,
+        ..budget(500)
     };
     let cases: [Case; 7] = [
         ("pace", Box::new(|config| config.poll.timeout *= 2), 18, 18),

@@ -11,13 +11,11 @@ use crate::exposition::{Format, Samples};
 use crate::memory::{MemoryError, MemoryPool};
 use crate::money::Sum;
 use crate::period::{BillingPeriod, CycleDay};
-use crate::report::ReportKind;
 use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
 use crate::report::department::Departments;
 use crate::report::labels::RetainedSeries;
 use crate::report::labels::{Pseudonyms, UserLabel};
-use crate::report::threshold::Threshold;
 
 /// Checks that these rows have the expected samples in the charge family.
 fn check(rows: &[&str], expected: &[&str]) {
@@ -268,16 +266,10 @@ fn budgets_count_what_they_select() {
         |user: Option<&str>, location: Option<&str>, context: Option<&str>, expected: &str| {
             let owned = |selector: Option<&str>| selector.map(str::to_owned);
             let budgets = vec![Budget {
-                name: "b".to_owned(),
-                currency: "USD".to_owned(),
-                amount: Amount::from_json("500.50").unwrap(),
-                thresholds: Threshold::defaults(),
-                report: ReportKind::Dialout,
-                tenant: None,
                 user: owned(user),
-                department: None,
                 usage_location: owned(location),
                 destination_context: owned(context),
+                ..Budget::new("b", Amount::from_json("500.50").unwrap())
             }];
             let allocation = Allocation {
                 budgets,

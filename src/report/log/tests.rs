@@ -20,7 +20,6 @@ use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
 use crate::report::pool::{Pool, UsedSeconds};
-use crate::report::threshold::Threshold;
 use crate::report::{Rendered, ReportKind};
 
 /// A call of a test. The log has its row from the time `known` on.
@@ -183,30 +182,20 @@ static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
 
 fn budget(user: Option<&str>) -> Budget {
     Budget {
-        name: format!("of {user:?}"),
-        currency: "USD".to_owned(),
-        amount: Amount::default(),
-        thresholds: Threshold::defaults(),
         report: ReportKind::CallLog,
-        tenant: None,
         user: user.map(str::to_owned),
-        department: None,
-        usage_location: None,
         destination_context: Some("International".to_owned()),
+        ..Budget::new(&format!("of {user:?}"), 0)
     }
 }
 
 /// A pool of calls of this type.
 fn pool(call_type: &str) -> Pool {
     Pool {
-        name: call_type.to_owned(),
-        tenant: None,
-        license_capability: vec!["MCOPSTN2".to_owned()],
         usage_location: vec!["US".to_owned()],
         destination_context: Some("International".to_owned()),
         call_type: Some(call_type.to_owned()),
-        seconds: 60,
-        thresholds: Vec::new(),
+        ..Pool::new(call_type, &["MCOPSTN2"], 60)
     }
 }
 

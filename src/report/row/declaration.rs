@@ -16,7 +16,8 @@ use super::PropertyName;
 /// The name of a property is in snake case; Graph writes it in camel case. The kind is `Text`, `Shown`, `Number` or
 /// `Option<bool>`. A property without a kind is not read. A property may be null or missing. Properties that are not
 /// declared are ignored. Each property with a kind is also a method that returns a `Property`, the value with its name.
-/// The names of all declared properties become the constant `PROPERTIES`.
+/// The names of all declared properties become the constant `PROPERTIES`. The method
+/// `person` returns the names of the person, which every row has.
 ///
 /// Labels are declared in the order of their names, each with its exposed name and an expression for its value. They
 /// become the constant `LABELS` and the method `labels`, which adds empty labels up to the number of labels of a
@@ -39,6 +40,16 @@ macro_rules! row {
             $($(fn $property(&self) -> $crate::report::row::Property<'_, $kind> {
                 $crate::report::row::Property::new(stringify!($property), &self.$property)
             })?)*
+
+            /// Id, user principal name and display name of the person; each may be empty.
+            fn person(
+                &self,
+                notes: &mut $crate::report::row::Notes,
+            ) -> Result<[&str; 3], $crate::report::row::RowError> {
+                let names = [self.user_principal_name(), self.user_display_name()];
+                let [principal_name, display_name] = names.map(|name| name.shown(notes));
+                Ok([self.user_id().text()?, principal_name, display_name])
+            }
         }
 
         impl<'de: 'a, 'a> serde::Deserialize<'de> for Row<'a> {

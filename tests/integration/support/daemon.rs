@@ -16,7 +16,6 @@ use teams_pstn_exporter::daemon::{Daemon, Failure, Load, Options};
 use teams_pstn_exporter::period::Clock;
 use teams_pstn_exporter::report::ReportKind;
 use teams_pstn_exporter::report::budget::Budget;
-use teams_pstn_exporter::report::threshold::Threshold;
 use teams_pstn_exporter::server::{Bound, Listen, TelemetryPath};
 use teams_pstn_exporter::signals::Hangups;
 use teams_pstn_exporter::snapshot::{Snapshot, State, Subscriber};
@@ -139,18 +138,7 @@ pub(crate) fn reports(kinds: &[ReportKind]) -> Vec<Report> {
 
 /// A budget in dollars for the dial-out report and all users.
 pub(crate) fn budget(amount: u32) -> Budget {
-    Budget {
-        name: "all".to_owned(),
-        currency: "USD".to_owned(),
-        amount: amount.into(),
-        thresholds: Threshold::defaults(),
-        report: ReportKind::Dialout,
-        tenant: None,
-        user: None,
-        department: None,
-        usage_location: None,
-        destination_context: None,
-    }
+    Budget::new("all", amount)
 }
 
 /// A daemon in this process.
