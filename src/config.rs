@@ -28,11 +28,11 @@ use crate::report::department;
 use crate::report::labels::UserLabel;
 use crate::report::pool::Pool;
 use crate::secret_file::{self, Stamp};
+use crate::yaml;
 
 pub mod args;
 mod environment;
 mod files;
-mod node;
 mod pools;
 mod read;
 mod references;
@@ -148,7 +148,7 @@ pub struct Tenant {
 pub struct ConfigErrors {
     origin: String,
     /// The line of each error, and its cause and remedy.
-    list: Vec<(Option<usize>, String)>,
+    list: yaml::Errors,
 }
 
 impl Config {
@@ -266,7 +266,7 @@ impl Config {
         base: Option<&Self>,
         errors: &mut ConfigErrors,
     ) -> Option<Self> {
-        let Some(root) = node::parse(text, errors) else {
+        let Some(root) = yaml::parse(text, &mut errors.list) else {
             if errors.list.is_empty() {
                 errors.push(
                     None,

@@ -38,8 +38,8 @@
 //! also checks that files do not import each other in a circle, except that a file may use the items of the modules that
 //! enclose it. `lib.rs` and `main.rs` are not checked.
 //!
-//! - `allocator`, `chain`, `closed_set`, `cores`, `gzip`, `machine`, `memory`, `money`, `period` and `systemd` use no other
-//!   module.
+//! - `allocator`, `chain`, `closed_set`, `cores`, `gzip`, `machine`, `memory`, `money`, `period`, `systemd` and `yaml` use no
+//!   other module.
 //! - `secret_file` uses `machine`.
 //! - `exposition` uses `gzip` and `money`.
 //! - `graph` uses `chain`, `memory` and `secret_file`. It knows neither reports nor money.
@@ -48,10 +48,10 @@
 //! - `report_metrics` uses `exposition`, `graph`, `money`, `period`, `report` and `telemetry`.
 //! - `snapshot` uses `exposition`, `gzip`, `period`, `report` and `telemetry`.
 //! - `storage` uses `exposition`, `gzip`, `period`, `report`, `secret_file` and `snapshot`.
-//! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file` and `snapshot`. It does not know the modules that
-//!   make a snapshot, so it cannot start a poll.
-//! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file` and `server`. It resolves into the types of
-//!   these modules.
+//! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file`, `snapshot` and `yaml`. It does not know the modules
+//!   that make a snapshot, so it cannot start a poll.
+//! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file`, `server` and `yaml`. It resolves into the types
+//!   of these modules.
 //! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It provides the client and
 //!   the settings with which a tenant is polled.
 //! - `poller` uses `chain`, `config`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics`, `secret_file`,
@@ -88,6 +88,7 @@ pub mod memory;
 pub mod money;
 pub mod period;
 mod secret_file;
+mod yaml;
 
 pub mod graph;
 pub mod report;

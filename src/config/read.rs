@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::ConfigErrors;
-use super::node::{Entry, Kind, Node, Value};
+use crate::yaml::{Entry, Kind, Node, Value};
 
 /// A type that can be read from a node.
 pub(super) trait FromNode: Sized {
@@ -99,7 +99,7 @@ macro_rules! section {
 
         impl $crate::config::read::FromNode for $name {
             fn from_node(
-                node: $crate::config::node::Node,
+                node: $crate::yaml::Node,
                 at: &str,
                 errors: &mut $crate::config::ConfigErrors,
             ) -> Option<Self> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use schemars::{Schema, json_schema};
 
-use super::node::{Kind, is_number};
 use super::read::{Scalar, Wrong, one_of, quote_value};
 use super::written;
 use crate::graph::address::{Cloud, RootUrl, UrlError};
@@ -16,6 +15,7 @@ use crate::period::CycleDay;
 use crate::report::ReportKind;
 use crate::report::labels::UserLabel;
 use crate::report::threshold::Severity;
+use crate::yaml::{Kind, is_number};
 
 /// The name of a tenant or a budget, or the value of a selector: a label value.
 pub(super) struct Name(pub(super) String);

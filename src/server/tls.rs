@@ -113,7 +113,7 @@ pub(super) struct Tls {
 
 /// The structure of the section.
 #[derive(Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct Section {
     cert: Option<String>,
     cert_file: Option<PathBuf>,

@@ -32,6 +32,7 @@ use super::auth::{UserError, Users};
 use super::tls::{self, Tls, TlsError};
 use crate::chain::Chain;
 use crate::secret_file::{self, Stamp};
+use crate::yaml::{self, ReadError};
 
 /// A web configuration file and its last valid settings.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub enum WebConfigError {
     Read(PathBuf, #[source] io::Error),
     /// The file is not YAML, or has an unknown key.
     #[error("cannot read the web configuration")]
-    Yaml(#[source] Box<serde_saphyr::Error>),
+    Yaml(#[from] ReadError),
     /// The section `tls_server_config` cannot be used.
     #[error("cannot use tls_server_config")]
     Tls(#[from] TlsError),
@@ -246,11 +247,7 @@ impl WebSettings {
 
     /// `directory`: base of relative paths.
     fn parse(text: &str, directory: &Path) -> Result<Self, WebConfigError> {
-        // Errors must not quote lines of the file, which has hashes and keys.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let file: Option<File> = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| WebConfigError::Yaml(Box::new(error)))?;
-        let file = file.unwrap_or_default();
+        let file: File = yaml::read(text)?.unwrap_or_default();
         let http = file.http_server_config.unwrap_or_default();
         let section = file.tls_server_config.unwrap_or_default();
         Ok(Self {
@@ -314,7 +311,7 @@ impl Rate {
 
 /// The structure of the file.
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 struct File {
     tls_server_config: Option<tls::Section>,
     http_server_config: Option<Http>,
@@ -323,14 +320,14 @@ struct File {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 struct Http {
     http2: Option<bool>,
     headers: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping")]
 struct RateLimit {
     interval: Option<String>,
     burst: Option<u32>,

@@ -134,8 +134,27 @@ fn files_by_table() {
         Ok(()),
     );
     check("tls_server_config: {}\n", Ok(()));
-    check("tls_server_confg: {}\n", Err("tls_server_confg"));
-    check("- a\n", Err("cannot read the web configuration"));
+    check(
+        "# 1\ntls_server_confg: {}\n",
+        Err(": line 2: unknown field `tls_server_confg`, expected one of `tls_server_config`, "),
+    );
+    check(
+        "- a\n",
+        Err("cannot read the web configuration: line 1: the value is not a mapping"),
+    );
+    check("tls_server_config:\n  cert: [a]\n", Err("line 2: "));
+    check(
+        "http_server_config: {http2: maybe}\n",
+        Err("line 1: the value is not true or false"),
+    );
+    check(
+        "rate_limit: {}\nrate_limit: {}\n",
+        Err("line 2: \"rate_limit\" is given twice; remove one of them"),
+    );
+    check(
+        "basic_auth_users:\n  a: &hash b\n  c: *hash\n",
+        Err("line 2: an anchor is not supported"),
+    );
     check(
         "basic_auth_users: {a: b\n",
         Err("cannot read the web configuration"),
@@ -400,7 +419,7 @@ fn headers_and_rates_by_table() {
     check("rate_limit: {interval: soon, burst: 1}\n", Err("interval"));
     check(
         "rate_limit: {interval: 1s, burst: -1}\n",
-        Err("cannot read the web configuration"),
+        Err("cannot read the web configuration: line 1: the value is not a whole number"),
     );
 }
 
@@ -429,6 +448,8 @@ fn errors_show_no_secrets() {
         "basic_auth_users:\n  admin: hunter2hunter2\n  - x\n",
         "tls_server_config:\n  cert: a\n  key: hunter2hunter2\n",
         "tls_server_config:\n  key: hunter2hunter2\n  kez: a\n",
+        "tls_server_config:\n  cipher_suites: hunter2hunter2\n",
+        "rate_limit: {burst: hunter2hunter2}\n",
     ] {
         let error = Files::new(config).load().unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");

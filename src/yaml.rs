@@ -1,21 +1,26 @@
-//! The configuration file as a tree whose nodes have line numbers.
+//! A YAML document as a tree whose nodes have line numbers.
 //!
 //! The events of the YAML parser are read directly instead of through serde, because serde stops at the first error and
 //! reads `500.10` as a float. Scalars keep their literal text, and the core schema of YAML 1.2 decides their kind.
 //! Anchors, aliases and tags are rejected: no setting needs them, and with aliases a small file becomes a large tree.
 
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+mod deserialize;
 
-use super::ConfigErrors;
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
+
+pub(crate) use deserialize::{ReadError, read};
+
+/// Errors with their lines.
+pub(crate) type Errors = Vec<(Option<usize>, String)>;
 
 /// A value and its first line.
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 /// The value of a node.
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Scalar(Kind, String),
     List(Vec<Node>),
@@ -24,24 +29,23 @@ pub(super) enum Value {
     Invalid,
 }
 
-/// One key of a mapping. Keys can be repeated: [`entries`](super::read::entries), which knows the path of the mapping,
-/// reports duplicates.
-pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) node: Node,
+/// One key of a mapping. Keys can be repeated. The reader of the mapping, which knows its path, reports duplicates.
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) line: usize,
+    pub(crate) node: Node,
 }
 
 /// The kind of a scalar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text,
     Number,
     Bool,
 }
 
 /// Parses a document. Returns `None` if it is empty, or after it recorded a syntax error.
-pub(super) fn parse(text: &str, errors: &mut ConfigErrors) -> Option<Node> {
+pub(crate) fn parse(text: &str, errors: &mut Errors) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = granit_parser::options! {
         emit_comments: false,
@@ -54,14 +58,14 @@ pub(super) fn parse(text: &str, errors: &mut ConfigErrors) -> Option<Node> {
     match builder.document() {
         Ok(root) => root,
         Err(error) => {
-            errors.push(
-                error.marker().line(),
+            errors.push((
+                Some(error.marker().line()),
                 format!(
                     "not YAML at column {}: {}; mind the indentation, the space after a colon and the quotes",
                     error.marker().col() + 1,
                     error.info()
                 ),
-            );
+            ));
             None
         }
     }
@@ -69,7 +73,7 @@ pub(super) fn parse(text: &str, errors: &mut ConfigErrors) -> Option<Node> {
 
 impl Value {
     /// Name of the kind for messages.
-    pub(super) fn called(&self) -> &'static str {
+    pub(crate) fn called(&self) -> &'static str {
         match self {
             Self::Null | Self::Invalid => "nothing",
             Self::Scalar(Kind::Text, _) => "text",
@@ -82,7 +86,7 @@ impl Value {
 }
 
 /// Returns true if the text is a decimal number of the core schema. Hexadecimal numbers and infinity count as text.
-pub(super) fn is_number(text: &str) -> bool {
+pub(crate) fn is_number(text: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (mantissa, exponent) = unsigned
@@ -101,7 +105,7 @@ pub(super) fn is_number(text: &str) -> bool {
 /// Builds the tree from the parser's events. Depth is bounded by the parser's own limits on nesting.
 struct Builder<'input, 'errors> {
     events: Parser<'input, StrInput<'input>>,
-    errors: &'errors mut ConfigErrors,
+    errors: &'errors mut Errors,
 }
 
 impl<'input> Builder<'input, '_> {
@@ -111,10 +115,9 @@ impl<'input> Builder<'input, '_> {
             match event {
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) if root.is_some() => {
-                    self.errors.push(
-                        span.start.line(),
-                        "a second document begins; remove the line `---` and what follows it",
-                    );
+                    let what =
+                        "a second document begins; remove the line `---` and what follows it";
+                    self.error(span.start.line(), what);
                     break;
                 }
                 Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
@@ -150,7 +153,7 @@ impl<'input> Builder<'input, '_> {
         } else {
             return true;
         };
-        self.errors.push(line, refused);
+        self.error(line, refused);
         false
     }
 
@@ -183,7 +186,7 @@ impl<'input> Builder<'input, '_> {
             };
             if key.as_deref() == Some("<<") {
                 merges = true;
-                self.errors.push(place.line, MERGE);
+                self.error(place.line, MERGE);
                 self.skip(event)?;
                 continue;
             }
@@ -194,9 +197,7 @@ impl<'input> Builder<'input, '_> {
                     line: place.line,
                     node,
                 }),
-                None => self
-                    .errors
-                    .push(place.line, "a key must be a word; remove it"),
+                None => self.error(place.line, "a key must be a word; remove it"),
             }
         }
         Ok((!merges).then_some(map))
@@ -220,6 +221,10 @@ impl<'input> Builder<'input, '_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    fn error(&mut self, line: usize, what: &str) {
+        self.errors.push((Some(line), what.to_owned()));
     }
 
     fn next(&mut self) -> Result<Option<(Event<'input>, Span)>, ScanError> {
