@@ -27,7 +27,7 @@ use crate::memory::{MemoryError, MemoryPool};
 use crate::period::{BillingPeriod, Clock, Span, Window};
 use crate::report::allocation::Allocation;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
-use crate::report::log::{self, AggregationContext, Log, SeenRows, Totals};
+use crate::report::log::{self, AggregationContext, AnyLog, Log, SeenRows, Totals};
 use crate::report::pool::{self, UsedSeconds};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 use crate::report_metrics::period_samples;
@@ -159,7 +159,7 @@ impl Days<'_> {
     }
 
     /// Fetches a log once, and adds up its days.
-    async fn fetch_log<L: Log>(mut self) -> Result<(), CollectError> {
+    async fn fetch_log(mut self, log: &'static AnyLog) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
             let seen = SeenRows::new(&self.memory);
             let mut totals = Totals::new(&self.allocation);
@@ -181,7 +181,7 @@ impl Days<'_> {
                 };
                 let (deadline, stats) = (self.deadline(), self.stats);
                 let fetched =
-                    log::collect::<L>(self.graph, day, self.now, aggregation, deadline, stats);
+                    log::collect(log, self.graph, day, self.now, aggregation, deadline, stats);
                 totals.merge(&fetched.await?.totals);
                 // Twice the bytes, because each day is rendered from a copy.
                 reservation.resize(2 * totals.bytes())?;
@@ -189,7 +189,7 @@ impl Days<'_> {
                     continue;
                 }
                 let totals = totals.clone();
-                let rendered = self.with_context(|context| log::render::<L>(totals, context));
+                let rendered = self.with_context(|context| log::render(log, totals, context));
                 if day.end() <= self.period.end() {
                     self.add(day, &rendered)?;
                 }
@@ -253,7 +253,7 @@ impl<'a> Visitor for Days<'a> {
     }
 
     fn log<L: Log>(self) -> Self::Output {
-        Box::pin(self.fetch_log::<L>())
+        Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }
 

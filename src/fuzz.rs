@@ -24,7 +24,7 @@ use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
-use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
+use crate::report::log::{self, AggregationContext, AnyLog, Log, LogAggregator, SeenRows};
 use crate::report::row::Notes;
 use crate::report::{Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
@@ -132,7 +132,8 @@ pub fn state(bytes: &[u8]) -> bool {
         .clone()
         .of(context.period, context.allocation)
         .totals();
-    each_line(&log::render::<CallLog>(
+    each_line(&log::render(
+        AnyLog::of::<CallLog>(),
         Arc::unwrap_or_clone(totals),
         &context,
     ));
@@ -180,12 +181,13 @@ impl Visitor for Page<'_> {
             .windows(period.end(), log::DAY)
             .next()
             .expect("a first day");
-        let mut aggregator = LogAggregator::new::<L>(window, aggregation);
+        let mut aggregator = LogAggregator::new(AnyLog::of::<L>(), window, aggregation);
         if is_whole(self.0, |row: L::Row<'_>| {
             L::record(&row, &mut Notes::default())
                 .is_ok_and(|record| aggregator.add(&record).is_ok())
         }) {
-            each_line(&log::render::<L>(
+            each_line(&log::render(
+                AnyLog::of::<L>(),
                 aggregator.totals,
                 &render_context(&user_label),
             ));

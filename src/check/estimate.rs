@@ -18,7 +18,7 @@ use crate::report::allocation::Allocation;
 use crate::report::budget::{Budget, BudgetRow};
 use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::log::{self, AggregationContext, Log, LogAggregator, SeenRows};
+use crate::report::log::{self, AggregationContext, AnyLog, Log, LogAggregator, SeenRows};
 use crate::report::pool::{self, Pool, PooledCall};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
@@ -65,7 +65,7 @@ impl<'a> Visitor for FirstPageRequest<'a> {
     }
 
     fn log<L: Log>(self) -> Self::Output {
-        Box::pin(self.day::<L>())
+        Box::pin(self.day(AnyLog::of::<L>()))
     }
 }
 
@@ -94,7 +94,7 @@ impl FirstPageRequest<'_> {
 
     /// Fetches the newest day of a log that is over. The first day of the period may be a holiday, and few of today's
     /// rows have arrived.
-    async fn day<L: Log>(self) -> Result<FirstPage, CollectError> {
+    async fn day(self, log: &'static AnyLog) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
         let window = windows[windows.len().saturating_sub(2)];
@@ -107,19 +107,19 @@ impl FirstPageRequest<'_> {
             memory: &memory,
         };
         let stats = RequestStats::default();
-        let query = log::query::<L>(window);
+        let query = log::query(&log.info, window);
         let mut pages = self.graph.pages(&query, self.deadline, &stats, &memory);
-        let mut aggregator = LogAggregator::new::<L>(window, aggregation);
+        let mut aggregator = LogAggregator::new(log, window, aggregation);
         aggregator.budget_rows = Some(Vec::new());
         while let Some(mut page) = pages.next().await? {
-            if aggregator.add_page::<L>(&mut page)? == Read::Whole {
+            if aggregator.add_page(&mut page)? == Read::Whole {
                 break;
             }
         }
         let budget_rows = aggregator.budget_rows.unwrap_or_default();
         Ok(
             self.first_page(&pages, windows.len(), budget_rows, |context| {
-                log::render::<L>(aggregator.totals, context)
+                log::render(log, aggregator.totals, context)
             }),
         )
     }

@@ -270,6 +270,11 @@ impl<'g> Page<'_, 'g> {
         Ok(Read::Whole)
     }
 
+    /// The error of a row whose text the caller cannot read.
+    pub(crate) fn bad_row(&self, number: u64, source: &serde_json::Error) -> Error {
+        Error::malformed(&self.about, Flaw::Changed, Some(number), unquoted(source))
+    }
+
     /// Replaces bytes of the page that are not UTF-8, for a caller that reads rows as text.
     pub(crate) fn replace_invalid_utf8(&mut self) {
         if std::str::from_utf8(&self.body).is_err() {

@@ -14,7 +14,7 @@ use super::state::SharedState;
 use crate::graph::stats::RequestStats;
 use crate::period::{BillingPeriod, Window};
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::log::{self, AggregationContext, DayTotals, Log, Totals};
+use crate::report::log::{self, AggregationContext, AnyLog, DayTotals, Log, Totals};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 
 /// One fetch of one report.
@@ -55,7 +55,7 @@ impl Fetch<'_> {
 
     /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
     /// so a poll that fails later does not lose it.
-    async fn fetch_log<L: Log>(self) -> Result<Rendering, CollectError> {
+    async fn fetch_log(self, log: &'static AnyLog) -> Result<Rendering, CollectError> {
         let Self {
             poller,
             state,
@@ -83,8 +83,17 @@ impl Fetch<'_> {
             seen: &windows_due.seen,
             memory: &memory,
         };
-        let fetch =
-            |window| log::collect::<L>(&poller.graph, window, now, aggregation, deadline, stats);
+        let fetch = |window| {
+            log::collect(
+                log,
+                &poller.graph,
+                window,
+                now,
+                aggregation,
+                deadline,
+                stats,
+            )
+        };
         let mut totals = Totals::new(&allocation);
         let mut reservation = memory.reservation();
         let mut add = |day: DayTotals| {
@@ -110,7 +119,7 @@ impl Fetch<'_> {
             let _until_rendered = reservation;
             totals.merge(&final_days);
             drop(final_days);
-            Ok(log::render::<L>(totals, context))
+            Ok(log::render(log, totals, context))
         }))
     }
 
@@ -149,7 +158,7 @@ impl<'a> Visitor for Fetch<'a> {
     }
 
     fn log<L: Log>(self) -> Self::Output {
-        Box::pin(self.fetch_log::<L>())
+        Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }
 

@@ -111,9 +111,31 @@ pub(crate) struct DayTotals {
     pub(crate) _memory: Reservation,
 }
 
+/// A log whose type does not matter: code that only passes rows on exists once for all logs.
+pub(crate) struct AnyLog {
+    pub(crate) info: ReportInfo,
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) columns: &'static [Column],
+    add_page: fn(&mut LogAggregator<'_>, &mut Page<'_, '_>) -> Result<Read, CollectError>,
+}
+
+impl AnyLog {
+    pub(crate) const fn of<L: Log>() -> &'static Self {
+        const {
+            &Self {
+                info: L::INFO,
+                labels: L::LABELS,
+                columns: L::COLUMNS,
+                add_page: |aggregator, page| aggregator.add_rows::<L>(page),
+            }
+        }
+    }
+}
+
 /// Fetches the totals of one window at `now`. After an error, none of its rows count as seen, so the window can be
 /// fetched again.
-pub(crate) async fn collect<L: Log>(
+pub(crate) async fn collect(
+    log: &'static AnyLog,
     graph: &Graph,
     window: Window,
     now: DateTime<Utc>,
@@ -121,8 +143,8 @@ pub(crate) async fn collect<L: Log>(
     deadline: Instant,
     stats: &RequestStats,
 ) -> Result<DayTotals, CollectError> {
-    let mut aggregator = LogAggregator::new::<L>(window, context);
-    let read = read_pages::<L>(graph, &mut aggregator, now, deadline, stats).await;
+    let mut aggregator = LogAggregator::new(log, window, context);
+    let read = read_pages(graph, &mut aggregator, now, deadline, stats).await;
     let asked = read.inspect_err(|_| context.seen.remove(aggregator.ids.drain(..)))?;
     Ok(aggregator.finish(is_final(window, asked)))
 }
@@ -130,19 +152,19 @@ pub(crate) async fn collect<L: Log>(
 /// Adds all pages of the aggregator's window. Returns the time of the requests: `now` or the time of the server,
 /// whichever is earlier. If the local clock is ahead, `now` alone could make a day final before all of its rows have
 /// arrived.
-async fn read_pages<L: Log>(
+async fn read_pages(
     graph: &Graph,
     aggregator: &mut LogAggregator<'_>,
     now: DateTime<Utc>,
     deadline: Instant,
     stats: &RequestStats,
 ) -> Result<DateTime<Utc>, CollectError> {
-    let query = query::<L>(aggregator.window);
+    let query = query(&aggregator.log.info, aggregator.window);
     let mut pages = graph.pages(&query, deadline, stats, aggregator.context.memory);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
         asked = page.server_date().map_or(asked, |date| asked.min(date));
-        aggregator.add_page::<L>(&mut page)?;
+        aggregator.add_page(&mut page)?;
     }
     Ok(asked)
 }
@@ -150,10 +172,10 @@ async fn read_pages<L: Log>(
 /// The query for one window. Unlike a [`Report`](super::Report), a log does not need the bound of the function, because
 /// the time and the id of a row decide whether and in which period the row counts. An end in whole seconds loses no row
 /// if a service truncates fractions of a second.
-pub(crate) fn query<L: Log>(window: Window) -> Query {
+pub(crate) fn query(info: &ReportInfo, window: Window) -> Query {
     Query {
-        version: L::INFO.version,
-        function: L::INFO.function,
+        version: info.version,
+        function: info.function,
         from: window.start_literal(),
         to: window.end_literal(EndBound::Exclusive),
     }
@@ -161,6 +183,7 @@ pub(crate) fn query<L: Log>(window: Window) -> Query {
 
 /// Aggregates the rows of one window into totals.
 pub(crate) struct LogAggregator<'a> {
+    log: &'static AnyLog,
     window: Window,
     context: AggregationContext<'a>,
     positions: LabelPositions,
@@ -225,10 +248,15 @@ struct LabelPositions {
 }
 
 impl<'a> LogAggregator<'a> {
-    pub(crate) fn new<L: Log>(window: Window, context: AggregationContext<'a>) -> Self {
-        let positions = LabelPositions::of::<L>();
+    pub(crate) fn new(
+        log: &'static AnyLog,
+        window: Window,
+        context: AggregationContext<'a>,
+    ) -> Self {
+        let positions = LabelPositions::of(log.labels);
         let has_pools = positions.pooled.is_some();
         Self {
+            log,
             window,
             context,
             positions,
@@ -248,10 +276,11 @@ impl<'a> LogAggregator<'a> {
     }
 
     /// Counts the rows of one page. If the page is incomplete, counts none of them.
-    pub(crate) fn add_page<L: Log>(
-        &mut self,
-        page: &mut Page<'_, '_>,
-    ) -> Result<Read, CollectError> {
+    pub(crate) fn add_page(&mut self, page: &mut Page<'_, '_>) -> Result<Read, CollectError> {
+        (self.log.add_page)(self, page)
+    }
+
+    fn add_rows<L: Log>(&mut self, page: &mut Page<'_, '_>) -> Result<Read, CollectError> {
         let context = RowContext::of(page);
         self.page = PageRows {
             ids: self.ids.len(),
@@ -464,14 +493,14 @@ impl<'a> LogAggregator<'a> {
 }
 
 impl LabelPositions {
-    fn of<L: Log>() -> Self {
-        let position = |name: &str| L::LABELS.iter().position(|label| *label == name);
+    fn of(labels: &[&str]) -> Self {
+        let position = |name: &str| labels.iter().position(|label| *label == name);
         Self {
-            count: L::LABELS.len(),
+            count: labels.len(),
             currency: position("currency"),
             context: position("destination_context"),
             location: position("usage_location"),
-            pooled: pool::positions(L::LABELS),
+            pooled: pool::positions(labels),
         }
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::de::{Deserialize, Deserializer, Error as _};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
@@ -17,7 +16,7 @@ use super::column::Column;
 use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
 use super::row::{Notes, RowError};
 use super::{CollectError, Report, ReportKind, RowContext, Visitor};
-use crate::graph::pages::{Page, Pages, Read};
+use crate::graph::pages::{DecodeError, Page, Pages, Read};
 use crate::graph::stats::RequestStats;
 use crate::graph::{Graph, Query};
 use crate::memory::{MemoryError, MemoryPool};
@@ -33,16 +32,9 @@ pub(crate) struct Source {
     pub(crate) columns: &'static [Column],
     windows: fn(Span, DateTime<Utc>) -> Vec<Window>,
     query: fn(Window) -> Query,
-    read: fn(&mut Page<'_, '_>, &mut Take<'_>) -> Result<Read, CollectError>,
+    read: ReadRow,
     /// True for a log. The rows of any other report are already sums.
     pub(crate) is_log: bool,
-}
-
-/// A row with all its properties.
-pub(crate) struct RawRow<'a, R> {
-    /// The row in the type of the report.
-    row: R,
-    texts: RowTexts<'a>,
 }
 
 /// The JSON text of a row, and the JSON text of each property by the name that Graph uses.
@@ -53,6 +45,22 @@ pub(crate) struct RowTexts<'a> {
 
 /// A function that takes one row.
 type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
+
+/// Reads the text of a row, and passes its record on.
+type ReadRow = fn(
+    &str,
+    &mut Notes,
+    &mut dyn FnMut(&Record<'_>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable>;
+
+/// The reason why a row is not taken.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum Unreadable {
+    Json(#[from] serde_json::Error),
+    Row(#[from] RowError),
+    Memory(#[from] MemoryError),
+}
 
 /// The fetch of all rows of a span.
 pub(crate) struct Scan<'g> {
@@ -89,7 +97,10 @@ impl ReportKind {
                     columns: R::COLUMNS,
                     windows: |span, now| span.windows(now, Window::MAX).collect(),
                     query: R::query,
-                    read: |page, take| read_page::<R::Row<'_>>(page, R::record, take),
+                    read: |text, notes, take| {
+                        let row: R::Row<'_> = serde_json::from_str(text)?;
+                        take(&R::record(&row, notes)?)
+                    },
                     is_log: false,
                 }
             }
@@ -100,8 +111,11 @@ impl ReportKind {
                     labels: L::LABELS,
                     columns: L::COLUMNS,
                     windows: |span, now| log::windows(span, now).collect(),
-                    query: log::query::<L>,
-                    read: |page, take| read_page::<L::Row<'_>>(page, L::record, take),
+                    query: |window| log::query(&L::INFO, window),
+                    read: |text, notes, take| {
+                        let row: L::Row<'_> = serde_json::from_str(text)?;
+                        take(&L::record(&row, notes)?)
+                    },
                     is_log: true,
                 }
             }
@@ -172,7 +186,7 @@ impl<'g> Scan<'g> {
             self.asked = asked.min();
             page.replace_invalid_utf8();
             let (mut rows, mut ids, mut unplaced) = (Vec::new(), Vec::new(), 0);
-            let read = (self.source.read)(&mut page, &mut |texts, record| {
+            let read = read_page(self.source.read, &mut page, &mut |texts, record| {
                 let id = if self.source.is_log {
                     self.numbers.id(record)
                 } else {
@@ -232,35 +246,34 @@ impl<'g> Scan<'g> {
 }
 
 /// Reads the rows of one page.
-fn read_page<'t, R: Deserialize<'t>>(
-    page: &'t mut Page<'_, '_>,
-    record: impl for<'r> Fn(&'r R, &mut Notes) -> Result<Record<'r>, RowError>,
+fn read_page(
+    read_row: ReadRow,
+    page: &mut Page<'_, '_>,
     take: &mut Take<'_>,
 ) -> Result<Read, CollectError> {
-    let context = RowContext::of(page);
-    let stats = page.stats();
     let mut notes = Notes::default();
-    let read = page.decode(|number, raw: RawRow<'t, R>| {
-        let record = record(&raw.row, &mut notes);
-        let record = context.wrap(number, record)?;
-        Ok::<_, CollectError>(take(&raw.texts, &record)?)
-    })?;
-    if read == Read::Whole {
-        notes.count(stats);
-    }
-    Ok(read)
-}
-
-impl<'de: 'a, 'a, R: Deserialize<'a>> Deserialize<'de> for RawRow<'a, R> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <&'de RawValue>::deserialize(deserializer)?.get();
-        Ok(Self {
-            row: serde_json::from_str(text).map_err(D::Error::custom)?,
-            texts: RowTexts {
-                row: text,
-                properties: serde_json::from_str(text).map_err(D::Error::custom)?,
-            },
-        })
+    let read = page.decode::<&RawValue, _>(|number, row| {
+        let row = row.get();
+        let taken = read_row(row, &mut notes, &mut |record| {
+            let properties = serde_json::from_str(row)?;
+            Ok(take(&RowTexts { row, properties }, record)?)
+        });
+        taken.map_err(|error| (number, error))
+    });
+    let (number, error) = match read {
+        Ok(read) => {
+            if read == Read::Whole {
+                notes.count(page.stats());
+            }
+            return Ok(read);
+        }
+        Err(DecodeError::Graph(error)) => return Err(error.into()),
+        Err(DecodeError::Row(unreadable)) => unreadable,
+    };
+    match error {
+        Unreadable::Json(source) => Err(page.bad_row(number, &source).into()),
+        Unreadable::Row(source) => RowContext::of(page).wrap(number, Err(source)),
+        Unreadable::Memory(error) => Err(error.into()),
     }
 }
 

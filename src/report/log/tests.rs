@@ -79,7 +79,7 @@ fn fold_beside(
         seen,
         memory: &memory(),
     };
-    let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
+    let mut aggregator = LogAggregator::new(AnyLog::of::<CallLog>(), window, aggregation);
     for row in rows {
         let row: <CallLog as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
         let record = CallLog::record(&row, &mut Notes::default())?;
@@ -208,7 +208,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
         allocation: &ALLOCATION,
         retained: &RetainedSeries::default(),
     };
-    render::<CallLog>(totals, &context)
+    render(AnyLog::of::<CallLog>(), totals, &context)
 }
 
 fn text(rendered: &Rendered) -> String {
@@ -439,7 +439,7 @@ fn days_of_a_log_with_few_labels_have_the_same_series() {
         .windows(at("2026-11-03T00:00:00Z"), DAY)
         .zip([["ann@x", "bob@x"], ["bob@x", "ann@x"]])
     {
-        let mut aggregator = LogAggregator::new::<DirectRouting>(window, aggregation);
+        let mut aggregator = LogAggregator::new(AnyLog::of::<DirectRouting>(), window, aggregation);
         for user in users {
             let row = format!(r#"{{"userPrincipalName":"{user}","duration":60}}"#);
             let row = serde_json::from_str(&row).expect("a row");

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{COUNTS_MAX, LABELS_MAX, Log, MONEY_MAX};
+use super::{AnyLog, COUNTS_MAX, LABELS_MAX, MONEY_MAX};
 use crate::memory::table_bytes;
 use crate::money::Sum;
 use crate::report::Rendered;
@@ -137,7 +137,7 @@ impl SeriesMap {
 }
 
 /// Renders the complete totals of a period.
-pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Rendered {
+pub(crate) fn render(log: &AnyLog, totals: Totals, context: &RenderContext<'_>) -> Rendered {
     let SeriesMap {
         entries: mut series,
         index,
@@ -151,9 +151,9 @@ pub(crate) fn render<L: Log>(totals: Totals, context: &RenderContext<'_>) -> Ren
     }
     series.sort_unstable_by_key(Series::key);
     let table = Table {
-        report: L::INFO.name,
-        names: L::LABELS,
-        columns: L::COLUMNS,
+        report: log.info.name,
+        names: log.labels,
+        columns: log.columns,
         texts: &texts,
         users: &texts,
         series,

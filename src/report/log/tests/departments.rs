@@ -141,7 +141,7 @@ proptest! {
         };
         let mut totals = Totals::new(&ALLOCATION);
         for window in november().windows(november().end(), DAY) {
-            let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
+            let mut aggregator = LogAggregator::new(AnyLog::of::<CallLog>(), window, aggregation);
             for call in calls.iter().filter(|call| window.start() <= call.start && call.start < window.end()) {
                 let row = call.json();
                 let row = serde_json::from_str(&row).expect("a row");
@@ -150,7 +150,7 @@ proptest! {
             }
             totals.merge(&aggregator.totals);
         }
-        let rendered = render::<CallLog>(totals, &RenderContext {
+        let rendered = render(AnyLog::of::<CallLog>(), totals, &RenderContext {
             tenant: None,
             period: november(),
             user_label: &user_label,

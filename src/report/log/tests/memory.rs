@@ -34,7 +34,7 @@ fn fill(
         seen,
         memory,
     };
-    let mut aggregator = LogAggregator::new::<CallLog>(window, aggregation);
+    let mut aggregator = LogAggregator::new(AnyLog::of::<CallLog>(), window, aggregation);
     for number in 0..rows {
         let name = format!("user{number}@contoso.example.com");
         let id = format!("{number} of {}", window.start());
@@ -164,7 +164,17 @@ async fn window_that_fails_at_a_later_page_counts_whole_if_it_is_fetched_again()
     let now = at("2026-11-08T00:00:00Z");
     let deadline = Instant::now() + Duration::from_mins(1);
     let stats = RequestStats::default();
-    let fetch = || collect::<CallLog>(&graph, windows()[1], now, context, deadline, &stats);
+    let fetch = || {
+        collect(
+            AnyLog::of::<CallLog>(),
+            &graph,
+            windows()[1],
+            now,
+            context,
+            deadline,
+            &stats,
+        )
+    };
     assert!(fetch().await.is_err());
     let day = fetch().await.expect("both pages arrive");
     assert_eq!((day.totals.rows(), day.totals.overlapping), (2, 0));
