@@ -340,7 +340,9 @@ impl Allocated {
             };
         };
         let mut sums = self.sorted();
-        sums.sort_by_key(|&(_, currency, values)| (currency, Reverse(values.money[0])));
+        sums.sort_unstable_by_key(|&(department, currency, values)| {
+            (currency, Reverse(values.money[0]), department)
+        });
         let top = sums
             .chunk_by(|a, b| a.1 == b.1)
             .flat_map(|sums| sums.iter().take(DEPARTMENTS_SHOWN));

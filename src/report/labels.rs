@@ -9,8 +9,10 @@ use hashbrown::DefaultHashBuilder;
 use ring::hmac;
 
 use super::allocation::Allocation;
+use super::column::COUNTS_MAX;
 use super::interner::{Dictionary, UNKNOWN};
 use super::person_table::{PersonId, PersonTable};
+use crate::money::Sum;
 use crate::period::BillingPeriod;
 
 /// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
@@ -65,6 +67,9 @@ pub(crate) struct UserLabels {
     pub(crate) labels: Dictionary,
     of: Vec<LabelId>,
 }
+
+/// The size of a series: its first figure, then its counts.
+pub(crate) type Size = (Sum, [i64; COUNTS_MAX]);
 
 /// Rank of a value of the label `user`.
 pub(crate) type LabelId = u32;
@@ -200,15 +205,15 @@ impl RetainedSeries {
     ///
     /// Nine tenths of the room are for the largest series. In the last tenth, series that the last poll kept are
     /// preferred to other series of similar size.
-    pub(crate) fn select<'k, S: Ord>(
+    pub(crate) fn select<'k>(
         &self,
         count: usize,
         room: usize,
-        size: impl Fn(usize) -> S,
-        key: impl Fn(usize) -> (String, &'k str),
+        size: &dyn Fn(usize) -> Size,
+        key: &dyn Fn(usize) -> (String, &'k str),
     ) -> (Vec<usize>, Self) {
         let mut by_size: Vec<usize> = (0..count).collect();
-        by_size.sort_by_key(|&index| (Reverse(size(index)), index));
+        by_size.sort_unstable_by_key(|&index| (Reverse(size(index)), index));
         let certain = room - room / 10;
         let edge_end = (room + room / 10).min(by_size.len());
         by_size[certain..edge_end].sort_by_key(|&index| {

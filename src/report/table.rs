@@ -8,16 +8,17 @@
 #![deny(clippy::float_arithmetic)]
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
 use super::allocation::Allocated;
-use super::column::{COUNTS_MAX, Column, LATER_MONTH, Measure, Values, count_of, counts};
+use super::column::{Column, LATER_MONTH, Measure, Values, count_of, counts};
 use super::interner::{Dictionary, UNKNOWN};
-use super::labels::{RenderContext, RetainedSeries};
+use super::labels::{RenderContext, RetainedSeries, Size};
 use super::pool::{self, Pool, Seconds, UsedSeconds};
 use super::{Organizer, Rendered, SECONDS_COUNT, Spend};
-use crate::exposition::{FamilyWriter, Samples, write_label};
+use crate::exposition::{FamilyWriter, Samples, write_label, write_tenant};
 use crate::money::Sum;
 
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
@@ -159,8 +160,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         let (aggregated, retained) = context.retained.select(
             self.series.len(),
             room,
-            |index| self.size(&self.series[index].values),
-            |index| {
+            &|index| self.size(&self.series[index].values),
+            &|index| {
                 let series = &self.series[index];
                 (self.group_key(series), self.users.text(series.user))
             },
@@ -180,7 +181,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     }
 
     /// The size of a series, for sorting: the figure of the first family without its sign, then all counts.
-    fn size(&self, values: &Values<MONEY>) -> (Sum, [i64; COUNTS_MAX]) {
+    fn size(&self, values: &Values<MONEY>) -> Size {
         let first = match self.columns[0].measure {
             Measure::Money(index) => values.money[index],
             Measure::Count(index, _) => Sum::from(values.counts[index]),
@@ -231,14 +232,17 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         let Some(currency) = self.position("currency") else {
             return (spend, top);
         };
-        let mut groups: Vec<&[Series<LABELS, MONEY>]> = self.groups().collect();
-        groups.sort_by_key(|group| group[0].labels[currency]);
+        let mut by_currency: BTreeMap<u32, Vec<&[Series<LABELS, MONEY>]>> = BTreeMap::new();
+        for group in self.groups() {
+            let groups = by_currency.entry(group[0].labels[currency]);
+            groups.or_default().push(group);
+        }
         let mut positions = vec![u32::MAX; self.users.count() as usize];
-        for groups in groups.chunk_by(|a, b| a[0].labels[currency] == b[0].labels[currency]) {
-            let currency = self.texts.text(groups[0][0].labels[currency]);
-            spend.push(self.spend(currency, groups));
+        for (currency, groups) in by_currency {
+            let currency = self.texts.text(currency);
+            spend.push(self.spend(currency, &groups));
             if context.user_label.names_users() {
-                self.add_top(currency, groups, &mut positions, &mut top);
+                self.add_top(currency, &groups, &mut positions, &mut top);
             }
         }
         (spend, top)
@@ -255,7 +259,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             contexts.entry(name).or_default().merge(sum.money[0]);
         }
         let mut contexts: Vec<(&str, Sum)> = contexts.into_iter().collect();
-        contexts.sort_by_key(|&(context, charge)| (Reverse(charge), context));
+        contexts.sort_unstable_by_key(|&(context, charge)| (Reverse(charge), context));
         let share = |(context, charge): (&str, Sum)| {
             let percent = charge.percent_of(all.money[0]);
             (context.to_owned(), charge.to_string(), percent)
@@ -324,15 +328,16 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// Writes the labels of a group in the order of their names, as the client libraries do. The caller appends `user`,
     /// which comes last in this order.
     fn group_labels(&self, series: &Series<LABELS, MONEY>, tenant: Option<&str>) -> Vec<u8> {
-        let own = (0..).zip(self.names);
-        let mut labels: Vec<(&str, &str)> = own
-            .map(|(position, &name)| (name, self.label(series, position)))
-            .chain(tenant.map(|tenant| ("tenant", tenant)))
-            .collect();
-        labels.sort_unstable_by_key(|&(name, _)| name);
+        let before_tenant = self.names.partition_point(|&name| name < "tenant");
         let mut out = Vec::new();
-        for (name, value) in labels {
-            write_label(name, value, &mut out);
+        for (position, &name) in self.names.iter().enumerate() {
+            if position == before_tenant {
+                write_tenant(tenant, &mut out);
+            }
+            write_label(name, self.label(series, position), &mut out);
+        }
+        if before_tenant == self.names.len() {
+            write_tenant(tenant, &mut out);
         }
         out
     }
