@@ -300,20 +300,18 @@ mod tests {
         (1, 404, false, Reason::Auth, "check the authority URL"),
     ];
 
+    fn error(status: u16, body: &str, credential: CredentialKind) -> TokenEndpointError {
+        let secrets = Secrets::default();
+        TokenEndpointError::new(status, body.as_bytes(), "none", None, &secrets, credential)
+    }
+
     #[test]
     fn codes_by_table() {
         for &(code, status, retried, reason, remedy) in CODES {
             let with_codes = format!(r#"{{"error":"e","error_codes":[{code},5]}}"#);
             let without = format!(r#"{{"error":"e","error_description":"AADSTS{code}: no"}}"#);
             for body in [with_codes, without] {
-                let error = TokenEndpointError::new(
-                    status,
-                    body.as_bytes(),
-                    "none",
-                    None,
-                    &Secrets::default(),
-                    CredentialKind::Own,
-                );
+                let error = error(status, &body, CredentialKind::Own);
                 assert_eq!(
                     error.failure_kind().retry_reason().is_some(),
                     retried,
@@ -344,14 +342,7 @@ mod tests {
                 (CredentialKind::Own, own),
                 (CredentialKind::TokenFile, token_file),
             ] {
-                let error = TokenEndpointError::new(
-                    401,
-                    body.as_bytes(),
-                    "none",
-                    None,
-                    &Secrets::default(),
-                    credential,
-                );
+                let error = error(401, &body, credential);
                 let remedy = error.remedy().unwrap();
                 assert!(
                     remedy.contains(expected),
@@ -374,10 +365,7 @@ mod tests {
             let body = format!(
                 r#"{{"error":"e","error_description":"AADSTS90002: no","error_codes":{codes}}}"#
             );
-            let secrets = Secrets::default();
-            let body = body.as_bytes();
-            let error =
-                TokenEndpointError::new(400, body, "none", None, &secrets, CredentialKind::Own);
+            let error = error(400, &body, CredentialKind::Own);
             assert!(error.remedy().unwrap().contains(remedy), "{codes}");
         }
     }
@@ -394,14 +382,7 @@ mod tests {
             ("null", 404, FailureReason::Status),
         ] {
             let body = format!(r#"{{"error":"temporarily_unavailable","error_codes":{codes}}}"#);
-            let error = TokenEndpointError::new(
-                status,
-                body.as_bytes(),
-                "none",
-                None,
-                &Secrets::default(),
-                CredentialKind::Own,
-            );
+            let error = error(status, &body, CredentialKind::Own);
             assert!(error.failure_kind().retry_reason().is_some(), "{codes}");
             assert_eq!(error.reason(), reason, "{codes}");
             assert!(error.remedy().unwrap().contains("temporary"), "{codes}");

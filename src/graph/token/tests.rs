@@ -258,32 +258,29 @@ async fn remedy_is_about_the_network_if_the_endpoint_does_not_answer() {
 
 #[tokio::test]
 async fn malformed_tokens_by_table() {
+    use FailureReason::{Auth, Malformed, Status};
     for (reply, expected, reason) in [
-        (
-            Reply::json(200, "{}"),
-            "access_token",
-            FailureReason::Malformed,
-        ),
+        (Reply::json(200, "{}"), "access_token", Malformed),
         (
             Reply::json(200, "<html>"),
             "not JSON (Content-Type: application/json)",
-            FailureReason::Malformed,
+            Malformed,
         ),
         (
             Reply::Full(200, Vec::new(), "<html>".to_owned()),
             "not JSON (Content-Type: none)",
-            FailureReason::Malformed,
+            Malformed,
         ),
-        (Reply::token("a b", 5), "header", FailureReason::Malformed),
+        (Reply::token("a b", 5), "header", Malformed),
         (
             Reply::json(200, r#"{"access_token":"t","expires_in":-5}"#),
             "lifetime",
-            FailureReason::Malformed,
+            Malformed,
         ),
         (
             Reply::json(200, r#"{"access_token":"t"}"#),
             "lifetime",
-            FailureReason::Malformed,
+            Malformed,
         ),
         (
             Reply::json(
@@ -291,7 +288,7 @@ async fn malformed_tokens_by_table() {
                 r#"{"access_token":"t","expires_in":5,"token_type":"mac"}"#,
             ),
             "Bearer",
-            FailureReason::Malformed,
+            Malformed,
         ),
         (
             Reply::json(
@@ -299,13 +296,9 @@ async fn malformed_tokens_by_table() {
                 "\u{feff}{\"error\":\"e\",\"error_description\":\"AADSTS7000222: \\ud83d\"}",
             ),
             "the token endpoint answered 200: e: AADSTS7000222",
-            FailureReason::Auth,
+            Auth,
         ),
-        (
-            Reply::json(200, " ".repeat(100_000)),
-            "bytes",
-            FailureReason::Malformed,
-        ),
+        (Reply::json(200, " ".repeat(100_000)), "bytes", Malformed),
         (
             Reply::Full(
                 302,
@@ -313,7 +306,7 @@ async fn malformed_tokens_by_table() {
                 String::new(),
             ),
             "302",
-            FailureReason::Status,
+            Status,
         ),
     ] {
         let mut reply = Some(reply);
