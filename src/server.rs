@@ -1,15 +1,16 @@
 //! The HTTP server: `Listen → Bound → serve(ServerState, shutdown)`.
 //!
-//! Binding and serving are two steps. So a port that is in use is an error at the start, and tests can bind port 0 and read
-//! the address. A scrape reads and writes its own connection only, takes no lock that a poll or a slow client can hold, and
-//! never waits for a poll. A client that sends or reads nothing cannot block the server: everything has a limit, see
-//! [`Limits`].
+//! Binding and serving are two steps. So a port that is in use causes an error at the start, and tests can bind port 0
+//! and read the address. A scrape reads and writes its own connection only, takes no lock that a poll or a slow client
+//! can hold, and never waits for a poll. A client that sends or reads nothing cannot block the server, because all its
+//! connections, requests and responses are limited (see [`Limits`]).
 //!
-//! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a page in a
-//!   browser has caused;
+//! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a web
+//!   page of another site has caused in a browser;
 //! - `listen` parses and binds addresses;
-//! - `connection` drives one connection, `activity` has its deadlines, `peer` its client, `body` the body of a response;
-//! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that connections are accepted;
+//! - `connection` serves one connection, `activity` has the deadlines of the connection, `peer` has its client, `body`
+//!   has the body of a response;
+//! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that the server accepts connections;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.
 //!
 //! This module does not start polls, does not know reports, and does not render metrics.
@@ -62,7 +63,7 @@ pub struct TelemetryPath(String);
 )]
 pub struct TelemetryPathError(String);
 
-/// Sockets that listen and are not served yet.
+/// Listening sockets that are not served yet.
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<TcpListener>,
@@ -81,61 +82,63 @@ pub struct ServerState {
     pub clock: Clock,
     /// `--web.telemetry-path`.
     pub telemetry_path: TelemetryPath,
-    /// `--web.max-requests`: scrapes at the same time; one more is answered with 503.
+    /// `--web.max-requests`: maximum number of concurrent scrapes. Further scrapes are answered with 503.
     pub requests_max: usize,
     /// `--web.config.file`; without it there is neither TLS nor authentication.
     pub web_config: Option<WebConfig>,
-    /// Receives reload requests of `/-/reload`, which answers with the outcome. `None`: there is no such path.
+    /// Sender for the reload requests of `/-/reload`. If it is `None`, the path does not exist.
     pub reload: Option<mpsc::Sender<Reload>>,
-    /// Limits of connections and times.
+    /// Limits for connections, sizes and times.
     pub limits: Limits,
 }
 
 /// A request to reload the configuration. The receiver reports the outcome.
 #[derive(Debug)]
 pub struct Reload {
-    /// Fetch the final days of logs again, too.
+    /// True if the final days of logs must be fetched again too.
     pub refetch: bool,
-    /// Receives the outcome. The client may have gone.
+    /// Sender for the outcome. Its receiver is dropped if the client disconnects.
     pub reply: oneshot::Sender<Result<(), String>>,
 }
 
-/// Limits of the server. The default is for production, tests use smaller ones.
+/// Limits of the server. The default values are for production. Tests use smaller values.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at the same time: far more than scrapers need, far fewer than the file descriptors of a service
-    /// (1024). When the limit is reached, the server closes the connection that is first in the closing order for a new
-    /// one. When three quarters of it are open, the server asks clients to open another connection for their next request.
+    /// Maximum number of open connections: far more than scrapers need, far fewer than the file descriptors of a
+    /// service (1024). When the limit is reached, the server closes the connection that is first in the closing order,
+    /// to make room for a new one. When more than three quarters of the connections are open, the server asks clients
+    /// to open another connection for their next request.
     pub connections: usize,
-    /// How long a connection cannot be closed for another after it began, became idle, began a response or made progress:
-    /// a client that has just connected needs time for its request, and a new connection must not wait for a second
-    /// because of all others.
+    /// Time for which a connection is not closed to make room for another one. It starts when the connection begins,
+    /// becomes idle, begins a response or makes progress. It is long enough for a new client to send its request. It is
+    /// short enough that a new connection waits less than a second if all slots are taken.
     pub close_grace: Duration,
-    /// Bytes of a request's line and headers; more are answered with 431. The limit is four times what a browser with a long
-    /// authorization sends.
+    /// Maximum bytes of a request's line and headers. Longer requests are answered with 431. The limit is four times
+    /// what a browser with a long authorization sends.
     pub header_size: usize,
-    /// From the connection, or from a request's first byte, to the end of its headers: scrapers send them in one packet.
+    /// Time limit for the headers of a request, from the start of the connection or the first byte of the request.
+    /// Scrapers send all headers in one packet.
     pub header_time: Duration,
-    /// How long a connection may wait for its next request: longer than the five minutes after which Prometheus closes it,
-    /// so that the server never closes a connection on which Prometheus is just sending a request.
+    /// Time limit for the next request on an idle connection. Prometheus closes idle connections after five minutes.
+    /// The limit is longer, so that the server never closes a connection while Prometheus is sending a request.
     pub idle: Duration,
-    /// How long a client may read nothing of a response, over HTTP/2 of each response: no network path is silent that long
-    /// and then works.
+    /// Time limit for a client that reads nothing of a response. Over HTTP/2 the limit applies to each response. No
+    /// working network path is silent for so long.
     pub stall: Duration,
-    /// From a request to the last byte of its response: 80 MB at 3 Mbit/s. If the scraper gives a shorter time
-    /// (`X-Prometheus-Scrape-Timeout-Seconds`), that applies.
+    /// Time limit from a request to the last byte of its response, enough for 80 MB at 3 Mbit/s. If the scraper sends a
+    /// shorter timeout (`X-Prometheus-Scrape-Timeout-Seconds`), the shorter timeout applies.
     pub response: Duration,
-    /// Time for open requests at shutdown; below the ten seconds after which container runtimes kill.
+    /// Time limit for open requests at shutdown; below the ten seconds after which container runtimes kill a process.
     pub drain: Duration,
-    /// How long the web configuration file is assumed to be unchanged before the server checks it again: an administrator
-    /// does not notice the delay, and a busy server checks rarely.
+    /// Minimum time between two checks of the web configuration file for changes. Administrators do not notice this
+    /// delay, and a busy server checks rarely.
     pub web_config_age: Duration,
 }
 
 impl Bound {
     /// Binds every address, or fails.
     ///
-    /// Removes the sockets of systemd from the environment. Call it once, before threads are started.
+    /// Removes the sockets of systemd from the environment. Call this function once, before threads are started.
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
         let listeners = match listen {
             Listen::Addresses(addresses) => addresses
@@ -165,19 +168,22 @@ impl Bound {
         })
     }
 
-    /// The addresses that the server listens on. If port 0 was requested, they have the port that the system chose.
+    /// Returns the addresses that the server listens on. If port 0 was requested, the address has the port that the
+    /// system chose.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The heartbeat of the server. Any one address gives it, because the server ends if an address fails.
+    /// Returns the heartbeat of the server. One working address is enough for a heartbeat, because the server ends if
+    /// any address fails.
     pub fn heartbeat(&self) -> Heartbeat {
         self.heartbeat.clone()
     }
 
     /// Serves until `shutdown`, then lets open requests end within [`Limits::drain`].
     ///
-    /// Returns how many connections were cut because that time was over. Fails only if the runtime cannot use the sockets.
+    /// Returns the number of connections that were cut after this time. Fails only if the runtime cannot use the
+    /// sockets.
     pub async fn serve(
         self,
         state: ServerState,
@@ -198,7 +204,8 @@ impl Bound {
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = JoinSet::new();
         for (listener, address) in self.listeners.into_iter().zip(&self.addresses) {
-            // Only over plain HTTP: with TLS, a browser accepts the certificate for its own names only.
+            // The `Host` is checked only over plain HTTP. With TLS, a browser rejects a certificate that does not have
+            // the name of the page.
             let tls = shared.state.web_config.as_ref();
             let checks_host =
                 address.ip().to_canonical().is_loopback() && !tls.is_some_and(WebConfig::has_tls);
@@ -212,7 +219,8 @@ impl Bound {
         }
         tokio::select! {
             () = shutdown => {}
-            // Acceptors do not end by themselves. An open port that does not answer would be worse than an ended process.
+            // An acceptor ends only if it has panicked. Then the server ends, because an open port that does not answer
+            // would be worse.
             Some(ended) = acceptors.join_next() => {
                 ended.map_err(io::Error::other)?;
             }
@@ -241,7 +249,7 @@ struct Shared {
     epoch: Instant,
 }
 
-/// Accepts until `stopped`, then drains; returns how many connections were cut.
+/// Accepts connections until `stopped`, then drains them. Returns the number of connections that were cut.
 async fn accept(
     listener: tokio::net::TcpListener,
     checks_host: bool,
@@ -254,7 +262,7 @@ async fn accept(
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => break,
             accepted = accept_one(&listener, &shared) => accepted,
-            // Last, so that there is no heartbeat while every attempt to accept fails.
+            // This branch is last, so that there is no heartbeat while every attempt to accept fails.
             never = shared.heartbeat.give() => match never {},
         };
         while connections.try_join_next().is_some() {}
@@ -270,7 +278,7 @@ async fn accept(
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
-                // Most likely there is no free file descriptor.
+                // The most likely reason is that no file descriptor is free.
                 shared.slots.close_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -294,7 +302,7 @@ async fn accept_one(
 ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = shared.slots.acquire().await;
     let (stream, _) = listener.accept().await?;
-    // A response is one write. Its last bytes must not wait for the client's acknowledgement.
+    // A response is written at once, so its last bytes must not wait for an acknowledgement of the earlier ones.
     stream.set_nodelay(true)?;
     Ok((stream, permit))
 }
@@ -341,7 +349,7 @@ impl Default for Limits {
     }
 }
 
-/// Adds the remedy for its kind to the error, if there is one.
+/// Adds the remedy for the error's kind to the error, if there is a remedy.
 fn with_remedy(
     error: io::Error,
     remedy: impl FnOnce(io::ErrorKind) -> Option<&'static str>,
@@ -352,11 +360,11 @@ fn with_remedy(
     }
 }
 
-/// Maximum number of requests that wait for a reload, which may wait for a disk. Each holds a connection, and all get
-/// the same outcome.
+/// Maximum number of requests that wait for a reload. A reload may wait for a disk, and each waiting request holds a
+/// connection.
 const RELOADS_WAITING_MAX: usize = 16;
 
-/// Pause after an error of `accept`: most likely no file descriptor is free, and other connections must end first.
+/// Pause after an error of `accept`. Most likely no file descriptor is free, so other connections must end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! State of one connection: its requests, the progress of their responses, and its deadline.
 //!
-//! A connection has one deadline at any time: for the client to send the headers of a request
-//! ([`Limits::header_time`]), for the response ([`Limits::response`], or less if the scraper says so), for the client to
-//! read ([`Limits::stall`]), or for its next request ([`Limits::idle`]). The deadline is a number that requests change. One
-//! timer per connection reads it, so a request over HTTP/1 needs no timer of its own.
+//! A connection has one deadline at any time. It is a deadline for the headers of a request ([`Limits::header_time`]),
+//! for the end of a response ([`Limits::response`], or the scraper's shorter timeout), for a client that does not read
+//! ([`Limits::stall`]), or for the next request ([`Limits::idle`]). The deadline is a number that requests change. One
+//! timer per connection reads this number, so a request over HTTP/1 needs no timer of its own.
 //!
 //! Over HTTP/2 the client's flow control can stop a response while the connection is writable. Each stream therefore has a
 //! deadline of its own, and a connection ends if all of its streams have stalled.
@@ -29,62 +29,65 @@ use super::peer::Peer;
 
 /// The state of one connection. Times are microseconds since `Shared::epoch`.
 ///
-/// Shared by the connection, its stream and its responses, which all live in one task, or, over HTTP/2, in a few.
+/// The connection, its stream and its responses share this state. They all live in one task, or in a few tasks over
+/// HTTP/2.
 pub(super) struct Activity {
     pub(super) shared: Arc<Shared>,
     /// Address of the client, or of the proxy in front of it.
     pub(super) client: IpAddr,
     pub(super) peer: Peer,
-    /// Requests must have a trusted `Host`, see `foreign`.
+    /// True if requests must have a trusted `Host` (see `foreign`).
     pub(super) checks_host: bool,
-    /// HTTP/2: requests overlap, and bytes between them need not begin a request (acknowledgements, for example).
+    /// True for HTTP/2. There requests can overlap, and bytes between requests may be something else, such as
+    /// acknowledgements.
     pub(super) is_http2: AtomicBool,
     /// Open requests.
     active: AtomicUsize,
-    /// Open requests without a response yet: they wait for the exporter, not for the client.
+    /// Open requests without a response yet. Such requests wait for the exporter, not for the client.
     unanswered: AtomicUsize,
-    /// Open requests with a complete response in hyper, which may not have written all of it.
+    /// Open requests with a response that hyper has completely, but may not have written completely.
     taken: AtomicUsize,
     /// Open scrapes.
     scrapes: AtomicUsize,
-    /// The connection waits for the first byte of the next request.
+    /// True while the connection waits for the first byte of the next request.
     waiting: AtomicBool,
-    /// The client has stopped reading the response.
+    /// True while the client does not read the response.
     stalled: AtomicBool,
-    /// The client has been asked to open another connection for its next request.
+    /// True if the client has been asked to open another connection for its next request.
     is_closing: AtomicBool,
-    /// When the last open request ended; used if no request is open.
+    /// Time when the last open request ended; only valid while no request is open.
     idle_since: AtomicU64,
-    /// When the oldest open request began.
+    /// Time when the oldest open request began.
     begun: AtomicU64,
-    /// When bytes of a response were last written.
+    /// Time when bytes of a response were last written.
     progress: AtomicU64,
     deadline: AtomicU64,
     /// The deadline of the oldest open response.
     response_deadline: AtomicU64,
-    /// The newest request, until its stream is spawned.
+    /// The newest HTTP/2 request, until its stream is spawned.
     newest: Mutex<Option<Arc<Exchange>>>,
     /// Ends the connection at once.
     close: Notify,
-    /// Ends the connection after its open requests.
+    /// Ends the connection when its open requests have ended.
     graceful_close: Notify,
 }
 
 /// One request and its response.
 pub(super) struct Exchange {
     activity: Arc<Activity>,
-    /// When the response last made progress; [`NEVER`] while there is none.
+    /// Time when the response last made progress; [`NEVER`] while there is no response.
     progress: AtomicU64,
-    /// The request counts as an open scrape.
+    /// True if the request counts as an open scrape.
     is_scrape: AtomicBool,
     abort: Notify,
 }
 
-/// Keeps a request open from its headers until hyper has the last byte of the response.
+/// Counts a request as open, from its headers until hyper has the last byte of the response.
 pub(super) struct RequestGuard(Arc<Exchange>);
 
-/// The order in which connections are closed when all slots are taken: idle ones, then those with other responses than
-/// scrapes, then those with stalled scrapes; of each kind, the oldest first.
+/// The order in which connections are closed when all slots are taken. Idle connections come first, then connections
+/// with responses that are not scrapes, then connections with stalled scrapes. Within each group, the oldest comes
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct CloseOrder(u8, u64);
 
@@ -116,11 +119,11 @@ impl Activity {
         }
     }
 
-    /// Begins a request. `scrape_timeout` is the time after which the scraper gives up, if it says so.
+    /// Begins a request. `scrape_timeout` is the timeout that the scraper sent, if any.
     pub(super) fn begin(self: &Arc<Self>, scrape_timeout: Option<Duration>) -> RequestGuard {
         self.unanswered.fetch_add(1, Relaxed);
-        // Over HTTP/2 a later request does not change the deadline. Otherwise a client could hold a response for ever by
-        // sending other requests.
+        // Over HTTP/2 a later request does not change the deadline. Otherwise a client could keep a response open
+        // forever by sending other requests.
         if self.active.fetch_add(1, Relaxed) == 0 {
             let response = self.shared.state.limits.response;
             let deadline = self.after(
@@ -179,7 +182,8 @@ impl Activity {
         self.close.notified().await;
     }
 
-    /// Asks the client to open another connection for its next request. Over HTTP/1 the response itself says so.
+    /// Asks an HTTP/2 client to open another connection for its next request. Over HTTP/1 a header of the response does
+    /// this.
     pub(super) fn close_gracefully(&self) {
         self.graceful_close.notify_one();
     }
@@ -193,7 +197,7 @@ impl Activity {
         }
     }
 
-    /// Records that bytes came in.
+    /// Records that bytes have been received.
     fn read(&self) {
         if self.waiting.swap(false, Relaxed) {
             let deadline = self.after(self.shared.state.limits.header_time);
@@ -205,7 +209,8 @@ impl Activity {
     /// Records whether the client accepted bytes.
     fn wrote(&self, progress: bool) {
         if self.is_idle() {
-            // These bytes are an acknowledgement of HTTP/2, or hyper's own rejection of a request: the deadline is set already.
+            // The bytes are an HTTP/2 acknowledgement, or hyper's own rejection of a request. The deadline is already
+            // set.
             return;
         }
         if progress {
@@ -223,7 +228,7 @@ impl Activity {
         }
     }
 
-    /// Records that hyper has written everything that it had.
+    /// Records that hyper has written all its bytes.
     fn flushed(&self) {
         let taken = self.taken.swap(0, Relaxed);
         if taken != 0 && self.active.fetch_sub(taken, Relaxed) == taken {
@@ -258,11 +263,12 @@ impl Activity {
 }
 
 impl Exchange {
-    /// Runs the stream of this request, and resets it if its response makes no progress. If the connection has no other
-    /// open stream then, all of them have stalled, and the connection ends.
+    /// Runs the stream of this request, and resets the stream if its response makes no progress. If no other stream is
+    /// open, the connection has stalled and is ended too.
     pub(super) async fn run(self: Arc<Self>, stream: impl Future<Output = ()>) {
         let activity = Arc::clone(&self.activity);
-        // The inner future owns the stream, so the stream is dropped, and thus reset, before the others are counted.
+        // The inner future owns the stream. So the stream is dropped, which resets it, before the open streams are
+        // counted.
         let finished = async move {
             tokio::select! {
                 biased;
@@ -323,7 +329,7 @@ impl Exchange {
 }
 
 impl RequestGuard {
-    /// Begins a scrape, which lasts until hyper has the whole response. Returns false if too many are open.
+    /// Begins a scrape, which lasts until hyper has the whole response. Returns false if too many scrapes are open.
     pub(super) fn scrape(&self) -> bool {
         let activity = &self.0.activity;
         let admitted = activity.shared.scrapes.begin(&self.0, activity.now());
@@ -334,7 +340,7 @@ impl RequestGuard {
         admitted
     }
 
-    /// Records progress of the response, first when it exists.
+    /// Records progress of the response. The first call records that there is a response.
     pub(super) fn step(&self) {
         self.0.answered();
         self.0

@@ -1,11 +1,12 @@
 //! Basic authentication.
 //!
-//! Results are cached. So a scraper, which sends the same login with every request, costs one bcrypt computation. The cache
-//! holds no passwords. Its keys are HMACs with a key of this process. They cover each part together with its length, so two
-//! logins never have the same key, and the time of a comparison reveals nothing.
+//! Results are cached. So a scraper, which sends the same login with every request, costs only one bcrypt computation.
+//! The cache has no passwords. Its keys are HMACs with a random key of this process. An HMAC covers the parts of a
+//! login and their lengths. So two logins never have the same HMAC, and the time of a comparison reveals nothing.
 //!
-//! An unknown login waits in a short queue. One computation runs at a time, on a thread that does not serve. It keeps its
-//! permit until it ends, even if its client has disconnected. A cached login never waits.
+//! A login that is not cached waits in a short queue. One computation runs at a time, on a thread that does not serve
+//! requests. The computation keeps its permit until it ends, even if its client has disconnected. A cached login never
+//! waits.
 //!
 //! A wrong password and an unknown user cost the same work, whatever the costs of the other users are.
 
@@ -30,11 +31,11 @@ use zeroize::Zeroizing;
 /// Users and the bcrypt hashes of their passwords.
 pub(super) struct Users {
     hashes: HashMap<String, String>,
-    /// The highest cost of all hashes. Every wrong login costs as much.
+    /// The highest bcrypt cost of all hashes. The check of every wrong login takes as long as one at this cost.
     cost_max: u32,
 }
 
-/// Error for a user who could never log in.
+/// Error for a configured user who could never log in.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// The value is not a bcrypt hash.
@@ -42,7 +43,7 @@ pub enum UserError {
         "the password of {0:?} is not a bcrypt hash; make one with: htpasswd -nBC 10 \"\" | tr -d ':\\n' (htpasswd is in the package apache2-utils)"
     )]
     Hash(String),
-    /// The hash would take too long.
+    /// Checking the hash would take too long.
     #[error(
         "the password of {0:?} has the bcrypt cost {1}, which takes too long; use at most {COST_MAX}"
     )]
@@ -52,7 +53,8 @@ pub enum UserError {
 /// Checks logins and caches the results.
 pub(super) struct Authenticator {
     key: hmac::Key,
-    /// bcrypt keeps a core busy: one computation at a time leaves the others for serving.
+    /// Permit for one bcrypt computation at a time. A computation keeps a core busy, and the other cores must serve
+    /// requests.
     bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,
 }
@@ -79,9 +81,9 @@ type Tag = [u8; 32];
 #[derive(Default)]
 struct Logins {
     admitted: Recent,
-    /// Separate from the admitted logins, so that guesses do not displace them.
+    /// Refused logins have a list of their own, so that guesses do not displace admitted logins.
     refused: Recent,
-    /// Logins that wait or are being computed.
+    /// Logins that wait for their computation, or are being computed.
     pending: HashMap<Tag, Pending>,
 }
 
@@ -89,14 +91,15 @@ struct Logins {
 #[derive(Default)]
 struct Recent(VecDeque<Tag>);
 
-/// A login in the queue. Requests with the same login share it.
+/// A login in the queue. Requests with the same login share one entry.
 struct Pending {
-    /// The client that sent it first.
+    /// The client that sent the login first.
     client: IpAddr,
     result: watch::Sender<Option<bool>>,
 }
 
-/// One check: a password, the hash to compare it with, and the costs that a wrong password must still spend.
+/// One check of a login: the password, the hash to compare it with, and the costs of further computations if the
+/// password is wrong.
 struct Check {
     password: Zeroizing<Vec<u8>>,
     hash: String,
@@ -141,9 +144,9 @@ impl Users {
 }
 
 impl Check {
-    /// Returns whether the password is right. A wrong one always costs as much as the highest cost of any user: computations
-    /// with each cost from the user's own up to the highest one add up to it, because each takes twice as long as the
-    /// previous one.
+    /// Returns true if the password is right. The check of a wrong password always takes as long as a computation at
+    /// the highest cost of all users. To reach this time, computations with each cost from the user's own up to the
+    /// highest follow. Their times add up to it, because each step of the cost doubles the time.
     fn run(&self) -> bool {
         let matches = self.known && self.matches(&self.hash);
         if !matches {
@@ -215,7 +218,7 @@ impl Authenticator {
         match admitted.ok().and_then(|admitted| *admitted) {
             Some(true) => Verdict::Admitted,
             Some(false) => Verdict::Refused,
-            // The computation has been dropped, for example at the end of the process.
+            // The computation was dropped, for example because the process ends.
             None => Verdict::Busy,
         }
     }
@@ -234,8 +237,9 @@ impl Authenticator {
     }
 }
 
-/// Waits for the permit and computes, unless all clients disconnect before. The computation itself holds the permit, because
-/// it cannot be stopped. Otherwise computations for clients that have disconnected would add up.
+/// Waits for the permit and then computes the result, unless all clients disconnect while it waits. The computation
+/// itself holds the permit, because a computation cannot be stopped. Otherwise computations for disconnected clients
+/// would run in parallel.
 async fn compute(
     bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,
@@ -285,7 +289,8 @@ impl Logins {
         }
     }
 
-    /// Joins the requests that wait for this login, if it is in the queue.
+    /// Joins the requests that wait for this login. Returns `None` if the login is not in the queue, or if too many
+    /// requests wait.
     fn join(&self, tag: &Tag) -> Option<watch::Receiver<Option<bool>>> {
         let waiting: usize = self
             .pending
@@ -321,7 +326,7 @@ fn cost(hash: &str) -> Option<u32> {
     Some(parts.get_cost())
 }
 
-/// Returns a hash of no known password.
+/// Returns a hash that belongs to no known password.
 fn decoy(cost: u32) -> String {
     format!("$2b${cost:02}$......................iEPZ0rV4IWZmLvBgdLzWhdB9.Nyw62.")
 }
@@ -336,12 +341,12 @@ impl Recent {
 }
 
 impl Credentials {
-    /// Returns a hash of the login under keys of the caller.
+    /// Returns a hash of the login, computed with the keys of the caller.
     pub(super) fn hash(&self, keys: &RandomState) -> u64 {
         keys.hash_one((&*self.user, &*self.password))
     }
 
-    /// Parses the header of RFC 7617. Returns `None` for any other scheme.
+    /// Parses a header for Basic authentication (RFC 7617). Returns `None` for any other scheme.
     pub(super) fn parse(authorization: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = authorization.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Basic") {
@@ -359,21 +364,22 @@ impl Credentials {
 /// The lowest cost of bcrypt.
 const COST_MIN: u32 = 4;
 
-/// The highest cost that is accepted: a minute and a half of one core. 31, the highest cost of bcrypt, would take two days.
+/// The highest cost that is accepted. It takes one core a minute and a half. The highest cost of bcrypt, 31, would take
+/// two days.
 const COST_MAX: u32 = 20;
 
-/// Maximum number of cached logins of each result: far more than a server has users, in some 3 KiB.
+/// Maximum number of cached logins per result. This is far more than a server has users, and takes some 3 KiB.
 const RECENT_MAX: usize = 100;
 
-/// Maximum number of different logins in the queue. At cost 12 each takes a quarter of a second, so the last one waits
-/// two seconds, which is no problem for a scrape.
+/// Maximum number of different logins in the queue. At cost 12 each login takes a quarter of a second, so the last one
+/// waits two seconds. A scrape can wait so long.
 const QUEUE_MAX: usize = 8;
 
-/// Maximum number of queued logins from one address, so that a client that guesses passwords leaves room for others.
+/// Maximum number of queued logins from one address. So a client that guesses passwords leaves room for others.
 const QUEUE_OF_CLIENT_MAX: usize = 4;
 
-/// Maximum number of requests that wait for one login in the queue. Several scrapers of one user may start at the same
-/// time, and each holds a connection.
+/// Maximum number of requests that wait for the logins in the queue. Several scrapers with the same login may start at
+/// the same time, and each waiting request holds a connection.
 const WAITING_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Response bodies: bytes that exist before the response begins.
+//! Response bodies. All bytes of a body exist before the response begins.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,13 +10,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::activity::RequestGuard;
 use crate::snapshot;
 
-/// The body of every response. Keeps its request open until hyper has all of the body.
+/// The body of any response. It keeps its request open until hyper has the whole body.
 pub(super) struct ResponseBody {
     /// Rest of the part that is being sent.
     part: Bytes,
-    /// The parts after it.
+    /// The parts after the current one.
     parts: Option<snapshot::Parts>,
-    /// Bytes that are still to come.
+    /// Number of bytes that are not sent yet.
     length: u64,
     guard: RequestGuard,
 }
@@ -48,9 +48,9 @@ impl ResponseBody {
         (self.part, self.parts, self.length) = (Bytes::new(), None, 0);
     }
 
-    /// Returns the size of the next frame of a part. Over HTTP/2 frames are small, so that each one shows progress. There the
-    /// last byte is a frame of its own: hyper takes a frame as soon as the client has room for one byte of it, and a
-    /// response must not end before the client has room for all of it.
+    /// Returns the size of the next frame of a part. Over HTTP/2 frames are small, so that each frame shows progress.
+    /// The last byte is a frame of its own. hyper takes a frame as soon as the client has room for one byte. Without
+    /// the last frame, a response would seem complete before the client has room for all of it.
     fn frame_size(&self) -> usize {
         let size = self.part.len();
         if !self.guard.is_http2() {
@@ -96,5 +96,5 @@ impl Body for ResponseBody {
     }
 }
 
-/// Maximum bytes of a frame over HTTP/2: the default limit of the protocol.
+/// Maximum bytes of a frame over HTTP/2. It is the default limit of the protocol.
 const FRAME_MAX: usize = 16 * 1024;

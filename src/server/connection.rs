@@ -1,6 +1,6 @@
-//! Serves one connection, and ends it when its deadline has passed or another connection needs its slot.
+//! Serves one connection. Ends the connection when its deadline has passed or another connection needs its slot.
 //!
-//! hyper's own header timeout is not used: it includes the idle time between two scrapes.
+//! hyper's own header timeout is not used, because it includes the idle time between two scrapes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
@@ -48,7 +48,8 @@ pub(super) async fn serve(
 async fn overdue(activity: &Activity) {
     let mut timer = pin!(sleep_until(activity.deadline()));
     std::future::poll_fn(|cx| {
-        // A later deadline is noticed when the timer fires. Only an earlier one needs the timer to be set.
+        // If the deadline is now later, the timer is set when it fires. If it is now earlier, the timer must be set
+        // immediately.
         if activity.deadline() < timer.deadline() {
             timer.as_mut().reset(activity.deadline());
         }
@@ -115,7 +116,7 @@ async fn serve_http1(
         ended = connection.as_mut() => return log_end(ended),
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
-    // On a connection without any request so far, hyper would wait for the first one.
+    // If the connection has had no request yet, a graceful shutdown in hyper would wait for the first one.
     if !activity.is_idle() {
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);
@@ -148,7 +149,7 @@ async fn serve_http2(
     log_end(connection.await);
 }
 
-/// Spawns the streams of an HTTP/2 connection, each with the limit of its request.
+/// Spawns the streams of an HTTP/2 connection, each with the time limit of its request.
 #[derive(Clone)]
 struct Streams(Arc<Activity>);
 
@@ -171,12 +172,13 @@ fn log_end(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// Maximum number of parallel requests on one HTTP/2 connection. Scrapers send one, browsers a few.
+/// Maximum number of parallel requests on one HTTP/2 connection. Scrapers send one at a time, browsers a few.
 const STREAMS_MAX: u32 = 16;
 
-/// Maximum bytes of request bodies that a client may send: the protocol's initial window, because no request needs a
-/// body.
+/// Maximum bytes of request bodies that a client may send. It is the protocol's initial window, because no request
+/// needs a body.
 const REQUEST_BODY_MAX: u32 = 65_535;
 
-/// Maximum bytes of one response that wait for the client's window. More would only take memory.
+/// Maximum bytes of one response that hyper buffers until the client has room for them. A larger buffer would only take
+/// memory.
 const SEND_BUFFER_MAX: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Exposure of the server: the clients that can read what it serves.
+//! Exposure of the server: the clients that can read its responses.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::listen::{Listen, ListenAddress};
 use super::web_config::WebConfig;
 
-/// The addresses that the server listens on, and who can read what it serves there.
+/// The addresses that the server listens on, and the clients that can read its responses there.
 #[derive(Debug)]
 pub(crate) struct Exposure {
     addresses: String,
@@ -22,7 +22,7 @@ enum Readers {
 }
 
 impl Exposure {
-    /// The exposure of a server that would listen here. systemd's sockets can have any address.
+    /// Returns the exposure of a server that will listen on these addresses. Sockets of systemd can have any address.
     pub(crate) fn expected(listen: &Listen, web_config: Option<&WebConfig>) -> Self {
         match listen {
             Listen::Addresses(addresses) => {
@@ -33,7 +33,7 @@ impl Exposure {
         }
     }
 
-    /// The exposure of a server that listens here.
+    /// Returns the exposure of a server that listens on these addresses.
     pub(crate) fn bound(addresses: &[SocketAddr], web_config: Option<&WebConfig>) -> Self {
         let local = addresses.iter().all(|address| address.ip().is_loopback());
         Self::of(addresses, local, web_config)
@@ -52,7 +52,7 @@ impl Exposure {
         }
     }
 
-    /// Returns true if everyone who can reach an address can read it.
+    /// Returns true if every client that reaches an address of the server can read the responses.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.readers, Readers::Everyone)
     }

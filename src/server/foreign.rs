@@ -1,19 +1,21 @@
-//! Rejects requests that a page of another state in a browser has caused.
+//! Rejects requests that a web page of another site has caused in a browser.
 //!
-//! Any page can send a POST to any address. So a reload with a header that only browsers send is rejected.
+//! Any page can send a POST request to any address. So a reload request is rejected if it has a header that only
+//! browsers send.
 //!
-//! An exporter that listens on loopback only is meant to be out of reach. A page in a browser on the same machine can still
-//! reach it and read its responses if the name of the page resolves to 127.0.0.1, because the browser then considers both
-//! as one origin (DNS rebinding). Such a request has that name as its `Host`. Names that cannot be registered on the internet
-//! are accepted: addresses, `localhost`, and names without a dot, which are common on internal networks. The name in
-//! `--web.listen-address` is accepted too.
+//! An exporter that listens only on loopback should not be reachable from other sites. But a page in a browser on the
+//! same machine can read its responses if the host name of the page resolves to 127.0.0.1. The browser then treats both
+//! as one origin (DNS rebinding). Such a request has that host name in `Host`, so requests with internet names are
+//! rejected. Addresses, `localhost`, and names without a dot, which are common on internal networks, are accepted,
+//! because they cannot be registered on the internet. The name in `--web.listen-address` is accepted too.
 
 use std::net::IpAddr;
 
 use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 
-/// Returns the reason to reject a request, independent of its login. `own`: hosts of `--web.listen-address`.
+/// Returns the reason to reject a request before its login is checked, if there is one. `own` has the hosts of
+/// `--web.listen-address`.
 pub(super) fn refusal(
     request: &Parts,
     is_reload: bool,
@@ -27,7 +29,7 @@ pub(super) fn refusal(
     (is_reload && request.headers.keys().any(is_of_browser)).then_some(RELOAD_BY_BROWSER)
 }
 
-/// Returns whether no name in the request for the server can be the name of a page on the internet.
+/// Returns true if none of the names for the server in the request can be the name of a page on the internet.
 fn is_trusted(request: &Parts, own: &[String]) -> bool {
     let mut hosts = request.headers.get_all(HOST).iter();
     let authority = request.uri.authority().is_none_or(|authority| {
@@ -53,10 +55,11 @@ fn is_trusted_name(host: &str, own: &[String]) -> bool {
         || own.iter().any(|own| own.eq_ignore_ascii_case(&name))
 }
 
-/// The response to a request on loopback if its `Host` could be that of a page on the internet.
+/// The response to a request on loopback if its `Host` could be the name of a page on the internet.
 const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, but the Host of the request is an internet name; use localhost or an address, or let the proxy set Host to the address that it connects to\n";
 
-/// The response to a reload that a page may have caused. Pages in browsers cannot send POST without one of these headers.
+/// The response to a reload request that a web page may have caused. Browsers add one of these headers to every POST
+/// request of a page.
 const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
 
 /// Prefix of the names of headers that only browsers send.

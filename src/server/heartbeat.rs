@@ -8,8 +8,9 @@ use tokio::sync::Notify;
 
 /// Shows whether the server accepts connections.
 ///
-/// If clients that are being answered hold all connection slots, a new client has to wait. Then the server still has a
-/// heartbeat, because a restart would only help the clients that overload it. It has none while `accept` fails.
+/// The server has no heartbeat while `accept` fails. If all connection slots are taken by clients that are being
+/// answered, a new client has to wait. In this case the server still has a heartbeat, because a restart would only help
+/// the clients that overload it.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat(Arc<Signals>);
 
@@ -22,7 +23,8 @@ struct Signals {
 impl Heartbeat {
     /// Waits for the next heartbeat.
     pub async fn next(&self) {
-        // A heartbeat that came after an earlier caller had stopped to wait says nothing about the server now.
+        // Discards a heartbeat that was given after an earlier caller had stopped waiting, because it says nothing
+        // about the server now.
         let _old = self.0.given.notified().now_or_never();
         self.0.requested.notify_one();
         self.0.given.notified().await;
@@ -51,7 +53,7 @@ mod tests {
         let heartbeat = Heartbeat::default();
         heartbeat.give_now();
         assert!(heartbeat.next().now_or_never().is_none(), "no loop gave it");
-        // The request stays, and its late heartbeat does not count for the next request.
+        // The request is still there. Its late heartbeat must not count for the next request.
         heartbeat.give_now();
         assert!(
             heartbeat.next().now_or_never().is_none(),

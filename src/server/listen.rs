@@ -1,4 +1,4 @@
-//! Listen addresses of the command line, and their sockets.
+//! Listen addresses from the command line, and their sockets.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ pub enum Listen {
 /// `HOST:PORT`, `[IPV6]:PORT`, or `:PORT` for every interface, IPv6 and IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// A name or an address without brackets; empty for every interface.
+    /// A host name, or an address without brackets; empty for every interface.
     host: String,
     port: u16,
 }
@@ -32,19 +32,20 @@ pub struct ListenAddressError(String);
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The address is in use, forbidden, or not one of this machine. The source has a remedy.
+    /// The address is in use, forbidden, or not an address of this machine. The source error has a remedy.
     #[error("cannot listen on {0}")]
     Address(String, #[source] io::Error),
     /// A socket from systemd cannot be used. Sockets are counted from 0, in the order of the unit file.
     #[error("cannot use socket {0} from systemd; configure it with ListenStream= and a TCP port")]
     Socket(usize, #[source] io::Error),
-    /// There is nothing to listen on.
-    #[error("systemd passed no socket; start the service by its .socket unit")]
+    /// systemd passed no socket to listen on.
+    #[error("systemd passed no socket; start the .socket unit of the service")]
     NoSocket,
 }
 
 impl ListenAddress {
-    /// Returns the hosts and the port by which this machine reaches the address: those of loopback if it is every interface.
+    /// Returns the hosts and the port by which this machine reaches the address. The hosts are those of loopback if the
+    /// server listens on every interface.
     pub(crate) fn reached_at(&self) -> (Vec<&str>, u16) {
         let hosts = match self.host.as_str() {
             "0.0.0.0" => LOOPBACK[..1].to_vec(),
@@ -78,14 +79,14 @@ impl ListenAddress {
                         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
                     ) =>
                 {
-                    // The machine has no IPv6.
+                    // The machine probably has no IPv6, so this falls back to IPv4.
                     listen((Ipv4Addr::UNSPECIFIED, self.port).into())
                 }
                 bound => bound,
             };
         }
         let mut addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
-        // Like Go: IPv4 if the name has both.
+        // Prefers IPv4 if the name has addresses of both kinds, as Go does.
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let first = addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
         listen(*first)
@@ -141,7 +142,8 @@ fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// Opens a socket that listens on `address`. If that is `[::]`, it listens on IPv4 too, whatever the system's default is.
+/// Opens a socket that listens on `address`. If the address is `[::]`, the socket listens on IPv4 too, whatever the
+/// system's default is.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
 
@@ -153,7 +155,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
-    // Without it, a restart would fail while old connections are in TIME_WAIT.
+    // Without this option, a restart would fail while old connections are in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -181,8 +183,8 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
-/// The loopback addresses of IPv4 and IPv6. If the server listens on every interface, one of them may still not work: `[::]`
-/// can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
+/// The loopback addresses of IPv4 and IPv6. If the server listens on every interface, it may be reachable at only one
+/// of them. `[::]` can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// Maximum number of connections that wait to be accepted: a usual value for busy servers. The system may lower it.

@@ -1,8 +1,8 @@
 //! The HTML page at `/`, which an administrator opens first when something looks wrong.
 //!
-//! The page has no script and loads nothing. Its size is limited: failing reports are on top, and only the first reports are
-//! shown in full. Every text is escaped, and isolated from the text around it, because names may be written from right to
-//! left.
+//! The page has no script and loads nothing. Its size is limited: failing reports come first, and only the first
+//! reports are shown in full. Every external text is escaped. It is also isolated from the text around it, because
+//! names may be written from right to left.
 
 mod amount;
 mod format;
@@ -23,13 +23,13 @@ use limits::Limits;
 pub(crate) struct PageContext<'a> {
     /// Every report of every tenant.
     pub(crate) states: &'a [State],
-    /// The time of day.
+    /// The current time.
     pub(crate) now: DateTime<Utc>,
-    /// The reason if the exporter is not ready.
+    /// The reason why the exporter is not ready; `None` if it is ready.
     pub(crate) unready: Option<&'a str>,
-    /// The error if the last reload of the configuration was refused.
+    /// The error of the last reload of the configuration, if it was refused.
     pub(crate) refused_reload: Option<&'a str>,
-    /// The error if the newest web configuration file is not in use.
+    /// The error of the newest web configuration file, if that file is not in use.
     pub(crate) web_config_error: Option<&'a str>,
     /// Path of the metrics.
     pub(crate) telemetry_path: &'a str,
@@ -144,7 +144,7 @@ fn write_overview(html: &mut String, view: &PageContext<'_>, states: &[&State]) 
     writeln!(html, "</section>")
 }
 
-/// Writes the headline: first problems of budgets, pools and configuration, then always the state of the reports.
+/// Writes the headline: first the problems of budgets, pools and configuration, if any, then the state of the reports.
 fn write_headline(
     html: &mut String,
     view: &PageContext<'_>,
@@ -173,7 +173,7 @@ fn write_headline(
     )
 }
 
-/// Returns the worse of two of the classes `failing`, `untried` and `ok`.
+/// Returns the worse of two CSS classes. The order is `failing`, `untried`, `ok`.
 fn worse(one: &'static str, other: &'static str) -> &'static str {
     match (one, other) {
         ("failing", _) | (_, "failing") => "failing",
@@ -182,7 +182,7 @@ fn worse(one: &'static str, other: &'static str) -> &'static str {
     }
 }
 
-/// Returns the class of all reports together, and a sentence on their state.
+/// Returns the CSS class for all reports together, and a sentence about their state.
 fn reports_sentence(states: &[&State]) -> (&'static str, String) {
     let count = |health| {
         let is = |state: &&&State| ReportStatus::new(state) == health;
@@ -217,10 +217,10 @@ fn reports_sentence(states: &[&State]) -> (&'static str, String) {
 
 const CSS: &str = include_str!("page.css");
 
-/// Maximum characters of a configuration error: enough for dozens of mistakes. The log has all of them.
+/// Maximum characters of a configuration error, enough for dozens of mistakes. The log has the whole error.
 const ERROR_MAX: usize = 8_000;
 
-/// Maximum number of reports shown in full, so that the page stays below a few hundred KiB..
+/// Maximum number of reports shown in full, so that the page stays below a few hundred KiB.
 const FULL_MAX: usize = 50;
 
 #[cfg(test)]

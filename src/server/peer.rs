@@ -1,8 +1,8 @@
 //! The client of one connection, and the check that it may still use the connection.
 //!
 //! A client can lose its access while a connection is open: a certificate expires, a name is removed from
-//! `client_allowed_sans`, an authority is replaced, a user is removed. So each request is checked again, and the first
-//! request that is rejected is the last one of its connection. `tls` verifies certificates, `auth` passwords.
+//! `client_allowed_sans`, an authority is replaced, a user is removed. So each request is checked again, and the
+//! connection ends after the first request that is rejected. `tls` verifies certificates, `auth` passwords.
 
 use std::hash::RandomState;
 use std::sync::{Arc, OnceLock};
@@ -20,10 +20,10 @@ use crate::period::Clock;
 /// The client of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// Empty without TLS.
+    /// The TLS handshake; empty without TLS.
     handshake: OnceLock<Handshake>,
-    /// The login that was last admitted on this connection, hashed with `keys`: it has no password, and can be compared on
-    /// this connection only.
+    /// The login that was last admitted on this connection, hashed with `keys`. The hash has no password, and can only
+    /// be compared on this connection.
     admitted: Mutex<Option<u64>>,
     keys: RandomState,
 }
@@ -38,7 +38,7 @@ struct Handshake {
 impl Peer {
     /// Records the client certificates of a successful handshake.
     pub(super) fn record_handshake(&self, connection: &ServerConnection, tls: Arc<Tls>) {
-        // A resumed session has the certificates of an earlier handshake, and rustls does not verify them again.
+        // A resumed session has the certificates of an earlier handshake, which rustls does not verify again.
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let certificates = connection.peer_certificates().unwrap_or_default();
         let handshake = Handshake {
@@ -76,12 +76,12 @@ impl Peer {
         *self.admitted.lock() = login;
     }
 
-    /// Returns whether this login, which is rejected now, was admitted earlier.
+    /// Returns true if this login, which is rejected now, was admitted earlier on this connection.
     pub(super) fn was_admitted(&self, login: Option<u64>) -> bool {
         login.is_some() && *self.admitted.lock() == login
     }
 }
 
-/// Certificates are verified again after this time, because they can expire: a scraper that scrapes every minute costs at
-/// most one verification per scrape.
+/// Time after which client certificates are verified again, because they can expire. A scraper that scrapes every
+/// minute costs at most one verification per scrape.
 const VERIFIED_AGE_MAX: Duration = Duration::from_mins(1);

@@ -1,8 +1,9 @@
 //! The rendered page, shared by all requests for it.
 //!
-//! With many tenants the page has some hundred KiB, and a client may request it many times over one connection and read
-//! nothing. Therefore it is rendered once for each snapshot and second, and responses share its bytes. The bytes of versions
-//! that slow clients still hold are limited too: above the limit, the newest version is served a little longer.
+//! With many tenants the page has some hundred KiB, and a client can request it many times over one connection and read
+//! nothing. Therefore the page is rendered only once per snapshot and second, and responses share its bytes. Slow
+//! clients may keep older versions in memory. If these exceed a limit, the page is not rendered again until some are
+//! released.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -17,20 +18,20 @@ use crate::snapshot::Snapshot;
 #[derive(Debug, Default)]
 pub(super) struct RenderedPage {
     newest: Mutex<Option<Version>>,
-    /// Bytes of all versions that are still held.
+    /// Bytes of all versions that are still in memory.
     held: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 struct Version {
-    /// A weak reference, so that it does not keep an old snapshot in memory.
+    /// The snapshot that was rendered. The reference is weak, so that it does not keep an old snapshot in memory.
     snapshot: Weak<Snapshot>,
     second: i64,
     web_config_error: Option<String>,
     html: Bytes,
 }
 
-/// Bytes that are counted as long as a response holds them.
+/// A rendered page whose bytes are counted as long as it is in memory.
 struct Counted {
     html: String,
     held: Arc<AtomicUsize>,
@@ -82,8 +83,8 @@ impl Drop for Counted {
     }
 }
 
-/// Maximum bytes of all held versions: dozens of versions with fifty tenants, in a sixteenth of a small container's
-/// memory.
+/// Maximum bytes of all versions in memory. Dozens of versions with fifty tenants fit, and take a sixteenth of a small
+/// container's memory.
 const HELD_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]

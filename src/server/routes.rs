@@ -44,27 +44,28 @@ enum Route {
     Reload,
 }
 
-/// The part of a request that its response depends on. Headers are dropped at once, because a request that waits must hold
-/// as little memory as possible.
+/// The part of a request that its response depends on. The headers are dropped early, because a request that waits must
+/// hold as little memory as possible.
 struct RequestInfo {
     route: Option<Route>,
-    /// The path can be requested with this method.
+    /// True if the path allows the method of the request.
     allowed: bool,
     is_head: bool,
     version: Version,
-    /// The reason to reject it, independent of its login.
+    /// The reason to reject the request before its login is checked, if there is one.
     forbidden: Option<&'static str>,
     format: (Format, &'static str),
     encoding: Encoding,
-    /// The requested families; empty for all.
+    /// The names of the requested metric families; empty for all.
     names: Vec<String>,
-    /// A reload fetches the final days of logs again.
+    /// True if a reload must fetch the final days of logs again.
     refetch: bool,
 }
 
 type HttpResponse = Response<ResponseBody>;
 
-/// A response that is ready, without a box that would cost each request an allocation, or one that has to wait.
+/// A response that is ready, or a future of one that has to wait. Only the future is boxed, so most requests cost no
+/// allocation for it.
 type ResponseFuture = Either<
     Ready<Result<HttpResponse, Infallible>>,
     BoxFuture<'static, Result<HttpResponse, Infallible>>,
@@ -82,7 +83,7 @@ impl hyper::service::Service<Request<Incoming>> for Router {
     type Future = ResponseFuture;
 
     fn call(&self, request: Request<Incoming>) -> ResponseFuture {
-        // The body is dropped unread: no request has one.
+        // The body is dropped unread, because no request needs one.
         let (request, _) = request.into_parts();
         let guard = self.activity.begin(scrape_timeout(&request.headers));
         let shared = &self.activity.shared;
@@ -141,8 +142,8 @@ impl RequestInfo {
         }
     }
 
-    /// Completes the response. A response to HEAD has the length that GET would have, and no body: hyper omits the body over
-    /// HTTP/1 only. When slots are scarce, the response asks the client not to keep its connection.
+    /// Completes the response. The response to HEAD has the length of the response to GET, and no body, because hyper
+    /// omits the body only over HTTP/1. When slots are scarce, the response asks the client to close its connection.
     fn finish(&self, mut response: HttpResponse, activity: &Activity) -> HttpResponse {
         if activity.shared.slots.are_scarce() {
             response = close_after(self, activity, response);
@@ -178,7 +179,7 @@ impl Route {
     }
 }
 
-/// Checks client certificate, login and rate limit as the web configuration file says, and then responds.
+/// Checks the client certificate, the rate limit and the login against the web configuration file, and then responds.
 async fn guarded(
     info: &RequestInfo,
     credentials: Option<Credentials>,
@@ -256,7 +257,7 @@ async fn respond(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -
     }
 }
 
-/// Responds to requests that wait for nothing.
+/// Responds to a request that does not have to wait.
 fn respond_now(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> HttpResponse {
     let shared = &activity.shared;
     match info.route {
@@ -278,7 +279,8 @@ fn metrics(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> Http
             shared.state.requests_max
         );
         let response = text(StatusCode::SERVICE_UNAVAILABLE, message, guard);
-        // Otherwise a client could retry many times in one packet and leave no slot for others.
+        // The connection is closed, because a client that sends many requests in one packet would leave no slot for
+        // others.
         return close_after(info, activity, response);
     }
     let (format, content_type) = info.format;
@@ -419,7 +421,7 @@ fn names(query: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns how long the scraper waits for the response, if it says so.
+/// Returns the timeout that the scraper sent, if any.
 fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds)
@@ -427,10 +429,10 @@ fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
         .filter(|scrape_timeout| !scrape_timeout.is_zero())
 }
 
-/// The page has its style inline and loads nothing.
+/// Content security policy of the page, which has its style inline and loads nothing.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Value of `Retry-After`: the queues are so short that they have room again within a second or two.
+/// Value of `Retry-After` in seconds. The queues are so short that they have room again within a second or two.
 const RETRY_SECONDS: &str = "1";
 
 /// The scrape timeout, which Prometheus and VictoriaMetrics send with every scrape.

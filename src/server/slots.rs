@@ -1,7 +1,8 @@
-//! Slots for connections and scrapes, and the rule for which one is closed when all are taken.
+//! Slots for connections and scrapes, and the rules for closing one when all slots are taken.
 //!
-//! Clients that send or read nothing never keep a new connection waiting: the server closes the connection that is first in
-//! the closing order. So a probe always gets a slot. This module does not accept connections and does not read requests.
+//! Clients that send or read nothing never keep a new connection waiting, because the server closes the connection that
+//! is first in the closing order. So a probe always gets a slot. This module does not accept connections and does not
+//! read requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,13 +44,13 @@ impl Slots {
         }
     }
 
-    /// Waits for a slot for the next connection. If none is free, closes other connections until one is.
+    /// Waits for a slot for the next connection. If no slot is free, closes other connections until one is free.
     pub(super) async fn acquire(&self) -> OwnedSemaphorePermit {
         loop {
             let permit = Arc::clone(&self.permits).acquire_owned();
             let wait = if self.permits.available_permits() == 0 {
                 self.close_one();
-                // Connections that must not be closed now may be closed next time.
+                // If no connection may be closed now, one may be closed after the pause.
                 CLOSE_PAUSE
             } else {
                 Duration::MAX
@@ -60,7 +61,8 @@ impl Slots {
         }
     }
 
-    /// Returns whether three quarters are taken. Then clients are asked not to keep their connections.
+    /// Returns true if more than three quarters of the slots are taken. In this case the server asks clients to close
+    /// their connections.
     pub(super) fn are_scarce(&self) -> bool {
         self.permits.available_permits() < self.limit / 4
     }
@@ -97,7 +99,8 @@ impl Scrapes {
         }
     }
 
-    /// Admits a scrape. If there are too many, aborts the one that has stalled longest.
+    /// Admits a scrape. If too many are open, aborts the one that has stalled longest. Returns false if none has
+    /// stalled.
     pub(super) fn begin(&self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let mut under_way = self.under_way.lock();
         if under_way.len() >= self.limit {
@@ -127,9 +130,10 @@ impl Scrapes {
     }
 }
 
-/// Pause before the next connection is closed if the slot of the last one is not free yet: new clients notice no delay.
+/// Pause before the next connection is closed, if the slot of the last one is not free yet. New clients do not notice
+/// the pause.
 const CLOSE_PAUSE: Duration = Duration::from_millis(100);
 
-/// A scrape without progress for this long is aborted for another when there are too many: a scraper on any working network
-/// reads more often.
+/// Time without progress after which a scrape counts as stalled, and can be aborted to admit another one. A scraper on
+/// a working network reads more often.
 const STALLED_SCRAPE: Duration = Duration::from_millis(100);

@@ -1,9 +1,10 @@
-//! The section `tls_server_config` of the web configuration file, as a configuration of rustls.
+//! Converts the section `tls_server_config` of the web configuration file into a configuration of rustls.
 //!
-//! Options of the exporter-toolkit that rustls does not support are rejected with a message that names the alternative: TLS
-//! 1.0 and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is rejected too:
-//! Go would accept certificates of all public authorities. webpki verifies client certificates. It requires X.509 v3 and
-//! rejects the certificate of an authority as a client certificate, unless `client_ca` has this very certificate.
+//! Options of the exporter-toolkit that rustls does not support are rejected with a message that names the alternative:
+//! TLS 1.0 and 1.1, cipher suites with CBC, the curve P-521. Verifying client certificates without `client_ca` is
+//! rejected too, because Go would then accept certificates of all public authorities. webpki verifies client
+//! certificates. It requires X.509 v3. The certificate of an authority is rejected as a client certificate, unless
+//! `client_ca` contains that certificate itself.
 
 mod client_auth;
 mod failures;
@@ -31,19 +32,19 @@ use client_auth::{ClientAuth, Verifier};
 
 pub(super) use failures::Failures;
 
-/// Why TLS cannot be set up.
+/// Reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {} {}", .0, .1.display())]
     Read(&'static str, PathBuf, #[source] io::Error),
-    /// The file has another format than unencrypted PEM.
+    /// The file is not unencrypted PEM.
     #[error("cannot use {} {}: {}", .0, .1.display(), .2)]
     Format(&'static str, PathBuf, String),
-    /// The option is given neither inline nor as a file.
+    /// An option is given neither inline nor as a file.
     #[error("neither {0} nor {0}_file is given; set one of them")]
     Missing(&'static str),
-    /// The option is given inline and as a file.
+    /// An option is given both inline and as a file.
     #[error("both {0} and {0}_file are given; remove one of them")]
     Twice(&'static str),
     /// The value is not a PEM text of the expected kind.
@@ -66,7 +67,8 @@ pub enum TlsError {
         "cipher_suites: {0:?} is not available; use suites with GCM or CHACHA20_POLY1305, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
     )]
     CipherSuite(String),
-    /// A list without both suites: HTTP/2 forbids nearly all others of TLS 1.2, so clients could not connect.
+    /// The list has neither of the two suites that HTTP/2 needs. HTTP/2 forbids nearly all other suites of TLS 1.2, so
+    /// clients could not connect.
     #[error(
         "cipher_suites: HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add one of them, or set min_version to TLS13 or http2 to false"
     )]
@@ -84,7 +86,7 @@ pub enum TlsError {
         "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
     )]
     ClientCaUnused,
-    /// Certificates are to be verified, but no authority is given.
+    /// Client certificates must be verified, but no authority is given.
     #[error(
         "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
     )]
@@ -101,13 +103,14 @@ pub enum TlsError {
     SansEmpty,
 }
 
-/// The TLS configuration of the section.
+/// The TLS configuration that was built from the section.
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) server: Arc<ServerConfig>,
-    /// The verifier of client certificates in `server`, which has no getter for it.
+    /// The verifier of client certificates that `server` uses. It is stored here, because `server` has no getter for
+    /// it.
     verifier: Arc<dyn ClientCertVerifier>,
-    /// Every client must have a certificate of an authority.
+    /// True if every client must have a certificate of an authority.
     identifies_clients: bool,
 }
 
@@ -136,7 +139,8 @@ impl Tls {
         self.identifies_clients
     }
 
-    /// Returns whether a handshake with these client certificates would succeed now. Empty: the client has presented none.
+    /// Returns true if a handshake with these client certificates would succeed now. The list is empty if the client
+    /// has presented no certificate.
     pub(super) fn allows(&self, certificates: &[CertificateDer<'_>], now: DateTime<Utc>) -> bool {
         let verifier = &self.verifier;
         match certificates {
@@ -154,7 +158,7 @@ impl Tls {
 }
 
 impl Section {
-    /// Builds the configuration; `None`, and thus no TLS, if the section is empty.
+    /// Builds the configuration. `None`, which means no TLS, if the section is empty.
     pub(super) fn server_config(
         &self,
         directory: &Path,
@@ -240,7 +244,7 @@ impl Section {
             .collect())
     }
 
-    /// Like Go, checks the cipher suites for HTTP/2: RFC 9113, section 9.2.2, demands one for TLS 1.2.
+    /// Checks the cipher suites for HTTP/2, as Go does. RFC 9113, section 9.2.2, requires certain suites over TLS 1.2.
     fn check_http2(&self, over_tls12: bool) -> Result<(), TlsError> {
         let names = self.cipher_suites.as_deref().unwrap_or_default();
         let has_one = names
@@ -358,8 +362,8 @@ fn certificates(
     Ok(certificates)
 }
 
-/// Returns the cipher suites. As in Go, the list restricts TLS 1.2 only. The suites of TLS 1.3 may be in it, but are
-/// always enabled.
+/// Returns the cipher suites. As in Go, the list restricts only TLS 1.2. The list may have suites of TLS 1.3, but these
+/// are always enabled.
 fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, TlsError> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
@@ -381,7 +385,8 @@ fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, 
     Ok(suites)
 }
 
-/// Returns the name that Go and the registry use. They write `TLS_AES_128_GCM_SHA256`, rustls `TLS13_AES_128_GCM_SHA256`.
+/// Returns the name of the suite in Go and in the IANA registry. For example, rustls writes `TLS13_AES_128_GCM_SHA256`
+/// instead of `TLS_AES_128_GCM_SHA256`.
 fn go_name(suite: &SupportedCipherSuite) -> String {
     let name = format!("{:?}", suite.suite());
     name.strip_prefix("TLS13_")

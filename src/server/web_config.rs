@@ -1,12 +1,12 @@
 //! The file of `--web.config.file`, in the format of Prometheus' exporter-toolkit: TLS, client certificates, basic
 //! authentication, response headers, rate limit.
 //!
-//! The exporter re-reads the file, the certificates and the key when they change, without a restart: requests and
-//! connections check for changes, at most once a second. If a new file is invalid, the last valid one stays in use, and the
-//! error is logged once and shown on the page. The toolkit rejects every request in this case.
+//! The exporter re-reads the file, the certificates and the key when they change, without a restart. Requests and
+//! connections trigger a check for changes, at most once a second. If a new file is invalid, the last valid file stays
+//! in use, and the error is logged once and shown on the page. The toolkit rejects every request in this case.
 //!
-//! Switching TLS on or off, and removing the last user, needs a restart. Otherwise a file that is just being written, and has
-//! no users yet, would switch protection off.
+//! Switching TLS on or off, or removing the last user, needs a restart. Otherwise a file that is only partly written,
+//! and has no users yet, would switch authentication off.
 //!
 //! The exporter is stricter than the toolkit: it rejects an option that is given both inline and as a file, and TLS options
 //! without a certificate. `tls` lists the options that rustls does not support.
@@ -38,7 +38,7 @@ use crate::yaml::{self, ReadError};
 #[derive(Clone, Debug)]
 pub struct WebConfig(Arc<Watched>);
 
-/// Why a web configuration file cannot be used.
+/// Reason why a web configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebConfigError {
     /// The file cannot be read.
@@ -55,19 +55,19 @@ pub enum WebConfigError {
         "http_server_config: {0:?} cannot be set; use one of Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
     )]
     Header(String),
-    /// A response header, a value that it cannot have, and those that it can have.
+    /// A response header cannot have this value. The fields are the header, the value, and the allowed values.
     #[error("http_server_config: {0} cannot be {1:?}{2}")]
     HeaderValue(String, String, &'static str),
-    /// A user who could never log in.
+    /// A configured user could never log in.
     #[error("cannot use basic_auth_users")]
     User(#[from] UserError),
     /// An invalid rate limit.
     #[error("rate_limit: {0}")]
     RateLimit(String),
-    /// The new file has TLS and the old one had none, or the other way round.
+    /// Only one of the new and the old file has TLS.
     #[error("TLS cannot be switched on or off by a reload; restart the exporter")]
     TlsSwitched,
-    /// The new file has no users.
+    /// The old file has users, and the new file has none.
     #[error(
         "basic_auth_users has no users any more, but authentication cannot be switched off by a reload; restart the exporter"
     )]
@@ -81,23 +81,23 @@ pub(super) struct WebSettings {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) users: Users,
     pub(super) rate: Option<Rate>,
-    /// The files that it names.
+    /// The files that the web configuration file names.
     files: Vec<PathBuf>,
 }
 
-/// A rate limit: one request in every interval, and a burst after a quiet time.
+/// A rate limit: one request per interval, and bursts after quiet times.
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// The length of a burst: how much earlier than at the interval a request may come. `None` if no request is
+    /// The maximum length of a burst, as the time by which a request may come too early. `None` if no request is
     /// allowed.
     ahead_max: Option<Duration>,
-    /// When the next request is expected if all come at the interval.
+    /// Time at which the next request is expected if there is one per interval.
     next: Mutex<Option<Instant>>,
 }
 
 impl WebConfig {
-    /// Reads the file and all files that it names. Blocks.
+    /// Reads the file and all files that it names. Blocks the thread.
     pub fn load(path: &Path) -> Result<Self, WebConfigError> {
         let settings = WebSettings::read(path)?;
         Ok(Self(Arc::new(Watched {
@@ -112,31 +112,32 @@ impl WebConfig {
         })))
     }
 
-    /// Checks the text of a file. Relative paths in it start at the directory.
+    /// Checks the text of a web configuration file. Relative paths in the text start at `directory`.
     #[cfg(feature = "internals")]
     pub(crate) fn check_text(text: &str, directory: &Path) -> Result<(), WebConfigError> {
         WebSettings::parse(text, directory).map(drop)
     }
 
-    /// Returns whether the server uses TLS, which does not change while it runs.
+    /// Returns true if the server uses TLS. This does not change while the server runs.
     pub fn has_tls(&self) -> bool {
         self.0.loaded.lock().settings.tls.is_some()
     }
 
-    /// Returns whether a client must have a password or a certificate that is verified.
+    /// Returns true if every client must have a password or a verified certificate.
     pub fn identifies_clients(&self) -> bool {
         let settings = &self.0.loaded.lock().settings;
         let tls = settings.tls.as_ref();
         !settings.users.is_empty() || tls.is_some_and(|tls| tls.identifies_clients())
     }
 
-    /// Returns why the newest file is not in use; `None` if it is.
+    /// Returns the reason why the newest file is not in use; `None` if it is in use.
     pub fn reload_error(&self) -> Option<String> {
         self.0.loaded.lock().reload_error.clone()
     }
 
-    /// Returns the current settings. Checks the files first if the last check was `age_max` ago. A request that comes during
-    /// the check gets the previous settings. So does the request that checks, if the check takes longer than [`CHECK_WAIT_MAX`].
+    /// Returns the current settings. If the last check is older than `age_max`, checks the files first. During a check,
+    /// other requests get the previous settings. If the check takes longer than [`CHECK_WAIT_MAX`], the request that
+    /// started it gets the previous settings too.
     pub(super) async fn current(&self, age_max: Duration) -> Arc<WebSettings> {
         {
             let mut loaded = self.0.loaded.lock();
@@ -154,7 +155,7 @@ impl WebConfig {
     }
 }
 
-/// A file that is checked for changes.
+/// A web configuration file that is checked for changes.
 struct Watched {
     path: PathBuf,
     loaded: Mutex<Loaded>,
@@ -165,7 +166,7 @@ struct Loaded {
     /// The stamps of the files when they were read.
     stamps: Stamps,
     checked: Instant,
-    /// A request is checking the files.
+    /// True while a request checks the files.
     checking: bool,
     reload_error: Option<String>,
 }
@@ -208,7 +209,7 @@ impl Watched {
         let stamps = old.stamps(&self.path)?;
         {
             let loaded = self.loaded.lock();
-            // A file that could not be used may name files that are not watched, so it is read again each time.
+            // An invalid file may name files that are not watched, so it is read again at each check.
             if loaded.reload_error.is_none() && loaded.stamps == stamps {
                 return Ok(None);
             }
@@ -220,7 +221,7 @@ impl Watched {
         if new.users.is_empty() && !old.users.is_empty() {
             return Err(WebConfigError::UsersGone);
         }
-        // If the named files were watched already, the stamps from before reading are the right ones.
+        // If the same files were already watched, the stamps from before the files were read are the right ones.
         let stamps = if new.files == old.files {
             stamps
         } else {
@@ -245,7 +246,7 @@ impl WebSettings {
         Self::parse(text, path.parent().unwrap_or(Path::new("")))
     }
 
-    /// `directory`: base of relative paths.
+    /// Parses the text of a web configuration file. Relative paths in the text start at `directory`.
     fn parse(text: &str, directory: &Path) -> Result<Self, WebConfigError> {
         let file: File = yaml::read(text)?.unwrap_or_default();
         let http = file.http_server_config.unwrap_or_default();
@@ -333,7 +334,7 @@ struct RateLimit {
     burst: Option<u32>,
 }
 
-/// Parses a response header that may be set; `None` if the value is empty.
+/// Parses a response header. `None` if its value is empty, so the header is not set.
 fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>, WebConfigError> {
     let (header, allowed, expected): (_, &[&str], _) = match name {
         "Content-Security-Policy" => (CONTENT_SECURITY_POLICY, &[], ""),
@@ -361,9 +362,9 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     }
 }
 
-/// The longest burst, as a time. A longer one is a typing error, and sums of times could overflow.
+/// The longest burst, as a time. A longer burst is a typing error, and could make sums of times overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
-/// The longest time for which a request waits for new settings. Local files take milliseconds, and by default
-/// Prometheus waits ten seconds for a scrape.
+/// The longest time that a request waits for a check of the files. A check of local files takes milliseconds, and by
+/// default Prometheus waits ten seconds for a scrape.
 const CHECK_WAIT_MAX: Duration = Duration::from_secs(1);

@@ -28,7 +28,7 @@ fn every_wrong_login_costs_the_same_whatever_the_mix_of_costs() {
     }
 }
 
-/// The queue fills because another computation holds the permit.
+/// The queue becomes full, because another computation holds the permit.
 #[tokio::test]
 async fn the_queue_is_bounded_and_cached_logins_bypass_it() {
     let (authenticator, users) = authenticator();

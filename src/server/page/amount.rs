@@ -6,7 +6,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::format::{Escaped, Text};
 
-/// An amount, rounded to the decimals of its currency. Its `title` has the exact digits if they differ.
+/// An amount, shown rounded to the decimals of its currency. The `title` attribute has the exact digits if they differ.
 pub(super) struct Money<'a> {
     exact: &'a str,
     currency: &'a str,
@@ -20,7 +20,7 @@ impl<'a> Money<'a> {
         Self { exact, currency }
     }
 
-    /// `None` if the text is not a decimal number that can be rounded.
+    /// Returns the rounded amount. `None` if the text is not a decimal number that can be rounded.
     fn rounded(&self) -> Option<String> {
         let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.' || byte == b'-';
         let decimal: Decimal = if self.exact.bytes().all(plain) {
@@ -29,7 +29,7 @@ impl<'a> Money<'a> {
             return None;
         };
         let decimals = minor_digits(self.currency);
-        // Like on an invoice, half a cent is rounded up to a cent.
+        // Half a cent is rounded up to a cent, as on an invoice.
         let strategy = RoundingStrategy::MidpointAwayFromZero;
         let mut rounded = decimal.round_dp_with_strategy(decimals, strategy);
         rounded.rescale(decimals);
@@ -120,7 +120,7 @@ mod tests {
             ("<b>", "USD", "<bdi>&lt;b&gt;</bdi>"),
             ("", "USD", "<bdi></bdi>"),
             ("1_000", "USD", "<bdi>1_000</bdi>"),
-            // Too many digits to be rounded: shown unchanged.
+            // An amount with too many digits for rounding is shown unchanged.
             (
                 "99999999999999999999999999999999.5",
                 "USD",

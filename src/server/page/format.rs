@@ -1,4 +1,4 @@
-//! Texts of the page: escaped texts, times, durations, counts and bars.
+//! Formatting of the page: escaped texts, times, durations, counts and bars.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter, Write as _};
@@ -10,10 +10,10 @@ use crate::snapshot::State;
 
 pub(super) use super::amount::Number;
 
-/// An external text, escaped and isolated from the text around it, as it may be written from right to left.
+/// An external text, escaped and isolated from the text around it, because it may be written from right to left.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
-/// An external text, escaped only: for attributes and places in which it cannot affect other text.
+/// An external text that is only escaped, for attributes and for places without other text.
 pub(super) struct Escaped<'a>(pub(super) &'a str);
 
 impl Display for Text<'_> {
@@ -37,7 +37,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// Truncates the text to a number of characters, and marks the cut.
+/// Truncates the text to a number of characters, and adds a note if anything is left out.
 pub(super) fn truncate(text: &str, characters: usize) -> Cow<'_, str> {
     match text.char_indices().nth(characters) {
         None => text.into(),
@@ -45,7 +45,7 @@ pub(super) fn truncate(text: &str, characters: usize) -> Cow<'_, str> {
     }
 }
 
-/// The name of a report.
+/// Returns the title of a report: the tenant, if tenants have names, and the report.
 pub(super) fn report_title(state: &State) -> String {
     match &state.tenant {
         Some(tenant) => format!("{} · {}", Text(tenant), state.report),
@@ -59,7 +59,7 @@ pub(super) fn timestamp(time: DateTime<Utc>) -> String {
     format!("<time datetime=\"{machine}\">{person} UTC</time>")
 }
 
-/// A time in the past, relative to now.
+/// Returns a time in the past as text relative to now.
 pub(super) fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let past = now - time;
     if past.num_seconds() < 5 {
@@ -69,7 +69,7 @@ pub(super) fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// A span of time as a number of its largest unit.
+/// Returns a duration as a number of its largest unit.
 pub(super) fn span(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
     let (count, unit) = match seconds {
@@ -82,7 +82,7 @@ pub(super) fn span(time: TimeDelta) -> String {
     format!("{} {unit}{plural}", Number(count))
 }
 
-/// A bar with parts: shade and percent of each.
+/// Returns a bar. Each part has a shade and a width in percent.
 pub(super) fn bar(parts: &[(&'static str, i64)]) -> String {
     let mut left = 0;
     let part = |(shade, percent): &(&str, i64)| {
@@ -94,7 +94,7 @@ pub(super) fn bar(parts: &[(&'static str, i64)]) -> String {
     format!("<svg aria-hidden=\"true\">{}</svg>", parts.concat())
 }
 
-/// Counts as a list in a sentence; seconds are shown as hours and minutes.
+/// Returns counts as a list for a sentence. Seconds are shown as hours and minutes.
 pub(super) fn counts(counts: &[Count]) -> String {
     let count = |count: &Count| match &*count.what {
         SECONDS_COUNT => count_value(count),
@@ -103,7 +103,7 @@ pub(super) fn counts(counts: &[Count]) -> String {
     counts.iter().map(count).collect::<Vec<_>>().join(", ")
 }
 
-/// One count without its noun.
+/// Returns the value of a count, without its noun.
 pub(super) fn count_value(count: &Count) -> String {
     match count.value {
         value if count.what != SECONDS_COUNT => Number(value).to_string(),
@@ -113,7 +113,7 @@ pub(super) fn count_value(count: &Count) -> String {
     }
 }
 
-/// The column heading of a count.
+/// Returns the column heading of a count.
 pub(super) fn count_heading(count: &Count) -> String {
     let what = &*count.what;
     if what == SECONDS_COUNT {

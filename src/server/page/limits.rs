@@ -12,7 +12,7 @@ use crate::report::pool::PoolUse;
 use crate::report::threshold::{Severity, Threshold};
 use crate::snapshot::State;
 
-/// All limits of one kind, of every report, the most used first.
+/// All budgets or all pools, of all reports, the most used first.
 pub(super) struct Limits<'a> {
     words: &'static Words,
     now: DateTime<Utc>,
@@ -25,7 +25,7 @@ enum Limit<'a> {
     Pool(&'a PoolUse),
 }
 
-/// How the page names limits of one kind.
+/// The words of the page for budgets or for pools.
 struct Words {
     heading: &'static str,
     one: &'static str,
@@ -73,8 +73,8 @@ impl<'a> Limit<'a> {
         Threshold::reached(self.thresholds(), self.percent())
     }
 
-    /// True if the figures are of an earlier billing period, or for a pool of an earlier month: no report of the current one
-    /// has succeeded yet.
+    /// Returns true if a budget has figures of an earlier billing period, or a pool has figures of an earlier month,
+    /// because no poll has succeeded since then.
     fn has_ended(self, state: &State, now: DateTime<Utc>) -> bool {
         match self {
             Self::Budget(_) => {
@@ -88,7 +88,7 @@ impl<'a> Limit<'a> {
         }
     }
 
-    /// Says which threshold has been reached.
+    /// Returns a text that says which threshold has been reached.
     fn label(self) -> String {
         match (self.reached(), self.thresholds().first()) {
             (Some(Threshold { at, .. }), _) => format!("{at} % reached"),
@@ -97,7 +97,7 @@ impl<'a> Limit<'a> {
         }
     }
 
-    /// Says how much of it is used.
+    /// Returns a text that says how much of the limit is used.
     fn figures(self) -> String {
         match self {
             Self::Budget(budget) => format!(
@@ -145,8 +145,8 @@ impl<'a> Limits<'a> {
         Self { words, now, list }
     }
 
-    /// Returns the class of the limits with the highest severity and a sentence on them; `None` while no threshold for a
-    /// warning is reached. Limits of a period that has ended do not count.
+    /// Returns the CSS class of the limits with the highest severity, and a sentence about them. `None` if no limit has
+    /// reached a threshold for a warning. Limits of a period that has ended do not count.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
         let Words {
             one, many, used, ..
@@ -199,7 +199,7 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// The class of a limit that has reached this threshold.
+/// Returns the CSS class of a limit that has reached this threshold.
 const fn class(reached: Option<Threshold>) -> &'static str {
     match reached {
         None => "ok",
@@ -241,5 +241,5 @@ fn write_limit(
     writeln!(html, "{}</p></li>", state.report)
 }
 
-/// Limits of one kind that are shown: more than anyone reads, and the most used are on top.
+/// Maximum number of budgets shown, and of pools. No administrator reads more, and the most used come first.
 const SHOWN_MAX: usize = 100;

@@ -1,4 +1,4 @@
-//! The reports on the page: one line for each, and the first of them in full.
+//! The reports on the page: one line for each report, and the first reports in full.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -116,7 +116,7 @@ pub(super) fn write_in_full(
     if state.expired {
         writeln!(
             html,
-            "<p class=\"facts soft\">The figures are older than poll.max_age and no longer exported.</p>"
+            "<p class=\"facts soft\">The figures are older than poll.max_age and are no longer exported.</p>"
         )?;
     }
     if let Some(summary) = &state.summary {
@@ -162,7 +162,8 @@ fn write_period(html: &mut String, view: &PageContext<'_>, summary: &Summary) ->
         if left > TimeDelta::zero() {
             format!("{percent} % of the period elapsed, {} left", span(left))
         } else {
-            "The period has ended. The first report of the new one is not here yet.".to_owned()
+            "The period has ended. The first report of the new period has not arrived yet."
+                .to_owned()
         }
     )
 }
@@ -197,7 +198,7 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
 /// The currency, name, charge and counts of a user or department.
 type Spender<'a> = (&'a str, &'a str, &'a str, &'a [Count]);
 
-/// Writes a list for each currency of those who spent most in it. `spenders` are in the order of the currencies.
+/// Writes one list per currency, with the users or departments that spent most. `spenders` must be sorted by currency.
 fn write_top(html: &mut String, words: [&str; 2], spenders: &[Spender<'_>]) -> fmt::Result {
     let by_currency = spenders.chunk_by(|a, b| a.0 == b.0);
     by_currency
@@ -293,16 +294,17 @@ fn due(state: &State, now: DateTime<Utc>) -> String {
     }
 }
 
-/// The start of a table that scrolls if it is too wide. It has a name and takes the focus, so that the keyboard can scroll it.
+/// Returns the start of an element that scrolls if its table is too wide. The element has a name and takes the focus,
+/// so that users can scroll it with the keyboard.
 fn scrollable(name: impl Display) -> String {
     format!("<div class=\"scroll\" role=\"group\" aria-label=\"{name}\" tabindex=\"0\">")
 }
 
-/// Maximum number of lines of the table. Failing reports are on top, so the ones left out are not failing.
+/// Maximum number of lines of the table. Failing reports come first, so they are the last to be left out.
 const ROWS_MAX: usize = 1000;
 
-/// Lists of top users, and of top departments, of one report: a handful of currencies.
+/// Maximum number of lists of top users per report, and of lists of top departments. There is one list per currency.
 const TOP_LISTS_MAX: usize = 5;
 
-/// Maximum number of destination contexts of one currency. Microsoft has two.
+/// Maximum number of destination contexts shown per currency. Microsoft documents two.
 const CONTEXTS_MAX: usize = 10;

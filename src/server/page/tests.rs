@@ -340,7 +340,7 @@ fn spans_by_table() {
     }
 }
 
-/// Writes example pages to the directory in `PAGE_SAMPLES`, if it is set; it tests nothing.
+/// Writes example pages to the directory in `PAGE_SAMPLES`, if the variable is set. This is not a test.
 #[test]
 fn samples() {
     let Some(directory) = std::env::var_os("PAGE_SAMPLES").map(std::path::PathBuf::from) else {

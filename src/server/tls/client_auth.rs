@@ -14,7 +14,7 @@ use x509_parser::time::ASN1Time;
 
 use super::TlsError;
 
-/// The policy for client certificates, with Go's names.
+/// The policy for client certificates. The names are those of Go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientAuth {
     None,
@@ -29,7 +29,7 @@ impl ClientAuth {
         match name {
             "" | "NoClientCert" => Ok(Self::None),
             "RequestClientCert" => Ok(Self::Request),
-            // The second is an earlier name in the toolkit.
+            // The second name is an older name in the exporter-toolkit.
             "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
             "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
@@ -42,9 +42,10 @@ impl ClientAuth {
     }
 }
 
-/// Verifies a client certificate: by an authority, if there is one, and by its alternative names.
+/// Verifies a client certificate: against the authority, if there is one, and against the allowed alternative names, if
+/// there are any.
 ///
-/// It always verifies that the client has the certificate's key.
+/// The verifier always checks that the client has the certificate's private key.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) authority: Option<Arc<dyn ClientCertVerifier>>,
@@ -110,10 +111,12 @@ impl ClientCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// Returns whether the certificate is itself in `client_ca`, belongs to an authority, and is valid for a client now.
+    /// Returns true if the certificate is the certificate of an authority, is itself in `client_ca`, and is currently
+    /// valid for a client.
     ///
-    /// `openssl req -x509` makes such certificates. webpki rejects an authority as a client, but Go accepts it if the
-    /// certificate is one of the roots. This is not weaker: the holder of its key could issue a client certificate.
+    /// `openssl req -x509` makes such certificates. webpki rejects an authority as a client, but Go accepts the
+    /// certificate if it is one of the roots. This is as safe, because the holder of its key could issue a client
+    /// certificate.
     fn is_own_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         if !self.anchors.iter().any(|anchor| anchor == certificate) {
             return false;
@@ -130,7 +133,8 @@ impl Verifier {
             Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
             Err(_) => false,
         };
-        // For a certificate without a chain, webpki verifies or ignores these extensions.
+        // Rejects other critical extensions. In a certificate without a chain, webpki verifies or ignores the
+        // extensions of this list.
         let understood = certificate.extensions().iter().all(|extension| {
             !extension.critical
                 || matches!(
@@ -149,7 +153,7 @@ impl Verifier {
     }
 }
 
-/// webpki's name of the error for a client certificate that belongs to an authority. rustls passes it on unchanged.
+/// webpki's name for the error that a client certificate belongs to an authority. rustls passes the error on unchanged.
 pub(super) const AUTHORITY_AS_CLIENT: &str = "CaUsedAsEndEntity";
 
 /// Returns whether one of the certificate's alternative names is allowed. The names must match exactly.

@@ -11,7 +11,8 @@ use tracing::{debug, info};
 
 use super::client_auth::AUTHORITY_AS_CLIENT;
 
-/// Failed handshakes, logged at a limited rate: a scraper with an expired certificate retries every few seconds.
+/// Failed handshakes, logged at a limited rate, because a scraper with an expired certificate retries every few
+/// seconds.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Failures(Mutex<Since>);
 
@@ -55,17 +56,17 @@ fn remedy(error: &Error) -> Option<&'static str> {
         }
         Error::InvalidCertificate(error) => match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "renew the client certificate, and see if the clocks are right"
+                "renew the client certificate, and check the clocks of the client and of this machine"
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "see if the clocks of the client and of this machine are right"
+                "check the clocks of the client and of this machine"
             }
-            // BadSignature: another authority has the same name.
+            // BadSignature means that another authority has the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "use a client certificate that a CA in client_ca has issued, or add its CA to client_ca"
             }
             CertificateError::ApplicationVerificationFailure => {
-                "let the client certificate have a name of client_allowed_sans, or add one of its names there"
+                "use a client certificate with a name of client_allowed_sans, or add a name of the certificate to client_allowed_sans"
             }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 "issue the client certificate with the extended key usage clientAuth"
@@ -86,11 +87,11 @@ fn remedy(error: &Error) -> Option<&'static str> {
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate,
         ) => {
-            "the client does not accept the certificate of this server: see if it trusts the issuer, uses a name that is in the certificate, and if the certificate is valid"
+            "the client does not accept the certificate of this server: check that the certificate is valid, that the client trusts its issuer, and that the client uses a name in the certificate"
         }
         _ => return None,
     })
 }
 
-/// Time between two log lines.
+/// Minimum time between two log lines.
 const LINE_INTERVAL: Duration = Duration::from_mins(1);
