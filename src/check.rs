@@ -1,8 +1,8 @@
 //! `check`: the preflight. It runs every step of the daemon once, reports the result of each, and gives a remedy for each
 //! failure.
 //!
-//! It changes nothing. Tenants are checked concurrently, each within a time limit. Findings come in the order of the
-//! configuration. Out of scope: printing a secret, a token, or the users of a row.
+//! The command changes nothing. It checks tenants concurrently, each within a time limit, and writes findings in the
+//! order of the configuration. Findings never contain a secret, a token, or the users of a row.
 
 mod estimate;
 mod finding;
@@ -36,7 +36,7 @@ use self::tenant::Tenant;
 /// Result of the preflight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// No failure.
+    /// No check failed.
     Passed,
     /// At least one check failed.
     Failed,
@@ -107,7 +107,7 @@ pub async fn run(
     let tenants = match tenants {
         Ok(tenants) => tenants,
         Err(error) => {
-            let remedy = Some("correct the configuration, or what it names");
+            let remedy = Some("correct the configuration, or the files that it names");
             findings.push(Finding::failure(
                 Check::Configuration,
                 Chain(&error),
@@ -137,7 +137,7 @@ pub async fn run(
     if let Some(finding) = total.finding() {
         findings.push(finding)?;
     }
-    // The daemon ends with the same exit code.
+    // If the web configuration is invalid, the daemon ends with the same exit code.
     let outcome = if is_web_bad {
         Outcome::BadConfiguration
     } else {
@@ -146,7 +146,7 @@ pub async fn run(
     findings.finish(outcome)
 }
 
-/// Confirms that a configuration is valid, after [`crate::daemon::validate`].
+/// Writes that a configuration is valid. Call this function after [`crate::daemon::validate`].
 pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     finding::ignore_broken_pipe(writeln!(
         out,
@@ -155,8 +155,8 @@ pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     ))
 }
 
-/// Reports whether the web configuration and all files that it names can be used. They were read as the daemon reads
-/// them.
+/// Reports whether the web configuration and all files that it names can be used. `loaded` is the result of reading
+/// them in the same way as the daemon.
 fn check_web_config(path: &Path, loaded: &Result<WebConfig, WebConfigError>) -> Finding {
     match loaded {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
@@ -215,7 +215,8 @@ fn described(config: &Config) -> String {
     format!("tenants: {tenants}; reports: {reports}; labels.user: {user}")
 }
 
-/// Time limit per tenant, because a person or a deployment waits. Every step that succeeds takes less.
+/// Time limit per tenant, because an administrator or a deployment waits for the result. A step that succeeds takes
+/// less time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Maximum number of tenants that are checked concurrently.

@@ -23,24 +23,24 @@ use crate::report::pool::{self, Pool, PooledCall};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
-/// Figures of a first page.
+/// Figures of the first page of a report.
 pub(super) struct FirstPage {
     pub(super) rows: u64,
     /// Number of label sets, which `labels.max_series` limits.
     pub(super) series: u64,
     pub(super) size: Size,
-    /// Users who are named in the series.
+    /// Number of users whose names are in the series.
     users: u64,
-    /// The rows as budgets see them.
+    /// The labels and names of each row, which budgets select by.
     budget_rows: Vec<BudgetRow>,
-    /// The origin of the server that the page names, if it differs from that of `graph_url`.
+    /// The origin of the server that the page names in `@odata.context`, if it is not the origin of `graph_url`.
     foreign_context: Option<String>,
 }
 
 /// Size of the exposition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
-    /// Number of first pages behind these figures.
+    /// Number of first pages that these figures are computed from.
     pages: u64,
     samples: u64,
     bytes: u64,
@@ -48,7 +48,8 @@ pub(super) struct Size {
     has_more: bool,
 }
 
-/// The request for the first page of the current period, and the settings with which the daemon would render its rows.
+/// The request for the first page of the current period, and the settings with which the daemon would render the rows
+/// of that page.
 pub(super) struct FirstPageRequest<'a> {
     pub(super) graph: &'a Graph,
     pub(super) context: &'a CheckContext,
@@ -92,8 +93,8 @@ impl FirstPageRequest<'_> {
         )
     }
 
-    /// Fetches the newest day of a log that is over. The first day of the period may be a holiday, and few of today's
-    /// rows have arrived.
+    /// Fetches the first page of the last complete day of a log. The first day of the period may be a holiday, and few
+    /// rows of the current day have arrived yet. If the period has only one day so far, fetches that day.
     async fn day(self, log: &'static AnyLog) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -185,7 +186,7 @@ impl FirstPage {
             Finding::warning(
                 Check::Series,
                 format!("{series}; the smallest will be aggregated into user=\"__other__\""),
-                "if every user is needed, raise max_series of the report, or labels.max_series if it has none; otherwise do nothing: no sum changes",
+                "if every user is needed, raise the report's max_series, or labels.max_series if the report has none; otherwise nothing is needed, because no sum changes",
             )
         } else {
             Finding::ok(Check::Series, series)
@@ -198,7 +199,8 @@ impl FirstPage {
         ]
     }
 
-    /// How many names the daemon would show, and to whom. `None` if the page has none, and later ones are protected.
+    /// Returns how many names of users the daemon would show, and which clients could read them. `None` if the page has
+    /// no names and the server is protected.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
@@ -214,17 +216,19 @@ impl FirstPage {
         Some(finding.about(report).measured(float(users)))
     }
 
-    /// A warning if the links of further pages would lead past `graph_url`, as they do behind a reverse proxy that does not
-    /// rewrite them. A report of one page has no such link yet.
+    /// Returns a warning if the page names another server than `graph_url`, as it does behind a reverse proxy that does
+    /// not rewrite links. Links to further pages would then lead to that server. A report of one page has no such link
+    /// yet, so this function does not look at links.
     pub(super) fn links(&self, report: ReportKind) -> Option<Finding> {
         let origin = self.foreign_context.as_deref()?;
         let message = format!(
-            "the page names {origin} as its server, so the link to a second page probably leads there, and is refused"
+            "the page names {origin} as its server, so the link to a second page probably leads there and will be refused"
         );
         Some(Finding::warning(Check::FirstPage, message, Flaw::ForeignLink.remedy()).about(report))
     }
 
-    /// How many users of the page are in the departments file. `None` if the report has no departments.
+    /// Returns how many users of the page are not in the departments file. `None` if there is no file or the page has
+    /// no users.
     pub(super) fn unmapped(
         &self,
         report: ReportKind,
@@ -244,7 +248,7 @@ impl FirstPage {
         };
         let finding = if unmapped == users.len() {
             let remedy =
-                "check if the file has the user principal names or object ids that Graph has";
+                "check that the file has the user principal names or object ids that Graph returns";
             Finding::warning(Check::Departments, message, remedy)
         } else {
             Finding::ok(Check::Departments, message)
@@ -252,7 +256,8 @@ impl FirstPage {
         Some(finding.about(report).measured(float(unmapped as u64)))
     }
 
-    /// Counts outgoing calls by licence and destination context, to show if the log names each call's paying licence.
+    /// Counts outgoing calls by licence and destination context. The counts show whether the log names the licence that
+    /// pays for each call.
     pub(super) fn licenses(&self) -> Vec<Finding> {
         let mut groups: BTreeMap<[&str; 2], Vec<&PooledCall>> = BTreeMap::new();
         for call in self.calls() {
@@ -274,7 +279,7 @@ impl FirstPage {
         groups.into_iter().take(LICENSES_MAX).map(finding).collect()
     }
 
-    /// A warning for each pool that matches no row.
+    /// Returns a warning for each pool that matches no row.
     pub(super) fn unused_pools(&self, pools: &[Pool]) -> Vec<Finding> {
         let covers = |pool: &Pool, call: &PooledCall| {
             pool.covers(call.labels.each_ref().map(String::as_str))
@@ -294,7 +299,7 @@ impl FirstPage {
         self.budget_rows.iter().filter_map(|row| row.call.as_ref())
     }
 
-    /// A warning for each budget of the report that matches no row.
+    /// Returns a warning for each budget of the report that matches no row.
     pub(super) fn mismatches(
         &self,
         report: ReportKind,
@@ -312,7 +317,7 @@ impl FirstPage {
 }
 
 impl Size {
-    /// The size is not known, because a report could not be fetched.
+    /// Returns the size of a report that could not be fetched: unknown.
     pub(super) fn unknown() -> Self {
         Self {
             has_more: true,
@@ -363,13 +368,13 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// The remedy if a pool matches no row so far, which is not always a mistake.
+/// The remedy for a pool that matches no row of the first page. This is not always a mistake.
 const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if such calls are rare, nothing is needed";
 
-/// Maximum number of licences and contexts in the list. A tenant has fewer.
+/// Maximum number of findings about licences, one for each licence and destination context. A tenant has fewer.
 const LICENSES_MAX: usize = 20;
 
-/// The remedy if a budget matches no row so far, which is not always a mistake.
+/// The remedy for a budget that matches no row of the first page. This is not always a mistake.
 const BUDGET_REMEDY: &str =
     "correct the budget or name its tenant; if such calls are rare, nothing is needed";
 

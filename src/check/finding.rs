@@ -47,7 +47,7 @@ pub(super) struct Finding {
     /// Name of the tenant, if tenants have names.
     tenant: Option<String>,
     check: Check,
-    /// Host or report of the finding.
+    /// Subject of the finding: for example a host, a report, a file, a budget or a pool.
     subject: Option<String>,
     message: String,
     remedy: Option<String>,
@@ -86,7 +86,7 @@ impl Finding {
         }
     }
 
-    /// A failure. It has no separate remedy if the message has it.
+    /// Creates a failure. `remedy` is `None` if the message already has the remedy.
     pub(super) fn failure(check: Check, message: impl Display, remedy: Option<&str>) -> Self {
         Self {
             level: Level::Failure,
@@ -182,7 +182,7 @@ impl<'a, W: Write> Findings<'a, W> {
         match self.counts[Level::Failure as usize] {
             0 => format!("passed, {all} checks{warned}"),
             failures => format!(
-                "failed, {failures} of {all} checks{warned}; fix the first one first, because it can cause others"
+                "failed, {failures} of {all} checks{warned}; start with the first failure, because it can cause the others"
             ),
         }
     }
@@ -210,13 +210,13 @@ impl<'a, W: Write> Findings<'a, W> {
     }
 }
 
-/// The name that a value has in the JSON document, with blanks.
+/// Returns the name that a value has in the JSON document, with spaces instead of underscores.
 fn words(name: &impl Serialize) -> String {
     let name = serde_json::to_value(name).expect("a name is JSON");
     name.as_str().unwrap_or_default().replace('_', " ")
 }
 
-/// Ignores a broken pipe (`check | head`). The exit code still has the result.
+/// Ignores a broken pipe (`check | head`), because the exit code still shows the result.
 pub(super) fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),

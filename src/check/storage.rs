@@ -9,7 +9,8 @@ use crate::chain::Chain;
 use crate::storage::{StorageError, try_folder};
 use crate::tenant;
 
-/// Looks at the folder and the files of all tenants. A disk that does not answer is a failure after the context's patience.
+/// Checks the folder and the state files of all tenants. The check fails if the disk does not answer within the time
+/// limit.
 pub(super) async fn check(context: &Arc<CheckContext>) -> Vec<Finding> {
     let Some(folder) = context.config.storage.clone() else {
         return Vec::new();

@@ -28,7 +28,7 @@ pub(super) struct Tenant {
     root: Target,
     /// `None` if a managed identity issues the tokens.
     authority: Option<Target>,
-    /// Expiry date in the configuration.
+    /// Configured expiry date of the client secret.
     credential_expiry: Option<DateTime<Utc>>,
     /// Budgets that select this tenant.
     budgets: Vec<Budget>,
@@ -109,7 +109,7 @@ impl TenantReport<'_> {
         self.findings.push(finding);
     }
 
-    /// Checks the name, then the connection. Returns true if both succeed.
+    /// Checks that the host's name resolves and that a connection succeeds. Returns true if both do.
     async fn reach(&mut self, target: &Target) -> bool {
         let failure = |check: Check, error: &ReachError| {
             Finding::failure(check, Chain(error), Some(error.remedy())).about(target.host())
@@ -147,7 +147,7 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Compares this machine's clock with the most distant one.
+    /// Compares this machine's clock with the server's clock that differs most from it.
     fn clock(&mut self) {
         let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
             return;
@@ -163,7 +163,7 @@ impl TenantReport<'_> {
         } else if skew.abs() > SKEW_WARNING {
             Finding::warning(Check::Clock, message, remedy)
         } else if off <= 1 {
-            // The header `Date` has no fractions of a second.
+            // A difference of one second means nothing, because the header `Date` has no fractions of a second.
             Finding::ok(Check::Clock, "agrees with the servers' clocks")
         } else {
             Finding::ok(Check::Clock, message)
@@ -172,7 +172,7 @@ impl TenantReport<'_> {
         self.push(finding.measured(value));
     }
 
-    /// Checks the token, its permissions, and the expiry of the credential. Returns true if there is a token.
+    /// Requests a token, and checks its permissions and the expiry of the credential. Returns true if there is a token.
     async fn token(&mut self) -> bool {
         let tokens = self.tenant.graph.tokens();
         let token = match tokens.token(self.deadline).await {
@@ -181,7 +181,7 @@ impl TenantReport<'_> {
                 let silent = matches!(error, TokenError::Transport(..) | TokenError::Timeout(_));
                 let error = CollectError::Graph(graph::Error::Token(error));
                 let remedy = if silent && self.tenant.authority.is_none() {
-                    "this machine has no managed identity that answers; assign one in Azure, or use another credential"
+                    "no managed identity answers on this machine; assign one in Azure, or use another credential"
                 } else {
                     error.remedy()
                 };
@@ -201,13 +201,13 @@ impl TenantReport<'_> {
         true
     }
 
-    /// Adds a warning if the secret looks like its id, which is the most frequent mistake.
+    /// Adds a warning if the secret looks like the id of the secret. Pasting the id is the most frequent mistake.
     async fn hint_at_id(&mut self) {
         let Credential::Secret(source) = self.tenant.credential.clone() else {
             return;
         };
         let read = tokio::task::spawn_blocking(move || source.looks_like_id());
-        // A file that cannot be read in time gets no hint.
+        // There is no hint for a file that cannot be read in time.
         if let Ok(Ok(true)) = tokio::time::timeout_at(self.deadline, read).await {
             self.push(Finding::warning(
                 Check::Credential,
@@ -217,7 +217,8 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Checks the expiry of the credential: the configured date, or else that of the certificate.
+    /// Checks the expiry of the credential. It is the configured date, or the end of the certificate's validity if no
+    /// date is configured.
     fn credential(&mut self, of_certificate: Option<DateTime<Utc>>) {
         let stated = self.tenant.credential_expiry;
         let Some(expiry) = stated.or(of_certificate) else {
@@ -242,7 +243,7 @@ impl TenantReport<'_> {
             Finding::warning(
                 Check::Credential,
                 format!("ends on {date}"),
-                format!("add a new secret or certificate to the app registration and replace {file}; only a service of systemd, which has copies, needs a restart"),
+                format!("add a new secret or certificate to the app registration and replace {file}; restart the service only if systemd passes copies of the files (LoadCredential=)"),
             )
         } else {
             Finding::ok(Check::Credential, format!("ends on {date}"))
@@ -297,7 +298,8 @@ impl TenantReport<'_> {
     }
 }
 
-/// Checks the permissions that the token lists. This is a hint: only Graph decides, at the first page.
+/// Checks the permissions that the token lists. The finding is only a hint, because Graph decides when the first page
+/// is requested.
 fn permission(roles: Option<Vec<String>>) -> Finding {
     let Some(roles) = roles else {
         return Finding::warning(
@@ -324,7 +326,7 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
     }
 }
 
-/// Each of these permissions is sufficient, and the first grants less.
+/// Permissions that are each sufficient. The first one grants less than the second.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
 
 /// With a larger offset, the current period begins and ends at the wrong time.

@@ -122,7 +122,7 @@ async fn machine_without_an_identity_is_reported() {
     let gone = "http://127.0.0.1:1/msi/token".to_owned();
     for (endpoint, remedy) in [
         (refused, "assign a managed identity to this machine"),
-        (gone, "this machine has no managed identity that answers"),
+        (gone, "no managed identity answers on this machine"),
     ] {
         let variables = [
             ("IDENTITY_ENDPOINT", endpoint.as_str()),
