@@ -1,10 +1,11 @@
 //! `backfill`: the samples of past days in OpenMetrics, for `promtool tsdb create-blocks-from openmetrics`.
 //!
-//! The samples of a day are what the exporter would have shown at its end. A log is fetched once, and its days are added up
-//! within each billing period. A report that Graph adds up is fetched for each day, from the start of the period to the end
-//! of the day.
+//! The samples of a day are the values that the exporter would have shown at the end of that day. A log is fetched
+//! once, and its days are added up within each billing period. An aggregated report is fetched once per day, each time
+//! from the start of the billing period to the end of that day.
 //!
-//! Out of scope: metrics of polls, which did not happen, and budgets of the past: their amounts are the configured ones.
+//! Out of scope: metrics of polls, because no polls happened, and earlier amounts of budgets. All samples have the
+//! amounts of the current configuration.
 
 mod history;
 
@@ -49,19 +50,19 @@ struct Days<'a> {
     stats: &'a RequestStats,
     history: &'a mut History,
     memory: Arc<MemoryPool>,
-    /// The period that is fetched.
+    /// The billing period that is being fetched.
     period: BillingPeriod,
-    /// The figures of the period before it, if that was fetched completely.
+    /// The figures of the previous billing period; empty if that period was not fetched completely.
     previous: Vec<Samples>,
-    /// The used seconds of pools in it.
+    /// The seconds of pools that were used in the previous billing period; `None` if it was not fetched completely.
     used_seconds: Option<UsedSeconds>,
 }
 
 /// Writes the samples to the file that the flags name, or else to `out`.
 ///
 /// # Errors
-/// If there are no days, if a day is not over, or if the samples cannot be fetched or written. Then the output does not
-/// end in `# EOF`.
+/// If there are no days, if a day is not over, or if the samples cannot be fetched or written. After an error, the
+/// output does not end in `# EOF`.
 pub async fn run(
     config: &Config,
     args: &BackfillArgs,
@@ -115,26 +116,26 @@ pub async fn run(
     Ok(())
 }
 
-/// The days of the flags, or what is wrong with them and what to do.
+/// Returns the days that the flags name. The error has the cause and the remedy.
 fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> {
     let BackfillArgs { from, to, .. } = args;
     let today = now.date_naive();
     match Span::of_days(*from, *to) {
         _ if from >= to => Err(format!(
-            "--to={to} is not after --from={from}; give a later --to, which is not included itself"
+            "--to={to} is not after --from={from}; give a later --to, the day after the last one"
         )),
         None => Err(format!(
             "{from} or {to} is not in the years 1970 to 9998; correct --from and --to"
         )),
         Some(span) if span.end() > now => Err(format!(
-            "the days before --to={to} are not all over; only days before {today} (UTC) can be filled, so give --to={today} at most"
+            "some days before --to={to} are not over; only days before {today} (UTC) can be filled, so give --to={today} or earlier"
         )),
         Some(span) => Ok(span),
     }
 }
 
 impl Days<'_> {
-    /// Fetches a report that Graph adds up, for each day.
+    /// Fetches an aggregated report once per day.
     async fn fetch_report<R: Report>(mut self) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
             let mut closing = None;
@@ -165,7 +166,7 @@ impl Days<'_> {
             let mut totals = Totals::new(&self.allocation);
             let mut reservation = self.memory.reservation();
             let mut closing = None;
-            // The last rows of a period come with the days after it.
+            // Graph returns the last rows of a period with the days after its end.
             let until = if self.period.end() < self.span.end() {
                 self.now
             } else {
@@ -183,7 +184,7 @@ impl Days<'_> {
                 let fetched =
                     log::collect(log, self.graph, day, self.now, aggregation, deadline, stats);
                 totals.merge(&fetched.await?.totals);
-                // Twice the bytes, because each day is rendered from a copy.
+                // Reserves twice the bytes, because each day is rendered from a copy.
                 reservation.resize(2 * totals.bytes())?;
                 if day.end() <= self.span.start() {
                     continue;
@@ -202,7 +203,7 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// The days of the period up to the last one that gets samples.
+    /// Returns the days of the period, up to the last day that gets samples.
     fn days(&self) -> impl Iterator<Item = Window> + use<> {
         self.period.windows(self.span.end() - SECOND, log::DAY)
     }
@@ -221,8 +222,8 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// Goes on to the next period. `closing` has the figures that this period will have as the previous one, and the use of
-    /// pools, if it was fetched completely.
+    /// Moves to the next period. If this period was fetched completely, `closing` has its figures as the previous
+    /// period, and the seconds of pools that were used in it.
     fn next_period(&mut self, closing: Option<(Vec<Samples>, UsedSeconds)>) {
         let (previous, used_seconds) = closing.unzip();
         (self.previous, self.used_seconds) = (previous.unwrap_or_default(), used_seconds);
@@ -261,5 +262,6 @@ impl<'a> Visitor for Days<'a> {
 /// must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
-/// A window can end with the second that contains the present time.
+/// A window that is computed for a time ends after the second that contains this time. So the end of a day minus this
+/// duration gives a window that ends with the day.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

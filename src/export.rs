@@ -1,9 +1,9 @@
 //! `export`: one report of one period or range as a table, once.
 //!
-//! It sends the same queries as the daemon, by the same client, and reads the same rows. A table of rows is written page by
-//! page, so memory does not grow with it. A table of sums is written when it is complete.
+//! The command sends the same queries as the daemon, with the same client, and reads the same rows. A table of rows is
+//! written page by page, so its size does not affect memory. A table of sums is written when it is complete.
 //!
-//! Out of scope: state files, which it neither reads nor writes, and figures that Graph does not have.
+//! Out of scope: state files, which this command neither reads nor writes, and figures that Graph does not have.
 
 mod error;
 mod output;
@@ -45,7 +45,7 @@ struct Export<'a> {
     table: Table,
     graph: Graph,
     span: Span,
-    /// The span as it is written in messages.
+    /// The name of the span in messages.
     name: String,
     now: DateTime<Utc>,
     timeout: Duration,
@@ -55,7 +55,7 @@ struct Export<'a> {
 /// Runs a command until it is complete or a signal arrives.
 ///
 /// # Errors
-/// Those of the command, and if a signal arrives.
+/// The error of the command, or [`ExportError::Stopped`] if a signal arrives.
 pub async fn until_signal(
     command: impl Future<Output = Result<(), ExportError>>,
 ) -> Result<(), ExportError> {
@@ -69,8 +69,9 @@ pub async fn until_signal(
 /// Writes the table to the file that the flags name, or else to `out`.
 ///
 /// # Errors
-/// If the flags do not fit, or the table cannot be fetched or written. The file is unchanged then. Nothing was written
-/// to `out`, except that a table of rows may have begun: it then ends with a line that no parser accepts.
+/// If the flags do not fit the report, or if the table cannot be fetched or written. After an error, the file is
+/// unchanged. If a table of rows has begun on `out`, it ends with a line that no parser accepts. Otherwise nothing was
+/// written to `out`.
 pub async fn run(
     config: &Config,
     args: &ExportArgs,
@@ -127,8 +128,8 @@ impl<'a> Export<'a> {
         let mut scan = Scan::new(&self.source, &self.graph, stats, now, timeout, memory);
         if !self.source.is_log && !self.source.columns.is_empty() && scan.windows_left() > 1 {
             tracing::warn!(
-                "Graph answers at most 90 days at once, so this aggregated report is the sum of several queries: by row, a user \
-                 has a line for each"
+                "Graph returns at most 90 days per query, so this aggregated report takes several queries; with --by=row, a user \
+                 has a line for each query"
             );
         }
         loop {
@@ -137,7 +138,7 @@ impl<'a> Export<'a> {
                 .next_page(|texts, record| table.line(texts, record))
                 .await;
             let page = page.map_err(|error| ExportError::report(self.args.report, &error))?;
-            // By the earlier of both clocks, as for the days of a log.
+            // Checks again with the time at which Graph answered, because this machine's clock may be ahead.
             self.check_final(scan.asked.unwrap_or(self.now))?;
             let Some(lines) = page else { break };
             if self.args.by == By::Row {
@@ -153,7 +154,7 @@ impl<'a> Export<'a> {
         if scan.unplaced > 0 {
             tracing::warn!(
                 rows = scan.unplaced,
-                "rows are left out, because only windows far from their time returned them"
+                "rows are left out, because Graph returned them only in windows far from their time"
             );
         }
         output.begin(&self.table.names)?;
@@ -163,7 +164,7 @@ impl<'a> Export<'a> {
         Ok(())
     }
 
-    /// Fails if the flags require final figures, and they may still change at `now`.
+    /// Returns an error if the flags require final figures and the figures may still change at `now`.
     fn check_final(&self, now: DateTime<Utc>) -> Result<(), ExportError> {
         let until = self.span.end() + LATENESS;
         if self.args.require_final && now < until {
@@ -176,7 +177,7 @@ impl<'a> Export<'a> {
     }
 }
 
-/// The tenant of this name, or the only one.
+/// Returns the tenant with this name, or the only tenant if there is no name.
 fn choose_tenant<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Tenant, ExportError> {
     let mut tenants = config.tenants.iter();
     let found = match (name, &config.tenants[..]) {
@@ -188,12 +189,12 @@ fn choose_tenant<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Tenan
         let names: Vec<&str> = config.tenants.iter().map(Tenant::name_or_id).collect();
         let names = names.join(", ");
         ExportError::Choice(format!(
-            "no tenant is chosen; give --tenant with one of these: {names}"
+            "the tenant is missing or unknown; give --tenant with one of these: {names}"
         ))
     })
 }
 
-/// The time of the rows, and its name.
+/// Returns the span of the rows, and the name of the span for messages.
 fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), ExportError> {
     let chosen = match (args.period, args.from, args.to) {
         (Some(month), ..) => BillingPeriod::beginning_in(month, config.billing.cycle_day)
@@ -204,14 +205,14 @@ fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), Exp
         _ => None,
     };
     chosen.ok_or_else(|| {
-        let what = "the time is empty; give --period, or --from and a later --to";
+        let what = "the time span is empty; give --period, or --from and a later --to";
         ExportError::Choice(what.to_owned())
     })
 }
 
-/// Shows the progress on standard error until the work is done: on a line of a terminal, or else as lines of the log.
+/// Shows the progress on standard error until `work` is done: on one line of a terminal, or else in the log.
 pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
-    // Otherwise progress and table are on the same screen.
+    // If the table is written to the terminal too, this line would be mixed with it.
     let on_terminal = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let pause = if on_terminal {
         TERMINAL_PAUSE
@@ -243,7 +244,7 @@ pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Out
     }
 }
 
-/// Moves to the start of a terminal's line and erases it.
+/// Moves the cursor to the start of the line on a terminal, and erases the line.
 const ERASE_LINE: &str = "\r\x1b[K";
 
 /// Pause between two updates of a terminal's line.

@@ -1,4 +1,4 @@
-//! The series of past days, and how they are written.
+//! The series of past days, and their output.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub(super) struct History {
     families: BTreeMap<&'static Family, BTreeMap<String, Vec<Run>>>,
     /// Bytes of memory that the series take.
     bytes: usize,
-    /// The reservation of these bytes.
+    /// The memory reservation for the series.
     memory: Reservation,
 }
 
-/// Days with the same value, one after another.
+/// Consecutive days on which the series has the same value.
 struct Run {
     start: DateTime<Utc>,
     end: DateTime<Utc>,
@@ -39,7 +39,7 @@ impl History {
     /// Adds the samples of a day. Days must be added in order.
     ///
     /// # Errors
-    /// If there is no memory for them.
+    /// If there is not enough memory for the samples.
     pub(super) fn add(&mut self, day: Window, samples: &Samples) -> Result<(), MemoryError> {
         let mut text = Vec::new();
         samples.block(Format::OpenMetrics).write(&mut text);
@@ -109,7 +109,7 @@ impl History {
     }
 }
 
-/// Returns the series with more labels.
+/// Returns the series with the labels `more` added.
 fn with_labels(series: &str, more: &str) -> String {
     match series.strip_suffix('}') {
         _ if more.is_empty() => series.to_owned(),

@@ -1,4 +1,4 @@
-//! Errors of `export`. The message has the remedy.
+//! Errors of `export` and `backfill`. Each message has the remedy.
 
 use std::io;
 
@@ -15,14 +15,14 @@ pub enum ExportError {
     /// The tenant cannot be set up.
     #[error("the configuration cannot be used: {}", Chain(.0))]
     Setup(#[from] SetupError),
-    /// The figures may still change, and the flags refuse that.
+    /// The figures may still change, and the flags require final figures.
     #[error(
         "the figures of {name} may change until {until}; export them after that, or leave out --require-final"
     )]
     NotFinal {
         /// The period or range.
         name: String,
-        /// The time from which they are final.
+        /// The time from which the figures are final.
         until: String,
     },
     /// The report cannot be fetched.
@@ -59,7 +59,7 @@ impl ExportError {
         }
     }
 
-    /// Returns true if other flags or another configuration are needed.
+    /// Returns true if the flags or the configuration must be corrected.
     pub(crate) fn is_misconfigured(&self) -> bool {
         matches!(
             self,

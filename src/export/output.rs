@@ -1,4 +1,4 @@
-//! The place of a table: a file or standard output.
+//! The destination of a table: a file or standard output.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -11,11 +11,11 @@ use crate::storage::TempFile;
 pub(crate) struct Output {
     out: BufWriter<Box<dyn Write + Send>>,
     file: Option<Replacement>,
-    /// The place for messages.
+    /// The path of the file, or `standard output`, for messages.
     name: String,
 }
 
-/// The file that takes the place of another one.
+/// A temporary file that replaces the file at `path` when it is complete.
 struct Replacement {
     temp: TempFile,
     file: File,
@@ -23,7 +23,7 @@ struct Replacement {
 }
 
 impl Output {
-    /// The file at `path`, or else `out`.
+    /// Creates an output to the file at `path`, or to `out` if there is no path.
     pub(crate) fn new(
         path: Option<&Path>,
         out: Box<dyn Write + Send>,
@@ -44,7 +44,7 @@ impl Output {
         Ok(Self { out, file, name })
     }
 
-    /// Returns true if a reader sees each line at once.
+    /// Returns true for standard output: a reader may see lines before the output is complete.
     pub(super) fn is_stream(&self) -> bool {
         self.file.is_none()
     }
@@ -59,7 +59,7 @@ impl Output {
         flushed.map_err(|source| self.failed(source))
     }
 
-    /// Completes what was written, and replaces the file.
+    /// Writes the rest of the output, and replaces the file if there is one.
     pub(crate) fn finish(mut self) -> Result<(), ExportError> {
         self.flush()?;
         let Some(Replacement { temp, file, path }) = self.file.take() else {
@@ -84,7 +84,7 @@ impl Output {
 
 impl Replacement {
     fn new(path: &Path) -> io::Result<Self> {
-        // The file that a link names is replaced, not the link.
+        // If the path is a symbolic link, the file that it names is replaced, not the link.
         let path = match fs::canonicalize(path) {
             Ok(path) if !path.is_file() => {
                 return Err(io::Error::other("it is not a regular file"));
@@ -105,5 +105,5 @@ impl Replacement {
     }
 }
 
-/// Permissions of a new file before the process' own mask, as of a file that a shell creates.
+/// Permissions of a new file before the umask is applied, as for a file that a shell creates.
 const ALL: u32 = 0o666;

@@ -24,17 +24,17 @@ use crate::report::scan::{RowTexts, Source};
 /// A value in a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Field {
-    /// Nothing.
+    /// No value.
     Null,
     /// Text from Graph, or a label value.
     Text(String),
-    /// A number, or true or false.
+    /// A number or boolean.
     Literal(String),
 }
 
-/// A row as a line, or what a row adds to its group.
+/// The line of one row, or the values that one row adds to its group.
 pub(super) struct Line {
-    /// All fields, or those that group the sum.
+    /// All fields of the row, or the fields that identify the group.
     pub(super) fields: Vec<Field>,
     group: Group,
 }
@@ -43,9 +43,9 @@ pub(super) struct Line {
 #[derive(Default)]
 struct Group {
     values: Values<MONEY_MAX>,
-    /// Of meetings only.
+    /// Earliest start of a call; only for meetings.
     start: Option<DateTime<Utc>>,
-    /// Of meetings only.
+    /// Destinations of the calls; only for meetings.
     destinations: BTreeSet<String>,
 }
 
@@ -58,13 +58,14 @@ pub(super) struct Table {
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
     figures: Vec<Measure>,
-    /// Positions of the labels that meetings need.
+    /// Position of the label `call_type`, which meetings need.
     call_type: Option<usize>,
+    /// Position of the label with the most exact destination.
     destination: Option<usize>,
     sums: BTreeMap<Vec<Field>, Group>,
     /// Bytes of memory that the sums take.
     bytes: usize,
-    /// The reservation of these bytes.
+    /// The memory reservation for the sums.
     memory: Reservation,
 }
 
@@ -72,19 +73,19 @@ pub(super) struct Table {
 enum Column {
     User,
     Department,
-    /// A property by Graph's name.
+    /// A property, with its name in Graph.
     Property(String),
-    /// A label by its position.
+    /// A label, with its position.
     Label(usize),
     /// The day of the row.
     Day,
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     ///
     /// # Errors
-    /// If the report cannot be exported like this.
+    /// If the flags do not fit the report or the configuration.
     pub(super) fn new(
         args: &ExportArgs,
         source: &Source,
@@ -134,7 +135,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Adds the column of a property. One column takes the place of a user's three names.
+    /// Adds the column of a property. The three properties that identify a user share one column.
     fn push_property(&mut self, property: &'static str, no_numbers: bool) {
         match property {
             "user_id" => self.push_user(),
@@ -195,7 +196,7 @@ impl Table {
         self.columns.push(column);
     }
 
-    /// Returns the line of a row, or what the row adds to its group. `None` if the table leaves such rows out.
+    /// Returns the line of a row, or the values that the row adds to its group. `None` if the table leaves the row out.
     pub(super) fn line(&self, texts: &RowTexts<'_>, record: &Record<'_>) -> Option<Line> {
         let label = |position: Option<usize>| position.map_or("", |index| &*record.labels[index]);
         if self.by == By::Meeting && !label(self.call_type).starts_with("conf_") {
@@ -237,7 +238,7 @@ impl Table {
     /// Adds lines to the sums.
     ///
     /// # Errors
-    /// If there is no memory for the sums.
+    /// If there is not enough memory for the sums.
     pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), MemoryError> {
         for Line { fields, group } in lines {
             let size: usize = fields.iter().map(Field::bytes).sum();
@@ -258,7 +259,7 @@ impl Table {
         Ok(())
     }
 
-    /// The lines of the sums.
+    /// Returns one line for each sum.
     pub(super) fn sums(&self) -> impl Iterator<Item = Vec<Field>> {
         self.sums.iter().map(|(key, sum)| {
             let mut fields = key.clone();
@@ -283,7 +284,7 @@ impl Table {
 }
 
 impl Field {
-    /// A property as Graph sends it, as an exact decimal if it is a number.
+    /// Returns the value of a property. A number becomes an exact decimal.
     fn of(json: Option<&&RawValue>) -> Self {
         let json = json.map_or("null", |json| json.get());
         match json.as_bytes().first() {
@@ -310,7 +311,7 @@ impl Field {
     }
 }
 
-/// Returns true if rows of the report can be grouped like this.
+/// Returns true if rows of the report can be grouped by `by`.
 fn has(source: &Source, by: By) -> bool {
     match by {
         By::Row => true,
@@ -320,7 +321,7 @@ fn has(source: &Source, by: By) -> bool {
     }
 }
 
-/// The position of the most exact destination that the report has.
+/// Returns the position of the label with the most exact destination that the report has.
 fn destination(source: &Source) -> Option<usize> {
     let destination = source.label("destination");
     destination.or_else(|| source.label("destination_context"))

@@ -1,6 +1,6 @@
 //! The two formats of a table.
 //!
-//! Standard output cannot be taken back, so a table that broke off there ends with a line that no parser accepts.
+//! Lines on standard output cannot be taken back. So an incomplete table there ends with a line that no parser accepts.
 
 use std::borrow::Cow;
 
@@ -67,7 +67,7 @@ impl TableWriter {
     }
 }
 
-/// Ends a table on standard output that is not complete, also after a signal.
+/// Marks an incomplete table on standard output, also if a signal stopped the export.
 impl Drop for TableWriter {
     fn drop(&mut self) {
         let Some(output) = self.output.as_mut().filter(|output| output.is_stream()) else {
@@ -78,15 +78,15 @@ impl Drop for TableWriter {
                 TableFormat::Csv => "\"INCOMPLETE: the export failed, do not use this table",
                 TableFormat::Jsonl => "{\"INCOMPLETE\":\"the export failed, do not use this table",
             };
-            // A failure here changes nothing: the error that is reported came before.
+            // A failed write is ignored, because the error that ended the export is reported.
             let written = output.write(mark.as_bytes());
             let _ = written.and_then(|()| output.flush());
         }
     }
 }
 
-/// Writes a record of RFC 4180. This needs no library, because quoting is all there is to it. Semicolons and tabs are quoted
-/// too: a spreadsheet can be set to separate at them, and would run a formula that follows.
+/// Writes a record of RFC 4180. No library is needed, because quoting is the only rule. Fields with semicolons or tabs
+/// are quoted too, because a spreadsheet that separates fields there would run a formula that follows.
 fn write_csv(fields: &[Field], line: &mut String) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {
@@ -125,9 +125,8 @@ fn write_json(names: &[String], fields: &[Field], line: &mut String) {
     line.push_str("}\n");
 }
 
-/// The text with an apostrophe before it if a spreadsheet could run it as a formula, as OWASP advises. A number and a
-/// telephone number are no formulas:
-/// <https://owasp.org/www-community/attacks/CSV_Injection>
+/// Returns the text. If a spreadsheet could run it as a formula, an apostrophe comes first, as OWASP advises. Numbers
+/// and telephone numbers are not formulas. <https://owasp.org/www-community/attacks/CSV_Injection>
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r'])
         && Amount::from_json(text).is_err()
@@ -139,7 +138,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// `+` and digits, of which the last ones may be hidden.
+/// Returns true if the text is `+` and digits. Asterisks may hide the last digits.
 fn is_phone_number(text: &str) -> bool {
     let digits = text
         .strip_prefix('+')

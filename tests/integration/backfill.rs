@@ -198,7 +198,7 @@ async fn days_that_are_not_over_and_bad_flags_are_refused() {
     for (flags, expected) in [
         (
             ["--from=2026-11-01", "--to=2026-11-22"],
-            "before --to=2026-11-22 are not all over; only days before 2026-11-21 (UTC) can be filled",
+            "some days before --to=2026-11-22 are not over; only days before 2026-11-21 (UTC) can be filled",
         ),
         (
             ["--from=2026-11-21", "--to=2026-11-22"],

@@ -518,7 +518,7 @@ async fn flags_that_do_not_fit_are_refused_with_what_fits() {
         (
             &alone,
             &["--report=sms", "--from=2026-11-02", "--to=2026-11-02"],
-            "the time is empty",
+            "the time span is empty",
         ),
         (
             &alone,
