@@ -1,13 +1,13 @@
 //! Configuration: [`args`] has the command-line flags, and this module reads the YAML file or the environment.
 //!
-//! No setting exists in both, so there is no precedence to explain. A file is read strictly. All errors in it are
-//! reported together, each with its line number and a remedy.
+//! No setting is both a flag and a key of the file, so there is no precedence to explain. A file is read strictly. All
+//! errors in it are reported together, each with its line number and a remedy.
 //!
-//! The result is made of the types that the other modules work with, so nothing is converted or checked twice.
+//! The result consists of the types that the other modules use, so nothing is converted or checked twice.
 //!
 //! Out of scope: reading secrets. Secrets stay in their files until they are used, so that they can be rotated. This
-//! module only checks that the files exist and can be read. The exception is the key of the pseudonyms: it is read once,
-//! because all labels must have the same.
+//! module only checks that the files exist and can be read. The exception is the key of the pseudonyms. It is read
+//! once, because all labels must be computed with the same key.
 
 use std::fmt;
 use std::io;
@@ -60,8 +60,7 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
     pub budgets: Vec<Budget>,
-    /// Pools of included minutes with unique names. The billing period is the calendar month if there are any in a file; in
-    /// the demo, its own pools are counted in its own period.
+    /// Pools of included minutes with unique names. They are counted by calendar month, whatever the billing period is.
     pub pools: Vec<Pool>,
     /// The section `departments`.
     pub departments: Option<Departments>,
@@ -72,14 +71,14 @@ pub struct Config {
 /// Schedule and time limits of the requests to Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// Time from one poll to the next of a report that has no interval of its own and is not a log. A failed poll is repeated
-    /// after this time.
+    /// Time between two polls of a report that is not a log and has no interval of its own. A failed poll of any report
+    /// is repeated after this time if the report's own interval is longer.
     pub interval: Duration,
-    /// Time from one poll to the next of a log that has no interval of its own.
+    /// Time between two polls of a log that has no interval of its own.
     pub log_interval: Duration,
     /// Time limit for one report of one tenant, including all pages and retries.
     pub timeout: Duration,
-    /// Maximum age of a report that is served, longer than every interval; `None` allows any age.
+    /// Maximum age of a report that the exporter serves; longer than every interval. `None` allows any age.
     pub max_age: Option<Duration>,
 }
 
@@ -99,7 +98,7 @@ pub struct Labels {
     pub max_series: NonZeroUsize,
 }
 
-/// A report to poll. A setting that is `None` has the default of all reports.
+/// A report to poll. If a setting is `None`, the setting for all reports applies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The report.
@@ -115,9 +114,9 @@ pub struct Report {
 /// The departments of users.
 #[derive(Clone, Debug)]
 pub struct Departments {
-    /// The file with its metadata from before it was read; `None` in the demo.
+    /// The path of the departments file, and the metadata that the file had before it was read; `None` in the demo.
     file: Option<(PathBuf, Option<Stamp>)>,
-    /// Its content.
+    /// The content of the file.
     pub(crate) of: Arc<department::Departments>,
 }
 
@@ -126,14 +125,14 @@ pub struct Departments {
 pub struct Tenant {
     /// Value of the label `tenant`; `None` only if one tenant is configured.
     pub name: Option<Arc<str>>,
-    /// GUID or domain, lower case.
+    /// GUID or domain of the tenant, in lower case.
     pub tenant_id: String,
-    /// GUID of the app registration, lower case. `None` selects the system-assigned identity and occurs with
-    /// [`Credential::ManagedIdentity`] only.
+    /// GUID of the app registration, in lower case. `None` selects the system-assigned identity, and is only valid with
+    /// [`Credential::ManagedIdentity`].
     pub client_id: Option<String>,
     /// Credential of the application.
     pub credential: Credential,
-    /// Expiry of the client secret as the configuration states it.
+    /// Configured expiry of the client secret.
     pub credential_expiry: Option<DateTime<Utc>>,
     /// Cloud, which determines authority, Graph root and scope.
     pub cloud: Cloud,
@@ -157,8 +156,8 @@ impl Config {
         Self::load_over(path, None)
     }
 
-    /// Reads a configuration file. For the demo, the tenants come from `base`, as do the defaults of poll, billing, reports,
-    /// budgets, pools and departments.
+    /// Reads a configuration file. If `base` is set, as in the demo, it provides the tenants and the defaults of poll,
+    /// billing, reports, budgets, pools and departments.
     pub(crate) fn load_over(path: &Path, base: Option<&Self>) -> Result<Self, ConfigErrors> {
         let mut errors = ConfigErrors::new(path.display().to_string());
         let config = text_of(path, &mut errors).and_then(|text| {
@@ -168,8 +167,8 @@ impl Config {
         errors.into_result(config)
     }
 
-    /// Configures one tenant from the environment variables of Microsoft's own SDKs; everything else has its default.
-    /// `variable` looks up a variable.
+    /// Configures one tenant from the environment variables of Microsoft's own SDKs. All other settings have their
+    /// defaults. `variable` looks up a variable.
     pub fn from_environment(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigErrors> {
@@ -187,11 +186,11 @@ impl Config {
         self
     }
 
-    /// Configures one unnamed tenant with this URL of both Graph and authority, and this interval of all reports, for the demo
-    /// and for tests.
+    /// Configures one unnamed tenant, for the demo and for tests. `url` is the root of both Graph and the authority,
+    /// and `interval` applies to all reports.
     ///
     /// # Panics
-    /// If the URL is neither https nor on this machine.
+    /// If `url` is neither https nor an address of this machine.
     pub fn single(url: &str, secret: SecretString, interval: Duration) -> Self {
         let mut config = Self::with_tenant(Tenant {
             name: None,
@@ -208,13 +207,13 @@ impl Config {
         config
     }
 
-    /// The settings of labels of a report, whether it is polled or not.
+    /// Returns the label settings of a report, even if the report is not polled.
     pub(crate) fn labels_of(&self, kind: ReportKind) -> Labels {
         let report = self.reports.iter().find(|report| report.kind == kind);
         report.map_or_else(|| self.labels.clone(), |report| self.labels.of(report))
     }
 
-    /// The user labels of all reports, and the default one.
+    /// Returns the user labels of reports with a setting of their own, and the user label for all other reports.
     pub(crate) fn user_labels(&self) -> impl Iterator<Item = &UserLabel> {
         let of_reports = self
             .reports
@@ -223,7 +222,7 @@ impl Config {
         of_reports.chain([&self.labels.user])
     }
 
-    /// Returns true if labels of a report show names that identify a person without other data.
+    /// Returns true if the labels of any report show names that identify a person without other data.
     pub(crate) fn shows_names(&self) -> bool {
         let reports = self.reports.iter();
         let mut labels = reports.map(|report| self.labels.of(report));
@@ -312,7 +311,7 @@ impl Poll {
 }
 
 impl Labels {
-    /// The settings of a report.
+    /// Returns the label settings of a report.
     pub(crate) fn of(&self, report: &Report) -> Self {
         Self {
             user: report.user.as_ref().unwrap_or(&self.user).clone(),
@@ -362,7 +361,7 @@ impl Default for Labels {
 }
 
 impl ConfigErrors {
-    /// Number of errors; at least one in a value that a function returned.
+    /// Number of errors. A value that a function returns has at least one.
     #[expect(clippy::len_without_is_empty, reason = "they are never empty")]
     pub fn len(&self) -> usize {
         self.list.len()
@@ -431,10 +430,10 @@ fn text_of(path: &Path, errors: &mut ConfigErrors) -> Option<String> {
         .map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + String::from_utf8_lossy(good).matches('\n').count();
-            errors.push(line, "not UTF-8; save the file in this encoding");
+            errors.push(line, "not UTF-8; save the file as UTF-8");
         })
         .ok()
 }
 
-/// Size limit of the file: some thousands of tenants fit.
+/// Size limit of the configuration file, enough for some thousands of tenants.
 const FILE_BYTES_MAX: usize = 1 << 20;

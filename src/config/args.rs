@@ -1,4 +1,5 @@
-//! The command line: how the process runs. What it measures is in the configuration file; nothing is in both.
+//! The command line: flags for how the process runs. The configuration file has the settings for what the exporter
+//! measures. No setting is in both.
 
 mod backfill;
 mod export;
@@ -21,7 +22,7 @@ pub use export::{By, ExportArgs, TableFormat};
 #[command(name = "teams-pstn-exporter", version = VERSION.as_str(), after_help = AFTER_HELP, disable_help_subcommand = true)]
 #[command(mut_subcommands = |one| one.defer(without_what_it_refuses))]
 pub struct Args {
-    /// Configuration file; without it, one tenant from the environment; for the demo, a file without tenants
+    /// Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants
     #[arg(long = "config.file", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 
@@ -55,11 +56,11 @@ pub struct Args {
     #[arg(long = "web.config.file", value_name = "PATH", global = true)]
     pub web_config_file: Option<PathBuf>,
 
-    /// Listen on the sockets of systemd instead of the listen address
+    /// Listen on the sockets that systemd passes instead of the listen address
     #[arg(long = "web.systemd-socket", global = true)]
     pub systemd_socket: bool,
 
-    /// Maximum number of parallel scrapes; others get 503
+    /// Maximum number of parallel scrapes; further scrapes get 503
     #[arg(
         long = "web.max-requests",
         value_name = "N",
@@ -124,11 +125,11 @@ pub enum Command {
 pub enum CheckFormat {
     /// One line per finding.
     Text,
-    /// One document.
+    /// One JSON document.
     Json,
 }
 
-/// The least severe messages that are logged.
+/// The lowest severity that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Every request.
@@ -157,7 +158,7 @@ impl Args {
         Self::parse()
     }
 
-    /// Parses a command line that the caller makes. The first word is the program's name.
+    /// Parses a command line given as words. The first word is the program's name.
     pub fn from_words(
         words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
@@ -172,7 +173,7 @@ impl Args {
         return false;
     }
 
-    /// Returns true if the process runs until a signal, false for a command that ends by itself.
+    /// Returns true if the process runs until a signal arrives, and false if it ends by itself.
     pub fn is_daemon(&self) -> bool {
         !self.config_check && (self.command.is_none() || self.is_demo())
     }
@@ -202,8 +203,8 @@ impl Args {
     }
 }
 
-/// Hides the flags that the demo refuses from its help. This is deferred, because a subcommand gets its parent's flags
-/// only when it is built.
+/// Removes the flags that the demo refuses from the help of `demo`. This is deferred, because a subcommand gets its
+/// parent's flags only when clap builds it.
 fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     let is_demo = subcommand.get_name() == "demo";
     subcommand.mut_args(|flag| {
@@ -212,7 +213,7 @@ fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     })
 }
 
-/// Output of `--version`. The build sets the revision if it knows it.
+/// Output of `--version`. The build sets the revision if it is known.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{} (revision {}, rustc {})",
@@ -222,10 +223,10 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The default port; also in README, the unit and the chart.
+/// The default port. The README, the systemd unit and the Helm chart have the same number.
 const PORT: u16 = 10053;
 
-/// Paragraphs of one line each: clap wraps them to the terminal.
+/// Each paragraph is one line, because clap wraps paragraphs to the width of the terminal.
 const AFTER_HELP: &str = "\
 Without --config.file one tenant is read from the environment: AZURE_TENANT_ID, AZURE_CLIENT_ID and one of \
 AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE; AZURE_AUTHORITY_HOST. \

@@ -11,7 +11,7 @@ use super::{ConfigErrors, Tenant};
 use crate::graph::address::{Cloud, RootUrl};
 use crate::graph::credential::{Credential, SecretSource, stray_characters};
 
-/// Reads the tenant. Returns `None` after it recorded a missing or invalid variable.
+/// Reads the tenant. Returns `None` after recording an error for each missing or invalid variable.
 pub(super) fn tenant(
     variable: &dyn Fn(&str) -> Option<String>,
     errors: &mut ConfigErrors,
@@ -45,8 +45,8 @@ pub(super) fn tenant(
     })
 }
 
-/// The folder that systemd made for state, or the first of several. A relative path is ignored, because systemd sets
-/// absolute ones.
+/// Returns the folder that systemd created for state, or the first one of several. A relative path is ignored, because
+/// systemd sets absolute paths.
 pub(super) fn state_directory(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let folders = variable(STATE_DIRECTORY)?;
     let first = folders.split(':').next().map(PathBuf::from);
@@ -71,8 +71,8 @@ fn credential(
     variable: &dyn Fn(&str) -> Option<String>,
     errors: &mut ConfigErrors,
 ) -> Option<Credential> {
-    // Each secret is kept in memory that is wiped, even if several are set. An empty variable counts as not set, as in
-    // the SDKs.
+    // Every value is stored in memory that is wiped, because it may be a secret. An empty variable counts as not set,
+    // as in the SDKs.
     let mut given: Vec<(&str, SecretString)> = [SECRET, CERTIFICATE, FEDERATED]
         .into_iter()
         .filter_map(|name| Some((name, variable(name)?.into())))
@@ -116,8 +116,8 @@ fn credential(
     })
 }
 
-/// The cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US Government
-/// have the same authority, so L5 can be selected in a configuration file only.
+/// Returns the cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US
+/// Government have the same authority, so L5 can only be selected in a configuration file.
 fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) {
     let text = if host.contains("://") {
         host.to_owned()
@@ -136,8 +136,7 @@ fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) 
         "login.microsoftonline.com" => (Cloud::Global, None),
         "login.microsoftonline.us" => (Cloud::UsGovL4, None),
         "login.chinacloudapi.cn" | "login.partner.microsoftonline.cn" => {
-            let remedy =
-                "nothing can be exported from a tenant there, so name one of another cloud";
+            let remedy = "tenants of this cloud cannot be exported; use a tenant of another cloud";
             errors.push(None, format!("{AUTHORITY_HOST}: {CHINA}; {remedy}"));
             (Cloud::Global, None)
         }

@@ -19,7 +19,7 @@ pub(super) struct ReferencedFiles<'a> {
 }
 
 impl<'a> ReferencedFiles<'a> {
-    /// Checks files whose relative paths start at `folder`.
+    /// Creates a check for files whose relative paths start at `folder`.
     pub(super) fn in_folder(folder: &'a Path) -> Self {
         Self { folder }
     }
@@ -39,7 +39,8 @@ impl<'a> ReferencedFiles<'a> {
         Some(path)
     }
 
-    /// Does the same for a file that must contain a secret or a token, and nothing else.
+    /// Returns the path of a file that must contain only a secret or a token. Records an error if the file cannot be
+    /// read, or if it contains anything else.
     pub(super) fn secret(
         &self,
         field: Field<PathBuf>,
@@ -49,7 +50,7 @@ impl<'a> ReferencedFiles<'a> {
         let line = field.line()?;
         let count = errors.len();
         let path = self.readable(field, at, errors)?;
-        // An unreadable file is reported already, or will be when it is used.
+        // If the file cannot be read, the error was recorded above, or will be reported when the file is used.
         if errors.len() == count
             && let Ok(bytes) = secret_file::read(&path, FILE_BYTES_MAX)
             && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(stray_characters)
@@ -111,11 +112,11 @@ impl<'a> ReferencedFiles<'a> {
     }
 }
 
-/// Reads the HMAC key of the pseudonyms from a file. There is no other source: with an empty or guessed key, anyone can
-/// compute the pseudonym of a known name.
+/// Reads the HMAC key of the pseudonyms from a file. There is no default key, because with an empty or guessed key
+/// anyone can compute the pseudonym of a known name.
 ///
-/// As with secrets, a line break at the end is not part of the key. A file from an editor and one that Kubernetes mounts
-/// have the same key.
+/// As with secrets, a line break at the end is not part of the key. So the key is the same if an editor added a line
+/// break to the file and Kubernetes did not.
 fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -132,13 +133,14 @@ fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Err(io::Error::new(io::ErrorKind::InvalidData, message))
 }
 
-/// Checks that the file at `path`, which the configuration spells `written`, can be read. The error is the cause and the
-/// remedy. A relative path starts at `base`.
+/// Checks that the file at `path` can be read. `written` is the path in the configuration, and `base` describes the
+/// folder at which a relative path starts. The error has the cause and the remedy.
 pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), String> {
     content(written, path, base, FILE_BYTES_MAX).map(drop)
 }
 
-/// Does the same, and returns the content of the file, at most `bytes_max` bytes.
+/// Returns the content of the file at `path`, at most `bytes_max` bytes. The other arguments and the error are those of
+/// [`usable`].
 fn content(
     written: &Path,
     path: &Path,
@@ -161,8 +163,8 @@ fn exists(path: &Path) -> bool {
     secret_file::in_time(path, move || Ok(owned.exists())).unwrap_or(true)
 }
 
-/// Reads a file. The error is the cause and the remedy, without the file's name, because a secret is
-/// sometimes pasted where the name of its file belongs. `base` describes the folder at which a relative path starts.
+/// Reads a file. The error has the cause and the remedy. It does not have the file's name, because sometimes a secret
+/// is pasted instead of the name of its file. `base` describes the folder at which a relative path starts.
 fn readable(
     path: &Path,
     base: Option<&str>,
@@ -179,7 +181,7 @@ fn readable(
                     format!("there is no such file; a relative path starts at {base}")
                 }
                 None if path.starts_with(CREDENTIALS) => {
-                    "there is no such file; systemd creates it only while the service runs: run the check as root while the service runs"
+                    "there is no such file; systemd creates it only while the service runs, so run the check as root during that time"
                         .to_owned()
                 }
                 None => "there is no such file; write it, or correct the path".to_owned(),
@@ -188,8 +190,8 @@ fn readable(
                 "this user may not read the file; change its owner or mode, or name the copy in /run/credentials if systemd makes one"
                     .to_owned()
             }
-            io::ErrorKind::IsADirectory => "a folder is not a file; name a file in it".to_owned(),
-            // These errors have their own remedy.
+            io::ErrorKind::IsADirectory => "this is a folder; name a file in it".to_owned(),
+            // The messages of these errors already have a remedy.
             io::ErrorKind::InvalidInput
             | io::ErrorKind::FileTooLarge
             | io::ErrorKind::TimedOut => format!("the file cannot be read: {error}"),
@@ -201,10 +203,10 @@ fn readable(
 /// Folder in which systemd puts the files of `LoadCredential=`.
 const CREDENTIALS: &str = "/run/credentials";
 
-/// Minimum bytes of a key: a shorter one can be guessed.
+/// Minimum bytes of a key, because a shorter key can be guessed.
 const KEY_BYTES_MIN: usize = 16;
 
-/// Maximum bytes of the departments file: enough for the maximum number of lines with long names.
+/// Maximum bytes of the departments file, enough for the maximum number of lines with long names.
 const DEPARTMENTS_BYTES_MAX: usize = 16 << 20;
 
 /// The folder at which a relative path in the configuration file starts, for messages.

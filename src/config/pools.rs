@@ -26,10 +26,13 @@ pub(super) fn pools(
     if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
         errors.push(
             line,
-            "pools: the calls are in call_log, which is not polled; add it to reports",
+            "pools: the report call_log, which has the calls, is not polled; add it to reports",
         );
     }
-    let mut names = Seen::new("name", "names must differ, they become the label pool");
+    let mut names = Seen::new(
+        "name",
+        "names must differ, because they become the label pool",
+    );
     let mut pools = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let at = format!("pools[{index}]");
@@ -81,8 +84,7 @@ impl Pool {
         let name = self.name.value()?.0;
         let seconds = seconds(self.licenses.value()?, self.minutes_per_license.value()?);
         if seconds.is_none() {
-            let what =
-                "more than can be counted; give the included minutes of one licence in a month";
+            let what = "too many to count; give the included minutes of one licence in a month";
             errors.push(size_line, format!("{at}.minutes_per_license: {what}"));
         }
         Some(pool::Pool {
@@ -98,7 +100,7 @@ impl Pool {
     }
 }
 
-/// The licences of a pool, at least one.
+/// Returns the licences of a pool, and records an error if there are none.
 fn licenses(
     field: Field<Vec<Field<Name>>>,
     at: &str,
@@ -109,7 +111,7 @@ fn licenses(
     if items.is_empty() {
         errors.push(
             line,
-            format!("{at}: none is named; name at least one, for example MCOPSTN1"),
+            format!("{at}: the list is empty; name at least one licence, for example MCOPSTN1"),
         );
     }
     for item in &items {
@@ -118,20 +120,22 @@ fn licenses(
         {
             errors.push(
                 *line,
-                format!("{at}: the minutes of {PER_USER} belong to single users and are no pool; remove it"),
+                format!(
+                    "{at}: users of {PER_USER} do not share their minutes; remove it from the pool"
+                ),
             );
         }
     }
     Some(values(items, |Name(name)| name))
 }
 
-/// The valid values of a list.
+/// Returns the valid values of a list.
 fn values<T>(items: Vec<Field<T>>, text: impl Fn(T) -> String) -> Vec<String> {
     let values = items.into_iter().filter_map(Field::value);
     values.map(text).collect()
 }
 
-/// The included seconds; `None` if they are too many.
+/// Returns the included seconds; `None` if the number is too large.
 fn seconds(licenses: NonZeroUsize, minutes: NonZeroUsize) -> Option<i64> {
     let minutes = licenses.get().checked_mul(minutes.get())?;
     i64::try_from(minutes.checked_mul(60)?).ok()

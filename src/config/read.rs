@@ -1,7 +1,7 @@
 //! Reads the tree into typed sections. Reading continues after an error, so that all errors are reported together.
 //!
-//! [`section!`] declares a section once. The known keys, their types and the JSON schema come from its fields, so the
-//! three cannot disagree.
+//! [`section!`] declares a section once. The known keys, their types and the JSON schema are all derived from the
+//! fields of the section, so they cannot disagree.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,10 +13,10 @@ use crate::yaml::{Entry, Kind, Node, Value};
 
 /// A type that can be read from a node.
 pub(super) trait FromNode: Sized {
-    /// Reads the node. Returns `None` after it recorded an error.
+    /// Reads the node. Returns `None` after recording an error.
     fn from_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Self>;
 
-    /// The JSON schema of what [`FromNode::from_node`] accepts.
+    /// Returns the JSON schema of the values that [`FromNode::from_node`] accepts.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 }
 
@@ -24,13 +24,13 @@ pub(super) trait FromNode: Sized {
 pub(super) trait Scalar: Sized {
     /// Name of the type with its article, as in “… is not a duration”.
     const EXPECTED: &'static str;
-    /// Remedy if the value has another form.
+    /// Remedy for a value that is not of this type.
     const HINT: &'static str;
-    /// The kinds that are accepted.
+    /// The kinds of YAML scalars that the type accepts.
     const KINDS: &'static [Kind] = &[Kind::Text];
-    /// If messages quote the value; false if a secret is easily pasted here by mistake.
+    /// True if messages quote the value. False if users may paste a secret here by mistake.
     const ECHO_VALUE: bool = true;
-    /// If the remedy for a number or boolean is to put it in quotes.
+    /// True if the remedy for a number or a boolean is to put it in quotes.
     const HINT_QUOTES: bool = false;
 
     fn parse(text: &str) -> Result<Self, Wrong>;
@@ -41,9 +41,9 @@ pub(super) trait Scalar: Sized {
 /// Reason why a scalar is invalid.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    /// It does not have the form of [`Scalar::EXPECTED`].
+    /// The text does not have the form that [`Scalar::EXPECTED`] names.
     Kind,
-    /// It has another fault: cause and remedy.
+    /// The text is wrong for this reason. The string has the cause and the remedy.
     Because(String),
 }
 
@@ -59,16 +59,16 @@ pub(super) enum Field<T> {
     Set(usize, T),
 }
 
-/// A section that may also be written as the value of its most important key.
+/// A section with a short form: only the value of its most important key.
 pub(super) trait Abbreviated: FromNode {
-    /// The type of that key.
+    /// The type of the most important key.
     type Short: FromNode;
 
-    /// The section in which only that key is set.
+    /// Returns the section in which only the most important key is set.
     fn from_short(value: Field<Self::Short>) -> Self;
 }
 
-/// A section in either form.
+/// A section in its full or its short form.
 pub(super) struct Either<S>(pub(super) S);
 
 impl<S: Abbreviated> FromNode for Either<S> {
@@ -147,14 +147,15 @@ pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option
 
 /// Records an error for an unknown key.
 pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut ConfigErrors) {
-    // An error for the anchor or alias was already recorded, and the key only holds it.
+    // The error for an anchor or alias in the value was already recorded. The key is not reported too, because often it
+    // only exists to define the anchor.
     if matches!(entry.node.value, Value::Invalid) {
         return;
     }
     let secret = SECRETS.contains(&&*entry.key) && known.contains(&SECRET_FILE);
     let remedy = match nearest(&entry.key, known) {
         _ if secret => format!(
-            "a secret has no place in this file; write it into a file that only the exporter's user can read, and give the path of that as {SECRET_FILE}"
+            "this file must not contain secrets; write the secret into a file that only the exporter's user can read, and set {SECRET_FILE} to the path of that file"
         ),
         Some(known) => format!("did you mean {known}?"),
         None => format!("known here: {}", known.join(", ")),
@@ -169,7 +170,7 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut Conf
     );
 }
 
-/// Parses a word of a fixed set.
+/// Parses one of a fixed set of words.
 pub(super) fn one_of<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, Wrong> {
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(choice.clone());
@@ -185,7 +186,7 @@ pub(super) fn one_of<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, W
     }))
 }
 
-/// The path of a key for messages, such as `tenants[0].client_id`.
+/// Returns the path of a key for messages, such as `tenants[0].client_id`.
 pub(super) fn place(at: &str, key: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let key: Cow<'_, str> = if key.len() <= QUOTED_MAX && key.chars().all(word) {
@@ -201,7 +202,7 @@ pub(super) fn place(at: &str, key: &str) -> String {
 }
 
 impl<T> Field<T> {
-    /// The line, if the key is present.
+    /// Returns the line, if the key is present.
     pub(super) fn line(&self) -> Option<usize> {
         match self {
             Self::Missing => None,
@@ -214,7 +215,7 @@ impl<T> Field<T> {
         matches!(self, Self::Missing)
     }
 
-    /// The line and the value, if it is valid.
+    /// Returns the line and the value, if the value is valid.
     pub(super) fn set(self) -> Option<(usize, T)> {
         match self {
             Self::Set(line, value) => Some((line, value)),
@@ -239,7 +240,8 @@ impl<T> Field<T> {
 impl<T: FromNode> Field<T> {
     pub(super) fn from_entry(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
         let mut node = entry.node;
-        // A list or a mapping has the line of its first item, which is more exact than the line of its key.
+        // For a list or a mapping, errors name the line of its first item, which is more exact than the line of the
+        // key.
         if !matches!(node.value, Value::List(_) | Value::Map(_)) {
             node.line = entry.line;
         }
@@ -323,7 +325,7 @@ impl<T: Scalar> FromNode for T {
 }
 
 impl Wrong {
-    /// The message about `text`.
+    /// Returns the message about the invalid `text`.
     pub(super) fn message<T: Scalar>(self, text: &str) -> String {
         match self {
             Self::Kind if T::ECHO_VALUE => {
@@ -335,7 +337,7 @@ impl Wrong {
     }
 }
 
-/// Recovers text in braces, which YAML reads as a mapping with one key.
+/// Returns the original text if it was written in braces, which YAML reads as a mapping with one key.
 fn in_braces(value: &Value) -> Option<String> {
     match value {
         Value::Map(entries) => match entries.as_slice() {
@@ -358,7 +360,7 @@ fn wrong_type(node: &Node, at: &str, what: &str, remedy: &str, errors: &mut Conf
     errors.push(node.line, text);
 }
 
-/// Returns the value in quotes, with control characters escaped. A long value is cut.
+/// Returns the value in quotes, with control characters escaped. A long value is truncated.
 pub(super) fn quote_value(text: &str) -> String {
     let cut: String = text.chars().take(QUOTED_MAX).collect();
     let dots = if cut.len() < text.len() { "…" } else { "" };
@@ -380,7 +382,7 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, known)| known)
 }
 
-/// Keys that are often tried for the secret itself, and the supported one.
+/// Unsupported keys under which users often write the secret itself.
 const SECRETS: [&str; 4] = ["client_secret", "client_secret_value", "secret", "password"];
 const SECRET_FILE: &str = "client_secret_file";
 

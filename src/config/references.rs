@@ -1,4 +1,4 @@
-//! Checks of names: names must differ, and a tenant that is named must exist.
+//! Checks of names: names must differ, and a tenant that a budget or pool names must exist.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -41,7 +41,7 @@ impl<K: Hash + Eq> Seen<K> {
     }
 }
 
-/// Records an error for a budget or pool of an unknown tenant.
+/// Records an error if a budget or pool names an unknown tenant.
 pub(super) fn check_tenant(
     at: &str,
     line: usize,
@@ -54,7 +54,7 @@ pub(super) fn check_tenant(
         return;
     }
     let remedy = match names.as_slice() {
-        [] => "the only tenant has no name, so remove this selector".to_owned(),
+        [] => "remove this selector, because the only tenant has no name".to_owned(),
         names => format!("choose from {}", names[..names.len().min(10)].join(", ")),
     };
     let name = quote_value(name);

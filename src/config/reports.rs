@@ -20,7 +20,7 @@ pub(super) fn reports(
     if items.is_empty() {
         errors.push(
             line,
-            "reports: none is named; name at least one, for example dialout, or remove the key",
+            "reports: the list is empty; name at least one report, for example dialout, or remove the key",
         );
     }
     let mut reports = Vec::new();
@@ -48,7 +48,7 @@ pub(super) fn contains(reports: &[super::Report], kind: ReportKind) -> bool {
     reports.iter().any(|report| report.kind == kind)
 }
 
-/// Records an error if figures of a report would be too old before its next poll.
+/// Records an error if the figures of a report would exceed `poll.max_age` before its next poll.
 pub(super) fn check_max_age(
     poll: &Poll,
     line: Option<usize>,
@@ -64,7 +64,7 @@ pub(super) fn check_max_age(
         errors.push(
             line,
             format!(
-                "poll.max_age: not longer than the {interval} from one poll of {} to the next, so every report would be too old before the next; make it several intervals",
+                "poll.max_age: not longer than the interval of {interval} between polls of {}, so every report would be too old before the next poll; set it to several intervals",
                 report.kind
             ),
         );
@@ -92,7 +92,8 @@ impl PseudonymKey {
         }
     }
 
-    /// The label of a setting `user`, and an error if it needs a key and there is none.
+    /// Returns the user label that a setting `user` selects. Records an error if the label needs a key and there is
+    /// none.
     pub(super) fn label(
         &mut self,
         field: Field<UserSetting>,
@@ -110,7 +111,7 @@ impl PseudonymKey {
         label.or_else(|| self.pseudonyms.clone().map(UserLabel::Pseudonym))
     }
 
-    /// Records an error for a key that no label needs.
+    /// Records an error if there is a key and no user label needs it.
     pub(super) fn check_use(&self, errors: &mut ConfigErrors) {
         if let (Some(line), false) = (self.line, self.is_used) {
             errors.push(
@@ -122,7 +123,7 @@ impl PseudonymKey {
 }
 
 impl Report {
-    /// Returns the report if it has a valid name.
+    /// Returns the report if its name is valid.
     fn resolve(
         self,
         at: &str,

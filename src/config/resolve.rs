@@ -19,8 +19,8 @@ use crate::report::budget;
 use crate::report::threshold::Threshold;
 
 impl File {
-    /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, the tenants and
-    /// the defaults of poll, billing, reports, budgets, pools and departments come from it, as in the demo.
+    /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, as in the
+    /// demo, it provides the tenants and the defaults of poll, billing, reports, budgets, pools and departments.
     pub(super) fn resolve(
         self,
         folder: &Path,
@@ -182,7 +182,7 @@ impl Tenant {
         })
     }
 
-    /// Records an error for each key that belongs to a credential that is missing.
+    /// Records an error for each key that has no effect, because the key of its credential is missing.
     fn check_companions(&self, at: &str, errors: &mut ConfigErrors) {
         let pairs = [
             (
@@ -209,7 +209,8 @@ impl Tenant {
     }
 }
 
-/// Returns the endpoint of the machine's identity, and records an error if the environment names an unusable one.
+/// Returns the endpoint of the machine's managed identity. Records an error if the environment names an endpoint that
+/// cannot be used.
 fn managed_identity(
     field: &Field<True>,
     at: &str,
@@ -257,7 +258,7 @@ impl Budget {
     }
 }
 
-/// The departments, or an error that was recorded.
+/// Returns the departments, or `Err` after recording an error.
 fn departments(
     field: Field<Departments>,
     files: &ReferencedFiles<'_>,
@@ -321,14 +322,17 @@ fn tenants(
     if items.is_empty() {
         errors.push(
             line,
-            "tenants: none is given; add one, as the annotated example shows",
+            "tenants: the list is empty; add a tenant, as the annotated example shows",
         );
     }
     let count = items.len();
-    let mut names = Seen::new("name", "names must differ, they become the label tenant");
+    let mut names = Seen::new(
+        "name",
+        "names must differ, because they become the label tenant",
+    );
     let mut clients = Seen::new(
         "pair of tenant_id and client_id",
-        "its cost would be exported twice, so remove one of them",
+        "remove one of them, because its cost would be exported twice",
     );
     let mut tenants = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
@@ -346,7 +350,7 @@ fn tenants(
         } else if tenant.name.is_missing() && count > 1 {
             errors.push(
                 line,
-                format!("{at}: no name, although there are {count} tenants; give one, it becomes the label tenant"),
+                format!("{at}: no name, although there are {count} tenants; give each a name, which becomes the label tenant"),
             );
         }
         if let Some(TenantId(id)) = tenant.tenant_id.as_ref() {
@@ -374,7 +378,10 @@ fn budgets(
         Field::Missing => return Some(Vec::new()),
         field => field.value()?,
     };
-    let mut names = Seen::new("name", "names must differ, they become the label budget");
+    let mut names = Seen::new(
+        "name",
+        "names must differ, because they become the label budget",
+    );
     let mut budgets = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
         let at = format!("budgets[{index}]");
@@ -422,7 +429,7 @@ fn check_report(
         ),
         Field::Missing if !contains(reports, ReportKind::Dialout) => errors.push(
             line,
-            format!("{at}: it is spent in dialout, which is not polled; add it to reports, or name another, as report: call_log"),
+            format!("{at}: the default report dialout is not polled; add it to reports, or set the budget's report to another one, such as call_log"),
         ),
         Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }

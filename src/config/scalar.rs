@@ -17,7 +17,7 @@ use crate::report::labels::UserLabel;
 use crate::report::threshold::Severity;
 use crate::yaml::{Kind, is_number};
 
-/// The name of a tenant or a budget, or the value of a selector: a label value.
+/// A label value: the name of a tenant, budget or pool, or the value of a selector.
 pub(super) struct Name(pub(super) String);
 
 /// A GUID, lower case.
@@ -31,7 +31,7 @@ pub(super) struct TenantId(pub(super) String);
 /// Three letters of ISO 4217, upper case.
 pub(super) struct CurrencyCode(pub(super) String);
 
-/// Two letters, upper case, or `unknown`: the values of the label.
+/// A value of the label `usage_location`: two letters, upper case, or `unknown`.
 pub(super) struct Location(pub(super) String);
 
 /// An amount of money above zero.
@@ -40,14 +40,14 @@ pub(super) struct Positive(pub(super) Amount);
 /// A share of a limit in percent, above zero.
 pub(super) struct Percent(pub(super) u32);
 
-/// The value of `labels.user`. `None` stands for `pseudonym`, which needs a key.
+/// The value of `labels.user`. `None` means `pseudonym`, because a pseudonym label also needs the key.
 #[derive(Clone)]
 pub(super) struct UserSetting(pub(super) Option<UserLabel>);
 
 /// The time at which a credential expires.
 pub(super) struct Expiry(pub(super) DateTime<Utc>);
 
-/// `true`, the only value of a key that is either set or missing.
+/// The value `true`, for keys that are either `true` or missing.
 pub(super) struct True;
 
 impl Scalar for Name {
@@ -309,7 +309,7 @@ impl Scalar for Location {
 impl Scalar for Positive {
     const EXPECTED: &'static str = "an amount";
     const HINT: &'static str = "write a number, for example 500 or 1250.50";
-    // Text is accepted too, because a template that passes numbers through floats needs quotes.
+    // Text is accepted too, because templates that convert numbers to floats need quotes around exact amounts.
     const KINDS: &'static [Kind] = &[Kind::Number, Kind::Text];
 
     fn parse(text: &str) -> Result<Self, Wrong> {
@@ -319,9 +319,9 @@ impl Scalar for Positive {
         let because = |what: &str| Wrong::Because(format!("{} {what}", quote_value(text)));
         match exact(text) {
             Some(amount) if amount > Amount::default() => Ok(Self(amount)),
-            None if !text.starts_with('-') => {
-                Err(because("cannot be held exactly; give at most 28 digits"))
-            }
+            None if !text.starts_with('-') => Err(because(
+                "cannot be represented exactly; give at most 28 digits",
+            )),
             _ => Err(because("is not above zero; give the amount of the budget")),
         }
     }
@@ -398,9 +398,9 @@ fn domain(text: &str) -> Option<String> {
     good.then(|| text.to_ascii_lowercase())
 }
 
-/// The amount that a literal of the core schema stands for. `None` if it cannot be stored exactly.
+/// Returns the amount of a number literal of the core schema. `None` if the amount cannot be represented exactly.
 fn exact(literal: &str) -> Option<Amount> {
-    // Unlike JSON, the core schema allows a plus, and a point without a digit on one of its sides.
+    // Unlike JSON, the core schema allows a plus sign, and a decimal point without digits on one side.
     let literal = literal.strip_prefix('+').unwrap_or(literal);
     let (mantissa, exponent) = literal.split_at(literal.find(['e', 'E']).unwrap_or(literal.len()));
     let mantissa = mantissa.strip_suffix('.').unwrap_or(mantissa);
@@ -439,7 +439,7 @@ fn clouds() -> Vec<(&'static str, Cloud)> {
     Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()
 }
 
-/// Common other names of the clouds, without hyphens, each with its remedy.
+/// Other common names of the clouds, without hyphens, each with its remedy.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("gcc", "write global, to which GCC belongs"),
     ("gcch", "write us-gov-l4 for GCC High"),
@@ -455,14 +455,14 @@ const OTHER_NAMES: &[(&str, &str)] = &[
 const US_GOVERNMENT: &str =
     "write us-gov-l4 for GCC High or us-gov-l5 for the Department of Defense";
 
-/// Why the cloud operated by 21Vianet is refused.
+/// Reason for rejecting the cloud that 21Vianet operates.
 pub(super) const CHINA: &str =
     "the cloud china (21Vianet) does not have the API of telephony reports";
 
-/// The shortest duration. The tests and the demo poll every second, and less is a mistake.
+/// The shortest duration. Tests poll every second. A shorter interval is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// The longest duration: no wait is longer than a billing period.
+/// The longest duration, because no wait needs to be longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The sections of the configuration file as they are written.
+//! The sections of the configuration file, as the administrator writes them.
 //!
-//! The comments on the fields are the descriptions in the JSON schema, so they are written for administrators.
+//! The doc comments of the fields become descriptions in the JSON schema, so they are written for administrators.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ section! {
         pools: Vec<Field<Pool>>,
         /// The departments of users.
         departments: Departments,
-        /// Storage of reports over a restart.
+        /// Storage of reports, so that they survive a restart.
         storage: Storage,
     }
 }
@@ -45,21 +45,22 @@ section! {
 section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// Time from one poll to the next, at least 1s; for logs of calls and messages the default is 6h. A failed poll of any report is
-        /// repeated after this time, if the interval of the report is longer.
+        /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, unless
+        /// the report has its own interval. A failed poll of any report is repeated after this time if the report's own
+        /// interval is longer.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
         #[schemars(extend("default" = "5m"))]
         timeout: Duration,
-        /// Maximum age of a report that is served; must be longer than every interval, and should be several intervals. Without it,
-        /// reports of any age are served.
+        /// Maximum age of a report that is served. It must be longer than every interval, and should be several
+        /// intervals. By default, reports of any age are served.
         max_age: Duration,
     }
 }
 
 section! {
-    /// Storage of reports over a restart.
+    /// Storage of reports, so that they survive a restart.
     #[schemars(extend("required" = ["path"]))]
     Storage {
         /// The folder for the newest complete reports. The exporter creates it if it is missing.
@@ -79,13 +80,13 @@ section! {
 section! {
     /// Settings of labels and of the number of series.
     Labels {
-        /// Content of the label user; none sums over all users.
+        /// Content of the label user; with none, samples are sums over all users.
         #[schemars(extend("default" = "upn"))]
         user: UserSetting,
-        /// For user: pseudonym, the file with the key of the keyed hash, at least 16 bytes.
+        /// The file with the HMAC key of the pseudonyms, at least 16 bytes; required if a user setting is pseudonym.
         pseudonym_key_file: PathBuf,
-        /// Maximum number of label combinations per report and tenant; each has several series. The smallest are aggregated into the
-        /// user __other__, so totals stay the same.
+        /// Maximum number of label combinations per report and tenant. Each combination has several series. The
+        /// smallest combinations are aggregated into the user __other__, so totals stay the same.
         #[schemars(extend("default" = 20_000))]
         max_series: NonZeroUsize,
     }
@@ -97,7 +98,8 @@ section! {
     Report {
         /// The name of the report.
         name: ReportKind,
-        /// Time from one poll to the next, at least 1s. By default, 6h for logs of calls and messages, else as in the section poll.
+        /// Time from one poll to the next, at least 1s. The default is 6h for logs of calls and messages, and
+        /// poll.interval for other reports.
         interval: Duration,
         /// Content of the label user, instead of the setting for all reports.
         user: UserSetting,
@@ -137,30 +139,30 @@ section! {
         },
     ))]
     Tenant {
-        /// The value of the label tenant; may be left out where there is one tenant.
+        /// The value of the label tenant; required if there are several tenants.
         name: Name,
-        /// The directory (tenant) ID, a GUID, or one of the tenant's domains.
+        /// The directory (tenant) ID, which is a GUID, or one of the tenant's domains.
         tenant_id: TenantId,
-        /// The application (client) ID; may be left out with a managed identity that the system assigned.
+        /// The application (client) ID; not needed for a system-assigned managed identity.
         client_id: Guid,
         /// The file with the client secret; read at every token request.
         client_secret_file: PathBuf,
-        /// Expiry of the client secret, for the metric and the alert on it.
+        /// Expiry of the client secret, for the metric and the alert about it.
         client_secret_expires: Expiry,
-        /// The PEM file with the certificate, and with its private key unless that has a file of its own.
+        /// The PEM file with the certificate. It also has the private key, unless the key has a file of its own.
         client_certificate_file: PathBuf,
         /// The PEM file with the certificate's private key.
         client_certificate_key_file: PathBuf,
         /// The file with the token of a workload identity; read at every token request.
         federated_token_file: PathBuf,
-        /// Sign in as the machine that the exporter runs on.
+        /// Sign in with the managed identity of the machine that the exporter runs on.
         managed_identity: True,
         /// The cloud that the tenant is in.
         #[schemars(extend("default" = "global"))]
         cloud: Cloud,
-        /// Instead of the cloud's root of Graph; plain http for this machine only.
+        /// Root URL of Graph, instead of the URL of the cloud. It may use plain http only if it names this machine.
         graph_url: RootUrl,
-        /// Instead of the cloud's authority; plain http for this machine only.
+        /// URL of the authority, instead of the URL of the cloud. It may use plain http only if it names this machine.
         authority_url: RootUrl,
     }
 }
@@ -176,9 +178,9 @@ section! {
         license_capability: Vec<Field<Name>>,
         /// Only users of these locations: two letters each, or unknown.
         usage_location: Vec<Field<Location>>,
-        /// Only this context, for example Domestic.
+        /// Only calls with this destination context, for example Domestic.
         destination_context: Name,
-        /// Only this type of call, as the call log names it. Without it, all outgoing calls.
+        /// Only calls of this type, as the call log names it. The default is all outgoing calls.
         call_type: Name,
         /// Only this tenant.
         tenant: Name,
@@ -230,7 +232,7 @@ section! {
     Budget {
         /// The value of the label budget.
         name: Name,
-        /// ISO 4217.
+        /// The currency, as three letters of ISO 4217.
         currency: CurrencyCode,
         /// The amount of the budget, exact to the last digit.
         amount: Positive,
@@ -244,11 +246,12 @@ section! {
         tenant: Name,
         /// Only this user.
         user: Name,
-        /// Only users of this department of departments.file, or unmapped.
+        /// Only users of this department in departments.file. The value unmapped selects users that are not in the
+        /// file.
         department: Name,
-        /// Only users of this location: its two letters, or the word unknown.
+        /// Only users of this location: two letters, or unknown.
         usage_location: Location,
-        /// Only this context, for example International.
+        /// Only charges with this destination context, for example International.
         destination_context: Name,
     }
 }

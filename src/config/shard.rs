@@ -1,13 +1,13 @@
 //! `--tenants.shard`: distribution of the tenants of a configuration over several exporters.
 //!
 //! Every exporter reads the whole configuration and computes the same result without contact to the others. The
-//! distribution starts with one shard that has all tenants. Each added shard takes from every earlier one the tenants
-//! above the new even share, highest hash first. So sizes differ by one at most, and the step from N shards to N + 1
-//! moves a share of the tenants, all of them into the new shard. A hash alone, modulo N or by rendezvous, would leave a
-//! thousand tenants on 16 shards with a standard deviation of 12 % of a share.
+//! distribution starts with one shard that has all tenants. Each added shard takes tenants from every earlier shard
+//! until all shards have an even share, highest hash first. So sizes differ by one at most. An added shard moves only
+//! the tenants that it takes. A hash alone, modulo N or by rendezvous, would leave a thousand tenants on 16 shards with
+//! a standard deviation of 12 % of a share.
 //!
-//! Only names matter, not the order or the keys of the configuration. A change of this function moves the tenants of
-//! every installation.
+//! The result depends only on the names of the tenants, not on the order or the keys of the configuration. A change of
+//! this function would move tenants in every installation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,8 +16,8 @@ use ring::digest::{SHA256, digest};
 
 use super::{Config, ConfigErrors};
 
-/// One of several exporters that share the tenants of a configuration: `INDEX/COUNT`, counted from 0 as Kubernetes counts
-/// its pods.
+/// One of several exporters that share the tenants of a configuration, written as `INDEX/COUNT`. The index starts at 0,
+/// as that of Kubernetes pods does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Below `count`.
@@ -26,7 +26,7 @@ pub struct Shard {
     count: u32,
 }
 
-/// The text is not a [`Shard`].
+/// Error for a text that is not a [`Shard`].
 #[derive(Debug, thiserror::Error)]
 #[error("{text:?} is not INDEX/COUNT, such as 0/3, 1/3 and 2/3 for three exporters{hint}")]
 pub struct ShardError {
@@ -35,12 +35,12 @@ pub struct ShardError {
 }
 
 impl Shard {
-    /// The only one: all tenants.
+    /// The only shard, which has all tenants.
     pub const WHOLE: Self = Self { index: 0, count: 1 };
 }
 
 impl Config {
-    /// Keeps the tenants of a shard, which can be none.
+    /// Keeps only the tenants of the shard. A shard can have no tenants.
     pub fn sharded(mut self, shard: Shard) -> Result<Self, ConfigErrors> {
         if shard == Shard::WHOLE {
             return Ok(self);
@@ -98,7 +98,7 @@ fn assign(names: &[&str], count: u32) -> Vec<u32> {
     for new in 1..count {
         let after = new as usize + 1;
         let share = names.len() / after;
-        // The number of shards that keep one tenant more than the share.
+        // The number of shards that keep one tenant more than `share`.
         let mut larger = names.len() % after;
         let mut moved = Vec::with_capacity(share);
         for shard in &mut shards {
@@ -122,15 +122,16 @@ fn assign(names: &[&str], count: u32) -> Vec<u32> {
     assigned
 }
 
-/// The same on every machine and in every version; another order for every shard.
+/// Returns a hash that is the same on every machine and in every version. It orders the names differently for every
+/// shard.
 fn hash(shard: u32, name: &str) -> u64 {
     let digest = digest(&SHA256, &[&shard.to_be_bytes(), name.as_bytes()].concat());
     let first = digest.as_ref()[..8].try_into().expect("SHA-256 is longer");
     u64::from_be_bytes(first)
 }
 
-/// Maximum number of shards: a configuration file has some thousands of tenants at most, and one exporter polls a
-/// thousand.
+/// Maximum number of shards. It is more than enough, because one exporter can poll a thousand tenants, and a
+/// configuration file has some thousands at most.
 const SHARDS_MAX: u32 = 256;
 
 #[cfg(test)]
@@ -143,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// As in the issue: a thousand tenants.
+    /// Returns the names of a thousand tenants.
     fn thousand() -> Vec<String> {
         (0..1_000)
             .map(|number| format!("tenant-{number}"))
@@ -160,7 +161,7 @@ mod tests {
         (0..count).map(size).collect()
     }
 
-    /// Tenants that changed their shard.
+    /// Returns the number of tenants whose shard has changed.
     fn moved(before: &[u32], after: &[u32]) -> usize {
         before
             .iter()
@@ -169,7 +170,7 @@ mod tests {
             .count()
     }
 
-    /// Checks that sizes differ by one at most, and that one more shard moves exactly its share, into the new shard.
+    /// Checks that sizes differ by one at most, and that an added shard only moves its own tenants.
     fn check(names: &[String], count: u32) {
         let (before, after) = (of(names, count), of(names, count + 1));
         let even = names.len() / count as usize;
@@ -194,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Rarely more than a few, where modulo the number of tenants would move almost all.
+    /// Few tenants move. A distribution by position modulo the number of shards would move almost all.
     #[test]
     fn one_tenant_more_moves_few_others() {
         let mut names = thousand();
@@ -230,7 +231,7 @@ mod tests {
         }
     }
 
-    /// A change here moves the tenants of every installation at the next update.
+    /// If this test fails, an update would move tenants in every installation.
     #[test]
     fn the_assignment_is_the_same_in_every_version() {
         let names: Vec<String> = [

@@ -6,7 +6,7 @@ use super::scalar::Percent;
 use super::sections::Threshold;
 use crate::report::threshold;
 
-/// Returns the thresholds in ascending order, or the `default` ones. `at` is the place of the list.
+/// Returns the thresholds in ascending order, or `default` if there are none. `at` is the path of the list.
 pub(super) fn thresholds(
     field: Field<Vec<Field<Either<Threshold>>>>,
     at: &str,
@@ -20,7 +20,7 @@ pub(super) fn thresholds(
         errors.push(
             line,
             format!(
-                "{at}: {} thresholds, at most {THRESHOLDS_MAX} are possible; remove some",
+                "{at}: {} thresholds are too many; give at most {THRESHOLDS_MAX}",
                 items.len()
             ),
         );
@@ -52,5 +52,6 @@ pub(super) fn thresholds(
     thresholds
 }
 
-/// Each threshold is an alert, and a series for each budget and tenant. More than ten steps help no administrator.
+/// Maximum number of thresholds. Each threshold is an alert, and a series per budget and tenant. No administrator needs
+/// more than ten.
 const THRESHOLDS_MAX: usize = 10;

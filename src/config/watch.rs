@@ -1,4 +1,4 @@
-//! Detects a change of the departments file, which is read again without a restart.
+//! Detects changes of the departments file, so that the daemon re-reads it without a restart.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::secret_file::{self, Stamp};
 /// The departments file of the configuration in use, if it has one.
 pub(crate) struct DepartmentsWatch {
     path: Option<PathBuf>,
-    /// The stamp of the file that was read, or that a reload was requested for.
+    /// The stamp of the file when it was last read, or when a reload was last requested because of a change.
     known: Option<Stamp>,
     /// The stamp at the last check; `None` if there was no file.
     last: Option<Stamp>,
@@ -36,7 +36,7 @@ impl DepartmentsWatch {
         watch
     }
 
-    /// Watches the file of another configuration.
+    /// Watches the departments file of another configuration instead.
     pub(crate) fn follow(&mut self, config: &Config) {
         let departments = config.departments.as_ref();
         let file = departments.and_then(|departments| departments.file.clone());
@@ -45,8 +45,9 @@ impl DepartmentsWatch {
         self.looking = None;
     }
 
-    /// Waits until the file has changed and then stayed the same for one pause, because a write may still be under way.
-    /// A file that cannot be used is reported once. Nothing is lost if the future is dropped.
+    /// Waits until the file has changed and then stayed the same for one pause, because the file may still be written
+    /// when the change is noticed. A change to an invalid file is reported only once. The future can be dropped without
+    /// losing a change.
     pub(crate) async fn changed(&mut self) {
         let Some(path) = self.path.clone() else {
             return std::future::pending().await;
@@ -64,7 +65,7 @@ impl DepartmentsWatch {
             });
             let stamp = looking.await.expect("a look does not panic");
             self.looking = None;
-            // If the disk does not answer, nothing is known about the file.
+            // If the disk does not answer, it is unknown whether the file has changed.
             let Ok(stamp) = stamp else { continue };
             let last = std::mem::replace(&mut self.last, stamp);
             if self.last == last && self.last != self.known {

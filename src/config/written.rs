@@ -1,21 +1,22 @@
 //! Typical errors in paths and ids: a pasted secret, a form that only a shell expands, braces.
 //!
-//! A message names a path only if it cannot be a secret that was pasted where the path of its file belongs.
+//! A message shows a path only if it does not look like a secret, because sometimes a secret is pasted instead of the
+//! path of its file.
 
 use std::path::Path;
 
 use uuid::Uuid;
 
-/// Explains why a text is not the path of a file, with the remedy. Returns `None` if it can be a path.
+/// Returns why a text is not the path of a file, and the remedy. `None` if the text can be a path.
 pub(super) fn no_path(written: &str) -> Option<&'static str> {
     let forms = [
         (
             "~",
-            "`~` is not expanded; write the path out, beginning with `/`",
+            "`~` is not expanded; write the full path, beginning with `/`",
         ),
         (
             "$",
-            "variables are not expanded; write the path out, beginning with `/`",
+            "variables are not expanded; write the full path, beginning with `/`",
         ),
         (
             "%d",
@@ -27,13 +28,13 @@ pub(super) fn no_path(written: &str) -> Option<&'static str> {
     match form {
         Some((_, what)) if written.contains('/') => Some(what),
         _ if looks_like_secret(written) => Some(
-            "this looks like a secret or its id, not like the path of a file; write the value of the secret into a file and give the path of that",
+            "this looks like a secret or its id, not like the path of a file; write the value of the secret into a file and give the path of that file",
         ),
         _ => None,
     }
 }
 
-/// The absolute path for a message, followed by a colon and a blank. Empty if it may be a secret.
+/// Returns the absolute path for a message, followed by a colon and a space. Empty if the path may be a secret.
 pub(super) fn shown(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     match path.to_str() {
@@ -62,11 +63,11 @@ fn has_random_part(text: &str) -> bool {
     })
 }
 
-/// Explains what is wrong if the text is nearly a GUID: extra characters around it, or missing hyphens. Returns `None`
-/// if the text does not resemble a GUID.
+/// Returns the remedy for a text that is nearly a GUID: it has extra characters around it, or no hyphens. `None` if the
+/// text does not resemble a GUID.
 pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     if written.starts_with(['$', '%']) || written.contains("{{") {
-        return Some("variables are not expanded in this file; write the GUID out");
+        return Some("variables are not expanded in this file; write the GUID itself");
     }
     let is_edge = |c: char| c.is_whitespace() || "{}()[]\"'<>".contains(c);
     let inner = written.trim_matches(is_edge);
@@ -80,11 +81,12 @@ pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     }
 }
 
-/// Minimum characters of a run with digits and both cases that is not a word: a file name such as `Contoso2026` is
-/// shorter.
+/// Minimum length of a run of letters and digits that looks random, if the run has digits and letters of both cases.
+/// File names such as `Contoso2026` are shorter.
 const RANDOM_MIN: usize = 12;
 
-/// Minimum characters of a run with digits, or both cases, that is not a word: keys in hexadecimal digits are longer.
+/// Minimum length of a run of letters and digits that looks random, if the run has digits, or letters of both cases.
+/// Keys in hexadecimal digits are longer.
 const RANDOM_HEX_MIN: usize = 24;
 
 #[cfg(test)]

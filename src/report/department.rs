@@ -197,7 +197,7 @@ fn text(content: &[u8]) -> Result<&str, Mistake> {
         let good = &content[..error.valid_up_to()];
         Mistake {
             line: good.split(|byte| *byte == b'\n').count(),
-            what: "not UTF-8; save the file in this encoding".to_owned(),
+            what: "not UTF-8; save the file as UTF-8".to_owned(),
         }
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -453,7 +453,7 @@ mod tests {
             .collect();
         let latin_1 = b"user,department\nann@x,Sales\nben@x,Verk\xe4ufe\n".to_vec();
         for (content, line) in [(utf_16, 1), (latin_1, 3)] {
-            let what = "not UTF-8; save the file in this encoding".to_owned();
+            let what = "not UTF-8; save the file as UTF-8".to_owned();
             let expected = vec![Mistake { line, what }];
             assert_eq!(Departments::parse(&content).unwrap_err(), expected);
         }

@@ -158,7 +158,7 @@ fn files_without_a_configuration_by_table() {
     );
     assert_eq!(
         mistakes_of(b"poll:\n  interval: 1h # \xff\n"),
-        ["c.yml:2: not UTF-8; save the file in this encoding"]
+        ["c.yml:2: not UTF-8; save the file as UTF-8"]
     );
     let folder = Folder::with(TENANT);
     for name in ["nowhere.yml", "folder"] {
@@ -597,7 +597,7 @@ fn errors_in_the_environment_by_table() {
             "https://login.partner.microsoftonline.cn/",
         ),
         &[
-            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; nothing can be exported from a tenant there, so name one of another cloud",
+            "environment: AZURE_AUTHORITY_HOST: the cloud china (21Vianet) does not have the API of telephony reports; tenants of this cloud cannot be exported; use a tenant of another cloud",
         ],
     );
     check(

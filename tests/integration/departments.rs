@@ -51,7 +51,7 @@ async fn bad_files_by_table() {
         refused(at, &what);
     }
     fs::write(&csv, b"user,department\nann@x,A\nben@x,B\xfcro\n").unwrap();
-    refused(":3", "not UTF-8; save the file in this encoding");
+    refused(":3", "not UTF-8; save the file as UTF-8");
     let users = (0..100_000).map(|number| format!("user{number}@x,Sales\n"));
     fs::write(
         &csv,
@@ -83,7 +83,7 @@ async fn bad_files_by_table() {
         "there is no such file; a relative path starts at the folder of the configuration file",
     );
     fs::create_dir(&csv).unwrap();
-    refused("", "a folder is not a file; name a file in it");
+    refused("", "this is a folder; name a file in it");
     fs::remove_dir(&csv).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &csv).unwrap();
     refused(
@@ -192,8 +192,7 @@ async fn check_counts_users_and_departments() {
     let simulator = simulator(vec![tenant()]).await;
     let budgets = "budgets:\n  - {name: a, currency: USD, amount: 1, department: Ops}\n";
     let folder = Folder::configured(simulator.url(), &format!("{SECTION}{budgets}"));
-    let remedy =
-        "; remedy: check if the file has the user principal names or object ids that Graph has";
+    let remedy = "; remedy: check that the file has the user principal names or object ids that Graph returns";
     for (users, lines) in [
         (
             "zebedee@contoso.com,Sales\nid-1,Sales\nben@x,Ops\n",

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use super::export::reports;
 use crate::report::ReportKind;
 
-/// The samples of past days.
+/// Flags of the command that writes the samples of past days.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct BackfillArgs {
     /// A report, may be repeated
@@ -28,19 +28,20 @@ pub struct BackfillArgs {
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub to: NaiveDate,
 
-    /// Label of every sample, may be repeated; the series continue those of Prometheus if job and instance are the same
+    /// Label of every sample, may be repeated; with the job and instance of the scrape, the series continue those in
+    /// Prometheus
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Time between two samples; Prometheus looks back five minutes, and backfill.sh fills the gaps of 1d
+    /// Time between two samples: under 5m, the lookback of Prometheus, or 1d with backfill.sh, which fills the gaps
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = step)]
     pub step: Duration,
 
-    /// Include the label user, as labels.user says
+    /// Include the label user, with the content that labels.user selects
     #[arg(long)]
     pub users: bool,
 
-    /// File that is replaced when all samples are in it, instead of standard output
+    /// File to write instead of standard output; it is replaced only when all samples are complete
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -8,14 +8,14 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::report::ReportKind;
 
-/// One table of one report.
+/// Flags of the command that writes one report as a table.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct ExportArgs {
     /// The report
     #[arg(long, value_name = "NAME", value_parser = reports())]
     pub report: ReportKind,
 
-    /// The billing period that begins in this month, up to now if it is the current one
+    /// Billing period that begins in this month; if it is the current period, up to now
     #[arg(
         long,
         value_name = "YYYY-MM",
@@ -33,7 +33,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "YYYY-MM-DD", requires = "from")]
     pub to: Option<NaiveDate>,
 
-    /// Content of a line
+    /// Content of each line of the table
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = By::Row)]
     pub by: By,
 
@@ -53,24 +53,25 @@ pub struct ExportArgs {
     #[arg(long)]
     pub no_numbers: bool,
 
-    /// File that is replaced when the table is complete, instead of standard output
+    /// File to write instead of standard output; it is replaced only when the table is complete
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
 closed_set! {
-    /// The content of a line of the table.
+    /// Content of each line of the table.
     #[derive(ValueEnum)]
     By {
-        /// A row of the report, with the properties that Graph documents.
+        /// One row of the report, with the properties that Graph documents.
         Row = "row",
-        /// The sum of a user, for each currency.
+        /// The sum for one user and currency.
         User = "user",
-        /// The sum of a department of the configured file, for each currency.
+        /// The sum for one department of the configured file, and currency.
         Department = "department",
-        /// The sum of a destination, or of a destination context if the report has no more; for each currency.
+        /// The sum for one destination and currency. If the report has no destinations, the sum for one destination
+        /// context.
         Destination = "destination",
-        /// The sum of a conference on one day, for each organizer and currency; `call_log` only.
+        /// The sum for one conference, day, organizer and currency; only in `call_log`.
         Meeting = "meeting",
     }
 }
@@ -80,7 +81,7 @@ closed_set! {
 pub enum TableFormat {
     /// Comma-separated values with a header, RFC 4180.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
@@ -94,7 +95,7 @@ pub(super) fn reports() -> impl TypedValueParser<Value = ReportKind> {
 }
 
 fn first_of_month(month: &str) -> Result<NaiveDate, &'static str> {
-    // Chrono accepts other widths too.
+    // The length is checked because chrono accepts other widths too.
     (month.len() == 7)
         .then(|| format!("{month}-01").parse().ok())
         .flatten()
