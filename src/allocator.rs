@@ -5,26 +5,27 @@
 //! although only 16 MiB are in use. With fixed thresholds it keeps 16 MiB.
 //!
 //! Alternatives: `mallopt` and `malloc_trim` are unsafe to call, and unsafe code is forbidden here. jemalloc returns as
-//! much memory, but needs half a megabyte of program, a C compiler in every build, and two more megabytes of memory.
-//! mimalloc keeps more memory than glibc. With musl a poll takes twice the time.
+//! much memory, but it makes the program half a megabyte larger, uses two more megabytes of memory, and needs a C
+//! compiler in every build. mimalloc keeps more memory than glibc. With musl, a poll takes twice as long.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Fixes the thresholds. The unit of systemd sets them, and any value of the variable applies. Without it, the program
-/// executes itself again, because glibc reads the variable once, before `main`: same process, same arguments, same
-/// descriptors, and one more variable. If the execution fails, the exporter runs anyway and keeps more memory.
+/// Fixes the thresholds with the environment variable `GLIBC_TUNABLES`. If the variable is set, as in the systemd unit,
+/// this function changes nothing. Otherwise it sets the variable and executes the program again, because glibc reads
+/// the variable only once, before `main`. The process, its arguments and its descriptors stay the same. If the
+/// execution fails, the exporter runs anyway and uses more memory.
 ///
-/// Call it before the program has threads or descriptors of its own, and only for a process that polls.
+/// Call this function before the program starts threads or opens descriptors, and only in a process that polls.
 pub fn fix_thresholds() {
-    // Other allocators have no such thresholds.
+    // Only glibc's allocator has these thresholds.
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
     if !is_glibc || std::env::var_os(VARIABLE).is_some() {
         return;
     }
     let mut arguments = std::env::args_os();
     if let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) {
-        // Returns only on an error.
+        // `exec` returns only if it fails.
         let _error = Command::new(program)
             .arg0(name)
             .args(arguments)
@@ -35,8 +36,8 @@ pub fn fix_thresholds() {
 
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
-/// Blocks of 512 KiB and more are mapped separately; a page of Graph is smaller. Free memory of this size at the end of
-/// a heap returns to the system. There are two heaps, because there are two workers.
+/// glibc maps each block of 512 KiB or more separately; a page of Graph is smaller. When 512 KiB at the end of a heap
+/// are free, glibc returns them to the system. There are two heaps, because there are two worker threads.
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
 
 #[cfg(test)]

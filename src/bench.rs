@@ -12,17 +12,17 @@ use crate::report::Report;
 use crate::report::row::Notes;
 use crate::snapshot::Snapshot;
 
-/// Reads the bytes of a page and adds its rows, as a poll does. Returns how many rows it has.
+/// Reads the bytes of a page and adds its rows, as a poll does. Returns the number of rows.
 ///
 /// # Panics
-/// If the page is invalid: a benchmark makes its own pages.
+/// If the page is invalid. Benchmarks generate their pages, so an invalid page is a mistake in the benchmark.
 pub fn add_page<R: Report>(page: &[u8], totals: &mut R::Totals) -> u64 {
     each_row(page, |row: R::Row<'_>| {
         R::add(totals, row, &mut Notes::default()).expect("the benchmark makes rows that count");
     })
 }
 
-/// Reads a page and passes its rows to `add`. Returns how many there are.
+/// Reads a page and passes its rows to `add`. Returns the number of rows.
 ///
 /// # Panics
 /// If the page is invalid.
@@ -39,7 +39,8 @@ pub fn each_row<'t, Row: serde::Deserialize<'t>>(page: &'t [u8], mut add: impl F
     rows
 }
 
-/// Compresses each text separately, like families, and joins them into one gzip member.
+/// Compresses each text separately, as the exporter compresses each metric family, and joins the blocks into one gzip
+/// member.
 pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
     let mut member = Member::default();
     for text in texts {
@@ -48,7 +49,7 @@ pub fn member<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Bytes> {
     member.finish()
 }
 
-/// Prepares all bodies of these samples like the publisher.
+/// Prepares all response bodies for these samples, as the publisher does.
 pub fn publish(samples: &[Samples]) -> Snapshot {
     Snapshot::with_samples(samples)
 }
@@ -67,6 +68,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes written between two checks of the buffer's size. A report checks after each line. Here the text exists
-/// already, and copying it in small pieces would add to the compression time.
+/// Bytes written between two checks of the buffer's size. A report checks after each line. The benchmark copies larger
+/// pieces, because many small copies would add to the measured compression time.
 const LINES: usize = 64 * 1024;

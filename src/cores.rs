@@ -1,8 +1,8 @@
-//! Disables core dumps: a dump has every secret of the process and all names in the reports, and it may stay on a disk or be
-//! sent to a crash reporting service.
+//! Disables core dumps. A dump has every secret of the process and all names in the reports. It may stay on a disk or
+//! be sent to a crash reporting service.
 
-/// Disables core dumps of this process. If the system refuses that, the exporter runs anyway: the administrator decides about
-/// the machine.
+/// Disables core dumps of this process. If the system refuses, the exporter runs anyway, because the administrator
+/// decides about the machine.
 ///
 /// On Linux the limit does not apply to dump handlers such as systemd's (`core(5)`), which would get the whole memory and the
 /// environment. So there the process is also marked as not dumpable, which covers files and handlers. This also denies
@@ -15,7 +15,7 @@ pub fn forbid() {
         current: Some(0),
         maximum: Some(0),
     };
-    // Every process may lower its limits.
+    // The result is ignored, because every process may lower its limits.
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     {

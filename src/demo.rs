@@ -1,4 +1,4 @@
-//! `demo`: the same daemon against the built-in simulator, on loopback. It needs no account.
+//! `demo`: runs the daemon against the built-in simulator, on loopback. The command needs no account.
 
 use std::io;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ impl Demo {
         })
     }
 
-    /// The configuration that leads to the simulator, with the settings of a file if there is one.
+    /// Returns the loader of a configuration that polls the simulator, with the settings of `file` if there is one.
     pub fn load(&self, file: Option<PathBuf>) -> Load {
         load(self.simulator.url().to_owned(), self.cycle_day, file)
     }
@@ -101,7 +101,7 @@ Stop with Ctrl-C.
     )
 }
 
-/// The address for a browser on this machine, which cannot open the address of all interfaces.
+/// Returns the address for a browser on this machine. A browser cannot open an address that stands for all interfaces.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())
@@ -110,7 +110,7 @@ fn reachable(address: SocketAddr) -> String {
     }
 }
 
-/// The configuration of a demo whose simulator does not run yet, to find mistakes in the file before anything starts.
+/// Returns the loader of a demo configuration without a simulator, to find mistakes in `file` before anything starts.
 pub fn unconnected(file: Option<PathBuf>) -> Load {
     let url = "http://127.0.0.1/".to_owned();
     load(url, CycleDay::default(), file)
@@ -142,15 +142,15 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
     })
 }
 
-/// The day on which the billing period of the demo starts. It lets the current period end in a few days, so that at any
-/// time most of a budget is spent.
+/// Returns the day on which the billing period of the demo starts. The current period then ends in a few days, so most
+/// of a budget is spent whenever the demo runs.
 fn cycle_day(now: DateTime<Utc>) -> CycleDay {
     let end = now + LEFT;
-    // No period starts on the 29th or later: then the next month starts it.
+    // A period cannot start on the 29th or later. In this case it starts on the first of the next month.
     CycleDay::try_from(u64::from(end.day())).unwrap_or_default()
 }
 
-/// A pool of the domestic minutes of a calling plan in one country.
+/// Returns a pool with the domestic minutes of a calling plan in one country.
 fn pool(name: &str, location: &str, minutes: i64) -> Pool {
     Pool {
         usage_location: vec![location.to_owned()],
@@ -159,7 +159,8 @@ fn pool(name: &str, location: &str, minutes: i64) -> Pool {
     }
 }
 
-/// The departments of the simulated users. Those who joined lately are not in the file yet, as happens in every company.
+/// Returns the departments of the simulated users. Every tenth user is not in the file, like a user who has joined
+/// recently.
 fn departments(company: &Company) -> Departments {
     let mut file = "user,department\n".to_owned();
     for (user, department) in company.users().zip(DEPARTMENTS.iter().cycle()) {
@@ -177,24 +178,24 @@ const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
 const SECRET: &str = "not-a-secret";
 
-/// Short, so that there is something to see.
+/// Interval of the reports that are not logs. It is short, so that a user sees figures change.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Longer than [`INTERVAL`]: the first poll of a log fetches all of its days, and what is then left of the interval has to do
-/// for the previous period.
+/// Interval of logs. It is longer than [`INTERVAL`], because the first poll of a log fetches all of its days, and the
+/// previous period must be fetched in the rest of the interval.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Requests before the simulator answers with the first fault: more than the first polls of all reports, which fetch the
-/// previous period too.
+/// Number of requests before the simulator answers with the first fault. The first polls of all reports send fewer
+/// requests, including those for the previous period.
 const CALM: u64 = 500;
 
-/// From the start of the demo to the end of its billing period, or up to three days more.
+/// Time from the start of the demo to the end of its billing period. The real time can be up to three days longer.
 const LEFT: TimeDelta = TimeDelta::days(4);
 
-/// US dollars: a little more than the company spends on dial-out calls in such a period so far.
+/// Budget in US dollars: a little more than the company has spent on dial-out calls when the demo starts.
 const DIALOUT_BUDGET: u32 = 1_000;
 
-/// The departments of ten people.
+/// The departments of ten users; `None` for a user who is not in the file. The list is repeated.
 const DEPARTMENTS: [Option<&str>; 10] = [
     Some("Sales"),
     Some("Support"),
@@ -211,10 +212,10 @@ const DEPARTMENTS: [Option<&str>; 10] = [
 /// Included minutes of 10 licences in the United States: about as many as the company uses in a month.
 const US_MINUTES: i64 = 10 * 3_000;
 
-/// Included minutes of 20 licences in the United Kingdom: about twice as many as it uses.
+/// Included minutes of 20 licences in the United Kingdom: about twice as many as the company uses in a month.
 const UK_MINUTES: i64 = 20 * 1_200;
 
-/// US dollars: about as much as the company spends on all of its calls.
+/// Budget in US dollars: about as much as the company spends on all of its calls.
 const CALLS_BUDGET: u32 = 2_000;
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
 
-/// Reads a page as each of the reports. A page that is accepted is JSON, each row is counted or an error, and the output is
-/// valid lines of the text format, whatever characters the names have.
+/// Reads a page as a page of each report. An accepted page must be JSON, and its output must be valid lines of the text
+/// format, whatever characters the names have. Each row must be counted or be an error.
 pub fn page(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -45,7 +45,7 @@ pub fn page(bytes: &[u8]) {
 /// Text that may be a page of any report.
 struct Page<'t>(&'t str);
 
-/// Resolves a link to the next page, one per line. A link that is accepted has the origin of the root.
+/// Resolves each line as a link to the next page. An accepted link must have the origin of the root URL.
 pub fn next_link(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     for root in ["https://graph.microsoft.com", "http://127.0.0.1:8080/graph"] {
@@ -57,14 +57,14 @@ pub fn next_link(bytes: &[u8]) {
                 assert_eq!(url.origin(), origin, "{url}");
                 assert_eq!(url.username(), "", "{url}");
                 assert_eq!(url.password(), None, "{url}");
-                // The request has exactly the resolved address.
+                // Parsing the URL again, as the request does, must give the same URL.
                 assert_eq!(url::Url::parse(url.as_str()).as_ref(), Ok(url));
             }
         }
     }
 }
 
-/// Parses a configuration file. Each error in it is one line.
+/// Parses a configuration file. The message of each error must be one line.
 pub fn configuration(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -78,13 +78,13 @@ pub fn configuration(bytes: &[u8]) {
 /// Parses a web configuration file.
 pub fn web_configuration(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        // The only invariant: it does not panic.
+        // The only invariant is that the parser does not panic.
         drop(WebConfig::check_text(text, Path::new(NOWHERE)));
     }
 }
 
-/// Parses each line as the headers `Accept`, `Accept-Encoding` and `Retry-After`. There is always a format, and only a value
-/// with digits is a wait.
+/// Parses each line as the headers `Accept`, `Accept-Encoding` and `Retry-After`. `Accept` must always give a format,
+/// and `Retry-After` must not give a time if it has no digits.
 pub fn headers(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (format, content_type) = Format::negotiate(text.lines());
@@ -98,8 +98,9 @@ pub fn headers(bytes: &[u8]) {
     }
 }
 
-/// Reads the bytes as a state file without its first line, and adds the right checksum. A file that is accepted is written
-/// again with the same content, and can be exposed. Returns whether it was accepted.
+/// Adds the first line and the right checksum to the bytes, and reads them as a state file. An accepted file must have
+/// the same content when it is written and read again, and its figures must be valid exposition text. Returns true if
+/// the file was accepted.
 pub fn state(bytes: &[u8]) -> bool {
     let file = with_checksum([b"teams-pstn-exporter state 2\n", bytes].concat());
     let identity = Identity {
@@ -109,7 +110,7 @@ pub fn state(bytes: &[u8]) -> bool {
         columns: Vec::new(),
     };
     let read = |file: Vec<u8>| storage::decode(&file.into(), &identity, family);
-    // Unchanged, the bytes have a wrong checksum or no first line.
+    // Without the added line and checksum, the bytes must be rejected.
     assert!(read(bytes.to_vec()).is_err());
     let Ok(saved) = read(file) else {
         return false;
@@ -205,7 +206,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     });
     match decoded {
         Ok(_) => {
-            // Text that is only displayed may have control characters.
+            // The decoder accepts control characters in text that is only displayed, but JSON does not.
             let text = text.replace(char::is_control, " ");
             assert!(serde_json::from_str::<IgnoredAny>(&text).is_ok(), "JSON");
             assert!(rows <= ROWS_MAX);
@@ -219,7 +220,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     }
 }
 
-/// Checks that every line of the output is valid, and that the number of lines is the stated one.
+/// Checks that every line of the output is valid, and that there are as many lines as the output states.
 fn each_line(rendered: &Rendered) {
     for samples in rendered.samples.iter().chain(&rendered.closing) {
         let mut text = Vec::new();
@@ -246,7 +247,7 @@ fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
     }
 }
 
-/// A budget for everything in one currency. Its name has special characters, like that of the tenant.
+/// A budget for everything in one currency. Its name has special characters, like the name of the tenant.
 static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
     budgets: vec![Budget {
         thresholds: Vec::new(),
@@ -259,23 +260,23 @@ static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
     departments: None,
 });
 
-/// Returns the billing period of the documented rows.
+/// Returns the billing period of the example rows in Microsoft's documentation.
 fn period() -> BillingPeriod {
     let time = "2026-11-21T12:00:00Z".parse().expect("a time");
     BillingPeriod::containing(time, CycleDay::default())
 }
 
-/// Few, so that a fuzzer reaches the limit.
+/// Row limit, small enough for a fuzzer to reach it.
 const ROWS_MAX: u64 = 5;
 
-/// Base of relative paths in a fuzzed file: no file exists there.
+/// Folder at which relative paths in a fuzzed file start. The folder does not exist.
 const NOWHERE: &str = "/nonexistent";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Otherwise the spend in the seeds would be dropped as that of other budgets, and no fuzzer would reach it.
+    /// With another fingerprint, the spend in the seeds would be dropped, and no fuzzer would reach the code for it.
     #[test]
     fn the_seeds_have_the_fingerprint_of_the_allocation() {
         let of = format!("\"allocation\":\"{}\"", ALLOCATION.fingerprint());

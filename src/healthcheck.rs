@@ -1,7 +1,7 @@
 //! `healthcheck`: requests `/-/healthy` from the running exporter, for images without a shell.
 //!
-//! It does not verify the server: it connects to an address of this machine and sends no secret, so the names in the
-//! certificate, which are not those of loopback, do not matter. If the server requires a client certificate, it is
+//! The command does not verify the server's certificate, because the certificate does not have the names of loopback.
+//! The command connects only to this machine and sends no secret. A server that requires a client certificate is
 //! considered healthy: it accepts connections and has its keys.
 
 use std::error::Error;
@@ -19,12 +19,12 @@ use crate::server::web_config::{WebConfig, WebConfigError};
 /// Errors of the health check.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
-    /// The sockets of systemd are passed to the daemon only.
+    /// The exporter listens on sockets that systemd passes. This command does not know their addresses.
     #[error(
-        "cannot check sockets of systemd: their address is unknown here; replace --web.systemd-socket by --web.listen-address"
+        "cannot check sockets of systemd: this command does not know their addresses; give --web.listen-address instead of --web.systemd-socket"
     )]
     SystemdSocket,
-    /// The port is 0, so the system chose it.
+    /// The configured port is 0, so the system chose the port.
     #[error(
         "cannot check port 0: it stands for any port; set --web.listen-address to the port that the exporter listens on"
     )]
@@ -44,17 +44,17 @@ pub enum HealthcheckError {
     /// The connection is open, but there is no response.
     #[error("unhealthy: no response from {} within {} seconds", .0, TIMEOUT.as_secs())]
     Timeout(String),
-    /// The status line of the response is not that of 200.
+    /// The status of the response is not 200.
     #[error("unhealthy: {0} answers {1:?}")]
     Status(String, String),
 }
 
-/// Checks once the exporter that was started with these flags, in a runtime of its own.
+/// Checks the exporter that was started with these flags, once, in its own runtime.
 pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), HealthcheckError> {
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
     };
-    // Checks one address only: if any socket fails, the daemon ends.
+    // One address is enough, because the daemon ends if any of its sockets fails.
     let address = addresses
         .first()
         .expect("a list of addresses has at least one");
@@ -71,7 +71,7 @@ pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), Healt
         .build()
         .map_err(HealthcheckError::System)?;
     let outcome = runtime.block_on(probe_any(&client, scheme, &hosts, port));
-    // A name server that does not answer blocks a thread. Do not wait for it.
+    // Do not wait for threads that are blocked on DNS.
     runtime.shutdown_background();
     outcome
 }
@@ -134,7 +134,7 @@ fn wants_certificate(error: &reqwest::Error) -> bool {
 
 /// Returns a client that connects directly and accepts every certificate.
 fn client() -> Result<Client, reqwest::Error> {
-    // Fails only if another provider is already installed, which works too.
+    // `install_default` fails only if another provider is already installed. That provider works too.
     drop(rustls::crypto::ring::default_provider().install_default());
     Client::builder()
         .user_agent("healthcheck")

@@ -1,7 +1,7 @@
 //! The log: logfmt or JSON, a line per event, on standard error.
 //!
-//! A thread of its own writes the lines. So nothing else waits if standard error is a pipe that is full and not read:
-//! polls, scrapes and the shutdown go on, and the lines that do not fit into the queue are counted and reported as soon
+//! A separate thread writes the lines. So polls, scrapes and the shutdown never wait for standard error, even if it is
+//! a full pipe that no process reads. Lines that do not fit into the queue are counted. Their number is logged as soon
 //! as lines can be written again.
 
 use std::io::{self, Write as _};
@@ -18,12 +18,12 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::config::args::{LogFormat, LogLevel};
 use crate::machine;
 
-/// Starts to log, for the rest of the process. Must be called once.
+/// Starts logging, until the process ends. Must be called only once.
 ///
-/// Logs only the exporter's own events: the libraries' events at these levels include headers, and these include tokens.
+/// Logs only the exporter's own events, because events of the libraries have headers with tokens.
 ///
 /// # Panics
-/// If something logs already.
+/// If logging has already been started.
 pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let (queue, lines) = Queue::new(LINES_MAX);
     let lost = Arc::clone(&queue.lost);
@@ -38,7 +38,7 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let own = tracing_subscriber::filter::Targets::new().with_target("teams_pstn_exporter", level);
     let registry = tracing_subscriber::registry();
     let writer = move || queue;
-    // The module is for those who read the code.
+    // The target is the name of a module, which helps only readers of the code.
     let has_target = level == LevelFilter::DEBUG;
     match format {
         LogFormat::Logfmt => {
@@ -57,7 +57,7 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
             registry.with(layer.with_filter(own)).init();
         }
     }
-    // The message of a panic is a line of the log too: its thread must not wait either.
+    // The message of a panic is logged like any other, so that its thread does not wait for standard error either.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(%panic, "a part of the exporter has failed; please report this defect");
     }));
@@ -85,7 +85,7 @@ pub fn flush() {
     }
 }
 
-/// Queue to the writing thread. It is static because the subscriber of `tracing` is.
+/// Queue to the writing thread. It is static, because the subscriber of `tracing` is static.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 /// Lines that wait to be written.
@@ -98,7 +98,7 @@ struct Queue {
 
 enum Entry {
     Line(Vec<u8>),
-    /// Answered when all earlier lines are written.
+    /// A request for a message when all earlier lines have been written.
     Flush(SyncSender<()>),
 }
 
@@ -109,7 +109,7 @@ impl Queue {
         (Self { sender, lost }, lines)
     }
 
-    /// Returns true if the queue had room.
+    /// Adds an entry without waiting. Returns true if the queue had room.
     fn put(&self, entry: Entry) -> bool {
         self.sender.try_send(entry).is_ok()
     }
@@ -129,7 +129,7 @@ impl io::Write for &Queue {
     }
 }
 
-/// Writes what comes until the queue is closed.
+/// Writes the lines of the queue until the queue is closed.
 fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64) {
     for entry in lines {
         match entry {
@@ -143,7 +143,8 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
                 }
                 let lines = lost.swap(0, Relaxed);
                 if lines > 0 {
-                    // This line is queued like all others. If the queue is full again, it is lost and counted too.
+                    // This message is queued like all others. If the queue is full again, the message is lost and
+                    // counted too.
                     tracing::error!(
                         lines,
                         "log lines were lost: standard error was full or closed; check if the log collector reads it"
@@ -154,11 +155,11 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
     }
 }
 
-/// Maximum number of lines that wait to be written: those of two polls of a hundred tenants with all reports, in about
-/// half a megabyte.
+/// Maximum number of lines that wait to be written. Two polls of all reports of a hundred tenants write this many,
+/// about half a megabyte.
 const LINES_MAX: usize = 2_000;
 
-/// Time limit for the last lines at the end of the process. A terminal, a file or a pipe that is read takes
+/// Time limit for writing the last lines when the process ends. A terminal, a file or a pipe with a reader takes
 /// milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -166,10 +167,10 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    /// Fails or takes what is written.
+    /// A writer whose first writes fail.
     struct Sink<'a> {
         out: &'a mut Vec<u8>,
-        /// How many of the next writes fail.
+        /// Number of further writes that fail.
         failures: usize,
     }
 

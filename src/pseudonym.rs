@@ -1,4 +1,4 @@
-//! `pseudonym`: prints the label that a user has on `/metrics`. It needs the key.
+//! `pseudonym`: prints the pseudonyms that users have on `/metrics`. The command needs the configured key.
 
 use std::io::{self, Write};
 
@@ -8,17 +8,17 @@ use crate::report::labels::UserLabel;
 /// Errors of the command.
 #[derive(Debug, thiserror::Error)]
 pub enum PseudonymError {
-    /// Labels do not show pseudonyms.
+    /// No user label is set to pseudonym.
     #[error(
         "the configuration does not use pseudonyms; set labels.user to pseudonym and labels.pseudonym_key_file, and pass the file with --config.file"
     )]
     Unused,
-    /// The output is closed.
+    /// The output cannot be written.
     #[error("cannot write the pseudonyms")]
     Write(#[from] io::Error),
 }
 
-/// Writes one line per user: the user as given, a tab, and the pseudonym with the key of the configuration.
+/// Writes one line per user: the user as given, a tab, and the pseudonym, computed with the configured key.
 ///
 /// A user is a user principal name in upper or lower case, or the object id if there is no such name.
 pub fn write(

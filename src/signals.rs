@@ -15,17 +15,18 @@ use tokio::sync::oneshot;
 
 use crate::machine;
 
-/// Returns a future for the first SIGTERM or SIGINT, and all SIGHUPs. The process ends at once on a second SIGTERM or SIGINT,
-/// or eight seconds after the first.
+/// Returns a future that completes on the first SIGTERM or SIGINT, and a stream of all SIGHUPs. The process ends
+/// immediately on a second SIGTERM or SIGINT, or eight seconds after the first one.
 ///
-/// Call it in a runtime with several threads, because one may block.
+/// Call this function in a runtime with several threads, because a thread may block.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangups = Hangups(Some(signal(SignalKind::hangup())?));
     let (stop, stopped) = oneshot::channel();
-    // The second signal has a task of its own, because the task that waits for the first one may be busy. The time limit has
-    // a thread, because all threads of the runtime may hang. The thread starts now, because later the system may have none.
+    // A separate task waits for the second signal, because the task that receives the first one may be busy. A separate
+    // thread ends the process after the time limit, because all threads of the runtime may hang. The thread is started
+    // now, because later the system may not be able to start one.
     let (begin, begun) = mpsc::channel::<()>();
     machine::spawn("stop-limit", move || end_in_time(&begun))?;
     tokio::spawn(async move {
@@ -50,14 +51,15 @@ pub fn survive_file_size_limit() -> io::Result<()> {
         .enable_io()
         .build()?;
     let _context = runtime.enter();
-    // Without free descriptors for such a pair, the first call of `signal` would panic.
+    // The first call of `signal` creates such a pair, and panics without free descriptors. This call returns an error
+    // instead.
     UnixStream::pair()?;
-    // Nothing waits for the signal. It stays caught after the runtime ends.
+    // Nothing waits for the signal. The handler stays installed after the runtime ends.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
 }
 
-/// Ends the process if the shutdown takes too long. The time begins with a message. Without a sender, there is no shutdown to
-/// limit.
+/// Ends the process if the shutdown takes too long. The time begins with a message on `begun`. If the sender is dropped
+/// without a message, there is no shutdown.
 fn end_in_time(begun: &Receiver<()>) {
     if begun.recv().is_err() {
         return;
@@ -81,7 +83,7 @@ impl Hangups {
         Self(None)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next SIGHUP.
     pub async fn next(&mut self) {
         let next = match &mut self.0 {
             Some(signal) => signal.recv().await,
@@ -100,6 +102,6 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// Time from SIGTERM to the end of the process: more than the five seconds for open responses, less than the ten after which
-/// container runtimes kill.
+/// Maximum time from SIGTERM to the end of the process. It is longer than the five seconds for open responses, and
+/// shorter than the ten seconds after which container runtimes kill a process.
 const STOP_TIME_MAX: Duration = Duration::from_secs(8);

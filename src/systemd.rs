@@ -2,8 +2,8 @@
 //! environment, the exporter sends none.
 //!
 //! A watchdog notification follows each heartbeat of the server. So systemd also restarts a process that is alive but
-//! does not accept connections. This module does not remove the variables from the environment. That is unsafe, and
-//! matters to child processes only.
+//! does not accept connections. This module does not remove the variables from the environment, because that is unsafe
+//! and would only affect child processes.
 
 use std::io;
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Systemd {
         }
     }
 
-    /// Reports that the exporter serves, after the start or a reload.
+    /// Reports that the exporter serves requests, after the start or a reload.
     pub(crate) fn ready(self, status: &str) {
         self.send(|| sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)]));
     }
@@ -70,8 +70,8 @@ impl Systemd {
     }
 }
 
-/// Calls `notify` after each heartbeat, at half the watchdog's interval, as `sd_watchdog_enabled(3)` recommends. Waits for a
-/// heartbeat as long.
+/// Waits for a heartbeat and calls `notify`, at half the watchdog's interval, as `sd_watchdog_enabled(3)` recommends.
+/// Waits for each heartbeat for half the interval at most.
 async fn follow<B: Future<Output = ()>, N: Future<Output = ()>>(
     interval: Duration,
     heartbeat: impl Fn() -> B,

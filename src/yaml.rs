@@ -1,6 +1,6 @@
 //! A YAML document as a tree whose nodes have line numbers.
 //!
-//! The events of the YAML parser are read directly instead of through serde, because serde stops at the first error and
+//! The tree is built from the events of the parser instead of through serde, because serde stops at the first error and
 //! reads `500.10` as a float. Scalars keep their literal text, and the core schema of YAML 1.2 decides their kind.
 //! Anchors, aliases and tags are rejected: no setting needs them, and with aliases a small file becomes a large tree.
 
@@ -29,7 +29,8 @@ pub(crate) enum Value {
     Invalid,
 }
 
-/// One key of a mapping. Keys can be repeated. The reader of the mapping, which knows its path, reports duplicates.
+/// One key of a mapping, with its value. The tree may have duplicate keys. The reader of the mapping reports them,
+/// because it knows the path of the mapping.
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) line: usize,
@@ -44,7 +45,7 @@ pub(crate) enum Kind {
     Bool,
 }
 
-/// Parses a document. Returns `None` if it is empty, or after it recorded a syntax error.
+/// Parses a document. Returns `None` if the document is empty, or after recording a syntax error.
 pub(crate) fn parse(text: &str, errors: &mut Errors) -> Option<Node> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = granit_parser::options! {
@@ -72,7 +73,7 @@ pub(crate) fn parse(text: &str, errors: &mut Errors) -> Option<Node> {
 }
 
 impl Value {
-    /// Name of the kind for messages.
+    /// Returns the kind of the value, for messages.
     pub(crate) fn called(&self) -> &'static str {
         match self {
             Self::Null | Self::Invalid => "nothing",
@@ -102,7 +103,7 @@ pub(crate) fn is_number(text: &str) -> bool {
     digits(whole) && digits(fraction) && whole.len() + fraction.len() > 0 && exponent_fits
 }
 
-/// Builds the tree from the parser's events. Depth is bounded by the parser's own limits on nesting.
+/// Builds the tree from the parser's events. The parser limits the depth of nesting.
 struct Builder<'input, 'errors> {
     events: Parser<'input, StrInput<'input>>,
     errors: &'errors mut Errors,
@@ -116,7 +117,7 @@ impl<'input> Builder<'input, '_> {
                 Event::StreamEnd => break,
                 Event::DocumentStart(..) if root.is_some() => {
                     let what =
-                        "a second document begins; remove the line `---` and what follows it";
+                        "a second document begins; remove the line `---` and everything after it";
                     self.error(span.start.line(), what);
                     break;
                 }
@@ -145,7 +146,7 @@ impl<'input> Builder<'input, '_> {
     /// Returns true if the event has no anchor, alias or tag. Otherwise records an error.
     fn is_plain(&mut self, event: &Event<'_>, line: usize) -> bool {
         let refused = if let Event::Alias(_) | Event::UnresolvedAlias(_) = event {
-            "an alias is not supported; write the value out"
+            "an alias is not supported; write the value itself"
         } else if event.anchor_id().is_some_and(|id| id > 0) {
             "an anchor is not supported; remove the word that begins with `&`"
         } else if event.tag().is_some() {
@@ -168,7 +169,8 @@ impl<'input> Builder<'input, '_> {
         Ok(list)
     }
 
-    /// Reads the entries. Returns `None` if another mapping is merged into this one: its keys would seem to be missing.
+    /// Reads the entries of a mapping. Returns `None` if the mapping merges another one with `<<`, because the keys of
+    /// the other mapping would be reported as missing.
     fn map(&mut self) -> Result<Option<Vec<Entry>>, ScanError> {
         let mut map = Vec::new();
         let mut merges = false;
@@ -232,7 +234,7 @@ impl<'input> Builder<'input, '_> {
     }
 }
 
-const MERGE: &str = "`<<` is not supported; write the keys of the other mapping out here, in each place that needs them";
+const MERGE: &str = "`<<` is not supported; copy the keys of the other mapping here";
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {
     let kind = match text {

@@ -27,7 +27,8 @@ fn is_sample(family: &str, line: &[u8]) -> bool {
     number.is_some_and(f64::is_finite)
 }
 
-/// Returns the text after the labels and their brace. Names must ascend, so none is repeated.
+/// Returns the text after the labels and the closing brace. Label names must be in ascending order, so none is
+/// repeated.
 fn after_labels(mut rest: &str) -> Option<&str> {
     let mut last = "";
     loop {
@@ -48,7 +49,7 @@ fn after_labels(mut rest: &str) -> Option<&str> {
     }
 }
 
-/// Returns the text after a value and its quote.
+/// Returns the text after a label value and its closing quote.
 fn after_value(value: &str) -> Option<&str> {
     let mut bytes = value.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
