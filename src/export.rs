@@ -53,9 +53,6 @@ struct Export<'a> {
 }
 
 /// Runs a command until it is complete or a signal arrives.
-///
-/// # Errors
-/// The error of the command, or [`ExportError::Stopped`] if a signal arrives.
 pub async fn until_signal(
     command: impl Future<Output = Result<(), ExportError>>,
 ) -> Result<(), ExportError> {

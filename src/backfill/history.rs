@@ -37,9 +37,6 @@ impl History {
     }
 
     /// Adds the samples of a day. Days must be added in order.
-    ///
-    /// # Errors
-    /// If there is not enough memory for the samples.
     pub(super) fn add(&mut self, day: Window, samples: &Samples) -> Result<(), MemoryError> {
         let mut text = Vec::new();
         samples.block(Format::OpenMetrics).write(&mut text);

@@ -236,9 +236,6 @@ impl Table {
     }
 
     /// Adds lines to the sums.
-    ///
-    /// # Errors
-    /// If there is not enough memory for the sums.
     pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), MemoryError> {
         for Line { fields, group } in lines {
             let size: usize = fields.iter().map(Field::bytes).sum();

@@ -381,9 +381,6 @@ impl<'a> LogAggregator<'a> {
 
     /// Holds a row until its page is known to be complete. Returns false if the row is not counted, because it belongs
     /// to another period or was counted before.
-    ///
-    /// # Errors
-    /// If there is no memory for the row.
     fn stage(&mut self, record: &Record<'_>) -> Result<bool, MemoryError> {
         if let Some(id) = self.numbers.id(record) {
             // Windows can overlap. Pages can overlap too, because Microsoft adds rows to the log between two requests.

@@ -72,9 +72,6 @@ impl SeenRows {
     }
 
     /// Adds a row. Returns true if the row is new.
-    ///
-    /// # Errors
-    /// If there is no memory for the id.
     pub(crate) fn insert(&self, id: RowId) -> Result<bool, MemoryError> {
         let mut seen = self.0.lock();
         if seen.final_rows.contains(id) || !seen.brought.insert(id) {
