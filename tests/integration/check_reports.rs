@@ -130,11 +130,7 @@ async fn proxy_that_does_not_rewrite_links_is_found() {
             "failure first page dialout: ",
         ),
     ] {
-        let fault = Fault::Literal {
-            status: 200,
-            json: body,
-        };
-        simulator.push_fault(When::graph().always(), fault);
+        simulator.push_fault(When::graph().always(), Fault::literal(200, body));
         let (ended, said) = check(&folder.path("config.yml"), &[]).await;
         simulator.clear_faults();
         assert_eq!(ended, code, "{said}");

@@ -93,22 +93,6 @@ impl Case {
     }
 }
 
-/// A status with nothing or a page for people.
-fn plain(status: u16, body: ErrorBody) -> Fault {
-    Fault::Status {
-        status,
-        body,
-        retry_after: None,
-    }
-}
-
-fn literal(json: &str) -> Fault {
-    Fault::Literal {
-        status: 200,
-        json: json.to_owned(),
-    }
-}
-
 fn bad_row(json: &str) -> Fault {
     Fault::BadRow {
         at: 1,
@@ -141,8 +125,8 @@ fn cases() -> Vec<Case> {
         heals("429 on the last page", When::page(2), Fault::throttle("2"), "200=2 429=1", "throttled=1").takes(2.0, 4.0),
         heals("429 four times", graph().times(4), Fault::throttle("1"), "200=2 429=4", "throttled=4").takes(4.0, 9.0),
         heals("500", graph(), Fault::status(500), "200=2 500=1", "status=1"),
-        heals("502 of a gateway", graph(), plain(502, ErrorBody::Html), "200=2 502=1", "status=1"),
-        heals("503, empty", graph(), plain(503, ErrorBody::Empty), "200=2 503=1", "status=1"),
+        heals("502 of a gateway", graph(), Fault::status_with(502, ErrorBody::Html), "200=2 502=1", "status=1"),
+        heals("503, empty", graph(), Fault::status_with(503, ErrorBody::Empty), "200=2 503=1", "status=1"),
         heals("504", When::page(2), Fault::status(504), "200=2 504=1", "status=1"),
         heals("no answer", graph(), Fault::RefuseConnection, "200=2 none=1", "connect=1"),
         heals("cut body", When::page(2), Fault::CutBody, "200=3", "body=1"),
@@ -151,7 +135,7 @@ fn cases() -> Vec<Case> {
         heals("slow", graph(), Fault::SlowDrip { bytes: 64, pause: Duration::from_millis(100) }, "200=2", "").takes(0.2, 10.0),
         heals("401 once", graph(), Fault::ExpireToken, "200=2 401=1", "auth=1"),
         heals("401 on the last page", When::page(2), Fault::ExpireToken, "200=2 401=1", "auth=1"),
-        heals("token, 503", When::token(), plain(503, ErrorBody::Html), "200=2", "").with_a_new_token(),
+        heals("token, 503", When::token(), Fault::status_with(503, ErrorBody::Html), "200=2", "").with_a_new_token(),
         heals("token, temporary failure", When::token(), Fault::TokenError(90_033), "200=2", "").with_a_new_token(),
         heals("token, no answer", When::token(), Fault::RefuseConnection, "200=2", "").with_a_new_token(),
         heals("token, cut body", When::token(), Fault::CutBody, "200=2", "").with_a_new_token(),
@@ -184,7 +168,7 @@ fn cases() -> Vec<Case> {
         fails("404", always(), Fault::status(404), "status", "404=1", "", &["404 NotFound", "does not know the report", "request-id"]),
         fails("406", always(), Fault::status(406), "status", "406=1", "", &["406 NotAcceptable", "90 days", "request-id"]),
         fails("400", always(), Fault::status(400), "status", "400=1", "", &["400 BadRequest: Invalid request", "did not understand", "request-id"]),
-        fails("418", always(), plain(418, ErrorBody::Empty), "status", "other=1", "", &["418 without an error in JSON"]),
+        fails("418", always(), Fault::status_with(418, ErrorBody::Empty), "status", "other=1", "", &["418 without an error in JSON"]),
         fails("401 always", always(), Fault::ExpireToken, "auth", "401=2", "auth=1", &["401 InvalidAuthenticationToken", "refused a new token too"]),
         fails("redirect", always(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "other=1", "",
             &["302", "never followed with a token"]),
@@ -197,12 +181,12 @@ fn cases() -> Vec<Case> {
             &["page 1 is malformed"]),
         fails("looping nextLink", always(), Fault::LoopingNextLink, "malformed", "200=2", "", &["page 2 is malformed", "request-id"]),
         fails("looping nextLink on the last page", When::page(2).always(), Fault::LoopingNextLink, "malformed", "200=2", "", &["page 2 is malformed"]),
-        heals("broken JSON", When::page(2), literal(r#"{"value":[{"userId":"x","totalCalls":1,"totalCallSeconds":1,"totalCallCharge":1}{"error":{"code":"TooManyRequests"}}"#), "200=3", "body=1")
+        heals("broken JSON", When::page(2), Fault::literal(200, r#"{"value":[{"userId":"x","totalCalls":1,"totalCallSeconds":1,"totalCallCharge":1}{"error":{"code":"TooManyRequests"}}"#), "200=3", "body=1")
             .says(&["TooManyRequests", "rows=3"]),
-        heals("error beside rows", graph(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable"}}"#), "200=3", "body=1"),
-        fails("error beside rows always", always(), literal(r#"{"value":[],"error":{"code":"ServiceUnavailable","message":"partition 3"}}"#), "malformed", "200=5", "body=4",
+        heals("error beside rows", graph(), Fault::literal(200, r#"{"value":[],"error":{"code":"ServiceUnavailable"}}"#), "200=3", "body=1"),
+        fails("error beside rows always", always(), Fault::literal(200, r#"{"value":[],"error":{"code":"ServiceUnavailable","message":"partition 3"}}"#), "malformed", "200=5", "body=4",
             &["ServiceUnavailable: partition 3", "may be over at the next poll"]).takes(7.0, 30.0),
-        fails("broken JSON always", always(), literal(r#"{"value":[{"userId":"x""#), "malformed", "200=5", "body=4", &["EOF", "breaks off"]).takes(7.0, 30.0),
+        fails("broken JSON always", always(), Fault::literal(200, r#"{"value":[{"userId":"x""#), "malformed", "200=5", "body=4", &["EOF", "breaks off"]).takes(7.0, 30.0),
         heals("empty nextLink", When::page(2).always(), Fault::ForeignNextLink(String::new()), "200=2", ""),
         fails("web page", always(), Fault::Html, "malformed", "200=1", "", &["page 1 is malformed", "text/html", "request-id"]),
         fails("no JSON", always(), Fault::NotJson, "malformed", "200=1", "", &["page 1 is malformed"]),
@@ -244,7 +228,7 @@ fn cases() -> Vec<Case> {
     }
     cases.extend([
         fails("token, temporary failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "temporary failure"]).takes(40.0, 90.0),
-        fails("token, 429 always", token(), plain(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
+        fails("token, 429 always", token(), Fault::status_with(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
         fails("token, web page", token(), Fault::Html, "malformed", "", "", &["without a valid token", "text/html"]),
         fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never followed with a credential"]),
         fails("token, huge", token(), Fault::HugePage(1 << 20), "malformed", "", "", &["more than 65536 bytes"]),

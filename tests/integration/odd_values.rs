@@ -9,10 +9,7 @@ use crate::support::{ANY_PORT, Folder, Program, Setup, request};
 /// Runs the program against a Graph that answers `function` with these rows. Returns the metrics and the line of the poll.
 async fn poll(report: &str, function: &'static str, rows: &str, outcome: &str) -> (String, String) {
     let (simulator, _) = Setup::of(World::Rows { count: 1 }).simulate().await;
-    let fault = Fault::Literal {
-        status: 200,
-        json: format!("\u{feff}{{\"value\":[{rows}]}}"),
-    };
+    let fault = Fault::literal(200, format!("\u{feff}{{\"value\":[{rows}]}}"));
     simulator.push_fault(When::graph().asking(function).always(), fault);
     let more =
         format!("reports: [{{name: {report}, interval: 1s}}]\nlabels: {{user: display_name}}\n");

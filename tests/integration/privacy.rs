@@ -30,16 +30,12 @@ async fn check_run(format: &str) {
     let echo = format!(
         "{{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000215: {SECRET} is wrong\",\"error_codes\":[7000215]}}"
     );
-    let literal = |status, json: &str| Fault::Literal {
-        status,
-        json: json.to_owned(),
-    };
-    simulator.push_fault(When::token(), literal(401, &echo));
+    simulator.push_fault(When::token(), Fault::literal(401, echo));
     simulator.push_fault(
         When::token(),
-        literal(200, &format!("{{\"access_token\":7,\"x\":\"{SECRET}\"}}")),
+        Fault::literal(200, format!("{{\"access_token\":7,\"x\":\"{SECRET}\"}}")),
     );
-    simulator.push_fault(When::token(), literal(500, SECRET));
+    simulator.push_fault(When::token(), Fault::literal(500, SECRET));
     simulator.push_fault(When::graph(), Fault::status(503));
     simulator.push_fault(When::graph().times(2), Fault::ExpireToken);
     simulator.push_fault(When::graph(), Fault::Html);

@@ -126,21 +126,6 @@ fn answer(
     }
 }
 
-fn status(status: u16, body: ErrorBody) -> Fault {
-    Fault::Status {
-        status,
-        body,
-        retry_after: None,
-    }
-}
-
-fn literal(json: &str) -> Fault {
-    Fault::Literal {
-        status: 200,
-        json: json.to_owned(),
-    }
-}
-
 /// One row more in the page.
 fn row(name: &'static str, dialout: &'static str, call: &'static str, page: End) -> Row {
     Row {
@@ -202,13 +187,13 @@ pub(super) fn rows() -> Vec<Row> {
         answer("429, a date long past, once", Once, Fault::throttle("Fri, 20 Nov 2020 12:00:00 GMT"), heals("throttled=1"), heals("")),
         answer("500, once", Once, Fault::status(500), heals("status=1"), heals("")),
         answer("500", Always, Fault::status(500), fails("status", "status=11"), fails("status", "")),
-        answer("502 of a gateway, once", Once, status(502, ErrorBody::Html), heals("status=1"), heals("")),
-        answer("503, empty", Always, status(503, ErrorBody::Empty), fails("status", "status=11"), fails("status", "")),
+        answer("502 of a gateway, once", Once, Fault::status_with(502, ErrorBody::Html), heals("status=1"), heals("")),
+        answer("503, empty", Always, Fault::status_with(503, ErrorBody::Empty), fails("status", "status=11"), fails("status", "")),
         answer("504, once", Once, Fault::status(504), heals("status=1"), heals("")),
         answer("400", Always, Fault::status(400), fails("status", ""), NOTHING),
         answer("404", Always, Fault::status(404), fails("status", ""), NOTHING),
         answer("406", Always, Fault::status(406), fails("status", ""), NOTHING),
-        answer("418, empty", Always, status(418, ErrorBody::Empty), fails("status", ""), NOTHING),
+        answer("418, empty", Always, Fault::status_with(418, ErrorBody::Empty), fails("status", ""), NOTHING),
         answer("redirect", Always, Fault::Redirect(elsewhere()), fails("status", ""), fails("status", "")),
         // Not let in.
         answer("401, once", Once, Fault::ExpireToken, heals("auth=1"), NOTHING),
@@ -224,18 +209,18 @@ pub(super) fn rows() -> Vec<Row> {
         answer("wrong Content-Type", Always, Fault::WrongContentType("text/plain".to_owned()), heals(""), heals("")),
         answer("HTML instead of JSON", Always, Fault::Html, fails("malformed", ""), fails("malformed", "")),
         answer("no JSON", Always, Fault::NotJson, fails("malformed", ""), fails("malformed", "")),
-        answer("JSON of something else", Always, literal("{}"), fails("malformed", ""), fails("malformed", "")),
-        answer("JSON that is null", Always, literal("null"), fails("malformed", ""), fails("malformed", "")),
-        answer("no rows but null", Always, literal(r#"{"value":null}"#), fails("malformed", ""), fails("malformed", "")),
-        answer("JSON and more", Always, literal(r#"{"value":[]} {"value":[]}"#), fails("malformed", ""), fails("malformed", "")),
+        answer("JSON of something else", Always, Fault::literal(200, "{}"), fails("malformed", ""), fails("malformed", "")),
+        answer("JSON that is null", Always, Fault::literal(200, "null"), fails("malformed", ""), fails("malformed", "")),
+        answer("no rows but null", Always, Fault::literal(200, r#"{"value":null}"#), fails("malformed", ""), fails("malformed", "")),
+        answer("JSON and more", Always, Fault::literal(200, r#"{"value":[]} {"value":[]}"#), fails("malformed", ""), fails("malformed", "")),
         answer("gzip bomb", Always, Fault::GzipBomb(16 << 30), fails("limit", ""), fails("malformed", "")),
         answer("100 MB page", Always, Fault::HugePage(100 << 20), fails("limit", ""), fails("malformed", "")),
         answer("deep nesting", Always, Fault::DeepNesting(200_000), fails("malformed", ""), fails("malformed", "")),
         answer("duplicate keys", Always, Fault::DuplicateKeys, fails("malformed", ""), NOTHING),
         answer("error in the middle of the rows, once", Once, Fault::BadRow { at: 1, json: r#"{"error":{"code":"c"}"#.to_owned() }, heals("body=1"), NOTHING),
-        answer("error beside the rows, once", Once, literal(r#"{"value":[],"error":{"code":"c"}}"#), heals("body=1"), NOTHING),
-        answer("error beside the rows", Always, literal(r#"{"value":[],"error":{"code":"c"}}"#), fails("malformed", "body=4"), NOTHING),
-        answer("JSON that breaks off", Always, literal(r#"{"value":["#), fails("malformed", "body=4"), NOTHING),
+        answer("error beside the rows, once", Once, Fault::literal(200, r#"{"value":[],"error":{"code":"c"}}"#), heals("body=1"), NOTHING),
+        answer("error beside the rows", Always, Fault::literal(200, r#"{"value":[],"error":{"code":"c"}}"#), fails("malformed", "body=4"), NOTHING),
+        answer("JSON that breaks off", Always, Fault::literal(200, r#"{"value":["#), fails("malformed", "body=4"), NOTHING),
         answer("invalid UTF-8", Always, Fault::InvalidUtf8, heals(""), NOTHING),
         // The link to the next page.
         answer("nextLink to elsewhere", Always, Fault::ForeignNextLink(elsewhere()), fails("malformed", ""), NOTHING),

@@ -13,14 +13,9 @@ async fn faults_instead_of_a_page() {
         a.status == 503 && a.json()["error"]["code"] == "ServiceUnavailable"
     })
     .await;
-    check(
-        Fault::Status {
-            status: 502,
-            body: ErrorBody::Html,
-            retry_after: None,
-        },
-        |a| a.status == 502 && a.headers["content-type"].starts_with("text/html"),
-    )
+    check(Fault::status_with(502, ErrorBody::Html), |a| {
+        a.status == 502 && a.headers["content-type"].starts_with("text/html")
+    })
     .await;
     check(Fault::throttle("-5"), |a| {
         a.status == 429

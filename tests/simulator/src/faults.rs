@@ -137,11 +137,22 @@ pub(super) struct Queue(Vec<(When, Fault)>);
 impl Fault {
     /// An error status with the endpoint's own body.
     pub fn status(status: u16) -> Self {
+        Self::status_with(status, ErrorBody::Json)
+    }
+
+    /// An error status with this body.
+    pub fn status_with(status: u16, body: ErrorBody) -> Self {
         Self::Status {
             status,
-            body: ErrorBody::Json,
+            body,
             retry_after: None,
         }
+    }
+
+    /// A response with this JSON and status.
+    pub fn literal(status: u16, json: impl Into<String>) -> Self {
+        let json = json.into();
+        Self::Literal { status, json }
     }
 
     /// 429 with this `Retry-After`: `"1"`, an HTTP date, `"86400"`, `"-5"`.
