@@ -281,7 +281,7 @@ async fn token_endpoint_errors_by_cause() {
     check(
         secret("empty"),
         "is empty or not text",
-        "give a file that this user may read",
+        "give a file that the exporter's user may read",
     )
     .await;
     check(
@@ -315,14 +315,14 @@ async fn token_endpoint_errors_by_cause() {
     check(
         yaml(url, strangers, ""),
         "cannot sign with",
-        "give a file that this user may read",
+        "give a file that the exporter's user may read",
     )
     .await;
     let keyless = yaml(url, "client_certificate_file: a.crt", "");
     check(
         keyless,
         "cannot sign with",
-        "give a file that this user may read",
+        "give a file that the exporter's user may read",
     )
     .await;
 }
