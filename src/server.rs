@@ -8,7 +8,7 @@
 //! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a web
 //!   page of another site has caused in a browser;
 //! - `listen` parses and binds addresses;
-//! - `connection` serves one connection, `activity` has the deadlines of the connection, `peer` has its client, `body`
+//! - `connection` serves one connection, `activity` has the deadlines of the connection, `peer` knows who the client is, `body`
 //!   has the body of a response;
 //! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that the server accepts connections;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.

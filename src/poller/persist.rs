@@ -1,8 +1,8 @@
 //! State files: read at the start of a poller, and written by one task for all pollers.
 //!
 //! A poll puts its state into a bounded queue and goes on. The writer task writes one file after the other on a blocking
-//! thread. So a disk that hangs blocks one thread, but no poll, scrape or shutdown: the states of later polls are not
-//! queued until the disk answers, and each of these polls counts as a failed write.
+//! thread. So a disk that hangs blocks one thread, but no poll, scrape or shutdown: until the disk answers, the states
+//! of later polls are discarded, and each counts as a failed write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

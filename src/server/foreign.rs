@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 
-/// Returns the reason to reject a request before its login is checked, if there is one. `own` has the hosts of
-/// `--web.listen-address`.
+/// Returns the reason to reject a request, or `None`. It does not look at the login, which is checked later. `own` has the
+/// hosts of `--web.listen-address`.
 pub(super) fn refusal(
     request: &Parts,
     is_reload: bool,

@@ -15,7 +15,7 @@ use crate::report::table;
 /// Sums over the rows that have the same labels and user.
 type Series = table::Series<3, 1>;
 
-/// The series of all rows that count, and the numbers of repeated rows.
+/// The series of a report, and what is known about its duplicate and repeated rows.
 pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
     /// Number of rows that are identical to another row in all fields, because pages overlap. They are not counted
@@ -101,7 +101,8 @@ pub(super) fn aggregate(
 }
 
 impl Aggregated {
-    /// Removes duplicates from rows with the same labels and user. Counts the duplicates and the repeated rows.
+    /// Takes rows with the same labels and user. Removes rows that are identical in all fields, and counts them. Also counts
+    /// rows that differ from an earlier row only in names or figures: those stay.
     fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();
