@@ -62,7 +62,7 @@ static COLUMNS: [Column; 4] = [
         current: Family::gauge(
             "teams_pstn_call_log_charge",
             "Charge of calls over Microsoft's telephone lines in the current billing period, in the currency of the label; do \
-             not add different currencies, or the dial-out charge, which is already included. As of the last complete report.",
+             not add different currencies. Do not add the dial-out report, because its calls are included. As of the last complete report.",
         ),
         previous: Family::gauge(
             "teams_pstn_call_log_previous_charge",
