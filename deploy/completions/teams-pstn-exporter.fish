@@ -24,7 +24,7 @@ function __fish_teams_pstn_exporter_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -46,7 +46,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "backfill" -d 'Write the samples of past days in OpenMetrics, for promtool tsdb create-blocks-from openmetrics'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "pseudonym" -d 'Print the pseudonyms of users, computed with the configured key'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_needs_command" -f -a "healthcheck" -d 'Check the health of the running exporter (give it the same web flags); exit with 0 or 1'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -63,7 +63,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l check.format -d 'Format of the findings' -r -f -a "text\t'One line per finding'
 json\t'One JSON document'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand check" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -83,19 +83,19 @@ call_log\t''
 direct_routing\t''
 sms\t''
 blocked_users\t''"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l period -d 'Billing period that begins in this month; if it is the current period, up to now' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l period -d 'Month in which the billing period begins; the current period is exported up to now' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l from -d 'First day in UTC, instead of a period' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l by -d 'Content of each line of the table' -r -f -a "row\t'One row of the report, with the properties that Graph documents'
 user\t'The sum for one user and currency'
-department\t'The sum for one department of the configured file, and currency'
+department\t'The sum for one currency and one department of departments.file'
 destination\t'The sum for one destination and currency. If the report has no destinations, the sum for one destination context'
 meeting\t'The sum for one conference, day, organizer and currency; only in `call_log`'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l tenant -d 'Name of the tenant; required if there are several' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l format -d 'Format of the table' -r -f -a "csv\t'Comma-separated values with a header, RFC 4180'
 jsonl\t'One JSON object per line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l output -d 'File to write instead of standard output; it is replaced only when the table is complete' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -107,7 +107,7 @@ warn\t'Events that can lead to a failure'
 error\t'Failures'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l log.format -d 'Format of the log' -r -f -a "logfmt\t'`key=value`, as Prometheus does'
 json\t'One JSON object per line'"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l require-final -d 'Exit with 1 if the figures may still change, and print until when'
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l require-final -d 'Exit with 1 if the figures may still change, and print the time from which they are final'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l no-numbers -d 'Leave out telephone numbers'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l web.systemd-socket -d 'Listen on the sockets that systemd passes instead of the listen address'
@@ -119,10 +119,10 @@ sms\t''
 blocked_users\t''"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l from -d 'First day in UTC' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l to -d 'Day in UTC after the last one' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated; with the job and instance of the scrape, the series continue those in Prometheus' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples: under 5m, the lookback of Prometheus, or 1d with backfill.sh, which fills the gaps' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated. Give the job and instance of the scrape, so that the samples join the series that Prometheus already has' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples. It must be under 5m, the lookback of Prometheus; with backfill.sh, which fills the gaps, it can be 1d' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File to write instead of standard output; it is replaced only when all samples are complete' -r -F
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -138,7 +138,7 @@ complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand 
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l web.systemd-socket -d 'Listen on the sockets that systemd passes instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.telemetry-path -d 'Path of the metrics' -r
@@ -153,7 +153,7 @@ json\t'One JSON object per line'"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l config.check -d 'Validate the configuration, print all errors and exit with 0 or 2'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -l web.systemd-socket -d 'Listen on the sockets that systemd passes instead of the listen address'
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand pseudonym" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants' -r -F
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.listen-address -d 'Address to listen on, may be repeated; without a host, all interfaces [default: :10053; demo: 127.0.0.1:10053]' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand healthcheck" -l web.telemetry-path -d 'Path of the metrics' -r

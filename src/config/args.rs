@@ -22,7 +22,8 @@ pub use export::{By, ExportArgs, TableFormat};
 #[command(name = "teams-pstn-exporter", version = VERSION.as_str(), after_help = AFTER_HELP, disable_help_subcommand = true)]
 #[command(mut_subcommands = |one| one.defer(without_what_it_refuses))]
 pub struct Args {
-    /// Configuration file; without it, one tenant is read from the environment; for the demo, a file without tenants
+    /// Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without
+    /// tenants
     #[arg(long = "config.file", value_name = "PATH", global = true)]
     pub config_file: Option<PathBuf>,
 

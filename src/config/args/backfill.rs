@@ -28,12 +28,13 @@ pub struct BackfillArgs {
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub to: NaiveDate,
 
-    /// Label of every sample, may be repeated; with the job and instance of the scrape, the series continue those in
-    /// Prometheus
+    /// Label of every sample, may be repeated. Give the job and instance of the scrape, so that the samples join the
+    /// series that Prometheus already has
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Time between two samples: under 5m, the lookback of Prometheus, or 1d with backfill.sh, which fills the gaps
+    /// Time between two samples. It must be under 5m, the lookback of Prometheus; with backfill.sh, which fills the gaps,
+    /// it can be 1d
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = step)]
     pub step: Duration,
 

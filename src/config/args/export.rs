@@ -15,7 +15,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "NAME", value_parser = reports())]
     pub report: ReportKind,
 
-    /// Billing period that begins in this month; if it is the current period, up to now
+    /// Month in which the billing period begins; the current period is exported up to now
     #[arg(
         long,
         value_name = "YYYY-MM",
@@ -45,7 +45,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = TableFormat::Csv)]
     pub format: TableFormat,
 
-    /// Exit with 1 if the figures may still change, and print until when
+    /// Exit with 1 if the figures may still change, and print the time from which they are final
     #[arg(long)]
     pub require_final: bool,
 
@@ -66,7 +66,7 @@ closed_set! {
         Row = "row",
         /// The sum for one user and currency.
         User = "user",
-        /// The sum for one department of the configured file, and currency.
+        /// The sum for one currency and one department of departments.file.
         Department = "department",
         /// The sum for one destination and currency. If the report has no destinations, the sum for one destination
         /// context.

@@ -192,7 +192,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">And {more} more, none of them used more.</p>"
+                "<p class=\"soft\">{more} others are not shown. None of them is used more.</p>"
             )?;
         }
         Ok(())
