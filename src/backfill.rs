@@ -222,8 +222,8 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// Moves to the next period. If this period was fetched completely, `closing` has its figures as the previous
-    /// period, and the seconds of pools that were used in it.
+    /// Moves to the next period. `closing` has the figures of the period that ends, rendered as the previous period,
+    /// and its used seconds of pools. `None` if that period was not fetched completely.
     fn next_period(&mut self, closing: Option<(Vec<Samples>, UsedSeconds)>) {
         let (previous, used_seconds) = closing.unzip();
         (self.previous, self.used_seconds) = (previous.unwrap_or_default(), used_seconds);
@@ -262,6 +262,6 @@ impl<'a> Visitor for Days<'a> {
 /// must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
-/// A window that is computed for a time ends after the second that contains this time. So the end of a day minus this
-/// duration gives a window that ends with the day.
+/// Subtracted from the end of a day when windows up to that end are computed. The last window includes the whole second
+/// of the given time, so without this it would extend one second into the next day.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

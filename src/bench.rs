@@ -1,7 +1,7 @@
 //! Benchmark entry points for private functions, so that `benches/` can measure each step separately.
 //!
-//! For the benchmarks only: the library is not published, and this module is hidden from its documentation. It only forwards
-//! calls, so the benchmarks measure the code that the daemon runs.
+//! For the benchmarks only: the library is not published, and this module is hidden from its documentation. It only
+//! forwards calls, so the benchmarks measure the code that the daemon runs.
 
 use bytes::Bytes;
 
@@ -68,6 +68,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes written between two checks of the buffer's size. A report checks after each line. The benchmark copies larger
-/// pieces, because many small copies would add to the measured compression time.
+/// Bytes that the benchmark writes between two checks of the buffer's size. A report checks after each line. The
+/// benchmark does not, because many small copies would add to the measured compression time.
 const LINES: usize = 64 * 1024;

@@ -71,8 +71,8 @@ pub struct Config {
 /// Schedule and time limits of the requests to Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// Time between two polls of a report that is not a log and has no interval of its own. A failed poll of any report
-    /// is repeated after this time if the report's own interval is longer.
+    /// Time between two polls of a report that is not a log and has no interval of its own. A failed poll of any
+    /// report, also of a log, is repeated after this time or after the report's interval, whichever is shorter.
     pub interval: Duration,
     /// Time between two polls of a log that has no interval of its own.
     pub log_interval: Duration,
@@ -114,7 +114,8 @@ pub struct Report {
 /// The departments of users.
 #[derive(Clone, Debug)]
 pub struct Departments {
-    /// The path of the departments file, and the metadata that the file had before it was read; `None` in the demo.
+    /// The path of the departments file, and the file's metadata from before it was read, so that a change during the
+    /// read is detected. `None` in the demo.
     file: Option<(PathBuf, Option<Stamp>)>,
     /// The content of the file.
     pub(crate) of: Arc<department::Departments>,
@@ -177,8 +178,8 @@ impl Config {
         errors.into_result(tenant.map(Self::with_tenant))
     }
 
-    /// Uses the folder of systemd's `StateDirectory=` for state files if the configuration has no folder. `variable` looks
-    /// up an environment variable.
+    /// Uses the folder of systemd's `StateDirectory=` for state files if the configuration has no folder. `variable`
+    /// looks up an environment variable.
     pub fn or_state_directory(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         self.storage = self
             .storage
@@ -222,7 +223,8 @@ impl Config {
         of_reports.chain([&self.labels.user])
     }
 
-    /// Returns true if the labels of any report show names that identify a person without other data.
+    /// Returns true if the label `user` of any polled report is a user principal name or a display name. Such names
+    /// identify a person without other data.
     pub(crate) fn shows_names(&self) -> bool {
         let reports = self.reports.iter();
         let mut labels = reports.map(|report| self.labels.of(report));
@@ -361,7 +363,7 @@ impl Default for Labels {
 }
 
 impl ConfigErrors {
-    /// Number of errors. A value that a function returns has at least one.
+    /// Number of errors. It is never zero, because a function returns `ConfigErrors` only if there is an error.
     #[expect(clippy::len_without_is_empty, reason = "they are never empty")]
     pub fn len(&self) -> usize {
         self.list.len()

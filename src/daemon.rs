@@ -44,8 +44,8 @@ pub struct Options {
     pub web_config: Option<WebConfig>,
     /// The wall clock.
     pub clock: Clock,
-    /// The runtime of polls. It is separate from the runtime of the server, because a response of Graph that never ends
-    /// can keep its threads busy.
+    /// The runtime of polls. A Graph response that never ends can keep a thread of this runtime busy. The server has
+    /// its own runtime, so that scrapes do not wait for that thread.
     pub polls: Handle,
     /// True to fetch the previous billing period too. Tests that count requests set it to false.
     pub previous: bool,
@@ -198,7 +198,7 @@ impl Daemon {
     /// Reads the configuration, sets everything up, and starts to poll.
     ///
     /// # Errors
-    /// If a step fails. Then nothing runs.
+    /// Returns an error if a step fails. In this case nothing runs.
     pub fn start(bound: Bound, options: Options, load: Load) -> Result<Self, Failure> {
         let config = load()?;
         let telemetry = Arc::new(Telemetry::new(options.clock.now()));
@@ -342,8 +342,8 @@ impl Daemon {
     }
 }
 
-/// Requested reloads. At most one reload per second runs, because each reload reads files and may poll. Requests that
-/// arrive in between are answered together.
+/// Requested reloads. At most one reload per second runs, because each reload reads files and may poll. All requests
+/// that arrive in the meantime share the next reload and its result.
 struct ReloadQueue {
     waiting: Vec<Reload>,
     is_requested: bool,

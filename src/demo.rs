@@ -142,8 +142,8 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
     })
 }
 
-/// Returns the day on which the billing period of the demo starts. The current period then ends in a few days, so most
-/// of a budget is spent whenever the demo runs.
+/// Returns the day of the month on which the billing periods of the demo start. The day is chosen so that the current
+/// period ends in a few days. So most of a budget is spent, whenever the demo runs.
 fn cycle_day(now: DateTime<Utc>) -> CycleDay {
     let end = now + LEFT;
     // A period cannot start on the 29th or later. In this case it starts on the first of the next month.
@@ -189,13 +189,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(20);
 /// requests, including those for the previous period.
 const CALM: u64 = 500;
 
-/// Time from the start of the demo to the end of its billing period. The real time can be up to three days longer.
+/// Time from the start of the demo to the end of its billing period. It can be up to three days longer, because a
+/// period cannot start on the 29th, 30th or 31st.
 const LEFT: TimeDelta = TimeDelta::days(4);
 
 /// Budget in US dollars: a little more than the company has spent on dial-out calls when the demo starts.
 const DIALOUT_BUDGET: u32 = 1_000;
 
-/// The departments of ten users; `None` for a user who is not in the file. The list is repeated.
+/// The departments of ten users; `None` for a user who is not in the file. The list is repeated for the other users.
 const DEPARTMENTS: [Option<&str>; 10] = [
     Some("Sales"),
     Some("Support"),

@@ -151,7 +151,7 @@ impl<'a> Export<'a> {
         if scan.unplaced > 0 {
             tracing::warn!(
                 rows = scan.unplaced,
-                "rows are left out, because Graph returned them only in windows far from their time"
+                "rows are left out, because Graph returned each of them only in query windows far from its time"
             );
         }
         output.begin(&self.table.names)?;

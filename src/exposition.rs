@@ -43,7 +43,8 @@ pub struct FamilyWriter {
     started: Option<Started>,
 }
 
-/// The columns of counters in OpenMetrics. A sample with the start time of the counter follows each sample.
+/// The samples of counters in OpenMetrics, with one writer per family. After each sample, a sample `_created` has the
+/// start time of the counter.
 struct Started {
     at: f64,
     columns: Vec<BlockWriter>,

@@ -31,8 +31,8 @@ use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
 
-/// Reads a page as a page of each report. An accepted page must be JSON, and its output must be valid lines of the text
-/// format, whatever characters the names have. Each row must be counted or be an error.
+/// Parses the bytes as a page of every report in turn. An accepted page must be JSON, and its output must be valid
+/// lines of the text format, whatever characters the names have. Each row must be counted or be an error.
 pub fn page(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -247,7 +247,7 @@ fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
     }
 }
 
-/// A budget for everything in one currency. Its name has special characters, like the name of the tenant.
+/// A budget that covers all rows in one currency. Its name has special characters, like the name of the tenant.
 static ALLOCATION: LazyLock<Allocation> = LazyLock::new(|| Allocation {
     budgets: vec![Budget {
         thresholds: Vec::new(),

@@ -1,8 +1,8 @@
 //! The client of Microsoft Graph's telephony reports: from a query to a stream of pages.
 //!
-//! Data from the network is treated as hostile. A page has a limited size, and a report a limited number of pages and rows.
-//! A link to the next page is followed only within the origin of the configured root, so the bearer token goes nowhere
-//! else. Redirects are not followed. Text of the server is logged on one line of limited length.
+//! Data from the network is treated as hostile. A page has a limited size, and a report a limited number of pages and
+//! rows. A link to the next page is followed only within the origin of the configured root, so the bearer token goes
+//! nowhere else. Redirects are not followed. Text of the server is logged on one line of limited length.
 //!
 //! This module does not know the columns of a report and adds nothing up. The caller passes in the wall clock.
 
@@ -136,7 +136,7 @@ pub enum Error {
     /// The token cache returned no token.
     #[error("cannot get a token")]
     Token(#[from] TokenError),
-    /// The deadline passed. A caller that drops the pages at its own time-out returns this error too.
+    /// The deadline passed. A caller that drops the pages at its own timeout returns this error too.
     #[error("the report was not complete at its deadline")]
     Timeout,
     /// Graph throttles the application for longer than the report can wait.
@@ -217,8 +217,8 @@ impl Graph {
         }
     }
 
-    /// Returns the error of a report whose deadline has passed: throttling if requests are held at this moment,
-    /// otherwise a time-out.
+    /// Returns the error of a report that has passed its deadline. This is [`Error::Throttled`] if requests must
+    /// currently wait because Graph throttles the application, otherwise [`Error::Timeout`].
     pub(crate) fn late(&self) -> Error {
         let held = self.throttle.held();
         held.map_or(Error::Timeout, Error::Throttled)
@@ -346,7 +346,7 @@ impl Flaw {
                 "a failure at Microsoft, which may be over at the next poll; if it persists, see the service health page, or give Microsoft's support the code and the request-id"
             }
             Self::ForeignLink => {
-                "graph_url leads to a proxy that does not rewrite links; let it replace Graph's address by its own in response bodies (@odata.nextLink), or set graph_url to Graph itself and name a forward proxy in HTTPS_PROXY"
+                "graph_url leads to a proxy that does not rewrite links; let it replace Graph's address with its own in response bodies (@odata.nextLink), or set graph_url to Graph itself and name a forward proxy in HTTPS_PROXY"
             }
             Self::Repeated => {
                 "the server ignores the link's query; if graph_url leads to a proxy, let it forward the whole query, else see the service health page of Microsoft 365"

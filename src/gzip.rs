@@ -27,7 +27,8 @@ pub(crate) enum Block {
     },
 }
 
-/// Writes the text of a [`Block`]. Holds about [`BLOCK_TEXT_MAX`] plus [`CHUNK`] bytes of uncompressed text at most.
+/// Writes the text of a [`Block`]. Holds at most [`BLOCK_TEXT_MAX`] and a few times [`CHUNK`] bytes of uncompressed
+/// text.
 pub(crate) struct BlockWriter {
     chunk: Vec<u8>,
     text: Option<Vec<u8>>,
@@ -251,7 +252,8 @@ impl Member {
         }
     }
 
-    /// Compresses the short texts that were appended last, so that copies of this member share all compressed parts.
+    /// Compresses the short texts that were appended last. Call this before the member is cloned. The clones then share
+    /// the compressed text, and need not compress it again.
     pub(crate) fn close_run(&mut self) {
         if !self.run.is_empty() {
             let mut deflater = Deflater::new();

@@ -6,8 +6,8 @@
 //! tick → BillingPeriod → Window → Graph::pages → Row → Totals → Rendered → Publisher → Snapshot → watch → GET /metrics
 //! ```
 //!
-//! A log (one row per call) adds a step: each day is aggregated separately, final days are kept in a ledger, and the output
-//! is the sum of the ledger and the open days.
+//! A log (one row per call) adds a step: each day is aggregated separately. A ledger keeps the final days, which can no
+//! longer change. The output is the sum of the ledger and the open days, which can still change.
 //!
 //! Data flows in this direction only. The [`server`] cannot start a poll, a [`report`] does not know HTTP, [`graph`] does not
 //! know money. The [`poller`] connects the parts: begin there to understand the program.
@@ -18,9 +18,9 @@
 //!   published report is complete, and stays until the next complete report replaces it.
 //! - **Figures and their billing period change in one step**, because they are in one [`snapshot`], together with the metrics
 //!   of the poll that fetched them.
-//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal and adds without rounding in any
-//!   order. Neither [`money`] nor a report with money uses floating-point arithmetic. A sum never mixes two currencies,
-//!   because the currency is part of the key.
+//! - **Money is exact until its sample is written.** [`money`] reads the JSON literal and adds without rounding, so
+//!   the order of the additions does not matter. Neither [`money`] nor a report with money uses floating-point
+//!   arithmetic. A sum never mixes two currencies, because the currency is part of the key.
 //! - **A state file is complete or is not used.** It is replaced in one step, and used only if its version, checksum and
 //!   configuration match, see `storage`.
 //! - **The bearer token goes to one origin.** A link to the next page that leaves the configured root is an error, and

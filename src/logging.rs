@@ -98,7 +98,7 @@ struct Queue {
 
 enum Entry {
     Line(Vec<u8>),
-    /// A request for a message when all earlier lines have been written.
+    /// A request to send a message through this channel when all earlier lines have been written.
     Flush(SyncSender<()>),
 }
 
@@ -115,7 +115,7 @@ impl Queue {
     }
 }
 
-/// Each call has one line, because the layers of `tracing` write whole lines.
+/// Each call of `write` gets exactly one line, because the layers of `tracing` write whole lines.
 impl io::Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.put(Entry::Line(line.to_vec())) {

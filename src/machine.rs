@@ -81,7 +81,8 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
 }
 
 /// Returns the bytes of memory that the process may use: the lowest of its own limits and the limits of its control
-/// groups. Returns `None` if there is no limit. Reserved addresses are subtracted from the process's own limits.
+/// groups. Returns `None` if there is no limit. The process's own limits also count addresses that are reserved but not
+/// used, so [`ADDRESSES`] is subtracted from them.
 pub(crate) fn memory_limit() -> Option<u64> {
     let usable = |limit: u64| limit.saturating_sub(ADDRESSES).max(limit / 4);
     let own = [Resource::As, Resource::Data];
@@ -126,8 +127,8 @@ pub(crate) fn check_clock(now: DateTime<Utc>) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Checks that `count` threads can run at the same time, and ends them. The runtime panics if it cannot start its
-/// threads.
+/// Checks that `count` threads can run at the same time: starts them, and then ends them. Without this check, the
+/// runtime would panic if it could not start its threads.
 fn check_threads(count: usize, stack: usize) -> io::Result<()> {
     let (release, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));

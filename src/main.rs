@@ -188,7 +188,7 @@ fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Threads of a command: it waits for the network, and one may block.
+/// Threads of a command. A command mostly waits for the network, so two are enough even if one of them blocks.
 const COMMAND_THREADS: usize = 2;
 
 /// Threads that serve. A scrape is one write, so two are enough on any machine.

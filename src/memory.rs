@@ -149,10 +149,10 @@ pub(crate) fn table_bytes(allocated: usize, entries: usize, capacity: usize) -> 
 /// Maximum number of entries that one row adds to a table: one for each label.
 const ENTRIES_PER_ROW: usize = 8;
 
-/// Limit of one report in bytes if the process has no memory limit: 75 MiB, as with a limit of 128 MiB. Of these 128
-/// MiB, five eighths are for all reports, and the rest is for the program and for rendered and published samples. One
-/// report leaves a sixteenth of the five eighths to other reports. A log with 100,000 calls a day by 50,000 callers
-/// needs 72 MiB at the end of a month.
+/// Limit of one report in bytes if the process has no memory limit. It is the same as with a memory limit of 128
+/// MiB: all reports can use five eighths of it (80 MiB), and one report fifteen sixteenths of that (75 MiB). The rest
+/// of the 128 MiB is for the program and for rendered and published samples. A log with 100,000 calls a day by
+/// 50,000 callers needs 72 MiB at the end of a month.
 const DEFAULT_MAX: usize = 75 << 20;
 
 /// Maximum limit of one report in bytes, even if the process may use more memory, because texts of a report are

@@ -53,10 +53,10 @@ pub struct Window {
 /// Every report must state the bound, because a wrong value counts calls twice or misses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// The function returns such a call, like getPstnCalls. According to their first documentation, the dial-out and
-    /// SMS reports do too.
+    /// The function returns the call. An example is getPstnCalls. According to their first documentation, the functions
+    /// of the dial-out and SMS reports do too.
     Inclusive,
-    /// The function does not return such a call, like getDirectRoutingCalls.
+    /// The function does not return the call. An example is getDirectRoutingCalls.
     Exclusive,
 }
 
@@ -132,7 +132,7 @@ impl BillingPeriod {
         }
     }
 
-    /// The period that begins in the same month as `first`, which is the first day of that month. `None` if the year is
+    /// The period that begins in the month of `first`, which must be the first day of the month. `None` if the year is
     /// not from 1970 to 9998.
     #[must_use]
     pub fn beginning_in(first: NaiveDate, CycleDay(day): CycleDay) -> Option<Self> {
@@ -148,7 +148,7 @@ impl BillingPeriod {
         }
     }
 
-    /// The first day of a month that lies in the period. If the period is a calendar month, this is its start.
+    /// The only day in the period that is the first of a month. If the period is a calendar month, this is its start.
     pub fn first_of_month(self) -> DateTime<Utc> {
         on_day(self.end - TimeDelta::nanoseconds(1), 1)
     }

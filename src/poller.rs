@@ -371,8 +371,8 @@ impl Poller {
         self.tick(report, started, has_failed)
     }
 
-    /// Returns the first tick after now. After a failed poll, it comes sooner. Otherwise the figures of a log would be
-    /// missing for hours, because a log that is too long for one poll needs several polls.
+    /// Returns the first tick after now. After a failed poll, it comes sooner, because a log that is too long for one
+    /// poll needs several polls. At the normal interval, its figures would be missing for hours.
     fn tick(&self, report: ReportKind, started: Instant, has_failed: bool) -> Instant {
         let plan = self.plan.report(report);
         let interval = if has_failed {
@@ -384,8 +384,9 @@ impl Poller {
         schedule::next_tick(first, interval, Instant::now())
     }
 
-    /// Waits until a reload requests a poll of this report (because the last poll failed, or to fetch everything again)
-    /// and `pause` is over. Then drops the cached token, so that new permissions take effect.
+    /// Waits until a reload requests a poll of this report and `pause` is over. Requests are ignored, unless the last
+    /// poll failed or the reload is to fetch everything again. Before it returns, drops the cached token, so that new
+    /// permissions take effect.
     async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;
         let retry_requested = Arc::clone(&state.lock().request.retry_requested);

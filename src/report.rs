@@ -127,7 +127,7 @@ pub trait Report: 'static {
     const INFO: ReportInfo;
     /// All families of the report, except for those of budgets, departments and pools.
     const FAMILIES: &'static [&'static Family];
-    /// Bound of the end of a window: inclusive if the function returns rows at exactly this time.
+    /// Bound of a window's end: inclusive if Graph's function returns rows with exactly the end time of the query.
     const END: EndBound;
     /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     const PROPERTIES: &'static [&'static str];
@@ -188,7 +188,7 @@ pub trait Report: 'static {
 pub struct Rendered {
     /// The samples of the report's families for the current period.
     pub samples: Vec<Samples>,
-    /// The same figures without users, as families of the previous period.
+    /// The figures of `samples` without users, as families of the previous period.
     pub closing: Vec<Samples>,
     /// Spend by currency, in the order of the currencies. Empty if the report has no amounts.
     pub spend: Vec<Spend>,
@@ -198,8 +198,8 @@ pub struct Rendered {
     pub top: Vec<Organizer>,
     /// Budgets, pools and departments, for the page.
     pub allocated: AllocatedSummary,
-    /// The used seconds of pools in this period. The use in a calendar month can include seconds of the previous
-    /// period.
+    /// The seconds that pools used in this billing period only. The caller adds seconds of the previous period if a
+    /// part of the calendar month is in that period.
     pub(crate) used_seconds: UsedSeconds,
     /// Number of users in the label `user`, before series are aggregated into `__other__`.
     pub users: u64,
@@ -237,7 +237,7 @@ pub struct Spend {
 /// A number of something, to be shown to people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// Unit in the plural; [`SECONDS_COUNT`] is shown as hours and minutes.
+    /// Unit of the number, in the plural. A number of [`SECONDS_COUNT`] is shown as hours and minutes.
     pub what: Cow<'static, str>,
     /// The number.
     pub value: i64,

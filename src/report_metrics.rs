@@ -29,7 +29,8 @@ pub(crate) struct ReportMetrics {
     pub(crate) aggregated: u64,
     /// Number of final days. `None` if the report is not a log.
     pub(crate) final_windows: Option<u64>,
-    /// Number of rows that are not counted, because of their time. `None` if the report is not a log.
+    /// Number of rows that are not counted, because their time is outside the billing period and far from the requested
+    /// window. `None` if the report is not a log.
     pub(crate) unplaced: Option<u64>,
     /// Time of the newest call, message or event.
     pub(crate) newest_row: Option<DateTime<Utc>>,
@@ -121,7 +122,7 @@ static CREDENTIAL_EXPIRY: Family = Family::gauge(
 /// The families with the billing period of a report.
 const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
 
-/// Finds the family with this name, if served and saved samples of the report can belong to it.
+/// Finds the family with this name. Returns `None` if the state file of the report cannot have samples of it.
 pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
     report
         .families()

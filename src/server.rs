@@ -8,8 +8,8 @@
 //! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a web
 //!   page of another site has caused in a browser;
 //! - `listen` parses and binds addresses;
-//! - `connection` serves one connection, `activity` has the deadlines of the connection, `peer` knows who the client is, `body`
-//!   has the body of a response;
+//! - `connection` serves one connection, `activity` has its deadlines, `peer` checks that its client may still use it,
+//!   `body` has the body of a response;
 //! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that the server accepts connections;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.
 //!
@@ -59,7 +59,7 @@ pub struct TelemetryPath(String);
 /// Error for a text that is not a [`TelemetryPath`].
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is not a path such as /metrics: it begins with / and neither begins with /-/ nor contains ?, # or blanks"
+    "{0:?} cannot be used; write a path that begins with / but not with /-/, and that has no ?, # or blanks, such as /metrics"
 )]
 pub struct TelemetryPathError(String);
 
@@ -106,12 +106,12 @@ pub struct Reload {
 pub struct Limits {
     /// Maximum number of open connections: far more than scrapers need, far fewer than the file descriptors of a
     /// service (1024). When the limit is reached, the server closes the connection that is first in the closing order,
-    /// to make room for a new one. When more than three quarters of the connections are open, the server asks clients
-    /// to open another connection for their next request.
+    /// to make room for a new one. When more than three quarters of this number are open, the server asks clients to
+    /// open another connection for their next request.
     pub connections: usize,
-    /// Time for which a connection is not closed to make room for another one. It starts when the connection begins,
-    /// becomes idle, begins a response or makes progress. It is long enough for a new client to send its request. It is
-    /// short enough that a new connection waits less than a second if all slots are taken.
+    /// Time during which the server does not close a connection to make room for another one. The time starts when the
+    /// connection begins, becomes idle, begins a response or makes progress. It is long enough for a new client to send
+    /// its request. It is short enough that a new connection waits less than a second if all slots are taken.
     pub close_grace: Duration,
     /// Maximum bytes of a request's line and headers. Longer requests are answered with 431. The limit is four times
     /// what a browser with a long authorization sends.

@@ -44,8 +44,8 @@ pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangup
     Ok((stop, hangups))
 }
 
-/// Catches SIGXFSZ, so that a write beyond the file size limit (`ulimit -f`) returns an error with a message. By default the
-/// signal ends the process. Rust ignores SIGPIPE, but not this signal.
+/// Catches SIGXFSZ, so that a write beyond the file size limit (`ulimit -f`) returns an error with a message. By
+/// default the signal ends the process. Rust ignores SIGPIPE, but not this signal.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -84,8 +84,8 @@ pub struct State {
 }
 
 /// The number of running polls of a report. There can be two, because a poll that a reload aborts may end after the
-/// next poll begins. Clones share the number, so it is current even in an old snapshot. The start of a poll changes no
-/// metric, so it does not need a new snapshot.
+/// next poll begins. Clones share the number, so it is current even in an old snapshot. No new snapshot is needed when
+/// a poll starts, because the start changes no metric.
 #[derive(Clone, Debug, Default)]
 pub struct Polling(Arc<AtomicUsize>);
 
@@ -452,11 +452,12 @@ const EXPIRED_NAMED_MAX: usize = 5;
 /// Maximum age of the metrics of the process. A scrape must not read `/proc`, so a background task does.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Maximum pause after a publication. If the process was suspended, the measured time is too long.
+/// Maximum pause after a publication. The pause needs a limit, because the measured time of the publication is too long
+/// if the process was suspended.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Limit of uncompressed text over all tenants, in bytes. Above this limit only the compressed form is kept, and
-/// identity responses are inflated on the fly.
+/// Maximum bytes of uncompressed text that is kept for all tenants. Above this limit only the compressed form is kept,
+/// and it is inflated on the fly for clients that do not accept compression.
 const TOTAL_TEXT_MAX: u64 = 8 * 1024 * 1024;
 
 #[cfg(test)]

@@ -6,13 +6,13 @@
 //! foreign, newer or of another configuration is set aside with a log message and never used. A file shows users only
 //! by their current labels, and only its owner can read it.
 //!
-//! If the user labels change, the files of a tenant are removed, and the temporary and rejected files too. A reload
-//! removes all files with the previous labels. A start removes all files that do not state the current user labels,
-//! even files of reports that are not polled.
+//! If the user labels of a tenant's reports change, the exporter removes the files of these reports, temporary and
+//! rejected files included. A reload removes all files with the previous labels. A start removes all files that do not
+//! state the current user labels, even if their report is not polled.
 //!
-//! The other files of a report that is no longer configured stay, until an administrator removes them or configures the
-//! report again. Files in a folder that is no longer configured stay too. All files of a tenant that is not configured
-//! stay, whatever their user labels, because another exporter may use them.
+//! If a report is no longer configured, its files with the current user labels stay, until an administrator removes
+//! them or configures the report again. If a folder is no longer configured, its files stay. If a tenant is not
+//! configured, all its files stay, whatever their user labels, because another exporter may use them.
 //!
 //! This module does not decide what is saved, or when.
 
@@ -133,8 +133,8 @@ impl StateFile {
         }
     }
 
-    /// Writes the state to a temporary file, and replaces the state file if the state is still `wanted` then. Returns
-    /// true if it was wanted.
+    /// Writes the state to a temporary file. If `wanted` returns true after that, the temporary file replaces the state
+    /// file. Returns the result of `wanted`.
     ///
     /// # Errors
     /// If the file cannot be written (then the previous file stays), or if the folder cannot be synced.

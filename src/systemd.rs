@@ -70,8 +70,8 @@ impl Systemd {
     }
 }
 
-/// Waits for a heartbeat and calls `notify`, at half the watchdog's interval, as `sd_watchdog_enabled(3)` recommends.
-/// Waits for each heartbeat for half the interval at most.
+/// Calls `notify` every half of the watchdog's interval, as `sd_watchdog_enabled(3)` recommends, but only after a
+/// heartbeat. If no heartbeat comes within half the interval, logs a warning instead.
 async fn follow<B: Future<Output = ()>, N: Future<Output = ()>>(
     interval: Duration,
     heartbeat: impl Fn() -> B,

@@ -1,4 +1,4 @@
-//! The Graph client and the plan of a tenant, with which it is polled. Both are derived from the configuration.
+//! The Graph client and the plan with which a tenant is polled. Both are derived from the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,9 +276,9 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Returns the offset of a tenant's ticks as a fraction of the interval, from 0 to 1. It is the same at every start and
-/// differs between tenants, so that a thousand tenants do not poll in the same second. A single tenant polls again
-/// after a whole interval.
+/// Returns the time before a tenant's second poll, as a fraction of the interval from 0 to 1. It is the same at every
+/// start and differs between tenants, so that a thousand tenants do not poll in the same second. For a single tenant it
+/// is 1, the whole interval.
 fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     if config.tenants.len() == 1 {
         return 1.0;
@@ -287,9 +287,9 @@ fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     f64::from(hash) / f64::from(u32::MAX)
 }
 
-/// Returns the scope of the tokens, which names Graph as the service. The name is that of the cloud, because a proxy in
-/// front of Graph (`graph_url`) does not change the service. Only if the authority is replaced, as in tests, or if the
-/// credential is a managed identity, the name is the configured root.
+/// Returns the scope of the tokens, which names Graph as the service. The scope has the Graph root of the cloud, even
+/// if `graph_url` is set, because a proxy in front of Graph does not change the service. Exception: if the authority is
+/// replaced, as in tests, or the credential is a managed identity, the scope has the configured root.
 fn scope(tenant: &config::Tenant) -> String {
     let is_managed = matches!(tenant.credential, Credential::ManagedIdentity(_));
     if is_managed || tenant.authority_url.is_some() {

@@ -19,7 +19,7 @@ pub(super) struct History {
     memory: Reservation,
 }
 
-/// Consecutive days on which the series has the same value.
+/// Consecutive days on which one series has the same value.
 struct Run {
     start: DateTime<Utc>,
     end: DateTime<Utc>,

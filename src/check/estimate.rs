@@ -31,7 +31,7 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// Number of users whose names are in the series.
     users: u64,
-    /// The labels and names of each row, which budgets select by.
+    /// The labels and names of each row, by which budgets select rows.
     budget_rows: Vec<BudgetRow>,
     /// The origin of the server that the page names in `@odata.context`, if it is not the origin of `graph_url`.
     foreign_context: Option<String>,
@@ -93,8 +93,9 @@ impl FirstPageRequest<'_> {
         )
     }
 
-    /// Fetches the first page of the last complete day of a log. The first day of the period may be a holiday, and few
-    /// rows of the current day have arrived yet. If the period has only one day so far, fetches that day.
+    /// Fetches the first page of the last complete day of a log. If the period has only one day so far, fetches that
+    /// day. Other days may have few rows: the first day of the period may be a holiday, and few rows of the current day
+    /// have arrived yet.
     async fn day(self, log: &'static AnyLog) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -199,8 +200,8 @@ impl FirstPage {
         ]
     }
 
-    /// Returns how many names of users the daemon would show, and which clients could read them. `None` if the page has
-    /// no names and the server is protected.
+    /// Returns how many names of users the daemon would show, and which clients could read them. If the page has no
+    /// names, returns a warning about later names if the server is not protected, and `None` otherwise.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
@@ -216,9 +217,9 @@ impl FirstPage {
         Some(finding.about(report).measured(float(users)))
     }
 
-    /// Returns a warning if the page names another server than `graph_url`, as it does behind a reverse proxy that does
-    /// not rewrite links. Links to further pages would then lead to that server. A report of one page has no such link
-    /// yet, so this function does not look at links.
+    /// Returns a warning if the page names another server than `graph_url`. A page does so behind a reverse proxy that
+    /// does not rewrite links. Links to further pages would then lead to the other server. This function does not look
+    /// at the links, because a report of one page has none yet.
     pub(super) fn links(&self, report: ReportKind) -> Option<Finding> {
         let origin = self.foreign_context.as_deref()?;
         let message = format!(
@@ -299,7 +300,7 @@ impl FirstPage {
         self.budget_rows.iter().filter_map(|row| row.call.as_ref())
     }
 
-    /// Returns a warning for each budget of the report that matches no row.
+    /// Returns a warning for each of the report's budgets that matches no row.
     pub(super) fn mismatches(
         &self,
         report: ReportKind,
@@ -317,7 +318,7 @@ impl FirstPage {
 }
 
 impl Size {
-    /// Returns the size of a report that could not be fetched: unknown.
+    /// Returns the size of a report that could not be fetched. It adds nothing to a sum, but makes the sum a minimum.
     pub(super) fn unknown() -> Self {
         Self {
             has_more: true,
@@ -369,14 +370,14 @@ fn float(count: u64) -> f64 {
 }
 
 /// The remedy for a pool that matches no row of the first page. This is not always a mistake.
-const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if such calls are rare, nothing is needed";
+const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if calls that the pool covers are rare, nothing is needed";
 
-/// Maximum number of findings about licences, one for each licence and destination context. A tenant has fewer.
+/// Maximum number of findings about licences, one for each licence and destination context. A tenant has fewer
+/// such pairs.
 const LICENSES_MAX: usize = 20;
 
 /// The remedy for a budget that matches no row of the first page. This is not always a mistake.
-const BUDGET_REMEDY: &str =
-    "correct the budget or name its tenant; if such calls are rare, nothing is needed";
+const BUDGET_REMEDY: &str = "correct the budget or name its tenant; if rows that the budget covers are rare, nothing is needed";
 
 /// Default of `-promscrape.maxScrapeSize` of VictoriaMetrics.
 const SCRAPE_BYTES_MAX: u64 = 16 << 20;

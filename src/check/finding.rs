@@ -61,7 +61,7 @@ pub(super) struct Findings<'a, W> {
     out: &'a mut W,
     /// Number of findings by level.
     counts: [usize; 3],
-    /// Findings of a JSON document, which is written at the end.
+    /// Findings for the JSON document, which is written at the end. Empty if the output is text.
     kept: Vec<Finding>,
 }
 
@@ -147,7 +147,8 @@ impl<'a, W: Write> Findings<'a, W> {
         }
     }
 
-    /// Writes a finding immediately, so that a waiting administrator sees it. JSON is written at the end.
+    /// In text, writes the finding immediately, so that a waiting administrator sees it. In JSON, keeps the finding for
+    /// the document, which is written at the end.
     pub(super) fn push(&mut self, finding: Finding) -> io::Result<()> {
         self.counts[finding.level as usize] += 1;
         match self.format {

@@ -147,7 +147,7 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Compares this machine's clock with the server's clock that differs most from it.
+    /// Reports the offset of this machine's clock from the clocks of the servers: the largest one, if they differ.
     fn clock(&mut self) {
         let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
             return;
@@ -298,8 +298,8 @@ impl TenantReport<'_> {
     }
 }
 
-/// Checks the permissions that the token lists. The finding is only a hint, because Graph decides when the first page
-/// is requested.
+/// Checks the permissions that the token lists. The finding is only a hint, because it is Graph that accepts or refuses
+/// them when the first page is requested.
 fn permission(roles: Option<Vec<String>>) -> Finding {
     let Some(roles) = roles else {
         return Finding::warning(
@@ -329,8 +329,9 @@ fn permission(roles: Option<Vec<String>>) -> Finding {
 /// Permissions that are each sufficient. The first one grants less than the second.
 const ROLES: [&str; 2] = ["CallRecord-PstnCalls.Read.All", "CallRecords.Read.All"];
 
-/// With a larger offset, the current period begins and ends at the wrong time.
+/// Maximum clock offset without a warning. With a larger offset, the current period begins and ends at the wrong time.
 const SKEW_WARNING: TimeDelta = TimeDelta::minutes(1);
 
-/// With a larger offset, Microsoft rejects an assertion.
+/// Maximum clock offset without a failure. With a larger offset, Microsoft rejects the assertions that this machine
+/// signs.
 const SKEW_FAILURE: TimeDelta = TimeDelta::minutes(5);

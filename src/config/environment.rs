@@ -117,7 +117,7 @@ fn credential(
 }
 
 /// Returns the cloud of an authority, or the authority itself if it belongs to no known cloud. Both clouds of the US
-/// Government have the same authority, so L5 can only be selected in a configuration file.
+/// Government have the same authority, which selects `us-gov-l4`. Only a configuration file can select `us-gov-l5`.
 fn authority(host: &str, errors: &mut ConfigErrors) -> (Cloud, Option<RootUrl>) {
     let text = if host.contains("://") {
         host.to_owned()

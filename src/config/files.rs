@@ -24,7 +24,8 @@ impl<'a> ReferencedFiles<'a> {
         Self { folder }
     }
 
-    /// Returns the path of a file, and records an error if the file cannot be read. `None` if the key has no valid path.
+    /// Returns the path of a file, and records an error if the file cannot be read. `None` if the key has no valid
+    /// path.
     pub(super) fn readable(
         &self,
         field: Field<PathBuf>,
@@ -187,7 +188,7 @@ fn readable(
                 None => "there is no such file; write it, or correct the path".to_owned(),
             },
             io::ErrorKind::PermissionDenied => {
-                "this user may not read the file; change its owner or mode, or name the copy in /run/credentials if systemd makes one"
+                "this user may not read the file; change its owner or mode, or, if systemd makes a copy in /run/credentials, name that copy"
                     .to_owned()
             }
             io::ErrorKind::IsADirectory => "this is a folder; name a file in it".to_owned(),

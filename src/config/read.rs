@@ -59,7 +59,7 @@ pub(super) enum Field<T> {
     Set(usize, T),
 }
 
-/// A section with a short form: only the value of its most important key.
+/// A section that also has a short form, in which the value of its most important key replaces the mapping.
 pub(super) trait Abbreviated: FromNode {
     /// The type of the most important key.
     type Short: FromNode;

@@ -48,7 +48,7 @@ pub(super) fn contains(reports: &[super::Report], kind: ReportKind) -> bool {
     reports.iter().any(|report| report.kind == kind)
 }
 
-/// Records an error if the figures of a report would exceed `poll.max_age` before its next poll.
+/// Records an error if the figures of a report would be older than `poll.max_age` before its next poll.
 pub(super) fn check_max_age(
     poll: &Poll,
     line: Option<usize>,

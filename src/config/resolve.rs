@@ -20,7 +20,8 @@ use crate::report::threshold::Threshold;
 
 impl File {
     /// Returns the configuration if it has no errors. Relative paths start at `folder`. If `base` is set, as in the
-    /// demo, it provides the tenants and the defaults of poll, billing, reports, budgets, pools and departments.
+    /// demo, it provides the tenants, and the defaults of the sections poll, billing, reports, budgets, pools and
+    /// departments.
     pub(super) fn resolve(
         self,
         folder: &Path,
@@ -182,7 +183,8 @@ impl Tenant {
         })
     }
 
-    /// Records an error for each key that has no effect, because the key of its credential is missing.
+    /// Records an error for each key that has no effect without another key that is missing. For example,
+    /// `client_secret_expires` has no effect without `client_secret_file`.
     fn check_companions(&self, at: &str, errors: &mut ConfigErrors) {
         let pairs = [
             (
@@ -332,7 +334,7 @@ fn tenants(
     );
     let mut clients = Seen::new(
         "pair of tenant_id and client_id",
-        "remove one of them, because its cost would be exported twice",
+        "remove one of the two tenants, because the same cost would be exported twice",
     );
     let mut tenants = Vec::new();
     for (index, item) in items.into_iter().enumerate() {

@@ -40,7 +40,8 @@ pub(super) struct Positive(pub(super) Amount);
 /// A share of a limit in percent, above zero.
 pub(super) struct Percent(pub(super) u32);
 
-/// The value of `labels.user`. `None` means `pseudonym`, because a pseudonym label also needs the key.
+/// The value of a setting `user`. `None` means `pseudonym`: the [`UserLabel`] is made later, because it contains the
+/// key, which is another setting.
 #[derive(Clone)]
 pub(super) struct UserSetting(pub(super) Option<UserLabel>);
 
@@ -462,7 +463,7 @@ pub(super) const CHINA: &str =
 /// The shortest duration. Tests poll every second. A shorter interval is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// The longest duration, because no wait needs to be longer than a billing period.
+/// The longest duration. No wait needs to be longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

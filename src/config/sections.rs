@@ -123,7 +123,7 @@ section! {
     /// A Microsoft 365 tenant and how to sign in to it.
     #[expect(
         clippy::struct_field_names,
-        reason = "the names are the keys, and tenant_id is what Microsoft calls it"
+        reason = "the fields have the names of the keys, and tenant_id is Microsoft's name for the ID"
     )]
     #[schemars(extend(
         "required" = ["tenant_id"],

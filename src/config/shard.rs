@@ -2,9 +2,9 @@
 //!
 //! Every exporter reads the whole configuration and computes the same result without contact to the others. The
 //! distribution starts with one shard that has all tenants. Each added shard takes tenants from every earlier shard
-//! until all shards have an even share, highest hash first. So sizes differ by one at most. An added shard moves only
-//! the tenants that it takes. A hash alone, modulo N or by rendezvous, would leave a thousand tenants on 16 shards with
-//! a standard deviation of 12 % of a share.
+//! until all shards have an even share, and takes those with the highest hash. So sizes differ by one at most, and an
+//! added shard moves only the tenants that it takes. A hash alone (modulo N or rendezvous hashing) would be uneven:
+//! with 1,000 tenants on 16 shards, the standard deviation of the sizes would be 12 % of the mean.
 //!
 //! The result depends only on the names of the tenants, not on the order or the keys of the configuration. A change of
 //! this function would move tenants in every installation.

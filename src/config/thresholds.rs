@@ -52,6 +52,6 @@ pub(super) fn thresholds(
     thresholds
 }
 
-/// Maximum number of thresholds. Each threshold is an alert, and a series per budget and tenant. No administrator needs
-/// more than ten.
+/// Maximum number of thresholds. Each threshold adds an alert, and a series per budget and tenant. No administrator
+/// needs more than ten.
 const THRESHOLDS_MAX: usize = 10;

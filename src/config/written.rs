@@ -81,12 +81,12 @@ pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     }
 }
 
-/// Minimum length of a run of letters and digits that looks random, if the run has digits and letters of both cases.
-/// File names such as `Contoso2026` are shorter.
+/// Minimum length at which a run of letters and digits looks random if it has digits, lower-case letters and upper-case
+/// letters. File names such as `Contoso2026` are shorter.
 const RANDOM_MIN: usize = 12;
 
-/// Minimum length of a run of letters and digits that looks random, if the run has digits, or letters of both cases.
-/// Keys in hexadecimal digits are longer.
+/// Minimum length at which any other run looks random if it has digits, or if it has letters of both cases. Keys in
+/// hexadecimal digits are longer.
 const RANDOM_HEX_MIN: usize = 24;
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Output {
         flushed.map_err(|source| self.failed(source))
     }
 
-    /// Writes the rest of the output, and replaces the file if there is one.
+    /// Writes the rest of the output. If the output is a file, replaces the file at its path.
     pub(crate) fn finish(mut self) -> Result<(), ExportError> {
         self.flush()?;
         let Some(Replacement { temp, file, path }) = self.file.take() else {

@@ -58,7 +58,7 @@ pub(super) struct Table {
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
     figures: Vec<Measure>,
-    /// Position of the label `call_type`, which meetings need.
+    /// Position of the label `call_type`. A table of meetings needs it to leave out other calls.
     call_type: Option<usize>,
     /// Position of the label with the most exact destination.
     destination: Option<usize>,
@@ -104,7 +104,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "the user label of this report is none, so users are not named; set its user in reports, or labels.user, or give another --by";
+            let what = "the user label of this report is none, so users are not named; set the report's user in reports, set labels.user, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {

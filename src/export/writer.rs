@@ -86,7 +86,8 @@ impl Drop for TableWriter {
 }
 
 /// Writes a record of RFC 4180. No library is needed, because quoting is the only rule. Fields with semicolons or tabs
-/// are quoted too, because a spreadsheet that separates fields there would run a formula that follows.
+/// are quoted too. Otherwise a spreadsheet that splits fields at these characters could run the text after one as a
+/// formula.
 fn write_csv(fields: &[Field], line: &mut String) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {

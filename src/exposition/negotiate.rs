@@ -157,8 +157,8 @@ const OPEN_METRICS_1_0_0: [&str; 4] = [
     "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=values",
 ];
 
-/// The Go reference answers a range without a version with version 0.0.1. The exporter's output is the same in both
-/// versions.
+/// Content types of OpenMetrics 0.0.1, for a range with this version or without a version, as in the Go reference. The
+/// exporter's output is the same in 0.0.1 and 1.0.0.
 const OPEN_METRICS_0_0_1: [&str; 4] = [
     "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=allow-utf-8",
     "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores",

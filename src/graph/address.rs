@@ -49,8 +49,8 @@ pub enum UrlError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NextLink(Url);
 
-/// Reasons why a link is not followed. A message contains the link's origin only if the origin is known, because a link
-/// can be any text.
+/// Reasons why a link is not followed. A message contains the link's origin only if [`known_origin`] shows it, because
+/// a link can be any text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("nextLink is not a URL")]
@@ -198,8 +198,8 @@ impl NextLink {
     }
 }
 
-/// Returns the origin of a URL if its host is known or an IP address. Other hosts are hidden, because their names can
-/// be any text.
+/// Returns the origin of a URL if its host is a Graph host of Microsoft, localhost or an IP address. Other hosts are
+/// hidden, because their names can be any text.
 pub(super) fn known_origin(url: &Url) -> String {
     let origin = url.origin().ascii_serialization();
     let is_known = match url.host() {

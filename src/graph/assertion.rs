@@ -42,7 +42,7 @@ pub(crate) enum AssertionError {
     Mismatch,
 }
 
-/// Signs an assertion for `client_id` to the token endpoint `audience`, valid from `now`.
+/// Signs an assertion that proves the identity of `client_id` to the token endpoint `audience`. It is valid from `now`.
 ///
 /// Selects the certificate in `certificate_pem` that matches the key, so the file can be a chain in any order.
 pub(crate) fn sign(

@@ -92,7 +92,8 @@ where
 }
 
 thread_local! {
-    /// A thread-local variable, because Serde cannot pass a value to the deserializers of a row's properties.
+    /// The value that [`page_is_harmless`] returns. It is thread-local, because Serde cannot pass a value to the
+    /// deserializers of a row's properties.
     static IS_HARMLESS: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -161,8 +161,8 @@ fn has_digits_of(digits: [&[u8]; 2], secret: &str) -> bool {
     })
 }
 
-/// Returns true if the secret contains eight adjacent bytes of the id, regardless of case and of the bits that every
-/// UUID has.
+/// Returns true if the secret contains eight adjacent bytes of the id. Ignores case, and the bits of the
+/// id that state its version and variant, because they are fixed.
 fn has_bytes_of(id: &Uuid, secret: &str) -> bool {
     let fixed_bits = |at: usize| match at {
         6 => 0xF0,

@@ -51,8 +51,8 @@ pub enum HttpError {
         named(.0.as_deref())
     )]
     Tls(Option<String>, #[source] reqwest::Error),
-    /// `SSL_CERT_FILE` names a pipe, a device, a file that is too long or in another format than PEM, or a file on a
-    /// disk that does not answer.
+    /// `SSL_CERT_FILE` names a pipe, a device, a file on a disk that does not answer, or a file that is too long or not
+    /// in PEM format.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
     /// An environment variable names a proxy that cannot be used. The cause is omitted, because its message repeats the
@@ -74,8 +74,8 @@ impl Default for HttpOptions {
 
 impl HttpClient {
     /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
-    /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, else the system's.
-    /// The certificates are read once, here.
+    /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, or else
+    /// those of the system. The certificates are read once, here.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         // This fails only if another provider is already installed. That provider works too.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -113,8 +113,8 @@ impl HttpClient {
     }
 }
 
-/// Rejects a file of CA certificates that would block the client forever or that needs a conversion. The client itself
-/// reports other errors.
+/// Rejects a file of CA certificates if reading it could block the client forever, if it is too long, or if it must
+/// be converted to PEM. The client itself reports other errors.
 fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
     let Some(path) = named.filter(|path| !path.is_empty()) else {
         return Ok(());
@@ -162,7 +162,7 @@ fn proxy() -> Result<Option<(Proxy, Vec<SecretString>)>, HttpError> {
 }
 
 /// Returns true if the password in a proxy's URL contains a character that ends the host part of a URL. The client
-/// would read the user and the start of the password as host and port, and messages would show them.
+/// would then read the user as host and the start of the password as port, and messages would show both.
 fn ends_within_password(url: &str) -> bool {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     after_scheme
@@ -269,7 +269,7 @@ pub(crate) fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> 
     response.headers().get(name)?.to_str().ok()
 }
 
-/// The `Content-Type` of a response, if it is a known one.
+/// The `Content-Type` of a response if it is a common one, or else a fixed text.
 pub(crate) fn content_type(response: &Response) -> &'static str {
     header(response, "content-type").map_or("none", foreign::content_type)
 }

@@ -77,7 +77,7 @@ impl ManagedIdentityEndpoint {
         }
     }
 
-    /// Returns true for plain http, which Azure's endpoints use.
+    /// Returns true if the URL is plain http, as the URLs of Azure's endpoints are.
     pub(crate) fn is_plain(&self) -> bool {
         self.url.scheme() == "http"
     }

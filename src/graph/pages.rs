@@ -188,8 +188,8 @@ impl<'g> Pages<'g> {
         Error::malformed(&about, Flaw::PageError, None, source)
     }
 
-    /// Makes the next call of [`Pages::next`] request an incomplete page again, as after a broken connection. If there
-    /// is no attempt left, returns `error`.
+    /// Schedules a retry of an incomplete page, as after a broken connection. [`Pages::next`] then requests `link`
+    /// again. Returns `error` if there is no attempt left.
     fn ask_again(&mut self, link: &NextLink, error: Error) -> Result<Read, Error> {
         self.broken += 1;
         let remaining = self.deadline.saturating_duration_since(Instant::now());
@@ -270,7 +270,7 @@ impl<'g> Page<'_, 'g> {
         Ok(Read::Whole)
     }
 
-    /// The error of a row whose text the caller cannot read.
+    /// Returns the error for a row that the caller cannot decode.
     pub(crate) fn bad_row(&self, number: u64, source: &serde_json::Error) -> Error {
         Error::malformed(&self.about, Flaw::Changed, Some(number), unquoted(source))
     }
@@ -301,8 +301,8 @@ impl<'g> Page<'_, 'g> {
     }
 }
 
-/// Returns the flaw of a page that cannot be decoded. An error in a complete page means that Microsoft changed the
-/// format.
+/// Returns the flaw of a page that cannot be decoded. If a value is not as expected, or the page is complete, Microsoft
+/// changed the format. Otherwise the page is truncated or not JSON.
 fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
     let body = without_bom(body).trim_ascii();
     match (source.is_data(), body.first(), body.last()) {

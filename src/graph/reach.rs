@@ -191,7 +191,7 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
             "the certificate has expired or is not valid yet; check this machine's clock first"
         }
         Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
-            "the certificate is for another host; check the URL, and if a proxy answers in its place"
+            "the certificate is for another host; check the URL, and check if a proxy answers in place of the host"
         }
         _ => OTHER_TLS_REMEDY,
     }

@@ -23,7 +23,7 @@ pub(crate) struct PageResponse {
     pub(crate) about: About,
 }
 
-/// Information about a page that an error contains in addition to its cause.
+/// Information about a page. An error of the page contains it in addition to the cause.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     pub(crate) page: u64,

@@ -156,9 +156,9 @@ impl FailureKind {
 }
 
 /// Reads a `Retry-After`: whole seconds, or an HTTP date, which is compared with `now`. An unreadable or negative
-/// value, or a date in the past, is ignored. Seconds are limited to the largest number that fits. To the wait until a
-/// date, one second is added. The server may have truncated nearly one second, and a request that comes too early
-/// prolongs the throttling. See <https://learn.microsoft.com/graph/throttling>.
+/// value, or a date in the past, is ignored. Seconds are limited to the largest number that fits. The wait until a date
+/// is prolonged by one second, because the server may have truncated nearly one second from the date. A request that
+/// comes too early prolongs the throttling: <https://learn.microsoft.com/graph/throttling>.
 pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,10 +1,12 @@
-//! Request counters of one poll. They are outside the future that sends the requests, so a time-out loses no count.
+//! Request counters of one poll. A time-out drops the future that sends the requests. The counters are outside this
+//! future, so no count is lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::retry::RetryReason;
 
-/// Request counters of one poll of one report. The pages increment them by reference, and the owner reads them.
+/// Request counters of one poll of one report. The code that requests the pages increments them through a shared
+/// reference. The code that starts the poll owns them and reads them.
 #[derive(Debug, Default)]
 pub(crate) struct RequestStats {
     requests: [AtomicU64; REQUEST_CODES.len()],
@@ -87,8 +89,8 @@ fn code_index(status: Option<u16>) -> usize {
     known.unwrap_or(OTHER)
 }
 
-/// The values of the label `code` of `teams_pstn_graph_requests_total`: the statuses that Graph documents for these reports,
-/// `other` for an unknown one, `none` if there was no response.
+/// The values of the label `code` of `teams_pstn_graph_requests_total`: the statuses that Graph documents for these
+/// reports, `other` for an unknown one, `none` if there was no response.
 pub(crate) const REQUEST_CODES: [&str; 13] = [
     "200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504", "other", "none",
 ];

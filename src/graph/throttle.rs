@@ -46,9 +46,10 @@ pub(crate) struct Pass<'t> {
 struct State {
     /// Status of the last throttled response and the end of its hold.
     hold: Option<(u16, Instant)>,
-    /// Number of holds so far. A request that began before the latest hold does not affect the current round.
+    /// Number of holds so far. Each hold starts a new round and resets the counts of requests and responses below.
+    /// Requests that began in an earlier round do not change these counts.
     round: u64,
-    /// Number of requests in progress that began in this round.
+    /// Number of requests in progress that began in the current round.
     in_progress: usize,
     /// Maximum number of requests in progress.
     allowed: usize,

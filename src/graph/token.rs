@@ -42,8 +42,8 @@ impl TokenCache {
     /// Returns an empty cache. `now` reads the wall clock, which assertions and responses with a time need.
     ///
     /// # Errors
-    /// If the tenant id is neither a GUID nor a domain name, or if the client id is missing. If the endpoint of a
-    /// managed identity uses https, and the machine has no CA certificates.
+    /// If the tenant id is neither a GUID nor a domain name, or if the client id is missing. Also if the endpoint of a
+    /// managed identity uses https and the machine has no CA certificates.
     pub fn new(
         http: HttpClient,
         options: TokenOptions,
@@ -124,7 +124,8 @@ impl TokenCache {
         expires_at.checked_duration_since(Instant::now())
     }
 
-    /// The expiry of the certificate that was used last, UTC; `None` before its first use and for other credentials.
+    /// The expiry (UTC) of the certificate that was used last. `None` if no certificate was used yet, or if the
+    /// credential is not a certificate.
     pub fn credential_expiry(&self) -> Option<DateTime<Utc>> {
         self.state.lock().credential_expiry
     }
@@ -139,7 +140,7 @@ impl TokenCache {
         (self.now)()
     }
 
-    /// The cached token, if the time that `until` returns has not passed.
+    /// Returns the cached token if it is now earlier than the time that `until` returns.
     fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
         let state = self.state.lock();
         let token = state.token.as_ref()?;
@@ -249,7 +250,8 @@ impl State {
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time for which requests are retried if the endpoint of a managed identity is not ready. According to Microsoft, an
-/// update of the endpoint takes up to 70 s. The last attempt can be ten seconds before the end of this time.
+/// update of the endpoint takes up to 70 s. This time is ten seconds longer, because the last attempt can be ten
+/// seconds before its end.
 const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid. Without it, every page of a report would wait

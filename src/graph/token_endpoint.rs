@@ -53,8 +53,8 @@ pub(crate) enum TokenEndpoint {
         client_id: String,
         scope: String,
         credential: Arc<Credential>,
-        /// Held while the credential's files are read. So a file system that hangs blocks one thread, not one more
-        /// thread with each poll.
+        /// Held while the credential's files are read. If their file system hangs, it therefore blocks only one thread.
+        /// Otherwise each poll would block another one.
         reading: Arc<Semaphore>,
     },
     /// The endpoint of the machine's managed identity.

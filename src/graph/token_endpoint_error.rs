@@ -210,7 +210,7 @@ fn code_in(text: &str) -> Option<u64> {
 }
 
 /// The remedy if the token endpoint throttles the application.
-pub(crate) const THROTTLED: &str = "the token endpoint throttles the application; run one exporter for the tenant, and see what else asks for tokens with this client id";
+pub(crate) const THROTTLED: &str = "the token endpoint throttles the application; run only one exporter for the tenant, and see what else asks for tokens with this client id";
 
 #[cfg(test)]
 mod tests {
@@ -240,7 +240,7 @@ mod tests {
         (53_003, 400, false, Reason::Auth, "Conditional Access"),
         (700_213, 400, false, Reason::Auth, "the token's claim sub"),
         (700_211, 401, false, Reason::Auth, "the token's claim iss"),
-        (700_212, 401, false, Reason::Auth, "its claim aud"),
+        (700_212, 401, false, Reason::Auth, "the token's claim aud"),
         (70_021, 401, false, Reason::Auth, "claims iss, sub and aud"),
         (7_002_138, 401, false, Reason::Auth, "the token's claim sub"),
         (1_000_502, 401, false, Reason::Auth, "create a new one"),
@@ -294,7 +294,7 @@ mod tests {
         (90_006, 400, true, Reason::Status, "temporary"),
         (90_090, 400, true, Reason::Status, "temporary"),
         (1, 400, false, Reason::Auth, ""),
-        (1, 429, true, Reason::Throttled, "run one exporter"),
+        (1, 429, true, Reason::Throttled, "run only one exporter"),
         (1, 503, true, Reason::Status, ""),
         (1, 302, false, Reason::Status, "redirect"),
         (1, 404, false, Reason::Auth, "check the authority URL"),

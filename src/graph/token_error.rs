@@ -73,7 +73,7 @@ impl TokenError {
         }
     }
 
-    /// Returns true for an error of a managed identity's endpoint that is not ready yet.
+    /// Returns true if the error is due to a managed identity's endpoint that is not ready yet.
     pub(super) fn is_identity_not_ready(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_identity_not_ready())
     }

@@ -56,7 +56,8 @@ struct TenantChange {
 struct Leftovers {
     /// True if the state of a report was retired. A write of this state may be in progress.
     has_retired: bool,
-    /// State files to delete, because the user label of these reports, or the pseudonym key, has changed.
+    /// The tenants, storages and reports with state files to delete. The user label of these reports, or the pseudonym
+    /// key, has changed.
     storages: Vec<(Name, Storage, Vec<ReportKind>)>,
 }
 
@@ -257,13 +258,13 @@ impl Leftovers {
         self.has_retired |= !states.is_empty();
     }
 
-    /// Waits until the current write ends, because its file may be read, swept or removed next. Then removes the files
-    /// in `storages`.
+    /// If a state was retired, waits until the state file that is being written is complete, because this file may be
+    /// read, swept or removed next. Then removes the state files in `storages`.
     fn clear_away(self, writer: &Writer) {
         if self.has_retired && !writer.wait(WRITE_PATIENCE) {
             tracing::warn!(
                 remedy = "check if the disk of storage.path answers, and restart",
-                "a state file is still being written; it may have user labels of the previous labels.user"
+                "a state file is still being written; it may still get the user labels of the previous setting labels.user"
             );
         }
         for (name, storage, reports) in self.storages {
@@ -271,7 +272,7 @@ impl Leftovers {
                 tracing::warn!(
                     tenant = name.as_deref(),
                     error = %Chain(&error),
-                    remedy = "remove the tenant's files by hand; they have user labels of the previous labels.user",
+                    remedy = "remove the tenant's files by hand; they have the user labels of the previous setting labels.user",
                     "state files with the previous user labels cannot be removed"
                 );
             }
@@ -306,7 +307,7 @@ fn sweep(plans: &[Arc<Plan>]) {
     for error in Storage::sweep(storages) {
         tracing::warn!(
             error = %Chain(&error),
-            remedy = "let the exporter write to the folder, or remove files that end in .new or .rejected by hand; they may have user labels of a previous labels.user",
+            remedy = "let the exporter write to the folder, or remove files that end in .new or .rejected by hand; these files may have the user labels of a previous setting labels.user",
             "old state files cannot be removed"
         );
     }

@@ -1,8 +1,9 @@
 //! State files: read at the start of a poller, and written by one task for all pollers.
 //!
-//! A poll puts its state into a bounded queue and goes on. The writer task writes one file after the other on a blocking
-//! thread. So a disk that hangs blocks one thread, but no poll, scrape or shutdown: until the disk answers, the states
-//! of later polls are discarded, and each counts as a failed write.
+//! A poll puts its state into a bounded queue and goes on. The writer task writes one file after the other on a
+//! blocking thread. So a disk that hangs blocks one thread, but no poll, scrape or shutdown. If a write takes longer
+//! than [`WRITE_TIME`] or the queue is full, the states of later polls are not queued. Each of these states counts as a
+//! failed write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,8 +35,8 @@ pub(super) struct Writer {
 pub(super) struct Write {
     pub(super) file: StateFile,
     pub(super) saved: SavedState,
-    /// The state that `saved` is from. It is marked as unsaved if the write fails. The write is skipped if the state is
-    /// retired.
+    /// The report state that `saved` was made from. If the write fails, this state is marked as unsaved. If this state
+    /// is retired, nothing is written.
     pub(super) state: SharedState,
     pub(super) log: StorageLog,
 }
@@ -83,8 +84,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the current write ends, but not longer than `patience`. Returns true if the write has ended. Queued
-    /// writes need no wait, because they write nothing if their state is retired.
+    /// Waits until the current write ends, but not longer than `patience`. Returns true if the write has ended. Call
+    /// this after states are retired. Their queued writes need no wait, because they write nothing.
     pub(super) fn wait(&self, patience: Duration) -> bool {
         let mut current = self.progress.current.lock();
         let number = current.begun;
@@ -158,9 +159,9 @@ impl Progress {
 
 /// Reads the state file of a report. Returns `None` if there is no file or it is rejected.
 ///
-/// Blocks the caller. At the start, the first scrape must see the report. At a reload, the calling thread neither
-/// serves nor polls, so only the next reload waits for it. Reads at most 256 MiB of a file, and checks at most 2 GiB of
-/// inflated text.
+/// Blocks the calling thread. At the start this is necessary, because the first scrape must see the report. At a reload
+/// it is harmless: the calling thread neither serves nor polls, so only the next reload must wait. Reads at most 256
+/// MiB of a file, and checks at most 2 GiB of inflated text.
 pub(super) fn restore(plan: &Plan, shared: &Shared, report: ReportKind) -> Option<SavedState> {
     let file = plan.file(report)?;
     let path = file.path().to_owned();

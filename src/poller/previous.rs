@@ -8,8 +8,8 @@ use crate::period::BillingPeriod;
 use crate::report::pool::{Pool, UsedSeconds};
 use crate::storage::ClosedPeriod;
 
-/// The figures of the previous period, and the figures of the current period in the form in which they are served when
-/// the period has ended.
+/// The figures of the previous period, and a copy of the current period's figures. When the current period ends, the
+/// copy is served as the previous period.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
     /// The figures of the current period, under the metric names of the previous period.
@@ -38,8 +38,8 @@ impl Previous {
     }
 
     /// Stores the figures of a complete report of the current period. If `current` is a new period, the stored figures
-    /// of the period that has ended become the figures of the previous period. `used` has the seconds that pools used
-    /// in the period that has ended, and the time of the poll that counted them.
+    /// of the period that has ended become the figures of the previous period. `used` has the time of the last complete
+    /// report before this one, and the seconds that pools had used then.
     pub(super) fn advance(
         &mut self,
         current: BillingPeriod,

@@ -1,4 +1,4 @@
-//! Times of polls: ticks on a grid, and pauses before polls that reloads request.
+//! Times of polls: ticks on a grid, and pauses before retries that a reload of the configuration requests.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Ins
     u32::try_from(ticks).map_or(now + interval, |ticks| first + interval * ticks)
 }
 
-/// Returns the wall clock time of the next poll: the tick, or the end of `current` if this comes first.
+/// Returns the wall clock time of the next poll: the tick or the end of `current`, whichever is earlier.
 pub(super) fn due(clock: &Clock, tick: Instant, current: Span) -> DateTime<Utc> {
     let left = TimeDelta::from_std(tick - Instant::now()).unwrap_or(TimeDelta::MAX);
     let due = clock.now().checked_add_signed(left);
@@ -32,7 +32,8 @@ pub(super) fn retry_pause(retries: u32) -> Duration {
         .min(RETRY_PAUSE_MAX)
 }
 
-/// The first pause before a retry that a reload requests. It is as long as the first pause before a request is retried.
+/// The first pause before a retry that a reload requests. It is as long as the first pause after a failed request to
+/// Graph.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest pause before a retry that a reload requests. A minute is short for an administrator, and sixty polls an

@@ -136,8 +136,8 @@ impl ReportState {
         state.request.retry_requested.notify_one();
     }
 
-    /// If a poll was requested that fetches everything again, forgets the final days and the time of the last fetch of
-    /// the previous period. Published figures stay.
+    /// If [`refetch`](Self::refetch) was called since the last poll, forgets the final days and the time of the last
+    /// fetch of the previous period. So this poll fetches everything again. Published figures stay.
     pub(super) fn begin_refetch(&mut self) {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
@@ -161,7 +161,8 @@ impl ReportState {
     }
 
     /// Drops the figures of a billing period that has not begun, because the clock was ahead when they were fetched.
-    /// Returns true if there were such figures. The final days stay, because the service's clock confirmed them too.
+    /// Returns true if there were such figures. The final days stay, because a day becomes final only if it has ended
+    /// by the service's clock too.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
         let is_future = |summary: &Arc<Summary>| summary.period.start() > now;
         if !self.summary.as_ref().is_some_and(is_future) {
@@ -271,8 +272,8 @@ impl ReportState {
         self.show_pools(period, begun, plan);
     }
 
-    /// If the current figures are of `period`, updates the pools in samples and summary. Adds the seconds used in
-    /// `period`, which was fetched at `now`, and the seconds used in the previous period.
+    /// Updates the pools in samples and summary, if the current figures are of `period`. A pool's use in the calendar
+    /// month at `now` can include seconds of the previous period. `now` is the time when `period` was fetched.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // The clock may have been set back while the previous period was fetched.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {

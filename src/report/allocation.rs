@@ -1,8 +1,8 @@
 //! Allocation of cost: finds the budgets that a row counts for, and the department that the row belongs to.
 //!
-//! A selector matches the exposed labels of a row, or the names of its person. These names do not depend on the content
-//! of the label `user`. A report has far fewer label sets and persons than rows. So each label set and each person is
-//! matched once, and no text is compared for a row.
+//! A selector matches the exposed labels of a row, or the names of its person. These are the names in Graph's rows,
+//! whatever the label `user` shows. A report has far fewer label sets and persons than rows. So each label set and each
+//! person is matched once, and no text is compared for a row.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -59,11 +59,11 @@ struct Person {
 pub(crate) struct Allocated {
     spent: Vec<Sum>,
     currencies: Interner,
-    /// The sums by department and currency. The amount is the sum of the first amount of each row.
+    /// The sums by department and currency. A row can have several amounts, and only its first amount is added.
     departments: HashMap<(DepartmentId, u32), Values<1>>,
 }
 
-/// Budgets, pools and departments of a report, for the page.
+/// Budgets, pools and departments of a report, for the HTML page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllocatedSummary {
@@ -140,8 +140,8 @@ impl Allocation {
     }
 
     /// If the allocation has changed since `current` was rendered, removes the samples of budgets, departments and
-    /// pools from `current`, and clears `shown`. `theirs` is the [`Self::shown_fingerprint`] of `current` and is set to
-    /// that of this allocation.
+    /// pools from `current`, and clears `shown`. `theirs` is the [`Self::shown_fingerprint`] with which `current` was
+    /// rendered. This function replaces it with the fingerprint of `self`.
     pub(crate) fn drop_others(
         &self,
         current: &mut Vec<Samples>,
@@ -222,7 +222,8 @@ impl<'a> Allocator<'a> {
         Allocated::new(self.allocation)
     }
 
-    /// Adds a row to the sums of its budgets and of its department. `person` is ignored if no person was added.
+    /// Adds a row to the sums of its budgets and of its department. `person` is ignored if the allocator has no
+    /// persons, because [`Self::add_person`] was not called.
     pub(crate) fn add<const MONEY: usize>(
         &self,
         label_set: u32,
@@ -326,7 +327,7 @@ impl Allocated {
         samples
     }
 
-    /// Budgets and departments for the page.
+    /// Budgets and departments for the HTML page.
     pub(crate) fn for_page(&self, allocation: &Allocation, columns: &[Column]) -> AllocatedSummary {
         let budgets = budget::for_page(&allocation.budgets, &self.spent);
         let Some(departments) = allocation
@@ -379,7 +380,7 @@ fn has_money(columns: &[Column]) -> bool {
         .any(|column| matches!(column.measure, Measure::Money(_)))
 }
 
-/// Maximum number of departments on the page, per currency.
+/// Maximum number of departments on the HTML page, per currency.
 const DEPARTMENTS_SHOWN: usize = 10;
 
 /// Sums in a state file.

@@ -262,7 +262,8 @@ fn since<'t>(
     (since.collect(), oldest.len() as u64)
 }
 
-/// The time of the newest block by reason and user.
+/// The time at which the current block began, by reason and user label. If several users share a label, it is the time
+/// of the newest block.
 type Since<'t> = BTreeMap<(&'t str, String), DateTime<Utc>>;
 
 fn samples(

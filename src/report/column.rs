@@ -72,8 +72,8 @@ impl<const MONEY: usize> Default for Values<MONEY> {
     }
 }
 
-/// Maximum number of counts in a row: the row itself or its calls, its seconds or units, and its failed calls or its
-/// seconds in the later calendar month.
+/// Maximum number of counts in a row. The first count is the row itself or its calls. The second is its seconds or SMS
+/// units. The third is its failed calls, or its seconds in the later calendar month.
 pub const COUNTS_MAX: usize = 3;
 
 /// Index of the count of seconds in the later of the two calendar months of a billing period. Only a report with pools

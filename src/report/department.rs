@@ -1,7 +1,7 @@
 //! The departments of users, from a CSV file with the header `user,department`.
 //!
-//! Each user belongs to exactly one department or is unmapped. The content of the label `user` does not matter. So the
-//! sums of all departments add up to the sum of the report.
+//! Each user belongs to exactly one department or is unmapped, whatever the label `user` contains. So the sums of all
+//! departments and of the unmapped users add up to the sum of the report.
 //!
 //! The reader is strict: a value has no line break, so each line is a record, and an error has the number of its line.
 //! The crate `csv` is not used, because it accepts a double quote that is not closed and then reads the next lines as
@@ -303,8 +303,8 @@ fn id(index: usize) -> DepartmentId {
 /// Label of users who are not in the file.
 const UNMAPPED: &str = "unmapped";
 
-/// Maximum number of lines of the file. In a tenant with more users than this, most users have no telephone and need no
-/// line.
+/// Maximum number of lines of the file. In a tenant with more users than this, most users have no telephone and can be
+/// left out of the file.
 const LINES_MAX: usize = 100_000;
 
 /// Maximum number of departments: half of the series that `max_series` allows for users by default.

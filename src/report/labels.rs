@@ -164,7 +164,7 @@ impl UserLabel {
 }
 
 impl UserLabels {
-    /// Makes the configured user label of every person. Other names are not kept.
+    /// Makes the configured user label of every person. The result does not contain the persons' other names.
     pub(crate) fn new(persons: &PersonTable, user_label: &UserLabel) -> Self {
         let name = |person| user_label.name(persons.names(person));
         let pseudonyms: Vec<[u8; PSEUDONYM_LENGTH]> = match user_label {

@@ -13,7 +13,8 @@
 //! fetched, ids, final days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a
 //! later window can count them.
 //!
-//! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a log.
+//! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a
+//! log.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -111,7 +112,8 @@ pub(crate) struct DayTotals {
     pub(crate) _memory: Reservation,
 }
 
-/// A log whose type does not matter: code that only passes rows on exists once for all logs.
+/// A [`Log`] as a value instead of a type parameter. Code that does not depend on the type of a row uses it, so such
+/// code is compiled only once for all logs.
 pub(crate) struct AnyLog {
     pub(crate) info: ReportInfo,
     pub(crate) labels: &'static [&'static str],
@@ -169,9 +171,9 @@ async fn read_pages(
     Ok(asked)
 }
 
-/// The query for one window. Unlike a [`Report`](super::Report), a log does not need the bound of the function, because
-/// the time and the id of a row decide whether and in which period the row counts. An end in whole seconds loses no row
-/// if a service truncates fractions of a second.
+/// The query for one window. Unlike a [`Report`](super::Report), a log does not state the [`EndBound`] of its function,
+/// because the time and the id of a row decide whether and in which period the row is counted. The end of the window is
+/// sent in whole seconds, so no row is lost if a service truncates fractions of a second.
 pub(crate) fn query(info: &ReportInfo, window: Window) -> Query {
     Query {
         version: info.version,
@@ -187,10 +189,10 @@ pub(crate) struct LogAggregator<'a> {
     window: Window,
     context: AggregationContext<'a>,
     positions: LabelPositions,
-    /// The first day of a month that lies in the period, if the log has pools.
+    /// Start of the calendar month that begins in the period. `None` if the log has no pools.
     first_of_month: Option<DateTime<Utc>>,
-    /// The names for which a pseudonym was computed, because computing it again would take long. `users` has the
-    /// interned pseudonym of each name.
+    /// The names for which a pseudonym was computed. `users` has the interned pseudonym of each name, because computing
+    /// it again would take long.
     names: Interner,
     users: Vec<u32>,
     allocator: Allocator<'a>,
@@ -213,7 +215,7 @@ enum RowPeriod {
     Current,
     /// The previous or next period. The windows of that period return the row too.
     Neighbour,
-    /// Another period. The windows of that period may not return the row.
+    /// Another period. It is unknown whether the windows of that period return the row.
     Unknown,
 }
 

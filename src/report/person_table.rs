@@ -65,8 +65,8 @@ impl PersonTable {
         PersonId::try_from(self.spans.len()).expect("fewer persons than rows")
     }
 
-    /// Persons that share an id but have different names, each with the first person that has the id. There are few, if
-    /// any.
+    /// Map of the persons that share an id but have different names. The value of each is the first person with that
+    /// id. There are few such persons, if any.
     pub(crate) fn namesakes_by_id(&self) -> HashMap<PersonId, PersonId> {
         let mut first: HashMap<&str, PersonId> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();

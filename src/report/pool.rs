@@ -41,7 +41,7 @@ pub struct Pool {
     pub thresholds: Vec<Threshold>,
 }
 
-/// A pool with its use in the current calendar month, for the page.
+/// A pool with its use in the current calendar month, for the HTML page of the exporter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolUse {
@@ -93,7 +93,7 @@ static SIZE: Family = Family::gauge(
 
 static USED: Family = Family::gauge(
     "teams_pstn_pool_used_seconds",
-    "Duration of the calls in the current calendar month (UTC) that the pool pays for. As of the last complete report.",
+    "Duration of the calls that the pool pays for in the current calendar month (UTC). As of the last complete report.",
 );
 
 static THRESHOLD: Family = Family::gauge(
@@ -232,7 +232,7 @@ pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>
     samples.filter(|samples| samples.count > 0).collect()
 }
 
-/// Every pool with a known use, in the order of the configuration.
+/// Every pool with a known use, in the order of the configuration, for the HTML page.
 pub(crate) fn for_page(pools: &[Pool], used: &[Option<i64>]) -> Vec<PoolUse> {
     let shown = |(pool, &used): (&Pool, &Option<i64>)| {
         let used = used?;

@@ -1,5 +1,5 @@
-//! The row of a report: its properties and labels, how each kind of property is read, and the errors of values that cannot be
-//! counted.
+//! The row of a report: its properties and labels, how each kind of property is read, and the errors of values that
+//! cannot be counted.
 //!
 //! Numbers are read from their JSON literal, so that no number is rounded. A property that a figure needs is required,
 //! and all values have limits. Amounts, ids, currencies and times are read strictly. Text that is only shown is read
@@ -237,7 +237,7 @@ impl<'r> Property<'r, Shown<'_>> {
 /// Returns the first of these times that is set.
 ///
 /// # Errors
-/// If this time, or one before it, is not a time with an offset.
+/// If one of the texts up to the first time that is set is not a time with an offset. Later texts are not read.
 pub(crate) fn first_time<'r, 'a: 'r>(
     times: impl IntoIterator<Item = Property<'r, Text<'a>>>,
 ) -> Result<Option<DateTime<Utc>>, RowError> {

@@ -46,7 +46,7 @@ pub(crate) struct RowTexts<'a> {
 /// A function that takes one row.
 type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
 
-/// Reads the text of a row, and passes its record on.
+/// A function that reads the text of a row and calls the callback with the row's record.
 type ReadRow = fn(
     &str,
     &mut Notes,
@@ -77,7 +77,7 @@ pub(crate) struct Scan<'g> {
     /// The ids of the rows that the last windows returned.
     recent: VecDeque<(Window, Vec<RowId>)>,
     numbers: Numbers,
-    /// The earliest time at which Graph answered a page, by Graph's clock.
+    /// Time of Graph's first answer with a page, by Graph's clock.
     pub(crate) asked: Option<DateTime<Utc>>,
     /// Number of rows that were left out, because a window far from their time returned them.
     pub(crate) unplaced: u64,
@@ -164,8 +164,8 @@ impl<'g> Scan<'g> {
         self.waiting.len()
     }
 
-    /// Fetches the next complete page, and passes each row that is counted to `convert`. Returns `None` after the last
-    /// page.
+    /// Fetches the next complete page. Calls `convert` with each of its rows, except for rows that are not counted.
+    /// Returns `None` after the last page.
     pub(crate) async fn next_page<T>(
         &mut self,
         convert: impl Fn(&RowTexts<'_>, &Record<'_>) -> Option<T>,

@@ -1,7 +1,7 @@
 //! Renders the sums of a report by label set. All reports with users and figures share this code.
 //!
-//! The smallest series are aggregated into `__other__`. The table is then rendered as samples of the current period, as
-//! samples for the time when this period is the previous one, and as spend and top users for the page.
+//! The smallest series are aggregated into `__other__`. Then the table is rendered twice: as samples of the current
+//! period, and as samples that are served when this period is the previous one. The page gets spend and top users.
 //!
 //! This module does not read rows of Graph and does not know which report it renders.
 
@@ -47,8 +47,8 @@ pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
 }
 
 impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
-    /// Renders the table, and the sums that are `allocated` to budgets and departments. The caller adds the numbers of
-    /// rows.
+    /// Renders the table, and the sums that are `allocated` to budgets and departments. The caller sets the row counts
+    /// of the result, such as [`Rendered::rows`].
     pub(crate) fn render(mut self, context: &RenderContext<'_>, allocated: &Allocated) -> Rendered {
         // Runs before series are aggregated into `__other__`, because aggregation hides parts of a user's spend.
         let (spend, top) = self.spend_and_top(context);

@@ -20,8 +20,8 @@ pub(crate) enum Role {
     Both,
 }
 
-/// Returns the format of the file `path` with the content `bytes`, and the remedy. Returns `None` if the format is
-/// unencrypted PEM or unknown.
+/// Returns a message with the format of the file and the remedy. `bytes` is the content of the file `path`. Returns
+/// `None` if the format is unencrypted PEM or unknown.
 pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
     let (object, format, openssl, input) = if let Some((prefix, format)) = encoding(bytes) {
@@ -48,7 +48,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     };
     Some(match object {
         Object::Request(_) => format!(
-            "it is {}, not a certificate; send it to a certificate authority, and name the file of the certificate",
+            "it is {}, not a certificate; send it to a certificate authority, and name the file of the certificate that the authority issues",
             object.name()
         ),
         Object::PublicKey => format!(
@@ -116,8 +116,9 @@ impl Object {
     }
 }
 
-/// Returns the command that converts the file into one or two PEM files. `openssl` is the command line up to the
-/// subcommand, including a command that pipes its output into openssl. `input` is the option that names the input.
+/// Returns the command that converts the file into one or two PEM files. `openssl` is the beginning of the command
+/// line: `openssl`, or a command that removes the file's encoding, with `| openssl`. `input` is the option that names
+/// the input file. It is empty if openssl reads from the pipe.
 fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) -> String {
     let new = |suffix: &str| quoted(&format!("{}{suffix}", path.display()));
     let one = |tool: &str| format!("{openssl} {tool}{input} -out {}", new(".pem"));
@@ -153,7 +154,8 @@ fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) 
     }
 }
 
-/// Returns the command that removes the encoding around a file, and the name of the encoding.
+/// Returns the command that removes a file's encoding (byte order mark, UTF-16 or base64), and the format of the file
+/// with that encoding.
 fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => Some(("tail -c +4", "PEM after a byte order mark")),
@@ -166,7 +168,7 @@ fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Returns the content without the encoding around it.
+/// Returns the content without its encoding (byte order mark, UTF-16 or base64).
 fn decoded(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => Some(Zeroizing::new(rest.to_vec())),

@@ -5,8 +5,8 @@
 //! ([`Limits::stall`]), or for the next request ([`Limits::idle`]). The deadline is a number that requests change. One
 //! timer per connection reads this number, so a request over HTTP/1 needs no timer of its own.
 //!
-//! Over HTTP/2 the client's flow control can stop a response while the connection is writable. Each stream therefore has a
-//! deadline of its own, and a connection ends if all of its streams have stalled.
+//! Over HTTP/2 the client's flow control can stop a response while the connection is writable. Each stream therefore
+//! has a deadline of its own, and a connection ends if all of its streams have stalled.
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -29,8 +29,8 @@ use super::peer::Peer;
 
 /// The state of one connection. Times are microseconds since `Shared::epoch`.
 ///
-/// The connection, its stream and its responses share this state. They all live in one task, or in a few tasks over
-/// HTTP/2.
+/// The connection, its byte stream and its responses share this state. Over HTTP/1 all of them live in one task, over
+/// HTTP/2 in a few tasks.
 pub(super) struct Activity {
     pub(super) shared: Arc<Shared>,
     /// Address of the client, or of the proxy in front of it.
@@ -38,14 +38,14 @@ pub(super) struct Activity {
     pub(super) peer: Peer,
     /// True if requests must have a trusted `Host` (see `foreign`).
     pub(super) checks_host: bool,
-    /// True for HTTP/2. There requests can overlap, and bytes between requests may be something else, such as
-    /// acknowledgements.
+    /// True for HTTP/2. Over HTTP/2 requests can overlap, and bytes that arrive between requests need not begin a
+    /// request. They can be acknowledgements, for example.
     pub(super) is_http2: AtomicBool,
     /// Open requests.
     active: AtomicUsize,
     /// Open requests without a response yet. Such requests wait for the exporter, not for the client.
     unanswered: AtomicUsize,
-    /// Open requests with a response that hyper has completely, but may not have written completely.
+    /// Open requests with a response that hyper has received in full, but may not have written in full yet.
     taken: AtomicUsize,
     /// Open scrapes.
     scrapes: AtomicUsize,

@@ -1,8 +1,9 @@
 //! Basic authentication.
 //!
 //! Results are cached. So a scraper, which sends the same login with every request, costs only one bcrypt computation.
-//! The cache has no passwords. Its keys are HMACs with a random key of this process. An HMAC covers the parts of a
-//! login and their lengths. So two logins never have the same HMAC, and the time of a comparison reveals nothing.
+//! The cache has no passwords. It identifies a login by an HMAC with a random key of this process. The HMAC covers the
+//! parts of a login and their lengths. So two logins never have the same HMAC, and the time of a comparison reveals
+//! nothing.
 //!
 //! A login that is not cached waits in a short queue. One computation runs at a time, on a thread that does not serve
 //! requests. The computation keeps its permit until it ends, even if its client has disconnected. A cached login never
@@ -31,7 +32,8 @@ use zeroize::Zeroizing;
 /// Users and the bcrypt hashes of their passwords.
 pub(super) struct Users {
     hashes: HashMap<String, String>,
-    /// The highest bcrypt cost of all hashes. The check of every wrong login takes as long as one at this cost.
+    /// The highest bcrypt cost of all hashes. The check of every wrong login takes as long as one bcrypt computation at
+    /// this cost.
     cost_max: u32,
 }
 
@@ -144,9 +146,10 @@ impl Users {
 }
 
 impl Check {
-    /// Returns true if the password is right. The check of a wrong password always takes as long as a computation at
-    /// the highest cost of all users. To reach this time, computations with each cost from the user's own up to the
-    /// highest follow. Their times add up to it, because each step of the cost doubles the time.
+    /// Returns true if the password is right. The check of a wrong password always takes as long as one computation at
+    /// the highest cost of all users. If the user's own cost is lower, further computations follow: one at each cost
+    /// from the user's own to the one below the highest. With the first computation, their times add up to the time at
+    /// the highest cost, because each step of the cost doubles the time.
     fn run(&self) -> bool {
         let matches = self.known && self.matches(&self.hash);
         if !matches {

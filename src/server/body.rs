@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::activity::RequestGuard;
 use crate::snapshot;
 
-/// The body of any response. It keeps its request open until hyper has the whole body.
+/// The body of any response. Its guard counts the request as open until hyper has the whole body.
 pub(super) struct ResponseBody {
     /// Rest of the part that is being sent.
     part: Bytes,

@@ -175,8 +175,8 @@ fn log_end(ended: Result<(), hyper::Error>) {
 /// Maximum number of parallel requests on one HTTP/2 connection. Scrapers send one at a time, browsers a few.
 const STREAMS_MAX: u32 = 16;
 
-/// Maximum bytes of request bodies that a client may send. It is the protocol's initial window, because no request
-/// needs a body.
+/// Maximum bytes of request bodies that a client may send. No request needs a body, so this is just the initial window
+/// that HTTP/2 prescribes.
 const REQUEST_BODY_MAX: u32 = 65_535;
 
 /// Maximum bytes of one response that hyper buffers until the client has room for them. A larger buffer would only take

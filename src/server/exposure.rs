@@ -22,7 +22,8 @@ enum Readers {
 }
 
 impl Exposure {
-    /// Returns the exposure of a server that will listen on these addresses. Sockets of systemd can have any address.
+    /// Returns the exposure of a server that will listen on these addresses. Sockets of systemd can have any address,
+    /// so they are assumed to be reachable from other machines.
     pub(crate) fn expected(listen: &Listen, web_config: Option<&WebConfig>) -> Self {
         match listen {
             Listen::Addresses(addresses) => {

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 
-/// Returns the reason to reject a request, or `None`. It does not look at the login, which is checked later. `own` has the
-/// hosts of `--web.listen-address`.
+/// Returns the reason to reject a request, or `None` if the request is not rejected. The server calls this before it
+/// checks the login. `own` has the hosts of `--web.listen-address`.
 pub(super) fn refusal(
     request: &Parts,
     is_reload: bool,
@@ -58,8 +58,8 @@ fn is_trusted_name(host: &str, own: &[String]) -> bool {
 /// The response to a request on loopback if its `Host` could be the name of a page on the internet.
 const FOREIGN_HOST: &str = "forbidden: the exporter listens on loopback only, but the Host of the request is an internet name; use localhost or an address, or let the proxy set Host to the address that it connects to\n";
 
-/// The response to a reload request that a web page may have caused. Browsers add one of these headers to every POST
-/// request of a page.
+/// The response to a reload request that a web page may have caused. Browsers add `Origin` or a `Sec-Fetch-*` header to
+/// every POST request of a page.
 const RELOAD_BY_BROWSER: &str = "forbidden: a reload cannot be requested by a browser (Origin or Sec-Fetch-*); use curl -X POST\n";
 
 /// Prefix of the names of headers that only browsers send.

@@ -22,8 +22,8 @@ use crate::period::Clock;
 pub(super) struct Peer {
     /// The TLS handshake; empty without TLS.
     handshake: OnceLock<Handshake>,
-    /// The login that was last admitted on this connection, hashed with `keys`. The hash has no password, and can only
-    /// be compared on this connection.
+    /// Hash of the login that was last admitted on this connection, computed with `keys`. It does not reveal the
+    /// password, and is comparable only with hashes of the same connection.
     admitted: Mutex<Option<u64>>,
     keys: RandomState,
 }

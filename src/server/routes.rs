@@ -52,7 +52,7 @@ struct RequestInfo {
     allowed: bool,
     is_head: bool,
     version: Version,
-    /// The reason to reject the request before its login is checked, if there is one.
+    /// The reason to reject the request without checking its login. `None` if [`foreign::refusal`] finds none.
     forbidden: Option<&'static str>,
     format: (Format, &'static str),
     encoding: Encoding,
@@ -64,8 +64,8 @@ struct RequestInfo {
 
 type HttpResponse = Response<ResponseBody>;
 
-/// A response that is ready, or a future of one that has to wait. Only the future is boxed, so most requests cost no
-/// allocation for it.
+/// A response that is ready, or the boxed future of a response that has to wait. A ready response is not boxed, so
+/// most requests cost no allocation for it.
 type ResponseFuture = Either<
     Ready<Result<HttpResponse, Infallible>>,
     BoxFuture<'static, Result<HttpResponse, Infallible>>,
@@ -142,8 +142,9 @@ impl RequestInfo {
         }
     }
 
-    /// Completes the response. The response to HEAD has the length of the response to GET, and no body, because hyper
-    /// omits the body only over HTTP/1. When slots are scarce, the response asks the client to close its connection.
+    /// Completes the response. The response to HEAD states the length of the response to GET, but has no body. The
+    /// body is removed here, because hyper omits it only over HTTP/1. When connection slots are scarce, the response
+    /// asks the client to close its connection.
     fn finish(&self, mut response: HttpResponse, activity: &Activity) -> HttpResponse {
         if activity.shared.slots.are_scarce() {
             response = close_after(self, activity, response);

@@ -99,8 +99,8 @@ impl Scrapes {
         }
     }
 
-    /// Admits a scrape. If too many are open, aborts the one that has stalled longest. Returns false if none has
-    /// stalled.
+    /// Admits a scrape. If all slots are taken, aborts the scrape that has stalled longest. If none has stalled, returns
+    /// false and does not admit the new scrape.
     pub(super) fn begin(&self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let mut under_way = self.under_way.lock();
         if under_way.len() >= self.limit {

@@ -81,7 +81,7 @@ pub enum TlsError {
         "client_auth_type: {0:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
     )]
     ClientAuth(String),
-    /// Authorities are given, but clients need no certificates.
+    /// Authorities are given, but the server does not request client certificates.
     #[error(
         "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
     )]
@@ -336,7 +336,7 @@ fn pem(
     }
 }
 
-/// Returns the remedy for a file that cannot be read, if there is one.
+/// Returns the remedy for a failed read of a file. Returns `None` if no remedy is known for this kind of error.
 fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Some(

@@ -8,8 +8,8 @@
 //! Switching TLS on or off, or removing the last user, needs a restart. Otherwise a file that is only partly written,
 //! and has no users yet, would switch authentication off.
 //!
-//! The exporter is stricter than the toolkit: it rejects an option that is given both inline and as a file, and TLS options
-//! without a certificate. `tls` lists the options that rustls does not support.
+//! The exporter is stricter than the toolkit: it rejects an option that is given both inline and as a file, and TLS
+//! options without a certificate. `tls` lists the options that rustls does not support.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -89,10 +89,11 @@ pub(super) struct WebSettings {
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// The maximum length of a burst, as the time by which a request may come too early. `None` if no request is
-    /// allowed.
+    /// Maximum time by which an allowed request may come before `next`. It limits the length of a burst. `None` if no
+    /// request is allowed.
     ahead_max: Option<Duration>,
-    /// Time at which the next request is expected if there is one per interval.
+    /// Time at which the next request is not early. Each allowed request moves it by one interval. `None` before the
+    /// first request.
     next: Mutex<Option<Instant>>,
 }
 
@@ -362,7 +363,7 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
     }
 }
 
-/// The longest burst, as a time. A longer burst is a typing error, and could make sums of times overflow.
+/// Upper limit of `Rate::ahead_max`. A higher value is a typing error, and could make sums of times overflow.
 const RATE_AHEAD_MAX: Duration = Duration::from_hours(365 * 24);
 
 /// The longest time that a request waits for a check of the files. A check of local files takes milliseconds, and by

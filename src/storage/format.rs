@@ -263,6 +263,6 @@ const VERSION: u32 = 2;
 /// Number of bytes of the checksum.
 pub(super) const SUM: usize = 32;
 
-/// Maximum bytes of inflated text in a file: eight times as many as a report with 600,000 series has, and a few seconds
-/// of work. Without the limit, a hostile file of 256 MiB could have a thousand times as many.
+/// Maximum bytes of inflated text in a file: eight times the text of a report with 600,000 series. Inflating so much
+/// takes a few seconds. Without the limit, a hostile file of 256 MiB could inflate to a thousand times its size.
 const TEXT_MAX: u64 = 2 << 30;

@@ -27,7 +27,8 @@ pub(crate) struct Storage {
 pub(super) struct TenantFiles {
     /// Identity of the files of reports that are not in `reports`.
     pub(super) identity: Identity,
-    /// Reports of which the state files are read next. Their files stay, because reading checks if they are valid.
+    /// Reports with state files that are read after the sweep. The sweep keeps these files, because reading checks if
+    /// they are valid.
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 

@@ -11,7 +11,7 @@ use serde::forward_to_deserialize_any;
 
 use super::{Entry, Kind, Node, Value, parse};
 
-/// The first error of a document. It shows no values, which may be secrets.
+/// The first error of a document. It shows no values, because a value may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("line {}: {what}", .line.unwrap_or(1))]
 pub struct ReadError {
@@ -30,7 +30,7 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<Option<T>, ReadErr
 }
 
 impl ReadError {
-    /// The error of a value on this line, unless it is already known to be on a later one.
+    /// Sets the line of the error, unless the line of a nested value has already been set.
     fn on_line(mut self, line: usize) -> Self {
         self.line.get_or_insert(line);
         self
@@ -55,7 +55,7 @@ impl Error for ReadError {
 impl<'de> Deserializer<'de> for Node {
     type Error = ReadError;
 
-    /// A scalar of any kind can be read as text, as it is written.
+    /// Reads a scalar of any kind, such as a number, as the text that the file contains.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let value = match self.value {
             Value::Null | Value::Invalid => visitor.visit_unit(),

@@ -221,7 +221,7 @@ fn cases() -> Vec<Case> {
         (70_011, "auth", ["AADSTS70011", "the scope must be"]),
         (1_002_012, "auth", ["AADSTS1002012", "the scope must be"]),
         (53_003, "auth", ["AADSTS53003", "Conditional Access"]),
-        (50_196, "auth", ["AADSTS50196", "run one exporter"]),
+        (50_196, "auth", ["AADSTS50196", "run only one exporter"]),
         (999_999, "auth", ["AADSTS999999", "Trace ID"]),
     ] {
         cases.push(fails("token error", token(), Fault::TokenError(code), reason, "", "", log.to_vec().leak()).with_a_new_token());

@@ -9,8 +9,8 @@ pub(super) struct Known {
     /// True if the same request can succeed later.
     pub(super) retry: bool,
     pub(super) remedy: &'static str,
-    /// The remedy if the credential is a file with another issuer's token. Such a token is rejected for other reasons
-    /// than an assertion that the exporter signed.
+    /// The remedy if the credential is a file with another issuer's token. The reasons for rejecting such a token
+    /// differ from those for an assertion that the exporter signed.
     pub(super) token_file: Option<&'static str>,
 }
 
@@ -53,7 +53,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[7_000_216, 7_000_218, 900_144, 90_014],
-        "the request arrived without its credential or another field; check if a proxy changes requests, and report it as a bug if there is none",
+        "the request arrived without its credential or another field; check if a proxy changes requests; if there is no proxy, report this error as a bug",
     ),
     // Certificates, and tokens of other issuers.
     assertion(
@@ -82,7 +82,7 @@ const KNOWN: &[Known] = &[
     assertion(
         &[700_024, 500_133],
         "the assertion is not valid at this time; set this machine's clock by NTP or chrony",
-        "the federated token has expired or is not valid yet; check that the file is the one that its issuer renews (in Kubernetes a projected service account token), and this machine's clock",
+        "the federated token has expired or is not valid yet; check this machine's clock, and that the file is the one that its issuer renews (in Kubernetes, a projected service account token)",
     ),
     assertion(
         &[700_021],
@@ -104,7 +104,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[700_212],
-        "no federated credential of the application has the token's audience; let the issuer make the token for api://AzureADTokenExchange, or enter its claim aud in the federated credential",
+        "no federated credential of the application has the token's audience; let the issuer make the token for api://AzureADTokenExchange, or enter the token's claim aud in the federated credential",
     ),
     error(
         &[700_213],
@@ -154,7 +154,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[5_000_224],
-        "the tenant is blocked or was deleted; check the tenant id, and ask Microsoft's support if it is right",
+        "the tenant is blocked or was deleted; check the tenant id; if it is correct, ask Microsoft's support",
     ),
     error(
         &[90_038, 900_382, 900_432],
@@ -167,7 +167,7 @@ const KNOWN: &[Known] = &[
     // The resource of the token.
     error(
         &[70_011, 1_002_012],
-        "the scope must be the origin of the Graph root and /.default; check the cloud and the Graph URL",
+        "the scope must be the origin of the Graph root, followed by /.default; check the cloud and the Graph URL",
     ),
     error(
         &[500_011, 50_001, 500_014],
@@ -196,7 +196,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[50_196],
-        "too many identical requests; wait some minutes and run one exporter for the tenant",
+        "too many identical requests; wait some minutes and run only one exporter for the tenant",
     ),
     Known {
         retry: true,

@@ -15,7 +15,7 @@ use crate::report::table;
 /// Sums over the rows that have the same labels and user.
 type Series = table::Series<3, 1>;
 
-/// The series of a report, and what is known about its duplicate and repeated rows.
+/// The series, without duplicates of rows, and the numbers of duplicates and of repeated rows.
 pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
     /// Number of rows that are identical to another row in all fields, because pages overlap. They are not counted
@@ -26,9 +26,10 @@ pub(super) struct Aggregated {
     pub(super) repeated: u64,
     /// The sums of budgets and departments.
     pub(super) allocated: Allocated,
-    /// Persons that share an id but have different names, each with the first person that has the id.
+    /// Persons that share an id but have different names. The value is the first person that has the id, and represents
+    /// the id in `seen`.
     namesakes: HashMap<PersonId, PersonId>,
-    /// The label sets in which an id in `namesakes` occurred, with the first person that has the id.
+    /// The shared ids and the label sets in which they have occurred so far.
     seen: HashSet<(PersonId, LabelSetId)>,
 }
 
@@ -101,8 +102,8 @@ pub(super) fn aggregate(
 }
 
 impl Aggregated {
-    /// Takes rows with the same labels and user. Removes rows that are identical in all fields, and counts them. Also counts
-    /// rows that differ from an earlier row only in names or figures: those stay.
+    /// Takes rows with the same labels and user. Removes rows that are identical in all fields, and counts them. Also
+    /// counts rows that differ from an earlier row only in names or figures: those stay.
     fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();
@@ -114,8 +115,9 @@ impl Aggregated {
             .sum::<u64>();
     }
 
-    /// Counts persons whose id occurred in the same label set with other names. Their user labels can differ, so
-    /// [`Self::deduplicate`] does not compare all of their rows.
+    /// Adds 1 to `repeated` for each person whose id already occurred in the same label set with other names.
+    /// [`Self::deduplicate`] does not count such persons: it gets only rows with the same user label, and the user
+    /// labels of such persons can differ.
     fn count_namesakes(&mut self, rows: &[Entry]) {
         if self.namesakes.is_empty() {
             return;
@@ -152,7 +154,8 @@ fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     sorted
 }
 
-/// Returns the distinct labels, sorted, and for each label set the index of its labels in the sorted list.
+/// Groups label sets that have the same labels. Returns the labels of each group, sorted, and the index of the group of
+/// each label set.
 fn group(labels: &[[u32; 3]]) -> (Vec<[u32; 3]>, Vec<u32>) {
     let mut groups = labels.to_vec();
     groups.sort_unstable();

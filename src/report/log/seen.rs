@@ -93,7 +93,7 @@ impl SeenRows {
         }
     }
 
-    /// Replaces the final rows by `final_rows`, which also have the rows `ids` of one more day.
+    /// Replaces the final rows by `final_rows`, which contain one more day. `ids` are the rows of that day.
     pub(super) fn add_final(&self, final_rows: Arc<FinalRows>, ids: &[RowId]) {
         let mut seen = self.0.lock();
         for id in ids {

@@ -27,14 +27,14 @@ pub(crate) struct Totals {
     rows: u64,
     /// Rows with the id of a row that was already counted.
     pub(super) overlapping: u64,
-    /// Rows with a time in another period and far from the window that returned them.
+    /// Rows that were not counted, because their time is in another period and far from the window that returned them.
     pub(super) unplaced: u64,
     /// Time of the newest row that was counted.
     pub(super) newest: Option<DateTime<Utc>>,
 }
 
-/// The figures of each label set. They are in a vector, because a hash table needs three times its memory while it
-/// grows.
+/// The figures of each label set. They are in a vector, because a hash table of them would need three times as much
+/// memory while it grows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SeriesMap {
     entries: Vec<Series<LABELS_MAX, MONEY_MAX>>,

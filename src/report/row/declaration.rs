@@ -1,7 +1,7 @@
 //! The declaration of a row, and how its properties are found by their names.
 //!
-//! Serde's derive is not used, because it returns a row by value through several functions. Copying rows took a tenth
-//! of the time for a page.
+//! Serde's derive is not used, because its code returns each row by value through several functions. These copies took
+//! a tenth of the time for a page.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,11 +13,11 @@ use super::PropertyName;
 /// Declares the type `Row` of a report with the properties that Graph documents, in Graph's order. For a log, also
 /// declares the labels of a row.
 ///
-/// The name of a property is in snake case; Graph writes it in camel case. The kind is `Text`, `Shown`, `Number` or
-/// `Option<bool>`. A property without a kind is not read. A property may be null or missing. Properties that are not
-/// declared are ignored. Each property with a kind is also a method that returns a `Property`, the value with its name.
-/// The names of all declared properties become the constant `PROPERTIES`. The method
-/// `person` returns the names of the person, which every row has.
+/// The declaration has the name of a property in snake case; Graph writes it in camel case. The kind of a property is
+/// `Text`, `Shown`, `Number` or `Option<bool>`. A property without a kind is not read. A property may be null or
+/// missing. Properties that are not declared are ignored. Each property with a kind is also a method that returns a
+/// `Property`, the value with its name. The names of all declared properties become the constant `PROPERTIES`. Every
+/// row has a person. The method `person` returns the id and the names of this person.
 ///
 /// Labels are declared in the order of their names, each with its exposed name and an expression for its value. They
 /// become the constant `LABELS` and the method `labels`, which adds empty labels up to the number of labels of a

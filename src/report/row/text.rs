@@ -8,7 +8,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::graph::decode;
 
-/// Text that is read exactly; empty if it is null or missing.
+/// Text that is kept unchanged; empty if it is null or missing.
 #[derive(Default)]
 pub struct Text<'a>(pub(super) Cow<'a, str>);
 
@@ -72,8 +72,8 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Creates shown text from the bytes of a JSON string that must be changed. An unpaired surrogate is three bytes
-    /// that are not UTF-8.
+    /// Creates shown text from the bytes of a JSON string that must be changed. The bytes may be invalid UTF-8, because
+    /// JSON can contain an unpaired surrogate, which is decoded to three invalid bytes.
     fn changed(bytes: &[u8]) -> Self {
         let mut text = String::new();
         let read = &bytes[..bytes.len().min(2 * TEXT_MAX)];

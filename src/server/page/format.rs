@@ -69,7 +69,7 @@ pub(super) fn ago(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-/// Returns a duration as a number of its largest unit.
+/// Returns a duration in whole seconds, minutes, hours or days, such as `3 hours`. Days are used from two days on.
 pub(super) fn span(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
     let (count, unit) = match seconds {

@@ -275,8 +275,8 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
     writeln!(html, "</ul></div>")
 }
 
-/// Returns the shade of a destination context. International calls, which cause most of the cost, have the same shade in
-/// every bar.
+/// Returns the shade of a destination context. International calls, which cause most of the cost, have the same shade
+/// in every bar.
 fn shade(context: &str) -> &'static str {
     match context {
         "International" => "one",

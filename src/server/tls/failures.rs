@@ -1,4 +1,5 @@
-//! Log messages for TLS handshakes that fail because of a certificate: which side rejected which certificate, and the remedy.
+//! Log messages for TLS handshakes that fail because of a certificate: which side rejected which certificate, and the
+//! remedy.
 
 use std::io;
 use std::net::IpAddr;
@@ -47,8 +48,8 @@ impl Failures {
     }
 }
 
-/// Returns the remedy for a certificate that the exporter or the client rejects; `None` if the handshake failed for another
-/// reason.
+/// Returns the remedy for a certificate that the exporter or the client rejects; `None` if the handshake failed for
+/// another reason.
 fn remedy(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::NoCertificatesPresented => {

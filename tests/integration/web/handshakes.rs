@@ -162,7 +162,10 @@ async fn client_that_refuses_the_certificate_of_the_server_is_logged_with_a_reme
         get_over(&server, config).await.unwrap();
         text += &log.take();
     }
-    assert!(text.contains("see if it trusts the issuer"), "{text}");
+    assert!(
+        text.contains("check that the certificate is valid"),
+        "{text}"
+    );
     // The exporter probes itself without a certificate.
     let files = Files::new(&format!("{TLS}{VERIFIED}"));
     let (server, _) = files.start();
