@@ -214,7 +214,7 @@ impl Config {
         report.map_or_else(|| self.labels.clone(), |report| self.labels.of(report))
     }
 
-    /// Returns the user labels of reports with a setting of their own, and the user label for all other reports.
+    /// Returns the user label of each report that sets its own, then the user label of all other reports.
     pub(crate) fn user_labels(&self) -> impl Iterator<Item = &UserLabel> {
         let of_reports = self
             .reports

@@ -141,8 +141,8 @@ impl Poller {
         }
     }
 
-    /// Waits for a permit, for which the polls of all tenants queue, then polls. Returns the time span in which the
-    /// figures are current.
+    /// Waits for a permit in one queue for all tenants. Then polls, and returns the time span in which the figures are
+    /// current.
     async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> Span {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
         // Polls receive permits in the order in which they ask, so a poll asks only after its tick.

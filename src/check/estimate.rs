@@ -377,7 +377,7 @@ const POOL_REMEDY: &str = "compare license_capability and the selectors with the
 const LICENSES_MAX: usize = 20;
 
 /// The remedy for a budget that matches no row of the first page. This is not always a mistake.
-const BUDGET_REMEDY: &str = "correct the budget or name its tenant; if rows that the budget covers are rare, nothing is needed";
+const BUDGET_REMEDY: &str = "correct the budget, or set its key tenant; if rows that the budget covers are rare, nothing is needed";
 
 /// Default of `-promscrape.maxScrapeSize` of VictoriaMetrics.
 const SCRAPE_BYTES_MAX: u64 = 16 << 20;

@@ -204,7 +204,7 @@ impl Args {
     }
 }
 
-/// Removes the flags that the demo refuses from the help of `demo`. This is deferred, because a subcommand gets its
+/// Removes from the help of `demo` the flags that it refuses. This is deferred, because a subcommand gets its
 /// parent's flags only when clap builds it.
 fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     let is_demo = subcommand.get_name() == "demo";

@@ -431,7 +431,7 @@ fn check_report(
         ),
         Field::Missing if !contains(reports, ReportKind::Dialout) => errors.push(
             line,
-            format!("{at}: the default report dialout is not polled; add it to reports, or set the budget's report to another one, such as call_log"),
+            format!("{at}: the budget is of the report dialout by default, which is not polled; add dialout to reports, or give the budget another report, such as call_log"),
         ),
         Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }

@@ -104,7 +104,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "the user label of this report is none, so users are not named; set the report's user in reports, set labels.user, or give another --by";
+            let what = "labels.user, or user of this report in reports, is none, so users are not named; change it, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {

@@ -264,7 +264,7 @@ impl Leftovers {
         if self.has_retired && !writer.wait(WRITE_PATIENCE) {
             tracing::warn!(
                 remedy = "check if the disk of storage.path answers, and restart",
-                "a state file is still being written; it may still get the user labels of the previous setting labels.user"
+                "a state file is still being written; it may still contain user labels made with the previous value of labels.user"
             );
         }
         for (name, storage, reports) in self.storages {
@@ -272,7 +272,7 @@ impl Leftovers {
                 tracing::warn!(
                     tenant = name.as_deref(),
                     error = %Chain(&error),
-                    remedy = "remove the tenant's files by hand; they have the user labels of the previous setting labels.user",
+                    remedy = "remove the tenant's files by hand; they contain user labels made with the previous value of labels.user",
                     "state files with the previous user labels cannot be removed"
                 );
             }
