@@ -76,12 +76,32 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
+    /// Reads the words for booleans of YAML 1.1, which the parser of Prometheus' exporter-toolkit reads.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.value {
-            Value::Scalar(Kind::Bool, text) => {
-                visitor.visit_bool(text.eq_ignore_ascii_case("true"))
-            }
+        let word = match &self.value {
+            Value::Scalar(_, text) => text.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        match &*word {
+            "true" | "yes" | "on" | "y" => visitor.visit_bool(true),
+            "false" | "no" | "off" | "n" => visitor.visit_bool(false),
             _ => Err(ReadError::custom("the value is not true or false").on_line(self.line)),
+        }
+    }
+
+    /// Rejects a list. Serde's derive would read the items as fields by their position, and leave missing fields at their
+    /// defaults, so `[]` would switch off TLS.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match self.value {
+            Value::List(_) => {
+                Err(ReadError::invalid_type(Unexpected::Seq, &visitor).on_line(self.line))
+            }
+            _ => self.deserialize_any(visitor),
         }
     }
 
@@ -97,7 +117,7 @@ impl<'de> Deserializer<'de> for Node {
 
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u8 u16 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct seq
-        tuple tuple_struct map struct enum identifier ignored_any
+        tuple tuple_struct map enum identifier ignored_any
     }
 }
 

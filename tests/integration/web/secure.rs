@@ -142,7 +142,17 @@ fn files_by_table() {
         "- a\n",
         Err("cannot read the web configuration: line 1: the value is not a mapping"),
     );
+    for list in [
+        "[]\n",
+        "- ~\n",
+        "tls_server_config: []\n",
+        "rate_limit: [1s, 5]\n",
+    ] {
+        check(list, Err("line 1: the value is not a mapping"));
+    }
     check("tls_server_config:\n  cert: [a]\n", Err("line 2: "));
+    check("http_server_config: {http2: no}\n", Ok(()));
+    check("http_server_config: {http2: On}\n", Ok(()));
     check(
         "http_server_config: {http2: maybe}\n",
         Err("line 1: the value is not true or false"),
