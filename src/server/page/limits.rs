@@ -141,7 +141,7 @@ impl<'a> Limits<'a> {
     ) -> Self {
         let of_state = |&state: &&'a State| limits(state).map(move |limit| (state, limit));
         let mut list: Vec<_> = states.iter().flat_map(of_state).collect();
-        list.sort_by_key(|(_, limit)| Reverse(limit.percent()));
+        list.sort_by_key(|(state, limit)| (limit.has_ended(state, now), Reverse(limit.percent())));
         Self { words, now, list }
     }
 
@@ -164,7 +164,7 @@ impl<'a> Limits<'a> {
             100 => format!("fully {used}"),
             at => format!("at least {at} % {used}"),
         };
-        let sentence = match (same().count(), current().count()) {
+        let sentence = match (same().count(), self.list.len()) {
             (_, 1) => format!("The {one} is {reached}."),
             (1, total) => format!("1 of {} {many} is {reached}.", Number(total)),
             (count, total) => {
@@ -192,7 +192,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">{more} others are not shown. None of them is used more.</p>"
+                "<p class=\"soft\">{more} others are not shown. No current one among them is used more.</p>"
             )?;
         }
         Ok(())
@@ -217,13 +217,18 @@ fn write_limit(
     limit: Limit<'_>,
     now: DateTime<Utc>,
 ) -> fmt::Result {
-    let (class, label) = if limit.has_ended(state, now) {
+    let has_ended = limit.has_ended(state, now);
+    let (class, label) = if has_ended {
         ("untried", "of a period that has ended".to_owned())
     } else {
         (class(limit.reached()), limit.label())
     };
     let percent = limit.percent();
-    let shade = if percent >= 100 { "over" } else { "one" };
+    let shade = if percent >= 100 && !has_ended {
+        "over"
+    } else {
+        "one"
+    };
     write!(
         html,
         "<li><div class=\"head\"><b>{}</b><span class=\"state {}\">{}</span></div>{}\
