@@ -14,6 +14,7 @@ TYPED = "not-a-secret\n"
 STARTED = """
 poll: {interval: 10s}
 labels: {user: pseudonym, pseudonym_key_file: pseudonym.key}
+departments: {file: departments.csv}
 tenants:
   - name: contoso
     tenant_id: 11111111-2222-3333-4444-555555555555
@@ -55,7 +56,7 @@ for service in "${{@:2}}"; do
     prometheus-alertmanager) port=9093 config=alertmanager storage=storage ;;
   esac
   $service --config.file=/etc/prometheus/$config.yml --$storage.path={work}/$service $ARGS >{work}/$service.log 2>&1 &
-  until curl --silent --fail --output /dev/null http://localhost:$port/-/ready; do kill -0 $! && sleep 0.1; done
+  until curl --silent --fail --output /dev/null http://localhost:$port/-/ready; do kill -0 $! || exit 1; sleep 0.1; done
 done
 """
 
@@ -82,6 +83,7 @@ class Sessions:
         (folder / "secrets").mkdir()
         (folder / "secrets" / "contoso").write_text(TYPED)
         (folder / "pseudonym.key").write_text("0123456789abcdef" * 4)
+        (folder / "departments.csv").write_text("user,department\nmegan.bowen@contoso.com,Sales\n")
         (folder / "config.yml").write_text(STARTED)
         begin = f"cd {folder}; teams-pstn-exporter --config.file=config.yml; trap 'echo \"failed: $AT\" >&2' ERR"
         script, configurations, before = ["set -e", begin], [], self.commands
@@ -89,6 +91,8 @@ class Sessions:
             if language in ("sh", "bash"):
                 for number, command in split(text):
                     script += self.command(f"{document.name}:{line + number}", command)
+            elif language == "console":
+                raise Failed(f"{document.name}:{line}: a block of commands is sh or bash, so that it runs here")
             elif language == "csv" and text.startswith("user,department\n"):
                 (folder / "departments.csv").write_text(text)
             elif language == "yaml":
