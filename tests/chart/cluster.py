@@ -93,7 +93,7 @@ class Cluster:
         )
         # Signed by itself, so it is its own authority.
         certificate = folder / "certificates/apiserver.crt"
-        until("the API server has a certificate", certificate.exists)
+        until("the API server has a certificate", lambda: certificate.exists() and "END CERTIFICATE" in certificate.read_text())
         self.opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=certificate))
         )

@@ -150,6 +150,8 @@ class Installed:
             pods = found.setdefault(event["object"]["metadata"]["labels"]["teams-pstn-exporter/shard"], set())
             (pods.discard if event["type"] == "DELETED" else pods.add)(event["object"]["metadata"]["uid"])
             most = max(most, len(pods))
+        if set().union(*found.values()) != {pod["metadata"]["uid"] for pod in self.listed(namespace, "/api/v1", "pods").values()}:
+            raise Failed("the API server has not sent all events")
         return most
 
     def refused(self, namespace):

@@ -24,7 +24,7 @@ def bundle(folder):
     if not installed:
         return False
     command = ["node", PACKAGES.with_name("bundle.cjs"), folder / "grafana.js"]
-    subprocess.run(command, check=True, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_PATH": str(installed)})
+    subprocess.run(command, check=True, env=os.environ | {"NODE_PATH": str(installed)})
     shutil.copytree(installed / "@grafana/ui/dist/public", folder / "public")
     return True
 
