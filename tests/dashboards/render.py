@@ -1,6 +1,7 @@
 """Draws dashboards with Grafana's own libraries: a page with what Prometheus answered, which Chromium draws by grafana.jsx."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
