@@ -114,7 +114,7 @@ pub struct Limits {
     /// its request. It is short enough that a new connection waits less than a second if all slots are taken.
     pub close_grace: Duration,
     /// Maximum bytes of a request's line and headers. Longer requests are answered with 431. The limit is four times
-    /// what a browser with a long authorization sends.
+    /// the size that a browser with a long authorization sends.
     pub header_size: usize,
     /// Time limit for the headers of a request, from the start of the connection or the first byte of the request.
     /// Scrapers send all headers in one packet.

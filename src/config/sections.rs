@@ -46,8 +46,8 @@ section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
         /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, unless
-        /// the report has its own interval. A failed poll of any report is repeated after this time if the report's own
-        /// interval is longer.
+        /// the report has its own interval. If a poll of any report fails, it is repeated after this time, even if the
+        /// interval of the report is longer.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.

@@ -297,8 +297,8 @@ fn samples(
     users.finish().chain(times).chain(events.finish()).collect()
 }
 
-/// Width of the fetched window, which ends now. Graph answers 406 to more than 90 days. Microsoft does not document
-/// whether Graph accepts exactly 90.
+/// Width of the fetched window, which ends now. Graph answers 406 to more than 90 days. Microsoft does not say
+/// if Graph accepts exactly 90.
 const LOOKBACK: TimeDelta = TimeDelta::days(89);
 
 #[cfg(test)]
