@@ -41,8 +41,9 @@ def go_program(package, version, *flags):
     return program
 
 
-def go_program_without(missing, module, package, version, *flags):
-    """The same of a module that embeds a file that it does not have, such as its user interface: built with an empty one."""
+def go_program_of(module, package, version, *flags, missing=None):
+    """The program of a package, built in a copy of its module at most once. The copy gets an empty file in the place of a missing one
+    that the module embeds, such as its user interface."""
     program = TOOLS / f"{Path(package).name}-{version}" / Path(package).name
     if not program.exists():
         source = go_module(module, version)
@@ -51,8 +52,9 @@ def go_program_without(missing, module, package, version, *flags):
         with tempfile.TemporaryDirectory() as copy:
             # Go's copy can only be read.
             subprocess.run(["cp", "--recursive", "--no-preserve=mode", f"{source}/.", copy], check=True)
-            (Path(copy) / missing).parent.mkdir(parents=True)
-            (Path(copy) / missing).touch()
+            if missing:
+                (Path(copy) / missing).parent.mkdir(parents=True)
+                (Path(copy) / missing).touch()
             if go("build", *flags, "-o", str(program), f"./{package}", folder=copy, GOWORK="off") is None:
                 return None
     return program
