@@ -54,7 +54,7 @@ struct Days<'a> {
     period: BillingPeriod,
     /// The figures of the previous billing period; empty if that period was not fetched completely.
     previous: Vec<Samples>,
-    /// The seconds of pools that were used in the previous billing period; `None` if it was not fetched completely.
+    /// The seconds that pools used in the previous billing period; `None` if that period was not fetched completely.
     used_seconds: Option<UsedSeconds>,
 }
 
@@ -166,7 +166,7 @@ impl Days<'_> {
             let mut totals = Totals::new(&self.allocation);
             let mut reservation = self.memory.reservation();
             let mut closing = None;
-            // Graph returns the last rows of a period with the days after its end.
+            // With `now`, the windows include up to two days after the period, where its last rows may arrive.
             let until = if self.period.end() < self.span.end() {
                 self.now
             } else {
@@ -223,7 +223,7 @@ impl Days<'_> {
     }
 
     /// Moves to the next period. `closing` has the figures of the period that ends, rendered as the previous period,
-    /// and its used seconds of pools. `None` if that period was not fetched completely.
+    /// and the seconds that pools used in it. It is `None` if that period was not fetched completely.
     fn next_period(&mut self, closing: Option<(Vec<Samples>, UsedSeconds)>) {
         let (previous, used_seconds) = closing.unzip();
         (self.previous, self.used_seconds) = (previous.unwrap_or_default(), used_seconds);
@@ -262,6 +262,6 @@ impl<'a> Visitor for Days<'a> {
 /// must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
-/// Subtracted from the end of a day when windows up to that end are computed. The last window includes the whole second
-/// of the given time, so without this it would extend one second into the next day.
+/// Subtracted from the end of a day to compute the windows up to that end. The last window includes the whole second of
+/// the time it is computed for. Computed for the end itself, it would extend one second into the next day.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

@@ -18,7 +18,7 @@ use crate::snapshot::Snapshot;
 /// If the page is invalid. Benchmarks generate their pages, so an invalid page is a mistake in the benchmark.
 pub fn add_page<R: Report>(page: &[u8], totals: &mut R::Totals) -> u64 {
     each_row(page, |row: R::Row<'_>| {
-        R::add(totals, row, &mut Notes::default()).expect("the benchmark makes rows that count");
+        R::add(totals, row, &mut Notes::default()).expect("the benchmark makes valid rows");
     })
 }
 
@@ -68,6 +68,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes that the benchmark writes between two checks of the buffer's size. A report checks after each line. The
-/// benchmark does not, because many small copies would add to the measured compression time.
+/// Bytes that the benchmark copies to the buffer at once. A report writes single lines. The benchmark does not, because
+/// many small copies would add to the measured compression time.
 const LINES: usize = 64 * 1024;

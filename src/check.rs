@@ -137,7 +137,7 @@ pub async fn run(
     if let Some(finding) = total.finding() {
         findings.push(finding)?;
     }
-    // If the web configuration is invalid, the daemon ends with the same exit code.
+    // The daemon ends with the exit code of this outcome if the web configuration is invalid.
     let outcome = if is_web_bad {
         Outcome::BadConfiguration
     } else {
@@ -156,7 +156,7 @@ pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Reports whether the web configuration and all files that it names can be used. `loaded` is the result of reading
-/// them in the same way as the daemon.
+/// them as the daemon does.
 fn check_web_config(path: &Path, loaded: &Result<WebConfig, WebConfigError>) -> Finding {
     match loaded {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),

@@ -223,8 +223,8 @@ impl Config {
         of_reports.chain([&self.labels.user])
     }
 
-    /// Returns true if the label `user` of any polled report is a user principal name or a display name. Such names
-    /// identify a person without other data.
+    /// Returns true if the label `user` of any polled report is a user principal name or a display name. Such a name
+    /// alone identifies a person.
     pub(crate) fn shows_names(&self) -> bool {
         let reports = self.reports.iter();
         let mut labels = reports.map(|report| self.labels.of(report));

@@ -1,13 +1,13 @@
 //! Disables core dumps. A dump has every secret of the process and all names in the reports. It may stay on a disk or
 //! be sent to a crash reporting service.
 
-/// Disables core dumps of this process. If the system refuses, the exporter runs anyway, because the administrator
-/// decides about the machine.
+/// Disables core dumps of this process by setting their size limit to 0. If the system refuses, the exporter runs
+/// anyway, because the administrator decides about the machine.
 ///
-/// On Linux the limit does not apply to dump handlers such as systemd's (`core(5)`), which would get the whole memory and the
-/// environment. So there the process is also marked as not dumpable, which covers files and handlers. This also denies
-/// other processes of the same user, such as debuggers, access to its memory, environment and descriptors. Root and the
-/// process itself still have access.
+/// On Linux the limit does not apply to dump handlers such as systemd's (`core(5)`). A handler would get the whole
+/// memory and the environment. So on Linux this function also marks the process as not dumpable. The mark prevents
+/// dumps to files and handlers. It also denies other processes of the same user, such as debuggers, access to the
+/// memory, environment and descriptors of this process. Root and the process itself still have access.
 pub fn forbid() {
     use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -15,7 +15,7 @@ pub fn forbid() {
         current: Some(0),
         maximum: Some(0),
     };
-    // The result is ignored, because every process may lower its limits.
+    // This cannot fail, because every process may lower its limits.
     let _ = setrlimit(Resource::Core, none);
     #[cfg(target_os = "linux")]
     {

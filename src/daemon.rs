@@ -88,7 +88,7 @@ impl Readers {
     /// Logs a warning if `config` shows names to everyone and the previous configuration showed no names.
     fn warn_of(&mut self, config: &Config) {
         let names = config.shows_names();
-        // Checked again for each configuration, because the web configuration file may have changed since the start.
+        // Determined again at each reload, because the web configuration file may have changed since the start.
         let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
         if names && !self.names && exposure.is_open() {
             tracing::warn!(
@@ -166,7 +166,7 @@ pub fn validate(load: &Load, web_config: Option<&Path>) -> Result<Config, Failur
 impl Failure {
     /// Prints the error and returns the exit code: 2 for a bad configuration, otherwise 1.
     pub fn report(&self) -> ExitCode {
-        // The final error message of the process may have several lines.
+        // Not a log line, because this last message of the process may have several lines.
         logging::write(&format!("teams-pstn-exporter: {}\n", self.with_causes()));
         match self {
             Self::Setup(SetupError::Http(_)) => ExitCode::from(1),
@@ -278,7 +278,7 @@ impl Daemon {
             mut departments,
         } = self;
         let systemd = reloader.systemd;
-        // This set is dropped with the daemon, which ends the watchdog task in the set.
+        // A set, because the watchdog task in it ends when the set is dropped with the daemon.
         let mut watching = JoinSet::new();
         let heartbeat = bound.heartbeat();
         let next_heartbeat = move || {
@@ -300,8 +300,8 @@ impl Daemon {
             is_requested: false,
             not_before: Instant::now(),
         };
-        // The task that reads the configuration, of which there is at most one. It returns the configuration and the
-        // requests that wait for it.
+        // Has at most one task, which reads the configuration. The task returns the configuration and the requests
+        // that wait for it.
         let mut loading = JoinSet::new();
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
         loop {

@@ -29,7 +29,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Starts the simulator on a free port of loopback.
+    /// Starts the simulator on a free loopback port.
     pub async fn start(clock: Clock) -> io::Result<Self> {
         let cycle_day = cycle_day(clock.now());
         let world = World::company(SEED, PEOPLE);
@@ -146,7 +146,7 @@ fn load(url: String, cycle_day: CycleDay, file: Option<PathBuf>) -> Load {
 /// period ends in a few days. So most of a budget is spent, whenever the demo runs.
 fn cycle_day(now: DateTime<Utc>) -> CycleDay {
     let end = now + LEFT;
-    // A period cannot start on the 29th or later. In this case it starts on the first of the next month.
+    // A period cannot start after the 28th, so a later day is replaced by the first.
     CycleDay::try_from(u64::from(end.day())).unwrap_or_default()
 }
 
@@ -159,8 +159,7 @@ fn pool(name: &str, location: &str, minutes: i64) -> Pool {
     }
 }
 
-/// Returns the departments of the simulated users. Every tenth user is not in the file, like a user who has joined
-/// recently.
+/// Returns the departments of the simulated users. Every tenth user has none, like a user who has joined recently.
 fn departments(company: &Company) -> Departments {
     let mut file = "user,department\n".to_owned();
     for (user, department) in company.users().zip(DEPARTMENTS.iter().cycle()) {
@@ -181,12 +180,12 @@ const SECRET: &str = "not-a-secret";
 /// Interval of the reports that are not logs. It is short, so that a user sees figures change.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval of logs. It is longer than [`INTERVAL`], because the first poll of a log fetches all of its days, and the
-/// previous period must be fetched in the rest of the interval.
+/// Interval of logs. It is longer than [`INTERVAL`], because the first poll of a log fetches all of its days. The rest
+/// of the interval must be long enough to fetch the previous period.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Number of requests before the simulator answers with the first fault. The first polls of all reports send fewer
-/// requests, including those for the previous period.
+/// Number of requests before the simulator answers with the first fault. The first polls of all reports and of the
+/// previous period send fewer requests, so they succeed.
 const CALM: u64 = 500;
 
 /// Time from the start of the demo to the end of its billing period. It can be up to three days longer, because a
@@ -196,7 +195,7 @@ const LEFT: TimeDelta = TimeDelta::days(4);
 /// Budget in US dollars: a little more than the company has spent on dial-out calls when the demo starts.
 const DIALOUT_BUDGET: u32 = 1_000;
 
-/// The departments of ten users; `None` for a user who is not in the file. The list is repeated for the other users.
+/// The departments of ten users; `None` for a user without a department. The list is repeated for the other users.
 const DEPARTMENTS: [Option<&str>; 10] = [
     Some("Sales"),
     Some("Support"),

@@ -3,7 +3,8 @@
 //! The command sends the same queries as the daemon, with the same client, and reads the same rows. A table of rows is
 //! written page by page, so its size does not affect memory. A table of sums is written when it is complete.
 //!
-//! Out of scope: state files, which this command neither reads nor writes, and figures that Graph does not have.
+//! Out of scope: state files, which this command neither reads nor writes, and figures that Graph does not have, such
+//! as budgets.
 
 mod error;
 mod output;
@@ -135,7 +136,7 @@ impl<'a> Export<'a> {
                 .next_page(|texts, record| table.line(texts, record))
                 .await;
             let page = page.map_err(|error| ExportError::report(self.args.report, &error))?;
-            // Checks again with the time at which Graph answered, because this machine's clock may be ahead.
+            // Checks again by Graph's clock, because this machine's clock may be ahead.
             self.check_final(scan.asked.unwrap_or(self.now))?;
             let Some(lines) = page else { break };
             if self.args.by == By::Row {
@@ -151,7 +152,7 @@ impl<'a> Export<'a> {
         if scan.unplaced > 0 {
             tracing::warn!(
                 rows = scan.unplaced,
-                "rows are left out, because Graph returned each of them only in query windows far from its time"
+                "rows are left out, because Graph returned them for query windows far from the times in the rows"
             );
         }
         output.begin(&self.table.names)?;
@@ -209,7 +210,7 @@ fn choose_span(config: &Config, args: &ExportArgs) -> Result<(Span, String), Exp
 
 /// Shows the progress on standard error until `work` is done: on one line of a terminal, or else in the log.
 pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Output = T>) -> T {
-    // If the table is written to the terminal too, this line would be mixed with it.
+    // If the terminal also shows the table, the progress line would be mixed with it.
     let on_terminal = io::stderr().is_terminal() && !io::stdout().is_terminal();
     let pause = if on_terminal {
         TERMINAL_PAUSE
@@ -244,8 +245,8 @@ pub(crate) async fn with_progress<T>(stats: &RequestStats, work: impl Future<Out
 /// Moves the cursor to the start of the line on a terminal, and erases the line.
 const ERASE_LINE: &str = "\r\x1b[K";
 
-/// Pause between two updates of a terminal's line.
+/// Pause between two updates of the progress line on a terminal.
 const TERMINAL_PAUSE: Duration = Duration::from_millis(500);
 
-/// Pause between two lines of the log.
+/// Pause between two progress messages in the log.
 const LOG_PAUSE: Duration = Duration::from_secs(10);

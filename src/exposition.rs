@@ -289,8 +289,8 @@ fn unit(name: &str) -> Option<&'static str> {
 fn write_escaped(text: &str, quotes: bool, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (quotes && *byte == b'"');
     let mut rest = text.as_bytes();
-    // Few texts have a special byte. Testing a whole text takes a few vector instructions. Searching for the first
-    // special byte takes a branch for each byte.
+    // Few texts have a special byte, so the whole text is tested first. The test takes a few vector instructions,
+    // whereas a search for the first special byte takes a branch for each byte.
     if !rest.iter().fold(false, |found, byte| found | special(byte)) {
         out.extend_from_slice(rest);
         return;

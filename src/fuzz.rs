@@ -1,7 +1,7 @@
 //! Fuzz entry points for every parser of untrusted input. Each takes any bytes and panics if an invariant is violated.
 //!
-//! For the fuzzers only: the library is not published, and this module is hidden from its documentation. The targets in
-//! `tests/fuzz` call these functions, and so do ordinary tests for a limited time.
+//! Only the targets in `tests/fuzz` call these functions, and ordinary tests for a limited time. The library is not
+//! published, and this module is hidden from its documentation.
 
 mod lines;
 
@@ -206,7 +206,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     });
     match decoded {
         Ok(_) => {
-            // The decoder accepts control characters in text that is only displayed, but JSON does not.
+            // Replaces the control characters that the decoder accepts in displayed text, but JSON does not permit.
             let text = text.replace(char::is_control, " ");
             assert!(serde_json::from_str::<IgnoredAny>(&text).is_ok(), "JSON");
             assert!(rows <= ROWS_MAX);
@@ -269,7 +269,7 @@ fn period() -> BillingPeriod {
 /// Row limit, small enough for a fuzzer to reach it.
 const ROWS_MAX: u64 = 5;
 
-/// Folder at which relative paths in a fuzzed file start. The folder does not exist.
+/// Base folder of relative paths in a fuzzed configuration file. The folder does not exist.
 const NOWHERE: &str = "/nonexistent";
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ closed_set! {
         Auth = "auth",
         /// A permission is missing.
         Forbidden = "forbidden",
-        /// Status 429 or 509, also at the last attempt.
+        /// Status 429 or 509, and no retry succeeded.
         Throttled = "throttled",
         /// The response did not arrive in time.
         Timeout = "timeout",
@@ -160,7 +160,7 @@ pub enum Error {
     Malformed {
         /// Number of the page, from 1.
         page: u64,
-        /// The cause.
+        /// The reason why the page is malformed.
         flaw: Flaw,
         /// Number of the row, from 1 over all pages, if one row is the cause.
         row: Option<u64>,
@@ -372,8 +372,8 @@ fn in_row(number: Option<u64>) -> String {
 /// because four pages of a log are read in parallel.
 const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Maximum pages of a report, equal to ten million rows. No tenant has more rows, so beyond this limit the server's
-/// links probably never end.
+/// Maximum pages of a report: ten million rows if every page is full. No tenant has more rows, so beyond this limit the
+/// server's links probably never end.
 const PAGES_MAX: u64 = 10_000;
 
 /// Maximum rows of a report. Five million rows take some seconds to add up. The totals of more rows do not fit into the

@@ -133,7 +133,7 @@ impl Block {
             let status = inflater
                 .decompress_vec(&bytes[consumed..], &mut text, FlushDecompress::None)
                 .ok()?;
-            // A valid part has no final block, so its stream does not end, and each call reads or writes some bytes.
+            // A valid part has no final block, so the end of the stream is an error. So is a call without progress.
             let stands = (inflater.total_in(), inflater.total_out()) == before;
             if status == Status::StreamEnd || stands || inflater.total_out() > length {
                 return None;
@@ -234,7 +234,6 @@ impl Member {
         }
     }
 
-    /// Appends a block.
     pub(crate) fn block(&mut self, block: &Block) {
         match block {
             Block::Short(text) => self.text(text),

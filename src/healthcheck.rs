@@ -49,7 +49,7 @@ pub enum HealthcheckError {
     Status(String, String),
 }
 
-/// Checks the exporter that was started with these flags, once, in its own runtime.
+/// Checks once, in a runtime of its own, the exporter that was started with these flags.
 pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), HealthcheckError> {
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
@@ -94,7 +94,6 @@ async fn probe_any(
     first
 }
 
-/// Checks one host.
 async fn probe(
     client: &Client,
     scheme: &str,

@@ -18,9 +18,9 @@ use tracing_subscriber::{Layer as _, fmt};
 use crate::config::args::{LogFormat, LogLevel};
 use crate::machine;
 
-/// Starts logging, until the process ends. Must be called only once.
+/// Starts logging for the rest of the process.
 ///
-/// Logs only the exporter's own events, because events of the libraries have headers with tokens.
+/// Logs only the exporter's own events, because events of the libraries can contain headers with tokens.
 ///
 /// # Panics
 /// If logging has already been started.
@@ -155,7 +155,7 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
     }
 }
 
-/// Maximum number of lines that wait to be written. Two polls of all reports of a hundred tenants write this many,
+/// Maximum number of lines that wait to be written: as many as two polls of all reports of a hundred tenants log,
 /// about half a megabyte.
 const LINES_MAX: usize = 2_000;
 

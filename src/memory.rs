@@ -2,7 +2,7 @@
 //!
 //! Each report has a pool. All memory that grows with the pages and rows of the report is reserved there: pages, rows
 //! and totals of a running poll, row ids, the final days of the current and the previous period, and the totals of a
-//! log that is rendered. The pool of the process limits the sum of all reports. Dropping a reservation returns its
+//! log while they are rendered. The pool of the process limits the sum of all reports. Dropping a reservation returns its
 //! bytes to the pool, so a failed poll keeps none.
 //!
 //! This module does not limit the memory of published samples.
@@ -128,7 +128,7 @@ impl MemoryError {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Report { .. } => {
-                "set or raise the memory limit of the process (MemoryMax= or the container's limit), of which one report uses at most three fifths; or set labels.user, or user of the report, to none; if the tenant is small, check graph_url"
+                "set or raise the memory limit of the process (MemoryMax= or the container's limit), of which one report uses at most three fifths; or set labels.user, or the report's own user, to none; if the tenant is small, check graph_url"
             }
             Self::Process { .. } => {
                 "raise the memory limit of the process (MemoryMax= or the container's limit), of which all reports together use at most five eighths; or poll fewer reports or tenants"

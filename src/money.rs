@@ -81,7 +81,7 @@ impl Amount {
         shifted(decimal, exponent).map(Self)
     }
 
-    /// The amount as an integer, if it is one.
+    /// The amount as an integer. `None` if it has a fraction or does not fit into an `i64`.
     pub fn to_integer(self) -> Option<i64> {
         self.0
             .is_integer()
@@ -233,7 +233,7 @@ impl TryFrom<(String, String)> for Sum {
         let sum = || {
             let whole: i128 = whole.parse().ok()?;
             let fraction = fraction.parse().ok()?;
-            // The limit is above any amount, and 2³⁰ sums below the limit can be added without overflow.
+            // 2⁹⁶ is above any amount, and 2³⁰ sums below 2⁹⁶ can be added without overflow.
             let room = whole.unsigned_abs() < 1 << 96;
             (fraction < UNIT && room).then_some(Self { whole, fraction })
         };

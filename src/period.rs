@@ -53,8 +53,8 @@ pub struct Window {
 /// Every report must state the bound, because a wrong value counts calls twice or misses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// The function returns the call. An example is getPstnCalls. According to their first documentation, the functions
-    /// of the dial-out and SMS reports do too.
+    /// The function returns the call, like getPstnCalls. The first version of Microsoft's documentation states this for
+    /// the functions of the dial-out and SMS reports too.
     Inclusive,
     /// The function does not return the call. An example is getDirectRoutingCalls.
     Exclusive,
@@ -182,8 +182,8 @@ impl BillingPeriod {
 }
 
 impl Span {
-    /// The days from `from`, inclusive, to `to`, exclusive. `None` if there is no such day, or if one is before 1970 or
-    /// after 9998.
+    /// The days from `from`, inclusive, to `to`, exclusive. `None` if `from` is not before `to`, or if either is before
+    /// 1970 or after 9998.
     #[must_use]
     pub fn of_days(from: NaiveDate, to: NaiveDate) -> Option<Self> {
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
@@ -243,7 +243,7 @@ impl TryFrom<DateTime<Utc>> for BillingPeriod {
 
     /// The period that starts exactly at `start`.
     fn try_from(start: DateTime<Utc>) -> Result<Self, Self::Error> {
-        // Outside these years, the previous or the next month may not be representable.
+        // Within these years, the years of the previous and the next month have four digits, as RFC 3339 requires.
         let is_billed = (1970..=9998).contains(&start.year());
         CycleDay::try_from(u64::from(start.day()))
             .ok()

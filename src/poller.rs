@@ -114,9 +114,9 @@ impl Poller {
         &self.states
     }
 
-    /// Polls each report at once, then at every tick of its interval and at every start of a billing period. Polls a
-    /// report with pools at every start of a calendar month too. Each report has its own loop, so a report that stalls
-    /// does not delay the others.
+    /// Polls each report immediately, then at every tick of its interval and at every start of a billing period. Polls
+    /// a report with pools of included minutes at every start of a calendar month too. Each report has its own loop, so
+    /// a report that stalls does not delay the others.
     async fn run(self) {
         let started = Instant::now();
         let loops = self.states.iter();
@@ -145,7 +145,8 @@ impl Poller {
     /// current.
     async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> Span {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
-        // Polls receive permits in the order in which they ask, so a poll asks only after its tick.
+        // Polls receive permits in the order in which they ask. A poll asks only after its tick, so that it keeps no other
+        // poll waiting before that.
         let permit = Arc::clone(&self.shared.permits)
             .acquire_owned()
             .await
@@ -204,7 +205,7 @@ impl Poller {
                 Ok(rendered) => state.succeed(rendered, period, begun, &stats, &self.plan),
                 Err(failed) => state.fail(failed, &self.plan),
             }
-            // Counts the requests of this poll before publishing, so that the published counters include them.
+            // Dropping `stats` adds the requests of this poll to the counters. Published counters then include them.
             drop((stats, under_way));
             let next = if succeeded {
                 tick
@@ -255,7 +256,7 @@ impl Poller {
         publisher.update(key(None), Vec::new(), samples, None);
     }
 
-    /// Stops serving figures if they are too old, or if their billing period has not begun.
+    /// Stops serving figures if they are too old, or if the clock was set back to before their billing period.
     fn expire(&self, state: &SharedState) {
         let now = self.shared.clock.now();
         let mut state = state.lock();
@@ -268,7 +269,7 @@ impl Poller {
             );
             self.publish(&state);
         }
-        // A time in the future comes from a clock that was wrong, so its distance from now counts as the age.
+        // `last` is in the future if the clock was wrong. Its distance from now is then used as the age.
         let too_old = |last: DateTime<Utc>| {
             let max_age = self.plan.max_age;
             max_age.is_some_and(|max_age| (now - last).abs() > max_age)
@@ -362,7 +363,7 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// Returns the first tick after now. It comes sooner if the last poll failed.
+    /// Returns [`Self::tick`] for the report and the outcome of its last poll.
     fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
         let (report, has_failed) = {
             let state = state.lock();

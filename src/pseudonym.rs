@@ -20,7 +20,7 @@ pub enum PseudonymError {
 
 /// Writes one line per user: the user as given, a tab, and the pseudonym, computed with the configured key.
 ///
-/// A user is a user principal name in upper or lower case, or the object id if there is no such name.
+/// A user is a user principal name in upper or lower case, or the object id of a user without such a name.
 pub fn write(
     config: &Config,
     users: &[String],

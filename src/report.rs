@@ -110,7 +110,6 @@ pub struct ReportInfo {
 
 /// Work that is generic over the type of a report. [`ReportKind::visit`] calls it with that type.
 pub(crate) trait Visitor {
-    /// The result.
     type Output;
 
     /// Does the work for a report that is fetched completely by each poll.
@@ -205,7 +204,7 @@ pub struct Rendered {
     pub users: u64,
     /// Number of rows that are counted. A row that overlapping pages repeat is counted once.
     pub rows: u64,
-    /// Number of rows that repeat another row: all fields or, in a log, the ids are equal. They are not counted again.
+    /// Number of uncounted duplicate rows. A duplicate has the fields or, in a log, the id of an earlier row.
     pub overlapping: u64,
     /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
     /// The sums include both rows.

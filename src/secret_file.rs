@@ -3,7 +3,7 @@
 //!
 //! Only regular files are read, and symbolic links to regular files, because Kubernetes and systemd mount secrets as
 //! links. Pipes and devices are rejected. A pipe blocks until another process writes, a device never ends, and neither
-//! can be re-read. A read from a mount that does not answer blocks in the kernel, which no time limit can end. So a
+//! can be re-read. A read from a mount that does not answer blocks in the kernel, and no time limit can end it. So a
 //! separate thread reads, and the caller waits for a limited time.
 
 pub(crate) mod conversion;

@@ -8,8 +8,8 @@
 //! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a web
 //!   page of another site has caused in a browser;
 //! - `listen` parses and binds addresses;
-//! - `connection` serves one connection, `activity` has its deadlines, `peer` checks that its client may still use it,
-//!   `body` has the body of a response;
+//! - `connection` serves one connection, `activity` has its deadlines, `peer` checks that the client may still use the
+//!   connection, `body` has the body of a response;
 //! - `slots` limits connections and scrapes, `heartbeat` shows the watchdog that the server accepts connections;
 //! - `web_config` reads the file of `--web.config.file`; `tls` and `auth` apply it.
 //!
@@ -241,7 +241,6 @@ struct Shared {
     reloads: Semaphore,
     /// Hosts of `--web.listen-address`, accepted in the `Host` of requests.
     names: Vec<String>,
-    /// Checks logins.
     authenticator: Authenticator,
     /// TLS handshakes that failed.
     failures: tls::Failures,
@@ -278,7 +277,7 @@ async fn accept(
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
-                // The most likely reason is that no file descriptor is free.
+                // Closes a connection, because most likely no file descriptor is free.
                 shared.slots.close_one();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -349,7 +348,7 @@ impl Default for Limits {
     }
 }
 
-/// Adds the remedy for the error's kind to the error, if there is a remedy.
+/// Adds a remedy to the error if the kind of the error has one.
 fn with_remedy(
     error: io::Error,
     remedy: impl FnOnce(io::ErrorKind) -> Option<&'static str>,

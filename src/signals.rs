@@ -51,8 +51,8 @@ pub fn survive_file_size_limit() -> io::Result<()> {
         .enable_io()
         .build()?;
     let _context = runtime.enter();
-    // The first call of `signal` creates such a pair, and panics without free descriptors. This call returns an error
-    // instead.
+    // The first call of `signal` creates such a pair, and panics if no file descriptor is free. This call returns an
+    // error instead.
     UnixStream::pair()?;
     // Nothing waits for the signal. The handler stays installed after the runtime ends.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)

@@ -75,7 +75,7 @@ pub(crate) struct SavedState<S = Samples> {
     pub(crate) current: Vec<S>,
     /// The fingerprint of the allocation in `current`.
     pub(crate) allocation: String,
-    /// The figures of the current period, under the metric names of the previous period.
+    /// A copy of `current` under the metric names of the previous period. It is served when the current period ends.
     pub(crate) closing: Option<(BillingPeriod, Vec<S>)>,
     pub(crate) closed: Option<ClosedPeriod<S>>,
     pub(crate) ledgers: Ledgers,
@@ -160,7 +160,6 @@ impl StateFile {
         Ok(true)
     }
 
-    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -245,7 +244,7 @@ impl StateFile {
             fs::rename(&self.path, &quarantined)
                 .map(|()| format!("has been set aside as {}", quarantined.display()))
         } else {
-            // Also removes the file that was set aside earlier, because it has the same user labels or older ones.
+            // Also removes the file set aside earlier. Its user labels are the same or older, so it may name users too.
             let quarantined = match fs::remove_file(quarantined) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),

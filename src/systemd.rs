@@ -1,5 +1,5 @@
-//! Notifications to systemd (`sd_notify(3)`): ready, reloading, stopping, and the watchdog. Without `NOTIFY_SOCKET` in the
-//! environment, the exporter sends none.
+//! Notifications to systemd (`sd_notify(3)`): ready, reloading, stopping, and the watchdog. Without `NOTIFY_SOCKET` in
+//! the environment, the exporter sends none.
 //!
 //! A watchdog notification follows each heartbeat of the server. So systemd also restarts a process that is alive but
 //! does not accept connections. This module does not remove the variables from the environment, because that is unsafe
@@ -70,8 +70,8 @@ impl Systemd {
     }
 }
 
-/// Calls `notify` every half of the watchdog's interval, as `sd_watchdog_enabled(3)` recommends, but only after a
-/// heartbeat. If no heartbeat comes within half the interval, logs a warning instead.
+/// Calls `notify` twice per watchdog interval, as `sd_watchdog_enabled(3)` recommends, but only after a heartbeat. If
+/// no heartbeat comes within half the interval, logs a warning instead.
 async fn follow<B: Future<Output = ()>, N: Future<Output = ()>>(
     interval: Duration,
     heartbeat: impl Fn() -> B,

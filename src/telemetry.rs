@@ -129,7 +129,6 @@ impl Telemetry {
         }
     }
 
-    /// Records whether a reload of the configuration was successful.
     pub(crate) fn set_reload(&self, successful: bool, now: DateTime<Utc>) {
         self.reload_successful.set(successful.into());
         if successful {
@@ -168,7 +167,7 @@ fn gauge(name: &str, help: &str) -> IntGauge {
     IntGauge::new(name, help).expect(VALID)
 }
 
-/// Unix time with its milliseconds.
+/// Returns the Unix time in seconds, with milliseconds as decimals.
 #[expect(
     clippy::cast_precision_loss,
     reason = "milliseconds of Unix time stay below 2⁵³"

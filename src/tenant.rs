@@ -37,8 +37,8 @@ pub enum SetupError {
 pub struct Plan {
     /// The tenant's name, if tenants are named.
     pub tenant: Option<Arc<str>>,
-    /// Time before the second poll, as a fraction of the interval from 0 to 1. It spreads the polls of the tenants over
-    /// time and is the same at every start.
+    /// Time before the second poll, as a fraction (0 to 1) of the poll interval. It spreads the polls of the tenants
+    /// over time and is the same at every start.
     pub phase: f64,
     /// Time limit for one report, including all pages and retries.
     pub timeout: Duration,
@@ -106,7 +106,6 @@ impl Plan {
         }
     }
 
-    /// The pools of a report.
     pub(crate) fn pools_of(&self, report: ReportKind) -> &[Pool] {
         match report {
             ReportKind::CallLog => &self.pools,
@@ -114,8 +113,8 @@ impl Plan {
         }
     }
 
-    /// Returns the time span in which the figures of a poll at `now` are current. This is the billing period. If the
-    /// report has pools, it is only the part of the period in the calendar month.
+    /// Returns the time span in which the figures of a poll at `now` stay current: the billing period. For a report
+    /// with pools, it is only the part of the billing period in the calendar month of `now`.
     pub(crate) fn current(
         &self,
         report: ReportKind,
@@ -276,7 +275,7 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Returns the time before a tenant's second poll, as a fraction of the interval from 0 to 1. It is the same at every
+/// Returns the time before a tenant's second poll, as a fraction (0 to 1) of the poll interval. It is the same at every
 /// start and differs between tenants, so that a thousand tenants do not poll in the same second. For a single tenant it
 /// is 1, the whole interval.
 fn phase(config: &Config, tenant: &config::Tenant) -> f64 {

@@ -199,7 +199,7 @@ impl<'input> Builder<'input, '_> {
                     line: place.line,
                     node,
                 }),
-                None => self.error(place.line, "a key must be a word; remove it"),
+                None => self.error(place.line, "a key must be a word; remove this key"),
             }
         }
         Ok((!merges).then_some(map))

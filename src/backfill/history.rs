@@ -15,7 +15,6 @@ pub(super) struct History {
     families: BTreeMap<&'static Family, BTreeMap<String, Vec<Run>>>,
     /// Bytes of memory that the series take.
     bytes: usize,
-    /// The memory reservation for the series.
     memory: Reservation,
 }
 

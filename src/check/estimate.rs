@@ -94,8 +94,8 @@ impl FirstPageRequest<'_> {
     }
 
     /// Fetches the first page of the last complete day of a log. If the period has only one day so far, fetches that
-    /// day. Other days may have few rows: the first day of the period may be a holiday, and few rows of the current day
-    /// have arrived yet.
+    /// day. Other days may have few rows: the first day of the period may be a holiday, and most rows of the current
+    /// day have not arrived yet.
     async fn day(self, log: &'static AnyLog) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -200,8 +200,8 @@ impl FirstPage {
         ]
     }
 
-    /// Returns how many names of users the daemon would show, and which clients could read them. If the page has no
-    /// names, returns a warning about later names if the server is not protected, and `None` otherwise.
+    /// Returns how many names of users the daemon would show, and which clients could read them. For a page without
+    /// names, returns a warning about later names, or `None` if the server is protected.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
@@ -318,7 +318,7 @@ impl FirstPage {
 }
 
 impl Size {
-    /// Returns the size of a report that could not be fetched. It adds nothing to a sum, but makes the sum a minimum.
+    /// Returns the size of a report that could not be fetched. It adds nothing to a sum, but marks it as a minimum.
     pub(super) fn unknown() -> Self {
         Self {
             has_more: true,

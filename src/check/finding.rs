@@ -51,7 +51,7 @@ pub(super) struct Finding {
     subject: Option<String>,
     message: String,
     remedy: Option<String>,
-    /// Measured number, if there is one: clock offset in seconds, rows, series, bytes.
+    /// The number that the check measured, if any: clock offset in seconds, or number of rows, series or bytes.
     value: Option<f64>,
 }
 

@@ -22,7 +22,7 @@ pub(super) async fn check(context: &Arc<CheckContext>) -> Vec<Finding> {
         Err(_) => vec![Finding::failure(
             Check::Storage,
             format!("no answer in {} s", context.patience.as_secs()),
-            Some("check if the file system hangs, or choose another storage.path"),
+            Some("check whether the file system hangs, or choose another storage.path"),
         )],
     };
     let about = |finding: Finding| finding.about(folder.display());

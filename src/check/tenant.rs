@@ -43,7 +43,7 @@ struct TenantReport<'a> {
     context: &'a CheckContext,
     deadline: Instant,
     findings: Vec<Finding>,
-    /// Offsets of the hosts' clocks from this machine's clock.
+    /// Offsets of the servers' clocks from this machine's clock.
     skews: Vec<TimeDelta>,
 }
 
@@ -147,7 +147,7 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Reports the offset of this machine's clock from the clocks of the servers: the largest one, if they differ.
+    /// Reports the largest offset of this machine's clock from the clocks of the servers.
     fn clock(&mut self) {
         let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
             return;

@@ -13,7 +13,6 @@ use crate::report::department::{self, Mistake};
 use crate::report::labels::Pseudonyms;
 use crate::secret_file::{self, Stamp};
 
-/// The files that the configuration names.
 pub(super) struct ReferencedFiles<'a> {
     folder: &'a Path,
 }
@@ -116,8 +115,8 @@ impl<'a> ReferencedFiles<'a> {
 /// Reads the HMAC key of the pseudonyms from a file. There is no default key, because with an empty or guessed key
 /// anyone can compute the pseudonym of a known name.
 ///
-/// As with secrets, a line break at the end is not part of the key. So the key is the same if an editor added a line
-/// break to the file and Kubernetes did not.
+/// As with secrets, a line break at the end is not part of the key. Editors add a line break and Kubernetes does not,
+/// and the key must be the same in both files.
 fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
@@ -140,8 +139,8 @@ pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), Stri
     content(written, path, base, FILE_BYTES_MAX).map(drop)
 }
 
-/// Returns the content of the file at `path`, at most `bytes_max` bytes. The other arguments and the error are those of
-/// [`usable`].
+/// Returns the content of the file at `path`. A file of more than `bytes_max` bytes is an error. The other arguments
+/// and the error are those of [`usable`].
 fn content(
     written: &Path,
     path: &Path,

@@ -100,7 +100,7 @@ impl Pool {
     }
 }
 
-/// Returns the licences of a pool, and records an error if there are none.
+/// Returns the licences of a pool. Records an error if there are none, or if one has no shared minutes.
 fn licenses(
     field: Field<Vec<Field<Name>>>,
     at: &str,

@@ -1,4 +1,4 @@
-//! Reads the tree into typed sections. Reading continues after an error, so that all errors are reported together.
+//! Reads the YAML tree into typed sections. Reading continues after an error, so that all errors are reported together.
 //!
 //! [`section!`] declares a section once. The known keys, their types and the JSON schema are all derived from the
 //! fields of the section, so they cannot disagree.
@@ -43,7 +43,7 @@ pub(super) trait Scalar: Sized {
 pub(super) enum Wrong {
     /// The text does not have the form that [`Scalar::EXPECTED`] names.
     Kind,
-    /// The text is wrong for this reason. The string has the cause and the remedy.
+    /// The text is invalid for another reason. The string has the cause and the remedy.
     Because(String),
 }
 
@@ -147,8 +147,8 @@ pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option
 
 /// Records an error for an unknown key.
 pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut ConfigErrors) {
-    // The error for an anchor or alias in the value was already recorded. The key is not reported too, because often it
-    // only exists to define the anchor.
+    // The value has an anchor or alias, and that error was already recorded. The unknown key is no second error,
+    // because often it only exists to define the anchor.
     if matches!(entry.node.value, Value::Invalid) {
         return;
     }
@@ -210,7 +210,6 @@ impl<T> Field<T> {
         }
     }
 
-    /// Returns true if the key is missing.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
     }
@@ -228,7 +227,6 @@ impl<T> Field<T> {
         self.set().map(|(_, value)| value)
     }
 
-    /// The value, if it is valid.
     pub(super) fn as_ref(&self) -> Option<&T> {
         match self {
             Self::Set(_, value) => Some(value),

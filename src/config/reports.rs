@@ -111,7 +111,7 @@ impl PseudonymKey {
         label.or_else(|| self.pseudonyms.clone().map(UserLabel::Pseudonym))
     }
 
-    /// Records an error if there is a key and no user label needs it.
+    /// Records an error if a key is configured that no user label needs.
     pub(super) fn check_use(&self, errors: &mut ConfigErrors) {
         if let (Some(line), false) = (self.line, self.is_used) {
             errors.push(

@@ -183,7 +183,7 @@ impl Tenant {
         })
     }
 
-    /// Records an error for each key that has no effect without another key that is missing. For example,
+    /// Records an error for each key that is set without the key that it depends on. For example,
     /// `client_secret_expires` has no effect without `client_secret_file`.
     fn check_companions(&self, at: &str, errors: &mut ConfigErrors) {
         let pairs = [
@@ -431,7 +431,7 @@ fn check_report(
         ),
         Field::Missing if !contains(reports, ReportKind::Dialout) => errors.push(
             line,
-            format!("{at}: the budget is of the report dialout by default, which is not polled; add dialout to reports, or give the budget another report, such as call_log"),
+            format!("{at}: the default report of a budget is dialout, which is not polled; add dialout to reports, or give the budget another report, such as call_log"),
         ),
         Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }

@@ -460,10 +460,10 @@ const US_GOVERNMENT: &str =
 pub(super) const CHINA: &str =
     "the cloud china (21Vianet) does not have the API of telephony reports";
 
-/// The shortest duration. Tests poll every second. A shorter interval is a mistake.
+/// The shortest duration, because tests poll every second. A shorter interval is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// The longest duration. No wait needs to be longer than a billing period.
+/// The longest duration, because no wait needs to be longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

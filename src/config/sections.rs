@@ -46,8 +46,8 @@ section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
         /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, unless
-        /// the report has its own interval. If a poll of any report fails, it is repeated after this time, even if the
-        /// interval of the report is longer.
+        /// the report has its own interval. A failed poll is repeated after this time, or after the report's own
+        /// interval if that is shorter.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
         /// Time limit for one report of one tenant, including all pages and retries, at least 1s.
@@ -239,7 +239,7 @@ section! {
         /// Shares of the amount at which an alert fires, in percent.
         #[schemars(extend("default" = [50, 80, 100, 120]))]
         thresholds: Vec<Field<Either<Threshold>>>,
-        /// The report with the charges: of dial-out, calls or SMS.
+        /// The report that has the charges: dial-out, calls or SMS.
         #[schemars(extend("default" = "dialout", "enum" = ["dialout", "call_log", "sms"]))]
         report: ReportKind,
         /// Only this tenant.

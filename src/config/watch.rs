@@ -45,9 +45,9 @@ impl DepartmentsWatch {
         self.looking = None;
     }
 
-    /// Waits until the file has changed and then stayed the same for one pause, because the file may still be written
-    /// when the change is noticed. A change to an invalid file is reported only once. The future can be dropped without
-    /// losing a change.
+    /// Waits until the file has changed and then stayed the same for one pause, because an editor may still be writing
+    /// it when the change is noticed. Each change is reported once, even if the file is then invalid. The future can be
+    /// dropped without losing a change.
     pub(crate) async fn changed(&mut self) {
         let Some(path) = self.path.clone() else {
             return std::future::pending().await;

@@ -72,7 +72,7 @@ impl Output {
     fn failed(&self, source: io::Error) -> ExportError {
         let remedy = match source.kind() {
             io::ErrorKind::BrokenPipe => {
-                "the reader of the output has ended; let it read to the end"
+                "the program that reads the output has ended; let it read to the end"
             }
             io::ErrorKind::StorageFull => "free space, or choose another place",
             _ => "choose another place",
@@ -92,7 +92,7 @@ impl Replacement {
             Ok(path) => path,
             Err(_) if path.is_symlink() => {
                 return Err(io::Error::other(
-                    "it is a link to something that is not a file",
+                    "it is a symbolic link that leads to no file",
                 ));
             }
             Err(_) => path.to_owned(),

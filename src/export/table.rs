@@ -58,7 +58,7 @@ pub(super) struct Table {
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
     figures: Vec<Measure>,
-    /// Position of the label `call_type`. A table of meetings needs it to leave out other calls.
+    /// Position of the label `call_type`. A table of meetings leaves out all call types but `conf_…`.
     call_type: Option<usize>,
     /// Position of the label with the most exact destination.
     destination: Option<usize>,
@@ -104,7 +104,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "labels.user, or user of this report in reports, is none, so users are not named; change it, or give another --by";
+            let what = "labels.user, or this report's own user in reports, is none, so users are not named; change it, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {

@@ -38,7 +38,6 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Writes one line.
     pub(super) fn write(&mut self, names: &[String], fields: &[Field]) -> Result<(), ExportError> {
         self.begin(names)?;
         self.line.clear();
@@ -49,7 +48,6 @@ impl TableWriter {
         self.write_line()
     }
 
-    /// Completes the table.
     pub(super) fn finish(mut self) -> Result<(), ExportError> {
         self.output().flush()?;
         self.output.take().map_or(Ok(()), Output::finish)

@@ -1,9 +1,9 @@
 //! Content negotiation: format and encoding by `Accept` and `Accept-Encoding`.
 //!
 //! The rules are those of the Go reference (`expfmt.NegotiateIncludingOpenMetrics`). The highest `q` wins, then the
-//! more specific range, then the earlier one. Unknown ranges are skipped. The default is text 0.0.4, because a scrape
-//! must not fail because of a header. Two differences follow RFC 9110: a range with `q=0` is never used, and types are
-//! compared without regard to case.
+//! more specific range, then the earlier one. Unknown ranges are skipped. If no range is left, the format is text
+//! 0.0.4, so a header never makes a scrape fail. Two differences follow RFC 9110: a range with `q=0` is never used, and
+//! types are compared without regard to case.
 //!
 //! This module does not escape names. All metric and label names of the exporter are legacy names, which no escaping
 //! scheme changes. So the answer repeats the requested `escaping`, and the body is always the same.

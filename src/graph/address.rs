@@ -182,7 +182,7 @@ impl NextLink {
         if url.origin() != root.0.origin() {
             return Err(LinkError::Foreign(known_origin(&url)));
         }
-        // A URL such as `blob:https://…` has the same origin as the URL within it.
+        // A URL such as `blob:https://…` has the origin of the URL within it, so the scheme must match too.
         if url.scheme() != root.0.scheme() {
             return Err(LinkError::Foreign("another scheme".to_owned()));
         }

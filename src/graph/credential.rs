@@ -124,7 +124,7 @@ impl Proof {
                     .map(|signed| Self::Assertion(signed.jwt, Some(signed.not_after)))
                     .map_err(|error| CredentialError::Sign(certificate.clone(), error.into()))
             }
-            Credential::ManagedIdentity(_) => unreachable!("a managed identity has no form"),
+            Credential::ManagedIdentity(_) => unreachable!("a managed identity needs no proof"),
         }
     }
 

@@ -100,7 +100,7 @@ pub(crate) fn reason(status: u16) -> FailureReason {
 pub(crate) fn remedy(status: u16) -> Option<&'static str> {
     Some(match status {
         300..=399 => {
-            "a redirect is never followed with a token; check the Graph URL, and check if a proxy or portal redirects requests"
+            "the exporter never follows a redirect with a token; check the Graph URL, and whether a proxy or portal redirects requests"
         }
         400 => {
             "Graph did not understand the request; check the Graph URL, and report it as a bug if the URL is Microsoft's"

@@ -72,8 +72,8 @@ impl Secrets {
         is_shown.then(|| id.to_string())
     }
 
-    /// Returns a message on one line of limited length, or `None` if the message is empty. Words without an ordinary
-    /// form, mail addresses and telephone numbers are replaced by [`REDACTED`].
+    /// Returns a message on one line of limited length, or `None` if the message is empty. [`REDACTED`] replaces mail
+    /// addresses, telephone numbers, parts of credentials, and other words without an ordinary form.
     pub(crate) fn message(&self, text: &str) -> Option<String> {
         let text: Cow<'_, str> = if text.len() > READ_MAX {
             Cow::Owned(text.chars().take(READ_MAX).collect())
@@ -107,7 +107,7 @@ impl Secrets {
     }
 
     /// Returns the parts of credentials that occur in `text`, folded by [`fold`]. A part has [`PART`] characters, or
-    /// twice as many hexadecimal digits, or fewer if the credential is shorter.
+    /// twice as many digits if it is in hexadecimal. A credential of fewer characters is a single part.
     fn repeated(&self, text: &str) -> HashSet<String> {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
@@ -134,7 +134,7 @@ impl Secrets {
             }
         }
         if !found.is_empty() {
-            // A part of the reversed text occurs in the text itself in reverse order, so its reverse is added.
+            // A part that was found in the reversed text is backwards in `text`, so the reverse of each part is added.
             let turned: Vec<String> = found.iter().map(|p| p.chars().rev().collect()).collect();
             found.extend(turned);
         }
@@ -305,8 +305,8 @@ fn fold(text: &str) -> String {
     folded.map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Returns the folded base64 of a secret for each of the three alignments after preceding bytes. Characters that depend
-/// on the preceding bytes are omitted.
+/// Returns the folded base64 of a secret after 0, 1 and 2 other bytes: the encoding depends on this offset. Characters
+/// that depend on the other bytes are omitted.
 fn encoded(secret: &str) -> [Zeroizing<String>; 3] {
     [0, 1, 2].map(|before| {
         let bytes = Zeroizing::new([&b"\0\0"[..before], secret.as_bytes()].concat());

@@ -260,7 +260,7 @@ pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 /// The remedy if the connection failed.
 pub(crate) fn connect_remedy(error: &reqwest::Error) -> Option<&'static str> {
     error.is_connect().then_some(
-        "check name resolution, the firewall and HTTPS_PROXY; if a private CA signs, set SSL_CERT_FILE to a PEM file with its certificate",
+        "check name resolution, the firewall and HTTPS_PROXY; if a private CA signed the server's certificate, set SSL_CERT_FILE to a PEM file with the CA's certificate",
     )
 }
 

@@ -5,8 +5,6 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-/// The endpoint that issues tokens for the managed identity of a machine in Azure.
-///
 /// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
 /// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
 #[derive(Clone, Debug)]

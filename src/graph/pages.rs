@@ -19,7 +19,6 @@ use super::{Error, Flaw, Graph, log_seconds};
 use crate::chain::Chain;
 use crate::memory::Reservation;
 
-/// The pages of one report, which are requested one after another.
 #[derive(Debug)]
 #[must_use = "no request is sent until `next` is called"]
 pub(crate) struct Pages<'g> {
@@ -31,7 +30,7 @@ pub(crate) struct Pages<'g> {
     state: State,
     page_count: u64,
     row_count: u64,
-    /// Number of times in a row that a page was incomplete.
+    /// Number of incomplete responses so far for the current page.
     broken: u32,
     /// The wait before an incomplete page is requested again.
     wait: Option<Duration>,

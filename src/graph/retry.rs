@@ -156,9 +156,9 @@ impl FailureKind {
 }
 
 /// Reads a `Retry-After`: whole seconds, or an HTTP date, which is compared with `now`. An unreadable or negative
-/// value, or a date in the past, is ignored. Seconds are limited to the largest number that fits. The wait until a date
-/// is prolonged by one second, because the server may have truncated nearly one second from the date. A request that
-/// comes too early prolongs the throttling: <https://learn.microsoft.com/graph/throttling>.
+/// value, or a date in the past, is ignored. A number above `u64::MAX` is read as `u64::MAX`. The wait until a date is
+/// prolonged by one second, because the server may have truncated nearly one second from the date. A request that comes
+/// too early prolongs the throttling: <https://learn.microsoft.com/graph/throttling>.
 pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -182,8 +182,8 @@ const ATTEMPTS: u32 = 12;
 /// is permanent, it is reported within 15 s.
 const INCOMPLETE_MAX: u32 = 5;
 
-/// The longest delay without a `Retry-After`. Twelve attempts then take about a minute, and most of the time for a
-/// report is left.
+/// The longest delay without a `Retry-After`. Twelve attempts then take about a minute, which leaves four of the five
+/// minutes that a poll has by default.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// The longest hold. A longer `Retry-After` is probably a mistake, and one request per hour does no harm.

@@ -16,7 +16,7 @@ pub(crate) struct RequestStats {
     oddities: [AtomicU64; Oddity::ALL.len()],
 }
 
-/// An unusual value in a row. The row is counted nevertheless.
+/// An unusual value of a row. The row is counted nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Oddity {
     /// Text that was truncated.

@@ -1,4 +1,4 @@
-//! A scripted server on loopback, for the tests of this module. It shares nothing with the client.
+//! A scripted server on loopback, for the tests of this module. It shares no code with the client.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Received {
         Some(value)
     }
 
-    /// A field of a form.
+    /// Value of a field of the form in the body.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         url::form_urlencoded::parse(self.body.as_bytes())
             .find(|(known, _)| known == name)
@@ -121,7 +121,6 @@ pub(crate) async fn graph(
     .await
 }
 
-/// A client of the server.
 pub(crate) fn client(server: &Server) -> Graph {
     client_of(&server.url, &server.url, PATIENCE)
 }

@@ -1,7 +1,7 @@
 //! Throttling: while the service throttles an application in a tenant, the exporter sends no request of this
 //! application.
 //!
-//! Microsoft throttles an application in a tenant as a whole and counts requests that come too early:
+//! Microsoft throttles an application in a tenant as a whole, and requests that come too early prolong the throttling:
 //! <https://learn.microsoft.com/graph/throttling>. So all requests share one *hold*, a time in which none is sent. When
 //! the hold ends, one request is sent first. Then each series of responses without throttling permits one more parallel
 //! request.
@@ -55,7 +55,7 @@ struct State {
     allowed: usize,
     /// Number of responses since `allowed` changed.
     answered: usize,
-    /// Number of consecutive throttled responses.
+    /// Number of holds since the last response that was not throttled.
     consecutive_throttled: u32,
 }
 
@@ -233,8 +233,8 @@ impl std::fmt::Display for Held {
 
 impl std::error::Error for Held {}
 
-/// Number of responses after a hold until one more parallel request is permitted. With a smaller number, the next hold
-/// wastes more requests. With a larger number, a report of many days is slower.
+/// Number of responses after a hold until one more parallel request is permitted. With a smaller number, more parallel
+/// requests fail when the next hold starts. With a larger number, a report of many days is slower.
 const ANSWERS_PER_STEP: usize = 8;
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// Returns an empty cache. `now` reads the wall clock, which assertions and responses with a time need.
+    /// Returns an empty cache. `now` reads the wall clock, for the times in assertions and in responses.
     ///
     /// # Errors
     /// If the tenant id is neither a GUID nor a domain name, or if the client id is missing. Also if the endpoint of a
@@ -140,7 +140,7 @@ impl TokenCache {
         (self.now)()
     }
 
-    /// Returns the cached token if it is now earlier than the time that `until` returns.
+    /// Returns the cached token if the current time is before the time that `until` returns.
     fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
         let state = self.state.lock();
         let token = state.token.as_ref()?;
@@ -250,8 +250,8 @@ impl State {
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time for which requests are retried if the endpoint of a managed identity is not ready. According to Microsoft, an
-/// update of the endpoint takes up to 70 s. This time is ten seconds longer, because the last attempt can be ten
-/// seconds before its end.
+/// update of the endpoint takes up to 70 s. Ten seconds are added, because the wait between two attempts can be that
+/// long: the last attempt then comes after the update.
 const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid. Without it, every page of a report would wait

@@ -53,8 +53,8 @@ pub(crate) enum TokenEndpoint {
         client_id: String,
         scope: String,
         credential: Arc<Credential>,
-        /// Held while the credential's files are read. If their file system hangs, it therefore blocks only one thread.
-        /// Otherwise each poll would block another one.
+        /// Held while the credential's files are read, so that a file system that hangs blocks one thread instead of
+        /// one thread per poll.
         reading: Arc<Semaphore>,
     },
     /// The endpoint of the machine's managed identity.
@@ -104,7 +104,7 @@ impl TokenEndpoint {
         })
     }
 
-    /// The secret that every request contains, if there is one.
+    /// The secret in every request to a managed identity's endpoint. `None` if that endpoint uses none, and for Entra.
     pub(crate) fn secret(&self) -> Option<&SecretString> {
         match self {
             Self::ManagedIdentity { endpoint, .. } => endpoint.secret(),
@@ -241,7 +241,7 @@ impl TokenEndpoint {
             (None, None) => return Err(self.malformed("a token without a lifetime".to_owned())),
         };
         AccessToken::new(grant.access_token, asked_at, Duration::from_secs(lifetime))
-            .ok_or_else(|| self.malformed("a token that does not fit into a header".to_owned()))
+            .ok_or_else(|| self.malformed("a token that a header cannot contain".to_owned()))
     }
 
     fn refused(
@@ -268,14 +268,14 @@ impl TokenEndpoint {
         )
     }
 
-    /// Returns the error for a response without a readable token. It does not contain Serde's message, which can quote
-    /// the token.
+    /// Returns the error for a response without a readable token. The error omits Serde's message, which can quote the
+    /// token.
     fn no_token(&self, response: &Response, error: &serde_json::Error) -> TokenError {
         if error.is_eof() {
             return TokenError::BrokenOff(self.host());
         }
         self.malformed(if error.is_data() {
-            "a response without a readable access_token and lifetime".to_owned()
+            "access_token or its lifetime is missing or unreadable".to_owned()
         } else {
             format!("not JSON (Content-Type: {})", content_type(response))
         })
@@ -324,7 +324,7 @@ impl<'de> Deserialize<'de> for Seconds {
 
 fn sensitive(secret: &SecretString) -> Result<HeaderValue, TokenError> {
     let mut value = HeaderValue::from_str(secret.expose_secret())
-        .map_err(|_| TokenError::Options("IDENTITY_HEADER does not fit into a header"))?;
+        .map_err(|_| TokenError::Options("IDENTITY_HEADER has invalid characters"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -143,11 +143,11 @@ impl TokenEndpointError {
         }
         match self.status {
             400 | 401 | 403 if self.credential == CredentialKind::ManagedIdentity => Some(
-                "assign a managed identity to this machine, and check the client id if it is a user-assigned one",
+                "assign a managed identity to this machine; if the identity is user-assigned, check the client id",
             ),
             429 => Some(THROTTLED),
             300..=399 => Some(
-                "a redirect is never followed with a credential; check the authority URL, and check if a proxy or portal redirects requests",
+                "the exporter never follows a redirect with a credential; check the authority URL, and whether a proxy or portal redirects requests",
             ),
             404 => Some("check the authority URL: there is no token endpoint at this address"),
             _ => None,

@@ -35,7 +35,7 @@ pub enum TokenError {
     /// The endpoint answered with an error.
     #[error(transparent)]
     Refused(#[from] Box<TokenEndpointError>),
-    /// The JSON of the response is truncated, also at the last attempt.
+    /// The JSON of the response is truncated, even at the last attempt.
     #[error("{0} sent a response that breaks off")]
     BrokenOff(String),
     /// The response is neither a token nor an error. The second field states the fault.

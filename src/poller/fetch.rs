@@ -17,7 +17,6 @@ use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, AnyLog, DayTotals, Log, Totals};
 use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
 
-/// One fetch of one report.
 pub(super) struct Fetch<'a> {
     pub(super) poller: &'a Poller,
     pub(super) report: ReportKind,
@@ -108,7 +107,7 @@ impl Fetch<'_> {
                 reservation.hold(totals.bytes());
             }
         };
-        // The open days are fetched after the days that become final, so that a row in both is counted once.
+        // Open days come last: a row that is also in a final day must count there, as that day is not fetched again.
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }

@@ -119,7 +119,7 @@ impl Fleet {
             running.task.abort();
             leftovers.retire(&running.states);
         }
-        // If the storage of a tenant is unchanged, its files are not swept, because a write of one can be in progress.
+        // An unchanged storage is not swept, because one of its state files may be in the middle of a write.
         let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.tenant.name);
             running.is_none_or(|running| running.plan.storage != change.plan.storage)
@@ -211,7 +211,7 @@ impl Fleet {
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
-        // Drops published figures of another tenant, address or period, and figures with other user labels.
+        // Drops all published figures if their source has changed, and otherwise the figures with previous user labels.
         self.shared.publisher.forget(|key| {
             let is_relabelled = key
                 .report
@@ -307,7 +307,7 @@ fn sweep(plans: &[Arc<Plan>]) {
     for error in Storage::sweep(storages) {
         tracing::warn!(
             error = %Chain(&error),
-            remedy = "let the exporter write to the folder, or remove files that end in .new or .rejected by hand; these files may have the user labels of a previous setting labels.user",
+            remedy = "let the exporter write to the folder, or remove files that end in .new or .rejected by hand; they may contain user labels made with a previous value of labels.user",
             "old state files cannot be removed"
         );
     }

@@ -60,7 +60,6 @@ struct Current {
 }
 
 impl Writer {
-    /// Starts the writer task.
     pub(super) fn start(tasks: &mut JoinSet<()>, runtime: &Handle) -> Self {
         let (queue, writes) = mpsc::channel(QUEUE_MAX);
         let progress = Arc::<Progress>::default();
@@ -230,7 +229,7 @@ impl StorageLog {
             StorageError::Remove { .. } => (
                 StorageOutcome::Rejected,
                 "cannot remove old state files",
-                "let the exporter write to the folder, or remove the files; they have user labels that are no longer wanted",
+                "let the exporter write to the folder, or remove the files; they may contain user labels made with a previous value of labels.user",
             ),
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,

@@ -91,7 +91,7 @@ impl Previous {
         now: DateTime<Utc>,
         pools: impl IntoIterator<Item = &'p Pool>,
     ) -> bool {
-        // A time in the future comes from a clock that was wrong.
+        // Ignores a time in the future, because it comes from a clock that was wrong.
         let passed = |then: DateTime<Utc>| (then <= now).then(|| now - then);
         if self.failed.and_then(passed).is_some_and(|ago| ago < RETRY) {
             return false;

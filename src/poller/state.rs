@@ -22,8 +22,7 @@ use crate::snapshot::{Failure, Polling, State, Summary};
 use crate::storage::SavedState;
 use crate::tenant::Plan;
 
-/// State of a report from poll to poll. If a reload restarts the tenant's poller, the new poller continues with this
-/// state.
+/// State of a report. If a reload restarts the tenant's poller, the new poller continues with this state.
 pub(crate) struct ReportState {
     pub(super) report: ReportKind,
     pub(super) health: ReportMetrics,
@@ -100,7 +99,6 @@ impl ReportState {
         }))
     }
 
-    /// The report.
     pub(crate) fn report(state: &SharedState) -> ReportKind {
         state.lock().report
     }
@@ -272,10 +270,10 @@ impl ReportState {
         self.show_pools(period, begun, plan);
     }
 
-    /// Updates the pools in samples and summary, if the current figures are of `period`. A pool's use in the calendar
-    /// month at `now` can include seconds of the previous period. `now` is the time when `period` was fetched.
+    /// Updates the pools in samples and summary, if the current figures are of `period`. `now` is the time when they
+    /// were fetched. If the calendar month of `now` began in the previous period, seconds of that period are added.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
-        // The clock may have been set back while the previous period was fetched.
+        // If the clock was set back during the fetch of the previous period, the figures of `period` may be gone.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {
             return;
         };

@@ -186,7 +186,6 @@ impl<'a> Allocator<'a> {
         });
     }
 
-    /// Adds the next person.
     pub(crate) fn add_person(&mut self, principal_name: &str, id: &str) {
         let Allocation {
             budgets,
@@ -217,13 +216,12 @@ impl<'a> Allocator<'a> {
         label_sets + size_of_val(&*self.persons) + self.currencies.bytes()
     }
 
-    /// Empty sums.
     pub(crate) fn no_sums(&self) -> Allocated {
         Allocated::new(self.allocation)
     }
 
-    /// Adds a row to the sums of its budgets and of its department. `person` is ignored if the allocator has no
-    /// persons, because [`Self::add_person`] was not called.
+    /// Adds a row to the sums of its budgets and of its department. If [`Self::add_person`] was
+    /// never called, `person` is ignored.
     pub(crate) fn add<const MONEY: usize>(
         &self,
         label_set: u32,
@@ -252,7 +250,6 @@ impl<'a> Allocator<'a> {
 }
 
 impl Allocated {
-    /// Empty sums.
     pub(crate) fn new(allocation: &Allocation) -> Self {
         Self {
             spent: vec![Sum::default(); allocation.budgets.len()],
@@ -373,7 +370,6 @@ impl Allocated {
     }
 }
 
-/// Returns whether the report has amounts.
 fn has_money(columns: &[Column]) -> bool {
     columns
         .iter()
@@ -391,7 +387,6 @@ pub(crate) struct SavedAllocated {
 }
 
 impl Allocated {
-    /// The sums for a state file.
     pub(crate) fn save(&self) -> SavedAllocated {
         let saved = |(department, currency, values): (DepartmentId, &str, &Values<1>)| {
             let [charge] = values.money;

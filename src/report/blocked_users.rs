@@ -97,7 +97,7 @@ impl Report for BlockedUsers {
         has_previous: false,
     };
     const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
-    // Microsoft does not document the bound. The report has only one window, so no event can be in two windows.
+    // Microsoft does not document the bound. Either is safe: with only one window, no event can be in two windows.
     const END: EndBound = EndBound::Inclusive;
     const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
@@ -174,7 +174,7 @@ impl Totals {
         } = self;
         let received = events.len();
         events.sort_unstable();
-        // Pages may overlap.
+        // Overlapping pages return the same event twice.
         events.dedup();
         let blocks: Vec<&Event> = events
             .chunk_by(|a, b| a.user == b.user)
@@ -226,8 +226,8 @@ fn current_block(events: &[Event]) -> Option<&Event> {
     blocks.last()
 }
 
-/// The time at which the current block of each user began, by reason and user label, and the number of series that are
-/// aggregated into `__other__`. If there are more than `max_series` series, the oldest are aggregated.
+/// The start of each user's current block, and the number of series that are aggregated into `__other__`. If there are
+/// more than `max_series` series, the oldest are aggregated.
 fn since<'t>(
     blocks: &[&Event],
     texts: &'t Interner,

@@ -26,7 +26,7 @@ pub struct Budget {
     pub amount: Amount,
     /// Shares of the amount at which alerts fire, in ascending order.
     pub thresholds: Vec<Threshold>,
-    /// Report that has the charges. It has a currency and is polled.
+    /// Report that has the charges. The configuration rejects a report that has no amounts or is not polled.
     pub report: ReportKind,
     /// The name of the selected tenant. `None` selects all tenants.
     pub tenant: Option<String>,

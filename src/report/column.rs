@@ -72,7 +72,7 @@ impl<const MONEY: usize> Default for Values<MONEY> {
     }
 }
 
-/// Maximum number of counts in a row. The first count is the row itself or its calls. The second is its seconds or SMS
+/// Maximum number of counts in a row. The first is its number of calls or messages. The second is its seconds or SMS
 /// units. The third is its failed calls, or its seconds in the later calendar month.
 pub const COUNTS_MAX: usize = 3;
 

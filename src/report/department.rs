@@ -252,7 +252,7 @@ fn values(record: &str) -> Result<[Cow<'_, str>; 2], String> {
     })
 }
 
-/// Returns the first value of a text without the spaces around it, and the text after the comma, if there is a comma.
+/// Returns the first value of `text`, trimmed. If a comma follows the value, also returns the text after the comma.
 fn value(text: &str) -> Result<(Cow<'_, str>, Option<&str>), String> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
         let (value, rest) = match text.split_once(',') {
@@ -307,7 +307,7 @@ const UNMAPPED: &str = "unmapped";
 /// left out of the file.
 const LINES_MAX: usize = 100_000;
 
-/// Maximum number of departments: half of the series that `max_series` allows for users by default.
+/// Maximum number of departments: half of the default of `max_series`.
 const DEPARTMENTS_MAX: usize = 10_000;
 
 /// Maximum characters of a department's name, as for names in the configuration.

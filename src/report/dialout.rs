@@ -230,8 +230,7 @@ impl RowTable {
     fn render(self, context: &RenderContext<'_>) -> Rendered {
         let mut allocator = Allocator::new(context.allocation);
         let mut texts = Interner::default();
-        // Converts one label set at a time, because a code in lower case needs a new text in upper case for each label
-        // set.
+        // Converts one label set at a time, so that only its upper-case copies of lower-case codes are in memory.
         let add = |label_set| {
             let labels = self.labels(label_set);
             let [currency, context, location] = &labels;

@@ -10,7 +10,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use super::person_table::Hash;
 use crate::memory::table_bytes;
 
-/// Interned texts in the order of their first arrival. An id is an index.
+/// Interned texts in the order of their first arrival. The id of a text is its index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interner {
     texts: Texts,
@@ -45,7 +45,7 @@ struct Texts {
 
 impl Interner {
     pub(crate) fn intern(&mut self, text: &str) -> u32 {
-        // Most texts occur many times in succession.
+        // Most texts equal the previous text, and comparing the two is faster than hashing.
         if self.last < self.texts.count() && self.text(self.last) == text {
             return self.last;
         }

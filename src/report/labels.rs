@@ -68,7 +68,7 @@ pub(crate) struct UserLabels {
     of: Vec<LabelId>,
 }
 
-/// The size of a series: its first figure, then its counts.
+/// Size of a series: its first figure without the sign. If first figures are equal, the counts decide.
 pub(crate) type Size = (Sum, [i64; COUNTS_MAX]);
 
 /// Rank of a value of the label `user`.
@@ -263,7 +263,7 @@ fn sorted<'a>(
             (u128::from_be_bytes(bytes), person)
         })
         .collect();
-    // Sorts by the number alone. A comparison that may read the text has a branch and takes four times as long.
+    // Sorts by the 16 bytes alone. A comparison that may read the text has a branch and takes four times as long.
     order.sort_unstable_by_key(|&(number, _)| number);
     for same in order.chunk_by_mut(|a, b| a.0 == b.0) {
         if same.len() > 1 {

@@ -6,8 +6,9 @@
 //!
 //! A row is counted once, in the billing period of its time, even if several windows return it. This can happen because
 //! some functions select calls by their start, some by their end, some include the end of a window, and some return
-//! more than the window. Rows are recognized by their id, of which 64 bits are kept for every row of the period. A call
-//! that ends after its period may arrive after the period, so the windows of the next two days are fetched too.
+//! more than the window. Rows are recognized by their id, of which 64 bits are kept for every row of the period. The
+//! last rows of a period may be in later windows, because some functions select calls by their end. So the windows of
+//! the next two days are fetched too.
 //!
 //! The memory of all data of a log is reserved in the [pool](crate::memory) of its report: windows that are being
 //! fetched, ids, final days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a
@@ -69,7 +70,7 @@ pub trait Log: 'static {
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
-/// The data of a row that are counted.
+/// The counted data of a row.
 pub struct Record<'r> {
     /// The id, which is unique in the log. Empty if the row has no id.
     pub id: &'r str,
@@ -213,9 +214,9 @@ pub(crate) struct LogAggregator<'a> {
 /// The billing period of a row, relative to the collected period.
 enum RowPeriod {
     Current,
-    /// The previous or next period. The windows of that period return the row too.
+    /// The previous or next period. The windows of that period return the row too, so it is counted there.
     Neighbour,
-    /// Another period. It is unknown whether the windows of that period return the row.
+    /// Another period. Its windows may not return the row, so the row is reported as not counted.
     Unknown,
 }
 
@@ -532,8 +533,8 @@ impl LabelPositions {
     }
 }
 
-/// Returns whether the totals of a window that was fetched at `asked` are final, because all of its calls have ended
-/// and all of its rows have arrived.
+/// Returns true if the totals of a window that was fetched at `asked` are final: all of its calls had ended, and all of
+/// its rows had arrived.
 fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
 }

@@ -32,7 +32,7 @@ struct Span {
 impl PersonTable {
     /// Returns the person with these names. Each name is at most 1,024 bytes long.
     pub(crate) fn intern(&mut self, names: [&str; 3]) -> PersonId {
-        // A tuple is hashed without its length.
+        // Hashes a tuple, because hashing an array would also hash its length.
         let hash = Hash::of(&self.hasher, (names[0], names[1], names[2]));
         let same =
             |&(other, person): &(Hash, PersonId)| other == hash && self.names(person) == names;

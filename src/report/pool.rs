@@ -65,7 +65,7 @@ pub(crate) const LABELS: [&str; 4] = [
     "call_type",
 ];
 
-/// The data of a call that pools need.
+/// The data of one call, for pools.
 #[derive(Clone, Debug)]
 pub struct PooledCall {
     /// The labels of the call, in the order of [`LABELS`].
@@ -119,7 +119,6 @@ impl Pool {
         }
     }
 
-    /// The thresholds of a pool for which the configuration has none.
     pub(crate) fn default_thresholds() -> Vec<Threshold> {
         [80, 100].map(Threshold::from).to_vec()
     }
@@ -197,7 +196,7 @@ impl Seconds {
     }
 }
 
-/// The positions of [`LABELS`] in the labels of a report, if it has all of them.
+/// The positions of [`LABELS`] in the labels of a report; `None` if the report lacks one of them.
 pub(crate) fn positions(labels: &[&str]) -> Option<[usize; 4]> {
     let [license, location, context, call_type] =
         LABELS.map(|name| labels.iter().position(|label| *label == name));

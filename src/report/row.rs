@@ -120,7 +120,7 @@ impl<'r, T> Property<'r, T> {
         }
     }
 
-    /// The error that this required property is missing.
+    /// The error for this required property if it is missing or null.
     pub(crate) const fn missing(&self) -> RowError {
         RowError::Missing {
             property: self.name,
@@ -139,8 +139,8 @@ impl<'r> Property<'r, Number<'_>> {
         })
     }
 
-    /// Reads the amount of money of one call. The amount is required if the call has a currency. A call without an
-    /// amount and a currency has no price, and its amount is 0.
+    /// Reads the amount of money of one call. The amount is required if the call has a currency. A call with
+    /// neither an amount nor a currency has no price, and its amount is 0.
     pub(crate) fn amount_in(&self, currency: &str, notes: &mut Notes) -> Result<Amount, RowError> {
         if currency.is_empty() && !matches!(self.value, Number::Literal(_)) {
             notes.nulls += 1;
@@ -237,7 +237,7 @@ impl<'r> Property<'r, Shown<'_>> {
 /// Returns the first of these times that is set.
 ///
 /// # Errors
-/// If one of the texts up to the first time that is set is not a time with an offset. Later texts are not read.
+/// If a text is not a time with an offset. Texts after the first time that is set are not read.
 pub(crate) fn first_time<'r, 'a: 'r>(
     times: impl IntoIterator<Item = Property<'r, Text<'a>>>,
 ) -> Result<Option<DateTime<Utc>>, RowError> {
@@ -259,7 +259,7 @@ pub(crate) fn padded<const COUNT: usize, const MAX: usize>(
 }
 
 impl Notes {
-    /// Adds the notes of a row that counts.
+    /// Adds the notes of a row that was counted.
     pub(crate) fn add(&mut self, row: Self) {
         self.cut += row.cut;
         self.replaced += row.replaced;
@@ -284,7 +284,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Number<'a> {
     }
 }
 
-/// The start of a number, long enough to find the number in the source. Any other value is only described, because it
+/// The start of a number, long enough to find the number in the report. Any other value is only described, because it
 /// may be a person's name.
 fn excerpt(literal: &str) -> String {
     match literal.as_bytes().first() {

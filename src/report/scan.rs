@@ -2,7 +2,7 @@
 //! pages contain it.
 //!
 //! The rows of a page are passed on when the page is complete, so only one page is in memory. A log is fetched one day
-//! after another. The ids of the last days are kept, because the windows of neighbouring days can return the same row.
+//! after another. The row ids of the last days are kept, because windows of neighbouring days can return the same row.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -43,7 +43,6 @@ pub(crate) struct RowTexts<'a> {
     pub(crate) properties: BTreeMap<String, &'a RawValue>,
 }
 
-/// A function that takes one row.
 type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
 
 /// A function that reads the text of a row and calls the callback with the row's record.
@@ -245,7 +244,6 @@ impl<'g> Scan<'g> {
     }
 }
 
-/// Reads the rows of one page.
 fn read_page(
     read_row: ReadRow,
     page: &mut Page<'_, '_>,

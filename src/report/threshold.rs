@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::exposition::{FamilyWriter, write_label, write_tenant};
 use crate::money::{Amount, Sum};
 
-/// A share of a limit, and the severity of the alert when it is reached.
+/// A share of a limit, and the severity of the alert that fires at this share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
     /// In percent, above zero.

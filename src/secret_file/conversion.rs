@@ -1,6 +1,6 @@
 //! Certificate and key files in another format than unencrypted PEM, and the commands that convert them.
 //!
-//! Portals and tools hand out PKCS #12 (PFX), DER, PKCS #7 and encrypted keys; editors and shells add a byte order mark.
+//! Portals and tools provide PKCS #12 (PFX), DER, PKCS #7 and encrypted keys; editors and shells add a byte order mark.
 //! This module does not convert files: the administrator decides where a decrypted key is stored.
 
 use std::path::Path;
@@ -30,7 +30,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
         (object, format, openssl, String::new())
     } else {
         let object = object(bytes)?;
-        // From a certificate file, only the certificates in PEM are read, whatever else it contains.
+        // No conversion is needed: from a certificate file, only the certificates in PEM are read.
         if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
             return None;
         }

@@ -1,9 +1,9 @@
 //! Basic authentication.
 //!
 //! Results are cached. So a scraper, which sends the same login with every request, costs only one bcrypt computation.
-//! The cache has no passwords. It identifies a login by an HMAC with a random key of this process. The HMAC covers the
-//! parts of a login and their lengths. So two logins never have the same HMAC, and the time of a comparison reveals
-//! nothing.
+//! The cache has no passwords. It identifies a login by an HMAC over the parts of the login and their lengths. Because
+//! of the lengths, two logins never have the same HMAC. The key is random and belongs to this process, so the time of a
+//! comparison reveals nothing.
 //!
 //! A login that is not cached waits in a short queue. One computation runs at a time, on a thread that does not serve
 //! requests. The computation keeps its permit until it ends, even if its client has disconnected. A cached login never
@@ -66,7 +66,7 @@ pub(super) struct Authenticator {
 pub(super) enum Verdict {
     Admitted,
     Refused,
-    /// The queue is full, so the login was not checked.
+    /// The login was not checked, for example because the queue is full.
     Busy,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Credentials {
     password: Zeroizing<Vec<u8>>,
 }
 
-/// Identifies a login without its password.
+/// The HMAC that identifies a login.
 type Tag = [u8; 32];
 
 /// Cached results, and the queue.
@@ -240,9 +240,9 @@ impl Authenticator {
     }
 }
 
-/// Waits for the permit and then computes the result, unless all clients disconnect while it waits. The computation
-/// itself holds the permit, because a computation cannot be stopped. Otherwise computations for disconnected clients
-/// would run in parallel.
+/// Waits for the permit and then computes the result, unless all clients disconnect while it waits. A computation
+/// cannot be stopped, so it holds the permit until it ends. Computations for disconnected clients would otherwise run
+/// in parallel.
 async fn compute(
     bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,
@@ -371,7 +371,8 @@ const COST_MIN: u32 = 4;
 /// two days.
 const COST_MAX: u32 = 20;
 
-/// Maximum number of cached logins per result. This is far more than a server has users, and takes some 3 KiB.
+/// Maximum number of cached logins, for admitted and for refused logins each. A server has far fewer users, and the
+/// logins take some 3 KiB.
 const RECENT_MAX: usize = 100;
 
 /// Maximum number of different logins in the queue. At cost 12 each login takes a quarter of a second, so the last one
@@ -381,8 +382,8 @@ const QUEUE_MAX: usize = 8;
 /// Maximum number of queued logins from one address. So a client that guesses passwords leaves room for others.
 const QUEUE_OF_CLIENT_MAX: usize = 4;
 
-/// Maximum number of requests that wait for the logins in the queue. Several scrapers with the same login may start at
-/// the same time, and each waiting request holds a connection.
+/// Maximum number of requests that wait for the logins in the queue. It is limited, because each waiting request holds
+/// a connection. It is larger than the queue, because several scrapers may start at once with the same login.
 const WAITING_MAX: usize = 64;
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) async fn serve(
         biased;
         () = serve_stream(stream, activity.clone(), stopped) => {}
         () = overdue(&activity) => debug!("a client was too slow"),
-        () = activity.closed() => debug!("a connection was closed for another or because it stalled"),
+        () = activity.closed() => debug!("a connection was closed, because it stalled or another one needed its slot"),
     }
 }
 
@@ -48,8 +48,8 @@ pub(super) async fn serve(
 async fn overdue(activity: &Activity) {
     let mut timer = pin!(sleep_until(activity.deadline()));
     std::future::poll_fn(|cx| {
-        // If the deadline is now later, the timer is set when it fires. If it is now earlier, the timer must be set
-        // immediately.
+        // A deadline that is now earlier needs a new timer at once. If the deadline is now later, the timer is reset
+        // when it fires.
         if activity.deadline() < timer.deadline() {
             timer.as_mut().reset(activity.deadline());
         }
@@ -116,7 +116,7 @@ async fn serve_http1(
         ended = connection.as_mut() => return log_end(ended),
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
-    // If the connection has had no request yet, a graceful shutdown in hyper would wait for the first one.
+    // Drops an idle connection. If it has had no request yet, hyper's graceful shutdown would wait for the first one.
     if !activity.is_idle() {
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);
@@ -155,7 +155,7 @@ struct Streams(Arc<Activity>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        // hyper spawns the stream of a request right after the call of the router.
+        // hyper spawns a stream right after it calls the router, so the stream belongs to the newest request.
         match self.0.take_newest() {
             Some(exchange) => drop(tokio::spawn(exchange.run(stream))),
             None => drop(tokio::spawn(stream)),

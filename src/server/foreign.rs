@@ -29,7 +29,7 @@ pub(super) fn refusal(
     (is_reload && request.headers.keys().any(is_of_browser)).then_some(RELOAD_BY_BROWSER)
 }
 
-/// Returns true if none of the names for the server in the request can be the name of a page on the internet.
+/// Returns true if no host in the request (`Host` and URI) can be the name of another site on the internet.
 fn is_trusted(request: &Parts, own: &[String]) -> bool {
     let mut hosts = request.headers.get_all(HOST).iter();
     let authority = request.uri.authority().is_none_or(|authority| {

@@ -126,7 +126,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Returns the remedy for an address that cannot be bound, if there is one.
+/// Returns the remedy for an address that cannot be bound; `None` if there is none for this kind of error.
 fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
         io::ErrorKind::AddrInUse => Some(

@@ -18,24 +18,20 @@ use crate::snapshot::State;
 use format::{Escaped, Number, Text, timestamp, truncate};
 use limits::Limits;
 
-/// Input of the page.
 #[derive(Debug)]
 pub(crate) struct PageContext<'a> {
     /// Every report of every tenant.
     pub(crate) states: &'a [State],
-    /// The current time.
     pub(crate) now: DateTime<Utc>,
     /// The reason why the exporter is not ready; `None` if it is ready.
     pub(crate) unready: Option<&'a str>,
-    /// The error of the last reload of the configuration, if it was refused.
+    /// The error of the last reload; `None` if the new configuration was accepted.
     pub(crate) refused_reload: Option<&'a str>,
     /// The error of the newest web configuration file, if that file is not in use.
     pub(crate) web_config_error: Option<&'a str>,
-    /// Path of the metrics.
     pub(crate) telemetry_path: &'a str,
 }
 
-/// Renders the page as HTML.
 pub(crate) fn render(view: &PageContext<'_>) -> String {
     let mut html = String::with_capacity(16 * 1024);
     let written = write_page(&mut html, view);

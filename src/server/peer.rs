@@ -17,7 +17,6 @@ use super::auth::Credentials;
 use super::tls::Tls;
 use crate::period::Clock;
 
-/// The client of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// The TLS handshake; empty without TLS.
@@ -38,7 +37,7 @@ struct Handshake {
 impl Peer {
     /// Records the client certificates of a successful handshake.
     pub(super) fn record_handshake(&self, connection: &ServerConnection, tls: Arc<Tls>) {
-        // A resumed session has the certificates of an earlier handshake, which rustls does not verify again.
+        // rustls does not verify the certificates of a resumed session again, so the first request verifies them.
         let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let certificates = connection.peer_certificates().unwrap_or_default();
         let handshake = Handshake {
@@ -66,7 +65,7 @@ impl Peer {
         allowed
     }
 
-    /// The login of a request, if it has one.
+    /// Returns a hash that identifies the login of a request; `None` if the request has no credentials.
     pub(super) fn login(&self, credentials: Option<&Credentials>) -> Option<u64> {
         credentials.map(|credentials| credentials.hash(&self.keys))
     }

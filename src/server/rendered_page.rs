@@ -2,8 +2,8 @@
 //!
 //! With many tenants the page has some hundred KiB, and a client can request it many times over one connection and read
 //! nothing. Therefore the page is rendered only once per snapshot and second, and responses share its bytes. Slow
-//! clients may keep older versions in memory. If these exceed a limit, the page is not rendered again until some are
-//! released.
+//! clients may keep older versions in memory. If all versions together exceed a limit, requests get the newest one,
+//! even if it is out of date, until some versions are released.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};

@@ -280,8 +280,7 @@ fn metrics(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> Http
             shared.state.requests_max
         );
         let response = text(StatusCode::SERVICE_UNAVAILABLE, message, guard);
-        // The connection is closed, because a client that sends many requests in one packet would leave no slot for
-        // others.
+        // Closes the connection, because more requests in the same packet would leave no slot for other clients.
         return close_after(info, activity, response);
     }
     let (format, content_type) = info.format;

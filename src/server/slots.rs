@@ -28,7 +28,6 @@ pub(super) struct Open<'a> {
     id: u64,
 }
 
-/// Open scrapes.
 pub(super) struct Scrapes {
     limit: usize,
     under_way: Mutex<Vec<Arc<Exchange>>>,
@@ -99,8 +98,8 @@ impl Scrapes {
         }
     }
 
-    /// Admits a scrape. If all slots are taken, aborts the scrape that has stalled longest. If none has stalled, returns
-    /// false and does not admit the new scrape.
+    /// Admits a scrape. If all slots are taken, aborts the scrape that has stalled longest. If none has stalled,
+    /// returns false and does not admit the new scrape.
     pub(super) fn begin(&self, exchange: &Arc<Exchange>, now: u64) -> bool {
         let mut under_way = self.under_way.lock();
         if under_way.len() >= self.limit {

@@ -56,7 +56,7 @@ pub enum TlsError {
     /// The verifier of client certificates cannot be built.
     #[error("cannot use client_ca")]
     ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// An option with an unknown TLS version, and the reason.
+    /// A TLS version that cannot be used. The fields are the option, the version, and the reason.
     #[error("{0}: {1:?} is {2}; TLS12 and TLS13 are available")]
     Version(&'static str, String, &'static str),
     /// The range of versions is empty.
@@ -158,7 +158,7 @@ impl Tls {
 }
 
 impl Section {
-    /// Builds the configuration. `None`, which means no TLS, if the section is empty.
+    /// Builds the configuration. Returns `None` (no TLS) if the section is empty.
     pub(super) fn server_config(
         &self,
         directory: &Path,

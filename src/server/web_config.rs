@@ -64,7 +64,7 @@ pub enum WebConfigError {
     /// An invalid rate limit.
     #[error("rate_limit: {0}")]
     RateLimit(String),
-    /// Only one of the new and the old file has TLS.
+    /// The new file has TLS and the old one does not, or the reverse.
     #[error("TLS cannot be switched on or off by a reload; restart the exporter")]
     TlsSwitched,
     /// The old file has users, and the new file has none.
@@ -89,11 +89,11 @@ pub(super) struct WebSettings {
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// Maximum time by which an allowed request may come before `next`. It limits the length of a burst. `None` if no
+    /// Longest time before `next` at which a request is still allowed. It limits the length of a burst. `None` if no
     /// request is allowed.
     ahead_max: Option<Duration>,
-    /// Time at which the next request is not early. Each allowed request moves it by one interval. `None` before the
-    /// first request.
+    /// Time from which the next request is not part of a burst. Each allowed request moves it by one interval. `None`
+    /// before the first request.
     next: Mutex<Option<Instant>>,
 }
 
@@ -222,7 +222,7 @@ impl Watched {
         if new.users.is_empty() && !old.users.is_empty() {
             return Err(WebConfigError::UsersGone);
         }
-        // If the same files were already watched, the stamps from before the files were read are the right ones.
+        // `stamps` is from before the read, so the next check sees a change during it. It covers only `old.files`.
         let stamps = if new.files == old.files {
             stamps
         } else {
@@ -335,7 +335,7 @@ struct RateLimit {
     burst: Option<u32>,
 }
 
-/// Parses a response header. `None` if its value is empty, so the header is not set.
+/// Parses a response header. Returns `None` if the value is empty, because such a header is not set.
 fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>, WebConfigError> {
     let (header, allowed, expected): (_, &[&str], _) = match name {
         "Content-Security-Policy" => (CONTENT_SECURITY_POLICY, &[], ""),

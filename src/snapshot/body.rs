@@ -95,8 +95,8 @@ impl Reports {
 }
 
 impl SelfMetrics {
-    /// Renders the families. Counters of the process have the start time of the process. All other counters have the
-    /// Unix time `started`.
+    /// Renders the families. `started` is the start time of the counters as Unix time. Counters of the process have the
+    /// start time of the process instead.
     pub(super) fn new(families: &[MetricFamily], started: f64) -> Self {
         let of_process = families
             .iter()

@@ -94,7 +94,7 @@ impl OpenedFile {
     }
 }
 
-/// Returns true if the path cannot be opened as a file, such as a link or a socket.
+/// Returns true if the error means that the path is a link, a socket or the like, and not a regular file.
 fn is_no_file(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     [rustix::io::Errno::LOOP, rustix::io::Errno::NXIO]
@@ -104,8 +104,8 @@ fn is_no_file(error: &io::Error) -> bool {
 
 /// Returns whether a user outside the process's own groups can write a file of this mode and group.
 ///
-/// Kubernetes gives every file of a volume to the pod's `fsGroup` and makes it writable for that group, which is a group
-/// of the exporter's process.
+/// Kubernetes gives every file of a volume to the pod's `fsGroup` and makes it writable for that group. The exporter's
+/// process is in this group.
 fn is_writable_by_others(mode: u32, group: u32, own_groups: &[u32]) -> bool {
     mode & WRITABLE_BY_EVERYONE != 0
         || mode & WRITABLE_BY_GROUP != 0 && !own_groups.contains(&group)

@@ -187,9 +187,9 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
     }
 }
 
-/// Returns true if a rejected file may be set aside for people to look at. If the file states another kind of user
-/// labels than the current one, it may not. If the kind is unknown, the file may be set aside only if labels show real
-/// names. A stated kind is certain only if the checksum is right, because a damaged file can be a mixture of two files.
+/// Returns true if a rejected file may be set aside for people to look at. A file with another kind of user labels
+/// than the current one may not. If labels show real names, any other file may. If they do not, the file must state the
+/// current kind and have the right checksum, because a damaged file can be a mixture of two files.
 pub(super) fn may_be_quarantined(
     head: &[u8],
     is_whole: impl FnOnce() -> bool,

@@ -27,8 +27,8 @@ pub(crate) struct Storage {
 pub(super) struct TenantFiles {
     /// Identity of the files of reports that are not in `reports`.
     pub(super) identity: Identity,
-    /// Reports with state files that are read after the sweep. The sweep keeps these files, because reading checks if
-    /// they are valid.
+    /// Reports that are polled. The sweep keeps their state files, because they are read after the sweep, and invalid
+    /// ones are rejected then.
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 

@@ -89,8 +89,8 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    /// Rejects a list. Serde's derive would read the items as fields by their position, and leave missing fields at their
-    /// defaults, so `[]` would switch off TLS.
+    /// Rejects a list. Serde's derive would read the items as fields by their position, and leave missing fields at
+    /// their defaults, so `[]` would switch off TLS.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,

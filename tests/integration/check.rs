@@ -329,7 +329,7 @@ async fn failures_by_table() {
         ),
         (
             Fault::Redirect("http://127.0.0.1:1/".to_owned()),
-            "a redirect is never followed with a token",
+            "never follows a redirect with a token",
         ),
         (
             Fault::ForeignNextLink("https://evil.example/".to_owned()),

@@ -181,7 +181,7 @@ async fn the_identity_of_a_virtual_machine() {
             Err(error) => {
                 assert!(!good, "{error}");
                 let remedy = error.remedy().unwrap();
-                assert!(remedy.contains("client id if it is a user-assigned one"));
+                assert!(remedy.contains("if the identity is user-assigned, check the client id"));
             }
         }
     }

@@ -171,7 +171,7 @@ fn cases() -> Vec<Case> {
         fails("418", always(), Fault::status_with(418, ErrorBody::Empty), "status", "other=1", "", &["418 without an error in JSON"]),
         fails("401 always", always(), Fault::ExpireToken, "auth", "401=2", "auth=1", &["401 InvalidAuthenticationToken", "refused a new token too"]),
         fails("redirect", always(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "other=1", "",
-            &["302", "never followed with a token"]),
+            &["302", "never follows a redirect with a token"]),
         // Malformed.
         fails("foreign nextLink", always(), Fault::ForeignNextLink("https://graph.example/beta/x".to_owned()), "malformed", "200=1", "",
             &["page 1 is malformed", "request-id"]),
@@ -230,7 +230,7 @@ fn cases() -> Vec<Case> {
         fails("token, temporary failure that stays", token(), Fault::TokenError(90_033), "status", "", "", &["AADSTS90033", "temporary failure"]).takes(40.0, 90.0),
         fails("token, 429 always", token(), Fault::status_with(429, ErrorBody::Empty), "throttled", "", "", &["429"]).takes(40.0, 120.0),
         fails("token, web page", token(), Fault::Html, "malformed", "", "", &["without a valid token", "text/html"]),
-        fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never followed with a credential"]),
+        fails("token, redirect", token(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "", "", &["never follows a redirect with a credential"]),
         fails("token, huge", token(), Fault::HugePage(1 << 20), "malformed", "", "", &["more than 65536 bytes"]),
         fails("token, silence", token(), Fault::StallHead, "timeout", "", "", &["no response from 127.0.0.1 within the time of the poll"])
             .within(|config| config.poll.timeout = Duration::from_secs(20)).takes(20.0, 22.0),

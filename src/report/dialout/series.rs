@@ -1,4 +1,4 @@
-//! Converts rows to series: drops repeated rows, groups the other rows by label set, and sums them exactly.
+//! Converts rows to series: drops duplicate rows, groups the other rows by labels and user, and sums them exactly.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -15,11 +15,10 @@ use crate::report::table;
 /// Sums over the rows that have the same labels and user.
 type Series = table::Series<3, 1>;
 
-/// The series, without duplicates of rows, and the numbers of duplicates and of repeated rows.
+/// The series, without duplicate rows, and the sums and counts that the same pass makes.
 pub(super) struct Aggregated {
     pub(super) series: Vec<Series>,
-    /// Number of rows that are identical to another row in all fields, because pages overlap. They are not counted
-    /// again.
+    /// Number of duplicate rows, which are not counted. Overlapping pages return a row twice, with all fields equal.
     pub(super) overlapping: u64,
     /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
     /// The sums include both rows.

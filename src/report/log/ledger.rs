@@ -81,7 +81,6 @@ impl Ledgers {
 }
 
 impl Ledger {
-    /// An empty ledger.
     fn new(period: BillingPeriod, allocation: &Allocation) -> Self {
         Self {
             totals: Arc::new(Totals::new(allocation)),
@@ -117,14 +116,13 @@ impl Ledger {
         seen.add_final(Arc::clone(&self.rows), &day.ids);
     }
 
-    /// The sum of the final days.
     pub(crate) fn totals(&self) -> Arc<Totals> {
         Arc::clone(&self.totals)
     }
 }
 
 /// The windows of a span up to `now`. Each is a day, or the part of the current day that has passed. If the span has
-/// ended, the windows of the next two days follow, because the last rows may arrive then.
+/// ended, the windows of the next two days follow, because they can return rows of the span.
 pub(crate) fn windows(span: Span, now: DateTime<Utc>) -> impl Iterator<Item = Window> {
     span.windows(now, DAY)
         .chain(span.windows_after(now, DAY, MARGIN))

@@ -57,7 +57,6 @@ impl RowId {
 }
 
 impl SeenRows {
-    /// Creates an empty set.
     pub(crate) fn new(pool: &Arc<MemoryPool>) -> Self {
         Self::after(Arc::default(), pool)
     }
@@ -208,12 +207,12 @@ impl Numbers {
         table + size_of_val(&*self.page)
     }
 
-    /// Keeps the numbers that were given since the last commit.
+    /// Keeps the numbers that rows got since the last commit.
     pub(crate) fn commit(&mut self) {
         self.page.clear();
     }
 
-    /// Takes back the numbers that were given since the last commit.
+    /// Takes back the numbers that rows got since the last commit.
     pub(crate) fn roll_back(&mut self) {
         for contents in self.page.drain(..) {
             if let Some(count) = self.counts.get_mut(&contents) {

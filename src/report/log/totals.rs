@@ -50,7 +50,6 @@ pub(super) type Labels = ([u32; LABELS_MAX], u32);
 pub(super) type Values = column::Values<MONEY_MAX>;
 
 impl Totals {
-    /// Empty totals.
     pub(crate) fn new(allocation: &Allocation) -> Self {
         let mut texts = Interner::default();
         // The empty text has the same id in all totals, so that equal label sets of different days are equal.
@@ -69,7 +68,6 @@ impl Totals {
         self.rows += 1;
     }
 
-    /// Adds other totals.
     pub(crate) fn merge(&mut self, other: &Self) {
         let texts = other.texts.iter();
         let ids: Vec<u32> = texts.map(|text| self.texts.intern(text)).collect();
@@ -91,7 +89,6 @@ impl Totals {
         self.texts.bytes() + self.series.bytes() + self.allocated.bytes()
     }
 
-    /// Rows that were counted.
     #[cfg(test)]
     pub(super) fn rows(&self) -> u64 {
         self.rows
@@ -124,7 +121,6 @@ impl SeriesMap {
         }
     }
 
-    /// The number of label sets.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -114,7 +114,6 @@ pub(crate) trait Properties<'de>: Default {
     fn read<A: MapAccess<'de>>(&mut self, position: usize, map: &mut A) -> Result<bool, A::Error>;
 }
 
-/// Reads a row.
 pub(crate) fn read<'de, R: Properties<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<R, D::Error> {

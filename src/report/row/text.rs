@@ -124,7 +124,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Shown<'a> {
                 if decode::page_is_harmless() {
                     text.deserialize_str(self)
                 } else {
-                    // Reads bytes, because a `str` must be valid UTF-8.
+                    // Reads bytes, because the text may be invalid UTF-8.
                     text.deserialize_bytes(self)
                 }
             }

@@ -146,7 +146,7 @@ impl<'a> Limits<'a> {
     }
 
     /// Returns the CSS class of the limits with the highest severity, and a sentence about them. `None` if no limit has
-    /// reached a threshold for a warning. Limits of a period that has ended do not count.
+    /// reached a threshold for a warning. Ignores limits of a period that has ended.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
         let Words {
             one, many, used, ..
@@ -192,7 +192,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">{more} others are not shown. No current one among them is used more.</p>"
+                "<p class=\"soft\">{more} others are not shown. None of them that is current is used more than those above.</p>"
             )?;
         }
         Ok(())

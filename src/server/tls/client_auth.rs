@@ -42,8 +42,7 @@ impl ClientAuth {
     }
 }
 
-/// Verifies a client certificate: against the authority, if there is one, and against the allowed alternative names, if
-/// there are any.
+/// Verifies a client certificate: its issuer if `authority` is set, its alternative names if `allowed_sans` is set.
 ///
 /// The verifier always checks that the client has the certificate's private key.
 #[derive(Debug)]
@@ -111,11 +110,10 @@ impl ClientCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// Returns true if the certificate is the certificate of an authority, is itself in `client_ca`, and is currently
-    /// valid for a client.
+    /// Returns true if this is a CA certificate that is itself in `client_ca` and is currently valid for a client.
     ///
-    /// `openssl req -x509` makes such certificates. webpki rejects an authority as a client, but Go accepts the
-    /// certificate if it is one of the roots. This is as safe, because the holder of its key could issue a client
+    /// `openssl req -x509` makes such certificates. webpki rejects a CA certificate as a client certificate, but Go
+    /// accepts it if it is one of the roots. This adds no risk, because the holder of its key could issue any client
     /// certificate.
     fn is_own_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         if !self.anchors.iter().any(|anchor| anchor == certificate) {
@@ -133,8 +131,8 @@ impl Verifier {
             Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
             Err(_) => false,
         };
-        // Rejects other critical extensions. In a certificate without a chain, webpki verifies or ignores the
-        // extensions of this list.
+        // Rejects a critical extension that is not in this list. webpki would verify or ignore the listed ones in a
+        // certificate without a chain.
         let understood = certificate.extensions().iter().all(|extension| {
             !extension.critical
                 || matches!(

@@ -62,7 +62,7 @@ fn remedy(error: &Error) -> Option<&'static str> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "check the clocks of the client and of this machine"
             }
-            // BadSignature means that another authority has the same name.
+            // BadSignature: the issuer has the name of a CA in client_ca, but another key.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "use a client certificate that a CA in client_ca has issued, or add its CA to client_ca"
             }
