@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::read::Field;
+use super::read::{Field, valid};
 use super::references::{Seen, check_tenant};
 use super::reports::contains;
 use super::scalar::{Location, Name};
@@ -29,50 +29,21 @@ pub(super) fn pools(
             "pools: the report call_log, which has the calls, is not polled; add it to reports",
         );
     }
-    let mut names = Seen::new(
-        "name",
-        "names must differ, because they become the label pool",
-    );
+    let mut names = Seen::names("pool");
     let mut pools = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let at = format!("pools[{index}]");
-        let Some((line, pool)) = item.set() else {
-            continue;
-        };
-        if let Field::Set(line, Name(name)) = &pool.name {
-            names.check_duplicate(&at, *line, name.clone(), errors);
-        }
-        if let (Field::Set(line, Name(name)), Some(tenants)) = (&pool.tenant, tenants) {
-            check_tenant(&at, *line, name, tenants, errors);
-        }
-        pools.push(pool.resolve(&at, line, errors));
+    for (at, _, pool) in valid("pools", items) {
+        names.check_name(&at, &pool.name, errors);
+        check_tenant(&at, &pool.tenant, tenants, errors);
+        pools.push(pool.resolve(&at, errors));
     }
     pools.into_iter().collect()
 }
 
 impl Pool {
-    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<pool::Pool> {
-        let missing = [
-            ("name", self.name.is_missing(), "it becomes the label pool"),
-            (
-                "license_capability",
-                self.license_capability.is_missing(),
-                "for example [MCOPSTN1]",
-            ),
-            ("licenses", self.licenses.is_missing(), "for example 120"),
-            (
-                "minutes_per_license",
-                self.minutes_per_license.is_missing(),
-                "for example 3000",
-            ),
-        ];
-        for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
-            errors.push(line, format!("{at}: no {key}; give one, {why}"));
-        }
+    fn resolve(self, at: &str, errors: &mut ConfigErrors) -> Option<pool::Pool> {
         let key = format!("{at}.thresholds");
         let default = pool::Pool::default_thresholds;
         let thresholds = thresholds(self.thresholds, &key, default, errors);
-        let size_line = self.minutes_per_license.line().unwrap_or(line);
         let licenses = licenses(self.license_capability, at, errors);
         let locations = match self.usage_location {
             Field::Missing => Some(Vec::new()),
@@ -82,10 +53,12 @@ impl Pool {
         };
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         let name = self.name.value()?.0;
-        let seconds = seconds(self.licenses.value()?, self.minutes_per_license.value()?);
+        let licenses_count = self.licenses.value()?;
+        let (line, minutes) = self.minutes_per_license.set()?;
+        let seconds = seconds(licenses_count, minutes);
         if seconds.is_none() {
             let what = "too many to count; give the included minutes of one licence in a month";
-            errors.push(size_line, format!("{at}.minutes_per_license: {what}"));
+            errors.push(line, format!("{at}.minutes_per_license: {what}"));
         }
         Some(pool::Pool {
             name,

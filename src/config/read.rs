@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use schemars::transform::Transform;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::ConfigErrors;
@@ -87,11 +88,17 @@ impl<S: Abbreviated> FromNode for Either<S> {
     }
 }
 
-/// Declares a section of the file: a mapping whose keys are the names of the fields.
+/// Declares a section of the file: a mapping whose keys are the names of the fields. If a key is `required`, it is an
+/// error if the key is missing, and the text is the remedy.
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$field_meta:meta])* $field:ident: $type:ty $(= required($remedy:expr))?,)*
+    }) => {
         #[derive(Default, schemars::JsonSchema)]
         #[schemars(default, deny_unknown_fields)]
+        #[schemars(transform = $crate::config::read::required(&[
+            $($((stringify!($field), $remedy),)?)*
+        ]))]
         $(#[$meta])*
         pub(super) struct $name {
             $($(#[$field_meta])* pub(super) $field: $crate::config::read::Field<$type>,)*
@@ -103,6 +110,7 @@ macro_rules! section {
                 at: &str,
                 errors: &mut $crate::config::ConfigErrors,
             ) -> Option<Self> {
+                let line = node.line;
                 let mut section = Self::default();
                 for entry in $crate::config::read::entries(node, at, errors)? {
                     match entry.key.as_str() {
@@ -112,6 +120,12 @@ macro_rules! section {
                         _ => $crate::config::read::unknown(&entry, at, &[$(stringify!($field)),*], errors),
                     }
                 }
+                $crate::config::read::check_required(
+                    &[$($((stringify!($field), $remedy, section.$field.is_missing()),)?)*],
+                    line,
+                    at,
+                    errors,
+                );
                 Some(section)
             }
 
@@ -122,6 +136,28 @@ macro_rules! section {
     };
 }
 pub(super) use section;
+
+/// Adds the required keys of a section to its JSON schema. Each key has its remedy.
+pub(super) fn required(keys: &[(&str, &str)]) -> impl Transform {
+    move |schema: &mut Schema| {
+        if !keys.is_empty() {
+            let keys = keys.iter().map(|(key, _)| *key).collect();
+            schema.insert("required".to_owned(), keys);
+        }
+    }
+}
+
+/// Records an error for each required key that is missing. A key has its remedy, and true if it is missing.
+pub(super) fn check_required(
+    keys: &[(&str, &str, bool)],
+    line: usize,
+    at: &str,
+    errors: &mut ConfigErrors,
+) {
+    for (key, remedy, _) in keys.iter().filter(|(.., is_missing)| *is_missing) {
+        errors.push(line, format!("{at}: no {key}; {remedy}"));
+    }
+}
 
 /// Returns the entries of a mapping without duplicate keys, and records an error for each duplicate.
 pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option<Vec<Entry>> {
@@ -235,6 +271,17 @@ impl<T> Field<T> {
     }
 }
 
+/// Returns the valid items of the list at `at`, each with its path and line.
+pub(super) fn valid<T>(at: &str, items: Vec<Field<T>>) -> impl Iterator<Item = (String, usize, T)> {
+    items
+        .into_iter()
+        .enumerate()
+        .filter_map(move |(index, item)| {
+            let (line, value) = item.set()?;
+            Some((format!("{at}[{index}]"), line, value))
+        })
+}
+
 impl<T: FromNode> Field<T> {
     pub(super) fn from_entry(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
         let mut node = entry.node;
@@ -276,13 +323,8 @@ impl<T: FromNode> FromNode for Vec<Field<T>> {
             wrong_type(&node, at, "a list", remedy, errors);
             return None;
         };
-        Some(
-            items
-                .into_iter()
-                .enumerate()
-                .map(|(index, item)| Field::read_node(item, &format!("{at}[{index}]"), errors))
-                .collect(),
-        )
+        let read = |(index, item)| Field::read_node(item, &format!("{at}[{index}]"), errors);
+        Some(items.into_iter().enumerate().map(read).collect())
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
@@ -337,13 +379,11 @@ impl Wrong {
 
 /// Returns the original text if it was written in braces, which YAML reads as a mapping with one key.
 fn in_braces(value: &Value) -> Option<String> {
-    match value {
-        Value::Map(entries) => match entries.as_slice() {
-            [entry] if matches!(entry.node.value, Value::Null) => {
-                Some(format!("{{{}}}", entry.key))
-            }
-            _ => None,
-        },
+    let Value::Map(entries) = value else {
+        return None;
+    };
+    match &entries[..] {
+        [entry] if matches!(entry.node.value, Value::Null) => Some(format!("{{{}}}", entry.key)),
         _ => None,
     }
 }

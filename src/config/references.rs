@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::ConfigErrors;
-use super::read::quote_value;
+use super::read::{Field, quote_value};
+use super::scalar::Name;
 
 /// Keys with their lines, to detect duplicates.
 pub(super) struct Seen<K> {
     what: &'static str,
-    remedy: &'static str,
+    remedy: String,
     lines: HashMap<K, usize>,
 }
 
 impl<K: Hash + Eq> Seen<K> {
-    pub(super) fn new(what: &'static str, remedy: &'static str) -> Self {
+    pub(super) fn new(what: &'static str, remedy: String) -> Self {
         Self {
             what,
             remedy,
@@ -41,16 +42,32 @@ impl<K: Hash + Eq> Seen<K> {
     }
 }
 
-/// Records an error if a budget or pool names an unknown tenant.
+impl Seen<String> {
+    /// Creates a check of names that become the values of `label`.
+    pub(super) fn names(label: &str) -> Self {
+        let remedy = format!("names must differ, because they become the label {label}");
+        Self::new("name", remedy)
+    }
+
+    pub(super) fn check_name(&mut self, at: &str, name: &Field<Name>, errors: &mut ConfigErrors) {
+        if let Field::Set(line, Name(name)) = name {
+            self.check_duplicate(at, *line, name.clone(), errors);
+        }
+    }
+}
+
+/// Records an error if a budget or pool names an unknown tenant. Checks nothing if the tenants are invalid.
 pub(super) fn check_tenant(
     at: &str,
-    line: usize,
-    name: &str,
-    tenants: &[super::Tenant],
+    name: &Field<Name>,
+    tenants: Option<&[super::Tenant]>,
     errors: &mut ConfigErrors,
 ) {
+    let (Field::Set(line, Name(name)), Some(tenants)) = (name, tenants) else {
+        return;
+    };
     let names: Vec<&str> = tenants.iter().filter_map(|t| t.name.as_deref()).collect();
-    if names.contains(&name) {
+    if names.contains(&name.as_str()) {
         return;
     }
     let remedy = match names.as_slice() {
@@ -59,7 +76,7 @@ pub(super) fn check_tenant(
     };
     let name = quote_value(name);
     errors.push(
-        line,
+        *line,
         format!("{at}.tenant: no tenant is named {name}; {remedy}"),
     );
 }

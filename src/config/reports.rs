@@ -1,7 +1,7 @@
 //! Resolves the reports: their settings, and the key that pseudonyms need.
 
 use super::files::ReferencedFiles;
-use super::read::{Either, Field, Scalar};
+use super::read::{Either, Field, valid};
 use super::scalar::UserSetting;
 use super::sections::{Labels, Report};
 use super::{ConfigErrors, Poll};
@@ -24,13 +24,9 @@ pub(super) fn reports(
         );
     }
     let mut reports = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let Some((line, Either(report))) = item.set() else {
-            continue;
-        };
-        let at = format!("reports[{index}]");
+    for (at, line, Either(report)) in valid("reports", items) {
         let line = report.name.line().unwrap_or(line);
-        let Some(report) = report.resolve(&at, line, key, errors) else {
+        let Some(report) = report.resolve(&at, key, errors) else {
             continue;
         };
         if contains(&reports, report.kind) {
@@ -127,13 +123,9 @@ impl Report {
     fn resolve(
         self,
         at: &str,
-        line: usize,
         key: &mut PseudonymKey,
         errors: &mut ConfigErrors,
     ) -> Option<super::Report> {
-        if self.name.is_missing() {
-            errors.push(line, format!("{at}: no name; {}", ReportKind::HINT));
-        }
         let user = key.label(self.user, &format!("{at}.user"), errors);
         Some(super::Report {
             kind: self.name.value()?,

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::files::ReferencedFiles;
 use super::pools::pools;
-use super::read::{Field, Scalar};
+use super::read::{Field, Scalar, valid};
 use super::references::{Seen, check_tenant};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
-use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Storage, Tenant};
+use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Tenant};
 use super::thresholds::thresholds;
 use super::{Config, ConfigErrors};
 use crate::chain::Chain;
@@ -76,7 +76,10 @@ impl File {
             }
             _ => pools(self.pools, reports.as_deref(), tenants.as_deref(), errors),
         };
-        let storage = storage(self.storage, folder, errors);
+        let storage = self
+            .storage
+            .value()
+            .and_then(|storage| storage.path.value());
         Some(Config {
             poll,
             billing,
@@ -86,7 +89,7 @@ impl File {
             budgets: budgets?,
             pools: pools?,
             departments: departments.ok()?,
-            storage,
+            storage: storage.map(|path| folder.join(path)),
         })
     }
 }
@@ -131,9 +134,6 @@ impl Tenant {
     ) -> Option<super::Tenant> {
         let managed = !self.managed_identity.is_missing();
         let endpoint = managed_identity(&self.managed_identity, at, errors);
-        if self.tenant_id.is_missing() {
-            errors.push(line, format!("{at}: no tenant_id; {}", TenantId::HINT));
-        }
         if self.client_id.is_missing() && !managed {
             errors.push(line, format!("{at}: no client_id; {}", Guid::HINT));
         }
@@ -229,19 +229,7 @@ fn managed_identity(
 }
 
 impl Budget {
-    fn resolve(self, at: &str, line: usize, errors: &mut ConfigErrors) -> Option<budget::Budget> {
-        let missing = [
-            (
-                "name",
-                self.name.is_missing(),
-                "it becomes the label budget",
-            ),
-            ("currency", self.currency.is_missing(), "for example USD"),
-            ("amount", self.amount.is_missing(), "for example 500"),
-        ];
-        for (key, _, why) in missing.iter().filter(|(_, absent, _)| *absent) {
-            errors.push(line, format!("{at}: no {key}; give one, {why}"));
-        }
+    fn resolve(self, at: &str, errors: &mut ConfigErrors) -> Option<budget::Budget> {
         let key = format!("{at}.thresholds");
         let thresholds = thresholds(self.thresholds, &key, Threshold::defaults, errors);
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
@@ -269,27 +257,9 @@ fn departments(
     if field.is_missing() {
         return Ok(None);
     }
-    let (line, section) = field.set().ok_or(Invalid)?;
-    if section.file.is_missing() {
-        errors.push(
-            line,
-            "departments: no file; give the CSV file with the header user,department",
-        );
-    }
+    let section = field.value().ok_or(Invalid)?;
     let departments = files.departments(section.file, errors);
     departments.map(Some).ok_or(Invalid)
-}
-
-/// Returns the folder of the state files.
-fn storage(field: Field<Storage>, folder: &Path, errors: &mut ConfigErrors) -> Option<PathBuf> {
-    let (line, storage) = field.set()?;
-    if storage.path.is_missing() {
-        errors.push(
-            line,
-            "storage: no path; give the folder for the state files, as the annotated example shows",
-        );
-    }
-    Some(folder.join(storage.path.value()?))
 }
 
 /// Returns the tenants of the demo. Tenants in the file are an error.
@@ -328,28 +298,13 @@ fn tenants(
         );
     }
     let count = items.len();
-    let mut names = Seen::new(
-        "name",
-        "names must differ, because they become the label tenant",
-    );
-    let mut clients = Seen::new(
-        "pair of tenant_id and client_id",
-        "remove one of the two tenants, because the same cost would be exported twice",
-    );
+    let mut names = Seen::names("tenant");
+    let remedy = "remove one of the two tenants, because the same cost would be exported twice";
+    let mut clients = Seen::new("pair of tenant_id and client_id", remedy.to_owned());
     let mut tenants = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let at = format!("tenants[{index}]");
-        let Some((line, tenant)) = item.set() else {
-            continue;
-        };
-        if let Some(Name(name)) = tenant.name.as_ref() {
-            names.check_duplicate(
-                &at,
-                tenant.name.line().unwrap_or(line),
-                name.clone(),
-                errors,
-            );
-        } else if tenant.name.is_missing() && count > 1 {
+    for (at, line, tenant) in valid("tenants", items) {
+        names.check_name(&at, &tenant.name, errors);
+        if tenant.name.is_missing() && count > 1 {
             errors.push(
                 line,
                 format!("{at}: no name, although there are {count} tenants; give each a name, which becomes the label tenant"),
@@ -380,29 +335,18 @@ fn budgets(
         Field::Missing => return Some(Vec::new()),
         field => field.value()?,
     };
-    let mut names = Seen::new(
-        "name",
-        "names must differ, because they become the label budget",
-    );
+    let mut names = Seen::names("budget");
     let mut budgets = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let at = format!("budgets[{index}]");
-        let Some((line, budget)) = item.set() else {
-            continue;
-        };
-        if let Field::Set(line, Name(name)) = &budget.name {
-            names.check_duplicate(&at, *line, name.clone(), errors);
-        }
-        if let (Field::Set(line, Name(name)), Some(tenants)) = (&budget.tenant, tenants) {
-            check_tenant(&at, *line, name, tenants, errors);
-        }
+    for (at, line, budget) in valid("budgets", items) {
+        names.check_name(&at, &budget.name, errors);
+        check_tenant(&at, &budget.tenant, tenants, errors);
         if let (Field::Set(line, Name(name)), Ok(departments)) = (&budget.department, departments) {
             check_department(&at, *line, name, departments.as_ref(), errors);
         }
         if let Some(reports) = reports {
             check_report(&at, line, &budget.report, reports, errors);
         }
-        budgets.push(budget.resolve(&at, line, errors));
+        budgets.push(budget.resolve(&at, errors));
     }
     budgets.into_iter().collect()
 }

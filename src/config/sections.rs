@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::read::{Abbreviated, Either, Field, section};
+use super::read::{Abbreviated, Either, Field, Scalar as _, section};
 use super::scalar::{
     CurrencyCode, Expiry, Guid, Location, Name, Percent, Positive, TenantId, True, UserSetting,
 };
@@ -61,10 +61,9 @@ section! {
 
 section! {
     /// Storage of reports, so that they survive a restart.
-    #[schemars(extend("required" = ["path"]))]
     Storage {
         /// The folder for the newest complete reports. The exporter creates it if it is missing.
-        path: PathBuf,
+        path: PathBuf = required("give the folder for the state files, as the annotated example shows"),
     }
 }
 
@@ -94,10 +93,9 @@ section! {
 
 section! {
     /// A report with settings of its own.
-    #[schemars(extend("required" = ["name"]))]
     Report {
         /// The name of the report.
-        name: ReportKind,
+        name: ReportKind = required(ReportKind::HINT),
         /// Time from one poll to the next, at least 1s. The default is 6h for logs of calls and messages, and
         /// poll.interval for other reports.
         interval: Duration,
@@ -126,7 +124,6 @@ section! {
         reason = "the fields have the names of the keys, and tenant_id is Microsoft's name for the ID"
     )]
     #[schemars(extend(
-        "required" = ["tenant_id"],
         "oneOf" = [
             { "required": ["client_id", "client_secret_file"] },
             { "required": ["client_id", "client_certificate_file"] },
@@ -142,7 +139,7 @@ section! {
         /// The value of the label tenant; required if there are several tenants.
         name: Name,
         /// The directory (tenant) ID, which is a GUID, or one of the tenant's domains.
-        tenant_id: TenantId,
+        tenant_id: TenantId = required(TenantId::HINT),
         /// The application (client) ID; not needed for a system-assigned managed identity.
         client_id: Guid,
         /// The file with the client secret; read at every token request.
@@ -169,13 +166,12 @@ section! {
 
 section! {
     /// Included minutes of licences in a calendar month. A selector that is left out matches everything.
-    #[schemars(extend("required" = ["name", "license_capability", "licenses", "minutes_per_license"]))]
     Pool {
         /// The value of the label pool.
-        name: Name,
+        name: Name = required("give one, it becomes the label pool"),
         /// The licences that pay for the calls, as the call log names them.
         #[schemars(extend("minItems" = 1))]
-        license_capability: Vec<Field<Name>>,
+        license_capability: Vec<Field<Name>> = required("give one, for example [MCOPSTN1]"),
         /// Only users of these locations: two letters each, or unknown.
         usage_location: Vec<Field<Location>>,
         /// Only calls with this destination context, for example Domestic.
@@ -185,9 +181,9 @@ section! {
         /// Only this tenant.
         tenant: Name,
         /// The number of licences.
-        licenses: NonZeroUsize,
+        licenses: NonZeroUsize = required("give one, for example 120"),
         /// The included minutes of one licence in a month.
-        minutes_per_license: NonZeroUsize,
+        minutes_per_license: NonZeroUsize = required("give one, for example 3000"),
         /// The shares in percent at which an alert fires. An item is a number, or a mapping with at and severity.
         #[schemars(extend("default" = [80, 100]))]
         thresholds: Vec<Field<Either<Threshold>>>,
@@ -196,20 +192,18 @@ section! {
 
 section! {
     /// The departments of users.
-    #[schemars(extend("required" = ["file"]))]
     Departments {
         /// The CSV file with the header user,department. A user is a user principal name or an object ID. The exporter
         /// re-reads the file when it changes.
-        file: PathBuf,
+        file: PathBuf = required("give the CSV file with the header user,department"),
     }
 }
 
 section! {
     /// A threshold with a severity of its own.
-    #[schemars(extend("required" = ["at"]))]
     Threshold {
         /// The share in percent.
-        at: Percent,
+        at: Percent = required(Percent::HINT),
         /// The severity of the alert. The default is info below 60, warning below 100, and critical from 100 on.
         severity: Severity,
     }
@@ -228,14 +222,13 @@ impl Abbreviated for Threshold {
 
 section! {
     /// A budget for a billing period. A selector that is left out matches everything.
-    #[schemars(extend("required" = ["name", "currency", "amount"]))]
     Budget {
         /// The value of the label budget.
-        name: Name,
+        name: Name = required("give one, it becomes the label budget"),
         /// The currency, as three letters of ISO 4217.
-        currency: CurrencyCode,
+        currency: CurrencyCode = required("give one, for example USD"),
         /// The amount of the budget, exact to the last digit.
-        amount: Positive,
+        amount: Positive = required("give one, for example 500"),
         /// Shares of the amount at which an alert fires, in percent.
         #[schemars(extend("default" = [50, 80, 100, 120]))]
         thresholds: Vec<Field<Either<Threshold>>>,

@@ -1,7 +1,7 @@
 //! Resolves the thresholds of budgets and other limits.
 
 use super::ConfigErrors;
-use super::read::{Either, Field, Scalar as _};
+use super::read::{Either, Field, valid};
 use super::scalar::Percent;
 use super::sections::Threshold;
 use crate::report::threshold;
@@ -26,16 +26,8 @@ pub(super) fn thresholds(
         );
     }
     let mut thresholds: Vec<threshold::Threshold> = Vec::new();
-    for (index, item) in items.into_iter().enumerate() {
-        let Some((line, Either(item))) = item.set() else {
-            continue;
-        };
-        let at = format!("{at}[{index}]");
-        let line = item.at.line().unwrap_or(line);
-        if item.at.is_missing() {
-            errors.push(line, format!("{at}: no at; {}", Percent::HINT));
-        }
-        let Some(Percent(share)) = item.at.value() else {
+    for (at, _, Either(item)) in valid(at, items) {
+        let Some((line, Percent(share))) = item.at.set() else {
             continue;
         };
         if thresholds.iter().any(|threshold| threshold.at == share) {
