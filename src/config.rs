@@ -409,25 +409,19 @@ impl std::error::Error for ConfigErrors {}
 
 /// Reads the text of the configuration file.
 fn text_of(path: &Path, errors: &mut ConfigErrors) -> Option<String> {
-    let bytes = match secret_file::read(path, FILE_BYTES_MAX) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            errors.push(
-                None,
-                "larger than 1 MiB; split the tenants over several exporters",
-            );
-            return None;
-        }
-        Err(error) => {
-            errors.push(
-                None,
-                format!(
+    let bytes = secret_file::read(path, FILE_BYTES_MAX)
+        .map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::FileTooLarge => {
+                    "larger than 1 MiB; split the tenants over several exporters".to_owned()
+                }
+                _ => format!(
                     "cannot be read: {error}; give the path of a file that the exporter may read"
                 ),
-            );
-            return None;
-        }
-    };
+            };
+            errors.push(None, what);
+        })
+        .ok()?;
     String::from_utf8(bytes.to_vec())
         .map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

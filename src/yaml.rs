@@ -189,7 +189,10 @@ impl<'input> Builder<'input, '_> {
             if key.as_deref() == Some("<<") {
                 merges = true;
                 self.error(place.line, MERGE);
-                self.skip(event)?;
+                // Errors in the value are not recorded, because the value cannot be used anyway.
+                let count = self.errors.len();
+                self.node(event, span)?;
+                self.errors.truncate(count);
                 continue;
             }
             let node = self.node(event, span)?;
@@ -203,26 +206,6 @@ impl<'input> Builder<'input, '_> {
             }
         }
         Ok((!merges).then_some(map))
-    }
-
-    /// Skips a value without checking it.
-    fn skip(&mut self, event: Event<'input>) -> Result<(), ScanError> {
-        let mut depth = 0_usize;
-        let mut event = event;
-        loop {
-            match event {
-                Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
-                Event::SequenceEnd | Event::MappingEnd => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return Ok(());
-            }
-            match self.next()? {
-                Some((next, _)) => event = next,
-                None => return Ok(()),
-            }
-        }
     }
 
     fn error(&mut self, line: usize, what: &str) {

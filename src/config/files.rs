@@ -13,6 +13,9 @@ use crate::report::department::{self, Mistake};
 use crate::report::labels::Pseudonyms;
 use crate::secret_file::{self, Stamp};
 
+/// The content of a file, which may be a secret.
+type Content = Zeroizing<Vec<u8>>;
+
 pub(super) struct ReferencedFiles<'a> {
     folder: &'a Path,
 }
@@ -31,12 +34,7 @@ impl<'a> ReferencedFiles<'a> {
         at: &str,
         errors: &mut ConfigErrors,
     ) -> Option<PathBuf> {
-        let (line, written) = field.set()?;
-        let path = self.folder.join(&written);
-        if let Err(what) = usable(&written, &path, FOLDER) {
-            errors.push(line, format!("{at}: {what}"));
-        }
-        Some(path)
+        self.read(field, at, errors).map(|(_, path, _)| path)
     }
 
     /// Returns the path of a file that must contain only a secret or a token. Records an error if the file cannot be
@@ -47,13 +45,11 @@ impl<'a> ReferencedFiles<'a> {
         at: &str,
         errors: &mut ConfigErrors,
     ) -> Option<PathBuf> {
-        let line = field.line()?;
-        let count = errors.len();
-        let path = self.readable(field, at, errors)?;
-        // If the file cannot be read, the error was recorded above, or will be reported when the file is used.
-        if errors.len() == count
-            && let Ok(bytes) = secret_file::read(&path, FILE_BYTES_MAX)
-            && let Some(what) = std::str::from_utf8(&bytes).ok().and_then(stray_characters)
+        let (line, path, content) = self.read(field, at, errors)?;
+        if let Some(content) = content
+            && let Some(what) = std::str::from_utf8(&content)
+                .ok()
+                .and_then(stray_characters)
         {
             let shown = written::shown(&path);
             errors.push(line, format!("{at}: {shown}the file {what}"));
@@ -98,27 +94,36 @@ impl<'a> ReferencedFiles<'a> {
         errors: &mut ConfigErrors,
     ) -> Option<Pseudonyms> {
         let at = "labels.pseudonym_key_file";
-        let line = field.line()?;
-        let mistakes = errors.len();
-        let path = self.readable(field, at, errors)?;
-        if errors.len() > mistakes {
-            return None;
-        }
-        let key = pseudonym_key(&path).map_err(|error| {
+        let (line, path, content) = self.read(field, at, errors)?;
+        let key = pseudonym_key(content?).map_err(|error| {
             let shown = written::shown(&path);
             errors.push(line, format!("{at}: {shown}{error}"));
         });
         key.ok().map(|key| Pseudonyms::new(&key))
     }
+
+    /// Returns the line and the path of a file, and its content if the file can be read. Otherwise records an error.
+    /// `None` if the key has no valid path.
+    fn read(
+        &self,
+        field: Field<PathBuf>,
+        at: &str,
+        errors: &mut ConfigErrors,
+    ) -> Option<(usize, PathBuf, Option<Content>)> {
+        let (line, written) = field.set()?;
+        let path = self.folder.join(&written);
+        let content = content(&written, &path, FOLDER, FILE_BYTES_MAX)
+            .map_err(|what| errors.push(line, format!("{at}: {what}")));
+        Some((line, path, content.ok()))
+    }
 }
 
-/// Reads the HMAC key of the pseudonyms from a file. There is no default key, because with an empty or guessed key
-/// anyone can compute the pseudonym of a known name.
+/// Returns the HMAC key of the pseudonyms, from the content of its file. There is no default key, because with an empty
+/// or guessed key anyone can compute the pseudonym of a known name.
 ///
 /// As with secrets, a line break at the end is not part of the key. Editors add a line break and Kubernetes does not,
 /// and the key must be the same in both files.
-fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut key = secret_file::read(path, FILE_BYTES_MAX)?;
+fn pseudonym_key(mut key: Content) -> Result<Content, String> {
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     key.truncate(end.map_or(0, |end| end + 1));
     let length = key.trim_ascii_end().len();
@@ -129,8 +134,7 @@ fn pseudonym_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     } else {
         return Ok(key);
     };
-    let message = format!("{what}; make a key with `openssl rand -hex 32`");
-    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    Err(format!("{what}; make a key with `openssl rand -hex 32`"))
 }
 
 /// Checks that the file at `path` can be read. `written` is the path in the configuration, and `base` describes the
@@ -141,12 +145,7 @@ pub(super) fn usable(written: &Path, path: &Path, base: &str) -> Result<(), Stri
 
 /// Returns the content of the file at `path`. A file of more than `bytes_max` bytes is an error. The other arguments
 /// and the error are those of [`usable`].
-fn content(
-    written: &Path,
-    path: &Path,
-    base: &str,
-    bytes_max: usize,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+fn content(written: &Path, path: &Path, base: &str, bytes_max: usize) -> Result<Content, String> {
     let base = written.is_relative().then_some(base);
     readable(path, base, bytes_max).map_err(|what| {
         let no_path = written.to_str().and_then(written::no_path);
@@ -165,11 +164,7 @@ fn exists(path: &Path) -> bool {
 
 /// Reads a file. The error has the cause and the remedy. It does not have the file's name, because sometimes a secret
 /// is pasted instead of the name of its file. `base` describes the folder at which a relative path starts.
-fn readable(
-    path: &Path,
-    base: Option<&str>,
-    bytes_max: usize,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+fn readable(path: &Path, base: Option<&str>, bytes_max: usize) -> Result<Content, String> {
     match secret_file::read(path, bytes_max) {
         Ok(bytes) if bytes.is_empty() => {
             Err("the file is empty; write its content".to_owned())
