@@ -42,41 +42,27 @@ closed_set! {
 impl Telemetry {
     /// Returns a registry in which every possible label value has a series. `now` is the start time of its counters.
     pub fn new(now: DateTime<Utc>) -> Self {
-        let requests = counters(
-            "teams_pstn_graph_requests_total",
-            "Requests to Microsoft Graph by status code of the response; none if there was no response.",
-            "code",
-            &REQUEST_CODES,
-        );
-        let retries = counters(
-            "teams_pstn_graph_retries_total",
-            "Retried requests to Microsoft Graph, by the reason of the preceding failure.",
-            "reason",
-            &RetryReason::ALL.map(RetryReason::as_str),
-        );
-        let storage = counters(
-            "teams_pstn_storage_files_total",
-            "State file operations by outcome; all 0 if storage.path is not set.",
-            "outcome",
-            &StorageOutcome::ALL.map(StorageOutcome::as_str),
-        );
-        let exposition_size = gauge(
-            "teams_pstn_exposition_size_bytes",
-            "Size of the report metrics, uncompressed. VictoriaMetrics refuses bodies above 16 MiB by default.",
-        );
-        let exposition_series = gauge(
-            "teams_pstn_exposition_series",
-            "Number of series of the report metrics.",
-        );
-        let reload_successful = gauge(
-            "teams_pstn_config_last_reload_successful",
-            "1 if the last reload of the configuration succeeded, 0 if it failed.",
-        );
+        let registry = Registry::new();
+        let register = |collector| registry.register(collector).expect(VALID);
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label]).expect(VALID);
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+            register(Box::new(counters.clone()));
+            counters
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect(VALID);
+            register(Box::new(gauge.clone()));
+            gauge
+        };
         let reload_time = Gauge::new(
             "teams_pstn_config_last_reload_success_timestamp_seconds",
             "When the current configuration was read, as Unix time.",
         )
         .expect(VALID);
+        register(Box::new(reload_time.clone()));
         let build = IntGaugeVec::new(
             Opts::new(
                 "teams_pstn_exporter_build_info",
@@ -88,27 +74,42 @@ impl Telemetry {
         build
             .with_label_values(&[crate::VERSION, crate::REVISION, crate::RUSTC])
             .set(1);
-        let registry = Registry::new();
-        let register = |collector| registry.register(collector).expect(VALID);
-        register(Box::new(requests.clone()));
-        register(Box::new(retries.clone()));
-        register(Box::new(storage.clone()));
-        register(Box::new(exposition_size.clone()));
-        register(Box::new(exposition_series.clone()));
-        register(Box::new(reload_successful.clone()));
-        register(Box::new(reload_time.clone()));
         register(Box::new(build));
         register(Box::new(ProcessCollector::for_self()));
         Self {
-            registry,
             started: unix_seconds(now),
-            requests,
-            retries,
-            storage,
-            exposition_size,
-            exposition_series,
-            reload_successful,
+            requests: counters(
+                "teams_pstn_graph_requests_total",
+                "Requests to Microsoft Graph by status code of the response; none if there was no response.",
+                "code",
+                &REQUEST_CODES,
+            ),
+            retries: counters(
+                "teams_pstn_graph_retries_total",
+                "Retried requests to Microsoft Graph, by the reason of the preceding failure.",
+                "reason",
+                &RetryReason::ALL.map(RetryReason::as_str),
+            ),
+            storage: counters(
+                "teams_pstn_storage_files_total",
+                "State file operations by outcome; all 0 if storage.path is not set.",
+                "outcome",
+                &StorageOutcome::ALL.map(StorageOutcome::as_str),
+            ),
+            exposition_size: gauge(
+                "teams_pstn_exposition_size_bytes",
+                "Size of the report metrics, uncompressed. VictoriaMetrics refuses bodies above 16 MiB by default.",
+            ),
+            exposition_series: gauge(
+                "teams_pstn_exposition_series",
+                "Number of series of the report metrics.",
+            ),
+            reload_successful: gauge(
+                "teams_pstn_config_last_reload_successful",
+                "1 if the last reload of the configuration succeeded, 0 if it failed.",
+            ),
             reload_time,
+            registry,
         }
     }
 
@@ -153,18 +154,6 @@ impl Telemetry {
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
-}
-
-fn counters(name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
-    let counters = IntCounterVec::new(Opts::new(name, help), &[label]).expect(VALID);
-    for value in values {
-        counters.with_label_values(&[value]);
-    }
-    counters
-}
-
-fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::new(name, help).expect(VALID)
 }
 
 /// Returns the Unix time in seconds, with milliseconds as decimals.
