@@ -24,8 +24,9 @@ pub(crate) enum Role {
 /// `None` if the format is unencrypted PEM or unknown.
 pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
-    let (object, format, openssl, input) = if let Some((prefix, format)) = encoding(bytes) {
-        let object = object(&decoded(bytes)?).unwrap_or(Object::Plain);
+    let (object, format, openssl, input) = if let Some((prefix, format, decoded)) = encoding(bytes)
+    {
+        let object = object(&decoded).unwrap_or(Object::Plain);
         let openssl = format!("{prefix} {file} | openssl");
         (object, format, openssl, String::new())
     } else {
@@ -154,41 +155,32 @@ fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) 
     }
 }
 
-/// Returns the command that removes a file's encoding (byte order mark, UTF-16 or base64), and the format of the file
-/// with that encoding.
-fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+/// Returns the command that removes a file's encoding (byte order mark, UTF-16 or base64), the format of the file with
+/// that encoding, and the content without it.
+fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str, Zeroizing<Vec<u8>>)> {
     match bytes {
-        [0xef, 0xbb, 0xbf, ..] => Some(("tail -c +4", "PEM after a byte order mark")),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some((
-            "iconv -f UTF-16 -t UTF-8",
-            "PEM in UTF-16 with a byte order mark",
-        )),
-        [b'M', ..] if from_base64(bytes).is_some() => Some(("base64 -d", "DER in base64")),
+        [0xef, 0xbb, 0xbf, rest @ ..] => {
+            let text = Zeroizing::new(rest.to_vec());
+            Some(("tail -c +4", "PEM after a byte order mark", text))
+        }
+        [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => {
+            // Only the ASCII characters of UTF-16 matter here.
+            let ascii = rest.iter().copied().filter(|&byte| byte != 0);
+            let format = "PEM in UTF-16 with a byte order mark";
+            Some((
+                "iconv -f UTF-16 -t UTF-8",
+                format,
+                Zeroizing::new(ascii.collect()),
+            ))
+        }
+        [b'M', ..] => {
+            let text = bytes.iter().filter(|byte| !byte.is_ascii_whitespace());
+            let text = Zeroizing::new(text.copied().collect::<Vec<u8>>());
+            let der = Zeroizing::new(BASE64_STANDARD.decode(&*text).ok()?);
+            object(&der).map(|_| ("base64 -d", "DER in base64", der))
+        }
         _ => None,
     }
-}
-
-/// Returns the content without its encoding (byte order mark, UTF-16 or base64).
-fn decoded(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => Some(Zeroizing::new(rest.to_vec())),
-        // Only the ASCII characters of UTF-16 matter here.
-        [0xff, 0xfe, rest @ ..] | [0xfe, 0xff, rest @ ..] => {
-            let ascii = rest.iter().copied().filter(|&byte| byte != 0);
-            Some(Zeroizing::new(ascii.collect()))
-        }
-        _ => from_base64(bytes),
-    }
-}
-
-fn from_base64(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let text = bytes
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace());
-    let text = Zeroizing::new(text.collect::<Vec<u8>>());
-    let der = Zeroizing::new(BASE64_STANDARD.decode(&*text).ok()?);
-    object(&der).map(|_| der)
 }
 
 /// Returns the object in a file, unless the file is PEM that can be used unchanged.
