@@ -41,7 +41,7 @@ pub enum MachineError {
     Threads(io::Error),
 }
 
-/// Checks the clock and the limits.
+/// Checks the clock and the limits of open files and memory.
 pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     check_clock(now)?;
     let below = |resource, min| getrlimit(resource).current.filter(|limit| *limit < min);
@@ -77,7 +77,13 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
             });
         }
     }
-    check_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
+    Ok(())
+}
+
+/// Checks that the system lets the process start its threads: starts as many, and then ends them. Without this check,
+/// the runtime would panic if it could not start its threads.
+pub fn check_threads() -> Result<(), MachineError> {
+    start_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
 }
 
 /// Returns the bytes of memory that the process may use: the lowest of its own limits and the limits of its control
@@ -127,9 +133,8 @@ pub(crate) fn check_clock(now: DateTime<Utc>) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Checks that `count` threads can run at the same time: starts them, and then ends them. Without this check, the
-/// runtime would panic if it could not start its threads.
-fn check_threads(count: usize, stack: usize) -> io::Result<()> {
+/// Starts `count` threads that run at the same time, and then ends them.
+fn start_threads(count: usize, stack: usize) -> io::Result<()> {
     let (release, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let mut threads = Vec::new();
@@ -247,8 +252,8 @@ mod tests {
 
     #[test]
     fn threads_that_cannot_be_started_are_errors_with_a_remedy() {
-        check_threads(THREADS_MIN, STACK).unwrap();
-        let error = MachineError::Threads(check_threads(2, HUGE).unwrap_err()).to_string();
+        check_threads().unwrap();
+        let error = MachineError::Threads(start_threads(2, HUGE).unwrap_err()).to_string();
         assert!(error.contains("start 8 threads: "), "{error}");
         assert!(error.contains("; raise the limit of processes"), "{error}");
         let error = spawn_with(HUGE, "log", || ()).unwrap_err().to_string();

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             if args.is_daemon() {
                 allocator::fix_thresholds();
             }
+            machine::check_threads()?;
             run_with(&args)
         })
         .unwrap_or_else(|failure| failure.report());
