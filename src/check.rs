@@ -78,17 +78,14 @@ pub async fn run(
     let web = web_config
         .zip(loaded.as_ref())
         .map(|(path, loaded)| check_web_config(path, loaded));
-    let exposure = Exposure::expected(
-        listen,
-        loaded.as_ref().and_then(|loaded| loaded.as_ref().ok()),
-    );
+    let usable = loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
+    let exposure = Exposure::expected(listen, usable);
     let config = match load() {
         Ok(config) => config,
         Err(errors) => {
-            for error in errors.to_string().lines() {
-                findings.push(Finding::failure(Check::Configuration, error, None))?;
-            }
-            web.map_or(Ok(()), |finding| findings.push(finding))?;
+            let errors = errors.to_string();
+            let failure = |error| Finding::failure(Check::Configuration, error, None);
+            findings.extend(errors.lines().map(failure).chain(web))?;
             return findings.finish(Outcome::BadConfiguration);
         }
     };
@@ -118,7 +115,7 @@ pub async fn run(
     };
     findings.push(Finding::ok(Check::Configuration, described(&config)))?;
     let is_web_bad = web.as_ref().is_some_and(Finding::is_failure);
-    web.map_or(Ok(()), |finding| findings.push(finding))?;
+    findings.extend(web)?;
     let patience = config.poll.timeout.min(PATIENCE);
     let context = Arc::new(CheckContext {
         clock,
@@ -127,16 +124,10 @@ pub async fn run(
         exposure,
         patience,
     });
-    for finding in context.config.departments.iter().map(check_departments) {
-        findings.push(finding)?;
-    }
-    for finding in storage::check(&context).await {
-        findings.push(finding)?;
-    }
+    findings.extend(context.config.departments.iter().map(check_departments))?;
+    findings.extend(storage::check(&context).await)?;
     let total = check_tenants(&context, tenants, &mut findings).await?;
-    if let Some(finding) = total.finding() {
-        findings.push(finding)?;
-    }
+    findings.extend(total.finding())?;
     // The daemon ends with the exit code of this outcome if the web configuration is invalid.
     let outcome = if is_web_bad {
         Outcome::BadConfiguration
@@ -194,9 +185,7 @@ async fn check_tenants(
     for check in checks {
         let (found, expected) = check.await.expect("no check panics");
         total.add(expected);
-        for finding in found {
-            findings.push(finding)?;
-        }
+        findings.extend(found)?;
     }
     Ok(total)
 }

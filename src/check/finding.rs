@@ -160,6 +160,10 @@ impl<'a, W: Write> Findings<'a, W> {
         }
     }
 
+    pub(super) fn extend(&mut self, found: impl IntoIterator<Item = Finding>) -> io::Result<()> {
+        found.into_iter().try_for_each(|finding| self.push(finding))
+    }
+
     pub(super) fn outcome(&self) -> Outcome {
         match self.worst() {
             Level::Ok | Level::Warning => Outcome::Passed,

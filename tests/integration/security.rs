@@ -238,7 +238,7 @@ fn secrets_are_wiped_by_their_type() {
             "src/config/environment.rs",
             "given: Vec<(&str, SecretString)>",
         ),
-        ("src/config/files.rs", "io::Result<Zeroizing<Vec<u8>>>"),
+        ("src/config/files.rs", "type Content = Zeroizing<Vec<u8>>"),
         ("src/graph/assertion.rs", "let signature = Zeroizing::new("),
         (
             "src/graph/assertion.rs",
