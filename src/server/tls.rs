@@ -38,69 +38,16 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {} {}", .0, .1.display())]
     Read(&'static str, PathBuf, #[source] io::Error),
-    /// The file is not unencrypted PEM.
-    #[error("cannot use {} {}: {}", .0, .1.display(), .2)]
-    Format(&'static str, PathBuf, String),
-    /// An option is given neither inline nor as a file.
-    #[error("neither {0} nor {0}_file is given; set one of them")]
-    Missing(&'static str),
-    /// An option is given both inline and as a file.
-    #[error("both {0} and {0}_file are given; remove one of them")]
-    Twice(&'static str),
-    /// The value is not a PEM text of the expected kind.
-    #[error("{0} holds no PEM {1}")]
-    Pem(&'static str, &'static str),
     /// rustls rejects the value.
     #[error("cannot use {0}")]
     Rejected(&'static str, #[source] rustls::Error),
     /// The verifier of client certificates cannot be built.
     #[error("cannot use client_ca")]
     ClientCa(#[from] rustls::server::VerifierBuilderError),
-    /// A TLS version that cannot be used. The fields are the option, the version, and the reason.
-    #[error("{0}: {1:?} is {2}; TLS12 and TLS13 are available")]
-    Version(&'static str, String, &'static str),
-    /// The range of versions is empty.
-    #[error("min_version is above max_version; swap them")]
-    VersionRange,
-    /// An unknown cipher suite.
-    #[error(
-        "cipher_suites: {0:?} is not available; use suites with GCM or CHACHA20_POLY1305, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"
-    )]
-    CipherSuite(String),
-    /// The list has neither of the two suites that HTTP/2 needs. HTTP/2 forbids nearly all other suites of TLS 1.2, so
-    /// clients could not connect.
-    #[error(
-        "cipher_suites: HTTP/2 needs TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256; add one of them, or set min_version to TLS13 or http2 to false"
-    )]
-    Http2CipherSuite,
-    /// An unknown curve.
-    #[error("curve_preferences: {0:?} is not available; use X25519, CurveP256 or CurveP384")]
-    Curve(String),
-    /// An unknown client authentication type.
-    #[error(
-        "client_auth_type: {0:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
-    )]
-    ClientAuth(String),
-    /// Authorities are given, but the server does not request client certificates.
-    #[error(
-        "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
-    )]
-    ClientCaUnused,
-    /// Client certificates must be verified, but no authority is given.
-    #[error(
-        "client_auth_type {0} needs client_ca or client_ca_file: there is no default set of authorities"
-    )]
-    ClientCaMissing(String),
-    /// Allowed names are given, but certificates are optional or not verified.
-    #[error(
-        "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
-    )]
-    SansUnverified,
-    /// The list of allowed names is empty.
-    #[error(
-        "client_allowed_sans is empty, so no client could connect; remove it to allow every client"
-    )]
-    SansEmpty,
+    /// A value of the section cannot be used, or does not fit the other values. The message names the option and the
+    /// remedy.
+    #[error("{0}")]
+    Option(String),
 }
 
 /// The TLS configuration that was built from the section.
@@ -131,6 +78,12 @@ pub(super) struct Section {
     cipher_suites: Option<Vec<String>>,
     prefer_server_cipher_suites: Option<bool>,
     curve_preferences: Option<Vec<String>>,
+}
+
+impl From<String> for TlsError {
+    fn from(what: String) -> Self {
+        Self::Option(what)
+    }
 }
 
 impl Tls {
@@ -168,10 +121,12 @@ impl Section {
             return Ok(None);
         }
         let pem = |option, inline, file| pem(option, inline, file, directory);
+        let missing =
+            |option: &str| format!("neither {option} nor {option}_file is given; set one of them");
         let cert = pem("cert", self.cert.as_deref(), self.cert_file.as_deref())?
-            .ok_or(TlsError::Missing("cert"))?;
+            .ok_or_else(|| missing("cert"))?;
         let key = self.key.as_deref().map(String::as_str);
-        let key = pem("key", key, self.key_file.as_deref())?.ok_or(TlsError::Missing("key"))?;
+        let key = pem("key", key, self.key_file.as_deref())?.ok_or_else(|| missing("key"))?;
         let client_ca = pem(
             "client_ca",
             self.client_ca.as_deref(),
@@ -194,7 +149,7 @@ impl Section {
             .with_single_cert(
                 certificates("cert", &cert)?,
                 PrivateKeyDer::from_pem_slice(&key)
-                    .map_err(|_| TlsError::Pem("key", "private key without a passphrase"))?,
+                    .map_err(|_| no_pem("key", "private key without a passphrase"))?,
             )
             .map_err(|error| TlsError::Rejected("cert and key", error))?;
         config.ignore_client_order = self.prefer_server_cipher_suites.unwrap_or(true);
@@ -219,7 +174,7 @@ impl Section {
             .collect()
     }
 
-    fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsError> {
+    fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, String> {
         let version = |option, value: &Option<String>, default| match value.as_deref() {
             None | Some("") => Ok(default),
             Some("TLS12") => Ok(2),
@@ -229,13 +184,15 @@ impl Section {
                     "TLS10" | "TLS11" => "too old to be safe",
                     _ => "not a version of TLS",
                 };
-                Err(TlsError::Version(option, value.to_owned(), reason))
+                Err(format!(
+                    "{option}: {value:?} is {reason}; TLS12 and TLS13 are available"
+                ))
             }
         };
         let min = version("min_version", &self.min_version, 2)?;
         let max = version("max_version", &self.max_version, 3)?;
         if min > max {
-            return Err(TlsError::VersionRange);
+            return Err("min_version is above max_version; swap them".to_owned());
         }
         Ok([(3, &TLS13), (2, &TLS12)]
             .into_iter()
@@ -244,19 +201,23 @@ impl Section {
             .collect())
     }
 
-    /// Checks the cipher suites for HTTP/2, as Go does. RFC 9113, section 9.2.2, requires certain suites over TLS 1.2.
-    fn check_http2(&self, over_tls12: bool) -> Result<(), TlsError> {
+    /// Checks the cipher suites for HTTP/2, as Go does. RFC 9113, section 9.2.2, requires one of two suites over TLS 1.2
+    /// and forbids nearly all others, so clients could not connect.
+    fn check_http2(&self, over_tls12: bool) -> Result<(), String> {
         let names = self.cipher_suites.as_deref().unwrap_or_default();
         let has_one = names
             .iter()
             .any(|name| HTTP2_CIPHER_SUITES.contains(&&**name));
         if over_tls12 && !names.is_empty() && !has_one {
-            return Err(TlsError::Http2CipherSuite);
+            let [rsa, ecdsa] = HTTP2_CIPHER_SUITES;
+            return Err(format!(
+                "cipher_suites: HTTP/2 needs {rsa} or {ecdsa}; add one of them, or set min_version to TLS13 or http2 to false"
+            ));
         }
         Ok(())
     }
 
-    fn client_auth(&self) -> Result<ClientAuth, TlsError> {
+    fn client_auth(&self) -> Result<ClientAuth, String> {
         ClientAuth::parse(self.client_auth_type.as_deref().unwrap_or_default())
     }
 
@@ -267,23 +228,28 @@ impl Section {
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
         let auth_type = self.client_auth_type.as_deref().unwrap_or_default();
         let auth = self.client_auth()?;
-        if client_ca.is_some() && auth == ClientAuth::None {
-            return Err(TlsError::ClientCaUnused);
-        }
-        if let Some(sans) = &self.client_allowed_sans {
-            if auth != ClientAuth::RequireAndVerify {
-                return Err(TlsError::SansUnverified);
+        let problem = match (auth, self.client_allowed_sans.as_deref()) {
+            (ClientAuth::None, _) if client_ca.is_some() => {
+                "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
             }
-            if sans.is_empty() {
-                return Err(TlsError::SansEmpty);
+            (ClientAuth::RequireAndVerify, Some([])) => {
+                "client_allowed_sans is empty, so no client could connect; remove it to allow every client"
             }
+            (ClientAuth::RequireAndVerify, _) | (_, None) => "",
+            (_, Some(_)) => {
+                "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
+            }
+        };
+        if !problem.is_empty() {
+            return Err(problem.to_owned().into());
         }
         let (authority, anchors) = match auth {
             ClientAuth::None => return Ok(WebPkiClientVerifier::no_client_auth()),
             ClientAuth::Request | ClientAuth::RequireAny => (None, Vec::new()),
             ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
-                let pem =
-                    client_ca.ok_or_else(|| TlsError::ClientCaMissing(auth_type.to_owned()))?;
+                let pem = client_ca.ok_or_else(|| {
+                    format!("client_auth_type {auth_type} needs client_ca or client_ca_file: there is no default set of authorities")
+                })?;
                 let anchors = certificates("client_ca", pem)?;
                 let mut roots = RootCertStore::empty();
                 for certificate in &anchors {
@@ -317,7 +283,9 @@ fn pem(
     let file = file.filter(|path| !path.as_os_str().is_empty());
     match (inline, file) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(TlsError::Twice(option)),
+        (Some(_), Some(_)) => {
+            Err(format!("both {option} and {option}_file are given; remove one of them").into())
+        }
         (Some(text), None) => Ok(Some(Zeroizing::new(text.as_bytes().to_vec()))),
         (None, Some(file)) => {
             let path = directory.join(file);
@@ -328,7 +296,10 @@ fn pem(
             match secret_file::read(&path, FILE_BYTES_MAX) {
                 Ok(bytes) => match conversion::needed(&path, &bytes, role) {
                     None => Ok(Some(bytes)),
-                    Some(conversion) => Err(TlsError::Format(option, path, conversion)),
+                    Some(conversion) => {
+                        let path = path.display();
+                        Err(format!("cannot use {option} {path}: {conversion}").into())
+                    }
                 },
                 Err(source) => Err(TlsError::Read(option, path, with_remedy(source, remedy))),
             }
@@ -349,22 +320,23 @@ fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     }
 }
 
-fn certificates(
-    option: &'static str,
-    pem: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::Pem(option, "certificate"))?;
+fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let certificates = certificates.unwrap_or_default();
     if certificates.is_empty() {
-        return Err(TlsError::Pem(option, "certificate"));
+        return Err(no_pem(option, "certificate"));
     }
     Ok(certificates)
 }
 
+/// Returns the error for a value that is not a PEM text of the expected kind.
+fn no_pem(option: &str, kind: &str) -> String {
+    format!("{option} holds no PEM {kind}")
+}
+
 /// Returns the cipher suites. As in Go, the list restricts only TLS 1.2. The list may have suites of TLS 1.3, but these
 /// are always enabled.
-fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, TlsError> {
+fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, String> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
         return Ok(ring::ALL_CIPHER_SUITES.to_vec());
@@ -374,7 +346,9 @@ fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, 
             .iter()
             .find(|suite| go_name(suite) == *name)
             .copied()
-            .ok_or_else(|| TlsError::CipherSuite(name.clone()))
+            .ok_or_else(|| {
+                format!("cipher_suites: {name:?} is not available; use suites with GCM or CHACHA20_POLY1305, such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")
+            })
     };
     let mut suites = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     for suite in ring::ALL_CIPHER_SUITES {
@@ -393,7 +367,7 @@ fn go_name(suite: &SupportedCipherSuite) -> String {
         .map_or(name.clone(), |rest| format!("TLS_{rest}"))
 }
 
-fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>, TlsError> {
+fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>, String> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
         return Ok(ring::ALL_KX_GROUPS.to_vec());
@@ -404,7 +378,9 @@ fn curves(names: Option<&[String]>) -> Result<Vec<&'static dyn SupportedKxGroup>
             "X25519" => Ok(ring::kx_group::X25519),
             "CurveP256" => Ok(ring::kx_group::SECP256R1),
             "CurveP384" => Ok(ring::kx_group::SECP384R1),
-            _ => Err(TlsError::Curve(name.clone())),
+            _ => Err(format!(
+                "curve_preferences: {name:?} is not available; use X25519, CurveP256 or CurveP384"
+            )),
         })
         .collect()
 }

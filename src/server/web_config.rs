@@ -50,28 +50,18 @@ pub enum WebConfigError {
     /// The section `tls_server_config` cannot be used.
     #[error("cannot use tls_server_config")]
     Tls(#[from] TlsError),
-    /// A response header that cannot be set.
-    #[error(
-        "http_server_config: {0:?} cannot be set; use one of Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
-    )]
-    Header(String),
-    /// A response header cannot have this value. The fields are the header, the value, and the allowed values.
-    #[error("http_server_config: {0} cannot be {1:?}{2}")]
-    HeaderValue(String, String, &'static str),
     /// A configured user could never log in.
     #[error("cannot use basic_auth_users")]
     User(#[from] UserError),
+    /// An invalid response header.
+    #[error("http_server_config: {0}")]
+    Header(String),
     /// An invalid rate limit.
     #[error("rate_limit: {0}")]
     RateLimit(String),
-    /// The new file has TLS and the old one does not, or the reverse.
-    #[error("TLS cannot be switched on or off by a reload; restart the exporter")]
-    TlsSwitched,
-    /// The old file has users, and the new file has none.
-    #[error(
-        "basic_auth_users has no users any more, but authentication cannot be switched off by a reload; restart the exporter"
-    )]
-    UsersGone,
+    /// The new file changes a setting that only a restart can change.
+    #[error("{0} by a reload; restart the exporter")]
+    Fixed(&'static str),
 }
 
 /// The settings of a web configuration file.
@@ -217,10 +207,12 @@ impl Watched {
         }
         let new = WebSettings::read(&self.path)?;
         if new.tls.is_some() != old.tls.is_some() {
-            return Err(WebConfigError::TlsSwitched);
+            return Err(WebConfigError::Fixed("TLS cannot be switched on or off"));
         }
         if new.users.is_empty() && !old.users.is_empty() {
-            return Err(WebConfigError::UsersGone);
+            return Err(WebConfigError::Fixed(
+                "basic_auth_users has no users any more, but authentication cannot be switched off",
+            ));
         }
         // `stamps` is from before the read, so the next check sees a change during it. It covers only `old.files`.
         let stamps = if new.files == old.files {
@@ -258,10 +250,12 @@ impl WebSettings {
                 .headers
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|(name, value)| header(&name, value.unwrap_or_default()).transpose())
-                .collect::<Result<_, _>>()?,
+                .filter_map(|(name, value)| header(&name, &value.unwrap_or_default()).transpose())
+                .collect::<Result<_, _>>()
+                .map_err(WebConfigError::Header)?,
             users: Users::new(file.basic_auth_users.unwrap_or_default())?,
-            rate: file.rate_limit.as_ref().map_or(Ok(None), Rate::new)?,
+            rate: Rate::new(&file.rate_limit.unwrap_or_default())
+                .map_err(WebConfigError::RateLimit)?,
             files: section.files(directory),
         })
     }
@@ -276,12 +270,11 @@ impl WebSettings {
 }
 
 impl Rate {
-    fn new(section: &RateLimit) -> Result<Option<Self>, WebConfigError> {
-        let error = |message: String| WebConfigError::RateLimit(message);
+    fn new(section: &RateLimit) -> Result<Option<Self>, String> {
         let interval = match section.interval.as_deref() {
             None | Some("0") => Duration::ZERO,
             Some(text) => humantime::parse_duration(text)
-                .map_err(|source| error(format!("interval {text:?}: {source}")))?,
+                .map_err(|error| format!("interval {text:?}: {error}"))?,
         };
         if interval.is_zero() {
             return Ok(None);
@@ -291,7 +284,7 @@ impl Rate {
             interval
                 .checked_mul(ahead)
                 .filter(|ahead| *ahead < RATE_AHEAD_MAX)
-                .ok_or_else(|| error("interval times burst is above a year".into()))
+                .ok_or("interval times burst is above a year")
         });
         Ok(Some(Self {
             interval,
@@ -336,7 +329,7 @@ struct RateLimit {
 }
 
 /// Parses a response header. Returns `None` if the value is empty, because such a header is not set.
-fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>, WebConfigError> {
+fn header(name: &str, value: &str) -> Result<Option<(HeaderName, HeaderValue)>, String> {
     let (header, allowed, expected): (_, &[&str], _) = match name {
         "Content-Security-Policy" => (CONTENT_SECURITY_POLICY, &[], ""),
         "Strict-Transport-Security" => (STRICT_TRANSPORT_SECURITY, &[], ""),
@@ -347,19 +340,19 @@ fn header(name: &str, value: String) -> Result<Option<(HeaderName, HeaderValue)>
             &["deny", "sameorigin"],
             ", only deny or sameorigin",
         ),
-        _ => return Err(WebConfigError::Header(name.to_owned())),
+        _ => {
+            return Err(format!(
+                "{name:?} cannot be set; use one of Content-Security-Policy, Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection"
+            ));
+        }
     };
     if value.is_empty() {
         return Ok(None);
     }
-    let valid = allowed.is_empty() || allowed.contains(&value.as_str());
-    match HeaderValue::from_str(&value) {
+    let valid = allowed.is_empty() || allowed.contains(&value);
+    match HeaderValue::from_str(value) {
         Ok(valid_value) if valid => Ok(Some((header, valid_value))),
-        _ => Err(WebConfigError::HeaderValue(
-            name.to_owned(),
-            value,
-            expected,
-        )),
+        _ => Err(format!("{name} cannot be {value:?}{expected}")),
     }
 }
 

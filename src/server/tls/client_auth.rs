@@ -12,8 +12,6 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::TlsError;
-
 /// The policy for client certificates. The names are those of Go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientAuth {
@@ -25,7 +23,7 @@ pub(super) enum ClientAuth {
 }
 
 impl ClientAuth {
-    pub(super) fn parse(name: &str) -> Result<Self, TlsError> {
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
         match name {
             "" | "NoClientCert" => Ok(Self::None),
             "RequestClientCert" => Ok(Self::Request),
@@ -33,7 +31,9 @@ impl ClientAuth {
             "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
             "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
-            _ => Err(TlsError::ClientAuth(name.to_owned())),
+            _ => Err(format!(
+                "client_auth_type: {name:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, VerifyClientCertIfGiven, RequireAndVerifyClientCert"
+            )),
         }
     }
 
