@@ -26,32 +26,22 @@ pub(super) fn write_table(
     )?;
     for (index, state) in states.iter().take(ROWS_MAX).enumerate() {
         let (class, label) = ReportStatus::new(state).class_and_label();
-        write!(html, "<tr><td class=\"name\">")?;
+        let mut title = report_title(state);
         if index < FULL_MAX {
-            write!(html, "<a href=\"#r{index}\">{}</a>", report_title(state))?;
-        } else {
-            write!(html, "{}", report_title(state))?;
+            title = format!("<a href=\"#r{index}\">{title}</a>");
         }
-        write!(
-            html,
-            "</td><td><span class=\"state {class}\">{label}</span></td><td class=\"figure\">"
-        )?;
         let spend = state.summary.iter().flat_map(|summary| &summary.spend);
-        for (position, spend) in spend.enumerate() {
-            let separator = if position == 0 { "" } else { "<br>" };
-            write!(
-                html,
-                "{separator}{} {}",
-                Text(&spend.currency),
-                Money::new(&spend.total, &spend.currency)
-            )?;
-        }
+        let spend = spend.map(|spend| {
+            let total = Money::new(&spend.total, &spend.currency);
+            format!("{} {total}", Text(&spend.currency))
+        });
+        let success = state.last_success.map(|at| ago(at, view.now));
         writeln!(
             html,
-            "</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
-            state
-                .last_success
-                .map_or_else(|| "never".to_owned(), |at| ago(at, view.now)),
+            "<tr><td class=\"name\">{title}</td><td><span class=\"state {class}\">{label}</span></td>\
+             <td class=\"figure\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
+            spend.collect::<Vec<_>>().join("<br>"),
+            success.as_deref().unwrap_or("never"),
             due(state, view.now),
         )?;
     }
@@ -86,31 +76,19 @@ pub(super) fn write_in_full(
     if let Some(summary) = &state.summary {
         write_period(html, view, summary)?;
     }
+    let past = |at| format!("{} {}", ago(at, view.now), timestamp(at));
+    let past = |at: Option<_>| at.map_or_else(|| "never".to_owned(), past);
     let newest = state.summary.as_ref().and_then(|summary| summary.newest);
-    let data = newest.map(|newest| ("Data up to", Some(newest)));
-    let polls = [
-        ("Last success", state.last_success),
-        ("Last attempt", state.last_attempt),
+    let next = state.next_poll.filter(|_| !state.polling.is_under_way());
+    let next = next.map_or_else(String::new, |at| format!(" {}", timestamp(at)));
+    let facts = [
+        ("Last success", past(state.last_success)),
+        ("Last attempt", past(state.last_attempt)),
+        ("Next poll", due(state, view.now) + &next),
     ];
-    for (name, at) in data.into_iter().chain(polls) {
-        match at {
-            Some(at) => writeln!(
-                html,
-                "<div><dt>{name}</dt><dd>{} {}</dd></div>",
-                ago(at, view.now),
-                timestamp(at)
-            )?,
-            None => writeln!(html, "<div><dt>{name}</dt><dd>never</dd></div>")?,
-        }
-    }
-    let due = due(state, view.now);
-    match state.next_poll.filter(|_| !state.polling.is_under_way()) {
-        Some(at) => writeln!(
-            html,
-            "<div><dt>Next poll</dt><dd>{due} {}</dd></div>",
-            timestamp(at)
-        )?,
-        None => writeln!(html, "<div><dt>Next poll</dt><dd>{due}</dd></div>")?,
+    let data = newest.map(|newest| ("Data up to", past(Some(newest))));
+    for (name, fact) in data.into_iter().chain(facts) {
+        writeln!(html, "<div><dt>{name}</dt><dd>{fact}</dd></div>")?;
     }
     writeln!(html, "</dl>")?;
     if state.expired {
@@ -131,21 +109,18 @@ fn write_failure(
     state: &State,
     failure: &Failure,
 ) -> fmt::Result {
-    let since = match state.last_success {
-        Some(at) => format!(
-            "The last poll failed. The figures are {} old.",
-            span(view.now - at)
-        ),
+    let since = match state.last_success.map(|at| span(view.now - at)) {
+        Some(age) => format!("The last poll failed. The figures are {age} old."),
         None => "No poll has succeeded yet.".to_owned(),
     };
-    write!(
+    writeln!(
         html,
-        "<div class=\"alarm\"><p><b>{since}</b></p><p><code>{}</code>: {}</p>",
+        "<div class=\"alarm\"><p><b>{since}</b></p><p><code>{}</code>: {}</p>\
+         <p><b>What to do:</b> {}</p></div>",
         Text(failure.reason),
-        Text(&failure.message)
-    )?;
-    let remedy = Text(failure.remedy);
-    writeln!(html, "<p><b>What to do:</b> {remedy}</p></div>")
+        Text(&failure.message),
+        Text(failure.remedy),
+    )
 }
 
 fn write_period(html: &mut String, view: &PageContext<'_>, summary: &Summary) -> fmt::Result {
@@ -184,22 +159,23 @@ fn write_summary(html: &mut String, summary: &Summary) -> fmt::Result {
     writeln!(html, "</div>")?;
     let users = summary.top.iter();
     let users = users.map(|one| (&*one.currency, &*one.user, &*one.charge, &*one.counts));
-    write_top(html, ["users", "User"], &users.collect::<Vec<_>>())?;
+    write_top(html, ["users", "User"], users)?;
     let departments = summary.allocated.departments.iter();
     let departments =
         departments.map(|one| (&*one.currency, &*one.department, &*one.charge, &*one.counts));
-    write_top(
-        html,
-        ["departments", "Department"],
-        &departments.collect::<Vec<_>>(),
-    )
+    write_top(html, ["departments", "Department"], departments)
 }
 
 /// The currency, name, charge and counts of a user or department.
 type Spender<'a> = (&'a str, &'a str, &'a str, &'a [Count]);
 
 /// Writes one list per currency, with the users or departments that spent most. `spenders` must be sorted by currency.
-fn write_top(html: &mut String, words: [&str; 2], spenders: &[Spender<'_>]) -> fmt::Result {
+fn write_top<'a>(
+    html: &mut String,
+    words: [&str; 2],
+    spenders: impl Iterator<Item = Spender<'a>>,
+) -> fmt::Result {
+    let spenders: Vec<_> = spenders.collect();
     let by_currency = spenders.chunk_by(|a, b| a.0 == b.0);
     by_currency
         .take(TOP_LISTS_MAX)
@@ -218,12 +194,8 @@ fn write_top_of_currency(
         Text(currency),
         scrollable(format_args!("Top {all}, {}", Escaped(currency))),
     )?;
-    for count in counts {
-        write!(
-            html,
-            "<th class=\"figure wide\">{}</th>",
-            count_heading(count)
-        )?;
+    for heading in counts.iter().map(count_heading) {
+        write!(html, "<th class=\"figure wide\">{heading}</th>")?;
     }
     writeln!(html, "</tr></thead>\n<tbody>")?;
     for (_, name, charge, counts) in top {
@@ -233,12 +205,8 @@ fn write_top_of_currency(
             Text(name),
             Money::new(charge, currency),
         )?;
-        for count in *counts {
-            write!(
-                html,
-                "<td class=\"figure wide\">{}</td>",
-                count_value(count)
-            )?;
+        for value in counts.iter().map(count_value) {
+            write!(html, "<td class=\"figure wide\">{value}</td>")?;
         }
         writeln!(html, "</tr>")?;
     }
@@ -260,17 +228,15 @@ fn write_spend(html: &mut String, spend: &Spend) -> fmt::Result {
         bar(&shares),
     )?;
     for (context, amount, share) in spend.contexts.iter().take(CONTEXTS_MAX) {
-        write!(
+        let share = share.map(|share| format!(" <span class=\"soft\">{share} %</span>"));
+        writeln!(
             html,
-            "<li class=\"{}\"><span>{}</span><span class=\"figure\">{}",
+            "<li class=\"{}\"><span>{}</span><span class=\"figure\">{}{}</span></li>",
             shade(context),
             Text(context),
-            Money::new(amount, &spend.currency)
+            Money::new(amount, &spend.currency),
+            share.unwrap_or_default(),
         )?;
-        if let Some(share) = share {
-            write!(html, " <span class=\"soft\">{share} %</span>")?;
-        }
-        writeln!(html, "</span></li>")?;
     }
     writeln!(html, "</ul></div>")
 }
