@@ -140,29 +140,25 @@ impl Bound {
     ///
     /// Removes the sockets of systemd from the environment. Call this function once, before threads are started.
     pub fn bind(listen: &Listen) -> Result<Self, BindError> {
-        let listeners = match listen {
-            Listen::Addresses(addresses) => addresses
-                .iter()
-                .map(ListenAddress::bind)
-                .collect::<Result<_, _>>()?,
-            Listen::Systemd => listen::inherited()?,
+        let (listeners, names) = match listen {
+            Listen::Addresses(addresses) => {
+                let listeners: Result<Vec<_>, _> =
+                    addresses.iter().map(ListenAddress::bind).collect();
+                (
+                    listeners?,
+                    addresses.iter().map(ListenAddress::host).collect(),
+                )
+            }
+            Listen::Systemd => (listen::inherited()?, Vec::new()),
         };
-        let addresses = listeners
-            .iter()
-            .enumerate()
-            .map(|(index, listener)| {
-                listener
-                    .local_addr()
-                    .map_err(|source| BindError::Socket(index, source))
-            })
-            .collect::<Result<_, _>>()?;
-        let names = match listen {
-            Listen::Addresses(addresses) => addresses.iter().map(ListenAddress::host).collect(),
-            Listen::Systemd => Vec::new(),
+        let address = |(index, listener): (usize, &TcpListener)| {
+            let address = listener.local_addr();
+            address.map_err(|source| BindError::Socket(index, source))
         };
+        let addresses: Result<_, _> = listeners.iter().enumerate().map(address).collect();
         Ok(Self {
+            addresses: addresses?,
             listeners,
-            addresses,
             heartbeat: Heartbeat::default(),
             names,
         })

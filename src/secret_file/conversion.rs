@@ -186,11 +186,12 @@ fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str, Zeroizing<Vec<u
 /// Returns the object in a file, unless the file is PEM that can be used unchanged.
 fn object(bytes: &[u8]) -> Option<Object> {
     // In PEM, the label of a PKCS #8 key states that the key is encrypted. For a PKCS #1 key, a header states it.
-    let marks: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
-    if marks.iter().any(|mark| contains(bytes, mark)) {
-        return Some(Object::EncryptedKey(Form::Pem));
-    }
-    let marks: [(&[u8], Object); 9] = [
+    let marks: [(&[u8], Object); 11] = [
+        (
+            b"BEGIN ENCRYPTED PRIVATE KEY",
+            Object::EncryptedKey(Form::Pem),
+        ),
+        (b"Proc-Type: 4,ENCRYPTED", Object::EncryptedKey(Form::Pem)),
         (b"BEGIN OPENSSH PRIVATE KEY", Object::OpenSshKey),
         (b"BEGIN PKCS7", Object::Pkcs7(Form::Pem)),
         (b"BEGIN CMS", Object::Pkcs7(Form::Pem)),

@@ -198,11 +198,8 @@ async fn guarded(
     let open = matches!(info.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
     let mut response = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
-        text(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many requests, see rate_limit in the web configuration\n",
-            guard,
-        )
+        let message = "too many requests, see rate_limit in the web configuration\n";
+        text(StatusCode::TOO_MANY_REQUESTS, message, guard)
     } else if open {
         respond(info, activity, guard).await
     } else {
@@ -217,8 +214,7 @@ async fn guarded(
             }
             Verdict::Refused => {
                 let mut response = text(StatusCode::UNAUTHORIZED, "unauthorized\n", guard);
-                let challenge = HeaderValue::from_static("Basic");
-                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                set_header(&mut response, WWW_AUTHENTICATE, "Basic");
                 if peer.was_admitted(login) {
                     response = close_after(info, activity, response);
                 }
@@ -243,8 +239,7 @@ fn close_after(
     mut response: HttpResponse,
 ) -> HttpResponse {
     if info.version < Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
+        set_header(&mut response, CONNECTION, "close");
     } else {
         activity.close_gracefully();
     }
@@ -287,10 +282,9 @@ fn metrics(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> Http
     let snapshot = shared.state.subscriber.latest();
     let body = snapshot.body(format, info.encoding, &info.names);
     let mut response = Response::new(ResponseBody::prepared(body, guard));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    set_header(&mut response, CONTENT_TYPE, content_type);
     if info.encoding == Encoding::Gzip {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        set_header(&mut response, CONTENT_ENCODING, "gzip");
     }
     response
 }
@@ -313,15 +307,10 @@ fn page(shared: &Shared, guard: RequestGuard) -> HttpResponse {
             })
         });
     let mut response = text(StatusCode::OK, html, guard);
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        (CACHE_CONTROL, "no-store"),
-        (REFERRER_POLICY, "no-referrer"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    set_header(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
+    set_header(&mut response, CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    set_header(&mut response, CACHE_CONTROL, "no-store");
+    set_header(&mut response, REFERRER_POLICY, "no-referrer");
     response
 }
 
@@ -369,40 +358,34 @@ fn failure(error: &dyn Display, guard: RequestGuard) -> HttpResponse {
 }
 
 fn refuse_method(route: Route, guard: RequestGuard) -> HttpResponse {
-    let mut response = text(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method not allowed\n",
-        guard,
-    );
-    let allowed = if route == Route::Reload {
-        "POST"
-    } else {
-        "GET, HEAD"
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut response = text(status, "method not allowed\n", guard);
+    let allowed = match route {
+        Route::Reload => "POST",
+        _ => "GET, HEAD",
     };
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
+    set_header(&mut response, ALLOW, allowed);
     response
 }
 
 /// Rejects the request with 429, because a queue is full.
 fn busy(message: &'static str, guard: RequestGuard) -> HttpResponse {
     let mut response = text(StatusCode::TOO_MANY_REQUESTS, message, guard);
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_SECONDS));
+    set_header(&mut response, RETRY_AFTER, RETRY_SECONDS);
     response
 }
 
 fn text(status: StatusCode, message: impl Into<Bytes>, guard: RequestGuard) -> HttpResponse {
     let mut response = Response::new(ResponseBody::whole(message, guard));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    set_header(&mut response, CONTENT_TYPE, "text/plain; charset=utf-8");
+    set_header(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     response
+}
+
+fn set_header(response: &mut HttpResponse, name: HeaderName, value: &'static str) {
+    let value = HeaderValue::from_static(value);
+    response.headers_mut().insert(name, value);
 }
 
 /// Returns all values of a header that are text.
