@@ -68,6 +68,8 @@
 //!   `signals`, `snapshot`, `systemd`, `telemetry` and `tenant`. It connects everything.
 //! - `check` uses `chain`, `config`, `daemon`, `graph`, `memory`, `period`, `report`, `server`, `storage` and `tenant`.
 //! - `demo` uses `config`, `daemon`, `period` and `report`.
+//! - `program` uses `allocator`, `backfill`, `check`, `config`, `cores`, `daemon`, `demo`, `export`, `healthcheck`, `logging`,
+//!   `machine`, `period`, `pseudonym`, `server`, `signals` and `systemd`. It runs the command that the flags name.
 //! - `bench` uses `exposition`, `graph`, `gzip`, `report` and `snapshot`.
 //! - `fuzz` uses `config`, `exposition`, `graph`, `memory`, `money`, `period`, `report`, `report_metrics`, `server` and `storage`.
 //!
@@ -115,6 +117,7 @@ pub mod allocator;
 pub mod cores;
 pub mod logging;
 pub mod machine;
+pub mod program;
 pub mod signals;
 pub mod systemd;
 
