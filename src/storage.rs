@@ -39,7 +39,7 @@ pub(crate) use format::{Rejected, decode, encode};
 pub(crate) use sweep::Storage;
 
 use file::OpenedFile;
-use format::{check_version, may_be_quarantined};
+use format::check_version;
 
 /// The state file of one report of one tenant, and the identity that its content must have.
 #[derive(Clone, Debug)]
@@ -93,15 +93,13 @@ pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) used_seconds: UsedSeconds,
 }
 
-/// Errors of writing, reading and removing state files.
+/// Errors of writing and reading state files.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StorageError {
     #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("cannot read {}", .path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot remove unwanted files from {}", .path.display())]
-    Remove { path: PathBuf, source: io::Error },
     #[error("{} is not used, and {fate}", .path.display())]
     Rejected {
         path: PathBuf,
@@ -148,7 +146,11 @@ impl StateFile {
             source,
         };
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        create_folder(folder).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(OWNER_ONLY_FOLDER)
+            .create(folder)
+            .map_err(failed)?;
         let (temp, mut file) = TempFile::beside(&self.path, OWNER_ONLY).map_err(failed)?;
         encode(saved, &self.identity, &mut file)
             .and_then(|()| file.sync_all())
@@ -257,16 +259,6 @@ impl StateFile {
     }
 }
 
-impl OpenedFile {
-    /// Returns true if a file may be set aside. `found` is `None` if the file cannot be opened, so its content is
-    /// unknown.
-    fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
-        let head = found.map_or(&[][..], |found| &found.head);
-        let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
-        may_be_quarantined(head, is_whole, identity)
-    }
-}
-
 impl<S> SavedState<S> {
     /// Replaces all samples, in the order of the fields that contain them.
     fn with_samples<T, E>(
@@ -340,33 +332,17 @@ impl Drop for TempFile {
 /// Returns true if files can be created in the folder, and false if the folder does not exist but can be created.
 /// Leaves no file behind.
 pub(crate) fn try_folder(folder: &Path) -> Result<bool, StorageError> {
-    let is_there = |folder: &&Path| {
-        let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        !fs::symlink_metadata(folder).is_err_and(|error| missing(&error))
-    };
+    let is_missing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    let is_there = |folder: &&Path| !fs::symlink_metadata(folder).is_err_and(is_missing);
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let found = absolute.ancestors().find(is_there).unwrap_or(&absolute);
-    let probe = TempFile(found.join(format!(".check.{:016x}", fastrand::u64(..))));
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(OWNER_ONLY)
-        .open(&probe.0);
-    match made {
-        Ok(_) => Ok(found == absolute),
-        Err(source) => Err(StorageError::Write {
+    let probe = TempFile::beside(&found.join(".check"), OWNER_ONLY);
+    probe
+        .map(|_| found == absolute)
+        .map_err(|source| StorageError::Write {
             path: found.to_owned(),
             source,
-        }),
-    }
-}
-
-/// Creates the folder if it does not exist. Only its owner can use it.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(OWNER_ONLY_FOLDER)
-        .create(folder)
+        })
 }
 
 /// Permissions of a state file. Only the owner can read and write it, because it contains amounts and names.

@@ -226,11 +226,6 @@ impl StorageLog {
                 "cannot read the state file",
                 "let the exporter read the file; the report is fetched again",
             ),
-            StorageError::Remove { .. } => (
-                StorageOutcome::Rejected,
-                "cannot remove old state files",
-                "let the exporter write to the folder, or remove the files; they may contain user labels made with a previous value of labels.user",
-            ),
             StorageError::Rejected { .. } => (
                 StorageOutcome::Rejected,
                 "the state file is rejected",

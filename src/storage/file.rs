@@ -10,8 +10,8 @@ use bytes::Bytes;
 use ring::digest;
 use rustix::fs::OFlags;
 
-use super::BYTES_MAX;
-use super::format::{Rejected, SUM};
+use super::format::{Rejected, SUM, naming};
+use super::{BYTES_MAX, Identity};
 
 /// A regular file of limited length that only this user and the process's groups can write.
 #[derive(Debug)]
@@ -83,6 +83,19 @@ impl OpenedFile {
         let mut stored = [0; SUM];
         self.file.read_exact_at(&mut stored, at)?;
         Ok(sum.finish().as_ref() == stored)
+    }
+
+    /// Returns true if a rejected file may be set aside for people to look at. `found` is `None` if the file cannot be
+    /// opened, so its content is unknown. A file with another kind of user labels than the current one may not be set
+    /// aside. If labels show real names, any other file may. If they do not, the file must state the current kind and
+    /// have the right checksum, because a damaged file can be a mixture of two files.
+    pub(super) fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
+        let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));
+        match found.and_then(|found| naming(&found.head)) {
+            Some(naming) if naming != identity.naming => false,
+            Some(_) => identity.shows_names || is_whole(),
+            None => identity.shows_names,
+        }
     }
 
     /// Reads the whole file.

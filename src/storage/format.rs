@@ -175,35 +175,18 @@ pub(super) fn check_version(head: &[u8]) -> Result<usize, Rejected> {
         .strip_prefix(MAGIC.as_bytes())
         .ok_or(Rejected::Foreign)?;
     let end = rest.iter().position(|&byte| byte == b'\n');
-    let version: Option<(usize, u32)> = end.and_then(|end| {
-        let version = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
-        Some((end, version))
-    });
-    match version {
-        None | Some((_, 0)) => Err(Rejected::Torn),
-        Some((_, version)) if version > VERSION => Err(Rejected::Newer),
-        Some((_, version)) if version < VERSION => Err(Rejected::Older),
-        Some((end, _)) => Ok(MAGIC.len() + end + 1),
-    }
-}
-
-/// Returns true if a rejected file may be set aside for people to look at. A file with another kind of user labels
-/// than the current one may not. If labels show real names, any other file may. If they do not, the file must state the
-/// current kind and have the right checksum, because a damaged file can be a mixture of two files.
-pub(super) fn may_be_quarantined(
-    head: &[u8],
-    is_whole: impl FnOnce() -> bool,
-    identity: &Identity,
-) -> bool {
-    match naming(head) {
-        Some(naming) if naming != identity.naming => false,
-        Some(_) => identity.shows_names || is_whole(),
-        None => identity.shows_names,
+    let end = end.ok_or(Rejected::Torn)?;
+    let version = std::str::from_utf8(&rest[..end]).unwrap_or_default();
+    match version.parse::<u32>() {
+        Err(_) | Ok(0) => Err(Rejected::Torn),
+        Ok(version) if version > VERSION => Err(Rejected::Newer),
+        Ok(version) if version < VERSION => Err(Rejected::Older),
+        Ok(_) => Ok(MAGIC.len() + end + 1),
     }
 }
 
 /// Returns the kind of the user labels that a file of any version states.
-fn naming(bytes: &[u8]) -> Option<String> {
+pub(super) fn naming(bytes: &[u8]) -> Option<String> {
     let rest = bytes.strip_prefix(MAGIC.as_bytes())?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;
     let value = rest[end + 1..].strip_prefix(NAMING)?;

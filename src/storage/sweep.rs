@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::OpenedFile;
-use super::{Identity, StateFile, StorageError};
+use super::{Identity, StateFile};
 use crate::report::ReportKind;
 use crate::report::labels::UserLabel;
 use crate::secret_file::in_time;
@@ -32,6 +32,14 @@ pub(super) struct TenantFiles {
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 
+/// The error that unwanted files cannot be removed from a folder.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot remove unwanted files from {}", .path.display())]
+pub(crate) struct RemoveError {
+    path: PathBuf,
+    source: io::Error,
+}
+
 impl Storage {
     /// Returns the state file of a report with this user label.
     pub(crate) fn file(&self, report: ReportKind, user_label: &UserLabel) -> StateFile {
@@ -47,7 +55,7 @@ impl Storage {
     }
 
     /// Removes all state files of these reports of the tenant, because their user labels are no longer wanted.
-    pub(crate) fn forget(&self, reports: &[ReportKind]) -> Result<(), StorageError> {
+    pub(crate) fn forget(&self, reports: &[ReportKind]) -> Result<(), RemoveError> {
         let (name, reports) = (self.name.clone(), reports.to_vec());
         remove_in_time(&self.folder, move |folder| forget(folder, &name, &reports))
     }
@@ -56,7 +64,7 @@ impl Storage {
     /// Returns an error for each folder from which files cannot be removed.
     pub(crate) fn sweep<'a>(
         tenants: impl Iterator<Item = (&'a Self, Vec<(ReportKind, &'a UserLabel)>)>,
-    ) -> Vec<StorageError> {
+    ) -> Vec<RemoveError> {
         let mut folders: BTreeMap<&Path, BTreeMap<String, TenantFiles>> = BTreeMap::new();
         for (storage, reports) in tenants {
             let files = TenantFiles {
@@ -79,23 +87,19 @@ impl Storage {
 /// Removes files. Returns an error if the disk does not answer in time.
 fn remove_in_time(
     folder: &Path,
-    remove: impl FnOnce(&Path) -> Result<(), StorageError> + Send + 'static,
-) -> Result<(), StorageError> {
+    remove: impl FnOnce(&Path) -> Result<(), RemoveError> + Send + 'static,
+) -> Result<(), RemoveError> {
     let path = folder.to_owned();
     let removed = in_time(&folder.join("state"), move || Ok(remove(&path)));
     removed.unwrap_or_else(|source| {
         let path = folder.to_owned();
-        Err(StorageError::Remove { path, source })
+        Err(RemoveError { path, source })
     })
 }
 
 /// Removes the state files of these reports of a tenant, and their temporary and rejected files. `name` is the prefix
 /// of the tenant's files.
-pub(super) fn forget(
-    folder: &Path,
-    name: &str,
-    reports: &[ReportKind],
-) -> Result<(), StorageError> {
+pub(super) fn forget(folder: &Path, name: &str, reports: &[ReportKind]) -> Result<(), RemoveError> {
     let is_forgotten = |report: &str| reports.iter().any(|kind| kind.as_str() == report);
     remove(folder, |found| {
         found.owner == name && is_forgotten(found.report)
@@ -107,7 +111,7 @@ pub(super) fn forget(
 pub(super) fn sweep(
     folder: &Path,
     tenants: &BTreeMap<String, TenantFiles>,
-) -> Result<(), StorageError> {
+) -> Result<(), RemoveError> {
     remove(folder, |found| {
         let Some(owner) = tenants.get(found.owner) else {
             return false;
@@ -146,11 +150,8 @@ enum State {
 }
 
 /// Removes every `unwanted` file that can be removed.
-fn remove(
-    folder: &Path,
-    unwanted: impl Fn(&StateFileName<'_>) -> bool,
-) -> Result<(), StorageError> {
-    let failed = |source| StorageError::Remove {
+fn remove(folder: &Path, unwanted: impl Fn(&StateFileName<'_>) -> bool) -> Result<(), RemoveError> {
+    let failed = |source| RemoveError {
         path: folder.to_owned(),
         source,
     };
