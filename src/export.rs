@@ -177,11 +177,10 @@ impl<'a> Export<'a> {
 
 /// Returns the tenant with this name, or the only tenant if there is no name.
 fn choose_tenant<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Tenant, ExportError> {
-    let mut tenants = config.tenants.iter();
     let found = match (name, &config.tenants[..]) {
         (None, [only]) => Some(only),
         (None, _) => None,
-        (Some(name), _) => tenants.find(|tenant| tenant.name_or_id() == name),
+        (Some(name), tenants) => tenants.iter().find(|tenant| tenant.name_or_id() == name),
     };
     found.ok_or_else(|| {
         let names: Vec<&str> = config.tenants.iter().map(Tenant::name_or_id).collect();

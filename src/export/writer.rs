@@ -49,19 +49,17 @@ impl TableWriter {
     }
 
     pub(super) fn finish(mut self) -> Result<(), ExportError> {
-        self.output().flush()?;
+        // If this fails, the output is still there, so that dropping the table marks it as incomplete.
+        if let Some(output) = &mut self.output {
+            output.flush()?;
+        }
         self.output.take().map_or(Ok(()), Output::finish)
     }
 
     fn write_line(&mut self) -> Result<(), ExportError> {
-        let line = std::mem::take(&mut self.line);
-        let written = self.output().write(line.as_bytes());
-        self.line = line;
-        written
-    }
-
-    fn output(&mut self) -> &mut Output {
-        self.output.as_mut().expect("the table is not complete")
+        let output = self.output.as_mut();
+        let output = output.expect("the table is not complete");
+        output.write(self.line.as_bytes())
     }
 }
 
