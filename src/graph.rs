@@ -50,10 +50,12 @@ use crate::memory::{MemoryError, MemoryPool};
 pub struct Graph {
     http: HttpClient,
     root: RootUrl,
-    tokens: TokenCache,
+    /// The token cache, also for metrics and the preflight check.
+    pub(crate) tokens: TokenCache,
     limits: Limits,
     retry: RetryPolicy,
-    hides_people: bool,
+    /// True if errors do not contain Graph's messages, because these can name people.
+    pub(crate) hides_people: bool,
     throttle: Throttle,
 }
 
@@ -208,25 +210,11 @@ impl Graph {
         }
     }
 
-    /// Returns the same client. If `hides` is true, errors do not contain Graph's messages, because these can name
-    /// people.
-    pub fn hiding_people(self, hides: bool) -> Self {
-        Self {
-            hides_people: hides,
-            ..self
-        }
-    }
-
     /// Returns the error of a report that has passed its deadline. This is [`Error::Throttled`] if requests must
     /// currently wait because Graph throttles the application, otherwise [`Error::Timeout`].
     pub(crate) fn late(&self) -> Error {
         let held = self.throttle.held();
         held.map_or(Error::Timeout, Error::Throttled)
-    }
-
-    /// The token cache, for metrics and the preflight check.
-    pub fn tokens(&self) -> &TokenCache {
-        &self.tokens
     }
 
     /// Returns the pages of a report, all of which must arrive before `deadline`. Counts the requests in `stats`, even
@@ -282,7 +270,7 @@ impl Error {
             Self::Timeout => FailureReason::Timeout,
             Self::Throttled(held) => errors::reason(held.status),
             Self::Transport { source, .. } => FailureReason::from_kind(http::classify(source)),
-            Self::Status(answer) => answer.reason(),
+            Self::Status(answer) => errors::reason(answer.status),
             Self::Malformed { .. } => FailureReason::Malformed,
             Self::Limit { .. } | Self::Memory(_) => FailureReason::Limit,
         }
@@ -294,7 +282,7 @@ impl Error {
             Self::Token(error) => error.remedy(),
             Self::Transport { source, .. } => http::connect_remedy(source),
             Self::Throttled(held) => errors::remedy(held.status),
-            Self::Status(answer) => answer.remedy(),
+            Self::Status(answer) => errors::remedy(answer.status),
             Self::Malformed { flaw, .. } => Some(flaw.remedy()),
             Self::Memory(error) => Some(error.remedy()),
             _ => None,

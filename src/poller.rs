@@ -246,7 +246,7 @@ impl Poller {
             state.health.samples(plan.tenant.as_deref(), state.report),
             Some(state.published(plan.tenant.clone())),
         );
-        let tokens = self.graph.tokens();
+        let tokens = &self.graph.tokens;
         let token_left = tokens.expires_in().map(TimeDelta::from_std);
         let token_expiry = token_left.and_then(|left| Some(now + left.ok()?));
         let credential_expiry = plan
@@ -399,7 +399,7 @@ impl Poller {
             };
             if is_wanted {
                 tokio::time::sleep_until(not_before).await;
-                return self.graph.tokens().clear();
+                return self.graph.tokens.clear();
             }
         }
     }

@@ -185,14 +185,19 @@ pub(crate) fn graph(
     let tokens =
         tokens.map_err(|source| SetupError::Token(tenant.name_or_id().to_owned(), source))?;
     let (limits, retry) = (Limits::default(), RetryPolicy::default());
-    let graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
+    let mut graph = Graph::new(http.clone(), tenant.graph_root(), tokens, limits, retry);
     // All reports share the client, so it hides names if any report hides names.
-    let shows_names = config.user_labels().all(UserLabel::shows_names);
-    Ok(graph.hiding_people(!shows_names))
+    graph.hides_people = !config.user_labels().all(UserLabel::shows_names);
+    Ok(graph)
 }
 
 /// Returns the settings with which a tenant is polled.
 pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
+    // A budget or pool that names no tenant applies to every tenant.
+    let applies = |name: Option<&str>| name.is_none() || name == tenant.name.as_deref();
+    let budget_applies = |budget: &&Budget| applies(budget.tenant.as_deref());
+    let pool_applies = |pool: &&Pool| applies(pool.tenant.as_deref());
+    let (budgets, pools) = (config.budgets.iter(), config.pools.iter());
     Plan {
         tenant: tenant.name.clone(),
         phase: phase(config, tenant),
@@ -203,8 +208,8 @@ pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
             .iter()
             .map(|report| report_plan(config, report))
             .collect(),
-        budgets: budgets(config, tenant),
-        pools: pools(config, tenant),
+        budgets: budgets.filter(budget_applies).cloned().collect(),
+        pools: pools.filter(pool_applies).cloned().collect(),
         departments: config
             .departments
             .as_ref()
@@ -228,21 +233,6 @@ fn report_plan(config: &Config, report: &config::Report) -> ReportPlan {
         user_label: labels.user,
         series_max: labels.max_series.get(),
     }
-}
-
-/// Returns the budgets of this tenant, and the budgets that name no tenant.
-pub(crate) fn budgets(config: &Config, tenant: &config::Tenant) -> Vec<Budget> {
-    let selects = |budget: &&Budget| {
-        budget.tenant.is_none() || budget.tenant.as_deref() == tenant.name.as_deref()
-    };
-    config.budgets.iter().filter(selects).cloned().collect()
-}
-
-/// Returns the pools of this tenant, and the pools that name no tenant.
-pub(crate) fn pools(config: &Config, tenant: &config::Tenant) -> Vec<Pool> {
-    let selects =
-        |pool: &&Pool| pool.tenant.is_none() || pool.tenant.as_deref() == tenant.name.as_deref();
-    config.pools.iter().filter(selects).cloned().collect()
 }
 
 /// Location of a tenant's state files. Two applications of one tenant have separate files.

@@ -59,14 +59,15 @@ impl Tenant {
             Credential::ManagedIdentity(_) => None,
             _ => Some(target(&tenant.authority().to_string())),
         };
+        let plan = tenant::plan(config, tenant);
         Ok(Self {
             name: tenant.name.clone(),
             graph: tenant::graph(http, clock, config, tenant)?,
             root: target(&tenant.graph_root().to_string()),
             authority,
             credential_expiry: tenant.credential_expiry,
-            budgets: tenant::budgets(config, tenant),
-            pools: tenant::pools(config, tenant),
+            budgets: plan.budgets,
+            pools: plan.pools,
             credential: tenant.credential.clone(),
         })
     }
@@ -174,7 +175,7 @@ impl TenantReport<'_> {
 
     /// Requests a token, and checks its permissions and the expiry of the credential. Returns true if there is a token.
     async fn token(&mut self) -> bool {
-        let tokens = self.tenant.graph.tokens();
+        let tokens = &self.tenant.graph.tokens;
         let token = match tokens.token(self.deadline).await {
             Ok(token) => token,
             Err(error) => {

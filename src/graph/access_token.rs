@@ -1,6 +1,5 @@
 //! Access tokens: bearer tokens with their times of renewal and expiry.
 
-use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,6 +12,7 @@ use zeroize::Zeroizing;
 
 /// A bearer token. It is never printed, and it is wiped from memory when it is dropped. Copies in buffers of the HTTP
 /// client cannot be wiped.
+#[derive(Debug)]
 pub struct AccessToken {
     pub(super) secret: SecretString,
     pub(super) renew_at: Instant,
@@ -63,12 +63,6 @@ impl AccessToken {
             HeaderValue::from_str(&text).expect("a token is checked when it is received");
         value.set_sensitive(true);
         value
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AccessToken([redacted])")
     }
 }
 

@@ -13,7 +13,7 @@ use ring::signature::{RSA_PSS_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
-use serde::Serialize;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// A signed assertion and the expiry of its certificate.
@@ -54,22 +54,23 @@ pub(crate) fn sign(
 ) -> Result<Assertion, AssertionError> {
     let key = read_key(key_pem)?;
     let (certificate, not_after) = read_certificate(certificate_pem, &key)?;
-    let header = Header {
-        alg: "PS256",
-        typ: "JWT",
-        x5t_s256: BASE64URL.encode(digest(&SHA256, &certificate)),
-    };
+    let header = json!({
+        "alg": "PS256",
+        "typ": "JWT",
+        "x5t#S256": BASE64URL.encode(digest(&SHA256, &certificate)),
+    });
     let issued = now.timestamp();
-    let claims = Claims {
-        aud: audience,
-        iss: client_id,
-        sub: client_id,
-        jti: uuid::Uuid::new_v4().to_string(),
-        iat: issued,
-        nbf: issued,
-        exp: issued + LIFETIME.num_seconds(),
-    };
-    let unsigned = format!("{}.{}", part(&header), part(&claims));
+    let claims = json!({
+        "aud": audience,
+        "iss": client_id,
+        "sub": client_id,
+        "jti": uuid::Uuid::new_v4().to_string(),
+        "iat": issued,
+        "nbf": issued,
+        "exp": issued + LIFETIME.num_seconds(),
+    });
+    let part = |json: Value| BASE64URL.encode(json.to_string());
+    let unsigned = format!("{}.{}", part(header), part(claims));
     let mut signature = Zeroizing::new(vec![0; key.public().modulus_len()]);
     key.sign(
         &RSA_PSS_SHA256,
@@ -84,29 +85,6 @@ pub(crate) fn sign(
         jwt: [unsigned.as_str(), ".", signature.as_str()].concat().into(),
         not_after,
     })
-}
-
-#[derive(Serialize)]
-struct Header {
-    alg: &'static str,
-    typ: &'static str,
-    #[serde(rename = "x5t#S256")]
-    x5t_s256: String,
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    aud: &'a str,
-    iss: &'a str,
-    sub: &'a str,
-    jti: String,
-    iat: i64,
-    nbf: i64,
-    exp: i64,
-}
-
-fn part(value: &impl Serialize) -> String {
-    BASE64URL.encode(serde_json::to_vec(value).expect("strings and numbers are JSON"))
 }
 
 fn read_key(text: &[u8]) -> Result<RsaKeyPair, AssertionError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 use zeroize::Zeroizing;
 
 use super::assertion;
@@ -46,16 +46,10 @@ pub enum CredentialError {
     /// The file cannot be read, or is longer than any credential.
     #[error("cannot read {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
-    /// The secret or token is empty, or not text in UTF-8.
-    #[error("{0} is empty or not text")]
-    NotText(String),
-    /// The secret or token contains stray characters, such as quotes around it.
+    /// The secret or token is empty, is not text in UTF-8, or has stray characters, such as quotes around it.
     #[error("{0} {1}")]
-    Edges(String, &'static str),
-    /// The file of the certificate or the key has another format.
-    #[error("cannot sign with {}: {}", .0.display(), .1)]
-    Format(PathBuf, String),
-    /// The certificate or its key cannot be used.
+    Text(String, &'static str),
+    /// The file of the certificate or the key has another format, or the certificate or its key cannot be used.
     #[error("cannot sign with {}", .0.display())]
     Sign(PathBuf, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -76,14 +70,15 @@ impl SecretSource {
     /// Returns true if the secret has the form of a secret's id. It is easy to copy the id by mistake, because the
     /// portal always shows the id, but shows the secret only once. Reads the file and blocks.
     pub(crate) fn looks_like_id(&self) -> bool {
-        let secret = match self {
+        let is_id = |secret: SecretString| secret.expose_secret().parse::<Hyphenated>().is_ok();
+        self.read().is_ok_and(is_id)
+    }
+
+    fn read(&self) -> Result<SecretString, CredentialError> {
+        match self {
             Self::File(path) => read_text(path),
-            Self::Inline(secret) => Ok(secret.clone()),
-        };
-        secret.is_ok_and(|secret| {
-            let secret = secret.expose_secret();
-            secret.len() == GUID_LENGTH && Uuid::try_parse(secret).is_ok()
-        })
+            Self::Inline(secret) => text(secret.expose_secret().as_bytes(), "the client secret"),
+        }
     }
 }
 
@@ -107,10 +102,7 @@ impl Proof {
         now: DateTime<Utc>,
     ) -> Result<Self, CredentialError> {
         match credential {
-            Credential::Secret(SecretSource::File(path)) => read_text(path).map(Self::Secret),
-            Credential::Secret(SecretSource::Inline(secret)) => {
-                text(secret.expose_secret().as_bytes(), "the client secret").map(Self::Secret)
-            }
+            Credential::Secret(source) => source.read().map(Self::Secret),
             Credential::FederatedTokenFile(path) => {
                 read_text(path).map(|token| Self::Assertion(token, None))
             }
@@ -153,11 +145,13 @@ fn read_text(path: &Path) -> Result<SecretString, CredentialError> {
 fn text(bytes: &[u8], name: &str) -> Result<SecretString, CredentialError> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(CredentialError::NotText(name.to_owned()));
-    }
-    match stray_characters(text) {
-        Some(what) => Err(CredentialError::Edges(name.to_owned(), what)),
+    let fault = if text.is_empty() {
+        Some("is empty or not text")
+    } else {
+        stray_characters(text)
+    };
+    match fault {
+        Some(fault) => Err(CredentialError::Text(name.to_owned(), fault)),
         None => Ok(text.into()),
     }
 }
@@ -189,7 +183,7 @@ fn read_pem(path: &Path, role: Role) -> Result<Zeroizing<Vec<u8>>, CredentialErr
     let bytes = read(path)?;
     match conversion::needed(path, &bytes, role) {
         None => Ok(bytes),
-        Some(conversion) => Err(CredentialError::Format(path.to_owned(), conversion)),
+        Some(conversion) => Err(CredentialError::Sign(path.to_owned(), conversion.into())),
     }
 }
 
@@ -197,9 +191,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     secret_file::read(path, FILE_BYTES_MAX)
         .map_err(|source| CredentialError::Read(path.to_owned(), source))
 }
-
-/// Length of a GUID with its hyphens.
-const GUID_LENGTH: usize = 36;
 
 /// Maximum bytes of a file: enough for ten certificates and a key. A longer file is the wrong file, and its first part
 /// must not be used as a secret or a key.

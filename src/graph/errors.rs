@@ -49,14 +49,6 @@ impl GraphError {
             retry_after,
         }
     }
-
-    pub(crate) fn reason(&self) -> FailureReason {
-        reason(self.status)
-    }
-
-    pub(crate) fn remedy(&self) -> Option<&'static str> {
-        remedy(self.status)
-    }
 }
 
 impl fmt::Display for GraphError {

@@ -15,6 +15,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
+use uuid::fmt::Hyphenated;
 use uuid::{Uuid, Variant};
 use zeroize::Zeroizing;
 
@@ -251,7 +252,7 @@ fn is_fixed_form(word: &str) -> bool {
     let is_thumbprint =
         |word: &str| [40, 64].contains(&word.len()) && word.bytes().all(|b| b.is_ascii_hexdigit());
     let time = word.trim_end_matches('Z');
-    word.len() == UUID_LENGTH && Uuid::try_parse(word).is_ok()
+    word.parse::<Hyphenated>().is_ok()
         || is_code(word)
         || is_thumbprint(word)
         || NaiveDate::parse_from_str(word, "%Y-%m-%d").is_ok()
@@ -351,8 +352,6 @@ const TELEPHONE_DIGITS: usize = 7;
 
 /// Maximum bytes of a word without letters and digits, such as a dash.
 const MARK_MAX: usize = 3;
-
-const UUID_LENGTH: usize = 36;
 
 /// Characters that surround words in English text.
 const PUNCTUATION: &str = ".,:;!?'\"()[]{}<>-–…`";

@@ -1,5 +1,6 @@
 //! The HTTP client, and helpers for responses: bodies of limited size, headers, and text that fits into a log line.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -199,16 +200,9 @@ pub(crate) enum BodyError {
     Memory(MemoryError),
 }
 
-/// Reads a body of at most `max` bytes, counted after decompression.
-pub(crate) async fn read_body(response: &mut Response, max: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    read_body_into(&mut body, response, max, |_| Ok(())).await?;
-    Ok(body)
-}
-
-/// Reads a body like [`read_body`], but into the caller's buffer. The buffer is not reallocated if it has capacity for
-/// `max` bytes. Calls `reserve` to reserve memory before the buffer grows.
-pub(crate) async fn read_body_into(
+/// Reads a body of at most `max` bytes, counted after decompression, into the caller's buffer. The buffer is not
+/// reallocated if it has capacity for `max` bytes. Calls `reserve` to reserve memory before the buffer grows.
+pub(crate) async fn read_body(
     body: &mut Vec<u8>,
     response: &mut Response,
     max: usize,
@@ -237,19 +231,13 @@ pub(crate) fn classify(error: &reqwest::Error) -> FailureKind {
 
 /// The TLS error that caused a transport error.
 pub(crate) fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(error) = source {
-        // `source` skips the error that an I/O error wraps. `get_ref` returns this error.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        let tls = error
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| wrapped?.downcast_ref::<rustls::Error>());
-        if tls.is_some() {
-            return tls;
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
         }
-        source = match wrapped {
+        // `source` skips the error that an I/O error wraps. `get_ref` returns this error.
+        source = match error.downcast_ref().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };
@@ -274,14 +262,17 @@ pub(crate) fn content_type(response: &Response) -> &'static str {
     header(response, "content-type").map_or("none", foreign::content_type)
 }
 
+/// The time of a response by the server's clock.
+pub(crate) fn date(response: &Response) -> Option<DateTime<Utc>> {
+    let date = httpdate::parse_http_date(header(response, "date")?);
+    date.ok().map(DateTime::from)
+}
+
 /// Returns the wait that `Retry-After` requests. If the value is a date, the wait begins at the `Date` of the response,
 /// so a wrong clock on either side does no harm. If the response has no `Date`, the wait begins at `now`.
 pub(crate) fn retry_after_of(response: &Response, now: DateTime<Utc>) -> Option<Duration> {
-    let date = header(response, "date").and_then(|date| httpdate::parse_http_date(date).ok());
-    retry_after(
-        header(response, "retry-after")?,
-        date.map_or(now, DateTime::from),
-    )
+    let asked_at = date(response).unwrap_or(now);
+    retry_after(header(response, "retry-after")?, asked_at)
 }
 
 fn named(ssl_cert_file: Option<&str>) -> String {
@@ -307,7 +298,6 @@ const CERTIFICATES_BYTES_MAX: usize = 4 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
     use std::process::Command;
 
     use super::super::testing::{Reply, Server};
@@ -319,8 +309,10 @@ mod tests {
         let client = HttpClient::new(&HttpOptions::default()).unwrap();
         for (max, expected) in [(10, Some("0123456789")), (9, None)] {
             let mut response = client.client.get(&server.url).send().await.unwrap();
-            let body = read_body(&mut response, max).await;
-            assert_eq!(body.ok().as_deref(), expected.map(str::as_bytes), "{max}");
+            let mut body = Vec::new();
+            let read = read_body(&mut body, &mut response, max, |_| Ok(())).await;
+            let read = read.ok().map(|()| &*body);
+            assert_eq!(read, expected.map(str::as_bytes), "{max}");
         }
     }
 

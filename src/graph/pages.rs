@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::address::{LinkError, NextLink};
 use super::decode::{Envelope, Stop, decode};
 use super::error_body::{ErrorBody, without_bom};
-use super::request::{About, PageResponse};
-use super::retry::{FailureKind, RetryReason, Verdict};
+use super::request::About;
+use super::retry::{FailureKind, RetryReason};
 use super::stats::RequestStats;
 use super::{Error, Flaw, Graph, log_seconds};
 use crate::chain::Chain;
@@ -128,7 +128,7 @@ impl<'g> Pages<'g> {
         let asked = self
             .graph
             .ask(&link, page, self.deadline, self.stats, memory);
-        let PageResponse { body, about } = tokio::time::timeout_at(self.deadline, asked)
+        let (body, about) = tokio::time::timeout_at(self.deadline, asked)
             .await
             .unwrap_or_else(|_| Err(self.graph.late()))?;
         Ok(Some(Page {
@@ -171,7 +171,8 @@ impl<'g> Pages<'g> {
             Ok(())
         } else {
             self.state = State::Undecoded;
-            Err(Error::malformed(about, Flaw::Repeated, None, Repeated))
+            let source = "nextLink leads back to a page that was read already";
+            Err(Error::malformed(about, Flaw::Repeated, None, source))
         }
     }
 
@@ -180,10 +181,9 @@ impl<'g> Pages<'g> {
         let shown = error.shown(self.graph.tokens.secrets(), self.graph.hides_people);
         let mut about = about.clone();
         about.request_id = about.request_id.or(shown.request_id);
-        let source = PageError {
-            code: shown.code.unwrap_or_else(|| "no code".to_owned()),
-            message: shown.message.unwrap_or_else(|| "no message".to_owned()),
-        };
+        let code = shown.code.as_deref().unwrap_or("no code");
+        let message = shown.message.as_deref().unwrap_or("no message");
+        let source = format!("the page has an error: {code}: {message}");
         Error::malformed(&about, Flaw::PageError, None, source)
     }
 
@@ -194,8 +194,8 @@ impl<'g> Pages<'g> {
         let remaining = self.deadline.saturating_duration_since(Instant::now());
         let random = fastrand::f64();
         let policy = self.graph.retry.for_incomplete();
-        let verdict = policy.verdict(self.broken, FailureKind::Body, None, remaining, random);
-        let Verdict::Retry { after } = verdict else {
+        let wait = policy.retry_wait(self.broken, FailureKind::Body, None, remaining, random);
+        let Some(after) = wait else {
             return Err(error);
         };
         tracing::debug!(error = %Chain(&error), attempt = self.broken, after_seconds = log_seconds(after), "asking Graph again");
@@ -293,10 +293,9 @@ impl<'g> Page<'_, 'g> {
         self.about.request_id.as_deref()
     }
 
-    /// The time of the response by the server's clock, UTC.
+    /// The time of the response by the server's clock.
     pub(crate) fn server_date(&self) -> Option<DateTime<Utc>> {
-        let date = httpdate::parse_http_date(self.about.date.as_deref()?).ok()?;
-        Some(date.into())
+        self.about.date
     }
 }
 
@@ -315,35 +314,19 @@ fn flaw_of(body: &[u8], source: &serde_json::Error) -> Flaw {
 /// Returns the text of the error without the value that Serde quotes. The value can be a person's name or number.
 fn unquoted(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let between = |text: &str, mark: char| {
+    let between = |mark: char| {
         let (before, rest) = text.split_once(mark)?;
         let (quoted, after) = rest.rsplit_once(mark)?;
-        Some((before.to_owned(), quoted.to_owned(), after.to_owned()))
+        Some((before, quoted, after))
     };
-    if let Some((before, _, after)) = between(&text, '"') {
-        return format!("{before}…{after}");
-    }
     // Serde quotes the names of expected properties in backticks too, so only a quoted text with a digit is removed.
-    match between(&text, '`') {
-        Some((before, found, after)) if found.contains(|c: char| c.is_ascii_digit()) => {
-            format!("{before}…{after}")
-        }
-        _ => text,
+    let has_digit = |text: &str| text.contains(|c: char| c.is_ascii_digit());
+    let in_backticks = || between('`').filter(|(_, quoted, _)| has_digit(quoted));
+    match between('"').or_else(in_backticks) {
+        Some((before, _, after)) => format!("{before}…{after}"),
+        None => text,
     }
 }
-
-/// An error in a page with status 200.
-#[derive(Debug, thiserror::Error)]
-#[error("the page has an error: {code}: {message}")]
-struct PageError {
-    code: String,
-    message: String,
-}
-
-/// The link to the next page leads to a page that was already requested.
-#[derive(Debug, thiserror::Error)]
-#[error("nextLink leads back to a page that was read already")]
-struct Repeated;
 
 #[derive(Debug)]
 enum State {

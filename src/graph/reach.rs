@@ -10,7 +10,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::{HttpClient, header, tls_error};
+use super::http::{HttpClient, date, tls_error};
 
 /// A host, and the proxy through which it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +128,7 @@ impl Target {
                 proxied: self.proxy.is_some(),
                 source: source.without_url(),
             }),
-            Ok(Ok(response)) => {
-                let date = header(&response, "date");
-                let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
-                Ok(date.map(DateTime::from))
-            }
+            Ok(Ok(response)) => Ok(date(&response)),
         }
     }
 
@@ -153,16 +149,10 @@ impl ReachError {
             Self::Name { .. } => {
                 "check the name and this machine's resolver; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
-            Self::Timeout(_) => {
-                "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
-            }
             Self::Connection {
                 source, proxied, ..
-            } => match tls_error(source) {
+            } if !source.is_timeout() => match tls_error(source) {
                 Some(error) => tls_remedy(error),
-                None if source.is_timeout() => {
-                    "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
-                }
                 None if *proxied => {
                     "check HTTPS_PROXY, its user and password, and that the proxy allows this host; hosts in NO_PROXY are reached directly"
                 }
@@ -170,35 +160,33 @@ impl ReachError {
                     "check the URL and the firewall; if a proxy is the only way out, name it in HTTPS_PROXY"
                 }
             },
+            Self::Connection { .. } | Self::Timeout(_) => {
+                "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
+            }
         }
     }
 }
 
 fn tls_remedy(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError as Wrong;
-    let rustls::Error::InvalidCertificate(wrong) = error else {
-        return OTHER_TLS_REMEDY;
-    };
-    match wrong {
+    use rustls::Error::InvalidCertificate;
+    match error {
         // A bad signature means that another CA with the same name signed the certificate.
-        Wrong::UnknownIssuer | Wrong::BadSignature => {
+        InvalidCertificate(Wrong::UnknownIssuer | Wrong::BadSignature) => {
             "the certificate is from a CA that is not trusted; if a proxy decrypts TLS, set SSL_CERT_FILE to a PEM file with its CA certificate"
         }
-        Wrong::Expired
-        | Wrong::ExpiredContext { .. }
-        | Wrong::NotValidYet
-        | Wrong::NotValidYetContext { .. } => {
-            "the certificate has expired or is not valid yet; check this machine's clock first"
-        }
-        Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+        InvalidCertificate(
+            Wrong::Expired
+            | Wrong::ExpiredContext { .. }
+            | Wrong::NotValidYet
+            | Wrong::NotValidYetContext { .. },
+        ) => "the certificate has expired or is not valid yet; check this machine's clock first",
+        InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
             "the certificate is for another host; check the URL, and check if a proxy answers in place of the host"
         }
-        _ => OTHER_TLS_REMEDY,
+        _ => "TLS failed; check if a proxy decrypts TLS or does not support TLS 1.2",
     }
 }
-
-const OTHER_TLS_REMEDY: &str =
-    "TLS failed; check if a proxy decrypts TLS or does not support TLS 1.2";
 
 #[cfg(test)]
 mod tests {

@@ -1,27 +1,19 @@
 //! Requests for a page: token, retries, and classification of responses.
 
+use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
 use tokio::time::Instant;
 
 use super::address::NextLink;
 use super::errors::GraphError;
-use super::foreign;
-use super::http::{
-    BodyError, classify, content_type, header, read_body, read_body_into, retry_after_of,
-};
-use super::retry::{FailureKind, RetryReason, Verdict};
+use super::http::{BodyError, classify, content_type, date, header, read_body, retry_after_of};
+use super::retry::{FailureKind, RetryReason};
 use super::stats::RequestStats;
 use super::token::AccessToken;
 use super::{Error, Graph, log_seconds};
 use crate::chain::Chain;
 use crate::memory::Reservation;
-
-/// A page that is not decoded yet.
-pub(crate) struct PageResponse {
-    pub(crate) body: Vec<u8>,
-    pub(crate) about: About,
-}
 
 /// Information about a page. An error of the page contains it in addition to the cause.
 #[derive(Clone, Debug)]
@@ -29,11 +21,12 @@ pub(crate) struct About {
     pub(crate) page: u64,
     pub(crate) request_id: Option<String>,
     pub(crate) content_type: &'static str,
-    pub(crate) date: Option<String>,
+    /// The time of the response by the server's clock.
+    pub(crate) date: Option<DateTime<Utc>>,
 }
 
 impl Graph {
-    /// Requests page number `page`. Retries a failed request according to the policy. After a 401, retries once with a
+    /// Requests page number `page`, and returns its body. Retries a failed request according to the policy. After a 401, retries once with a
     /// new token.
     pub(crate) async fn ask(
         &self,
@@ -42,7 +35,7 @@ impl Graph {
         deadline: Instant,
         stats: &RequestStats,
         memory: &mut Reservation,
-    ) -> Result<PageResponse, Error> {
+    ) -> Result<(Vec<u8>, About), Error> {
         let mut attempt = 0;
         let mut renewed = false;
         loop {
@@ -69,8 +62,8 @@ impl Graph {
                 Error::Status(answer) => (FailureKind::Status(answer.status), answer.retry_after),
                 _ => return Err(error),
             };
-            let verdict = pass.failed(&self.retry, &mut attempt, kind, retry_after, deadline);
-            let (Verdict::Retry { after }, Some(reason)) = (verdict, kind.retry_reason()) else {
+            let wait = pass.failed(&self.retry, &mut attempt, kind, retry_after, deadline);
+            let (Some(after), Some(reason)) = (wait, kind.retry_reason()) else {
                 return Err(error);
             };
             tracing::debug!(error = %Chain(&error), page, attempt, after_seconds = log_seconds(after), "asking Graph again");
@@ -86,7 +79,7 @@ impl Graph {
         token: &AccessToken,
         stats: &RequestStats,
         memory: &mut Reservation,
-    ) -> Result<PageResponse, Error> {
+    ) -> Result<(Vec<u8>, About), Error> {
         let asked_at = Instant::now();
         // The request is counted as unanswered until a response arrives, so it is counted even if its future is
         // dropped.
@@ -116,7 +109,7 @@ impl Graph {
             request_id: header(&response, "request-id")
                 .and_then(|id| self.tokens.secrets().request_id(id)),
             content_type: content_type(&response),
-            date: header(&response, "date").and_then(foreign::date),
+            date: date(&response),
         };
         tracing::debug!(
             // Only the first path is logged. The server chooses the later ones, which can be any text.
@@ -128,24 +121,19 @@ impl Graph {
             "asked Graph"
         );
         if status != StatusCode::OK {
+            let mut body = Vec::new();
+            let read = read_body(&mut body, &mut response, ERROR_BODY_MAX, |_| Ok(())).await;
             // If the body of an error response cannot be read, the error is reported without it.
-            let body = read_body(&mut response, ERROR_BODY_MAX)
-                .await
-                .unwrap_or_default();
+            let body = read.map_or(&[][..], |()| &body);
             let wait = retry_after_of(&response, self.tokens.now());
-            let answer = GraphError::new(
-                &response,
-                &body,
-                wait,
-                self.tokens.secrets(),
-                self.hides_people,
-            );
+            let secrets = self.tokens.secrets();
+            let answer = GraphError::new(&response, body, wait, secrets, self.hides_people);
             return Err(Error::Status(Box::new(answer)));
         }
         let mut body = Vec::new();
         let max = self.limits.body_bytes;
-        match read_body_into(&mut body, &mut response, max, |bytes| memory.resize(bytes)).await {
-            Ok(()) => Ok(PageResponse { body, about }),
+        match read_body(&mut body, &mut response, max, |bytes| memory.resize(bytes)).await {
+            Ok(()) => Ok((body, about)),
             Err(BodyError::Memory(error)) => Err(error.into()),
             Err(BodyError::Transport(error)) => Err(transport(error, about.request_id.as_ref())),
             Err(BodyError::TooLong) => Err(Error::limit(page, "bytes", max as u64, Some(&about))),

@@ -46,13 +46,6 @@ pub(crate) enum FailureKind {
     Status(u16),
 }
 
-/// The decision about a failed attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Retry { after: Duration },
-    GiveUp,
-}
-
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -76,38 +69,35 @@ impl RetryPolicy {
         Self { attempts, ..self }
     }
 
-    /// Decides whether to retry after attempt number `attempt`, counted from 1. A `Retry-After` has precedence over the
-    /// policy's own delay. The request is not retried if the wait would end after the deadline, which is `remaining`
-    /// away. `random` in [0, 1) adds jitter, so that tenants that failed together do not retry together. It selects a
-    /// point in the upper half of the policy's own delay, and prolongs a `Retry-After` by up to a tenth.
-    pub(crate) fn verdict(
+    /// Returns the wait after attempt number `attempt`, counted from 1, or `None` if the request is not retried. A
+    /// `Retry-After` has precedence over the policy's own delay. The request is not retried if the wait would end after
+    /// the deadline, which is `remaining` away. `random` in [0, 1) adds jitter, so that tenants that failed together do
+    /// not retry together. It selects a point in the upper half of the policy's own delay, and prolongs a `Retry-After`
+    /// by up to a tenth.
+    pub(crate) fn retry_wait(
         &self,
         attempt: u32,
         kind: FailureKind,
         retry_after: Option<Duration>,
         remaining: Duration,
         random: f64,
-    ) -> Verdict {
+    ) -> Option<Duration> {
         if kind.retry_reason().is_none() || attempt >= self.attempts {
-            return Verdict::GiveUp;
+            return None;
         }
-        let after = match retry_after {
+        let wait = match retry_after {
             Some(wait) => {
                 let later = spread(wait, random);
                 if later < remaining { later } else { wait }
             }
             None => self.delay(attempt, random),
         };
-        if after < remaining {
-            Verdict::Retry { after }
-        } else {
-            Verdict::GiveUp
-        }
+        (wait < remaining).then_some(wait)
     }
 
     /// Returns the time for which all requests wait after `in_a_row` throttled responses in a row. `retry_after` is
     /// from the last of these responses. If it is less than a second, the policy's own delay applies, so that
-    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in [`RetryPolicy::verdict`].
+    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in [`RetryPolicy::retry_wait`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,
@@ -200,26 +190,24 @@ mod tests {
     };
 
     #[test]
-    fn verdicts_by_table() {
+    fn waits_by_table() {
         let check = |attempt, kind, retry_after: Option<u64>, remaining, random, expected| {
-            let verdict = POLICY.verdict(
+            let wait = POLICY.retry_wait(
                 attempt,
                 kind,
                 retry_after.map(Duration::from_secs),
                 Duration::from_millis(remaining),
                 random,
             );
-            assert_eq!(verdict, expected, "attempt {attempt}, {kind:?}");
+            assert_eq!(wait, expected, "attempt {attempt}, {kind:?}");
         };
-        let retry = |millis| Verdict::Retry {
-            after: Duration::from_millis(millis),
-        };
+        let retry = |millis| Some(Duration::from_millis(millis));
         let minute = 60_000;
         check(1, FailureKind::Connect, None, minute, 0.0, retry(500));
         check(1, FailureKind::Connect, None, minute, 1.0, retry(1000));
         check(2, FailureKind::Timeout, None, minute, 0.5, retry(1500));
         check(3, FailureKind::Body, None, minute, 0.0, retry(1500));
-        check(4, FailureKind::Body, None, minute, 0.0, Verdict::GiveUp);
+        check(4, FailureKind::Body, None, minute, 0.0, None);
         for status in [408, 429, 500, 502, 503, 504, 509] {
             check(
                 1,
@@ -231,14 +219,7 @@ mod tests {
             );
         }
         for status in [200, 302, 400, 401, 403, 404, 406, 418, 501, 507] {
-            check(
-                1,
-                FailureKind::Status(status),
-                Some(1),
-                minute,
-                0.0,
-                Verdict::GiveUp,
-            );
+            check(1, FailureKind::Status(status), Some(1), minute, 0.0, None);
         }
         // `Retry-After` has precedence over the policy's delay, and the deadline has precedence over `Retry-After`.
         let throttled = FailureKind::Status(429);
@@ -249,12 +230,12 @@ mod tests {
         check(1, throttled, Some(10), 11_000, 1.0, retry(10_000));
         check(1, throttled, Some(10), 11_001, 1.0, retry(11_000));
         check(1, throttled, Some(59), minute, 0.9, retry(59_000));
-        check(1, throttled, Some(60), minute, 0.9, Verdict::GiveUp);
-        check(1, throttled, Some(86_400), minute, 0.9, Verdict::GiveUp);
-        check(1, throttled, Some(u64::MAX), minute, 0.9, Verdict::GiveUp);
-        check(1, throttled, None, 500, 0.0, Verdict::GiveUp);
+        check(1, throttled, Some(60), minute, 0.9, None);
+        check(1, throttled, Some(86_400), minute, 0.9, None);
+        check(1, throttled, Some(u64::MAX), minute, 0.9, None);
+        check(1, throttled, None, 500, 0.0, None);
         check(1, throttled, None, 501, 0.0, retry(500));
-        check(1, throttled, Some(0), 0, 0.0, Verdict::GiveUp);
+        check(1, throttled, Some(0), 0, 0.0, None);
     }
 
     #[test]
@@ -296,13 +277,8 @@ mod tests {
             delay_base: Duration::MAX,
             delay_max: Duration::from_secs(7),
         };
-        let verdict = policy.verdict(u32::MAX - 1, FailureKind::Connect, None, Duration::MAX, 2.0);
-        assert_eq!(
-            verdict,
-            Verdict::Retry {
-                after: Duration::from_secs(7)
-            }
-        );
+        let wait = policy.retry_wait(u32::MAX - 1, FailureKind::Connect, None, Duration::MAX, 2.0);
+        assert_eq!(wait, Some(Duration::from_secs(7)));
     }
 
     #[test]

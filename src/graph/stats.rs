@@ -13,7 +13,7 @@ pub(crate) struct RequestStats {
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
     rows: AtomicU64,
-    oddities: [AtomicU64; Oddity::ALL.len()],
+    oddities: [AtomicU64; Oddity::Null as usize + 1],
 }
 
 /// An unusual value of a row. The row is counted nevertheless.
@@ -25,10 +25,6 @@ pub(crate) enum Oddity {
     Replaced,
     /// A null that was read as 0.
     Null,
-}
-
-impl Oddity {
-    const ALL: [Self; 3] = [Self::Cut, Self::Replaced, Self::Null];
 }
 
 impl RequestStats {

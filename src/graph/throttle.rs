@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::log_seconds;
-use super::retry::{FailureKind, RetryPolicy, Verdict};
+use super::retry::{FailureKind, RetryPolicy};
 
 /// The hold that all requests of one application share.
 #[derive(Debug, Default)]
@@ -26,8 +26,13 @@ pub(crate) struct Throttle {
     changed: Notify,
 }
 
-/// The error if a hold would end after the caller's deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The error if a hold would end after the caller's deadline. The seconds in its message are rounded up, because "0 s"
+/// would read as no wait at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no request was sent: an earlier request was answered {status} and all requests must wait for another {} s",
+    wait.as_millis().div_ceil(1_000)
+)]
 pub struct Held {
     /// Status of the response that caused the hold.
     pub(crate) status: u16,
@@ -61,7 +66,8 @@ struct State {
 
 /// Decision about one request.
 enum Entry {
-    Proceed { round: u64 },
+    /// The request may be sent, in this round.
+    Proceed(u64),
     WaitUntil(u16, Instant),
     WaitForChange,
 }
@@ -76,11 +82,9 @@ impl Throttle {
         loop {
             let entry = self.state.lock().enter(Instant::now());
             match entry {
-                Entry::Proceed { round } => {
-                    return Ok(Pass {
-                        throttle: self,
-                        round,
-                    });
+                Entry::Proceed(round) => {
+                    let throttle = self;
+                    return Ok(Pass { throttle, round });
                 }
                 Entry::WaitUntil(status, until) if until >= deadline => {
                     let wait = until - Instant::now();
@@ -107,8 +111,8 @@ impl Pass<'_> {
         self.throttle.state.lock().answered(self.round);
     }
 
-    /// Decides whether a failed request is retried. If the request was throttled, starts a hold for all requests. To
-    /// retry, the caller sleeps for the time in the verdict and calls [`Throttle::enter`], which waits for the end of
+    /// Returns the wait after a failed request, or `None` if the request is not retried. If the request was throttled,
+    /// starts a hold for all requests. After the wait, the caller calls [`Throttle::enter`], which waits for the end of
     /// the hold. An attempt that is throttled with a `Retry-After` is not counted, so only the deadline limits such
     /// attempts.
     pub(crate) fn failed(
@@ -118,7 +122,7 @@ impl Pass<'_> {
         kind: FailureKind,
         retry_after: Option<Duration>,
         deadline: Instant,
-    ) -> Verdict {
+    ) -> Option<Duration> {
         let now = Instant::now();
         let random = fastrand::f64();
         let Some(status) = kind.throttling(retry_after) else {
@@ -127,7 +131,7 @@ impl Pass<'_> {
                 self.throttle.state.lock().answered(self.round);
             }
             let remaining = deadline.saturating_duration_since(now);
-            return policy.verdict(*attempt, kind, retry_after, remaining, random);
+            return policy.retry_wait(*attempt, kind, retry_after, remaining, random);
         };
         if retry_after.is_none() {
             *attempt += 1;
@@ -143,12 +147,8 @@ impl Pass<'_> {
             wait_seconds = log_seconds(until - now),
             "throttled: all requests of this application wait"
         );
-        if until < deadline && policy.attempts > 1 && *attempt < policy.attempts {
-            let after = Duration::ZERO;
-            Verdict::Retry { after }
-        } else {
-            Verdict::GiveUp
-        }
+        let is_retried = until < deadline && policy.attempts > 1 && *attempt < policy.attempts;
+        is_retried.then_some(Duration::ZERO)
     }
 }
 
@@ -169,7 +169,7 @@ impl State {
             _ if self.in_progress >= self.allowed => Entry::WaitForChange,
             _ => {
                 self.in_progress += 1;
-                Entry::Proceed { round: self.round }
+                Entry::Proceed(self.round)
             }
         }
     }
@@ -218,20 +218,6 @@ impl Default for State {
         }
     }
 }
-
-impl std::fmt::Display for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Rounded up, because "0 s" would read as no wait at all.
-        let seconds = self.wait.as_millis().div_ceil(1_000);
-        write!(
-            f,
-            "no request was sent: an earlier request was answered {} and all requests must wait for another {seconds} s",
-            self.status
-        )
-    }
-}
-
-impl std::error::Error for Held {}
 
 /// Number of responses after a hold until one more parallel request is permitted. With a smaller number, more parallel
 /// requests fail when the next hold starts. With a larger number, a report of many days is slower.
@@ -289,8 +275,7 @@ mod tests {
         let begun = Instant::now();
         let soon = begun + Duration::from_mins(5);
         let pass = throttle.enter(soon).await.unwrap();
-        let verdict = throttled(pass, Some(86_400), &mut 0, soon);
-        assert_eq!(verdict, Verdict::GiveUp);
+        assert_eq!(throttled(pass, Some(86_400), &mut 0, soon), None);
         let held = throttle.enter(soon).await.unwrap_err();
         assert_eq!(
             held.to_string(),
@@ -320,8 +305,7 @@ mod tests {
             loop {
                 let pass = throttle.enter(deadline).await.unwrap();
                 requests += 1;
-                let verdict = throttled(pass, retry_after, &mut attempt, deadline);
-                if verdict == Verdict::GiveUp {
+                if throttled(pass, retry_after, &mut attempt, deadline).is_none() {
                     break;
                 }
             }
@@ -374,16 +358,14 @@ mod tests {
         assert_eq!(throttle.state.lock().in_progress, 0);
     }
 
-    const AT_ONCE: Verdict = Verdict::Retry {
-        after: Duration::ZERO,
-    };
+    const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
     fn throttled(
         pass: Pass<'_>,
         retry_after: Option<u64>,
         attempt: &mut u32,
         deadline: Instant,
-    ) -> Verdict {
+    ) -> Option<Duration> {
         let retry_after = retry_after.map(Duration::from_secs);
         pass.failed(
             &POLICY,

@@ -13,11 +13,11 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::credential::Proof;
+use super::credential::{Credential, Proof};
 use super::foreign::Secrets;
 use super::http::HttpClient;
 use super::log_seconds;
-use super::retry::{RetryPolicy, Verdict};
+use super::retry::RetryPolicy;
 use super::throttle::Throttle;
 use super::token_endpoint::TokenEndpoint;
 use crate::chain::Chain;
@@ -51,12 +51,12 @@ impl TokenCache {
         now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static,
     ) -> Result<Self, TokenError> {
         let mut fixed = http.proxy_secrets.clone();
-        let endpoint = TokenEndpoint::new(http, options)?;
-        fixed.extend(endpoint.secret().cloned());
-        let secrets = Secrets::new(fixed);
+        if let Credential::ManagedIdentity(endpoint) = &options.credential {
+            fixed.extend(endpoint.secret().cloned());
+        }
         Ok(Self {
-            endpoint,
-            secrets,
+            endpoint: TokenEndpoint::new(http, options)?,
+            secrets: Secrets::new(fixed),
             retry,
             throttle: Throttle::default(),
             now: Box::new(now),
@@ -73,13 +73,13 @@ impl TokenCache {
             return Ok(token);
         }
         let usable = State::expires_at;
-        let renewal = match self.renewal.try_lock() {
+        let _renewal = match self.renewal.try_lock() {
             Ok(renewal) => renewal,
             Err(_) => match self.cached(usable) {
                 Some(token) => return Ok(token),
                 None => tokio::time::timeout_at(deadline, self.renewal.lock())
                     .await
-                    .map_err(|_| self.endpoint.timeout())?,
+                    .map_err(|_| TokenError::Timeout(self.endpoint.host()))?,
             },
         };
         if let Some(token) = self.cached(|state| state.renew_at) {
@@ -96,21 +96,13 @@ impl TokenCache {
                 Err(_) => {}
             }
         }
-        let renewed = self.renew(deadline, self.retry).await;
-        drop(renewal);
-        renewed
+        self.renew(deadline, self.retry).await
     }
 
     /// Drops a token that Graph rejected, unless it was replaced in the meantime.
     pub fn invalidate(&self, token: &AccessToken) {
-        let mut state = self.state.lock();
-        if state
-            .token
-            .as_deref()
-            .is_some_and(|t| std::ptr::eq(t, token))
-        {
-            state.token = None;
-        }
+        let is_rejected = |known: &mut Arc<AccessToken>| std::ptr::eq(known.as_ref(), token);
+        self.state.lock().token.take_if(is_rejected);
     }
 
     /// Drops the token, so that the next one has the permissions that an administrator granted in the meantime.
@@ -178,9 +170,9 @@ impl TokenCache {
         let mut attempt = 0;
         loop {
             let pass = self.throttle.enter(deadline).await;
-            let pass = pass.map_err(|held| self.endpoint.throttled(held))?;
+            let pass = pass.map_err(|held| TokenError::Throttled(self.endpoint.host(), held))?;
             let asked = tokio::time::timeout_at(deadline, self.ask()).await;
-            let error = match asked.map_err(|_| self.endpoint.timeout())? {
+            let error = match asked.map_err(|_| TokenError::Timeout(self.endpoint.host()))? {
                 Ok(token) => {
                     pass.answered();
                     let token = Arc::new(token);
@@ -201,13 +193,11 @@ impl TokenCache {
             } else {
                 (retry, deadline)
             };
-            match pass.failed(&policy, &mut attempt, kind, retry_after, until) {
-                Verdict::GiveUp => return Err(error),
-                Verdict::Retry { after } => {
-                    tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "retrying the token request");
-                    tokio::time::sleep(after).await;
-                }
-            }
+            let Some(after) = pass.failed(&policy, &mut attempt, kind, retry_after, until) else {
+                return Err(error);
+            };
+            tracing::debug!(error = %Chain(&error), after_seconds = log_seconds(after), "retrying the token request");
+            tokio::time::sleep(after).await;
         }
     }
 

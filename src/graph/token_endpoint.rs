@@ -1,15 +1,14 @@
 //! Requests to the token endpoint of Entra or of a managed identity, and their responses.
 
 use std::sync::Arc;
-
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
@@ -20,11 +19,9 @@ use super::credential::{Credential, Proof};
 use super::error_body::without_bom;
 use super::foreign::Secrets;
 use super::http::{
-    BodyError, HttpClient, HttpOptions, content_type, header, read_body_into, retry_after_of,
+    BodyError, HttpClient, HttpOptions, content_type, header, read_body, retry_after_of,
 };
 use super::managed_identity::ManagedIdentityEndpoint;
-use super::throttle::Held;
-
 use super::token_endpoint_error::{self, CredentialKind, TokenEndpointError};
 use super::token_error::TokenError;
 
@@ -104,14 +101,6 @@ impl TokenEndpoint {
         })
     }
 
-    /// The secret in every request to a managed identity's endpoint. `None` if that endpoint uses none, and for Entra.
-    pub(crate) fn secret(&self) -> Option<&SecretString> {
-        match self {
-            Self::ManagedIdentity { endpoint, .. } => endpoint.secret(),
-            Self::Tenant { .. } => None,
-        }
-    }
-
     /// Returns the request, and the client's proof of identity if the request has one.
     pub(crate) async fn request(
         &self,
@@ -189,7 +178,7 @@ impl TokenEndpoint {
         );
         // The buffer has its full capacity from the start, because growing would leave copies of the token in memory.
         let mut body = Zeroizing::new(Vec::with_capacity(BODY_MAX));
-        match read_body_into(&mut body, &mut response, BODY_MAX, |_| Ok(())).await {
+        match read_body(&mut body, &mut response, BODY_MAX, |_| Ok(())).await {
             Ok(()) => {}
             Err(BodyError::Transport(error)) => return Err(transport(error)),
             Err(BodyError::TooLong | BodyError::Memory(_)) => {
@@ -197,28 +186,15 @@ impl TokenEndpoint {
             }
         }
         if response.status() != StatusCode::OK {
-            let refusal = self.refused(&response, &body, secrets, now);
-            return Err(Box::new(refusal).into());
+            return Err(self.refused(&response, &body, secrets, now));
         }
-        let grant = serde_json::from_slice::<Grant>(without_bom(&body));
-        match grant {
+        match serde_json::from_slice::<Grant>(without_bom(&body)) {
             Ok(grant) => self.token(grant, asked_at, now),
             Err(_) if token_endpoint_error::has_error(&body) => {
-                let refusal = self.refused(&response, &body, secrets, now);
-                Err(Box::new(refusal).into())
+                Err(self.refused(&response, &body, secrets, now))
             }
             Err(error) => Err(self.no_token(&response, &error)),
         }
-    }
-
-    /// The error for a deadline that has passed.
-    pub(crate) fn timeout(&self) -> TokenError {
-        TokenError::Timeout(self.host())
-    }
-
-    /// The error for requests that are held because of throttling.
-    pub(crate) fn throttled(&self, source: Held) -> TokenError {
-        TokenError::Throttled(self.host(), source)
     }
 
     fn token(
@@ -250,7 +226,7 @@ impl TokenEndpoint {
         body: &[u8],
         secrets: &Secrets,
         now: DateTime<Utc>,
-    ) -> TokenEndpointError {
+    ) -> TokenError {
         let kind = match self {
             Self::Tenant { credential, .. } => match **credential {
                 Credential::FederatedTokenFile(_) => CredentialKind::TokenFile,
@@ -258,14 +234,15 @@ impl TokenEndpoint {
             },
             Self::ManagedIdentity { .. } => CredentialKind::ManagedIdentity,
         };
-        TokenEndpointError::new(
+        Box::new(TokenEndpointError::new(
             response.status().as_u16(),
             body,
             content_type(response),
             retry_after_of(response, now),
             secrets,
             kind,
-        )
+        ))
+        .into()
     }
 
     /// Returns the error for a response without a readable token. The error omits Serde's message, which can quote the
@@ -285,7 +262,8 @@ impl TokenEndpoint {
         TokenError::Malformed(self.host(), what)
     }
 
-    fn host(&self) -> String {
+    /// The host, for error messages.
+    pub(crate) fn host(&self) -> String {
         let url = match self {
             Self::Tenant { url, .. } => url,
             Self::ManagedIdentity { endpoint, .. } => endpoint.url(),
@@ -309,16 +287,10 @@ struct Seconds(u64);
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Wire {
-            Number(u64),
-            Text(String),
-        }
-        match Wire::deserialize(deserializer)? {
-            Wire::Number(seconds) => Ok(Self(seconds)),
-            Wire::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
-        }
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        let seconds = seconds.ok_or_else(|| serde::de::Error::custom("not a number of seconds"));
+        seconds.map(Self)
     }
 }
 

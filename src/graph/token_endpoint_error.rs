@@ -5,7 +5,6 @@
 
 mod codes;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,7 +17,8 @@ use super::retry::FailureKind;
 use crate::chain::one_line;
 
 /// An error response of the token endpoint.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the token endpoint answered {status}: {text}")]
 pub struct TokenEndpointError {
     status: u16,
     code: Option<u64>,
@@ -166,18 +166,6 @@ impl TokenEndpointError {
         self.known().map(|known| known.retry)
     }
 }
-
-impl fmt::Display for TokenEndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the token endpoint answered {}: {}",
-            self.status, self.text
-        )
-    }
-}
-
-impl std::error::Error for TokenEndpointError {}
 
 #[derive(Deserialize)]
 struct ErrorResponse {

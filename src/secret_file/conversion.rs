@@ -552,7 +552,7 @@ mod tests {
     /// The format and the command of the message.
     fn refused(certificate: PathBuf, key: Option<PathBuf>) -> (String, String) {
         let message = match prove(certificate, key) {
-            Err(CredentialError::Format(_, conversion)) => conversion,
+            Err(CredentialError::Sign(_, conversion)) => conversion.to_string(),
             Err(error) => panic!("{error:?}"),
             Ok(()) => panic!("it serves"),
         };

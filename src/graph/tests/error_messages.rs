@@ -198,7 +198,8 @@ async fn messages_of_graph_name_people_only_if_labels_do() {
             Reply::json(404, body)
         })
         .await;
-        let graph = client(&server).hiding_people(hides);
+        let mut graph = client(&server);
+        graph.hides_people = hides;
         let error = read(&graph, &RequestStats::default()).await.unwrap_err();
         assert_eq!(
             error.to_string(),

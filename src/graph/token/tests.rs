@@ -219,7 +219,7 @@ async fn temporary_errors_are_retried_and_secrets_never_shown() {
         2 => Reply::Full(429, vec![("retry-after", "0".to_owned())], String::new()),
         3 => Reply::Cut,
         4 => Reply::json(200, r#"{"token_type":"Bearer","access_tok"#),
-        5 => Reply::token("t", 3599),
+        5 => Reply::token("t0ken", 3599),
         _ => Reply::json(
             400,
             format!(r#"{{"error":"e","error_description":"{SECRET} is\r\nwrong"}}"#),
@@ -232,7 +232,7 @@ async fn temporary_errors_are_retried_and_secrets_never_shown() {
     let error = cache.token(soon()).await.unwrap_err();
     assert!(error.to_string().ends_with("400: e: [redacted] is wrong"));
     assert!(!format!("{error:?} {cache:?} {granted:?}").contains(SECRET));
-    assert_eq!(format!("{granted:?}"), "AccessToken([redacted])");
+    assert!(!format!("{granted:?}").contains("t0ken"));
     assert!(format!("{cache:?}").starts_with("TokenCache { endpoint: "));
     assert!(granted.authorization().is_sensitive());
 }
