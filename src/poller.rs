@@ -28,8 +28,8 @@ use tokio::time::Instant;
 use crate::graph::{FailureReason, Graph};
 use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Clock, Span};
+use crate::report::ReportKind;
 use crate::report::labels::RetainedSeries;
-use crate::report::{Rendered, ReportKind};
 use crate::report_metrics::expiry_samples;
 use crate::snapshot::{Key, Publisher};
 use crate::telemetry::Telemetry;
@@ -109,11 +109,6 @@ impl Poller {
         state
     }
 
-    /// The state of each report, for the next poller.
-    fn states(&self) -> &[SharedState] {
-        &self.states
-    }
-
     /// Polls each report immediately, then at every tick of its interval and at every start of a billing period. Polls
     /// a report with pools of included minutes at every start of a calendar month too. Each report has its own loop, so
     /// a report that stalls does not delay the others.
@@ -134,8 +129,13 @@ impl Poller {
                     () = tokio::time::sleep(CLOCK_CHECK) => self.expire(state),
                 }
             };
+            let (report, has_failed) = {
+                let state = state.lock();
+                (state.report, state.failure.is_some())
+            };
+            let tick = self.tick(report, started, has_failed);
             tokio::select! {
-                () = self.sleep_until(state, self.next_tick(state, started), current) => retries = 0,
+                () = self.sleep_until(state, tick, current) => retries = 0,
                 () = self.retry_requested(state, schedule::retry_pause(retries)) => retries += 1,
             }
         }
@@ -160,7 +160,7 @@ impl Poller {
         if in_time.is_err() {
             polling.await;
         }
-        self.plan.current(ReportState::report(state), period, now)
+        self.plan.current(state.lock().report, period, now)
     }
 
     /// Polls one report once and records the outcome, success or failure.
@@ -291,7 +291,7 @@ impl Poller {
 
     /// Queues the state for the writer of state files, if it has changed.
     fn save(&self, state: &SharedState) {
-        let report = ReportState::report(state);
+        let report = state.lock().report;
         let Some(file) = self.plan.file(report) else {
             return;
         };
@@ -338,11 +338,7 @@ impl Poller {
         match outcome {
             Ok(rendered) => {
                 log_success(tenant, report, period, &rendered, &stats, start.elapsed());
-                let Rendered {
-                    closing,
-                    used_seconds,
-                    ..
-                } = rendered;
+                let (closing, used_seconds) = (rendered.closing, rendered.used_seconds);
                 state.previous.replace(period, closing, used_seconds, begun);
                 state.show_pools(current, polled, &self.plan);
                 state.is_unsaved = true;
@@ -353,7 +349,7 @@ impl Poller {
                 }
                 let remaining = state.previous.remaining();
                 log_failure(tenant, report, period, &failed, start.elapsed(), remaining);
-                state.previous.fail(begun);
+                state.previous.failed = Some(begun);
                 state.health.failures[failed.reason as usize] += 1;
             }
         }
@@ -361,15 +357,6 @@ impl Poller {
         let current = self.plan.current(report, current, polled);
         state.next_poll = Some(schedule::due(&self.shared.clock, tick, current));
         self.publish(&state);
-    }
-
-    /// Returns [`Self::tick`] for the report and the outcome of its last poll.
-    fn next_tick(&self, state: &SharedState, started: Instant) -> Instant {
-        let (report, has_failed) = {
-            let state = state.lock();
-            (state.report, state.failure.is_some())
-        };
-        self.tick(report, started, has_failed)
     }
 
     /// Returns the first tick after now. After a failed poll, it comes sooner, because a log that is too long for one

@@ -36,7 +36,7 @@ impl Fetch<'_> {
             .await
             .unwrap_or_else(|_| Err(CollectError::Graph(graph.late())))?;
         // The deadline limits only the fetch. A complete report is rendered even if rendering takes longer.
-        Ok(fetched.await.expect("rendering does not panic")?)
+        Ok(fetched.await.expect("rendering does not panic"))
     }
 
     /// Fetches a report that is requested as a whole at every poll.
@@ -48,23 +48,17 @@ impl Fetch<'_> {
             collect::<R>(graph, windows, self.deadline, self.stats, &memory).await?;
         Ok(self.rendering(move |context| {
             let _until_rendered = reservation;
-            Ok(R::render(totals, context))
+            R::render(totals, context)
         }))
     }
 
     /// Fetches a log: only the days that can still change. A final day enters the ledger as soon as it is complete,
     /// so a poll that fails later does not lose it.
     async fn fetch_log(self, log: &'static AnyLog) -> Result<Rendering, CollectError> {
-        let Self {
-            poller,
-            state,
-            period,
-            now,
-            deadline,
-            stats,
-            ..
-        } = self;
-        let allocation = poller.plan.allocation_of(self.report);
+        let (graph, plan) = (&self.poller.graph, &self.poller.plan);
+        let (state, period, now) = (self.state, self.period, self.now);
+        let (deadline, stats) = (self.deadline, self.stats);
+        let allocation = plan.allocation_of(self.report);
         let (windows_due, memory) = {
             let mut state = state.lock();
             let memory = Arc::clone(&state.memory);
@@ -76,23 +70,13 @@ impl Fetch<'_> {
             (windows_due, memory)
         };
         let aggregation = AggregationContext {
-            user_label: &poller.plan.report(self.report).user_label,
+            user_label: &plan.report(self.report).user_label,
             allocation: &allocation,
             period,
             seen: &windows_due.seen,
             memory: &memory,
         };
-        let fetch = |window| {
-            log::collect(
-                log,
-                &poller.graph,
-                window,
-                now,
-                aggregation,
-                deadline,
-                stats,
-            )
-        };
+        let fetch = |window| log::collect(log, graph, window, now, aggregation, deadline, stats);
         let mut totals = Totals::new(&allocation);
         let mut reservation = memory.reservation();
         let mut add = |day: DayTotals| {
@@ -118,7 +102,7 @@ impl Fetch<'_> {
             let _until_rendered = reservation;
             totals.merge(&final_days);
             drop(final_days);
-            Ok(log::render(log, totals, context))
+            log::render(log, totals, context)
         }))
     }
 
@@ -126,24 +110,18 @@ impl Fetch<'_> {
     /// thread.
     fn rendering(
         self,
-        render: impl FnOnce(&RenderContext<'_>) -> Result<Rendered, CollectError> + Send + 'static,
+        render: impl FnOnce(&RenderContext<'_>) -> Rendered + Send + 'static,
     ) -> Rendering {
         let plan = Arc::clone(&self.poller.plan);
-        let Self {
-            report,
-            period,
-            retained,
-            ..
-        } = self;
         tokio::task::spawn_blocking(move || {
-            let settings = plan.report(report);
+            let settings = plan.report(self.report);
             render(&RenderContext {
                 tenant: plan.tenant.as_deref(),
-                period,
+                period: self.period,
                 user_label: &settings.user_label,
                 series_max: settings.series_max,
-                allocation: &plan.allocation_of(report),
-                retained: &retained,
+                allocation: &plan.allocation_of(self.report),
+                retained: &self.retained,
             })
         })
     }
@@ -190,7 +168,7 @@ async fn each_day<T, F: Future<Output = Result<T, CollectError>>>(
 }
 
 /// A report that is being rendered.
-type Rendering = tokio::task::JoinHandle<Result<Rendered, CollectError>>;
+type Rendering = tokio::task::JoinHandle<Rendered>;
 
 /// Maximum number of days of a log that are fetched in parallel. Graph sends the pages of a day one after another, so
 /// most of the time is spent waiting. More days in parallel would slow down other users of Graph in the tenant.

@@ -129,19 +129,16 @@ impl Fleet {
             .filter(is_moved)
             .map(|change| Arc::clone(&change.plan))
             .collect();
-        let changed: Vec<(TenantChange, Vec<SharedState>)> = changed
-            .into_iter()
-            .map(|change| {
-                let states = self.take_over(&change, &mut leftovers);
-                (change, states)
-            })
+        let states: Vec<Vec<SharedState>> = changed
+            .iter()
+            .map(|change| self.take_over(change, &mut leftovers))
             .collect();
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::try_again);
         }
         leftovers.clear_away(&self.shared.writer);
         sweep(&moved);
-        for (change, states) in changed {
+        for (change, states) in changed.into_iter().zip(states) {
             self.start(change, &states);
         }
         self.shared.publisher.retain(|key| {
@@ -202,7 +199,7 @@ impl Fleet {
         let has_same_source = is_same_tenant && has_same_urls && has_same_periods;
         let relabelled = relabelled(&old.plan, plan);
         let stays = |state: &SharedState| {
-            let report = ReportState::report(state);
+            let report = state.lock().report;
             let is_planned = plan.find(report).is_some();
             has_same_source && is_planned && !relabelled.contains(&report)
         };
@@ -232,29 +229,24 @@ impl Fleet {
     }
 
     fn start(&mut self, change: TenantChange, states: &[SharedState]) {
-        let TenantChange {
-            tenant,
-            plan,
-            graph,
-        } = change;
-        let poller = Poller::new(Arc::clone(&plan), graph, self.shared.clone(), states);
-        let states = poller.states().to_vec();
-        let task = self.tasks.spawn_on(poller.run(), &self.shared.runtime);
-        let name = tenant.name.clone();
+        let plan = Arc::clone(&change.plan);
+        let poller = Poller::new(plan, change.graph, self.shared.clone(), states);
         let running = Running {
-            tenant,
-            plan,
-            states,
-            task,
+            tenant: change.tenant,
+            plan: change.plan,
+            states: poller.states.clone(),
+            task: self.tasks.spawn_on(poller.run(), &self.shared.runtime),
         };
-        self.running.insert(name, running);
+        self.running.insert(running.tenant.name.clone(), running);
     }
 }
 
 impl Leftovers {
     /// Marks reports as retired. They publish nothing more, and their state files are no longer written.
     fn retire(&mut self, states: &[SharedState]) {
-        ReportState::retire(states);
+        for state in states {
+            state.lock().retired = true;
+        }
         self.has_retired |= !states.is_empty();
     }
 

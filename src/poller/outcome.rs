@@ -1,8 +1,8 @@
 //! Outcome of a poll: its requests, the reason of a failure, and the log line.
 
-use crate::chain::Chain;
 use std::time::Duration;
 
+use crate::chain::Chain;
 use crate::graph::stats::{Oddity, RequestStats};
 use crate::graph::{FailureReason, log_seconds};
 use crate::period::BillingPeriod;
@@ -109,18 +109,14 @@ pub(super) fn log_failure(
     duration: Duration,
     remaining: &str,
 ) {
-    let Failure {
-        reason,
-        message,
-        remedy,
-    } = &failed.failure;
+    let failure = &failed.failure;
     tracing::warn!(
         tenant,
         report = report.as_str(),
         %period,
-        reason,
-        error = message,
-        remedy,
+        reason = failure.reason,
+        error = failure.message,
+        remedy = failure.remedy,
         duration_seconds = log_seconds(duration),
         "poll failed; {remaining}"
     );

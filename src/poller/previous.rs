@@ -13,30 +13,13 @@ use crate::storage::ClosedPeriod;
 #[derive(Debug, Default)]
 pub(super) struct Previous {
     /// The figures of the current period, under the metric names of the previous period.
-    closing: Option<(BillingPeriod, Vec<Samples>)>,
-    closed: Option<ClosedPeriod>,
-    /// Time of the last failed fetch.
-    failed: Option<DateTime<Utc>>,
+    pub(super) closing: Option<(BillingPeriod, Vec<Samples>)>,
+    pub(super) closed: Option<ClosedPeriod>,
+    /// Time of the last failed fetch. The next fetch waits for a while.
+    pub(super) failed: Option<DateTime<Utc>>,
 }
 
 impl Previous {
-    /// Returns the state that was read from a state file.
-    pub(super) fn restored(
-        closing: Option<(BillingPeriod, Vec<Samples>)>,
-        closed: Option<ClosedPeriod>,
-    ) -> Self {
-        Self {
-            closing,
-            closed,
-            ..Self::default()
-        }
-    }
-
-    /// Returns the part of the state that the state file contains.
-    pub(super) fn saved(&self) -> (Option<(BillingPeriod, Vec<Samples>)>, Option<ClosedPeriod>) {
-        (self.closing.clone(), self.closed.clone())
-    }
-
     /// Stores the figures of a complete report of the current period. If `current` is a new period, the stored figures
     /// of the period that has ended become the figures of the previous period. `used` has the time of the last complete
     /// report before this one, and the seconds that pools had used then.
@@ -48,23 +31,18 @@ impl Previous {
     ) {
         let previous = current.previous();
         let last = self.closing.replace((current, closing));
-        if self
-            .closed
-            .as_ref()
-            .is_none_or(|closed| closed.period != previous)
-        {
-            self.closed =
-                last.filter(|(period, _)| *period == previous)
-                    .map(|(period, samples)| ClosedPeriod {
-                        period,
-                        samples,
-                        fetched: None,
-                        used_seconds: used
-                            .filter(|(at, _)| current.start() - *at < STALE_AFTER)
-                            .map(|(_, used)| used)
-                            .unwrap_or_default(),
-                    });
+        let is_previous = |closed: &ClosedPeriod| closed.period == previous;
+        if self.closed.as_ref().is_some_and(is_previous) {
+            return;
         }
+        let last = last.filter(|(period, _)| *period == previous);
+        let used = used.filter(|(at, _)| current.start() - *at < STALE_AFTER);
+        self.closed = last.map(|(period, samples)| ClosedPeriod {
+            period,
+            samples,
+            fetched: None,
+            used_seconds: used.map(|(_, used)| used).unwrap_or_default(),
+        });
     }
 
     /// Makes a fetch of the closed period due, as if it had never been fetched. Its figures stay until the new ones are
@@ -154,11 +132,6 @@ impl Previous {
             None => "there are no figures of the previous period",
             Some(_) => "the figures of the previous period stay",
         }
-    }
-
-    /// Records a failed fetch, so that the next fetch waits for a while.
-    pub(super) fn fail(&mut self, now: DateTime<Utc>) {
-        self.failed = Some(now);
     }
 
     /// Returns the figures of the closed period. If `wanted` is another period, returns none.
@@ -260,8 +233,10 @@ mod tests {
 
     #[test]
     fn a_failed_fetch_is_not_tried_again_at_once() {
-        let mut previous = Previous::default();
-        previous.fail(time("2026-11-01T00:00:00Z"));
+        let previous = Previous {
+            failed: Some(time("2026-11-01T00:00:00Z")),
+            ..Previous::default()
+        };
         assert!(!previous.is_due(time("2026-11-01T00:29:59Z"), &[]));
         assert!(previous.is_due(time("2026-11-01T00:30:00Z"), &[]));
     }
@@ -279,7 +254,10 @@ mod tests {
             time("2026-11-01T00:01:00Z"),
         );
         // Down until the 6th: a restart, or an outage of Graph.
-        let mut restarted = Previous::restored(None, previous.saved().1);
+        let mut restarted = Previous {
+            closed: previous.closed.clone(),
+            ..Previous::default()
+        };
         let now = time("2026-11-06T08:00:00Z");
         assert!(previous.is_due(now, &[]), "after an outage");
         assert!(restarted.is_due(now, &[]), "after a restart");
@@ -299,7 +277,7 @@ mod tests {
         for (pools, is_due) in [(&known, false), (&other, true)] {
             assert_eq!(previous.is_due(now, pools), is_due, "{pools:?}");
         }
-        previous.fail(now);
+        previous.failed = Some(now);
         assert!(!previous.is_due(now, &other), "a failed fetch waits");
     }
 

@@ -99,21 +99,12 @@ impl ReportState {
         }))
     }
 
-    pub(crate) fn report(state: &SharedState) -> ReportKind {
-        state.lock().report
-    }
-
     /// Returns a copy without figures. It keeps only the counters of polls and failures, because a reload must not
     /// reset counters.
     pub(crate) fn counters_only(state: &SharedState) -> SharedState {
         let old = state.lock();
         let fresh = Self::new(old.report, old.health.started, Arc::clone(&old.memory));
-        fresh.lock().health = ReportMetrics {
-            started: old.health.started,
-            polls: old.health.polls,
-            failures: old.health.failures,
-            ..ReportMetrics::default()
-        };
+        fresh.lock().health = counters(&old.health);
         fresh
     }
 
@@ -149,13 +140,6 @@ impl ReportState {
     pub(crate) fn mark_unsaved(state: &SharedState) {
         let mut state = state.lock();
         state.is_unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
-    }
-
-    /// Marks reports as retired. A poll in progress publishes nothing more, and queued states are not written.
-    pub(crate) fn retire(states: &[SharedState]) {
-        for state in states {
-            state.lock().retired = true;
-        }
     }
 
     /// Drops the figures of a billing period that has not begun, because the clock was ahead when they were fetched.
@@ -290,12 +274,7 @@ impl ReportState {
     /// Returns the state to write, if the state file does not contain the newest state. The state then counts as saved.
     pub(super) fn take_unsaved(&mut self) -> Option<SavedState> {
         let is_wanted = std::mem::take(&mut self.is_unsaved) && !self.retired;
-        is_wanted.then(|| self.saved())
-    }
-
-    fn saved(&self) -> SavedState {
-        let (closing, closed) = self.previous.saved();
-        SavedState {
+        is_wanted.then(|| SavedState {
             last_success: self.health.last_success,
             pages: self.health.pages,
             aggregated: self.health.aggregated,
@@ -303,57 +282,56 @@ impl ReportState {
             summary: self.summary.as_deref().cloned(),
             current: self.current.clone(),
             allocation: self.allocation.clone(),
-            closing,
-            closed,
+            closing: self.previous.closing.clone(),
+            closed: self.previous.closed.clone(),
             ledgers: self.ledgers.clone(),
-        }
+        })
     }
 
     /// Restores a saved state, except for figures of another allocation.
-    pub(super) fn restore(&mut self, saved: SavedState, allocation: &Allocation) {
-        let SavedState {
-            last_success,
-            pages,
-            aggregated,
-            unplaced,
-            mut summary,
-            mut current,
-            allocation: mut theirs,
-            closing,
-            closed,
-            mut ledgers,
-        } = saved;
-        let shown = summary.as_mut().map(|summary| &mut summary.allocated);
-        allocation.drop_others(&mut current, shown, &mut theirs);
-        ledgers.keep_only(allocation);
+    pub(super) fn restore(&mut self, mut saved: SavedState, allocation: &Allocation) {
+        let shown = saved.summary.as_mut();
+        let shown = shown.map(|summary| &mut summary.allocated);
+        allocation.drop_others(&mut saved.current, shown, &mut saved.allocation);
+        saved.ledgers.keep_only(allocation);
         // If the final days do not fit into memory, they are fetched again. A file from a process with more memory must
         // not take the memory that other reports need.
-        if self.ledger_memory.resize(ledgers.bytes()).is_err() {
-            ledgers = Ledgers::default();
+        if self.ledger_memory.resize(saved.ledgers.bytes()).is_err() {
+            saved.ledgers = Ledgers::default();
         }
+        let summary = saved.summary.as_ref();
         self.health = ReportMetrics {
             started: self.health.started,
-            last_success,
-            rows: summary.as_ref().map_or(0, |summary| summary.rows),
-            newest_row: summary.as_ref().and_then(|summary| summary.newest),
-            pages,
-            aggregated,
-            unplaced,
-            final_windows: summary
-                .as_ref()
-                .and_then(|summary| ledgers.final_days(summary.period)),
+            last_success: saved.last_success,
+            rows: summary.map_or(0, |summary| summary.rows),
+            newest_row: summary.and_then(|summary| summary.newest),
+            pages: saved.pages,
+            aggregated: saved.aggregated,
+            unplaced: saved.unplaced,
+            final_windows: summary.and_then(|summary| saved.ledgers.final_days(summary.period)),
             ..ReportMetrics::default()
         };
-        self.summary = summary.map(Arc::new);
-        self.current = current;
-        self.allocation = theirs;
-        self.previous = Previous::restored(closing, closed);
-        self.ledgers = ledgers;
+        self.summary = saved.summary.map(Arc::new);
+        self.current = saved.current;
+        self.allocation = saved.allocation;
+        self.previous.closing = saved.closing;
+        self.previous.closed = saved.closed;
+        self.ledgers = saved.ledgers;
         self.count_ledgers();
     }
 
     /// Updates the reservation to the memory that the final days take now.
     pub(super) fn count_ledgers(&mut self) {
         self.ledger_memory.hold(self.ledgers.bytes());
+    }
+}
+
+/// Returns the counters of polls and failures.
+fn counters(health: &ReportMetrics) -> ReportMetrics {
+    ReportMetrics {
+        started: health.started,
+        polls: health.polls,
+        failures: health.failures,
+        ..ReportMetrics::default()
     }
 }
