@@ -157,11 +157,9 @@ impl ReportState {
         self.previous.drop_future(now);
         self.health = ReportMetrics {
             up: self.health.up,
-            polls: self.health.polls,
-            failures: self.health.failures,
             last_attempt: self.health.last_attempt,
             duration_seconds: self.health.duration_seconds,
-            ..ReportMetrics::default()
+            ..counters(&self.health)
         };
         true
     }
@@ -333,5 +331,34 @@ fn counters(health: &ReportMetrics) -> ReportMetrics {
         polls: health.polls,
         failures: health.failures,
         ..ReportMetrics::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::period::CycleDay;
+    use crate::report::allocation::AllocatedSummary;
+
+    #[test]
+    fn counters_and_their_start_outlive_figures_of_a_future_period() {
+        let started = "2026-12-05T00:00:00Z".parse().unwrap();
+        let memory = MemoryPool::for_process(None).for_report();
+        let state = ReportState::new(ReportKind::Dialout, started, memory);
+        let mut state = state.lock();
+        state.health.polls = 3;
+        state.health.rows = 7;
+        state.summary = Some(Arc::new(Summary {
+            period: BillingPeriod::containing(started, CycleDay::default()),
+            rows: 7,
+            newest: None,
+            spend: Vec::new(),
+            counts: Vec::new(),
+            top: Vec::new(),
+            allocated: AllocatedSummary::default(),
+        }));
+        assert!(state.drop_future("2026-11-20T12:00:00Z".parse().unwrap()));
+        let health = &state.health;
+        assert_eq!((health.started, health.polls, health.rows), (started, 3, 0));
     }
 }
