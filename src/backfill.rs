@@ -258,8 +258,8 @@ impl<'a> Visitor for Days<'a> {
     }
 }
 
-/// Samples end this long before now, because Prometheus keeps its own samples of the last hours in memory and blocks
-/// must not overlap them.
+/// Samples end this long before now. Prometheus keeps its own samples of the last hours in memory, and the blocks that
+/// are made of these samples must not overlap those.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
 /// Subtracted from the end of a day to compute the windows up to that end. The last window includes the whole second of

@@ -164,7 +164,8 @@ pub enum Error {
         page: u64,
         /// The reason why the page is malformed.
         flaw: Flaw,
-        /// Number of the row, from 1 over all pages, if one row is the cause.
+        /// Number of the row that is the cause, if it is one row. The first row of the first page is 1, and the numbers
+        /// continue from page to page.
         row: Option<u64>,
         /// Graph's id of the request.
         request_id: String,

@@ -126,7 +126,7 @@ pub trait Report: 'static {
     const INFO: ReportInfo;
     /// All families of the report, except for those of budgets, departments and pools.
     const FAMILIES: &'static [&'static Family];
-    /// Bound of a window's end: inclusive if Graph's function returns rows with exactly the end time of the query.
+    /// How queries end: inclusively if Graph also returns rows whose time is exactly the end of the query.
     const END: EndBound;
     /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     const PROPERTIES: &'static [&'static str];
@@ -209,7 +209,8 @@ pub struct Rendered {
     /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
     /// The sums include both rows.
     pub repeated: u64,
-    /// Number of rows with a time in another period and far from the window that returned them. They are not counted.
+    /// Number of rows that are left out, because their time is in another period and far from the query that returned
+    /// them.
     pub unplaced: u64,
     /// Time of the newest call, message or event, if the report has times.
     pub newest: Option<DateTime<Utc>>,

@@ -109,8 +109,8 @@ pub(crate) enum StorageError {
 }
 
 impl Identity {
-    /// Returns the identity of figures with this user label. `numbers` states tenant, source and cycle day. The
-    /// identity fits any report, because it has no columns.
+    /// Creates the identity of figures with this user label. `numbers` states tenant, source and cycle day. The identity
+    /// lists no columns, so it is the same for every report.
     pub(crate) fn new(user_label: &UserLabel, numbers: String) -> Self {
         Self {
             naming: user_label.identity(),
@@ -260,7 +260,7 @@ impl StateFile {
 }
 
 impl<S> SavedState<S> {
-    /// Replaces all samples, in the order of the fields that contain them.
+    /// Replaces each value of samples by the result of `replace`, in the order of the fields.
     fn with_samples<T, E>(
         self,
         mut replace: impl FnMut(S) -> Result<T, E>,

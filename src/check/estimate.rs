@@ -272,7 +272,7 @@ impl FirstPage {
             let charged = calls.iter().filter(|call| call.has_charge).count();
             let (rows, free) = (calls.len(), calls.len() - charged);
             let message = format!(
-                "{rows} outgoing rows of the first page, {seconds} s; {charged} with a charge, {free} without"
+                "{rows} outgoing calls on the first page, {seconds} s in all; {charged} with a charge, {free} without"
             );
             let subject = format!("{license}, {context}");
             Finding::ok(Check::Licence, message).about(subject.escape_debug())

@@ -102,8 +102,8 @@ impl<'a> ReferencedFiles<'a> {
         key.ok().map(|key| Pseudonyms::new(&key))
     }
 
-    /// Returns the line and the path of a file, and its content if the file can be read. Otherwise records an error.
-    /// `None` if the key has no valid path.
+    /// Reads the file that a key names. Returns the line of the key, the path, and the content; if the file cannot be
+    /// read, records an error and returns no content. Returns `None` if the key has no valid path.
     fn read(
         &self,
         field: Field<PathBuf>,

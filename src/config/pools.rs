@@ -26,7 +26,7 @@ pub(super) fn pools(
     if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
         errors.push(
             line,
-            "pools: the report call_log, which has the calls, is not polled; add it to reports",
+            "pools: pools need the report call_log, which is not polled; add call_log to reports",
         );
     }
     let mut names = Seen::names("pool");

@@ -30,8 +30,8 @@ pub struct Budget {
     pub report: ReportKind,
     /// The name of the selected tenant. `None` selects all tenants.
     pub tenant: Option<String>,
-    /// User principal name or object id, compared without regard to case. The content of the label `user` does not
-    /// matter.
+    /// User principal name or object id, compared without regard to case. This is the real user, even if the label
+    /// `user` shows a pseudonym or nothing.
     pub user: Option<String>,
     /// A department of the configured file, or `unmapped`.
     pub department: Option<String>,

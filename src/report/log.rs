@@ -550,7 +550,7 @@ pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 /// it began.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
-/// Index of the count of seconds in a log with pools.
+/// Index of the seconds among the counts of a log that has pools.
 const SECONDS: usize = 1;
 
 /// Maximum number of labels of a log, except for `tenant` and `user`.

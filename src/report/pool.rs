@@ -156,7 +156,7 @@ impl UsedSeconds {
         Self(pools.iter().map(Pool::selectors).zip(used).collect())
     }
 
-    /// Returns true if the seconds of all these pools are known.
+    /// Returns true if the used seconds of each of these pools are known.
     pub(crate) fn has<'p>(&self, pools: impl IntoIterator<Item = &'p Pool>) -> bool {
         let mut pools = pools.into_iter();
         pools.all(|pool| self.0.contains_key(&pool.selectors()))

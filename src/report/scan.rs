@@ -78,7 +78,7 @@ pub(crate) struct Scan<'g> {
     numbers: Numbers,
     /// Time of Graph's first answer with a page, by Graph's clock.
     pub(crate) asked: Option<DateTime<Utc>>,
-    /// Number of rows that were left out, because a window far from their time returned them.
+    /// Number of rows that were left out because their time is far from the query that returned them.
     pub(crate) unplaced: u64,
 }
 

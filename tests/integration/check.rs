@@ -291,7 +291,7 @@ async fn names_that_a_reload_shows_are_logged_once() {
     assert_eq!(said.matches(text).count(), 1, "{said}");
 }
 
-const REMEDY: &str = "set passwords or client certificates in --web.config.file, or set --web.listen-address to 127.0.0.1:10053, or set labels.user (and user of a report that has its own) to pseudonym or none; if a firewall protects the port, nothing is needed";
+const REMEDY: &str = "if a firewall protects the port, nothing is needed; otherwise set passwords or client certificates in --web.config.file, listen on 127.0.0.1:10053 only (--web.listen-address), or show no names (labels.user, and the key user of each report: pseudonym or none)";
 
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]
@@ -568,7 +568,7 @@ pools:
     let said = checked(&folder, 0).await;
     // On the first day of a month, yesterday is in another period.
     if said.contains("first page call_log: 3 rows") {
-        let license = "ok      licence MCOPSTN1, Domestic: 3 outgoing rows of the first page, 180 s; 0 with a charge, 3 without";
+        let license = "ok      licence MCOPSTN1, Domestic: 3 outgoing calls on the first page, 180 s in all; 0 with a charge, 3 without";
         let pool = "warning pool other: matches no row of the first page; remedy: compare license_capability";
         for line in [license, pool] {
             assert!(

@@ -81,7 +81,7 @@ pub(super) fn aggregate(
         if alike.len() > 1 {
             aggregated.deduplicate(&mut alike);
         }
-        aggregated.count_namesakes(&alike);
+        aggregated.count_renamed(&alike);
         let (group, user, _) = same[0];
         let mut values = Values::from(alike[0]);
         for &row in &alike[1..] {
@@ -114,10 +114,10 @@ impl Aggregated {
             .sum::<u64>();
     }
 
-    /// Adds 1 to `repeated` for each person whose id already occurred in the same label set with other names.
-    /// [`Self::deduplicate`] does not count such persons: it gets only rows with the same user label, and the user
-    /// labels of such persons can differ.
-    fn count_namesakes(&mut self, rows: &[Entry]) {
+    /// Adds 1 to `repeated` each time an id occurs again in the same label set with another name.
+    /// [`Self::deduplicate`] misses these, because it compares only rows with the same user label, and another name can
+    /// be another user label.
+    fn count_renamed(&mut self, rows: &[Entry]) {
         if self.namesakes.is_empty() {
             return;
         }
