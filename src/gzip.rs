@@ -20,11 +20,19 @@ pub(crate) enum Block {
     /// Long text, compressed while it was written. The uncompressed text is kept too if it has at most
     /// [`BLOCK_TEXT_MAX`] bytes.
     Long {
-        deflated: Bytes,
-        checksum: Hasher,
-        length: u64,
+        deflated: Deflated,
         text: Option<Bytes>,
     },
+}
+
+/// A part of a gzip member.
+#[derive(Clone, Debug)]
+pub(crate) struct Deflated {
+    bytes: Bytes,
+    /// Checksum of the uncompressed text.
+    checksum: Hasher,
+    /// Bytes of uncompressed text.
+    pub(crate) length: u64,
 }
 
 /// Writes the text of a [`Block`]. Holds at most [`BLOCK_TEXT_MAX`] and a few times [`CHUNK`] bytes of uncompressed
@@ -64,7 +72,7 @@ impl Block {
     pub(crate) fn length(&self) -> u64 {
         match self {
             Self::Short(text) => text.len() as u64,
-            Self::Long { length, .. } => *length,
+            Self::Long { deflated, .. } => deflated.length,
         }
     }
 
@@ -87,13 +95,8 @@ impl Block {
             } => out.extend_from_slice(text),
             Self::Long {
                 deflated,
-                length,
                 text: None,
-                ..
-            } => {
-                Inflater::new(deflated.clone(), *length)
-                    .for_each(|chunk| out.extend_from_slice(&chunk));
-            }
+            } => Inflater::new(deflated).for_each(|chunk| out.extend_from_slice(&chunk)),
         }
     }
 
@@ -102,12 +105,10 @@ impl Block {
     pub(crate) fn stored(&self) -> (&Bytes, Option<(u32, u64)>) {
         match self {
             Self::Short(text) => (text, None),
-            Self::Long {
-                deflated,
-                checksum,
-                length,
-                ..
-            } => (deflated, Some((checksum.clone().finalize(), *length))),
+            Self::Long { deflated, .. } => {
+                let checksum = deflated.checksum.clone().finalize();
+                (&deflated.bytes, Some((checksum, deflated.length)))
+            }
         }
     }
 
@@ -148,14 +149,15 @@ impl Block {
         let is_between = ended.is_ok_and(|status| status == Status::StreamEnd)
             && inflater.total_in() == at_end.0 + END_OF_STREAM.len() as u64
             && inflater.total_out() == at_end.1;
-        (is_between && at_end.1 == length && sum.clone().finalize() == checksum).then_some(
-            Self::Long {
-                deflated: bytes,
-                checksum: Hasher::new_with_initial_len(checksum, length),
-                length,
-                text: None,
-            },
-        )
+        let deflated = Deflated {
+            bytes,
+            checksum: sum.clone(),
+            length,
+        };
+        (is_between && at_end.1 == length && sum.finalize() == checksum).then_some(Self::Long {
+            deflated,
+            text: None,
+        })
     }
 
     /// Drops the uncompressed text if there is compressed text.
@@ -193,11 +195,8 @@ impl BlockWriter {
             return Block::Short(self.chunk.into());
         }
         self.flush();
-        let (deflated, checksum, length) = self.deflater.expect("flushing made one").finish();
         Block::Long {
-            deflated,
-            checksum,
-            length,
+            deflated: self.deflater.expect("flushing made one").finish(),
             text: self.text.map(Bytes::from),
         }
     }
@@ -237,16 +236,9 @@ impl Member {
     pub(crate) fn block(&mut self, block: &Block) {
         match block {
             Block::Short(text) => self.text(text),
-            Block::Long {
-                deflated,
-                checksum,
-                length,
-                ..
-            } => {
+            Block::Long { deflated, .. } => {
                 self.close_run();
-                self.parts.push(deflated.clone());
-                self.checksum.combine(checksum);
-                self.length += length;
+                self.push(deflated);
             }
         }
     }
@@ -257,12 +249,15 @@ impl Member {
         if !self.run.is_empty() {
             let mut deflater = Deflater::new();
             deflater.write(&self.run);
-            let (deflated, checksum, length) = deflater.finish();
-            self.parts.push(deflated);
-            self.checksum.combine(&checksum);
-            self.length += length;
+            self.push(&deflater.finish());
             self.run.clear();
         }
+    }
+
+    fn push(&mut self, deflated: &Deflated) {
+        self.parts.push(deflated.bytes.clone());
+        self.checksum.combine(&deflated.checksum);
+        self.length += deflated.length;
     }
 
     /// Ends the member and returns its parts in order.
@@ -279,10 +274,10 @@ impl Member {
 }
 
 impl Inflater {
-    pub(crate) fn new(deflated: Bytes, length: u64) -> Self {
+    pub(crate) fn new(deflated: &Deflated) -> Self {
         Self {
-            deflated,
-            left: length,
+            deflated: deflated.bytes.clone(),
+            left: deflated.length,
             decompress: Box::new(Decompress::new(false)),
         }
     }
@@ -324,14 +319,18 @@ impl Deflater {
         self.deflate(text, FlushCompress::None);
     }
 
-    fn finish(mut self) -> (Bytes, Hasher, u64) {
+    fn finish(mut self) -> Deflated {
         self.deflate(&[], FlushCompress::Sync);
         assert!(
             self.out.ends_with(SYNC_MARK),
             "a part must end with its sync flush, or the parts after it are lost"
         );
         self.out.shrink_to_fit();
-        (self.out.into(), self.checksum, self.length)
+        Deflated {
+            bytes: self.out.into(),
+            checksum: self.checksum,
+            length: self.length,
+        }
     }
 
     /// Compresses all of `text`.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prometheus::proto::MetricFamily;
 
 use crate::exposition::{Family, Format, Samples, write_registry_family};
-use crate::gzip::{Block, Inflater, Member};
+use crate::gzip::{Block, Deflated, Inflater, Member};
 
 /// How a body is encoded on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ struct EncodedBody {
 #[derive(Clone, Debug)]
 enum Part {
     Ready(Bytes),
-    Deflated { deflated: Bytes, length: u64 },
+    Deflated(Deflated),
 }
 
 impl Reports {
@@ -128,17 +128,15 @@ impl SelfMetrics {
 impl Bodies {
     pub(super) fn new(reports: &Reports, own: &SelfMetrics) -> Self {
         Self(Format::ALL.map(|format| {
-            let ReportsBody {
-                mut gzip,
-                mut identity,
-            } = reports.bodies[format as usize].clone();
+            let mut body = reports.bodies[format as usize].clone();
             for (_, text) in own.texts(format) {
-                gzip.text(text);
-                identity.text(text);
+                body.text(text);
             }
-            gzip.text(format.end().as_bytes());
-            identity.text(format.end().as_bytes());
-            [identity.finish(), EncodedBody::ready(gzip.finish())]
+            body.text(format.end().as_bytes());
+            [
+                body.identity.finish(),
+                EncodedBody::ready(body.gzip.finish()),
+            ]
         }))
     }
 
@@ -207,15 +205,10 @@ impl IdentityBody {
             }
             Block::Long {
                 deflated,
-                length,
                 text: None,
-                ..
             } => {
                 self.close_run();
-                self.push(Part::Deflated {
-                    deflated: deflated.clone(),
-                    length: *length,
-                });
+                self.push(Part::Deflated(deflated.clone()));
             }
         }
     }
@@ -266,7 +259,7 @@ impl Part {
     fn length(&self) -> u64 {
         match self {
             Self::Ready(bytes) => bytes.len() as u64,
-            Self::Deflated { length, .. } => *length,
+            Self::Deflated(deflated) => deflated.length,
         }
     }
 }
@@ -283,9 +276,7 @@ impl Iterator for Parts {
             self.next += 1;
             match part {
                 Part::Ready(bytes) => return Some(bytes.clone()),
-                Part::Deflated { deflated, length } => {
-                    self.inflation = Some(Inflater::new(deflated.clone(), *length));
-                }
+                Part::Deflated(deflated) => self.inflation = Some(Inflater::new(deflated)),
             }
         }
     }
