@@ -83,10 +83,8 @@ impl Amount {
 
     /// The amount as an integer. `None` if it has a fraction or does not fit into an `i64`.
     pub fn to_integer(self) -> Option<i64> {
-        self.0
-            .is_integer()
-            .then(|| i64::try_from(self.0.trunc()).ok())
-            .flatten()
+        let integer = self.0.is_integer().then(|| self.0.trunc())?;
+        integer.try_into().ok()
     }
 }
 
@@ -109,15 +107,17 @@ impl fmt::Display for Amount {
 }
 
 impl Sum {
-    /// Adds one amount, exactly.
-    pub fn add(&mut self, Amount(amount): Amount) {
-        let (whole, fraction) = split(amount.mantissa(), amount.scale());
-        self.carry(whole, fraction);
-    }
-
     /// Adds another sum, exactly.
     pub fn merge(&mut self, other: Self) {
-        self.carry(other.whole, other.fraction);
+        self.whole = self
+            .whole
+            .checked_add(other.whole)
+            .expect("fewer than 10⁹ amounts of 29 digits fit in memory");
+        self.fraction += other.fraction;
+        if self.fraction >= UNIT {
+            self.fraction -= UNIT;
+            self.whole += 1;
+        }
     }
 
     /// The sum without its sign.
@@ -125,7 +125,10 @@ impl Sum {
         if self.whole >= 0 {
             self
         } else {
-            self.negated()
+            Self {
+                whole: -self.whole - i128::from(self.fraction > 0),
+                fraction: (UNIT - self.fraction) % UNIT,
+            }
         }
     }
 
@@ -182,18 +185,6 @@ impl Sum {
         }
     }
 
-    fn carry(&mut self, whole: i128, fraction: u128) {
-        self.whole = self
-            .whole
-            .checked_add(whole)
-            .expect("fewer than 10⁹ amounts of 29 digits fit in memory");
-        self.fraction += fraction;
-        if self.fraction >= UNIT {
-            self.fraction -= UNIT;
-            self.whole += 1;
-        }
-    }
-
     fn times(self, factor: u32) -> Self {
         let fraction = self.fraction * u128::from(factor);
         let carried = i128::try_from(fraction / UNIT).expect("below the factor");
@@ -203,19 +194,6 @@ impl Sum {
                 .saturating_mul(factor.into())
                 .saturating_add(carried),
             fraction: fraction % UNIT,
-        }
-    }
-
-    fn negated(self) -> Self {
-        match self.fraction {
-            0 => Self {
-                whole: -self.whole,
-                fraction: 0,
-            },
-            fraction => Self {
-                whole: -self.whole - 1,
-                fraction: UNIT - fraction,
-            },
         }
     }
 }
@@ -242,10 +220,9 @@ impl TryFrom<(String, String)> for Sum {
 }
 
 impl From<Amount> for Sum {
-    fn from(amount: Amount) -> Self {
-        let mut sum = Self::default();
-        sum.add(amount);
-        sum
+    fn from(Amount(amount): Amount) -> Self {
+        let (whole, fraction) = split(amount.mantissa(), amount.scale());
+        Self { whole, fraction }
     }
 }
 
@@ -256,17 +233,6 @@ impl From<i64> for Sum {
             whole: count.into(),
             fraction: 0,
         }
-    }
-}
-
-impl FromIterator<Amount> for Sum {
-    fn from_iter<I: IntoIterator<Item = Amount>>(amounts: I) -> Self {
-        amounts
-            .into_iter()
-            .fold(Self::default(), |mut sum, amount| {
-                sum.add(amount);
-                sum
-            })
     }
 }
 

@@ -159,8 +159,7 @@ impl Snapshot {
             reports,
             own,
             prepared,
-            states: Arc::default(),
-            refused_reload: None,
+            ..Self::default()
         }
     }
 
@@ -319,14 +318,12 @@ impl Publisher {
         health: Vec<Samples>,
         state: Option<State>,
     ) {
-        self.slots.lock().insert(
-            key,
-            Slot {
-                report,
-                health,
-                state,
-            },
-        );
+        let slot = Slot {
+            report,
+            health,
+            state,
+        };
+        self.slots.lock().insert(key, slot);
         self.changed.notify_one();
     }
 
@@ -350,9 +347,8 @@ impl Publisher {
         for (_, slot) in slots.iter_mut().filter(|(key, _)| is_forgotten(key)) {
             let untried = |state: State| State::untried(state.tenant, state.report);
             *slot = Slot {
-                report: Vec::new(),
-                health: Vec::new(),
                 state: slot.state.take().map(untried),
+                ..Slot::default()
             };
         }
         drop(slots);
@@ -393,31 +389,27 @@ impl Publisher {
                 samples.block.drop_text();
             }
         }
-        let mut families: BTreeMap<&'static str, (&'static Family, Vec<Samples>)> = BTreeMap::new();
+        let mut families: BTreeMap<&'static Family, Vec<Samples>> = BTreeMap::new();
         for samples in slots
             .values()
             .flat_map(|slot| slot.report.iter().chain(&slot.health))
             .filter(|samples| samples.count > 0)
         {
-            let entry = families
-                .entry(samples.family.name)
-                .or_insert((samples.family, Vec::new()));
-            entry.1.push(samples.clone());
+            let same = families.entry(samples.family).or_default();
+            same.push(samples.clone());
         }
         let states = slots
             .values()
             .filter_map(|slot| slot.state.clone())
             .collect();
         let samples = || slots.values().flat_map(|slot| &slot.report);
-        let bytes = samples().map(|samples| samples.block.length());
-        let series = samples().map(|samples| samples.count);
-        let [bytes, series] = [
-            bytes.fold(0, u64::saturating_add),
-            series.fold(0, u64::saturating_add),
-        ];
+        let lengths = samples().map(|samples| samples.block.length());
+        let bytes = lengths.fold(0, u64::saturating_add);
+        let counts = samples().map(|samples| samples.count);
+        let series = counts.fold(0, u64::saturating_add);
         drop(slots);
         self.telemetry.set_exposition(bytes, series);
-        let reports = Arc::new(body::Reports::new(families.into_values().collect()));
+        let reports = Arc::new(body::Reports::new(families.into_iter().collect()));
         self.send(reports, states);
     }
 

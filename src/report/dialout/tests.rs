@@ -375,10 +375,8 @@ fn department_charges(rows: &[&str]) -> Vec<String> {
             currency => currency.to_uppercase(),
         };
         let charge = Amount::from_json(row["totalCallCharge"].as_str().unwrap()).unwrap();
-        charges
-            .entry((department, currency))
-            .or_default()
-            .add(charge);
+        let sum = charges.entry((department, currency)).or_default();
+        sum.merge(charge.into());
     }
     let line = |((department, currency), sum): ((&str, String), Sum)| {
         format!(r#"{{currency="{currency}",department="{department}",report="dialout"}} {sum}"#)

@@ -165,7 +165,7 @@ proptest! {
             let mut sum = Sum::default();
             for line in found(&rendered).iter().filter(|line| line.contains("_charge{") && line.contains(&label)) {
                 let (_, charge) = line.rsplit_once(' ').expect("a value");
-                sum.add(Amount::from_json(charge).expect("an amount"));
+                sum.merge(Amount::from_json(charge).expect("an amount").into());
             }
             prop_assert_eq!(sum.to_string(), spend.total.clone());
         }
