@@ -26,43 +26,12 @@ use text::{Change, TEXT_MAX};
 /// The reason why a row cannot be counted. The poll then fails, because a bill that is silently too small is worse than
 /// an old bill.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RowError {
-    /// A required property is missing or null.
-    #[error("{property} is missing or null")]
-    Missing {
-        /// The property.
-        property: PropertyName,
-    },
-    /// A charge that cannot be read exactly.
-    #[error("{property} is {literal}")]
-    NotAnAmount {
-        /// The property.
-        property: PropertyName,
-        /// The beginning of the value.
-        literal: String,
-        /// The error of the amount.
-        source: AmountError,
-    },
-    /// A number of calls or seconds that is not a whole number or is too large.
-    #[error("{property} is {literal}, not a whole number within ±{COUNT_MAX}")]
-    NotACount {
-        /// The property.
-        property: PropertyName,
-        /// The beginning of the value.
-        literal: String,
-    },
-    /// A time that cannot be read.
-    #[error("{property} is not a time with an offset, such as 2026-11-21T09:30:00Z")]
-    NotATime {
-        /// The property.
-        property: PropertyName,
-    },
-    /// Text that is longer than any directory allows.
-    #[error("{property} is longer than {TEXT_MAX} bytes")]
-    TooLong {
-        /// The property.
-        property: PropertyName,
-    },
+#[error("{property} {problem}")]
+pub struct RowError {
+    property: PropertyName,
+    problem: Cow<'static, str>,
+    /// The error of an amount.
+    source: Option<AmountError>,
 }
 
 /// The name of a property in snake case. `Display` writes it in camel case, as Graph does.
@@ -121,9 +90,15 @@ impl<'r, T> Property<'r, T> {
     }
 
     /// The error for this required property if it is missing or null.
-    pub(crate) const fn missing(&self) -> RowError {
-        RowError::Missing {
+    pub(crate) fn missing(&self) -> RowError {
+        self.error("is missing or null")
+    }
+
+    fn error(&self, problem: impl Into<Cow<'static, str>>) -> RowError {
+        RowError {
             property: self.name,
+            problem: problem.into(),
+            source: None,
         }
     }
 }
@@ -132,10 +107,9 @@ impl<'r> Property<'r, Number<'_>> {
     /// Reads a required amount of money.
     pub(crate) fn amount(&self) -> Result<Amount, RowError> {
         let literal = self.literal()?;
-        Amount::from_json(literal).map_err(|source| RowError::NotAnAmount {
-            property: self.name,
-            literal: excerpt(literal),
-            source,
+        Amount::from_json(literal).map_err(|source| RowError {
+            source: Some(source),
+            ..self.error(format!("is {}", excerpt(literal)))
         })
     }
 
@@ -160,9 +134,11 @@ impl<'r> Property<'r, Number<'_>> {
         };
         count
             .filter(|count: &i64| count.unsigned_abs() <= COUNT_MAX)
-            .ok_or_else(|| RowError::NotACount {
-                property: self.name,
-                literal: excerpt(literal),
+            .ok_or_else(|| {
+                let literal = excerpt(literal);
+                self.error(format!(
+                    "is {literal}, not a whole number within ±{COUNT_MAX}"
+                ))
             })
     }
 
@@ -195,9 +171,7 @@ impl<'r> Property<'r, Text<'_>> {
     pub(crate) fn text(&self) -> Result<&'r str, RowError> {
         let Text(text) = self.value;
         if text.len() > TEXT_MAX {
-            Err(RowError::TooLong {
-                property: self.name,
-            })
+            Err(self.error(format!("is longer than {TEXT_MAX} bytes")))
         } else {
             Ok(text)
         }
@@ -215,9 +189,7 @@ impl<'r> Property<'r, Text<'_>> {
         match DateTime::parse_from_rfc3339(literal) {
             Ok(time) if time.year() <= 1 => Ok(None),
             Ok(time) => Ok(Some(time.to_utc())),
-            Err(_) => Err(RowError::NotATime {
-                property: self.name,
-            }),
+            Err(_) => Err(self.error("is not a time with an offset, such as 2026-11-21T09:30:00Z")),
         }
     }
 }
@@ -241,12 +213,8 @@ impl<'r> Property<'r, Shown<'_>> {
 pub(crate) fn first_time<'r, 'a: 'r>(
     times: impl IntoIterator<Item = Property<'r, Text<'a>>>,
 ) -> Result<Option<DateTime<Utc>>, RowError> {
-    for property in times {
-        if let Some(time) = property.time()? {
-            return Ok(Some(time));
-        }
-    }
-    Ok(None)
+    let mut times = times.into_iter();
+    times.find_map(|time| time.time().transpose()).transpose()
 }
 
 /// The labels of a row, followed by empty labels up to the `MAX` labels of a record.
