@@ -24,7 +24,7 @@ use serde::de::IgnoredAny;
 use teams_pstn_exporter::bench::{add_page, each_row, member, publish, write_series};
 use teams_pstn_exporter::exposition::{Family, Format, write_label};
 use teams_pstn_exporter::money::{Amount, Sum};
-use teams_pstn_exporter::report::Report;
+use teams_pstn_exporter::report::AggregatedReport;
 use teams_pstn_exporter::report::dialout::{Dialout, Row, RowTable};
 
 use support::{cpu, pages, with_context};

@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 use teams_pstn_exporter::bench::{add_page, each_row, member, publish};
 use teams_pstn_exporter::exposition::Format;
-use teams_pstn_exporter::report::Report;
+use teams_pstn_exporter::report::AggregatedReport;
 use teams_pstn_exporter::report::dialout::{Dialout, Row, RowTable};
 
 use support::{cpu, pages, with_context};

@@ -28,9 +28,11 @@ use crate::memory::{MemoryError, MemoryPool};
 use crate::period::{BillingPeriod, Clock, Span, Window};
 use crate::report::allocation::Allocation;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
-use crate::report::log::{self, AggregationContext, AnyLog, Log, SeenRows, Totals};
+use crate::report::log::{self, AggregationContext, AnyLog, SeenRows, Totals};
 use crate::report::pool::{self, UsedSeconds};
-use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
+use crate::report::{
+    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, collect,
+};
 use crate::report_metrics::period_samples;
 use crate::tenant::{self, Plan};
 
@@ -136,7 +138,7 @@ fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> 
 
 impl Days<'_> {
     /// Fetches an aggregated report once per day.
-    async fn fetch_report<R: Report>(mut self) -> Result<(), CollectError> {
+    async fn fetch_report<R: AggregatedReport>(mut self) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
             let mut closing = None;
             for day in self.days() {
@@ -190,7 +192,7 @@ impl Days<'_> {
                     continue;
                 }
                 let totals = totals.clone();
-                let rendered = self.with_context(|context| log::render(log, totals, context));
+                let rendered = self.with_context(|context| totals.render(log.info, context));
                 if day.end() <= self.period.end() {
                     self.add(day, &rendered)?;
                 }
@@ -249,11 +251,11 @@ impl Days<'_> {
 impl<'a> Visitor for Days<'a> {
     type Output = BoxFuture<'a, Result<(), CollectError>>;
 
-    fn aggregated<R: Report>(self) -> Self::Output {
+    fn aggregated<R: AggregatedReport>(self) -> Self::Output {
         Box::pin(self.fetch_report::<R>())
     }
 
-    fn log<L: Log>(self) -> Self::Output {
+    fn log<L: Report>(self) -> Self::Output {
         Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::exposition::{self, Samples};
 use crate::graph::decode::decode;
 use crate::gzip::{Block, BlockWriter, Member};
-use crate::report::Report;
+use crate::report::AggregatedReport;
 use crate::report::row::Notes;
 use crate::snapshot::Snapshot;
 
@@ -16,7 +16,7 @@ use crate::snapshot::Snapshot;
 ///
 /// # Panics
 /// If the page is invalid. Benchmarks generate their pages, so an invalid page is a mistake in the benchmark.
-pub fn add_page<R: Report>(page: &[u8], totals: &mut R::Totals) -> u64 {
+pub fn add_page<R: AggregatedReport>(page: &[u8], totals: &mut R::Totals) -> u64 {
     each_row(page, |row: R::Row<'_>| {
         R::add(totals, row, &mut Notes::default()).expect("the benchmark makes valid rows");
     })

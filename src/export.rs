@@ -29,7 +29,7 @@ use crate::machine;
 use crate::memory::MemoryPool;
 use crate::period::{BillingPeriod, Clock, Span};
 use crate::report::log::LATENESS;
-use crate::report::scan::{Scan, Source};
+use crate::report::scan::Scan;
 use crate::signals;
 use crate::tenant;
 
@@ -42,7 +42,6 @@ use writer::TableWriter;
 /// One export, with all its flags resolved.
 struct Export<'a> {
     args: &'a ExportArgs,
-    source: Source,
     table: Table,
     graph: Graph,
     span: Span,
@@ -96,15 +95,13 @@ impl<'a> Export<'a> {
         if span.start() > now {
             return Err(ExportError::Choice(format!("{name} has not begun")));
         }
-        let source = args.report.source();
         let user_label = config.labels_of(args.report).user;
         let departments = tenant::plan(config, tenant).departments;
         let memory = MemoryPool::for_process(machine::memory_limit()).for_report();
-        let table = Table::new(args, &source, user_label, departments, memory.reservation())?;
+        let table = Table::new(args, user_label, departments, memory.reservation())?;
         let http = tenant::http(config).map_err(tenant::SetupError::from)?;
         Ok(Self {
             args,
-            source,
             table,
             graph: tenant::graph(&http, clock, config, tenant)?,
             span,
@@ -123,8 +120,10 @@ impl<'a> Export<'a> {
     ) -> Result<(), ExportError> {
         let now = (self.span, self.now);
         let (timeout, memory) = (self.timeout, &self.memory);
-        let mut scan = Scan::new(&self.source, &self.graph, stats, now, timeout, memory);
-        if !self.source.is_log && !self.source.columns.is_empty() && scan.windows_left() > 1 {
+        let report = self.args.report;
+        let mut scan = Scan::new(report, &self.graph, stats, now, timeout, memory);
+        let has_sums = !report.is_log() && !report.info().columns.is_empty();
+        if has_sums && scan.windows_left() > 1 {
             tracing::warn!(
                 "Graph returns at most 90 days per query, so this aggregated report takes several queries; with --by=row, a user \
                  has a line for each query"
@@ -135,7 +134,7 @@ impl<'a> Export<'a> {
             let page = scan
                 .next_page(|texts, record| table.line(texts, record))
                 .await;
-            let page = page.map_err(|error| ExportError::report(self.args.report, &error))?;
+            let page = page.map_err(|error| ExportError::report(report, &error))?;
             // Checks again by Graph's clock, because this machine's clock may be ahead.
             self.check_final(scan.asked.unwrap_or(self.now))?;
             let Some(lines) = page else { break };
@@ -146,7 +145,7 @@ impl<'a> Export<'a> {
             } else {
                 self.table
                     .add(lines)
-                    .map_err(|error| ExportError::report(self.args.report, &error.into()))?;
+                    .map_err(|error| ExportError::report(report, &error.into()))?;
             }
         }
         if scan.unplaced > 0 {

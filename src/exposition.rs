@@ -14,7 +14,7 @@ pub(crate) mod negotiate;
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use crate::gzip::{Block, BlockWriter};
-use crate::money::write_float;
+use crate::money::{Sum, write_float};
 
 /// A text format that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,16 +38,17 @@ pub struct Family {
 
 /// Writer of several families with the same labels. It escapes the labels of a sample once for all families.
 pub struct FamilyWriter {
-    columns: Vec<(&'static Family, BlockWriter)>,
+    columns: Vec<Column>,
     count: u64,
-    started: Option<Started>,
+    /// Unix time at which the counters started.
+    started: Option<f64>,
 }
 
-/// The samples of counters in OpenMetrics, with one writer per family. After each sample, a sample `_created` has the
-/// start time of the counter.
-struct Started {
-    at: f64,
-    columns: Vec<BlockWriter>,
+struct Column {
+    family: &'static Family,
+    block: BlockWriter,
+    /// The samples in OpenMetrics, if the start time is known. After each sample, a sample `_created` has this time.
+    open_metrics: Option<BlockWriter>,
 }
 
 /// The finished samples of a family.
@@ -108,42 +109,45 @@ impl Family {
 impl FamilyWriter {
     /// A writer with a column for each family.
     pub fn new(families: &[&'static Family]) -> Self {
-        let columns = families
-            .iter()
-            .map(|&family| (family, BlockWriter::new()))
-            .collect();
-        Self {
-            columns,
-            count: 0,
-            started: None,
-        }
+        Self::started_at(None, families)
     }
 
     /// A writer for counters that all started at the Unix time `at`.
     pub(crate) fn counters(families: &[&'static Family], at: f64) -> Self {
-        let columns = families.iter().map(|_| BlockWriter::new()).collect();
+        Self::started_at(Some(at), families)
+    }
+
+    fn started_at(started: Option<f64>, families: &[&'static Family]) -> Self {
+        let column = |&family: &&'static Family| Column {
+            family,
+            block: BlockWriter::new(),
+            open_metrics: started.map(|_| BlockWriter::new()),
+        };
         Self {
-            started: Some(Started { at, columns }),
-            ..Self::new(families)
+            columns: families.iter().map(column).collect(),
+            count: 0,
+            started,
         }
     }
 
     /// Adds a sample with the same `labels` to each family. [`write_label`] makes the labels, and `value` writes the
     /// value for the family with the given index.
     pub fn sample(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
-        for (index, (family, column)) in self.columns.iter_mut().enumerate() {
-            let out = column.buffer();
-            write_series(family.name, labels, out);
-            value(index, out);
-            out.push(b'\n');
-            column.flush_if_full();
-            if let Some(Started { at, columns }) = &mut self.started {
-                let out = columns[index].buffer();
-                write_series(family.name, labels, out);
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            let name = column.family.name;
+            let mut write = |block: &mut BlockWriter, started: Option<f64>| {
+                let out = block.buffer();
+                write_series(name, labels, out);
                 value(index, out);
                 out.push(b'\n');
-                write_created(family.name, labels, *at, out);
-                columns[index].flush_if_full();
+                if let Some(at) = started {
+                    write_created(name, labels, at, out);
+                }
+                block.flush_if_full();
+            };
+            write(&mut column.block, None);
+            if let Some(block) = &mut column.open_metrics {
+                write(block, self.started);
             }
         }
         self.count += 1;
@@ -152,19 +156,25 @@ impl FamilyWriter {
     /// Returns the finished samples of each family.
     pub fn finish(self) -> impl Iterator<Item = Samples> {
         let count = self.count;
-        let mut started = self.started.map(|started| started.columns.into_iter());
-        self.columns
-            .into_iter()
-            .map(move |(family, column)| Samples {
-                family,
-                block: column.finish(),
-                open_metrics: started
-                    .as_mut()
-                    .and_then(Iterator::next)
-                    .map(BlockWriter::finish),
-                count,
-            })
+        self.columns.into_iter().map(move |column| Samples {
+            family: column.family,
+            block: column.block.finish(),
+            open_metrics: column.open_metrics.map(BlockWriter::finish),
+            count,
+        })
     }
+}
+
+/// The samples of a family of gauges, each with its labels and value. `None` if there are none.
+pub(crate) fn gauges(
+    family: &'static Family,
+    samples: impl IntoIterator<Item = (Vec<u8>, Sum)>,
+) -> Option<Samples> {
+    let mut writer = FamilyWriter::new(&[family]);
+    for (labels, value) in samples {
+        writer.sample(&labels, |_, out| value.write_sample(out));
+    }
+    writer.finish().find(|samples| samples.count > 0)
 }
 
 impl Samples {
@@ -194,11 +204,16 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
     labels.push(b'"');
 }
 
-/// Appends the label `tenant` if tenants have names.
-pub(crate) fn write_tenant(tenant: Option<&str>, labels: &mut Vec<u8>) {
-    if let Some(tenant) = tenant {
-        write_label("tenant", tenant, labels);
+/// A block of labels, which must be sorted by name. Leaves out labels without a value, such as the label `tenant` if
+/// tenants have no names.
+pub(crate) fn label_block(labels: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in labels {
+        if let Some(value) = value {
+            write_label(name, value, &mut block);
+        }
     }
+    block
 }
 
 /// Writes the header and the samples of a family of counters or gauges from a registry. The name of a counter ends in

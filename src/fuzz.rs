@@ -24,9 +24,9 @@ use crate::report::allocation::Allocation;
 use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
-use crate::report::log::{self, AggregationContext, AnyLog, Log, LogAggregator, SeenRows};
+use crate::report::log::{self, AggregationContext, AnyLog, LogAggregator, SeenRows};
 use crate::report::row::Notes;
-use crate::report::{Rendered, Report, ReportKind, Visitor};
+use crate::report::{AggregatedReport, Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
@@ -126,18 +126,14 @@ pub fn state(bytes: &[u8]) -> bool {
     for samples in &saved.current {
         samples.write(Format::OpenMetrics, &mut Vec::new());
     }
-    let user_label = UserLabel::Upn;
-    let context = render_context(&user_label);
+    let context = render_context();
     let totals = saved
         .ledgers
         .clone()
         .of(context.period, context.allocation)
         .totals();
-    each_line(&log::render(
-        AnyLog::of::<CallLog>(),
-        Arc::unwrap_or_clone(totals),
-        &context,
-    ));
+    let totals = Arc::unwrap_or_clone(totals);
+    each_line(&totals.render(&CallLog::INFO, &context));
     true
 }
 
@@ -157,22 +153,20 @@ fn family(name: &str) -> Option<&'static Family> {
 impl Visitor for Page<'_> {
     type Output = ();
 
-    fn aggregated<R: Report>(self) {
+    fn aggregated<R: AggregatedReport>(self) {
         let mut totals = R::Totals::default();
         if is_whole(self.0, |row: R::Row<'_>| {
             R::add(&mut totals, row, &mut Notes::default()).is_ok()
         }) {
-            let user_label = UserLabel::Upn;
-            each_line(&R::render(totals, &render_context(&user_label)));
+            each_line(&R::render(totals, &render_context()));
         }
     }
 
-    fn log<L: Log>(self) {
-        let user_label = UserLabel::Upn;
+    fn log<L: Report>(self) {
         let period = period();
         let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {
-            user_label: &user_label,
+            user_label: &UserLabel::Upn,
             allocation: &ALLOCATION,
             period,
             seen: &SeenRows::new(&memory),
@@ -187,11 +181,7 @@ impl Visitor for Page<'_> {
             L::record(&row, &mut Notes::default())
                 .is_ok_and(|record| aggregator.add(&record).is_ok())
         }) {
-            each_line(&log::render(
-                AnyLog::of::<L>(),
-                aggregator.totals,
-                &render_context(&user_label),
-            ));
+            each_line(&aggregator.totals.render(&L::INFO, &render_context()));
         }
     }
 }
@@ -235,12 +225,12 @@ fn each_line(rendered: &Rendered) {
     }
 }
 
-fn render_context(user_label: &UserLabel) -> RenderContext<'_> {
+fn render_context() -> RenderContext<'static> {
     static RETAINED: LazyLock<RetainedSeries> = LazyLock::new(RetainedSeries::default);
     RenderContext {
         tenant: Some("a \"tenant\"\n"),
         period: period(),
-        user_label,
+        user_label: &UserLabel::Upn,
         series_max: 3,
         allocation: &ALLOCATION,
         retained: &RETAINED,

@@ -48,15 +48,15 @@ pub struct Window {
     end: DateTime<Utc>,
 }
 
-/// Treatment of a call that starts exactly at the `toDateTime` of a Graph function.
-///
-/// Every report must state the bound, because a wrong value counts calls twice or misses them.
+/// The `toDateTime` of a query. Every report must state it, because a wrong value counts calls twice or misses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// The function returns the call, like getPstnCalls. The first version of Microsoft's documentation states this for
-    /// the functions of the dial-out and SMS reports too.
+    /// 100 ns before the end of the window, for a function that returns a call that starts exactly at `toDateTime`. The
+    /// service has times in units of 100 ns, so no call is in two adjacent windows.
     Inclusive,
-    /// The function does not return the call. An example is getDirectRoutingCalls.
+    /// The end of the window in whole seconds. All logs use it, because the time and the id of a row decide whether and
+    /// in which period the row is counted: getPstnCalls returns a call that starts exactly at `toDateTime`, and
+    /// getDirectRoutingCalls does not. No row is lost if a service truncates fractions of a second.
     Exclusive,
 }
 
@@ -124,11 +124,11 @@ impl BillingPeriod {
         let start = if this_month <= now {
             this_month
         } else {
-            months_later(this_month, -1)
+            this_month - Months::new(1)
         };
         Self {
             start,
-            end: months_later(start, 1),
+            end: start + Months::new(1),
         }
     }
 
@@ -143,7 +143,7 @@ impl BillingPeriod {
     /// The period that ends where this one starts.
     pub fn previous(self) -> Self {
         Self {
-            start: months_later(self.start, -1),
+            start: self.start - Months::new(1),
             end: self.start,
         }
     }
@@ -173,6 +173,11 @@ impl BillingPeriod {
     /// End, exclusive.
     pub const fn end(self) -> DateTime<Utc> {
         self.end
+    }
+
+    /// Returns true if the time is in the period.
+    pub fn contains(self, time: DateTime<Utc>) -> bool {
+        self.start <= time && time < self.end
     }
 
     /// [`Span::windows`] of the period.
@@ -265,12 +270,7 @@ impl fmt::Display for BillingPeriod {
         if self.start.day() == 1 {
             write!(f, "{}", self.start.format("%Y-%m"))
         } else {
-            write!(
-                f,
-                "{}/{}",
-                self.start.format("%Y-%m-%d"),
-                self.end.format("%Y-%m-%d")
-            )
+            write!(f, "{}/{}", self.start.date_naive(), self.end.date_naive())
         }
     }
 }
@@ -284,15 +284,9 @@ impl Window {
     /// # Panics
     /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
     pub fn last(now: DateTime<Utc>, width: TimeDelta) -> Self {
-        assert!(
-            width >= TimeDelta::seconds(1) && width <= Self::MAX,
-            "a window is between 1 s and 90 days wide"
-        );
         let end = whole_second(now) + TimeDelta::seconds(1);
-        Self {
-            start: end - width,
-            end,
-        }
+        let mut windows = tiles(end - width, end, now, width);
+        windows.next().expect("the width is positive")
     }
 
     /// Start, inclusive.
@@ -310,8 +304,7 @@ impl Window {
         self.start.to_rfc3339_opts(SecondsFormat::AutoSi, true)
     }
 
-    /// The literal for `toDateTime`. If the function includes `toDateTime`, the literal is 100 ns before the end of the
-    /// window, because the service has times in units of 100 ns. So no call is in two adjacent windows.
+    /// The literal for `toDateTime`.
     pub fn end_literal(self, end: EndBound) -> String {
         match end {
             EndBound::Exclusive => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),
@@ -354,11 +347,6 @@ fn on_day(time: DateTime<Utc>, day: u8) -> DateTime<Utc> {
     (first + Days::new(u64::from(day) - 1))
         .and_time(NaiveTime::MIN)
         .and_utc()
-}
-
-fn months_later(time: DateTime<Utc>, months: i32) -> DateTime<Utc> {
-    let by = Months::new(months.unsigned_abs());
-    if months < 0 { time - by } else { time + by }
 }
 
 fn whole_second(time: DateTime<Utc>) -> DateTime<Utc> {

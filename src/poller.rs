@@ -216,7 +216,7 @@ impl Poller {
             state.next_poll = Some(schedule::due(&self.shared.clock, next, current));
             self.publish(&state);
             let time_left = tick > Instant::now();
-            let wanted = self.shared.previous && report.info().has_previous;
+            let wanted = self.shared.previous && report.info().has_previous();
             let in_previous = begun < period.first_of_month();
             let pools = self.plan.pools_of(report).iter().filter(|_| in_previous);
             succeeded && time_left && wanted && state.previous.is_due(begun, pools)

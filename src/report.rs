@@ -1,8 +1,8 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report needs a file in this module that implements [`Report`], or [`log::Log`] if the report has a row for
-//! each call. It also needs a line in the declaration of [`ReportKind`]. This module does not retry, does not publish,
-//! and does not know HTTP.
+//! A new report needs a file in this module that implements [`Report`], and [`AggregatedReport`] if the report is not a
+//! log, which has a row for each call. It also needs a line in the declaration of [`ReportKind`]. This module does not
+//! retry, does not publish, and does not know HTTP.
 
 pub mod allocation;
 pub mod blocked_users;
@@ -13,6 +13,7 @@ pub mod department;
 pub mod dialout;
 pub mod direct_routing;
 mod error;
+mod index;
 mod interner;
 pub mod labels;
 pub mod log;
@@ -41,11 +42,12 @@ use crate::period::{BillingPeriod, EndBound, Window};
 
 use allocation::AllocatedSummary;
 use budget::BudgetRow;
-use column::{Column, LATER_MONTH, Measure};
+use column::{Column, LATER_MONTH, Measure, Values};
 use labels::{RenderContext, RetainedSeries};
-use log::{Log, Record};
+use log::Record;
 use pool::UsedSeconds;
 use row::{Notes, RowError};
+use scan::{TakeRecord, Unreadable};
 
 pub(crate) use error::CollectError;
 
@@ -67,6 +69,13 @@ macro_rules! reports {
             pub const fn info(self) -> &'static ReportInfo {
                 match self {
                     $(Self::$variant => &<$report>::INFO,)*
+                }
+            }
+
+            /// Reads the text of a row, and calls `take` with the row's record.
+            fn read_row(self, text: &str, notes: &mut Notes, take: &mut TakeRecord<'_>) -> Result<(), Unreadable> {
+                match self {
+                    $(Self::$variant => scan::read_row::<$report>(text, notes, take),)*
                 }
             }
 
@@ -94,7 +103,6 @@ reports! {
 }
 
 /// Facts about a report.
-#[derive(Debug)]
 pub struct ReportInfo {
     /// Value of the label `report`, and name in the configuration.
     pub name: &'static str,
@@ -102,10 +110,18 @@ pub struct ReportInfo {
     pub function: &'static str,
     /// The version of Graph that has the function.
     pub version: Version,
-    /// True if the report has amounts of money. Budgets apply only to such reports.
-    pub has_money: bool,
-    /// True if figures of the previous billing period are exported.
-    pub has_previous: bool,
+    /// How queries end.
+    pub end: EndBound,
+    /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
+    pub properties: &'static [&'static str],
+    /// The labels except for `tenant` and `user`, in the order of their names. There are at most [`log::LABELS_MAX`].
+    /// Empty if rows have no figures.
+    pub labels: &'static [&'static str],
+    /// The figures of a row, with the families that sum them by label. The values of the first column decide which
+    /// series are aggregated into `__other__`. Empty if rows have no figures.
+    pub columns: &'static [Column],
+    /// The families that are not in `columns`, except for those of budgets, departments and pools.
+    pub other_families: &'static [&'static Family],
 }
 
 /// Work that is generic over the type of a report. [`ReportKind::visit`] calls it with that type.
@@ -113,29 +129,25 @@ pub(crate) trait Visitor {
     type Output;
 
     /// Does the work for a report that is fetched completely by each poll.
-    fn aggregated<R: Report>(self) -> Self::Output;
+    fn aggregated<R: AggregatedReport>(self) -> Self::Output;
 
     /// Does the work for a log.
-    fn log<L: Log>(self) -> Self::Output;
+    fn log<L: Report>(self) -> Self::Output;
 }
 
-/// A report of Graph that each poll fetches completely. An implementation states the function of Graph, how a row is
-/// read, and how rows are rendered.
+/// A report of Graph. An implementation states the function of Graph and how a row is read.
 pub trait Report: 'static {
     /// Facts about the report.
     const INFO: ReportInfo;
-    /// All families of the report, except for those of budgets, departments and pools.
-    const FAMILIES: &'static [&'static Family];
-    /// How queries end: inclusively if Graph also returns rows whose time is exactly the end of the query.
-    const END: EndBound;
-    /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
-    const PROPERTIES: &'static [&'static str];
-    /// The labels of the report except for `tenant` and `user`. Empty if rows have no figures.
-    const LABELS: &'static [&'static str] = &[];
-    /// The families that an export sums by label. Empty if rows have no figures.
-    const COLUMNS: &'static [Column] = &[];
     /// A row as Graph sends it, borrowed from the page.
     type Row<'a>: Deserialize<'a>;
+
+    /// Reads a row, or explains why it cannot be counted.
+    fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
+}
+
+/// A report that each poll fetches completely. An implementation states how rows are added up and rendered.
+pub trait AggregatedReport: Report {
     /// Running totals of the rows. They are local to a poll, so an error drops them and publishes nothing.
     type Totals: Default + Send + 'static;
 
@@ -144,25 +156,12 @@ pub trait Report: 'static {
         period.windows(now, Window::MAX).collect()
     }
 
-    /// The query for one window.
-    fn query(window: Window) -> Query {
-        Query {
-            version: Self::INFO.version,
-            function: Self::INFO.function,
-            from: window.start_literal(),
-            to: window.end_literal(Self::END),
-        }
-    }
-
     /// Adds one row.
     fn add(
         totals: &mut Self::Totals,
         row: Self::Row<'_>,
         notes: &mut Notes,
     ) -> Result<(), RowError>;
-
-    /// Reads one row of an export, or explains why it cannot be counted.
-    fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 
     /// The number of rows that were added.
     fn rows(totals: &Self::Totals) -> usize;
@@ -268,64 +267,96 @@ impl ReportKind {
         impl Visitor for IsLog {
             type Output = bool;
 
-            fn aggregated<R: Report>(self) -> bool {
+            fn aggregated<R: AggregatedReport>(self) -> bool {
                 false
             }
 
-            fn log<L: Log>(self) -> bool {
+            fn log<L: Report>(self) -> bool {
                 true
             }
         }
         self.visit(IsLog)
     }
 
-    /// All families of the report, except for those of budgets, departments and pools.
-    pub(crate) fn families(self) -> Vec<&'static Family> {
-        struct Families;
-        impl Visitor for Families {
-            type Output = Vec<&'static Family>;
-
-            fn aggregated<R: Report>(self) -> Self::Output {
-                R::FAMILIES.to_vec()
-            }
-
-            fn log<L: Log>(self) -> Self::Output {
-                let columns = L::COLUMNS.iter();
-                columns
-                    .flat_map(|column| [&column.current, &column.previous])
-                    .collect()
-            }
-        }
-        self.visit(Families)
-    }
-
     /// Names that identify the layout of the report's figures in a state file. For a log, these are the labels and the
     /// measure of each column, in order. For any other report, these are the families.
     pub(crate) fn columns(self) -> Vec<String> {
-        struct Columns;
-        impl Visitor for Columns {
-            type Output = Vec<String>;
-
-            fn aggregated<R: Report>(self) -> Self::Output {
-                let families = R::FAMILIES.iter();
-                families.map(|family| family.name.to_owned()).collect()
-            }
-
-            fn log<L: Log>(self) -> Self::Output {
-                let labels = L::LABELS.iter().map(|label| format!("label {label}"));
-                let months =
-                    pool::positions(L::LABELS).map(|_| format!("count {LATER_MONTH} later month"));
-                let columns = L::COLUMNS.iter().map(|column| {
-                    let (kind, index) = match column.measure {
-                        Measure::Money(index) => ("money", index),
-                        Measure::Count(index, _) => ("count", index),
-                    };
-                    format!("{kind} {index} {}", column.current.name)
-                });
-                labels.chain(columns).chain(months).collect()
-            }
+        let info = self.info();
+        if !self.is_log() {
+            let names = info.families().map(|family| family.name.to_owned());
+            return names.collect();
         }
-        self.visit(Columns)
+        let labels = info.labels.iter().map(|label| format!("label {label}"));
+        let columns = info.columns.iter().map(|column| {
+            let (kind, index) = match column.measure {
+                Measure::Money(index) => ("money", index),
+                Measure::Count(index, _) => ("count", index),
+            };
+            format!("{kind} {index} {}", column.current.name)
+        });
+        let months = pool::positions(info).map(|_| format!("count {LATER_MONTH} later month"));
+        labels.chain(columns).chain(months).collect()
+    }
+}
+
+impl ReportInfo {
+    /// The query for one window.
+    pub(crate) fn query(&self, window: Window) -> Query {
+        Query {
+            version: self.version,
+            function: self.function,
+            from: window.start_literal(),
+            to: window.end_literal(self.end),
+        }
+    }
+
+    /// Returns true if the report has amounts of money. Budgets apply only to such reports.
+    pub(crate) fn has_money(&self) -> bool {
+        let mut columns = self.columns.iter();
+        columns.any(|column| matches!(column.measure, Measure::Money(_)))
+    }
+
+    /// Returns true if figures of the previous billing period are exported.
+    pub(crate) fn has_previous(&self) -> bool {
+        !self.columns.is_empty()
+    }
+
+    /// All families of the report, except for those of budgets, departments and pools.
+    pub(crate) fn families(&self) -> impl Iterator<Item = &'static Family> {
+        let current = self.columns.iter().map(|column| &column.current);
+        let previous = self.columns.iter().map(|column| &column.previous);
+        current
+            .chain(previous)
+            .chain(self.other_families.iter().copied())
+    }
+
+    /// The position of a label.
+    pub(crate) fn label(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| *label == name)
+    }
+
+    /// The counts in `values` with their units, in the order of the columns.
+    pub(crate) fn counts<const MONEY: usize>(&self, values: &Values<MONEY>) -> Vec<Count> {
+        let count = |column: &Column| match column.measure {
+            Measure::Count(index, what) => Some(Count::new(what, values.counts[index])),
+            Measure::Money(_) => None,
+        };
+        self.columns.iter().filter_map(count).collect()
+    }
+
+    /// The index of the count with this unit.
+    pub(crate) fn count_of(&self, unit: &str) -> Option<usize> {
+        self.columns.iter().find_map(|column| match column.measure {
+            Measure::Count(index, what) if what == unit => Some(index),
+            _ => None,
+        })
+    }
+}
+
+impl Count {
+    pub(crate) fn new(what: &'static str, value: i64) -> Self {
+        let what = what.into();
+        Self { what, value }
     }
 }
 
@@ -337,7 +368,7 @@ impl fmt::Display for ReportKind {
 
 /// Fetches all pages of all windows and adds up their rows. Returns an error if a page is missing. Reserves the memory
 /// of the totals.
-pub(crate) async fn collect<R: Report>(
+pub(crate) async fn collect<R: AggregatedReport>(
     graph: &Graph,
     windows: impl Iterator<Item = Window>,
     deadline: Instant,
@@ -347,7 +378,7 @@ pub(crate) async fn collect<R: Report>(
     let mut reservation = memory.reservation();
     let mut totals = R::Totals::default();
     for window in windows {
-        let query = R::query(window);
+        let query = R::INFO.query(window);
         let mut pages = graph.pages(&query, deadline, stats, memory);
         while let Some(mut page) = pages.next().await? {
             add_page::<R>(&mut page, &mut totals, &mut reservation)?;
@@ -357,17 +388,17 @@ pub(crate) async fn collect<R: Report>(
 }
 
 /// Adds the rows of one page. If the page is incomplete, adds none of them.
-pub(crate) fn add_page<R: Report>(
+pub(crate) fn add_page<R: AggregatedReport>(
     page: &mut Page<'_, '_>,
     totals: &mut R::Totals,
     memory: &mut Reservation,
 ) -> Result<Read, CollectError> {
-    let context = RowContext::of(page);
+    let row_error = row_error(page);
     let before = R::rows(totals);
     let mut notes = Notes::default();
     let stats = page.stats();
     let read = page.decode(|number, row: R::Row<'_>| {
-        context.wrap(number, R::add(totals, row, &mut notes))?;
+        R::add(totals, row, &mut notes).map_err(|source| row_error(number, source))?;
         Ok::<_, CollectError>(memory.resize(R::bytes(totals))?)
     })?;
     match read {
@@ -377,23 +408,13 @@ pub(crate) fn add_page<R: Report>(
     Ok(read)
 }
 
-/// Context that is added to the error of a row.
-struct RowContext {
-    request_id: String,
-}
-
-impl RowContext {
-    fn of(page: &Page<'_, '_>) -> Self {
-        let request_id = page.request_id().unwrap_or("unknown").to_owned();
-        Self { request_id }
-    }
-
-    fn wrap<T>(&self, number: u64, added: Result<T, RowError>) -> Result<T, CollectError> {
-        added.map_err(|source| CollectError::Row {
-            number,
-            request_id: self.request_id.clone(),
-            source,
-        })
+/// Returns a function that adds the number of the row and the request id of the page to the error of a row.
+fn row_error(page: &Page<'_, '_>) -> impl Fn(u64, RowError) -> CollectError + use<> {
+    let request_id = page.request_id().unwrap_or("unknown").to_owned();
+    move |number, source| CollectError::Row {
+        number,
+        request_id: request_id.clone(),
+        source,
     }
 }
 
@@ -462,7 +483,7 @@ mod tests {
         let mut names = HashSet::new();
         for report in ReportKind::ALL {
             let prefix = format!("teams_pstn_{report}");
-            for family in report.families() {
+            for family in report.info().families() {
                 let rest = family.name.strip_prefix(&prefix);
                 let belongs = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
                 assert!(belongs, "{} does not start with {prefix}", family.name);
@@ -475,14 +496,18 @@ mod tests {
     fn families_of_the_previous_period_are_named_like_the_current_ones() {
         for report in ReportKind::ALL {
             let prefix = format!("teams_pstn_{report}_previous_");
-            let names = report.families().into_iter().map(|family| family.name);
+            let names = report.info().families().map(|family| family.name);
             let (previous, current): (Vec<&str>, Vec<&str>) =
                 names.partition(|name| name.starts_with(&prefix));
             let expected = current
                 .iter()
                 .map(|name| name.replacen(&format!("teams_pstn_{report}_"), &prefix, 1));
             let expected: Vec<String> = expected.collect();
-            assert_eq!(report.info().has_previous, previous == expected, "{report}");
+            assert_eq!(
+                report.info().has_previous(),
+                previous == expected,
+                "{report}"
+            );
         }
     }
 
@@ -491,31 +516,22 @@ mod tests {
     fn every_family_is_listed() {
         let listed: HashSet<&str> = include_str!("../tests/rules/metrics.txt").lines().collect();
         for report in ReportKind::ALL {
-            for family in report.families() {
+            for family in report.info().families() {
                 assert!(listed.contains(family.name), "{report}: {}", family.name);
             }
         }
     }
 
     #[test]
-    fn labels_of_logs_are_sorted_and_budgets_need_amounts() {
-        struct Check(&'static ReportInfo);
-        impl Visitor for Check {
-            type Output = ();
-
-            fn aggregated<R: Report>(self) {}
-
-            fn log<L: Log>(self) {
-                let (name, labels) = (self.0.name, L::LABELS);
-                assert!(labels.is_sorted_by(|a, b| a < b), "{name}: {labels:?}");
-                let is_money =
-                    |column: &column::Column| matches!(column.measure, Measure::Money(_));
-                assert_eq!(self.0.has_money, L::COLUMNS.iter().any(is_money), "{name}");
-                assert_eq!(self.0.has_money, labels.contains(&"currency"), "{name}");
-            }
-        }
+    fn labels_are_sorted_and_amounts_have_a_currency() {
         for report in ReportKind::ALL {
-            report.visit(Check(report.info()));
+            let info = report.info();
+            assert!(info.labels.is_sorted_by(|a, b| a < b), "{report}");
+            assert_eq!(
+                info.has_money(),
+                info.labels.contains(&"currency"),
+                "{report}"
+            );
         }
     }
 }

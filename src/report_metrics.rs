@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
+use crate::exposition::{Family, FamilyWriter, Samples, label_block};
 use crate::graph::FailureReason;
 use crate::money::{Sum, write_float};
 use crate::period::BillingPeriod;
@@ -125,8 +125,8 @@ const PERIOD_FAMILIES: [&Family; 2] = [&PERIOD_START, &PERIOD_END];
 /// Finds the family with this name. Returns `None` if the state file of the report cannot have samples of it.
 pub(crate) fn family(report: ReportKind, name: &str) -> Option<&'static Family> {
     report
+        .info()
         .families()
-        .into_iter()
         .chain(allocation::FAMILIES)
         .chain(PERIOD_FAMILIES)
         .find(|family| family.name == name)
@@ -175,11 +175,11 @@ impl ReportMetrics {
     ) -> impl Iterator<Item = Samples> {
         let mut writer = FamilyWriter::counters(&[&FAILURES], started);
         for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
-            let mut labels = Vec::new();
-            // Labels are sorted by name, as everywhere.
-            write_label("reason", reason.as_str(), &mut labels);
-            write_label("report", report.as_str(), &mut labels);
-            write_tenant(tenant, &mut labels);
+            let labels = label_block(&[
+                ("reason", Some(reason.as_str())),
+                ("report", Some(report.as_str())),
+                ("tenant", tenant),
+            ]);
             writer.sample(&labels, |_, out| write_count(count, out));
         }
         writer.finish()
@@ -227,12 +227,10 @@ fn single(family: &'static Family, labels: &[u8], write: &dyn Fn(&mut Vec<u8>)) 
 }
 
 fn labels(tenant: Option<&str>, report: Option<ReportKind>) -> Vec<u8> {
-    let mut labels = Vec::new();
-    if let Some(report) = report {
-        write_label("report", report.as_str(), &mut labels);
-    }
-    write_tenant(tenant, &mut labels);
-    labels
+    label_block(&[
+        ("report", report.map(ReportKind::as_str)),
+        ("tenant", tenant),
+    ])
 }
 
 /// Writes a Unix time with milliseconds, without trailing zeros.

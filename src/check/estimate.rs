@@ -18,9 +18,11 @@ use crate::report::allocation::Allocation;
 use crate::report::budget::{Budget, BudgetRow};
 use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::log::{self, AggregationContext, AnyLog, Log, LogAggregator, SeenRows};
+use crate::report::log::{self, AggregationContext, AnyLog, LogAggregator, SeenRows};
 use crate::report::pool::{self, Pool, PooledCall};
-use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, add_page};
+use crate::report::{
+    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, add_page,
+};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
 /// Figures of the first page of a report.
@@ -61,20 +63,20 @@ pub(super) struct FirstPageRequest<'a> {
 impl<'a> Visitor for FirstPageRequest<'a> {
     type Output = BoxFuture<'a, Result<FirstPage, CollectError>>;
 
-    fn aggregated<R: Report>(self) -> Self::Output {
+    fn aggregated<R: AggregatedReport>(self) -> Self::Output {
         Box::pin(self.whole::<R>())
     }
 
-    fn log<L: Log>(self) -> Self::Output {
+    fn log<L: Report>(self) -> Self::Output {
         Box::pin(self.day(AnyLog::of::<L>()))
     }
 }
 
 impl FirstPageRequest<'_> {
-    async fn whole<R: Report>(self) -> Result<FirstPage, CollectError> {
+    async fn whole<R: AggregatedReport>(self) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows = R::windows(period, now);
-        let query = R::query(windows[0]);
+        let query = R::INFO.query(windows[0]);
         let memory = MemoryPool::for_process(None).for_report();
         let stats = RequestStats::default();
         let mut pages = self.graph.pages(&query, self.deadline, &stats, &memory);
@@ -109,7 +111,7 @@ impl FirstPageRequest<'_> {
             memory: &memory,
         };
         let stats = RequestStats::default();
-        let query = log::query(&log.info, window);
+        let query = log.info.query(window);
         let mut pages = self.graph.pages(&query, self.deadline, &stats, &memory);
         let mut aggregator = LogAggregator::new(log, window, aggregation);
         aggregator.budget_rows = Some(Vec::new());
@@ -121,7 +123,7 @@ impl FirstPageRequest<'_> {
         let budget_rows = aggregator.budget_rows.unwrap_or_default();
         Ok(
             self.first_page(&pages, windows.len(), budget_rows, |context| {
-                log::render(log, aggregator.totals, context)
+                aggregator.totals.render(log.info, context)
             }),
         )
     }

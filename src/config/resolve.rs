@@ -360,8 +360,8 @@ fn check_report(
     errors: &mut ConfigErrors,
 ) {
     match report {
-        Field::Set(line, report) if !report.info().has_money => {
-            let with_money = ReportKind::ALL.iter().filter(|report| report.info().has_money);
+        Field::Set(line, report) if !report.info().has_money() => {
+            let with_money = ReportKind::ALL.iter().filter(|report| report.info().has_money());
             let names: Vec<&str> = with_money.map(|report| report.as_str()).collect();
             let names = names.join(", ");
             errors.push(

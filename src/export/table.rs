@@ -14,12 +14,13 @@ use super::error::ExportError;
 use crate::config::args::{By, ExportArgs};
 use crate::memory::{MemoryError, Reservation};
 use crate::money::{Amount, Sum};
+use crate::report::ReportInfo;
 use crate::report::column::{Measure, Values};
 use crate::report::department::Departments;
 use crate::report::labels::UserLabel;
 use crate::report::log::{MONEY_MAX, Record};
 use crate::report::row::{Notes, Property, PropertyName, Shown};
-use crate::report::scan::{RowTexts, Source};
+use crate::report::scan::RowTexts;
 
 /// A value in a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,14 +89,14 @@ impl Table {
     /// If the flags do not fit the report or the configuration.
     pub(super) fn new(
         args: &ExportArgs,
-        source: &Source,
         user_label: UserLabel,
         departments: Option<Arc<Departments>>,
         memory: Reservation,
     ) -> Result<Self, ExportError> {
-        if !has(source, args.by) {
+        let report = args.report.info();
+        if !has(report, args.by) {
             let all = By::ALL.iter();
-            let possible = all.filter(|&&by| has(source, by)).map(|by| by.as_str());
+            let possible = all.filter(|&&by| has(report, by)).map(|by| by.as_str());
             return Err(ExportError::Choice(format!(
                 "{} has no {}; give --by with one of these: {}",
                 args.report,
@@ -118,19 +119,19 @@ impl Table {
             names: Vec::new(),
             columns: Vec::new(),
             figures: Vec::new(),
-            call_type: source.label("call_type"),
-            destination: destination(source),
+            call_type: report.label("call_type"),
+            destination: destination(report),
             sums: BTreeMap::new(),
             bytes: 0,
             memory,
         };
         if args.by == By::Row {
-            for property in source.properties {
+            for property in report.properties {
                 table.push_property(property, args.no_numbers);
             }
         } else {
-            table.push_key(source);
-            table.push_figures(args, source);
+            table.push_key(report);
+            table.push_figures(report);
         }
         Ok(table)
     }
@@ -149,29 +150,29 @@ impl Table {
     }
 
     /// Adds the columns that the rows are grouped by.
-    fn push_key(&mut self, source: &Source) {
+    fn push_key(&mut self, report: &ReportInfo) {
         match self.by {
             By::Row => {}
             By::User => self.push_user(),
             By::Department => self.push("department", Column::Department),
-            By::Destination => self.push_label(source, self.destination),
+            By::Destination => self.push_label(report, self.destination),
             By::Meeting => {
                 self.push("day", Column::Day);
                 self.push_property("conference_id", false);
                 self.push_user();
             }
         }
-        self.push_label(source, source.label("currency"));
+        self.push_label(report, report.label("currency"));
     }
 
     /// Adds the columns of the figures, named like the metrics.
-    fn push_figures(&mut self, args: &ExportArgs, source: &Source) {
+    fn push_figures(&mut self, report: &ReportInfo) {
         if self.by == By::Meeting {
             self.names
                 .extend(["start", "destinations"].map(str::to_owned));
         }
-        let prefix = format!("teams_pstn_{}_", args.report);
-        for column in source.columns {
+        let prefix = format!("teams_pstn_{}_", report.name);
+        for column in report.columns {
             let name = column.current.name;
             self.names
                 .push(name.strip_prefix(&prefix).unwrap_or(name).to_owned());
@@ -185,9 +186,9 @@ impl Table {
         }
     }
 
-    fn push_label(&mut self, source: &Source, position: Option<usize>) {
+    fn push_label(&mut self, report: &ReportInfo, position: Option<usize>) {
         if let Some(position) = position {
-            self.push(source.labels[position], Column::Label(position));
+            self.push(report.labels[position], Column::Label(position));
         }
     }
 
@@ -309,17 +310,17 @@ impl Field {
 }
 
 /// Returns true if rows of the report can be grouped by `by`.
-fn has(source: &Source, by: By) -> bool {
+fn has(report: &ReportInfo, by: By) -> bool {
     match by {
         By::Row => true,
-        By::User | By::Department => !source.columns.is_empty(),
-        By::Destination => destination(source).is_some(),
-        By::Meeting => source.properties.contains(&"conference_id"),
+        By::User | By::Department => !report.columns.is_empty(),
+        By::Destination => destination(report).is_some(),
+        By::Meeting => report.properties.contains(&"conference_id"),
     }
 }
 
 /// Returns the position of the label with the most exact destination that the report has.
-fn destination(source: &Source) -> Option<usize> {
-    let destination = source.label("destination");
-    destination.or_else(|| source.label("destination_context"))
+fn destination(report: &ReportInfo) -> Option<usize> {
+    let destination = report.label("destination");
+    destination.or_else(|| report.label("destination_context"))
 }

@@ -14,8 +14,10 @@ use super::state::SharedState;
 use crate::graph::stats::RequestStats;
 use crate::period::{BillingPeriod, Window};
 use crate::report::labels::{RenderContext, RetainedSeries};
-use crate::report::log::{self, AggregationContext, AnyLog, DayTotals, Log, Totals};
-use crate::report::{CollectError, Rendered, Report, ReportKind, Visitor, collect};
+use crate::report::log::{self, AggregationContext, AnyLog, DayTotals, Totals};
+use crate::report::{
+    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, collect,
+};
 
 pub(super) struct Fetch<'a> {
     pub(super) poller: &'a Poller,
@@ -40,7 +42,7 @@ impl Fetch<'_> {
     }
 
     /// Fetches a report that is requested as a whole at every poll.
-    async fn fetch_report<R: Report>(self) -> Result<Rendering, CollectError> {
+    async fn fetch_report<R: AggregatedReport>(self) -> Result<Rendering, CollectError> {
         let windows = R::windows(self.period, self.now).into_iter();
         let graph = &self.poller.graph;
         let memory = Arc::clone(&self.state.lock().memory);
@@ -102,7 +104,7 @@ impl Fetch<'_> {
             let _until_rendered = reservation;
             totals.merge(&final_days);
             drop(final_days);
-            log::render(log, totals, context)
+            totals.render(log.info, context)
         }))
     }
 
@@ -130,11 +132,11 @@ impl Fetch<'_> {
 impl<'a> Visitor for Fetch<'a> {
     type Output = BoxFuture<'a, Result<Rendering, CollectError>>;
 
-    fn aggregated<R: Report>(self) -> Self::Output {
+    fn aggregated<R: AggregatedReport>(self) -> Self::Output {
         Box::pin(self.fetch_report::<R>())
     }
 
-    fn log<L: Log>(self) -> Self::Output {
+    fn log<L: Report>(self) -> Self::Output {
         Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }

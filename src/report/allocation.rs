@@ -13,12 +13,12 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::budget::{self, Budget, BudgetSpend};
-use super::column::{COUNTS_MAX, Column, Measure, Values, count_of, counts};
+use super::column::{COUNTS_MAX, Values};
 use super::department::{DepartmentId, Departments};
 use super::interner::Interner;
 use super::pool::{self, Pool, PoolUse};
-use super::{CALLS_COUNT, Count, SECONDS_COUNT};
-use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
+use super::{CALLS_COUNT, Count, ReportInfo, SECONDS_COUNT};
+use crate::exposition::{Family, Samples, gauges, label_block};
 use crate::money::Sum;
 
 /// The configured budgets, pools and departments that apply to a report.
@@ -187,21 +187,16 @@ impl<'a> Allocator<'a> {
     }
 
     pub(crate) fn add_person(&mut self, principal_name: &str, id: &str) {
-        let Allocation {
-            budgets,
-            departments,
-            ..
-        } = self.allocation;
-        let department = departments
-            .as_ref()
-            .map(|departments| departments.of(principal_name, id));
-        let name = department
-            .zip(departments.as_ref())
-            .map(|(department, departments)| departments.name(department));
-        let budgets = (0..).zip(budgets).filter_map(|(index, budget)| {
-            let selected = budget.selects_persons() && budget.is_of([principal_name, id], name);
-            selected.then_some(index)
-        });
+        let departments = self.allocation.departments.as_deref();
+        let department = departments.map(|departments| departments.of(principal_name, id));
+        let name = departments.zip(department);
+        let name = name.map(|(departments, department)| departments.name(department));
+        let budgets = (0..)
+            .zip(&self.allocation.budgets)
+            .filter_map(|(index, budget)| {
+                let selected = budget.selects_persons() && budget.is_of([principal_name, id], name);
+                selected.then_some(index)
+            });
         self.persons.push(Person {
             department,
             budgets: budgets.collect(),
@@ -278,64 +273,56 @@ impl Allocated {
     pub(crate) fn samples(
         &self,
         allocation: &Allocation,
-        columns: &[Column],
-        report: &str,
+        report: &ReportInfo,
         tenant: Option<&str>,
     ) -> Vec<Samples> {
-        let spent = self.spent.iter().copied();
-        let mut samples: Vec<Samples> =
-            budget::samples(&allocation.budgets, tenant, spent).collect();
+        let mut samples = budget::samples(&allocation.budgets, tenant, &self.spent);
         let Some(departments) = &allocation.departments else {
             return samples;
         };
-        let write_labels = |currency: Option<&str>, department, labels: &mut Vec<u8>| {
-            if let Some(currency) = currency {
-                write_label("currency", currency, labels);
-            }
-            write_label("department", departments.name(department), labels);
-            write_label("report", report, labels);
-            write_tenant(tenant, labels);
+        let labels = |currency, department| {
+            label_block(&[
+                ("currency", currency),
+                ("department", Some(departments.name(department))),
+                ("report", Some(report.name)),
+                ("tenant", tenant),
+            ])
         };
         let sums = self.sorted();
-        if has_money(columns) {
-            let mut writer = FamilyWriter::new(&[&CHARGE]);
-            for &(department, currency, values) in &sums {
-                let mut labels = Vec::new();
-                write_labels(Some(currency), department, &mut labels);
-                writer.sample(&labels, |_, out| values.money[0].write_sample(out));
-            }
-            samples.extend(writer.finish().filter(|samples| samples.count > 0));
+        if report.has_money() {
+            let charge = |&(department, currency, values): &(_, _, &Values<1>)| {
+                (labels(Some(currency), department), values.money[0])
+            };
+            samples.extend(gauges(&CHARGE, sums.iter().map(charge)));
         }
         for (family, unit) in [(&CALLS, CALLS_COUNT), (&CALL_SECONDS, SECONDS_COUNT)] {
-            let Some(count) = count_of(columns, unit) else {
+            let Some(count) = report.count_of(unit) else {
                 continue;
             };
-            let mut writer = FamilyWriter::new(&[family]);
-            for sums in sums.chunk_by(|a, b| a.0 == b.0) {
-                let total = sums.iter().fold(0_i64, |total, (_, _, values)| {
-                    total.saturating_add(values.counts[count])
-                });
-                let mut labels = Vec::new();
-                write_labels(None, sums[0].0, &mut labels);
-                writer.sample(&labels, |_, out| Sum::from(total).write_sample(out));
-            }
-            samples.extend(writer.finish().filter(|samples| samples.count > 0));
+            let total = |sums: &[(DepartmentId, &str, &Values<1>)]| {
+                let counts = sums.iter().map(|(_, _, values)| values.counts[count]);
+                let total = counts.fold(0, i64::saturating_add);
+                (labels(None, sums[0].0), total.into())
+            };
+            let departments = sums.chunk_by(|a, b| a.0 == b.0);
+            samples.extend(gauges(family, departments.map(total)));
         }
         samples
     }
 
     /// Budgets and departments for the HTML page.
-    pub(crate) fn for_page(&self, allocation: &Allocation, columns: &[Column]) -> AllocatedSummary {
-        let budgets = budget::for_page(&allocation.budgets, &self.spent);
-        let Some(departments) = allocation
-            .departments
-            .as_ref()
-            .filter(|_| has_money(columns))
+    pub(crate) fn for_page(
+        &self,
+        allocation: &Allocation,
+        report: &ReportInfo,
+    ) -> AllocatedSummary {
+        let mut summary = AllocatedSummary {
+            budgets: budget::for_page(&allocation.budgets, &self.spent),
+            ..AllocatedSummary::default()
+        };
+        let Some(departments) = (allocation.departments.as_ref()).filter(|_| report.has_money())
         else {
-            return AllocatedSummary {
-                budgets,
-                ..AllocatedSummary::default()
-            };
+            return summary;
         };
         let mut sums = self.sorted();
         sums.sort_unstable_by_key(|&(department, currency, values)| {
@@ -349,13 +336,10 @@ impl Allocated {
                 department: departments.name(department).to_owned(),
                 currency: currency.to_owned(),
                 charge: values.money[0].to_string(),
-                counts: counts(columns, values),
+                counts: report.counts(values),
             };
-        AllocatedSummary {
-            budgets,
-            departments: top.map(spend).collect(),
-            ..AllocatedSummary::default()
-        }
+        summary.departments = top.map(spend).collect();
+        summary
     }
 
     /// The sums of departments, in the order of the departments and currencies.
@@ -368,12 +352,6 @@ impl Allocated {
         sums.sort_unstable_by_key(|&(department, currency, _)| (department, currency));
         sums
     }
-}
-
-fn has_money(columns: &[Column]) -> bool {
-    columns
-        .iter()
-        .any(|column| matches!(column.measure, Measure::Money(_)))
 }
 
 /// Maximum number of departments on the HTML page, per currency.

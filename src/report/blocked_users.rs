@@ -21,10 +21,10 @@ use super::labels::RenderContext;
 use super::log::{MONEY_MAX, Record};
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, RowError, Shown, Text, padded, row};
-use super::{Count, Rendered, Report, ReportInfo};
-use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
+use super::{AggregatedReport, Count, Rendered, Report, ReportInfo};
+use crate::exposition::{Family, Samples, gauges, label_block};
 use crate::graph::Version;
-use crate::money::{Amount, Sum};
+use crate::money::Amount;
 use crate::period::{BillingPeriod, EndBound, Window};
 
 /// `getPstnBlockedUsersLog`, which only the beta version of Graph has.
@@ -93,23 +93,14 @@ impl Report for BlockedUsers {
         name: "blocked_users",
         function: "getPstnBlockedUsersLog",
         version: Version::Beta,
-        has_money: false,
-        has_previous: false,
+        // Microsoft does not document the bound. Either is safe: with only one window, no event can be in two windows.
+        end: EndBound::Inclusive,
+        properties: Row::PROPERTIES,
+        labels: &[],
+        columns: &[],
+        other_families: &[&BLOCKED, &SINCE, &EVENTS],
     };
-    const FAMILIES: &'static [&'static Family] = &[&BLOCKED, &SINCE, &EVENTS];
-    // Microsoft does not document the bound. Either is safe: with only one window, no event can be in two windows.
-    const END: EndBound = EndBound::Inclusive;
-    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
-    type Totals = Totals;
-
-    fn windows(_: BillingPeriod, now: DateTime<Utc>) -> Vec<Window> {
-        vec![Window::last(now, LOOKBACK)]
-    }
-
-    fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        totals.add(&row, notes)
-    }
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         Ok(Record {
@@ -120,6 +111,18 @@ impl Report for BlockedUsers {
             money: [Amount::default(); MONEY_MAX],
             counts: [0; COUNTS_MAX],
         })
+    }
+}
+
+impl AggregatedReport for BlockedUsers {
+    type Totals = Totals;
+
+    fn windows(_: BillingPeriod, now: DateTime<Utc>) -> Vec<Window> {
+        vec![Window::last(now, LOOKBACK)]
+    }
+
+    fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
+        totals.add(&row, notes)
     }
 
     fn rows(totals: &Totals) -> usize {
@@ -182,10 +185,8 @@ impl Totals {
             .collect();
         let (since, aggregated) = since(&blocks, &texts, &persons, context);
         let mut by_kind: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        let within = |event: &&Event| {
-            context.period.start() <= event.time && event.time < context.period.end()
-        };
-        for event in events.iter().filter(within) {
+        let in_period = |event: &&Event| context.period.contains(event.time);
+        for event in events.iter().filter(in_period) {
             let mode = match event.mode {
                 Mode::Blocked => "blocked",
                 Mode::Unblocked => "unblocked",
@@ -194,18 +195,12 @@ impl Totals {
             *by_kind.entry((mode, texts.text(event.reason))).or_default() += 1;
         }
         let blocked = i64::try_from(blocks.len()).expect("fewer than rows");
-        let counts = [
-            ("blocked users", blocked),
-            ("block events", by_kind.values().sum()),
-        ];
         Rendered {
             samples: samples(blocked, &since, &by_kind, context.tenant),
-            counts: counts
-                .map(|(what, value)| Count {
-                    what: what.into(),
-                    value,
-                })
-                .into(),
+            counts: vec![
+                Count::new("blocked users", blocked),
+                Count::new("block events", by_kind.values().sum()),
+            ],
             rows: events.len() as u64,
             newest: events.iter().map(|event| event.time).max(),
             overlapping: (received - events.len()) as u64,
@@ -272,29 +267,31 @@ fn samples(
     by_kind: &BTreeMap<(&str, &str), i64>,
     tenant: Option<&str>,
 ) -> Vec<Samples> {
-    let mut users = FamilyWriter::new(&[&BLOCKED]);
-    let mut labels = Vec::new();
-    write_tenant(tenant, &mut labels);
-    users.sample(&labels, |_, out| Sum::from(blocked).write_sample(out));
-    let mut times = FamilyWriter::new(&[&SINCE]);
-    for ((reason, user), time) in since {
-        let mut labels = Vec::new();
-        write_label("reason", reason, &mut labels);
-        write_tenant(tenant, &mut labels);
-        write_label("user", user, &mut labels);
-        let time = Sum::from(time.timestamp());
-        times.sample(&labels, |_, out| time.write_sample(out));
-    }
-    let mut events = FamilyWriter::new(&[&EVENTS]);
-    for (&(mode, reason), &count) in by_kind {
-        let mut labels = Vec::new();
-        write_label("event", mode, &mut labels);
-        write_label("reason", reason, &mut labels);
-        write_tenant(tenant, &mut labels);
-        events.sample(&labels, |_, out| Sum::from(count).write_sample(out));
-    }
-    let times = times.finish().filter(|samples| samples.count > 0);
-    users.finish().chain(times).chain(events.finish()).collect()
+    let blocked = (label_block(&[("tenant", tenant)]), blocked.into());
+    let times = since.iter().map(|((reason, user), time)| {
+        let labels = [
+            ("reason", Some(*reason)),
+            ("tenant", tenant),
+            ("user", Some(user)),
+        ];
+        (label_block(&labels), time.timestamp().into())
+    });
+    let events = by_kind.iter().map(|(&(mode, reason), &count)| {
+        let labels = [
+            ("event", Some(mode)),
+            ("reason", Some(reason)),
+            ("tenant", tenant),
+        ];
+        (label_block(&labels), count.into())
+    });
+    [
+        gauges(&BLOCKED, [blocked]),
+        gauges(&SINCE, times),
+        gauges(&EVENTS, events),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Width of the fetched window, which ends now. Graph answers 406 to more than 90 days. Microsoft does not say

@@ -11,7 +11,7 @@ use super::ReportKind;
 use super::department::Departments;
 use super::pool::PooledCall;
 use super::threshold::Threshold;
-use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
+use crate::exposition::{Family, Samples, gauges, label_block};
 use crate::money::{Amount, Sum};
 
 /// A limit of spend in one currency. It applies to each selected tenant separately. A selector that is `None` matches
@@ -142,8 +142,15 @@ impl Budget {
             (" in ", Some(&self.currency)),
             (", usage_location ", self.usage_location.as_ref()),
             (", destination_context ", self.destination_context.as_ref()),
+            (", department ", self.department.as_ref()),
         ];
-        let mut rows: Vec<&BudgetRow> = rows.iter().collect();
+        let with_values = rows.iter().map(|row| {
+            let [principal_name, id] = &row.names;
+            let department = departments.map(|all| all.name(all.of(principal_name, id)));
+            let [currency, location, context] = row.labels.each_ref().map(|label| Some(&**label));
+            (row, [currency, location, context, department])
+        });
+        let mut rows: Vec<_> = with_values.collect();
         if rows.is_empty() {
             return None;
         }
@@ -151,26 +158,15 @@ impl Budget {
         for (index, (name, wanted)) in selectors.into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
             text.extend([name, wanted]);
-            let seen: BTreeSet<&str> = rows.iter().map(|row| &*row.labels[index]).collect();
-            rows.retain(|row| row.labels[index] == *wanted);
+            let seen = rows.iter().filter_map(|(_, values)| values[index]);
+            let seen: BTreeSet<&str> = seen.collect();
+            rows.retain(|(_, values)| values[index] == Some(wanted));
             if rows.is_empty() {
                 return Some(format!("{text}; seen {}", listed(&seen)));
             }
         }
-        let department = |row: &BudgetRow| {
-            let [principal_name, id] = &row.names;
-            departments.map(|departments| departments.name(departments.of(principal_name, id)))
-        };
-        if let Some(wanted) = &self.department {
-            text.extend([", department ", wanted]);
-            let seen: BTreeSet<&str> = rows.iter().filter_map(|row| department(row)).collect();
-            rows.retain(|row| department(row) == Some(wanted));
-            if rows.is_empty() {
-                return Some(format!("{text}; seen {}", listed(&seen)));
-            }
-        }
-        let is_of = |row: &&BudgetRow| {
-            self.is_of(row.names.each_ref().map(String::as_str), department(row))
+        let is_of = |(row, [.., department]): &(&BudgetRow, [_; 4])| {
+            self.is_of(row.names.each_ref().map(String::as_str), *department)
         };
         (!rows.iter().any(is_of)).then(|| format!("{text} by this user"))
     }
@@ -208,28 +204,26 @@ pub(crate) fn spelled_thresholds(budgets: &[Budget]) -> String {
 }
 
 /// Amount, spend and thresholds of every configured budget, in the order of the configuration.
-pub(crate) fn samples(
-    budgets: &[Budget],
-    tenant: Option<&str>,
-    spent: impl Iterator<Item = Sum>,
-) -> impl Iterator<Item = Samples> {
-    let mut writer = FamilyWriter::new(&[&AMOUNT, &SPENT]);
-    let mut thresholds = FamilyWriter::new(&[&THRESHOLD]);
+pub(crate) fn samples(budgets: &[Budget], tenant: Option<&str>, spent: &[Sum]) -> Vec<Samples> {
+    let (mut amounts, mut spends, mut thresholds) = (Vec::new(), Vec::new(), Vec::new());
     for (budget, spent) in budgets.iter().zip(spent) {
-        let mut labels = Vec::new();
-        write_label("budget", &budget.name, &mut labels);
-        write_label("currency", &budget.currency, &mut labels);
-        for threshold in &budget.thresholds {
-            threshold.write_sample(labels.clone(), tenant, &mut thresholds);
-        }
-        write_tenant(tenant, &mut labels);
-        writer.sample(&labels, |family, out| match family {
-            0 => Sum::from(budget.amount).write_sample(out),
-            _ => spent.write_sample(out),
-        });
+        let [name, currency] = [&budget.name, &budget.currency].map(|text| Some(&**text));
+        let own = [("budget", name), ("currency", currency)];
+        let labels = label_block(&[&own[..], &[("tenant", tenant)]].concat());
+        amounts.push((labels.clone(), budget.amount.into()));
+        spends.push((labels, *spent));
+        let sample = |threshold: &Threshold| threshold.sample(&own, tenant);
+        thresholds.extend(budget.thresholds.iter().map(sample));
     }
-    let samples = writer.finish().chain(thresholds.finish());
-    samples.filter(|samples| samples.count > 0)
+    let families = [
+        (&AMOUNT, amounts),
+        (&SPENT, spends),
+        (&THRESHOLD, thresholds),
+    ];
+    let families = families.into_iter();
+    families
+        .filter_map(|(family, samples)| gauges(family, samples))
+        .collect()
 }
 
 /// Every configured budget with its spend, in the order of the configuration.
@@ -336,7 +330,7 @@ mod tests {
             ..Budget::new("a", 500)
         };
         let mut text = Vec::new();
-        for samples in samples(&[budget], Some("t"), [Sum::default()].into_iter()) {
+        for samples in samples(&[budget], Some("t"), &[Sum::default()]) {
             if samples.family == &THRESHOLD {
                 samples.write(crate::exposition::Format::Text, &mut text);
             }

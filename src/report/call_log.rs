@@ -10,11 +10,12 @@
 
 use super::column::{Column, Measure};
 use super::interner::{code, label};
-use super::log::{Log, Record};
+use super::log::Record;
 use super::row::{Notes, Number, RowError, Shown, Text, first_time, row};
-use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
+use crate::period::EndBound;
 
 /// `getPstnCalls` of Graph version 1.0. The exporter needs no property that only the beta version has.
 pub struct CallLog;
@@ -108,17 +109,17 @@ static COLUMNS: [Column; 4] = [
     },
 ];
 
-impl Log for CallLog {
+impl Report for CallLog {
     const INFO: ReportInfo = ReportInfo {
         name: "call_log",
         function: "getPstnCalls",
         version: Version::V1,
-        has_money: true,
-        has_previous: true,
+        end: EndBound::Exclusive,
+        properties: Row::PROPERTIES,
+        labels: Row::LABELS,
+        columns: &COLUMNS,
+        other_families: &[],
     };
-    const LABELS: &'static [&'static str] = Row::LABELS;
-    const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

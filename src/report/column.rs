@@ -2,7 +2,6 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use super::Count;
 use crate::exposition::Family;
 use crate::money::Sum;
 
@@ -30,26 +29,6 @@ pub enum Measure {
 pub(crate) struct Values<const MONEY: usize> {
     pub(crate) money: [Sum; MONEY],
     pub(crate) counts: [i64; COUNTS_MAX],
-}
-
-/// The counts in `values` with their units, in the order of the columns.
-pub(crate) fn counts<const MONEY: usize>(columns: &[Column], values: &Values<MONEY>) -> Vec<Count> {
-    let count = |column: &Column| match column.measure {
-        Measure::Count(index, what) => Some(Count {
-            what: what.into(),
-            value: values.counts[index],
-        }),
-        Measure::Money(_) => None,
-    };
-    columns.iter().filter_map(count).collect()
-}
-
-/// The index of the count with this unit.
-pub(crate) fn count_of(columns: &[Column], unit: &str) -> Option<usize> {
-    columns.iter().find_map(|column| match column.measure {
-        Measure::Count(index, what) if what == unit => Some(index),
-        _ => None,
-    })
 }
 
 impl<const MONEY: usize> Values<MONEY> {

@@ -18,7 +18,7 @@ use super::log::Record;
 use super::person_table::{PersonId, PersonTable};
 use super::row::{Notes, Number, RowError, Shown, Text, row};
 use super::table::Table;
-use super::{CALLS_COUNT, Rendered, Report, ReportInfo, SECONDS_COUNT};
+use super::{AggregatedReport, CALLS_COUNT, Rendered, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -113,28 +113,14 @@ impl Report for Dialout {
         name: "dialout",
         function: "getPstnOnlineMeetingDialoutReport",
         version: Version::Beta,
-        has_money: true,
-        has_previous: true,
+        // The current documentation does not state the bound. Its first version stated that both ends are included.
+        end: EndBound::Inclusive,
+        properties: Row::PROPERTIES,
+        labels: Row::LABELS,
+        columns: &COLUMNS,
+        other_families: &[],
     };
-    const FAMILIES: &'static [&'static Family] = &[
-        &COLUMNS[0].current,
-        &COLUMNS[1].current,
-        &COLUMNS[2].current,
-        &COLUMNS[0].previous,
-        &COLUMNS[1].previous,
-        &COLUMNS[2].previous,
-    ];
-    // The current documentation does not state the bound. Its first version stated that both ends are included.
-    const END: EndBound = EndBound::Inclusive;
-    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
-    const LABELS: &'static [&'static str] = Row::LABELS;
-    const COLUMNS: &'static [Column] = &COLUMNS;
     type Row<'a> = Row<'a>;
-    type Totals = RowTable;
-
-    fn add(totals: &mut RowTable, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        totals.add(&row, notes)
-    }
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {
         Ok(Record {
@@ -149,6 +135,14 @@ impl Report for Dialout {
                 0,
             ],
         })
+    }
+}
+
+impl AggregatedReport for Dialout {
+    type Totals = RowTable;
+
+    fn add(totals: &mut RowTable, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
+        totals.add(&row, notes)
     }
 
     fn rows(totals: &RowTable) -> usize {
@@ -262,9 +256,7 @@ impl RowTable {
         } = series::aggregate(&self.rows, &users, &labels, namesakes, &allocator);
         drop(self.rows);
         let table = Table {
-            report: Dialout::INFO.name,
-            names: Row::LABELS,
-            columns: &COLUMNS,
+            info: &Dialout::INFO,
             texts: &texts,
             users: &users.labels,
             series,

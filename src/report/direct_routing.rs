@@ -8,12 +8,13 @@
 
 use super::column::{Column, Measure};
 use super::interner::{UNKNOWN, code, label};
-use super::log::{Log, Record};
+use super::log::Record;
 use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, row};
-use super::{CALLS_COUNT, ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
+use crate::period::EndBound;
 
 /// `getDirectRoutingCalls` of the beta version of Graph. Version 1.0 does not have the country of the user.
 pub struct DirectRouting;
@@ -92,17 +93,17 @@ static COLUMNS: [Column; 3] = [
     },
 ];
 
-impl Log for DirectRouting {
+impl Report for DirectRouting {
     const INFO: ReportInfo = ReportInfo {
         name: "direct_routing",
         function: "getDirectRoutingCalls",
         version: Version::Beta,
-        has_money: false,
-        has_previous: true,
+        end: EndBound::Exclusive,
+        properties: Row::PROPERTIES,
+        labels: Row::LABELS,
+        columns: &COLUMNS,
+        other_families: &[],
     };
-    const LABELS: &'static [&'static str] = Row::LABELS;
-    const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

@@ -5,18 +5,16 @@
 
 use std::borrow::Cow;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
 
-use super::person_table::Hash;
-use crate::memory::table_bytes;
+use super::index::Index;
 
 /// Interned texts in the order of their first arrival. The id of a text is its index.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interner {
     texts: Texts,
     last: u32,
-    index: HashTable<(Hash, u32)>,
-    hasher: DefaultHashBuilder,
+    index: Index,
 }
 
 /// The few distinct combinations of currency, destination context and usage location, as interned text.
@@ -49,14 +47,11 @@ impl Interner {
         if self.last < self.texts.count() && self.text(self.last) == text {
             return self.last;
         }
-        let hash = Hash::of(&self.hasher, text);
-        let same = |&(other, index): &(Hash, u32)| other == hash && self.texts.get(index) == text;
-        let found = self.index.find(hash.spread(), same);
-        self.last = found.map_or_else(|| self.texts.push(text), |&(_, index)| index);
-        if found.is_none() {
-            let entry = (hash, self.last);
-            self.index
-                .insert_unique(hash.spread(), entry, |(hash, _)| hash.spread());
+        let next = self.texts.count();
+        let is_same = |id| self.texts.get(id) == text;
+        self.last = self.index.number(text, next, is_same);
+        if self.last == next {
+            self.texts.push(text);
         }
         self.last
     }
@@ -64,9 +59,7 @@ impl Interner {
     /// Bytes of memory that the texts take.
     pub(crate) fn bytes(&self) -> usize {
         let Texts { text, ends } = &self.texts;
-        let index = &self.index;
-        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
-        text.len() + size_of_val(&**ends) + index
+        text.len() + size_of_val(&**ends) + self.index.bytes()
     }
 
     /// The texts in the order of their ids.

@@ -65,14 +65,12 @@ pub struct RetainedSeries {
 /// The distinct values of the label `user` in a report, and the value of each person.
 pub(crate) struct UserLabels {
     pub(crate) labels: Dictionary,
-    of: Vec<LabelId>,
+    /// Ranks in `labels`, by person.
+    of: Vec<u32>,
 }
 
 /// Size of a series: its first figure without the sign. If first figures are equal, the counts decide.
 pub(crate) type Size = (Sum, [i64; COUNTS_MAX]);
-
-/// Rank of a value of the label `user`.
-pub(crate) type LabelId = u32;
 
 impl Pseudonyms {
     /// Creates pseudonyms with a key of any length. The key should have at least 16 bytes.
@@ -185,21 +183,13 @@ impl UserLabels {
         Self { labels, of }
     }
 
-    /// The id of a person's label.
-    pub(crate) fn of(&self, person: PersonId) -> LabelId {
+    /// The rank of a person's label.
+    pub(crate) fn of(&self, person: PersonId) -> u32 {
         self.of[person as usize]
     }
 }
 
 impl RetainedSeries {
-    fn contains(&self, series: (&str, &str)) -> bool {
-        self.series.contains(&self.hasher.hash_one(series))
-    }
-
-    fn insert(&mut self, series: (&str, &str)) {
-        self.series.insert(self.hasher.hash_one(series));
-    }
-
     /// Selects the series to aggregate, if only `room` of `count` series are kept. Returns the indices of the series to
     /// aggregate, and the series that are kept.
     ///
@@ -216,16 +206,16 @@ impl RetainedSeries {
         by_size.sort_unstable_by_key(|&index| (Reverse(size(index)), index));
         let certain = room - room / 10;
         let edge_end = (room + room / 10).min(by_size.len());
-        by_size[certain..edge_end].sort_by_key(|&index| {
+        let hash = |&index: &usize| {
             let (group, user) = key(index);
-            !self.contains((&group, user))
-        });
+            self.hasher.hash_one((&*group, user))
+        };
+        by_size[certain..edge_end].sort_by_key(|index| !self.series.contains(&hash(index)));
         let aggregated = by_size.split_off(room);
-        let mut retained = self.next_generation();
-        for &index in &by_size {
-            let (group, user) = key(index);
-            retained.insert((&group, user));
-        }
+        let retained = Self {
+            hasher: self.hasher.clone(),
+            series: by_size.iter().map(hash).collect(),
+        };
         (aggregated, retained)
     }
 

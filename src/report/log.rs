@@ -27,48 +27,29 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::allocation::{Allocation, Allocator};
 use super::budget::BudgetRow;
-use super::column::{COUNTS_MAX, Column, LATER_MONTH};
+use super::column::{COUNTS_MAX, LATER_MONTH};
 use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
 use super::person_table::{PersonId, PersonTable};
 use super::pool::{self, PooledCall};
-use super::row::{Notes, RowError};
-use super::{CollectError, ReportInfo, RowContext};
+use super::row::Notes;
+use super::{CollectError, Report, ReportInfo, row_error};
+use crate::graph::Graph;
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
-use crate::graph::{Graph, Query};
 use crate::memory::{MemoryError, MemoryPool, Reservation};
 use crate::money::{Amount, Sum};
-use crate::period::{BillingPeriod, EndBound, Window};
+use crate::period::{BillingPeriod, Window};
 
 use totals::{Labels, NO_LABEL, Values};
 
 pub(crate) use ledger::{Ledgers, windows};
 pub(crate) use seen::{Numbers, RowId, SeenRows};
-pub(crate) use totals::{Totals, render};
-
-/// A log of Graph. An implementation states the function of Graph and how a row is read.
-pub trait Log: 'static {
-    /// Facts about the log.
-    const INFO: ReportInfo;
-    /// The labels of the log except for `tenant` and `user`, in the order of their names. There are at most
-    /// [`LABELS_MAX`].
-    const LABELS: &'static [&'static str];
-    /// The families of the log. The values of the first family decide which series are aggregated into `__other__`.
-    const COLUMNS: &'static [Column];
-    /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
-    const PROPERTIES: &'static [&'static str];
-    /// A row as Graph sends it, borrowed from the page.
-    type Row<'a>: Deserialize<'a>;
-
-    /// Reads a row, or explains why it cannot be counted.
-    fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
-}
+pub(crate) use totals::Totals;
 
 /// The counted data of a row.
 pub struct Record<'r> {
@@ -79,7 +60,7 @@ pub struct Record<'r> {
     pub time: Option<DateTime<Utc>>,
     /// User id, user principal name, display name; each may be empty.
     pub person: [&'r str; 3],
-    /// The exposed labels, in the order of [`Log::LABELS`].
+    /// The exposed labels, in the order of [`ReportInfo::labels`].
     pub labels: [Cow<'r, str>; LABELS_MAX],
     /// Amounts in the row's currency.
     pub money: [Amount; MONEY_MAX],
@@ -113,22 +94,18 @@ pub(crate) struct DayTotals {
     pub(crate) _memory: Reservation,
 }
 
-/// A [`Log`] as a value instead of a type parameter. Code that does not depend on the type of a row uses it, so such
-/// code is compiled only once for all logs.
+/// A log as a value instead of a type parameter. Code that does not depend on the type of a row uses it, so such code is
+/// compiled only once for all logs.
 pub(crate) struct AnyLog {
-    pub(crate) info: ReportInfo,
-    pub(crate) labels: &'static [&'static str],
-    pub(crate) columns: &'static [Column],
+    pub(crate) info: &'static ReportInfo,
     add_page: fn(&mut LogAggregator<'_>, &mut Page<'_, '_>) -> Result<Read, CollectError>,
 }
 
 impl AnyLog {
-    pub(crate) const fn of<L: Log>() -> &'static Self {
+    pub(crate) const fn of<L: Report>() -> &'static Self {
         const {
             &Self {
-                info: L::INFO,
-                labels: L::LABELS,
-                columns: L::COLUMNS,
+                info: &L::INFO,
                 add_page: |aggregator, page| aggregator.add_rows::<L>(page),
             }
         }
@@ -162,7 +139,7 @@ async fn read_pages(
     deadline: Instant,
     stats: &RequestStats,
 ) -> Result<DateTime<Utc>, CollectError> {
-    let query = query(&aggregator.log.info, aggregator.window);
+    let query = aggregator.log.info.query(aggregator.window);
     let mut pages = graph.pages(&query, deadline, stats, aggregator.context.memory);
     let mut asked = now;
     while let Some(mut page) = pages.next().await? {
@@ -170,18 +147,6 @@ async fn read_pages(
         aggregator.add_page(&mut page)?;
     }
     Ok(asked)
-}
-
-/// The query for one window. Unlike a [`Report`](super::Report), a log does not state the [`EndBound`] of its function,
-/// because the time and the id of a row decide whether and in which period the row is counted. The end of the window is
-/// sent in whole seconds, so no row is lost if a service truncates fractions of a second.
-pub(crate) fn query(info: &ReportInfo, window: Window) -> Query {
-    Query {
-        version: info.version,
-        function: info.function,
-        from: window.start_literal(),
-        to: window.end_literal(EndBound::Exclusive),
-    }
 }
 
 /// Aggregates the rows of one window into totals.
@@ -211,15 +176,6 @@ pub(crate) struct LogAggregator<'a> {
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The billing period of a row, relative to the collected period.
-enum RowPeriod {
-    Current,
-    /// The previous or next period. The windows of that period return the row too, so it is counted there.
-    Neighbour,
-    /// Another period. Its windows may not return the row, so the row is reported as not counted.
-    Unknown,
-}
-
 /// The rows of a page that may be incomplete, and the state to restore if the page is dropped.
 #[derive(Default)]
 struct PageRows {
@@ -239,15 +195,13 @@ struct PageRow {
     person: PersonId,
 }
 
-/// Positions of the labels by which a budget selects rows.
+/// Positions of the labels by which budgets and pools select rows.
 #[derive(Clone, Copy)]
 struct LabelPositions {
-    count: usize,
-    currency: Option<usize>,
-    context: Option<usize>,
-    location: Option<usize>,
-    /// Positions of the labels by which a pool selects rows, if the log has all of these labels.
-    pooled: Option<[usize; 4]>,
+    /// Currency, usage location and destination context, as far as the log has them.
+    budgets: [Option<usize>; 3],
+    /// [`pool::LABELS`], if the log has all of them.
+    pools: Option<[usize; 4]>,
 }
 
 impl<'a> LogAggregator<'a> {
@@ -256,8 +210,8 @@ impl<'a> LogAggregator<'a> {
         window: Window,
         context: AggregationContext<'a>,
     ) -> Self {
-        let positions = LabelPositions::of(log.labels);
-        let has_pools = positions.pooled.is_some();
+        let positions = LabelPositions::of(log.info);
+        let has_pools = positions.pools.is_some();
         Self {
             log,
             window,
@@ -283,8 +237,8 @@ impl<'a> LogAggregator<'a> {
         (self.log.add_page)(self, page)
     }
 
-    fn add_rows<L: Log>(&mut self, page: &mut Page<'_, '_>) -> Result<Read, CollectError> {
-        let context = RowContext::of(page);
+    fn add_rows<L: Report>(&mut self, page: &mut Page<'_, '_>) -> Result<Read, CollectError> {
+        let row_error = row_error(page);
         self.page = PageRows {
             ids: self.ids.len(),
             budget_rows: self.budget_rows.as_ref().map_or(0, Vec::len),
@@ -296,7 +250,8 @@ impl<'a> LogAggregator<'a> {
         let stats = page.stats();
         let read = page.decode(|number, row: L::Row<'_>| {
             let mut row_notes = Notes::default();
-            let record = context.wrap(number, L::record(&row, &mut row_notes))?;
+            let record = L::record(&row, &mut row_notes);
+            let record = record.map_err(|source| row_error(number, source))?;
             if self.stage(&record)? {
                 notes.add(row_notes);
             }
@@ -321,19 +276,11 @@ impl<'a> LogAggregator<'a> {
 
     /// Returns the totals and ids, and releases all other memory.
     fn finish(self, is_final: bool) -> DayTotals {
-        let Self {
-            window,
-            totals,
-            mut ids,
-            mut memory,
-            ..
-        } = self;
-        if !is_final {
-            ids = Vec::new();
-        }
+        let (totals, mut memory) = (self.totals, self.memory);
+        let ids = if is_final { self.ids } else { Vec::new() };
         memory.hold(totals.bytes() + size_of_val(&*ids));
         DayTotals {
-            window,
+            window: self.window,
             totals,
             ids,
             is_final,
@@ -357,15 +304,10 @@ impl<'a> LogAggregator<'a> {
         let rows = std::mem::take(&mut self.page.rows);
         let count = rows.len();
         rows.into_iter().try_for_each(|row| {
-            let PageRow {
-                labels,
-                values,
-                label_set,
-                person,
-            } = row;
-            self.totals.add(labels, &values);
+            self.totals.add(row.labels, &row.values);
             let sums = &mut self.totals.allocated;
-            self.allocator.add(label_set, person, &values, sums);
+            self.allocator
+                .add(row.label_set, row.person, &row.values, sums);
             self.reserve(count)
         })
     }
@@ -393,34 +335,33 @@ impl<'a> LogAggregator<'a> {
             }
             self.ids.push(id);
         }
-        let period = self.period_of(record.time);
-        match period {
-            RowPeriod::Current => self.hold(record),
-            RowPeriod::Neighbour => {}
-            RowPeriod::Unknown => self.totals.unplaced += 1,
+        let time = record.time.unwrap_or(self.window.start());
+        let is_counted = self.context.period.contains(time);
+        if is_counted {
+            self.hold(record, time);
+        } else if !is_near(self.window, time) {
+            // The windows of the row's period may not return the row, so it is reported as not counted. A row near the
+            // window is in the previous or next period. The windows of that period return it too, so it counts there.
+            self.totals.unplaced += 1;
         }
         self.reserve(self.page.rows.len())?;
-        Ok(matches!(period, RowPeriod::Current))
+        Ok(is_counted)
     }
 
-    /// Holds a row of the current period.
-    fn hold(&mut self, record: &Record<'_>) {
+    /// Holds a row of the current period, which belongs to `time`.
+    fn hold(&mut self, record: &Record<'_>, time: DateTime<Utc>) {
         self.page.newest = self.page.newest.max(record.time);
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.push(self.positions.budget_row(record));
         }
         let mut counts = record.counts;
-        if let Some(first) = self.first_of_month
-            && record.time.unwrap_or(self.window.start()) >= first
-        {
+        if self.first_of_month.is_some_and(|first| time >= first) {
             counts[LATER_MONTH] = counts[SECONDS];
         }
         let user = self.user(record.person);
         let mut labels = [NO_LABEL; LABELS_MAX];
-        for (slot, label) in labels
-            .iter_mut()
-            .zip(&record.labels[..self.positions.count])
-        {
+        let texts = &record.labels[..self.log.info.labels.len()];
+        for (slot, label) in labels.iter_mut().zip(texts) {
             *slot = self.totals.texts.intern(label);
         }
         let label_set = self.label_set(&labels, record);
@@ -434,20 +375,6 @@ impl<'a> LogAggregator<'a> {
             label_set,
             person,
         });
-    }
-
-    /// The period to which a row with this time belongs.
-    fn period_of(&self, time: Option<DateTime<Utc>>) -> RowPeriod {
-        let (period, window) = (self.context.period, self.window);
-        let time = time.unwrap_or(window.start());
-        let near = window.start() - MARGIN..=window.end() + MARGIN;
-        if (period.start()..period.end()).contains(&time) {
-            RowPeriod::Current
-        } else if near.contains(&time) {
-            RowPeriod::Neighbour
-        } else {
-            RowPeriod::Unknown
-        }
     }
 
     /// The interned user label of a person.
@@ -480,8 +407,8 @@ impl<'a> LogAggregator<'a> {
 
     /// The label set of a row with these interned labels.
     fn label_set(&mut self, labels: &[u32; LABELS_MAX], record: &Record<'_>) -> LabelSetId {
-        let positions = self.positions.of_budgets();
-        let interned = positions.map(|position| position.map_or(NO_LABEL, |at| labels[at]));
+        let label = |position: Option<usize>| position.map_or(NO_LABEL, |at| labels[at]);
+        let interned = self.positions.budgets.map(label);
         let count = self.label_sets.count();
         let label_set = self.label_sets.intern(interned);
         if label_set == count {
@@ -493,31 +420,23 @@ impl<'a> LogAggregator<'a> {
 }
 
 impl LabelPositions {
-    fn of(labels: &[&str]) -> Self {
-        let position = |name: &str| labels.iter().position(|label| *label == name);
+    fn of(log: &ReportInfo) -> Self {
+        let names = ["currency", "usage_location", "destination_context"];
         Self {
-            count: labels.len(),
-            currency: position("currency"),
-            context: position("destination_context"),
-            location: position("usage_location"),
-            pooled: pool::positions(labels),
+            budgets: names.map(|name| log.label(name)),
+            pools: pool::positions(log),
         }
-    }
-
-    /// The positions of currency, usage location and destination context.
-    fn of_budgets(&self) -> [Option<usize>; 3] {
-        [self.currency, self.location, self.context]
     }
 
     /// Currency, usage location and destination context of a row. A label that the log does not have is empty.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
-        self.of_budgets()
+        self.budgets
             .map(|position| position.map_or("", |position| &*record.labels[position]))
     }
 
     fn budget_row(&self, record: &Record<'_>) -> BudgetRow {
         let [id, principal_name, _] = record.person;
-        let call = self.pooled.map(|positions| PooledCall {
+        let call = self.pools.map(|positions| PooledCall {
             labels: positions.map(|position| record.labels[position].to_string()),
             seconds: record.counts[SECONDS],
             has_charge: record
@@ -537,6 +456,11 @@ impl LabelPositions {
 /// its rows had arrived.
 fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
+}
+
+/// Returns true if a row with this time is at most [`MARGIN`] from the window that returned it.
+pub(crate) fn is_near(window: Window, time: DateTime<Utc>) -> bool {
+    (window.start() - MARGIN..=window.end() + MARGIN).contains(&time)
 }
 
 /// Width of a window of a log.

@@ -1,10 +1,8 @@
 //! Interned persons of a report. A person is stored once, even if several rows name the person.
 
-use std::hash::BuildHasher as _;
+use hashbrown::HashMap;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-
-use crate::memory::table_bytes;
+use super::index::Index;
 
 /// Interned persons. A person is the triple of id, principal name and display name. Each of the three may be empty. Two
 /// rows have the same person only if all three are equal.
@@ -12,17 +10,11 @@ use crate::memory::table_bytes;
 pub(crate) struct PersonTable {
     text: String,
     spans: Vec<Span>,
-    index: HashTable<(Hash, PersonId)>,
-    hasher: DefaultHashBuilder,
+    index: Index,
 }
 
 /// Index of a person.
 pub(crate) type PersonId = u32;
-
-/// A hash that a hash table stores with each entry. Without the stored hash, a growing table would read every entry
-/// from memory again, and a search would read entries that do not match.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hash(u32);
 
 struct Span {
     start: usize,
@@ -32,32 +24,28 @@ struct Span {
 impl PersonTable {
     /// Returns the person with these names. Each name is at most 1,024 bytes long.
     pub(crate) fn intern(&mut self, names: [&str; 3]) -> PersonId {
+        let Self { text, spans, index } = self;
+        let next = PersonId::try_from(spans.len()).expect("fewer persons than rows");
         // Hashes a tuple, because hashing an array would also hash its length.
-        let hash = Hash::of(&self.hasher, (names[0], names[1], names[2]));
-        let same =
-            |&(other, person): &(Hash, PersonId)| other == hash && self.names(person) == names;
-        if let Some(&(_, person)) = self.index.find(hash.spread(), same) {
-            return person;
-        }
-        let person = PersonId::try_from(self.spans.len()).expect("fewer persons than rows");
-        let length = |name: &str| {
-            u16::try_from(name.len()).expect("the reader of rows limits the length of a name")
-        };
-        self.spans.push(Span {
-            start: self.text.len(),
-            lengths: names.map(length),
+        let person = index.number((names[0], names[1], names[2]), next, |person| {
+            spans[person as usize].names(text) == names
         });
-        self.text.extend(names);
-        self.index
-            .insert_unique(hash.spread(), (hash, person), |(hash, _)| hash.spread());
+        if person == next {
+            let length = |name: &str| {
+                u16::try_from(name.len()).expect("the reader of rows limits the length of a name")
+            };
+            spans.push(Span {
+                start: text.len(),
+                lengths: names.map(length),
+            });
+            text.extend(names);
+        }
         person
     }
 
     /// Bytes of memory that the persons take.
     pub(crate) fn bytes(&self) -> usize {
-        let index = &self.index;
-        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
-        self.text.len() + size_of_val(&*self.spans) + index
+        self.text.len() + size_of_val(&*self.spans) + self.index.bytes()
     }
 
     /// The number of persons. Every [`PersonId`] is below this number.
@@ -82,26 +70,18 @@ impl PersonTable {
 
     /// Id, user principal name and display name.
     pub(crate) fn names(&self, person: PersonId) -> [&str; 3] {
-        let Span { start, lengths } = self.spans[person as usize];
-        let mut rest = &self.text[start..];
-        lengths.map(|length| {
+        self.spans[person as usize].names(&self.text)
+    }
+}
+
+impl Span {
+    fn names<'t>(&self, text: &'t str) -> [&'t str; 3] {
+        let mut rest = &text[self.start..];
+        self.lengths.map(|length| {
             let name;
             (name, rest) = rest.split_at(length.into());
             name
         })
-    }
-}
-
-impl Hash {
-    pub(crate) fn of(hasher: &DefaultHashBuilder, value: impl std::hash::Hash) -> Self {
-        let hash = hasher.hash_one(value);
-        Self(u32::try_from(hash >> 32).expect("the upper half"))
-    }
-
-    /// The hash in 64 bits for a hash table. The table takes the position of an entry from the low bits, and seven
-    /// check bits from the high bits.
-    pub(crate) fn spread(self) -> u64 {
-        u64::from(self.0) << 32 | u64::from(self.0)
     }
 }
 

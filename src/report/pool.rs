@@ -15,8 +15,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::ReportInfo;
 use super::threshold::Threshold;
-use crate::exposition::{Family, FamilyWriter, Samples, write_label, write_tenant};
+use crate::exposition::{Family, Samples, gauges, label_block};
 use crate::money::Sum;
 use crate::period::BillingPeriod;
 
@@ -197,9 +198,8 @@ impl Seconds {
 }
 
 /// The positions of [`LABELS`] in the labels of a report; `None` if the report lacks one of them.
-pub(crate) fn positions(labels: &[&str]) -> Option<[usize; 4]> {
-    let [license, location, context, call_type] =
-        LABELS.map(|name| labels.iter().position(|label| *label == name));
+pub(crate) fn positions(report: &ReportInfo) -> Option<[usize; 4]> {
+    let [license, location, context, call_type] = LABELS.map(|name| report.label(name));
     Some([license?, location?, context?, call_type?])
 }
 
@@ -211,24 +211,23 @@ pub(crate) fn is_outgoing(call_type: &str) -> bool {
 /// Size, use and thresholds of every pool, in the order of the configuration. If the use of a pool is unknown, the pool
 /// has no sample of its use.
 pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>) -> Vec<Samples> {
-    let [mut sizes, mut uses, mut thresholds] =
-        [&SIZE, &USED, &THRESHOLD].map(|family| FamilyWriter::new(&[family]));
-    for (pool, used) in pools.iter().zip(used) {
-        let mut labels = Vec::new();
-        write_label("pool", &pool.name, &mut labels);
-        for threshold in &pool.thresholds {
-            threshold.write_sample(labels.clone(), tenant, &mut thresholds);
-        }
-        write_tenant(tenant, &mut labels);
-        sizes.sample(&labels, |_, out| Sum::from(pool.seconds).write_sample(out));
-        if let Some(used) = used {
-            uses.sample(&labels, |_, out| Sum::from(*used).write_sample(out));
-        }
-    }
-    let samples = [sizes, uses, thresholds]
-        .into_iter()
-        .flat_map(FamilyWriter::finish);
-    samples.filter(|samples| samples.count > 0).collect()
+    let labels = |pool: &Pool| label_block(&[("pool", Some(&pool.name)), ("tenant", tenant)]);
+    let sizes = pools.iter().map(|pool| (labels(pool), pool.seconds.into()));
+    let uses = pools.iter().zip(used);
+    let uses = uses.filter_map(|(pool, used)| Some((labels(pool), Sum::from((*used)?))));
+    let thresholds = pools.iter().flat_map(|pool| {
+        let sample =
+            |threshold: &Threshold| threshold.sample(&[("pool", Some(&pool.name))], tenant);
+        pool.thresholds.iter().map(sample)
+    });
+    [
+        gauges(&SIZE, sizes),
+        gauges(&USED, uses),
+        gauges(&THRESHOLD, thresholds),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Every pool with a known use, in the order of the configuration, for the HTML page.

@@ -12,30 +12,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::column::Column;
-use super::log::{self, Log, MARGIN, Numbers, Record, RowId, SeenRows};
+use super::log::{self, MARGIN, Numbers, Record, RowId, SeenRows, is_near};
 use super::row::{Notes, RowError};
-use super::{CollectError, Report, ReportKind, RowContext, Visitor};
+use super::{CollectError, Report, ReportKind, row_error};
+use crate::graph::Graph;
 use crate::graph::pages::{DecodeError, Page, Pages, Read};
 use crate::graph::stats::RequestStats;
-use crate::graph::{Graph, Query};
 use crate::memory::{MemoryError, MemoryPool};
 use crate::period::{Span, Window};
-
-/// The facts of a report that an export needs.
-pub(crate) struct Source {
-    /// The properties of a row, in snake case.
-    pub(crate) properties: &'static [&'static str],
-    /// The labels of a record.
-    pub(crate) labels: &'static [&'static str],
-    /// The figures of a record.
-    pub(crate) columns: &'static [Column],
-    windows: fn(Span, DateTime<Utc>) -> Vec<Window>,
-    query: fn(Window) -> Query,
-    read: ReadRow,
-    /// True for a log. The rows of any other report are already sums.
-    pub(crate) is_log: bool,
-}
 
 /// The JSON text of a row, and the JSON text of each property by the name that Graph uses.
 pub(crate) struct RowTexts<'a> {
@@ -43,19 +27,13 @@ pub(crate) struct RowTexts<'a> {
     pub(crate) properties: BTreeMap<String, &'a RawValue>,
 }
 
-type Take<'t> = dyn FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError> + 't;
-
-/// A function that reads the text of a row and calls the callback with the row's record.
-type ReadRow = fn(
-    &str,
-    &mut Notes,
-    &mut dyn FnMut(&Record<'_>) -> Result<(), Unreadable>,
-) -> Result<(), Unreadable>;
+/// A callback with the record of a row.
+pub(super) type TakeRecord<'t> = dyn FnMut(&Record<'_>) -> Result<(), Unreadable> + 't;
 
 /// The reason why a row is not taken.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-enum Unreadable {
+pub(super) enum Unreadable {
     Json(#[from] serde_json::Error),
     Row(#[from] RowError),
     Memory(#[from] MemoryError),
@@ -63,7 +41,7 @@ enum Unreadable {
 
 /// The fetch of all rows of a span.
 pub(crate) struct Scan<'g> {
-    source: &'g Source,
+    report: ReportKind,
     graph: &'g Graph,
     stats: &'g RequestStats,
     span: Span,
@@ -82,72 +60,29 @@ pub(crate) struct Scan<'g> {
     pub(crate) unplaced: u64,
 }
 
-impl ReportKind {
-    /// Describes how the rows of the report are read one by one.
-    pub(crate) fn source(self) -> Source {
-        struct Sources;
-        impl Visitor for Sources {
-            type Output = Source;
-
-            fn aggregated<R: Report>(self) -> Source {
-                Source {
-                    properties: R::PROPERTIES,
-                    labels: R::LABELS,
-                    columns: R::COLUMNS,
-                    windows: |span, now| span.windows(now, Window::MAX).collect(),
-                    query: R::query,
-                    read: |text, notes, take| {
-                        let row: R::Row<'_> = serde_json::from_str(text)?;
-                        take(&R::record(&row, notes)?)
-                    },
-                    is_log: false,
-                }
-            }
-
-            fn log<L: Log>(self) -> Source {
-                Source {
-                    properties: L::PROPERTIES,
-                    labels: L::LABELS,
-                    columns: L::COLUMNS,
-                    windows: |span, now| log::windows(span, now).collect(),
-                    query: |window| log::query(&L::INFO, window),
-                    read: |text, notes, take| {
-                        let row: L::Row<'_> = serde_json::from_str(text)?;
-                        take(&L::record(&row, notes)?)
-                    },
-                    is_log: true,
-                }
-            }
-        }
-        self.visit(Sources)
-    }
-}
-
-impl Source {
-    /// The position of a label in the labels of a record.
-    pub(crate) fn label(&self, name: &str) -> Option<usize> {
-        self.labels.iter().position(|label| *label == name)
-    }
-}
-
 impl<'g> Scan<'g> {
     /// Prepares to fetch the rows of `span` up to `now`. Each window may take as long as `timeout`. The memory of row
     /// ids is reserved in `memory`.
     pub(crate) fn new(
-        source: &'g Source,
+        report: ReportKind,
         graph: &'g Graph,
         stats: &'g RequestStats,
         (span, now): (Span, DateTime<Utc>),
         timeout: Duration,
         memory: &'g Arc<MemoryPool>,
     ) -> Self {
+        let windows: Vec<Window> = if report.is_log() {
+            log::windows(span, now).collect()
+        } else {
+            span.windows(now, Window::MAX).collect()
+        };
         Self {
-            source,
+            report,
             graph,
             stats,
             span,
             timeout,
-            waiting: (source.windows)(span, now).into_iter(),
+            waiting: windows.into_iter(),
             current: None,
             memory,
             seen: SeenRows::new(memory),
@@ -185,8 +120,8 @@ impl<'g> Scan<'g> {
             self.asked = asked.min();
             page.replace_invalid_utf8();
             let (mut rows, mut ids, mut unplaced) = (Vec::new(), Vec::new(), 0);
-            let read = read_page(self.source.read, &mut page, &mut |texts, record| {
-                let id = if self.source.is_log {
+            let read = read_page(self.report, &mut page, |texts, record| {
+                let id = if self.report.is_log() {
                     self.numbers.id(record)
                 } else {
                     Some(RowId::of_text(texts.row))
@@ -195,7 +130,7 @@ impl<'g> Scan<'g> {
                 if !(self.span.start()..self.span.end()).contains(&time) {
                     return Ok(());
                 }
-                if !(window.start() - MARGIN..=window.end() + MARGIN).contains(&time) {
+                if !is_near(*window, time) {
                     unplaced += 1;
                     return Ok(());
                 }
@@ -225,7 +160,7 @@ impl<'g> Scan<'g> {
 
     /// Begins a window, and forgets the ids of rows that this window cannot return.
     fn begin(&mut self, window: Window) {
-        let query = (self.source.query)(window);
+        let query = self.report.info().query(window);
         let deadline = Instant::now() + self.timeout;
         self.current = Some((
             window,
@@ -233,7 +168,7 @@ impl<'g> Scan<'g> {
         ));
         self.numbers = Numbers::default();
         // In an aggregated report, equal rows of two windows are different rows.
-        let forgets_all = !self.source.is_log;
+        let forgets_all = !self.report.is_log();
         while let Some((past, ids)) = self.recent.front()
             && (forgets_all || past.end() + REACH <= window.start())
         {
@@ -244,34 +179,43 @@ impl<'g> Scan<'g> {
     }
 }
 
+pub(super) fn read_row<R: Report>(
+    text: &str,
+    notes: &mut Notes,
+    take: &mut TakeRecord<'_>,
+) -> Result<(), Unreadable> {
+    let row: R::Row<'_> = serde_json::from_str(text)?;
+    take(&R::record(&row, notes)?)
+}
+
 fn read_page(
-    read_row: ReadRow,
+    report: ReportKind,
     page: &mut Page<'_, '_>,
-    take: &mut Take<'_>,
+    mut take: impl FnMut(&RowTexts<'_>, &Record<'_>) -> Result<(), MemoryError>,
 ) -> Result<Read, CollectError> {
+    let row_error = row_error(page);
     let mut notes = Notes::default();
     let read = page.decode::<&RawValue, _>(|number, row| {
         let row = row.get();
-        let taken = read_row(row, &mut notes, &mut |record| {
+        let taken = report.read_row(row, &mut notes, &mut |record| {
             let properties = serde_json::from_str(row)?;
             Ok(take(&RowTexts { row, properties }, record)?)
         });
         taken.map_err(|error| (number, error))
     });
-    let (number, error) = match read {
+    match read {
         Ok(read) => {
             if read == Read::Whole {
                 notes.count(page.stats());
             }
-            return Ok(read);
+            Ok(read)
         }
-        Err(DecodeError::Graph(error)) => return Err(error.into()),
-        Err(DecodeError::Row(unreadable)) => unreadable,
-    };
-    match error {
-        Unreadable::Json(source) => Err(page.bad_row(number, &source).into()),
-        Unreadable::Row(source) => RowContext::of(page).wrap(number, Err(source)),
-        Unreadable::Memory(error) => Err(error.into()),
+        Err(DecodeError::Graph(error)) => Err(error.into()),
+        Err(DecodeError::Row((number, error))) => Err(match error {
+            Unreadable::Json(source) => page.bad_row(number, &source).into(),
+            Unreadable::Row(source) => row_error(number, source),
+            Unreadable::Memory(error) => error.into(),
+        }),
     }
 }
 

@@ -5,14 +5,15 @@
 
 #![deny(clippy::float_arithmetic)]
 
-use super::ReportInfo;
 use super::column::{Column, Measure};
 use super::interner::{code, label};
-use super::log::{Log, Record};
+use super::log::Record;
 use super::row::{Notes, Number, RowError, Shown, Text, row};
+use super::{Report, ReportInfo};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
+use crate::period::EndBound;
 
 /// `getSmsLog`, which only the beta version of Graph has.
 pub struct Sms;
@@ -85,17 +86,17 @@ static COLUMNS: [Column; 3] = [
     },
 ];
 
-impl Log for Sms {
+impl Report for Sms {
     const INFO: ReportInfo = ReportInfo {
         name: "sms",
         function: "getSmsLog",
         version: Version::Beta,
-        has_money: true,
-        has_previous: true,
+        end: EndBound::Exclusive,
+        properties: Row::PROPERTIES,
+        labels: Row::LABELS,
+        columns: &COLUMNS,
+        other_families: &[],
     };
-    const LABELS: &'static [&'static str] = Row::LABELS;
-    const COLUMNS: &'static [Column] = &COLUMNS;
-    const PROPERTIES: &'static [&'static str] = Row::PROPERTIES;
     type Row<'a> = Row<'a>;
 
     fn record<'r>(row: &'r Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError> {

@@ -13,18 +13,18 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 
 use super::allocation::Allocated;
-use super::column::{Column, LATER_MONTH, Measure, Values, count_of, counts};
+use super::column::{LATER_MONTH, Measure, Values};
 use super::interner::{Dictionary, UNKNOWN};
 use super::labels::{RenderContext, RetainedSeries, Size};
 use super::pool::{self, Pool, Seconds, UsedSeconds};
-use super::{Organizer, Rendered, SECONDS_COUNT, Spend};
-use crate::exposition::{FamilyWriter, Samples, write_label, write_tenant};
+use super::{Organizer, Rendered, ReportInfo, SECONDS_COUNT, Spend};
+use crate::exposition::{FamilyWriter, Samples, label_block, write_label};
 use crate::money::Sum;
 
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
-    /// The labels, in the order of [`Table::names`]. If the report has fewer labels, the unused places have the same
+    /// The labels, in the order of [`ReportInfo::labels`]. If the report has fewer labels, the unused places have the same
     /// rank in every series.
     pub(crate) labels: [u32; LABELS],
     pub(crate) user: u32,
@@ -33,12 +33,7 @@ pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
 
 /// The series of a report, sorted by their labels.
 pub(crate) struct Table<'a, const LABELS: usize, const MONEY: usize> {
-    /// The name of the report.
-    pub(crate) report: &'static str,
-    /// The names of the report's labels except for `tenant` and `user`, sorted.
-    pub(crate) names: &'static [&'static str],
-    /// The families of the report. The values of the first family decide which series are aggregated into `__other__`.
-    pub(crate) columns: &'static [Column],
+    pub(crate) info: &'static ReportInfo,
     /// The texts of the labels.
     pub(crate) texts: &'a Dictionary,
     /// The texts of the label `user`.
@@ -52,9 +47,9 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     pub(crate) fn render(mut self, context: &RenderContext<'_>, allocated: &Allocated) -> Rendered {
         // Runs before series are aggregated into `__other__`, because aggregation hides parts of a user's spend.
         let (spend, top) = self.spend_and_top(context);
-        let overall = match self.position("currency") {
+        let overall = match self.info.label("currency") {
             Some(_) => Vec::new(),
-            None => counts(self.columns, &total(&self.series)),
+            None => self.info.counts(&total(&self.series)),
         };
         let users = self.named_users(context);
         let used_seconds = self.used_seconds(&context.allocation.pools);
@@ -63,13 +58,13 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         Rendered {
             samples: self
                 .samples(context)
-                .chain(allocated.samples(allocation, self.columns, self.report, context.tenant))
+                .chain(allocated.samples(allocation, self.info, context.tenant))
                 .collect(),
             closing: self.closing(context),
             spend,
             counts: overall,
             top,
-            allocated: allocated.for_page(allocation, self.columns),
+            allocated: allocated.for_page(allocation, self.info),
             used_seconds,
             users,
             aggregated,
@@ -81,8 +76,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// The used seconds of pools.
     fn used_seconds(&self, pools: &[Pool]) -> UsedSeconds {
         let mut used = vec![Seconds::default(); pools.len()];
-        if let Some(positions) = pool::positions(self.names)
-            && let Some(count) = count_of(self.columns, SECONDS_COUNT)
+        if let Some(positions) = pool::positions(self.info)
+            && let Some(count) = self.info.count_of(SECONDS_COUNT)
             && !pools.is_empty()
         {
             for group in self.groups() {
@@ -106,8 +101,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         for series in &self.series {
             is_named[series.user as usize] = true;
         }
-        let named = (0..).zip(is_named).filter(|&(_, is_named)| is_named);
-        let named = named.filter(|&(user, _)| self.users.text(user) != UNKNOWN);
+        let named = (0..).zip(is_named);
+        let named = named.filter(|&(user, named)| named && self.users.text(user) != UNKNOWN);
         named.count() as u64
     }
 
@@ -125,8 +120,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             });
         }
         if self.series.len() > context.series_max {
-            let currency = self.position("currency");
-            let label_count = self.names.len();
+            let currency = self.info.label("currency");
+            let label_count = self.info.labels.len();
             let mut currencies: Vec<Option<u32>> = self
                 .series
                 .iter()
@@ -182,7 +177,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
 
     /// The size of a series, for sorting: the figure of the first family without its sign, then all counts.
     fn size(&self, values: &Values<MONEY>) -> Size {
-        let first = match self.columns[0].measure {
+        let first = match self.info.columns[0].measure {
             Measure::Money(index) => values.money[index],
             Measure::Count(index, _) => Sum::from(values.counts[index]),
         };
@@ -193,7 +188,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         &self,
         context: &RenderContext<'_>,
     ) -> impl Iterator<Item = Samples> + use<LABELS, MONEY> {
-        let families: Vec<_> = self.columns.iter().map(|column| &column.current).collect();
+        let columns = self.info.columns.iter();
+        let families: Vec<_> = columns.map(|column| &column.current).collect();
         let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
             let mut labels = self.group_labels(&group[0], context.tenant);
@@ -210,7 +206,8 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     }
 
     fn closing(&self, context: &RenderContext<'_>) -> Vec<Samples> {
-        let families: Vec<_> = self.columns.iter().map(|column| &column.previous).collect();
+        let columns = self.info.columns.iter();
+        let families: Vec<_> = columns.map(|column| &column.previous).collect();
         let mut writer = FamilyWriter::new(&families);
         for group in self.groups() {
             let labels = self.group_labels(&group[0], context.tenant);
@@ -220,16 +217,18 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     }
 
     fn write(&self, values: &Values<MONEY>, labels: &[u8], writer: &mut FamilyWriter) {
-        writer.sample(labels, |column, out| match self.columns[column].measure {
-            Measure::Money(index) => values.money[index].write_sample(out),
-            Measure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
+        writer.sample(labels, |column, out| {
+            match self.info.columns[column].measure {
+                Measure::Money(index) => values.money[index].write_sample(out),
+                Measure::Count(index, _) => Sum::from(values.counts[index]).write_sample(out),
+            }
         });
     }
 
     /// Spend and top users by currency; empty if the report has no amounts.
     fn spend_and_top(&self, context: &RenderContext<'_>) -> (Vec<Spend>, Vec<Organizer>) {
         let (mut spend, mut top) = (Vec::new(), Vec::new());
-        let Some(currency) = self.position("currency") else {
+        let Some(currency) = self.info.label("currency") else {
             return (spend, top);
         };
         let mut by_currency: BTreeMap<u32, Vec<&[Series<LABELS, MONEY>]>> = BTreeMap::new();
@@ -249,7 +248,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     }
 
     fn spend(&self, currency: &str, groups: &[&[Series<LABELS, MONEY>]]) -> Spend {
-        let context = self.position("destination_context");
+        let context = self.info.label("destination_context");
         let mut all = Values::default();
         let mut contexts: HashMap<&str, Sum> = HashMap::new();
         for group in groups {
@@ -268,7 +267,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             currency: currency.to_owned(),
             total: all.money[0].to_string(),
             contexts: contexts.into_iter().map(share).collect(),
-            counts: counts(self.columns, &all),
+            counts: self.info.counts(&all),
         }
     }
 
@@ -306,10 +305,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             user: self.users.text(user).to_owned(),
             currency: currency.to_owned(),
             charge: charge.to_string(),
-            counts: counts(
-                self.columns,
-                &total(all().filter(|series| series.user == user)),
-            ),
+            counts: (self.info).counts(&total(all().filter(|series| series.user == user))),
         }));
     }
 
@@ -319,7 +315,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     }
 
     fn group_key(&self, series: &Series<LABELS, MONEY>) -> String {
-        let labels: Vec<&str> = (0..self.names.len())
+        let labels: Vec<&str> = (0..self.info.labels.len())
             .map(|position| self.label(series, position))
             .collect();
         labels.join("\n")
@@ -328,26 +324,15 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// Writes the labels of a group in the order of their names, as the client libraries do. The caller appends `user`,
     /// which comes last in this order.
     fn group_labels(&self, series: &Series<LABELS, MONEY>, tenant: Option<&str>) -> Vec<u8> {
-        let before_tenant = self.names.partition_point(|&name| name < "tenant");
-        let mut out = Vec::new();
-        for (position, &name) in self.names.iter().enumerate() {
-            if position == before_tenant {
-                write_tenant(tenant, &mut out);
-            }
-            write_label(name, self.label(series, position), &mut out);
-        }
-        if before_tenant == self.names.len() {
-            write_tenant(tenant, &mut out);
-        }
-        out
+        let labels = self.info.labels.iter().enumerate();
+        let labels = labels.map(|(position, &name)| (name, Some(self.label(series, position))));
+        let mut labels: Vec<_> = labels.chain([("tenant", tenant)]).collect();
+        labels.sort_unstable();
+        label_block(&labels)
     }
 
     fn label(&self, series: &Series<LABELS, MONEY>, position: usize) -> &str {
         self.texts.text(series.labels[position])
-    }
-
-    fn position(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|label| *label == name)
     }
 }
 

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::exposition::{FamilyWriter, write_label, write_tenant};
+use crate::exposition::label_block;
 use crate::money::{Amount, Sum};
 
 /// A share of a limit, and the severity of the alert that fires at this share.
@@ -42,19 +42,22 @@ impl Threshold {
             .copied()
     }
 
-    /// Writes the share as a sample, for example 0.8 for 80 %. Adds the labels `severity`, `tenant` and `threshold` to
-    /// `labels`. The names in `labels` must come before these, because labels are sorted by name.
-    pub(crate) fn write_sample(
+    /// The labels of a sample, and the share as its value, for example 0.8 for 80 %. Adds the labels `severity`,
+    /// `tenant` and `threshold` to `labels`. The names in `labels` must come before these, because labels are sorted by
+    /// name.
+    pub(crate) fn sample(
         self,
-        mut labels: Vec<u8>,
+        labels: &[(&str, Option<&str>)],
         tenant: Option<&str>,
-        writer: &mut FamilyWriter,
-    ) {
-        write_label("severity", self.severity.as_str(), &mut labels);
-        write_tenant(tenant, &mut labels);
-        write_label("threshold", &self.at.to_string(), &mut labels);
+    ) -> (Vec<u8>, Sum) {
+        let at = self.at.to_string();
+        let own = [
+            ("severity", Some(self.severity.as_str())),
+            ("tenant", tenant),
+            ("threshold", Some(&*at)),
+        ];
         let ratio = Amount::from(Decimal::new(self.at.into(), 2));
-        writer.sample(&labels, |_, out| Sum::from(ratio).write_sample(out));
+        (label_block(&[labels, &own].concat()), ratio.into())
     }
 }
 

@@ -51,7 +51,13 @@ impl Ledgers {
         if let Some(index) = self.0.iter().position(kept) {
             return &mut self.0[index];
         }
-        self.0.push(Ledger::new(period, allocation));
+        self.0.push(Ledger {
+            period,
+            allocation: fingerprint,
+            days: BTreeSet::new(),
+            totals: Arc::new(Totals::new(allocation)),
+            rows: Arc::default(),
+        });
         self.0.last_mut().expect("one was added")
     }
 
@@ -81,16 +87,6 @@ impl Ledgers {
 }
 
 impl Ledger {
-    fn new(period: BillingPeriod, allocation: &Allocation) -> Self {
-        Self {
-            totals: Arc::new(Totals::new(allocation)),
-            period,
-            allocation: allocation.fingerprint(),
-            days: BTreeSet::new(),
-            rows: Arc::default(),
-        }
-    }
-
     /// The windows to fetch for the period up to `now`.
     pub(crate) fn windows_due(&self, now: DateTime<Utc>, memory: &Arc<MemoryPool>) -> WindowsDue {
         let (becoming_final, open) = windows(self.period.into(), now)

@@ -1,6 +1,5 @@
 //! The rows that were already counted, so that a row counts once even if several windows or pages return it.
 
-use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -8,8 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use ring::digest;
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Record;
@@ -21,7 +19,8 @@ use crate::memory::{MemoryError, MemoryPool, Reservation, table_bytes};
 pub(crate) struct RowId(u64);
 
 /// The rows of final days, as sorted runs. Copies share the runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Vec<Piece>")]
 pub(super) struct FinalRows {
     runs: Vec<Arc<Vec<RowId>>>,
 }
@@ -165,38 +164,35 @@ impl Serialize for FinalRows {
     }
 }
 
-impl<'de> Deserialize<'de> for FinalRows {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pieces;
-        impl<'de> Visitor<'de> for Pieces {
-            type Value = FinalRows;
+/// The sorted rows in one base64 text.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Piece(Vec<RowId>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("row ids in base64")
-            }
+impl TryFrom<String> for Piece {
+    type Error = &'static str;
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pieces: A) -> Result<FinalRows, A::Error> {
-                let mut rows = FinalRows::default();
-                while let Some(piece) = pieces.next_element::<String>()? {
-                    let run = decoded(&piece);
-                    rows.add_run(run.ok_or_else(|| A::Error::custom("not row ids"))?);
-                }
-                Ok(rows)
-            }
-        }
-        deserializer.deserialize_seq(Pieces)
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        const ERROR: &str = "not row ids";
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(|_| ERROR)?;
+        let (ids, rest) = bytes.as_chunks();
+        let ids = ids.iter().map(|&id| RowId(u64::from_le_bytes(id)));
+        let ids: Vec<RowId> = ids.collect();
+        let is_sorted = ids.is_sorted_by(|a, b| a < b);
+        (rest.is_empty() && is_sorted)
+            .then_some(Self(ids))
+            .ok_or(ERROR)
     }
 }
 
-/// The ids in one text. `None` if the text is invalid, or if its ids are not sorted or are repeated.
-fn decoded(piece: &str) -> Option<Vec<RowId>> {
-    let bytes = STANDARD_NO_PAD.decode(piece).ok()?;
-    let (ids, rest) = bytes.as_chunks();
-    let ids: Vec<RowId> = ids
-        .iter()
-        .map(|&id| RowId(u64::from_le_bytes(id)))
-        .collect();
-    (rest.is_empty() && ids.is_sorted_by(|a, b| a < b)).then_some(ids)
+impl From<Vec<Piece>> for FinalRows {
+    fn from(pieces: Vec<Piece>) -> Self {
+        let mut rows = Self::default();
+        for Piece(run) in pieces {
+            rows.add_run(run);
+        }
+        rows
+    }
 }
 
 impl Numbers {

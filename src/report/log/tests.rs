@@ -20,6 +20,7 @@ use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
 use crate::report::pool::{Pool, UsedSeconds};
+use crate::report::row::RowError;
 use crate::report::{Rendered, ReportKind};
 
 /// A call of a test. The log has its row from the time `known` on.
@@ -81,7 +82,7 @@ fn fold_beside(
     };
     let mut aggregator = LogAggregator::new(AnyLog::of::<CallLog>(), window, aggregation);
     for row in rows {
-        let row: <CallLog as Log>::Row<'_> = serde_json::from_str(row).expect("a row");
+        let row: <CallLog as Report>::Row<'_> = serde_json::from_str(row).expect("a row");
         let record = CallLog::record(&row, &mut Notes::default())?;
         aggregator.add(&record).expect("few rows");
     }
@@ -208,7 +209,7 @@ fn rendered(totals: Totals, series_max: usize) -> Rendered {
         allocation: &ALLOCATION,
         retained: &RetainedSeries::default(),
     };
-    render(AnyLog::of::<CallLog>(), totals, &context)
+    totals.render(&CallLog::INFO, &context)
 }
 
 fn text(rendered: &Rendered) -> String {

@@ -1,19 +1,16 @@
 //! Sums by label set. Totals can be merged.
 
 use chrono::{DateTime, Utc};
-use hashbrown::{DefaultHashBuilder, HashTable};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{AnyLog, COUNTS_MAX, LABELS_MAX, MONEY_MAX};
-use crate::memory::table_bytes;
+use super::{COUNTS_MAX, LABELS_MAX, MONEY_MAX};
 use crate::money::Sum;
-use crate::report::Rendered;
 use crate::report::allocation::{Allocated, Allocation, SavedAllocated};
-use crate::report::column;
+use crate::report::index::Index;
 use crate::report::interner::Interner;
 use crate::report::labels::RenderContext;
-use crate::report::person_table::Hash;
 use crate::report::table::{Series, Table};
+use crate::report::{Rendered, ReportInfo, column};
 
 /// Totals of rows. They do not depend on the order of the rows or on the windows that returned them.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,11 +35,10 @@ pub(crate) struct Totals {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SeriesMap {
     entries: Vec<Series<LABELS_MAX, MONEY_MAX>>,
-    index: HashTable<(Hash, u32)>,
-    hasher: DefaultHashBuilder,
+    index: Index,
 }
 
-/// Interned labels in the order of [`Log::LABELS`](super::Log::LABELS), and the interned user label. A label that the
+/// Interned labels in the order of [`ReportInfo::labels`], and the interned user label. A label that the
 /// log does not have is [`NO_LABEL`].
 pub(super) type Labels = ([u32; LABELS_MAX], u32);
 
@@ -84,6 +80,31 @@ impl Totals {
         self.newest = self.newest.max(other.newest);
     }
 
+    /// Renders the complete totals of a period.
+    pub(crate) fn render(self, log: &'static ReportInfo, context: &RenderContext<'_>) -> Rendered {
+        drop(self.series.index);
+        let mut series = self.series.entries;
+        let (texts, ranks) = self.texts.into_sorted();
+        for series in &mut series {
+            series.labels = series.labels.map(|id| ranks[id as usize]);
+            series.user = ranks[series.user as usize];
+        }
+        series.sort_unstable_by_key(Series::key);
+        let table = Table {
+            info: log,
+            texts: &texts,
+            users: &texts,
+            series,
+        };
+        Rendered {
+            rows: self.rows,
+            overlapping: self.overlapping,
+            unplaced: self.unplaced,
+            newest: self.newest,
+            ..table.render(context, &self.allocated)
+        }
+    }
+
     /// Bytes of memory that the totals take.
     pub(crate) fn bytes(&self) -> usize {
         self.texts.bytes() + self.series.bytes() + self.allocated.bytes()
@@ -98,26 +119,19 @@ impl Totals {
 impl SeriesMap {
     /// Adds the values to those of the label set.
     fn add(&mut self, labels: Labels, values: &Values) {
-        let Self {
-            entries,
-            index,
-            hasher,
-        } = self;
-        let hash = Hash::of(hasher, labels);
-        let same = |&(other, number): &(Hash, u32)| {
-            other == hash && entries[number as usize].key() == labels
-        };
-        if let Some(&(_, number)) = index.find(hash.spread(), same) {
-            entries[number as usize].values.add(values);
+        let entries = &mut self.entries;
+        let next = u32::try_from(entries.len()).expect("fewer label sets than bytes");
+        let is_same = |number| entries[number as usize].key() == labels;
+        let number = self.index.number(labels, next, is_same);
+        if let Some(series) = entries.get_mut(number as usize) {
+            series.values.add(values);
         } else {
-            let number = u32::try_from(entries.len()).expect("fewer label sets than bytes");
             let (labels, user) = labels;
             entries.push(Series {
                 labels,
                 user,
                 values: *values,
             });
-            index.insert_unique(hash.spread(), (hash, number), |(hash, _)| hash.spread());
         }
     }
 
@@ -126,58 +140,13 @@ impl SeriesMap {
     }
 
     fn bytes(&self) -> usize {
-        let index = &self.index;
-        let index = table_bytes(index.allocation_size(), index.len(), index.capacity());
-        size_of_val(&*self.entries) + index
+        size_of_val(&*self.entries) + self.index.bytes()
     }
 }
 
-/// Renders the complete totals of a period.
-pub(crate) fn render(log: &AnyLog, totals: Totals, context: &RenderContext<'_>) -> Rendered {
-    let SeriesMap {
-        entries: mut series,
-        index,
-        ..
-    } = totals.series;
-    drop(index);
-    let (texts, ranks) = totals.texts.into_sorted();
-    for series in &mut series {
-        series.labels = series.labels.map(|id| ranks[id as usize]);
-        series.user = ranks[series.user as usize];
-    }
-    series.sort_unstable_by_key(Series::key);
-    let table = Table {
-        report: log.info.name,
-        names: log.labels,
-        columns: log.columns,
-        texts: &texts,
-        users: &texts,
-        series,
-    };
-    Rendered {
-        rows: totals.rows,
-        overlapping: totals.overlapping,
-        unplaced: totals.unplaced,
-        newest: totals.newest,
-        ..table.render(context, &totals.allocated)
-    }
-}
-
-/// Totals in a state file.
-#[derive(Deserialize)]
-struct SavedTotals {
-    words: Vec<String>,
-    series: Vec<(Labels, [Sum; MONEY_MAX], [i64; COUNTS_MAX])>,
-    allocated: SavedAllocated,
-    rows: u64,
-    overlapping: u64,
-    unplaced: u64,
-    newest: Option<DateTime<Utc>>,
-}
-
-/// The fields of [`SavedTotals`]. Their items are created while they are written, to save memory.
-#[derive(Serialize)]
-struct Saving<Words, Series> {
+/// Totals in a state file. When they are written, their items are created one by one, to save memory.
+#[derive(Serialize, Deserialize)]
+struct SavedTotals<Words = Vec<String>, Series = Vec<SavedSeries>> {
     words: Words,
     series: Series,
     allocated: SavedAllocated,
@@ -186,6 +155,8 @@ struct Saving<Words, Series> {
     unplaced: u64,
     newest: Option<DateTime<Utc>>,
 }
+
+type SavedSeries = (Labels, [Sum; MONEY_MAX], [i64; COUNTS_MAX]);
 
 /// Serializes the items of an iterator as a list.
 struct Each<I>(I);
@@ -205,7 +176,7 @@ impl Serialize for Totals {
             let Values { money, counts } = series.values;
             (series.key(), money, counts)
         };
-        let saving = Saving {
+        let saved = SavedTotals {
             words: Each(self.texts.iter()),
             series: Each(series.iter().map(values)),
             allocated: self.allocated.save(),
@@ -214,7 +185,7 @@ impl Serialize for Totals {
             unplaced: self.unplaced,
             newest: self.newest,
         };
-        saving.serialize(serializer)
+        saved.serialize(serializer)
     }
 }
 

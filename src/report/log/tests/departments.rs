@@ -150,7 +150,7 @@ proptest! {
             }
             totals.merge(&aggregator.totals);
         }
-        let rendered = render(AnyLog::of::<CallLog>(), totals, &RenderContext {
+        let rendered = totals.render(&CallLog::INFO, &RenderContext {
             tenant: None,
             period: november(),
             user_label: &user_label,
