@@ -169,18 +169,16 @@ impl<'a> Allocator<'a> {
         }
     }
 
-    /// Adds the next label set, with its exposed labels. A label that the report does not have is empty.
-    pub(crate) fn add_label_set(&mut self, currency: &str, context: &str, location: &str) {
+    /// Adds the next label set: the exposed values of [`budget::LABELS`]. A label that the report does not have is
+    /// empty.
+    pub(crate) fn add_label_set(&mut self, labels: [&str; 3]) {
         let budgets = &self.allocation.budgets;
-        let covered = budgets
-            .iter()
-            .map(|budget| budget.covers(currency, context, location));
+        let covered = budgets.iter().map(|budget| budget.covers(labels));
         let covered: Vec<bool> = covered.collect();
         let everyone =
             (0..budgets.len()).filter(|&index| covered[index] && !budgets[index].selects_persons());
-        let currency = self.currencies.intern(currency);
         self.label_sets.push(LabelSet {
-            currency,
+            currency: self.currencies.intern(labels[0]),
             everyone: everyone.collect(),
             covered,
         });

@@ -122,7 +122,29 @@ impl AggregatedReport for BlockedUsers {
     }
 
     fn add(totals: &mut Totals, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        totals.add(&row, notes)
+        let time = row.block_date_time().time()?;
+        let person = row.person(notes)?;
+        let [id, principal_name, _] = person;
+        let names = [id, principal_name, row.user_telephone_number().shown(notes)];
+        let user = names.into_iter().find(|name| !name.is_empty());
+        // All users without an id and names would count as one user.
+        let user = user.ok_or(row.user_id().missing())?;
+        let mode = row.user_block_mode().shown(notes);
+        let event = Event {
+            user: totals.texts.intern(&user.to_lowercase()),
+            time: time.ok_or(row.block_date_time().missing())?,
+            mode: match mode.to_lowercase().as_str() {
+                "blocked" => Mode::Blocked,
+                "unblocked" => Mode::Unblocked,
+                "" => Mode::Other(totals.texts.intern(UNKNOWN)),
+                other => Mode::Other(totals.texts.intern(other)),
+            },
+            reason: totals.texts.intern(label(row.block_reason().shown(notes))),
+            remediation: totals.texts.intern(row.remediation_id().text()?),
+            person: totals.persons.intern(person),
+        };
+        totals.events.push(event);
+        Ok(())
     }
 
     fn rows(totals: &Totals) -> usize {
@@ -143,32 +165,6 @@ impl AggregatedReport for BlockedUsers {
 }
 
 impl Totals {
-    fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        let time = row.block_date_time().time()?;
-        let person = row.person(notes)?;
-        let [id, principal_name, _] = person;
-        let names = [id, principal_name, row.user_telephone_number().shown(notes)];
-        let user = names.into_iter().find(|name| !name.is_empty());
-        // All users without an id and names would count as one user.
-        let user = user.ok_or(row.user_id().missing())?;
-        let mode = row.user_block_mode().shown(notes);
-        let event = Event {
-            user: self.texts.intern(&user.to_lowercase()),
-            time: time.ok_or(row.block_date_time().missing())?,
-            mode: match mode.to_lowercase().as_str() {
-                "blocked" => Mode::Blocked,
-                "unblocked" => Mode::Unblocked,
-                "" => Mode::Other(self.texts.intern(UNKNOWN)),
-                other => Mode::Other(self.texts.intern(other)),
-            },
-            reason: self.texts.intern(label(row.block_reason().shown(notes))),
-            remediation: self.texts.intern(row.remediation_id().text()?),
-            person: self.persons.intern(person),
-        };
-        self.events.push(event);
-        Ok(())
-    }
-
     fn render(self, context: &RenderContext<'_>) -> Rendered {
         let Self {
             texts,
@@ -326,7 +322,7 @@ mod tests {
                 let json = format!(
                     r#"{{"userId":"1","blockDateTime":"2026-11-21T12:00:0{second}Z","userBlockMode":"{mode}"}}"#
                 );
-                totals.add(&row(&json), &mut Notes::default()).unwrap();
+                BlockedUsers::add(&mut totals, row(&json), &mut Notes::default()).unwrap();
             }
             let now = "2026-11-21T13:00:00Z".parse().unwrap();
             let rendered = totals.render(&RenderContext {
@@ -354,7 +350,7 @@ mod tests {
                 r#"{{"userId":"id-{user}","userPrincipalName":"{user}@x","userDisplayName":"{}","blockDateTime":"1970-01-01T00:00:{second:02}.9Z","userBlockMode":"{mode}","blockReason":"{reason}"}}"#,
                 &user[..1]
             );
-            totals.add(&row(&json), &mut Notes::default()).unwrap();
+            BlockedUsers::add(&mut totals, row(&json), &mut Notes::default()).unwrap();
         }
         let rendered = totals.render(&RenderContext {
             tenant: Some("t"),
@@ -424,8 +420,9 @@ mod tests {
             let json = format!(
                 r#"{{{user}"blockDateTime":"2026-11-21T12:00:00Z","userBlockMode":"blocked"}}"#
             );
-            let notes = &mut Notes::default();
-            assert_eq!(Totals::default().add(&row(&json), notes), added, "{user}");
+            let mut totals = Totals::default();
+            let result = BlockedUsers::add(&mut totals, row(&json), &mut Notes::default());
+            assert_eq!(result, added, "{user}");
         }
     }
 }

@@ -41,10 +41,13 @@ pub struct Budget {
     pub destination_context: Option<String>,
 }
 
+/// The labels that budgets select by.
+pub(crate) const LABELS: [&str; 3] = ["currency", "destination_context", "usage_location"];
+
 /// The labels and names by which budgets select a row.
 #[derive(Clone, Debug)]
 pub struct BudgetRow {
-    /// The exposed values of currency, usage location and destination context.
+    /// The exposed values of [`LABELS`].
     pub(crate) labels: [String; 3],
     /// User principal name and object id.
     pub(crate) names: [String; 2],
@@ -107,7 +110,7 @@ impl Budget {
     }
 
     /// Returns whether the selectors match these labels. The person is not compared.
-    pub(crate) fn covers(&self, currency: &str, context: &str, location: &str) -> bool {
+    pub(crate) fn covers(&self, [currency, context, location]: [&str; 3]) -> bool {
         let selects = |selector: &Option<String>, label: &str| {
             selector.as_deref().is_none_or(|wanted| wanted == label)
         };
@@ -147,7 +150,7 @@ impl Budget {
         let with_values = rows.iter().map(|row| {
             let [principal_name, id] = &row.names;
             let department = departments.map(|all| all.name(all.of(principal_name, id)));
-            let [currency, location, context] = row.labels.each_ref().map(|label| Some(&**label));
+            let [currency, context, location] = row.labels.each_ref().map(|label| Some(&**label));
             (row, [currency, location, context, department])
         });
         let mut rows: Vec<_> = with_values.collect();
@@ -263,7 +266,7 @@ mod tests {
     #[test]
     fn mismatches_by_table() {
         let row = |[currency, location, context, name]: [&str; 4]| BudgetRow {
-            labels: [currency, location, context].map(str::to_owned),
+            labels: [currency, context, location].map(str::to_owned),
             names: [name, "id"].map(str::to_owned),
             call: None,
         };

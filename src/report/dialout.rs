@@ -142,7 +142,26 @@ impl AggregatedReport for Dialout {
     type Totals = RowTable;
 
     fn add(totals: &mut RowTable, row: Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        totals.add(&row, notes)
+        let charge = row.total_call_charge().amount()?;
+        let calls = row.total_calls().count()?;
+        let seconds = row.total_call_seconds().count()?;
+        let person = totals.persons.intern(row.person(notes)?);
+        let location = totals.locations.intern(row.usage_location().shown(notes));
+        let context = (totals.contexts).intern(row.destination_context().shown(notes));
+        let currency = totals.currencies.intern(row.currency().text()?);
+        let label_set = totals.label_sets.intern([currency, context, location]);
+        totals.rows.push(Entry {
+            person,
+            label_set,
+            calls,
+            seconds,
+            charge,
+        });
+        assert!(
+            u32::try_from(totals.rows.len()).is_ok(),
+            "a report has fewer than 2³² rows"
+        );
+        Ok(())
     }
 
     fn rows(totals: &RowTable) -> usize {
@@ -150,7 +169,10 @@ impl AggregatedReport for Dialout {
     }
 
     fn bytes(totals: &RowTable) -> usize {
-        totals.bytes()
+        let texts = [&totals.locations, &totals.contexts, &totals.currencies];
+        let texts: usize = texts.into_iter().map(Interner::bytes).sum();
+        let rows = totals.label_sets.bytes() + size_of_val(&*totals.rows);
+        totals.persons.bytes() + texts + rows
     }
 
     fn truncate(totals: &mut RowTable, rows: usize) {
@@ -158,11 +180,15 @@ impl AggregatedReport for Dialout {
     }
 
     fn budget_rows(totals: &RowTable) -> Vec<BudgetRow> {
-        totals
-            .rows
-            .iter()
-            .map(|row| totals.budget_row(row))
-            .collect()
+        let budget_row = |row: &Entry| {
+            let [id, principal_name, _] = totals.persons.names(row.person);
+            BudgetRow {
+                labels: totals.labels(row.label_set).map(Cow::into_owned),
+                names: [principal_name, id].map(str::to_owned),
+                call: None,
+            }
+        };
+        totals.rows.iter().map(budget_row).collect()
     }
 
     fn render(totals: RowTable, context: &RenderContext<'_>) -> Rendered {
@@ -171,47 +197,7 @@ impl AggregatedReport for Dialout {
 }
 
 impl RowTable {
-    fn add(&mut self, row: &Row<'_>, notes: &mut Notes) -> Result<(), RowError> {
-        let charge = row.total_call_charge().amount()?;
-        let calls = row.total_calls().count()?;
-        let seconds = row.total_call_seconds().count()?;
-        let person = self.persons.intern(row.person(notes)?);
-        let location = self.locations.intern(row.usage_location().shown(notes));
-        let context = self.contexts.intern(row.destination_context().shown(notes));
-        let currency = self.currencies.intern(row.currency().text()?);
-        let label_set = self.label_sets.intern([currency, context, location]);
-        self.rows.push(Entry {
-            person,
-            label_set,
-            calls,
-            seconds,
-            charge,
-        });
-        assert!(
-            u32::try_from(self.rows.len()).is_ok(),
-            "a report has fewer than 2³² rows"
-        );
-        Ok(())
-    }
-
-    fn bytes(&self) -> usize {
-        let texts = [&self.locations, &self.contexts, &self.currencies];
-        let texts: usize = texts.into_iter().map(Interner::bytes).sum();
-        let label_sets = self.label_sets.bytes();
-        self.persons.bytes() + texts + label_sets + size_of_val(&*self.rows)
-    }
-
-    fn budget_row(&self, row: &Entry) -> BudgetRow {
-        let [currency, context, location] = self.labels(row.label_set);
-        let [id, principal_name, _] = self.persons.names(row.person);
-        BudgetRow {
-            labels: [currency, location, context].map(Cow::into_owned),
-            names: [principal_name, id].map(str::to_owned),
-            call: None,
-        }
-    }
-
-    /// The exposed labels of a label set, in the order of [`Row::LABELS`].
+    /// The exposed labels of a label set, in the order of [`Row::LABELS`], which are [`LABELS`](super::budget::LABELS) too.
     fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
         let [currency, context, location] = self.label_sets.get(label_set);
         [
@@ -227,8 +213,7 @@ impl RowTable {
         // Converts one label set at a time, so that only its upper-case copies of lower-case codes are in memory.
         let add = |label_set| {
             let labels = self.labels(label_set);
-            let [currency, context, location] = &labels;
-            allocator.add_label_set(currency, context, location);
+            allocator.add_label_set(labels.each_ref().map(|label| &**label));
             labels.map(|label| texts.intern(&label))
         };
         let labels: Vec<[u32; 3]> = (0..self.label_sets.count()).map(add).collect();

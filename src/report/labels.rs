@@ -218,14 +218,6 @@ impl RetainedSeries {
         };
         (aggregated, retained)
     }
-
-    /// Returns an empty set with the same hasher, so that hashes of both sets can be compared.
-    pub(crate) fn next_generation(&self) -> Self {
-        Self {
-            hasher: self.hasher.clone(),
-            series: HashSet::new(),
-        }
-    }
 }
 
 /// Persons, sorted by their labels.

@@ -30,7 +30,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::allocation::{Allocation, Allocator};
-use super::budget::BudgetRow;
+use super::budget::{self, BudgetRow};
 use super::column::{COUNTS_MAX, LATER_MONTH};
 use super::interner::{Interner, LabelSetId, LabelSets};
 use super::labels::UserLabel;
@@ -198,7 +198,7 @@ struct PageRow {
 /// Positions of the labels by which budgets and pools select rows.
 #[derive(Clone, Copy)]
 struct LabelPositions {
-    /// Currency, usage location and destination context, as far as the log has them.
+    /// [`budget::LABELS`], as far as the log has them.
     budgets: [Option<usize>; 3],
     /// [`pool::LABELS`], if the log has all of them.
     pools: Option<[usize; 4]>,
@@ -412,8 +412,7 @@ impl<'a> LogAggregator<'a> {
         let count = self.label_sets.count();
         let label_set = self.label_sets.intern(interned);
         if label_set == count {
-            let [currency, location, context] = self.positions.labels(record);
-            self.allocator.add_label_set(currency, context, location);
+            self.allocator.add_label_set(self.positions.labels(record));
         }
         label_set
     }
@@ -421,14 +420,13 @@ impl<'a> LogAggregator<'a> {
 
 impl LabelPositions {
     fn of(log: &ReportInfo) -> Self {
-        let names = ["currency", "usage_location", "destination_context"];
         Self {
-            budgets: names.map(|name| log.label(name)),
+            budgets: budget::LABELS.map(|name| log.label(name)),
             pools: pool::positions(log),
         }
     }
 
-    /// Currency, usage location and destination context of a row. A label that the log does not have is empty.
+    /// The values of [`budget::LABELS`] of a row. A label that the log does not have is empty.
     fn labels<'r>(&self, record: &'r Record<'_>) -> [&'r str; 3] {
         self.budgets
             .map(|position| position.map_or("", |position| &*record.labels[position]))

@@ -8,7 +8,7 @@
 #![deny(clippy::float_arithmetic)]
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 
@@ -112,7 +112,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     fn collapse(&mut self, context: &RenderContext<'_>) -> (u64, RetainedSeries) {
         let names_users = context.user_label.names_users();
         let (other, other_user) = (self.texts.other(), self.users.other());
-        let (mut count, mut retained) = (0, context.retained.next_generation());
+        let (mut count, mut retained) = (0, RetainedSeries::default());
         if self.series.len() > context.series_max && names_users {
             let groups = self.groups().count();
             (count, retained) = self.collapse_smallest(context, groups, |series| {
@@ -122,13 +122,9 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         if self.series.len() > context.series_max {
             let currency = self.info.label("currency");
             let label_count = self.info.labels.len();
-            let mut currencies: Vec<Option<u32>> = self
-                .series
-                .iter()
-                .map(|series| currency.map(|position| series.labels[position]))
-                .collect();
-            currencies.sort_unstable();
-            currencies.dedup();
+            let currencies = self.series.iter();
+            let currencies = currencies.map(|series| currency.map(|at| series.labels[at]));
+            let currencies: BTreeSet<Option<u32>> = currencies.collect();
             let more;
             (more, retained) = self.collapse_smallest(context, currencies.len(), |series| {
                 for position in (0..label_count).filter(|&position| Some(position) != currency) {
@@ -158,7 +154,9 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
             &|index| self.size(&self.series[index].values),
             &|index| {
                 let series = &self.series[index];
-                (self.group_key(series), self.users.text(series.user))
+                let labels = (0..self.info.labels.len()).map(|at| self.label(series, at));
+                let group = labels.collect::<Vec<_>>().join("\n");
+                (group, self.users.text(series.user))
             },
         );
         for &index in &aggregated {
@@ -312,13 +310,6 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// Groups of series that differ only in the user.
     fn groups(&self) -> impl Iterator<Item = &[Series<LABELS, MONEY>]> {
         self.series.chunk_by(|a, b| a.labels == b.labels)
-    }
-
-    fn group_key(&self, series: &Series<LABELS, MONEY>) -> String {
-        let labels: Vec<&str> = (0..self.info.labels.len())
-            .map(|position| self.label(series, position))
-            .collect();
-        labels.join("\n")
     }
 
     /// Writes the labels of a group in the order of their names, as the client libraries do. The caller appends `user`,

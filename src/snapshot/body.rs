@@ -63,7 +63,6 @@ struct ReportsBody {
 struct IdentityBody {
     parts: Vec<Part>,
     run: Vec<u8>,
-    length: u64,
 }
 
 /// A finished body.
@@ -201,14 +200,14 @@ impl IdentityBody {
                 text: Some(text), ..
             } => {
                 self.close_run();
-                self.push(Part::Ready(text.clone()));
+                self.parts.push(Part::Ready(text.clone()));
             }
             Block::Long {
                 deflated,
                 text: None,
             } => {
                 self.close_run();
-                self.push(Part::Deflated(deflated.clone()));
+                self.parts.push(Part::Deflated(deflated.clone()));
             }
         }
     }
@@ -216,31 +215,25 @@ impl IdentityBody {
     fn close_run(&mut self) {
         if !self.run.is_empty() {
             let run = std::mem::take(&mut self.run);
-            self.push(Part::Ready(run.into()));
+            self.parts.push(Part::Ready(run.into()));
         }
-    }
-
-    fn push(&mut self, part: Part) {
-        self.length += part.length();
-        self.parts.push(part);
     }
 
     fn finish(mut self) -> EncodedBody {
         self.close_run();
-        EncodedBody {
-            parts: self.parts.into(),
-            length: self.length,
-        }
+        EncodedBody::new(self.parts)
     }
 }
 
 impl EncodedBody {
+    fn new(parts: Vec<Part>) -> Self {
+        let length = parts.iter().map(Part::length).sum();
+        let parts = parts.into();
+        Self { parts, length }
+    }
+
     fn ready(parts: Vec<Bytes>) -> Self {
-        let length = parts.iter().map(|part| part.len() as u64).sum();
-        Self {
-            parts: parts.into_iter().map(Part::Ready).collect(),
-            length,
-        }
+        Self::new(parts.into_iter().map(Part::Ready).collect())
     }
 
     fn body(&self) -> Body {

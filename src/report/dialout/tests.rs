@@ -111,7 +111,7 @@ fn long_names_of_many_users_end_at_a_limit() {
             .replace("ruwini.perera@contoso.com", &format!("{number}{long}"))
             .replace("Ruwini Perera", &format!("{number}{long}"));
         let row = serde_json::from_str(&row).unwrap();
-        totals.add(&row, &mut Notes::default()).unwrap();
+        Dialout::add(&mut totals, row, &mut Notes::default()).unwrap();
         memory.resize(Dialout::bytes(&totals))
     };
     let max = 3_750 * KIB;
@@ -538,7 +538,8 @@ fn bytes(samples: &[Samples]) -> String {
 fn totals(rows: &[&str]) -> Result<RowTable, RowError> {
     let mut totals = RowTable::default();
     for row in rows {
-        totals.add(&serde_json::from_str(row).unwrap(), &mut Notes::default())?;
+        let row = serde_json::from_str(row).unwrap();
+        Dialout::add(&mut totals, row, &mut Notes::default())?;
     }
     Ok(totals)
 }
