@@ -276,27 +276,16 @@ fn shifted(decimal: Decimal, exponent: i64) -> Result<Decimal, AmountError> {
     if exponent == 0 || decimal.is_zero() {
         return Ok(decimal);
     }
-    let normal = decimal.normalize();
-    let scale = i64::from(normal.scale())
-        .checked_sub(exponent)
-        .ok_or(AmountError::Inexact)?;
-    let (mantissa, scale) = match scale {
-        0..=28 => (normal.mantissa(), u32::try_from(scale).expect("0 to 28")),
-        -28..0 => {
-            let power = POWERS[usize::try_from(-scale).expect("1 to 28")];
-            (
-                normal
-                    .mantissa()
-                    .checked_mul(power)
-                    .ok_or(AmountError::Inexact)?,
-                0,
-            )
-        }
-        _ => return Err(AmountError::Inexact),
+    let shift = || {
+        let normal = decimal.normalize();
+        let scale = i64::from(normal.scale()).checked_sub(exponent)?;
+        // A decimal has no negative scale, so its mantissa gets the zeros instead.
+        let zeros = POWERS.get(usize::try_from((-scale).max(0)).ok()?)?;
+        let mantissa = normal.mantissa().checked_mul(*zeros)?;
+        Decimal::try_from_i128_with_scale(mantissa, scale.max(0).try_into().ok()?).ok()
     };
-    Decimal::try_from_i128_with_scale(mantissa, scale)
-        .map(|shifted| shifted.normalize())
-        .map_err(|_| AmountError::Inexact)
+    let shifted = shift().ok_or(AmountError::Inexact)?;
+    Ok(shifted.normalize())
 }
 
 /// Reads the common form: at most 18 digits with an optional decimal point and an optional minus. Returns `None` for
