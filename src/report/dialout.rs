@@ -147,7 +147,9 @@ impl AggregatedReport for Dialout {
         let seconds = row.total_call_seconds().count()?;
         let person = totals.persons.intern(row.person(notes)?);
         let location = totals.locations.intern(row.usage_location().shown(notes));
-        let context = (totals.contexts).intern(row.destination_context().shown(notes));
+        let context = totals
+            .contexts
+            .intern(row.destination_context().shown(notes));
         let currency = totals.currencies.intern(row.currency().text()?);
         let label_set = totals.label_sets.intern([currency, context, location]);
         totals.rows.push(Entry {
@@ -197,7 +199,7 @@ impl AggregatedReport for Dialout {
 }
 
 impl RowTable {
-    /// The exposed labels of a label set, in the order of [`Row::LABELS`], which are [`LABELS`](super::budget::LABELS) too.
+    /// The exposed labels of a label set, in the order of [`Row::LABELS`] and of the labels of budgets.
     fn labels(&self, label_set: LabelSetId) -> [Cow<'_, str>; 3] {
         let [currency, context, location] = self.label_sets.get(label_set);
         [

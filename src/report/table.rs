@@ -299,11 +299,15 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }
         ranked.truncate(TOP);
         ranked.sort_unstable();
-        top.extend(ranked.into_iter().map(|(Reverse(charge), user)| Organizer {
-            user: self.users.text(user).to_owned(),
-            currency: currency.to_owned(),
-            charge: charge.to_string(),
-            counts: (self.info).counts(&total(all().filter(|series| series.user == user))),
+        top.extend(ranked.into_iter().map(|(Reverse(charge), user)| {
+            Organizer {
+                user: self.users.text(user).to_owned(),
+                currency: currency.to_owned(),
+                charge: charge.to_string(),
+                counts: self
+                    .info
+                    .counts(&total(all().filter(|series| series.user == user))),
+            }
         }));
     }
 

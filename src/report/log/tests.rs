@@ -13,14 +13,16 @@ use proptest::sample::select;
 
 use super::*;
 use crate::exposition::Format;
+use crate::memory::MemoryError;
+use crate::money::Sum;
 use crate::period::{BillingPeriod, CycleDay, Span};
 use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::department::Departments;
 use crate::report::direct_routing::DirectRouting;
 use crate::report::labels::{Pseudonyms, RenderContext, RetainedSeries};
-use crate::report::pool::{Pool, UsedSeconds};
-use crate::report::row::RowError;
+use crate::report::pool::{self, Pool, UsedSeconds};
+use crate::report::row::{Notes, RowError};
 use crate::report::{Rendered, ReportKind};
 
 /// A call of a test. The log has its row from the time `known` on.
