@@ -45,21 +45,15 @@ pub use fleet::Fleet;
 /// Resources that all tenants share.
 #[derive(Clone, Debug)]
 struct Shared {
-    /// Publisher of complete reports.
     publisher: Arc<Publisher>,
-    /// Counters of requests.
     telemetry: Arc<Telemetry>,
-    /// The wall clock.
     clock: Clock,
-    /// The runtime of all polls.
     runtime: Handle,
     /// Limit of parallel polls over all tenants. A poll that takes longer than [`PERMIT_TIME`] returns its permit.
     permits: Arc<Semaphore>,
     /// Limit of polls in progress, including polls that have returned their permit.
     under_way: Arc<Semaphore>,
-    /// Memory of all reports.
     memory: Arc<MemoryPool>,
-    /// Writer of the state files.
     writer: Writer,
     /// True to fetch the previous period too.
     previous: bool,
@@ -147,10 +141,7 @@ impl Poller {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
         // Polls receive permits in the order in which they ask. A poll asks only after its tick, so that it keeps no other
         // poll waiting before that.
-        let permit = Arc::clone(&self.shared.permits)
-            .acquire_owned()
-            .await
-            .expect("never closed");
+        let permit = self.shared.permits.acquire().await.expect("never closed");
         let now = self.shared.clock.now();
         let period = BillingPeriod::containing(now, self.plan.cycle_day);
         let mut polling = pin!(self.poll(state, period, started));
@@ -187,13 +178,6 @@ impl Poller {
         let outcome = fetch.run().await;
         let duration = start.elapsed();
         let tenant = self.plan.tenant.as_deref();
-        match &outcome {
-            Ok(rendered) => log_success(tenant, report, period, rendered, &stats, duration),
-            Err(failed) => {
-                let remaining = state.lock().remaining();
-                log_failure(tenant, report, period, failed, duration, remaining);
-            }
-        }
         let previous_is_due = {
             let mut state = state.lock();
             let succeeded = outcome.is_ok();
@@ -202,8 +186,14 @@ impl Poller {
             state.health.duration_seconds = duration.as_secs_f64();
             state.health.up = succeeded;
             match outcome {
-                Ok(rendered) => state.succeed(rendered, period, begun, &stats, &self.plan),
-                Err(failed) => state.fail(failed, &self.plan),
+                Ok(rendered) => {
+                    log_success(tenant, report, period, &rendered, &stats, duration);
+                    state.succeed(rendered, period, begun, &stats, &self.plan);
+                }
+                Err(failed) => {
+                    log_failure(tenant, report, period, &failed, duration, state.remaining());
+                    state.fail(failed, &self.plan);
+                }
             }
             // Dropping `stats` adds the requests of this poll to the counters. Published counters then include them.
             drop((stats, under_way));

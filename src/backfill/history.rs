@@ -66,7 +66,6 @@ impl History {
         self.memory.resize(self.bytes)
     }
 
-    /// The number of series.
     pub(super) fn series(&self) -> usize {
         self.families.values().map(BTreeMap::len).sum()
     }

@@ -25,7 +25,6 @@ use crate::report::scan::RowTexts;
 /// A value in a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Field {
-    /// No value.
     Null,
     /// Text from Graph, or a label value.
     Text(String),
@@ -66,7 +65,6 @@ pub(super) struct Table {
     sums: BTreeMap<Vec<Field>, Group>,
     /// Bytes of memory that the sums take.
     bytes: usize,
-    /// The memory reservation for the sums.
     memory: Reservation,
 }
 
@@ -78,13 +76,10 @@ enum Column {
     Property(String),
     /// A label, with its position.
     Label(usize),
-    /// The day of the row.
     Day,
 }
 
 impl Table {
-    /// Creates an empty table.
-    ///
     /// # Errors
     /// If the flags do not fit the report or the configuration.
     pub(super) fn new(

@@ -127,7 +127,6 @@ impl TokenCache {
         &self.secrets
     }
 
-    /// The wall clock.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         (self.now)()
     }

@@ -51,17 +51,18 @@ impl TokenEndpointError {
         secrets: &Secrets,
         credential: CredentialKind,
     ) -> Self {
-        let Some(answer) = ErrorResponse::parse(body) else {
-            return Self {
-                status,
-                code: None,
-                text: format!("no readable error (Content-Type: {content_type})"),
-                retry_after,
-                is_transient: false,
-                credential,
-            };
+        let mut error = Self {
+            status,
+            code: None,
+            text: format!("no readable error (Content-Type: {content_type})"),
+            retry_after,
+            is_transient: false,
+            credential,
         };
-        let is_transient = answer.error.as_deref() == Some("temporarily_unavailable");
+        let Some(answer) = ErrorResponse::parse(body) else {
+            return error;
+        };
+        error.is_transient = answer.error.as_deref() == Some("temporarily_unavailable");
         let description = answer.error_description.unwrap_or_default();
         let mut text = [
             answer.error.and_then(|error| secrets.code(&error)),
@@ -84,14 +85,9 @@ impl TokenEndpointError {
         let codes: Vec<u64> = codes.iter().filter_map(serde_json::Value::as_u64).collect();
         let known = codes.iter().find(|&&code| codes::known(code).is_some());
         let code = known.or(codes.first()).copied();
-        Self {
-            status,
-            code: code.or_else(|| code_in(&description)),
-            text: one_line(&text),
-            retry_after,
-            is_transient,
-            credential,
-        }
+        error.code = code.or_else(|| code_in(&description));
+        error.text = one_line(&text);
+        error
     }
 
     /// The failure kind, which decides whether the request is retried. It depends on the code, or on the status if the

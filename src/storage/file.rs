@@ -98,7 +98,6 @@ impl OpenedFile {
         }
     }
 
-    /// Reads the whole file.
     pub(super) fn read(&self) -> io::Result<Bytes> {
         let length = usize::try_from(self.length).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
