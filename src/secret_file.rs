@@ -8,7 +8,7 @@
 
 pub(crate) mod conversion;
 
-use std::fs::{self, File, FileType, OpenOptions};
+use std::fs::{self, FileType, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -123,10 +123,6 @@ fn read_regular(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     if metadata.len() > max as u64 {
         return Err(too_large(max));
     }
-    read_whole(file, max)
-}
-
-fn read_whole(file: File, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     // Allocates the full capacity at once, because growing would leave copies of the content in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
     // Reads up to the limit, whatever length the metadata states: files of /proc state a length of 0, and a file can

@@ -26,36 +26,35 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
     let (object, format, openssl, input) = if let Some((prefix, format, decoded)) = encoding(bytes)
     {
-        let object = object(&decoded).unwrap_or(Object::Plain);
+        let object = object(&decoded).unwrap_or((Object::Plain, Form::Pem));
         let openssl = format!("{prefix} {file} | openssl");
         (object, format, openssl, String::new())
     } else {
         let object = object(bytes)?;
         // No conversion is needed: from a certificate file, only the certificates in PEM are read.
-        if object.is_pem() && role == Role::Certificate && contains(bytes, CERTIFICATE) {
+        if object.1 == Form::Pem && role == Role::Certificate && contains(bytes, CERTIFICATE) {
             return None;
         }
         // An object that the PEM reader skips does not matter if the file contains everything else that is required.
         let is_skipped = matches!(
             object,
-            Object::Request(Form::Pem) | Object::PublicKey | Object::OtherCertificate
+            (Object::Request, Form::Pem) | (Object::PublicKey | Object::OtherCertificate, _)
         );
         let has_key = role != Role::Certificate && contains(bytes, b"PRIVATE KEY-----");
         if is_skipped && has_key && (role == Role::Key || contains(bytes, CERTIFICATE)) {
             return None;
         }
         let input = format!(" -in {file}");
-        (object, object.name(), "openssl".to_owned(), input)
+        (object, object.0.name(), "openssl".to_owned(), input)
     };
-    Some(match object {
-        Object::Request(_) => format!(
-            "it is {}, not a certificate; send it to a certificate authority, and name the file of the certificate that the authority issues",
-            object.name()
+    let name = object.0.name();
+    Some(match object.0 {
+        Object::Request => format!(
+            "it is {name}, not a certificate; send it to a certificate authority, and name the file of the certificate that the authority issues"
         ),
-        Object::PublicKey => format!(
-            "it is {}; name the file of the private key or certificate",
-            object.name()
-        ),
+        Object::PublicKey => {
+            format!("it is {name}; name the file of the private key or certificate")
+        }
         _ => {
             let command = command(&openssl, path, object, role, &input);
             format!(
@@ -71,15 +70,15 @@ enum Object {
     /// PEM, or an unknown format.
     Plain,
     Pkcs12,
-    Pkcs7(Form),
+    Pkcs7,
     Certificate,
     Key,
-    EncryptedKey(Form),
+    EncryptedKey,
     OpenSshKey,
     /// A certificate with another PEM label: `TRUSTED CERTIFICATE`, with which openssl marks permitted purposes, or
     /// `X509 CERTIFICATE`, which the first versions of openssl wrote.
     OtherCertificate,
-    Request(Form),
+    Request,
     PublicKey,
 }
 
@@ -94,25 +93,14 @@ impl Object {
         match self {
             Self::Plain => "PEM",
             Self::Pkcs12 => "a PKCS #12 file (PFX)",
-            Self::Pkcs7(_) => "a PKCS #7 file",
+            Self::Pkcs7 => "a PKCS #7 file",
             Self::Certificate => "a certificate in DER",
             Self::Key => "a private key in DER",
-            Self::EncryptedKey(_) => "an encrypted private key",
+            Self::EncryptedKey => "an encrypted private key",
             Self::OpenSshKey => "a private key in OpenSSH's format",
             Self::OtherCertificate => "a trusted certificate of openssl",
-            Self::Request(_) => "a certificate request (CSR)",
+            Self::Request => "a certificate request (CSR)",
             Self::PublicKey => "a public key",
-        }
-    }
-
-    /// Returns true if the file can contain certificates in PEM in addition to the object.
-    const fn is_pem(self) -> bool {
-        match self {
-            Self::Plain | Self::OpenSshKey | Self::OtherCertificate | Self::PublicKey => true,
-            Self::EncryptedKey(form) | Self::Pkcs7(form) | Self::Request(form) => {
-                matches!(form, Form::Pem)
-            }
-            Self::Pkcs12 | Self::Certificate | Self::Key => false,
         }
     }
 }
@@ -120,17 +108,23 @@ impl Object {
 /// Returns the command that converts the file into one or two PEM files. `openssl` is the beginning of the command
 /// line: `openssl`, or a command that removes the file's encoding, with `| openssl`. `input` is the option that names
 /// the input file. It is empty if openssl reads from the pipe.
-fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) -> String {
+fn command(
+    openssl: &str,
+    path: &Path,
+    (object, form): (Object, Form),
+    role: Role,
+    input: &str,
+) -> String {
     let new = |suffix: &str| quoted(&format!("{}{suffix}", path.display()));
     let one = |tool: &str| format!("{openssl} {tool}{input} -out {}", new(".pem"));
-    match object {
-        Object::Pkcs12 => one("pkcs12 -nodes"),
-        Object::Pkcs7(Form::Pem) => one("pkcs7 -print_certs"),
-        Object::Pkcs7(Form::Der) => one("pkcs7 -inform DER -print_certs"),
-        Object::Certificate => one("x509 -inform DER"),
-        Object::Key => one("pkey -inform DER"),
-        Object::EncryptedKey(Form::Der) => one("pkcs8 -inform DER"),
-        Object::OpenSshKey => {
+    match (object, form, role) {
+        (Object::Pkcs12, ..) => one("pkcs12 -nodes"),
+        (Object::Pkcs7, Form::Pem, _) => one("pkcs7 -print_certs"),
+        (Object::Pkcs7, Form::Der, _) => one("pkcs7 -inform DER -print_certs"),
+        (Object::Certificate, ..) => one("x509 -inform DER"),
+        (Object::Key, ..) => one("pkey -inform DER"),
+        (Object::EncryptedKey, Form::Der, _) => one("pkcs8 -inform DER"),
+        (Object::OpenSshKey, ..) => {
             let certificate = match role {
                 Role::Both => format!("{openssl} x509{input} -out {} && ", new(".cert.pem")),
                 Role::Certificate | Role::Key => String::new(),
@@ -143,15 +137,13 @@ fn command(openssl: &str, path: &Path, object: Object, role: Role, input: &str) 
                 new = new(".key.pem")
             )
         }
-        _ => match (object, role) {
-            (_, Role::Key) => one("pkey"),
-            (Object::Plain | Object::OtherCertificate, Role::Certificate) => one("x509"),
-            (_, _) => format!(
-                "{openssl} x509{input} -out {} && {openssl} pkey{input} -out {}",
-                new(".cert.pem"),
-                new(".key.pem")
-            ),
-        },
+        (_, _, Role::Key) => one("pkey"),
+        (Object::Plain | Object::OtherCertificate, _, Role::Certificate) => one("x509"),
+        _ => format!(
+            "{openssl} x509{input} -out {} && {openssl} pkey{input} -out {}",
+            new(".cert.pem"),
+            new(".key.pem")
+        ),
     }
 }
 
@@ -184,44 +176,42 @@ fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str, Zeroizing<Vec<u
 }
 
 /// Returns the object in a file, unless the file is PEM that can be used unchanged.
-fn object(bytes: &[u8]) -> Option<Object> {
+fn object(bytes: &[u8]) -> Option<(Object, Form)> {
     // In PEM, the label of a PKCS #8 key states that the key is encrypted. For a PKCS #1 key, a header states it.
     let marks: [(&[u8], Object); 11] = [
-        (
-            b"BEGIN ENCRYPTED PRIVATE KEY",
-            Object::EncryptedKey(Form::Pem),
-        ),
-        (b"Proc-Type: 4,ENCRYPTED", Object::EncryptedKey(Form::Pem)),
+        (b"BEGIN ENCRYPTED PRIVATE KEY", Object::EncryptedKey),
+        (b"Proc-Type: 4,ENCRYPTED", Object::EncryptedKey),
         (b"BEGIN OPENSSH PRIVATE KEY", Object::OpenSshKey),
-        (b"BEGIN PKCS7", Object::Pkcs7(Form::Pem)),
-        (b"BEGIN CMS", Object::Pkcs7(Form::Pem)),
+        (b"BEGIN PKCS7", Object::Pkcs7),
+        (b"BEGIN CMS", Object::Pkcs7),
         (b"BEGIN TRUSTED CERTIFICATE", Object::OtherCertificate),
         (b"BEGIN X509 CERTIFICATE", Object::OtherCertificate),
-        (b"BEGIN CERTIFICATE REQUEST", Object::Request(Form::Pem)),
-        (b"BEGIN NEW CERTIFICATE REQUEST", Object::Request(Form::Pem)),
+        (b"BEGIN CERTIFICATE REQUEST", Object::Request),
+        (b"BEGIN NEW CERTIFICATE REQUEST", Object::Request),
         (b"BEGIN PUBLIC KEY", Object::PublicKey),
         (b"BEGIN RSA PUBLIC KEY", Object::PublicKey),
     ];
     if let Some(&(_, object)) = marks.iter().find(|(mark, _)| contains(bytes, mark)) {
-        return Some(object);
+        return Some((object, Form::Pem));
     }
     if bytes.first() != Some(&SEQUENCE) {
         return None;
     }
     let begin = &bytes[..bytes.len().min(BEGIN)];
-    if x509_parser::parse_x509_certificate(&CertificateDer::from(bytes)).is_ok() {
-        Some(Object::Certificate)
+    let object = if x509_parser::parse_x509_certificate(&CertificateDer::from(bytes)).is_ok() {
+        Object::Certificate
     } else if X509CertificationRequest::from_der(bytes).is_ok() {
-        Some(Object::Request(Form::Der))
+        Object::Request
     } else if contains(begin, PKCS7_SIGNED) && !contains(begin, VERSION_3) {
-        Some(Object::Pkcs7(Form::Der))
+        Object::Pkcs7
     } else if contains(begin, VERSION_3) && contains(begin, PKCS7) {
-        Some(Object::Pkcs12)
+        Object::Pkcs12
     } else if contains(begin, PKCS5) || contains(begin, PKCS12_PBE) {
-        Some(Object::EncryptedKey(Form::Der))
+        Object::EncryptedKey
     } else {
-        PrivateKeyDer::try_from(bytes).ok().map(|_| Object::Key)
-    }
+        PrivateKeyDer::try_from(bytes).ok().map(|_| Object::Key)?
+    };
+    Some((object, Form::Der))
 }
 
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
