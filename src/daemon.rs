@@ -90,7 +90,7 @@ impl Readers {
         let names = config.shows_names();
         // Determined again at each reload, because the web configuration file may have changed since the start.
         let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
-        if names && !self.names && exposure.is_open() {
+        if names && !self.names && exposure.is_open {
             tracing::warn!(
                 remedy = EXPOSED_REMEDY,
                 "names of users are readable {exposure}"

@@ -420,7 +420,7 @@ impl Publisher {
     }
 
     fn send(&self, reports: Arc<body::Reports>, states: Arc<[State]>) {
-        let own = body::SelfMetrics::new(&self.telemetry.gather(), self.telemetry.started());
+        let own = body::SelfMetrics::new(&self.telemetry.gather(), self.telemetry.started);
         let prepared = body::Bodies::new(&reports, &own);
         self.sender.send_replace(Arc::new(Snapshot {
             reports,

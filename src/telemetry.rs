@@ -15,7 +15,8 @@ use crate::graph::stats::{REQUEST_CODES, RequestStats};
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
-    started: f64,
+    /// The Unix time at which the counters in the registry started.
+    pub(crate) started: f64,
     requests: IntCounterVec,
     retries: IntCounterVec,
     storage: IntCounterVec,
@@ -143,11 +144,6 @@ impl Telemetry {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.exposition_series
             .set(i64::try_from(series).unwrap_or(i64::MAX));
-    }
-
-    /// The Unix time at which the counters in the registry started.
-    pub(crate) fn started(&self) -> f64 {
-        self.started
     }
 
     /// Returns all metrics in the registry, sorted by name. Reads `/proc`.

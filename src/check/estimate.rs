@@ -211,7 +211,7 @@ impl FirstPage {
             0 => format!("no names of users yet; later ones will be readable {exposure}"),
             _ => format!("{at_least}{users} names of users are readable {exposure}"),
         };
-        let finding = match (users, exposure.is_open()) {
+        let finding = match (users, exposure.is_open) {
             (0, false) => return None,
             (_, true) => Finding::warning(Check::Names, message, EXPOSED_REMEDY),
             (_, false) => Finding::ok(Check::Names, message),

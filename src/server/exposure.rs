@@ -9,16 +9,10 @@ use super::web_config::WebConfig;
 /// The addresses that the server listens on, and the clients that can read its responses there.
 #[derive(Debug)]
 pub(crate) struct Exposure {
-    addresses: String,
-    readers: Readers,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Readers {
-    /// Clients with a password or a verified certificate.
-    Known,
-    ThisMachine,
-    Everyone,
+    /// The addresses and the clients, for messages.
+    description: String,
+    /// True if every client that reaches an address of the server can read the responses.
+    pub(crate) is_open: bool,
 }
 
 impl Exposure {
@@ -43,30 +37,21 @@ impl Exposure {
     fn of(addresses: &[impl ToString], local: bool, web_config: Option<&WebConfig>) -> Self {
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let is_protected = web_config.is_some_and(WebConfig::identifies_clients);
+        let readers = match (is_protected, local) {
+            (true, _) => "clients with a password or certificate",
+            (false, true) => "this machine only",
+            (false, false) => "everyone who can reach the port",
+        };
         Self {
-            addresses: addresses.join(", "),
-            readers: match (is_protected, local) {
-                (true, _) => Readers::Known,
-                (false, true) => Readers::ThisMachine,
-                (false, false) => Readers::Everyone,
-            },
+            description: format!("at {} by {readers}", addresses.join(", ")),
+            is_open: !is_protected && !local,
         }
-    }
-
-    /// Returns true if every client that reaches an address of the server can read the responses.
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(self.readers, Readers::Everyone)
     }
 }
 
 impl fmt::Display for Exposure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let readers = match self.readers {
-            Readers::Known => "clients with a password or certificate",
-            Readers::ThisMachine => "this machine only",
-            Readers::Everyone => "everyone who can reach the port",
-        };
-        write!(f, "at {} by {readers}", self.addresses)
+        f.write_str(&self.description)
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) struct Tls {
     /// it.
     verifier: Arc<dyn ClientCertVerifier>,
     /// True if every client must have a certificate of an authority.
-    identifies_clients: bool,
+    pub(super) identifies_clients: bool,
 }
 
 /// The structure of the section.
@@ -87,11 +87,6 @@ impl From<String> for TlsError {
 }
 
 impl Tls {
-    /// Returns whether every client must have a certificate of an authority.
-    pub(super) fn identifies_clients(&self) -> bool {
-        self.identifies_clients
-    }
-
     /// Returns true if a handshake with these client certificates would succeed now. The list is empty if the client
     /// has presented no certificate.
     pub(super) fn allows(&self, certificates: &[CertificateDer<'_>], now: DateTime<Utc>) -> bool {
@@ -265,7 +260,7 @@ impl Section {
         Ok(Arc::new(Verifier {
             authority,
             anchors,
-            mandatory: auth.is_mandatory(),
+            mandatory: matches!(auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify),
             allowed_sans: self.client_allowed_sans.clone(),
             algorithms: provider.signature_verification_algorithms,
         }))

@@ -118,7 +118,7 @@ impl WebConfig {
     pub fn identifies_clients(&self) -> bool {
         let settings = &self.0.loaded.lock().settings;
         let tls = settings.tls.as_ref();
-        !settings.users.is_empty() || tls.is_some_and(|tls| tls.identifies_clients())
+        !settings.users.is_empty() || tls.is_some_and(|tls| tls.identifies_clients)
     }
 
     /// Returns the reason why the newest file is not in use; `None` if it is in use.

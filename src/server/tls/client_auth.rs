@@ -36,10 +36,6 @@ impl ClientAuth {
             )),
         }
     }
-
-    pub(super) const fn is_mandatory(self) -> bool {
-        matches!(self, Self::RequireAny | Self::RequireAndVerify)
-    }
 }
 
 /// Verifies a client certificate: its issuer if `authority` is set, its alternative names if `allowed_sans` is set.
