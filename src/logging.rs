@@ -66,14 +66,10 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
 
 /// Writes a text to standard error, after the lines that were logged before it.
 pub fn write(text: &str) {
-    match QUEUE.get() {
-        Some(mut queue) => {
-            let _ = queue.write_all(text.as_bytes());
-        }
-        None => {
-            let _ = io::stderr().write_all(text.as_bytes());
-        }
-    }
+    let _ = match QUEUE.get() {
+        Some(mut queue) => queue.write_all(text.as_bytes()),
+        None => io::stderr().write_all(text.as_bytes()),
+    };
 }
 
 /// Waits until all logged lines are written, for one second at most.

@@ -32,15 +32,10 @@ pub(super) fn refusal(
 /// Returns true if no host in the request (`Host` and URI) can be the name of another site on the internet.
 fn is_trusted(request: &Parts, own: &[String]) -> bool {
     let mut hosts = request.headers.get_all(HOST).iter();
-    let authority = request.uri.authority().is_none_or(|authority| {
-        let host = authority.as_str();
-        is_trusted_name(host, own)
-    });
-    authority
-        && hosts.all(|host| {
-            host.to_str()
-                .is_ok_and(|host| is_trusted_name(host.trim(), own))
-        })
+    let is_trusted = |host: &str| is_trusted_name(host.trim(), own);
+    let authority = request.uri.authority();
+    authority.is_none_or(|authority| is_trusted(authority.as_str()))
+        && hosts.all(|host| host.to_str().is_ok_and(is_trusted))
 }
 
 fn is_trusted_name(host: &str, own: &[String]) -> bool {

@@ -92,25 +92,24 @@ impl hyper::service::Service<Request<Incoming>> for Router {
             let response = text(StatusCode::FORBIDDEN, message, guard);
             return Either::Left(ready(Ok(info.finish(response, &self.activity))));
         }
-        if let Some(web_config) = shared.state.web_config.clone() {
-            let credentials = request.headers.get(AUTHORIZATION);
-            let credentials = credentials.and_then(Credentials::parse);
-            drop(request);
-            let activity = Arc::clone(&self.activity);
-            return Either::Right(Box::pin(async move {
-                let response = guarded(&info, credentials, &activity, &web_config, guard).await;
-                Ok(info.finish(response, &activity))
-            }));
+        let web_config = shared.state.web_config.clone();
+        if web_config.is_none() && info.route != Some(Route::Reload) {
+            let response = respond_now(&info, &self.activity, guard);
+            return Either::Left(ready(Ok(info.finish(response, &self.activity))));
         }
-        if info.route == Some(Route::Reload) {
-            let activity = Arc::clone(&self.activity);
-            return Either::Right(Box::pin(async move {
-                let response = respond(&info, &activity, guard).await;
-                Ok(info.finish(response, &activity))
-            }));
-        }
-        let response = respond_now(&info, &self.activity, guard);
-        Either::Left(ready(Ok(info.finish(response, &self.activity))))
+        let credentials = request.headers.get(AUTHORIZATION);
+        let credentials = credentials.and_then(Credentials::parse);
+        drop(request);
+        let activity = Arc::clone(&self.activity);
+        Either::Right(Box::pin(async move {
+            let response = match web_config {
+                Some(web_config) => {
+                    guarded(&info, credentials, &activity, &web_config, guard).await
+                }
+                None => respond(&info, &activity, guard).await,
+            };
+            Ok(info.finish(response, &activity))
+        }))
     }
 }
 
@@ -118,6 +117,7 @@ impl RequestInfo {
     fn new(request: &Parts, activity: &Activity) -> Self {
         let headers = &request.headers;
         let route = Route::find(request.uri.path(), &activity.shared);
+        let query = request.uri.query().unwrap_or_default();
         let encoding = if negotiate::accepts_gzip(values(headers, ACCEPT_ENCODING)) {
             Encoding::Gzip
         } else {
@@ -137,8 +137,10 @@ impl RequestInfo {
             ),
             format: Format::negotiate(values(headers, ACCEPT)),
             encoding,
-            names: request.uri.query().map_or_else(Vec::new, names),
-            refetch: request.uri.query().is_some_and(has_refetch),
+            names: names(query),
+            refetch: query
+                .split('&')
+                .any(|parameter| parameter == "refetch=true"),
         }
     }
 
@@ -324,12 +326,6 @@ fn readiness(shared: &Shared, guard: RequestGuard) -> HttpResponse {
             guard,
         ),
     }
-}
-
-fn has_refetch(query: &str) -> bool {
-    query
-        .split('&')
-        .any(|parameter| parameter == "refetch=true")
 }
 
 async fn reload(shared: &Shared, refetch: bool, guard: RequestGuard) -> HttpResponse {
