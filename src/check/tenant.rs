@@ -1,7 +1,5 @@
 //! The checks of one tenant. A step runs only if the steps that it needs have succeeded.
 
-use std::sync::Arc;
-
 use crate::chain::Chain;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -23,18 +21,15 @@ use crate::tenant::{self, SetupError};
 
 /// A tenant that is set up and not contacted yet.
 pub(super) struct Tenant {
-    name: Option<Arc<str>>,
+    config: config::Tenant,
     graph: Graph,
     root: Target,
     /// `None` if a managed identity issues the tokens.
     authority: Option<Target>,
-    /// Configured expiry date of the client secret.
-    credential_expiry: Option<DateTime<Utc>>,
     /// Budgets that select this tenant.
     budgets: Vec<Budget>,
     /// Pools that select this tenant.
     pools: Vec<Pool>,
-    credential: Credential,
 }
 
 /// The findings of one tenant so far, with the state of its checks.
@@ -61,14 +56,12 @@ impl Tenant {
         };
         let plan = tenant::plan(config, tenant);
         Ok(Self {
-            name: tenant.name.clone(),
+            config: tenant.clone(),
             graph: tenant::graph(http, clock, config, tenant)?,
             root: target(&tenant.graph_root().to_string()),
             authority,
-            credential_expiry: tenant.credential_expiry,
             budgets: plan.budgets,
             pools: plan.pools,
-            credential: tenant.credential.clone(),
         })
     }
 
@@ -99,7 +92,7 @@ impl Tenant {
             Size::unknown()
         };
         let TenantReport { findings, .. } = report;
-        let name = self.name.as_deref();
+        let name = self.config.name.as_deref();
         let findings = findings.into_iter().map(|finding| finding.for_tenant(name));
         (findings.collect(), expected)
     }
@@ -204,7 +197,7 @@ impl TenantReport<'_> {
 
     /// Adds a warning if the secret looks like the id of the secret. Pasting the id is the most frequent mistake.
     async fn hint_at_id(&mut self) {
-        let Credential::Secret(source) = self.tenant.credential.clone() else {
+        let Credential::Secret(source) = self.tenant.config.credential.clone() else {
             return;
         };
         let read = tokio::task::spawn_blocking(move || source.looks_like_id());
@@ -221,7 +214,7 @@ impl TenantReport<'_> {
     /// Checks the expiry of the credential. It is the configured date, or the end of the certificate's validity if no
     /// date is configured.
     fn credential(&mut self, of_certificate: Option<DateTime<Utc>>) {
-        let stated = self.tenant.credential_expiry;
+        let stated = self.tenant.config.credential_expiry;
         let Some(expiry) = stated.or(of_certificate) else {
             return;
         };
@@ -234,7 +227,7 @@ impl TenantReport<'_> {
                 "correct the date; the app registration shows it under certificates & secrets",
             )
         } else if left < TimeDelta::days(30) {
-            let file = match &self.tenant.credential {
+            let file = match &self.tenant.config.credential {
                 Credential::Secret(SecretSource::File(path)) => path.display().to_string(),
                 Credential::Certificate { certificate, .. } => {
                     certificate.display().to_string()
@@ -253,7 +246,7 @@ impl TenantReport<'_> {
 
     async fn reports(&mut self) -> Size {
         let CheckContext { config, .. } = self.context;
-        let tenant = self.tenant.name.as_deref();
+        let tenant = self.tenant.config.name.as_deref();
         let mut total = Size::default();
         for report in &config.reports {
             let labels = config.labels.of(report);
