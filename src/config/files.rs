@@ -16,106 +16,95 @@ use crate::secret_file::{self, Stamp};
 /// The content of a file, which may be a secret.
 type Content = Zeroizing<Vec<u8>>;
 
-pub(super) struct ReferencedFiles<'a> {
-    folder: &'a Path,
+/// Returns the path of a file, and records an error if the file cannot be read. `None` if the key has no valid path. A
+/// relative path starts at `folder`, here and in the functions below.
+pub(super) fn file(
+    folder: &Path,
+    field: Field<PathBuf>,
+    at: &str,
+    errors: &mut ConfigErrors,
+) -> Option<PathBuf> {
+    read(folder, field, at, errors).map(|(_, path, _)| path)
 }
 
-impl<'a> ReferencedFiles<'a> {
-    /// Creates a check for files whose relative paths start at `folder`.
-    pub(super) fn in_folder(folder: &'a Path) -> Self {
-        Self { folder }
+/// Returns the path of a file that must contain only a secret or a token. Records an error if the file cannot be
+/// read, or if it contains anything else.
+pub(super) fn secret(
+    folder: &Path,
+    field: Field<PathBuf>,
+    at: &str,
+    errors: &mut ConfigErrors,
+) -> Option<PathBuf> {
+    let (line, path, content) = read(folder, field, at, errors)?;
+    if let Some(content) = content
+        && let Some(what) = std::str::from_utf8(&content)
+            .ok()
+            .and_then(stray_characters)
+    {
+        let shown = written::shown(&path);
+        errors.push(line, format!("{at}: {shown}the file {what}"));
     }
+    Some(path)
+}
 
-    /// Returns the path of a file, and records an error if the file cannot be read. `None` if the key has no valid
-    /// path.
-    pub(super) fn readable(
-        &self,
-        field: Field<PathBuf>,
-        at: &str,
-        errors: &mut ConfigErrors,
-    ) -> Option<PathBuf> {
-        self.read(field, at, errors).map(|(_, path, _)| path)
-    }
-
-    /// Returns the path of a file that must contain only a secret or a token. Records an error if the file cannot be
-    /// read, or if it contains anything else.
-    pub(super) fn secret(
-        &self,
-        field: Field<PathBuf>,
-        at: &str,
-        errors: &mut ConfigErrors,
-    ) -> Option<PathBuf> {
-        let (line, path, content) = self.read(field, at, errors)?;
-        if let Some(content) = content
-            && let Some(what) = std::str::from_utf8(&content)
-                .ok()
-                .and_then(stray_characters)
-        {
-            let shown = written::shown(&path);
-            errors.push(line, format!("{at}: {shown}the file {what}"));
-        }
-        Some(path)
-    }
-
-    /// Reads the departments, and records an error for each mistake.
-    pub(super) fn departments(
-        &self,
-        field: Field<PathBuf>,
-        errors: &mut ConfigErrors,
-    ) -> Option<Departments> {
-        let at = "departments.file";
-        let (line, written) = field.set()?;
-        let path = self.folder.join(&written);
-        let watched = path.clone();
-        let stamp = secret_file::in_time(&path, move || Ok(Stamp::read(&watched)));
-        let content = content(&written, &path, FOLDER, DEPARTMENTS_BYTES_MAX)
-            .map_err(|what| errors.push(line, format!("{at}: {what}")))
-            .ok()?;
-        match department::Departments::parse(&content) {
-            Ok(of) => Some(Departments {
-                file: Some((path, stamp.ok().flatten())),
-                of: Arc::new(of),
-            }),
-            Err(mistakes) => {
-                let shown = path.display();
-                for mistake in mistakes {
-                    let Mistake { line: row, what } = mistake;
-                    errors.push(line, format!("{at}: {shown}:{row}: {what}"));
-                }
-                None
+/// Reads the departments, and records an error for each mistake.
+pub(super) fn departments(
+    folder: &Path,
+    field: Field<PathBuf>,
+    errors: &mut ConfigErrors,
+) -> Option<Departments> {
+    let at = "departments.file";
+    let (line, written) = field.set()?;
+    let path = folder.join(&written);
+    let watched = path.clone();
+    let stamp = secret_file::in_time(&path, move || Ok(Stamp::read(&watched)));
+    let content = content(&written, &path, FOLDER, DEPARTMENTS_BYTES_MAX)
+        .map_err(|what| errors.push(line, format!("{at}: {what}")))
+        .ok()?;
+    match department::Departments::parse(&content) {
+        Ok(of) => Some(Departments {
+            file: Some((path, stamp.ok().flatten())),
+            of: Arc::new(of),
+        }),
+        Err(mistakes) => {
+            let shown = path.display();
+            for mistake in mistakes {
+                let Mistake { line: row, what } = mistake;
+                errors.push(line, format!("{at}: {shown}:{row}: {what}"));
             }
+            None
         }
     }
+}
 
-    /// Reads the key of the pseudonyms, and records an error if it is not valid.
-    pub(super) fn pseudonyms(
-        &self,
-        field: Field<PathBuf>,
-        errors: &mut ConfigErrors,
-    ) -> Option<Pseudonyms> {
-        let at = "labels.pseudonym_key_file";
-        let (line, path, content) = self.read(field, at, errors)?;
-        let key = pseudonym_key(content?).map_err(|error| {
-            let shown = written::shown(&path);
-            errors.push(line, format!("{at}: {shown}{error}"));
-        });
-        key.ok().map(|key| Pseudonyms::new(&key))
-    }
+/// Reads the key of the pseudonyms, and records an error if it is not valid.
+pub(super) fn pseudonyms(
+    folder: &Path,
+    field: Field<PathBuf>,
+    errors: &mut ConfigErrors,
+) -> Option<Pseudonyms> {
+    let at = "labels.pseudonym_key_file";
+    let (line, path, content) = read(folder, field, at, errors)?;
+    let key = pseudonym_key(content?).map_err(|error| {
+        let shown = written::shown(&path);
+        errors.push(line, format!("{at}: {shown}{error}"));
+    });
+    key.ok().map(|key| Pseudonyms::new(&key))
+}
 
-    /// Reads the file that a key names. Returns the line of the key, the path, and the content; if the file cannot be
-    /// read, records an error and returns no content. Returns `None` if the key has no valid path.
-    fn read(
-        &self,
-        field: Field<PathBuf>,
-        at: &str,
-        errors: &mut ConfigErrors,
-    ) -> Option<(usize, PathBuf, Option<Content>)> {
-        let (line, written) = field.set()?;
-        let path = self.folder.join(&written);
-        let content = content(&written, &path, FOLDER, FILE_BYTES_MAX)
-            .map_err(|what| errors.push(line, format!("{at}: {what}")));
-        Some((line, path, content.ok()))
-    }
+/// Reads the file that a key names. Returns the line of the key, the path, and the content; if the file cannot be read,
+/// records an error and returns no content. Returns `None` if the key has no valid path.
+fn read(
+    folder: &Path,
+    field: Field<PathBuf>,
+    at: &str,
+    errors: &mut ConfigErrors,
+) -> Option<(usize, PathBuf, Option<Content>)> {
+    let (line, written) = field.set()?;
+    let path = folder.join(&written);
+    let content = content(&written, &path, FOLDER, FILE_BYTES_MAX)
+        .map_err(|what| errors.push(line, format!("{at}: {what}")));
+    Some((line, path, content.ok()))
 }
 
 /// Returns the HMAC key of the pseudonyms, from the content of its file. There is no default key, because with an empty

@@ -1,6 +1,8 @@
 //! Resolves the reports: their settings, and the key that pseudonyms need.
 
-use super::files::ReferencedFiles;
+use std::path::Path;
+
+use super::files;
 use super::read::{Either, Field, valid};
 use super::scalar::UserSetting;
 use super::sections::{Labels, Report};
@@ -75,15 +77,11 @@ pub(super) struct PseudonymKey {
 }
 
 impl PseudonymKey {
-    pub(super) fn of(
-        labels: &mut Labels,
-        files: &ReferencedFiles<'_>,
-        errors: &mut ConfigErrors,
-    ) -> Self {
+    pub(super) fn of(labels: &mut Labels, folder: &Path, errors: &mut ConfigErrors) -> Self {
         let field = std::mem::take(&mut labels.pseudonym_key_file);
         Self {
             line: field.line(),
-            pseudonyms: files.pseudonyms(field, errors),
+            pseudonyms: files::pseudonyms(folder, field, errors),
             is_used: false,
         }
     }

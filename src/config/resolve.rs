@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::ReferencedFiles;
+use super::files;
 use super::pools::pools;
 use super::read::{Field, Scalar, valid};
 use super::references::{Seen, check_tenant};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
-use super::sections::{Billing, Budget, Departments, File, Labels, Poll, Tenant};
+use super::sections::{Budget, Departments, File, Labels, Poll, Tenant};
 use super::thresholds::thresholds;
 use super::{Config, ConfigErrors};
 use crate::chain::Chain;
@@ -28,15 +28,18 @@ impl File {
         base: Option<&Config>,
         errors: &mut ConfigErrors,
     ) -> Option<Config> {
-        let files = ReferencedFiles::in_folder(folder);
         let default = base.map(|base| base.poll).unwrap_or_default();
         let poll = self.poll.value().unwrap_or_default();
         let max_age_line = poll.max_age.line();
         let poll = poll.resolve(default);
-        let default = base.map(|base| base.billing).unwrap_or_default();
-        let billing = self.billing.value().unwrap_or_default().resolve(default);
+        let mut billing = base.map(|base| base.billing).unwrap_or_default();
+        let cycle_day = self
+            .billing
+            .value()
+            .and_then(|section| section.cycle_day.value());
+        billing.cycle_day = cycle_day.unwrap_or(billing.cycle_day);
         let mut labels = self.labels.value().unwrap_or_default();
-        let mut key = PseudonymKey::of(&mut labels, &files, errors);
+        let mut key = PseudonymKey::of(&mut labels, folder, errors);
         let labels = labels.resolve(&mut key, errors);
         let reports = match base {
             Some(base) if self.reports.is_missing() => Some(base.reports.clone()),
@@ -46,11 +49,11 @@ impl File {
         check_max_age(&poll, max_age_line, reports.as_deref(), errors);
         let tenants = match base {
             Some(base) => simulated(&self.tenants, &base.tenants, errors),
-            None => tenants(self.tenants, &files, errors),
+            None => tenants(self.tenants, folder, errors),
         };
         let departments = match base {
             Some(base) if self.departments.is_missing() => Ok(base.departments.clone()),
-            _ => departments(self.departments, &files, errors),
+            _ => departments(self.departments, folder, errors),
         };
         let budgets = match (base, &reports) {
             (Some(base), Some(reports)) if self.budgets.is_missing() => Some(
@@ -105,14 +108,6 @@ impl Poll {
     }
 }
 
-impl Billing {
-    fn resolve(self, default: super::Billing) -> super::Billing {
-        super::Billing {
-            cycle_day: self.cycle_day.value().unwrap_or(default.cycle_day),
-        }
-    }
-}
-
 impl Labels {
     fn resolve(self, key: &mut PseudonymKey, errors: &mut ConfigErrors) -> super::Labels {
         let default = super::Labels::default();
@@ -129,7 +124,7 @@ impl Tenant {
         self,
         at: &str,
         line: usize,
-        files: &ReferencedFiles<'_>,
+        folder: &Path,
         errors: &mut ConfigErrors,
     ) -> Option<super::Tenant> {
         let managed = !self.managed_identity.is_missing();
@@ -149,10 +144,10 @@ impl Tenant {
         ];
         check_credentials(at, line, &given, errors);
         let file = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
-            files.readable(field, &format!("{at}.{key}"), errors)
+            files::file(folder, field, &format!("{at}.{key}"), errors)
         };
         let text = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
-            files.secret(field, &format!("{at}.{key}"), errors)
+            files::secret(folder, field, &format!("{at}.{key}"), errors)
         };
         let secret = text(self.client_secret_file, "client_secret_file", errors);
         let certificate = file(
@@ -251,14 +246,14 @@ impl Budget {
 /// Returns the departments, or `Err` after recording an error.
 fn departments(
     field: Field<Departments>,
-    files: &ReferencedFiles<'_>,
+    folder: &Path,
     errors: &mut ConfigErrors,
 ) -> Result<Option<super::Departments>, Invalid> {
     if field.is_missing() {
         return Ok(None);
     }
     let section = field.value().ok_or(Invalid)?;
-    let departments = files.departments(section.file, errors);
+    let departments = files::departments(folder, section.file, errors);
     departments.map(Some).ok_or(Invalid)
 }
 
@@ -281,7 +276,7 @@ fn simulated(
 /// Returns the tenants, or `None` if one of them is invalid.
 fn tenants(
     field: Field<Vec<Field<Tenant>>>,
-    files: &ReferencedFiles<'_>,
+    folder: &Path,
     errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Tenant>> {
     if field.is_missing() {
@@ -317,7 +312,7 @@ fn tenants(
                 clients.check_duplicate(&at, line, pair, errors);
             }
         }
-        tenants.push(tenant.resolve(&at, line, files, errors));
+        tenants.push(tenant.resolve(&at, line, folder, errors));
     }
     let tenants: Option<Vec<_>> = tenants.into_iter().collect();
     tenants.filter(|tenants| tenants.len() == count)

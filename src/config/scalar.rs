@@ -214,11 +214,11 @@ impl Scalar for Severity {
     const HINT: &'static str = "choose from info, warning, critical";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        one_of(text, &severities())
+        one_of(text, &choices(&Severity::ALL, Severity::as_str))
     }
 
     fn schema() -> Schema {
-        choice(&severities())
+        choice(&choices(&Severity::ALL, Severity::as_str))
     }
 }
 
@@ -240,11 +240,11 @@ impl Scalar for ReportKind {
     const HINT: &'static str = "give for example dialout";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        one_of(text, &reports())
+        one_of(text, &choices(ReportKind::ALL, ReportKind::as_str))
     }
 
     fn schema() -> Schema {
-        choice(&reports())
+        choice(&choices(ReportKind::ALL, ReportKind::as_str))
     }
 }
 
@@ -263,14 +263,14 @@ impl Scalar for Cloud {
             (Some(cloud), _) => return Ok(*cloud),
             (None, Some((_, what))) => *what,
             (None, None) if name.contains("gov") => US_GOVERNMENT,
-            (None, None) => return one_of(text, &clouds()),
+            (None, None) => return one_of(text, &choices(&Cloud::ALL, Cloud::as_str)),
         };
         let what = format!("unknown value {}; {what}", quote_value(text));
         Err(Wrong::Because(what))
     }
 
     fn schema() -> Schema {
-        choice(&clouds())
+        choice(&choices(&Cloud::ALL, Cloud::as_str))
     }
 }
 
@@ -409,15 +409,9 @@ fn exact(literal: &str) -> Option<Amount> {
     Amount::from_json(&format!("{zero}{mantissa}{exponent}")).ok()
 }
 
-fn reports() -> Vec<(&'static str, ReportKind)> {
-    ReportKind::ALL
-        .iter()
-        .map(|kind| (kind.as_str(), *kind))
-        .collect()
-}
-
-fn severities() -> [(&'static str, Severity); 3] {
-    Severity::ALL.map(|severity| (severity.as_str(), severity))
+/// Returns the values of a closed set with their texts.
+fn choices<T: Copy>(all: &[T], text: fn(T) -> &'static str) -> Vec<(&'static str, T)> {
+    all.iter().map(|value| (text(*value), *value)).collect()
 }
 
 fn choice<T>(choices: &[(&str, T)]) -> Schema {
@@ -434,10 +428,6 @@ fn user_labels() -> [(&'static str, UserSetting); 5] {
         ("pseudonym", UserSetting(None)),
         plain(UserLabel::None),
     ]
-}
-
-fn clouds() -> Vec<(&'static str, Cloud)> {
-    Cloud::ALL.map(|cloud| (cloud.as_str(), cloud)).to_vec()
 }
 
 /// Other common names of the clouds, without hyphens, each with its remedy.
