@@ -24,27 +24,23 @@ use crate::{
 /// Runs the program with the flags of the command line, and reports an error.
 pub fn main() -> ExitCode {
     cores::forbid();
-    // The limits are checked before the flags are parsed, because parsing needs more stack than a low limit leaves.
-    let code = machine::check(Clock::system().now())
-        .map_err(Failure::from)
-        .and_then(|()| {
-            let args = Args::from_command_line();
-            if args.is_daemon() {
-                allocator::fix_thresholds();
-            }
-            machine::check_threads()?;
-            run_with(&args)
-        })
-        .unwrap_or_else(|failure| failure.report());
+    let code = start().unwrap_or_else(|failure| failure.report());
     logging::flush();
     code
 }
 
 /// Sets up the parts of the process that every command needs, and runs the command.
-fn run_with(args: &Args) -> Result<ExitCode, Failure> {
+fn start() -> Result<ExitCode, Failure> {
+    // The limits are checked before the flags are parsed, because parsing needs more stack than a low limit leaves.
+    machine::check(Clock::system().now())?;
+    let args = Args::from_command_line();
+    if args.is_daemon() {
+        allocator::fix_thresholds();
+    }
+    machine::check_threads()?;
     signals::survive_file_size_limit()?;
     logging::start(args.log_level(), args.log_format)?;
-    run(args)
+    run(&args)
 }
 
 fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -149,8 +145,8 @@ fn serve<T>(
     // Binding removes the sockets of systemd from the environment, so it must come before threads that use the
     // environment.
     let bound = Bound::bind(&args.listen())?;
-    let runtime = runtime("serve", SERVING_THREADS)?;
-    let polls = self::runtime("poll", POLLING_THREADS)?;
+    let runtime = runtime("serve")?;
+    let polls = self::runtime("poll")?;
     let outcome = runtime.block_on(async {
         let (stop, hangups) = signals::listen()?;
         let (load, _companion) = prepare().await?;
@@ -176,27 +172,22 @@ fn serve<T>(
 
 /// Runs a command that is not the daemon, in a runtime of its own.
 fn complete<T>(command: impl Future<Output = T>) -> std::io::Result<T> {
-    let runtime = runtime("command", COMMAND_THREADS)?;
+    let runtime = runtime("command")?;
     let outcome = runtime.block_on(command);
     // Do not wait for threads that are blocked on DNS.
     runtime.shutdown_background();
     Ok(outcome)
 }
 
-fn runtime(name: &str, threads: usize) -> std::io::Result<Runtime> {
+fn runtime(name: &str) -> std::io::Result<Runtime> {
     Builder::new_multi_thread()
         .thread_name(name)
-        .worker_threads(threads)
+        .worker_threads(THREADS)
         .enable_all()
         .build()
 }
 
-/// Threads of a command. A command mostly waits for the network, so two are enough even if one of them blocks.
-const COMMAND_THREADS: usize = 2;
-
-/// Threads that serve. A scrape is one write, so two are enough on any machine.
-const SERVING_THREADS: usize = 2;
-
-/// Threads that poll. Polls mostly wait for the network. If a service sends interim responses (100, 103) without end,
-/// it keeps one thread busy until the poll times out. The other thread still polls.
-const POLLING_THREADS: usize = 2;
+/// Threads of each runtime. A command mostly waits for the network, and a scrape is one write, so two are enough on any
+/// machine, even if one of them blocks. Polls mostly wait for the network, too. If a service sends interim responses
+/// (100, 103) without end, it keeps one thread busy until the poll times out. The other thread still polls.
+const THREADS: usize = 2;
