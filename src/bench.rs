@@ -62,8 +62,7 @@ pub fn write_series(name: &str, labels: &[u8], out: &mut Vec<u8>) {
 fn block(text: &[u8]) -> Block {
     let mut writer = BlockWriter::new();
     for lines in text.chunks(LINES) {
-        writer.buffer().extend_from_slice(lines);
-        writer.flush_if_full();
+        writer.append(|out| out.extend_from_slice(lines));
     }
     writer.finish()
 }

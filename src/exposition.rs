@@ -94,7 +94,6 @@ impl Family {
         }
     }
 
-    /// Writes the header of the family.
     pub(crate) fn write_header(&self, format: Format, out: &mut Vec<u8>) {
         write_header(
             self.name,
@@ -135,19 +134,17 @@ impl FamilyWriter {
     pub fn sample(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let name = column.family.name;
-            let mut write = |block: &mut BlockWriter, started: Option<f64>| {
-                let out = block.buffer();
+            let mut write = |out: &mut Vec<u8>| {
                 write_series(name, labels, out);
                 value(index, out);
                 out.push(b'\n');
-                if let Some(at) = started {
-                    write_created(name, labels, at, out);
-                }
-                block.flush_if_full();
             };
-            write(&mut column.block, None);
-            if let Some(block) = &mut column.open_metrics {
-                write(block, self.started);
+            column.block.append(&mut write);
+            if let Some((block, at)) = column.open_metrics.as_mut().zip(self.started) {
+                block.append(|out| {
+                    write(out);
+                    write_created(name, labels, at, out);
+                });
             }
         }
         self.count += 1;
@@ -184,7 +181,6 @@ impl Samples {
         self.block(format).write(out);
     }
 
-    /// Returns the samples in this format.
     pub(crate) fn block(&self, format: Format) -> &Block {
         match (format, &self.open_metrics) {
             (Format::OpenMetrics, Some(block)) => block,

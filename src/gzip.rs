@@ -177,13 +177,9 @@ impl BlockWriter {
         }
     }
 
-    /// The buffer for new text. Call [`Self::flush_if_full`] after every few lines.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.chunk
-    }
-
-    /// Compresses the buffer if it has at least [`CHUNK`] bytes.
-    pub(crate) fn flush_if_full(&mut self) {
+    /// Appends a few lines, which `write` writes. Compresses the text if there are at least [`CHUNK`] bytes.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.chunk);
         if self.chunk.len() >= CHUNK {
             self.flush();
         }
@@ -333,7 +329,6 @@ impl Deflater {
         }
     }
 
-    /// Compresses all of `text`.
     fn deflate(&mut self, text: &[u8], flush: FlushCompress) {
         let start = self.compress.total_in();
         loop {

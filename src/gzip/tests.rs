@@ -120,8 +120,7 @@ fn text_is_kept_up_to_its_limit() {
 fn block(text: &[u8]) -> Block {
     let mut writer = BlockWriter::new();
     for line in text.chunks(100) {
-        writer.buffer().extend_from_slice(line);
-        writer.flush_if_full();
+        writer.append(|out| out.extend_from_slice(line));
     }
     writer.finish()
 }
