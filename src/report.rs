@@ -265,7 +265,6 @@ impl ReportInfo {
             .chain(self.other_families.iter().copied())
     }
 
-    /// The position of a label.
     pub(crate) fn label(&self, name: &str) -> Option<usize> {
         self.labels.iter().position(|label| *label == name)
     }

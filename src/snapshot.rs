@@ -187,7 +187,6 @@ impl Snapshot {
         }
     }
 
-    /// The reason why the exporter is not ready.
     fn unready(&self) -> Option<String> {
         if self.states.is_empty() {
             // A shard without tenants never has a report, so it is always ready.
@@ -214,16 +213,16 @@ impl Snapshot {
 
     /// The reports that are too old to be served, as text.
     fn expired(&self) -> Option<String> {
-        let expired = || self.states.iter().filter(|state| state.expired);
-        let named: Vec<String> = expired().take(EXPIRED_NAMED_MAX).map(State::name).collect();
+        let mut expired = self.states.iter().filter(|state| state.expired);
+        let named = expired.by_ref().take(EXPIRED_NAMED_MAX).map(State::name);
+        let named: Vec<String> = named.collect();
         let names = named.join(", ");
-        match expired().count() {
-            0 => None,
-            1 => Some(format!("{names} is older than poll.max_age")),
-            count if count == named.len() => Some(format!("{names} are older than poll.max_age")),
-            count => Some(format!(
-                "{names} and {} more are older than poll.max_age",
-                count - named.len()
+        match (named.len(), expired.count()) {
+            (0, _) => None,
+            (1, _) => Some(format!("{names} is older than poll.max_age")),
+            (_, 0) => Some(format!("{names} are older than poll.max_age")),
+            (_, more) => Some(format!(
+                "{names} and {more} more are older than poll.max_age"
             )),
         }
     }
@@ -261,7 +260,6 @@ impl Polling {
         PollUnderWay(self.clone())
     }
 
-    /// Returns true if a poll is running.
     pub(crate) fn is_under_way(&self) -> bool {
         self.0.load(Relaxed) > 0
     }

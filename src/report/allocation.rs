@@ -134,7 +134,6 @@ impl Allocation {
         self.fingerprint() + &thresholds + &pool::spelled(&self.pools)
     }
 
-    /// Returns true if the allocation depends on persons.
     pub(crate) fn selects_persons(&self) -> bool {
         self.departments.is_some() || self.budgets.iter().any(Budget::selects_persons)
     }
@@ -255,7 +254,6 @@ impl Allocated {
         self.currencies.bytes() + self.departments.allocation_size()
     }
 
-    /// Adds the sums of other rows.
     pub(crate) fn merge(&mut self, other: &Self) {
         for (sum, more) in self.spent.iter_mut().zip(&other.spent) {
             sum.merge(*more);

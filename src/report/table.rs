@@ -73,7 +73,6 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         }
     }
 
-    /// The used seconds of pools.
     fn used_seconds(&self, pools: &[Pool]) -> UsedSeconds {
         let mut used = vec![Seconds::default(); pools.len()];
         if let Some(positions) = pool::positions(self.info)

@@ -36,10 +36,8 @@ impl Threshold {
 
     /// Returns the highest threshold that a share in percent has reached. `thresholds` are in ascending order.
     pub(crate) fn reached(thresholds: &[Self], percent: u32) -> Option<Self> {
-        let mut highest_first = thresholds.iter().rev();
-        highest_first
-            .find(|threshold| threshold.at <= percent)
-            .copied()
+        let mut thresholds = thresholds.iter().copied();
+        thresholds.rfind(|threshold| threshold.at <= percent)
     }
 
     /// The labels of a sample, and the share as its value, for example 0.8 for 80 %. Adds the labels `severity`,

@@ -83,13 +83,12 @@ pub(super) fn aggregate(
         }
         aggregated.count_renamed(&alike);
         let (group, user, _) = same[0];
-        let mut values = Values::from(alike[0]);
-        for &row in &alike[1..] {
-            values.add(&row.into());
-        }
-        for row in &alike {
+        let mut values = Values::default();
+        for &row in &alike {
+            let figures = Values::from(row);
+            values.add(&figures);
             let sums = &mut aggregated.allocated;
-            allocator.add(row.label_set, row.person, &Values::from(*row), sums);
+            allocator.add(row.label_set, row.person, &figures, sums);
         }
         aggregated.series.push(Series {
             labels: groups[group as usize],

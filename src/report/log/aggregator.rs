@@ -46,10 +46,11 @@ pub(crate) struct LogAggregator<'a> {
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The rows of a page that may be incomplete, and the state to restore if the page is dropped.
+/// The rows and counts of a page that may be incomplete.
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
+    /// Lengths of the aggregator's lists before the page, to be restored if the page is dropped.
     ids: usize,
     budget_rows: usize,
     overlapping: u64,
@@ -115,8 +116,6 @@ impl<'a> LogAggregator<'a> {
         self.page = PageRows {
             ids: self.ids.len(),
             budget_rows: self.budget_rows.as_ref().map_or(0, Vec::len),
-            overlapping: self.totals.overlapping,
-            unplaced: self.totals.unplaced,
             ..PageRows::default()
         };
         let mut notes = Notes::default();
@@ -173,10 +172,12 @@ impl<'a> LogAggregator<'a> {
     /// Adds the rows of the page to the totals.
     fn commit(&mut self) -> Result<(), MemoryError> {
         self.numbers.commit();
-        self.totals.newest = self.totals.newest.max(self.page.newest.take());
-        let rows = std::mem::take(&mut self.page.rows);
-        let count = rows.len();
-        rows.into_iter().try_for_each(|row| {
+        let page = std::mem::take(&mut self.page);
+        self.totals.newest = self.totals.newest.max(page.newest);
+        self.totals.overlapping += page.overlapping;
+        self.totals.unplaced += page.unplaced;
+        let count = page.rows.len();
+        page.rows.into_iter().try_for_each(|row| {
             self.totals.add(row.labels, &row.values);
             let sums = &mut self.totals.allocated;
             self.allocator
@@ -193,8 +194,6 @@ impl<'a> LogAggregator<'a> {
         if let Some(budget_rows) = &mut self.budget_rows {
             budget_rows.truncate(page.budget_rows);
         }
-        self.totals.overlapping = page.overlapping;
-        self.totals.unplaced = page.unplaced;
     }
 
     /// Holds a row until its page is known to be complete. Returns false if the row is not counted, because it belongs
@@ -203,7 +202,7 @@ impl<'a> LogAggregator<'a> {
         if let Some(id) = self.numbers.id(record) {
             // Windows can overlap. Pages can overlap too, because Microsoft adds rows to the log between two requests.
             if !self.context.seen.insert(id)? {
-                self.totals.overlapping += 1;
+                self.page.overlapping += 1;
                 return Ok(false);
             }
             self.ids.push(id);
@@ -215,7 +214,7 @@ impl<'a> LogAggregator<'a> {
         } else if !is_near(self.window, time) {
             // The windows of the row's period may not return the row, so it is reported as not counted. A row near the
             // window is in the previous or next period. The windows of that period return it too, so it counts there.
-            self.totals.unplaced += 1;
+            self.page.unplaced += 1;
         }
         self.reserve(self.page.rows.len())?;
         Ok(is_counted)

@@ -58,7 +58,6 @@ impl Totals {
         }
     }
 
-    /// Adds one row.
     pub(super) fn add(&mut self, labels: Labels, values: &Values) {
         self.series.add(labels, values);
         self.rows += 1;
