@@ -47,7 +47,7 @@ use crate::memory::{MemoryError, MemoryPool};
 
 /// The client of one application in one tenant.
 #[derive(Debug)]
-pub struct Graph {
+pub(crate) struct Graph {
     http: HttpClient,
     root: RootUrl,
     /// The token cache, also for metrics and the preflight check.
@@ -61,15 +61,15 @@ pub struct Graph {
 
 /// A request for a report: the function that Graph provides for it, and a time range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     /// The version of Graph that has the function.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The function's name: `getPstnOnlineMeetingDialoutReport`.
-    pub function: &'static str,
+    pub(crate) function: &'static str,
     /// `fromDateTime`, an `Edm.DateTimeOffset` literal in UTC, ending in `Z`.
-    pub from: String,
+    pub(crate) from: String,
     /// `toDateTime`, an `Edm.DateTimeOffset` literal too. Some functions include this time in the range, others do not.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 closed_set! {
@@ -84,18 +84,18 @@ closed_set! {
 
 /// Limits of one report. A report that exceeds a limit fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Maximum bytes of one page, after decompression.
-    pub body_bytes: usize,
+    pub(crate) body_bytes: usize,
     /// Maximum pages of one report.
-    pub pages: u64,
+    pub(crate) pages: u64,
     /// Maximum rows of one report.
-    pub rows: u64,
+    pub(crate) rows: u64,
 }
 
 /// The reason why a page is malformed. Each reason has its own remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// The response is not JSON, for example because it is the error page of a proxy.
     NotJson,
     /// The page is truncated or empty.
@@ -134,7 +134,7 @@ closed_set! {
 
 /// Errors of a report. Messages contain Graph's request-id, never a token, a secret or a body.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The token cache returned no token.
     #[error("cannot get a token")]
     Token(#[from] TokenError),
@@ -147,11 +147,9 @@ pub enum Error {
     /// There is no complete response.
     #[error("no complete response from {host}{}", with_id(.request_id.as_deref()))]
     Transport {
-        /// Graph's host.
         host: String,
         /// Graph's request id, for Microsoft's support. `None` if no response began.
         request_id: Option<String>,
-        /// The cause.
         source: reqwest::Error,
     },
     /// The response has a status other than 200.
@@ -162,16 +160,12 @@ pub enum Error {
     Malformed {
         /// Number of the page, from 1.
         page: u64,
-        /// The reason why the page is malformed.
         flaw: Flaw,
         /// Number of the row that is the cause, if it is one row. The first row of the first page is 1, and the numbers
         /// continue from page to page.
         row: Option<u64>,
-        /// Graph's id of the request.
         request_id: String,
-        /// The response's `Content-Type`.
         content_type: &'static str,
-        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A limit is exceeded.
@@ -181,7 +175,6 @@ pub enum Error {
         page: u64,
         /// The unit of the limit: pages, rows or bytes.
         what: &'static str,
-        /// The limit.
         max: u64,
         /// Graph's request id, for Microsoft's support. `None` if there is no response.
         request_id: Option<String>,
@@ -193,7 +186,7 @@ pub enum Error {
 
 impl Graph {
     /// Returns a client that requests all reports from the origin of `root`.
-    pub fn new(
+    pub(crate) fn new(
         http: HttpClient,
         root: RootUrl,
         tokens: TokenCache,
@@ -265,7 +258,7 @@ impl FailureReason {
 
 impl Error {
     /// The kind of failure, as metrics label it.
-    pub fn reason(&self) -> FailureReason {
+    pub(crate) fn reason(&self) -> FailureReason {
         match self {
             Self::Token(error) => error.reason(),
             Self::Timeout => FailureReason::Timeout,
@@ -278,7 +271,7 @@ impl Error {
     }
 
     /// The remedy for the administrator, if one is known.
-    pub fn remedy(&self) -> Option<&'static str> {
+    pub(crate) fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Token(error) => error.remedy(),
             Self::Transport { source, .. } => http::connect_remedy(source),
@@ -320,7 +313,7 @@ impl Error {
 
 impl Flaw {
     /// The remedy for the administrator.
-    pub const fn remedy(self) -> &'static str {
+    pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::NotJson => {
                 "a proxy, filter or login page answers in Graph's place; let the exporter reach graph_url without it, or name the proxy in HTTPS_PROXY"

@@ -102,9 +102,9 @@ pub mod snapshot;
 mod storage;
 pub mod telemetry;
 
-pub mod poller;
+mod poller;
 pub mod server;
-pub mod tenant;
+mod tenant;
 
 pub mod backfill;
 pub mod check;

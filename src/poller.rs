@@ -40,7 +40,7 @@ use outcome::{StatsGuard, log_failure, log_success};
 use persist::{StorageLog, Write, Writer};
 use state::{ReportState, SharedState};
 
-pub use fleet::Fleet;
+pub(crate) use fleet::Fleet;
 
 /// Resources that all tenants share.
 #[derive(Clone, Debug)]

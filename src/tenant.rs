@@ -34,45 +34,38 @@ pub enum SetupError {
 
 /// Settings with which one tenant is polled. If a reload changes a setting, the tenant's poll task restarts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The tenant's name, if tenants are named.
-    pub tenant: Option<Arc<str>>,
+pub(crate) struct Plan {
+    pub(crate) tenant: Option<Arc<str>>,
     /// Time before the second poll, as a fraction (0 to 1) of the poll interval. It spreads the polls of the tenants
     /// over time and is the same at every start.
-    pub phase: f64,
+    pub(crate) phase: f64,
     /// Time limit for one report, including all pages and retries.
-    pub timeout: Duration,
-    /// Day on which the billing period starts.
-    pub cycle_day: CycleDay,
-    /// The reports to poll.
-    pub reports: Vec<ReportPlan>,
-    /// The budgets of the tenant.
-    pub budgets: Vec<Budget>,
-    /// The pools of the tenant.
-    pub pools: Vec<Pool>,
+    pub(crate) timeout: Duration,
+    pub(crate) cycle_day: CycleDay,
+    pub(crate) reports: Vec<ReportPlan>,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) pools: Vec<Pool>,
     /// The departments of users, if the configuration names a departments file.
-    pub departments: Option<Arc<Departments>>,
+    pub(crate) departments: Option<Arc<Departments>>,
     /// Expiry of the credential, if the configuration states it.
-    pub credential_expiry: Option<DateTime<Utc>>,
+    pub(crate) credential_expiry: Option<DateTime<Utc>>,
     /// Maximum age of a report that is served. `None` means no limit.
-    pub max_age: Option<TimeDelta>,
+    pub(crate) max_age: Option<TimeDelta>,
     /// Location of the state files, if any are written.
     pub(crate) storage: Option<Storage>,
 }
 
 /// Settings with which one report of a tenant is polled.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ReportPlan {
-    /// The report.
-    pub report: ReportKind,
+pub(crate) struct ReportPlan {
+    pub(crate) report: ReportKind,
     /// Time between the starts of two polls.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
     /// Time between the start of a failed poll and the start of the next poll. It is not longer than the interval.
-    pub retry_interval: Duration,
-    /// Form of the user labels.
-    pub user_label: UserLabel,
+    pub(crate) retry_interval: Duration,
+    pub(crate) user_label: UserLabel,
     /// Maximum number of series. If a report has more, its smallest series are aggregated into `__other__`.
-    pub series_max: usize,
+    pub(crate) series_max: usize,
 }
 
 impl Plan {

@@ -15,7 +15,7 @@ use super::http::{content_type, header};
 
 /// A response of Graph with a status other than 200.
 #[derive(Debug)]
-pub struct GraphError {
+pub(crate) struct GraphError {
     pub(crate) status: u16,
     code: Option<String>,
     message: Option<String>,

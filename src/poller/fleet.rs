@@ -26,7 +26,7 @@ use crate::tenant::{self, Plan, ReportPlan, SetupError};
 /// One poll task per tenant of the configuration in force.
 ///
 /// Dropping the fleet stops all tasks.
-pub struct Fleet {
+pub(crate) struct Fleet {
     shared: Shared,
     /// The HTTP client, and true if the client supports only plain HTTP.
     http: Option<(HttpClient, bool)>,
@@ -152,7 +152,7 @@ impl Fleet {
 
     /// Fetches the final days of all logs and the previous period again. The current figures are served until the new
     /// figures are complete.
-    pub fn refetch(&self) {
+    pub(crate) fn refetch(&self) {
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::refetch);
         }
@@ -160,7 +160,7 @@ impl Fleet {
 
     /// Waits until a task ends, and returns a message. No task ends by itself, so the message is about a defect. Never
     /// returns if there is no task.
-    pub async fn broken(&mut self) -> String {
+    pub(crate) async fn broken(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
                 Some(Err(error)) if error.is_cancelled() => {}
