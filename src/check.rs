@@ -35,7 +35,7 @@ use self::tenant::Tenant;
 
 /// Result of the preflight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// No check failed.
     Passed,
     /// At least one check failed.
@@ -55,7 +55,7 @@ struct CheckContext {
 
 impl Outcome {
     /// Exit code of the process.
-    pub fn exit_code(self) -> ExitCode {
+    pub(crate) fn exit_code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Passed => 0,
             Self::Failed => 1,
@@ -65,7 +65,7 @@ impl Outcome {
 }
 
 /// Checks everything that `load` configures, and writes the findings.
-pub async fn run(
+pub(crate) async fn run(
     load: &Load,
     listen: &Listen,
     web_config: Option<&Path>,
@@ -138,7 +138,7 @@ pub async fn run(
 }
 
 /// Writes that a configuration is valid. Call this function after [`crate::daemon::validate`].
-pub fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     finding::ignore_broken_pipe(writeln!(
         out,
         "the configuration is good: {}",

@@ -8,7 +8,7 @@
 /// memory and the environment. So on Linux this function also marks the process as not dumpable. The mark prevents
 /// dumps to files and handlers. It also denies other processes of the same user, such as debuggers, access to the
 /// memory, environment and descriptors of this process. Root and the process itself still have access.
-pub fn forbid() {
+pub(crate) fn forbid() {
     use rustix::process::{Resource, Rlimit, setrlimit};
 
     let none = Rlimit {

@@ -50,7 +50,10 @@ pub enum HealthcheckError {
 }
 
 /// Checks once, in a runtime of its own, the exporter that was started with these flags.
-pub fn run_alone(listen: &Listen, web_config: Option<&Path>) -> Result<(), HealthcheckError> {
+pub(crate) fn run_alone(
+    listen: &Listen,
+    web_config: Option<&Path>,
+) -> Result<(), HealthcheckError> {
     let Listen::Addresses(addresses) = listen else {
         return Err(HealthcheckError::SystemdSocket);
     };

@@ -10,7 +10,7 @@
 //! longer change. The output is the sum of the ledger and the open days, which can still change.
 //!
 //! Data flows in this direction only. The [`server`] cannot start a poll, a [`report`] does not know HTTP, [`graph`] does not
-//! know money. The [`poller`] connects the parts: begin there to understand the program.
+//! know money. The `poller` connects the parts: begin there to understand the program.
 //!
 //! # Guarantees
 //!
@@ -86,7 +86,7 @@ mod closed_set;
 mod chain;
 pub mod config;
 
-pub mod memory;
+mod memory;
 pub mod money;
 pub mod period;
 mod secret_file;
@@ -107,15 +107,15 @@ pub mod server;
 mod tenant;
 
 pub mod backfill;
-pub mod check;
+mod check;
 pub mod daemon;
 pub mod export;
-pub mod healthcheck;
-pub mod pseudonym;
+mod healthcheck;
+mod pseudonym;
 
 pub mod allocator;
-pub mod cores;
-pub mod logging;
+mod cores;
+mod logging;
 pub mod machine;
 pub mod program;
 pub mod signals;

@@ -24,7 +24,7 @@ use crate::machine;
 ///
 /// # Panics
 /// If logging has already been started.
-pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
+pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     let (queue, lines) = Queue::new(LINES_MAX);
     let lost = Arc::clone(&queue.lost);
     machine::spawn("log", move || write_all(&lines, io::stderr(), &lost))?;
@@ -65,7 +65,7 @@ pub fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
 }
 
 /// Writes a text to standard error, after the lines that were logged before it.
-pub fn write(text: &str) {
+pub(crate) fn write(text: &str) {
     let _ = match QUEUE.get() {
         Some(mut queue) => queue.write_all(text.as_bytes()),
         None => io::stderr().write_all(text.as_bytes()),
@@ -73,7 +73,7 @@ pub fn write(text: &str) {
 }
 
 /// Waits until all logged lines are written, for one second at most.
-pub fn flush() {
+pub(crate) fn flush() {
     let Some(queue) = QUEUE.get() else { return };
     let (done, written) = mpsc::sync_channel(1);
     if queue.put(Entry::Flush(done)) {

@@ -28,7 +28,7 @@ pub(crate) struct Reservation {
 
 /// The error that a report needs more bytes than its pool or the pool of the process has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MemoryError {
+pub(crate) enum MemoryError {
     /// The pool of the report is too small.
     #[error("the report needs more than {} KiB of memory", max >> 10)]
     Report {

@@ -21,7 +21,7 @@ pub enum PseudonymError {
 /// Writes one line per user: the user as given, a tab, and the pseudonym, computed with the configured key.
 ///
 /// A user is a user principal name in upper or lower case, or the object id of a user without such a name.
-pub fn write(
+pub(crate) fn write(
     config: &Config,
     users: &[String],
     out: &mut impl Write,

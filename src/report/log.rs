@@ -10,9 +10,9 @@
 //! last rows of a period may be in later windows, because some functions select calls by their end. So the windows of
 //! the next two days are fetched too.
 //!
-//! The memory of all data of a log is reserved in the [pool](crate::memory) of its report: windows that are being
-//! fetched, ids, final days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a
-//! later window can count them.
+//! The memory of all data of a log is reserved in the pool of its report: windows that are being fetched, ids, final
+//! days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a later window can
+//! count them.
 //!
 //! This module does not fetch days concurrently, does not keep state between polls, and does not know the columns of a
 //! log.
