@@ -8,9 +8,12 @@
 //! [RFC 1951]: https://www.rfc-editor.org/rfc/rfc1951
 //! [RFC 1952]: https://www.rfc-editor.org/rfc/rfc1952
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use parking_lot::Mutex;
 
 /// Finished text. Long text is compressed.
 #[derive(Clone, Debug)]
@@ -19,10 +22,18 @@ pub(crate) enum Block {
     Short(Bytes),
     /// Long text, compressed while it was written. The uncompressed text is kept too if it has at most
     /// [`BLOCK_TEXT_MAX`] bytes.
-    Long {
-        deflated: Deflated,
-        text: Option<Bytes>,
-    },
+    Long { deflated: Deflated, text: KeptText },
+}
+
+/// The uncompressed text of a long block, unless it was dropped. Clones of a block share it, because a text that only
+/// some of the clones drop still takes memory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeptText(Arc<Mutex<Option<Bytes>>>);
+
+impl KeptText {
+    pub(crate) fn get(&self) -> Option<Bytes> {
+        self.0.lock().clone()
+    }
 }
 
 /// A part of a gzip member.
@@ -79,24 +90,19 @@ impl Block {
     /// Bytes of uncompressed text that are kept in addition to the compressed text.
     pub(crate) fn kept_text(&self) -> u64 {
         match self {
-            Self::Long {
-                text: Some(text), ..
-            } => text.len() as u64,
-            _ => 0,
+            Self::Short(_) => 0,
+            Self::Long { text, .. } => text.get().map_or(0, |text| text.len() as u64),
         }
     }
 
     /// Appends the uncompressed text to `out`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Short(text)
-            | Self::Long {
-                text: Some(text), ..
-            } => out.extend_from_slice(text),
-            Self::Long {
-                deflated,
-                text: None,
-            } => Inflater::new(deflated).for_each(|chunk| out.extend_from_slice(&chunk)),
+            Self::Short(text) => out.extend_from_slice(text),
+            Self::Long { deflated, text } => match text.get() {
+                Some(text) => out.extend_from_slice(&text),
+                None => Inflater::new(deflated).for_each(|chunk| out.extend_from_slice(&chunk)),
+            },
         }
     }
 
@@ -156,14 +162,14 @@ impl Block {
         };
         (is_between && at_end.1 == length && sum.finalize() == checksum).then_some(Self::Long {
             deflated,
-            text: None,
+            text: KeptText::default(),
         })
     }
 
-    /// Drops the uncompressed text if there is compressed text.
-    pub(crate) fn drop_text(&mut self) {
+    /// Drops the uncompressed text of this block and its clones if there is compressed text.
+    pub(crate) fn drop_text(&self) {
         if let Self::Long { text, .. } = self {
-            *text = None;
+            *text.0.lock() = None;
         }
     }
 }
@@ -193,7 +199,7 @@ impl BlockWriter {
         self.flush();
         Block::Long {
             deflated: self.deflater.expect("flushing made one").finish(),
-            text: self.text.map(Bytes::from),
+            text: KeptText(Arc::new(Mutex::new(self.text.map(Bytes::from)))),
         }
     }
 

@@ -376,14 +376,14 @@ impl Publisher {
 
     /// Combines and publishes everything now.
     pub(crate) fn publish(&self) {
-        let mut slots = self.slots.lock();
+        let slots = self.slots.lock();
         let kept: u64 = slots
             .values()
             .flat_map(|slot| &slot.report)
             .map(|samples| samples.block.kept_text())
             .sum();
         if kept > TOTAL_TEXT_MAX {
-            for samples in slots.values_mut().flat_map(|slot| &mut slot.report) {
+            for samples in slots.values().flat_map(|slot| &slot.report) {
                 samples.block.drop_text();
             }
         }

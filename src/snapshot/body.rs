@@ -196,18 +196,12 @@ impl IdentityBody {
     fn block(&mut self, block: &Block) {
         match block {
             Block::Short(text) => self.text(text),
-            Block::Long {
-                text: Some(text), ..
-            } => {
+            Block::Long { deflated, text } => {
                 self.close_run();
-                self.parts.push(Part::Ready(text.clone()));
-            }
-            Block::Long {
-                deflated,
-                text: None,
-            } => {
-                self.close_run();
-                self.parts.push(Part::Deflated(deflated.clone()));
+                self.parts.push(match text.get() {
+                    Some(text) => Part::Ready(text),
+                    None => Part::Deflated(deflated.clone()),
+                });
             }
         }
     }
