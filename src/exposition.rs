@@ -202,7 +202,9 @@ pub fn write_label(name: &str, value: &str, labels: &mut Vec<u8>) {
 
 /// A block of labels, which must be sorted by name. Leaves out labels without a value, such as the label `tenant` if
 /// tenants have no names.
-pub(crate) fn label_block(labels: &[(&str, Option<&str>)]) -> Vec<u8> {
+pub(crate) fn label_block<'l>(
+    labels: impl IntoIterator<Item = (&'l str, Option<&'l str>)>,
+) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in labels {
         if let Some(value) = value {

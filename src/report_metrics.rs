@@ -175,7 +175,7 @@ impl ReportMetrics {
     ) -> impl Iterator<Item = Samples> {
         let mut writer = FamilyWriter::counters(&[&FAILURES], started);
         for (reason, count) in FailureReason::ALL.iter().zip(self.failures) {
-            let labels = label_block(&[
+            let labels = label_block([
                 ("reason", Some(reason.as_str())),
                 ("report", Some(report.as_str())),
                 ("tenant", tenant),
@@ -227,7 +227,7 @@ fn single(family: &'static Family, labels: &[u8], write: &dyn Fn(&mut Vec<u8>)) 
 }
 
 fn labels(tenant: Option<&str>, report: Option<ReportKind>) -> Vec<u8> {
-    label_block(&[
+    label_block([
         ("report", report.map(ReportKind::as_str)),
         ("tenant", tenant),
     ])

@@ -277,7 +277,7 @@ impl Allocated {
             return samples;
         };
         let labels = |currency, department| {
-            label_block(&[
+            label_block([
                 ("currency", currency),
                 ("department", Some(departments.name(department))),
                 ("report", Some(report.name)),

@@ -263,14 +263,14 @@ fn samples(
     by_kind: &BTreeMap<(&str, &str), i64>,
     tenant: Option<&str>,
 ) -> Vec<Samples> {
-    let blocked = (label_block(&[("tenant", tenant)]), blocked.into());
+    let blocked = (label_block([("tenant", tenant)]), blocked.into());
     let times = since.iter().map(|((reason, user), time)| {
         let labels = [
             ("reason", Some(*reason)),
             ("tenant", tenant),
             ("user", Some(user)),
         ];
-        (label_block(&labels), time.timestamp().into())
+        (label_block(labels), time.timestamp().into())
     });
     let events = by_kind.iter().map(|(&(mode, reason), &count)| {
         let labels = [
@@ -278,7 +278,7 @@ fn samples(
             ("reason", Some(reason)),
             ("tenant", tenant),
         ];
-        (label_block(&labels), count.into())
+        (label_block(labels), count.into())
     });
     [
         gauges(&BLOCKED, [blocked]),

@@ -212,7 +212,7 @@ pub(crate) fn samples(budgets: &[Budget], tenant: Option<&str>, spent: &[Sum]) -
     for (budget, spent) in budgets.iter().zip(spent) {
         let [name, currency] = [&budget.name, &budget.currency].map(|text| Some(&**text));
         let own = [("budget", name), ("currency", currency)];
-        let labels = label_block(&[&own[..], &[("tenant", tenant)]].concat());
+        let labels = label_block(own.into_iter().chain([("tenant", tenant)]));
         amounts.push((labels.clone(), budget.amount.into()));
         spends.push((labels, *spent));
         let sample = |threshold: &Threshold| threshold.sample(&own, tenant);

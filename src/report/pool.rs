@@ -211,7 +211,7 @@ pub(crate) fn is_outgoing(call_type: &str) -> bool {
 /// Size, use and thresholds of every pool, in the order of the configuration. If the use of a pool is unknown, the pool
 /// has no sample of its use.
 pub(crate) fn samples(pools: &[Pool], used: &[Option<i64>], tenant: Option<&str>) -> Vec<Samples> {
-    let labels = |pool: &Pool| label_block(&[("pool", Some(&pool.name)), ("tenant", tenant)]);
+    let labels = |pool: &Pool| label_block([("pool", Some(&*pool.name)), ("tenant", tenant)]);
     let sizes = pools.iter().map(|pool| (labels(pool), pool.seconds.into()));
     let uses = pools.iter().zip(used);
     let uses = uses.filter_map(|(pool, used)| Some((labels(pool), Sum::from((*used)?))));

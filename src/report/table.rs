@@ -318,11 +318,12 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
     /// Writes the labels of a group in the order of their names, as the client libraries do. The caller appends `user`,
     /// which comes last in this order.
     fn group_labels(&self, series: &Series<LABELS, MONEY>, tenant: Option<&str>) -> Vec<u8> {
-        let labels = self.info.labels.iter().enumerate();
-        let labels = labels.map(|(position, &name)| (name, Some(self.label(series, position))));
-        let mut labels: Vec<_> = labels.chain([("tenant", tenant)]).collect();
-        labels.sort_unstable();
-        label_block(&labels)
+        let names = self.info.labels;
+        let before_tenant = names.partition_point(|&name| name < "tenant");
+        let label = |at: usize| (names[at], Some(self.label(series, at)));
+        let before = (0..before_tenant).map(label);
+        let after = (before_tenant..names.len()).map(label);
+        label_block(before.chain([("tenant", tenant)]).chain(after))
     }
 
     fn label(&self, series: &Series<LABELS, MONEY>, position: usize) -> &str {

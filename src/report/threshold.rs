@@ -55,7 +55,8 @@ impl Threshold {
             ("threshold", Some(&*at)),
         ];
         let ratio = Amount::from(Decimal::new(self.at.into(), 2));
-        (label_block(&[labels, &own].concat()), ratio.into())
+        let labels = labels.iter().copied();
+        (label_block(labels.chain(own)), ratio.into())
     }
 }
 
