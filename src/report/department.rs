@@ -239,9 +239,9 @@ fn values(record: &str) -> Result<[Cow<'_, str>; 2], String> {
     let mut values = Vec::new();
     let mut rest = Some(record);
     while let Some(text) = rest {
-        let (value, after) = value(text)?;
+        let value;
+        (value, rest) = first_value(text)?;
         values.push(value);
-        rest = after;
     }
     let count = values.len();
     values.try_into().map_err(|_| match count {
@@ -253,47 +253,35 @@ fn values(record: &str) -> Result<[Cow<'_, str>; 2], String> {
 }
 
 /// Returns the first value of `text`, trimmed. If a comma follows the value, also returns the text after the comma.
-fn value(text: &str) -> Result<(Cow<'_, str>, Option<&str>), String> {
+fn first_value(text: &str) -> Result<(Cow<'_, str>, Option<&str>), String> {
     let Some(quoted) = text.trim_start().strip_prefix('"') else {
-        let (value, rest) = match text.split_once(',') {
-            Some((value, rest)) => (value, Some(rest)),
-            None => (text, None),
-        };
+        let split = text.split_once(',');
+        let (value, rest) = split.map_or((text, None), |(value, rest)| (value, Some(rest)));
         if value.contains('"') {
             let what = "a double quote inside a value; put the value in double quotes, and write each quote inside the value twice";
             return Err(what.to_owned());
         }
         return Ok((value.trim().into(), rest));
     };
-    let mut end = 0;
-    // A doubled quote is a quote inside the value.
-    loop {
-        let Some(found) = quoted[end..].find('"') else {
+    let mut quotes = quoted.match_indices('"').map(|(at, _)| at).peekable();
+    let end = loop {
+        let Some(at) = quotes.next() else {
             let what = "a double quote is not closed; close it on the same line, or remove it";
             return Err(what.to_owned());
         };
-        end += found;
-        if !quoted[end + 1..].starts_with('"') {
-            break;
+        // A doubled quote is a quote inside the value.
+        if quotes.next_if_eq(&(at + 1)).is_none() {
+            break at;
         }
-        end += 2;
-    }
-    let value = quoted[..end].trim();
-    let value = if value.contains('"') {
-        value.replace("\"\"", "\"").into()
-    } else {
-        value.into()
     };
-    match quoted[end + 1..].trim_start() {
-        "" => Ok((value, None)),
-        after => after
-            .strip_prefix(',')
-            .map(|rest| (value, Some(rest)))
-            .ok_or_else(|| {
-                "text after a closing double quote; write a comma after it, or remove the text"
-                    .to_owned()
-            }),
+    let value = quoted[..end].trim().replace("\"\"", "\"");
+    let after = quoted[end + 1..].trim_start();
+    let rest = after.strip_prefix(',');
+    if rest.is_none() && !after.is_empty() {
+        let what = "text after a closing double quote; write a comma after it, or remove the text";
+        return Err(what.to_owned());
     }
+    Ok((value.into(), rest))
 }
 
 fn id(index: usize) -> DepartmentId {
