@@ -160,17 +160,7 @@ impl AggregatedReport for BlockedUsers {
     }
 
     fn render(totals: Totals, context: &RenderContext<'_>) -> Rendered {
-        totals.render(context)
-    }
-}
-
-impl Totals {
-    fn render(self, context: &RenderContext<'_>) -> Rendered {
-        let Self {
-            texts,
-            persons,
-            mut events,
-        } = self;
+        let (texts, persons, mut events) = (totals.texts, totals.persons, totals.events);
         let received = events.len();
         events.sort_unstable();
         // Overlapping pages return the same event twice.
@@ -229,17 +219,11 @@ fn since<'t>(
     if !context.user_label.names_users() {
         return (since, 0);
     }
-    for Event {
-        person,
-        reason,
-        time,
-        ..
-    } in blocks
-    {
-        let user = context.user_label.label(persons.names(*person));
-        let newest = since.entry((texts.text(*reason), user.into_owned()));
-        let newest = newest.or_insert(*time);
-        *newest = (*newest).max(*time);
+    for event in blocks {
+        let user = context.user_label.label(persons.names(event.person));
+        let newest = since.entry((texts.text(event.reason), user.into_owned()));
+        let newest = newest.or_insert(event.time);
+        *newest = (*newest).max(event.time);
     }
     if since.len() <= context.series_max {
         return (since, 0);
@@ -325,14 +309,17 @@ mod tests {
                 BlockedUsers::add(&mut totals, row(&json), &mut Notes::default()).unwrap();
             }
             let now = "2026-11-21T13:00:00Z".parse().unwrap();
-            let rendered = totals.render(&RenderContext {
-                tenant: None,
-                period: BillingPeriod::containing(now, CycleDay::default()),
-                user_label: &UserLabel::None,
-                series_max: 1,
-                allocation: &Allocation::default(),
-                retained: &RetainedSeries::default(),
-            });
+            let rendered = BlockedUsers::render(
+                totals,
+                &RenderContext {
+                    tenant: None,
+                    period: BillingPeriod::containing(now, CycleDay::default()),
+                    user_label: &UserLabel::None,
+                    series_max: 1,
+                    allocation: &Allocation::default(),
+                    retained: &RetainedSeries::default(),
+                },
+            );
             assert_eq!(rendered.counts[0].value, blocked, "{modes:?}");
             assert_eq!(rendered.rows, modes.len() as u64, "{modes:?}");
         }
@@ -352,14 +339,17 @@ mod tests {
             );
             BlockedUsers::add(&mut totals, row(&json), &mut Notes::default()).unwrap();
         }
-        let rendered = totals.render(&RenderContext {
-            tenant: Some("t"),
-            period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
-            user_label,
-            series_max,
-            allocation: &Allocation::default(),
-            retained: &RetainedSeries::default(),
-        });
+        let rendered = BlockedUsers::render(
+            totals,
+            &RenderContext {
+                tenant: Some("t"),
+                period: BillingPeriod::containing(DateTime::UNIX_EPOCH, CycleDay::default()),
+                user_label,
+                series_max,
+                allocation: &Allocation::default(),
+                retained: &RetainedSeries::default(),
+            },
+        );
         let mut out = Vec::new();
         for samples in &rendered.samples {
             samples.write(Format::Text, &mut out);

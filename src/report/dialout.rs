@@ -24,8 +24,6 @@ use crate::graph::Version;
 use crate::money::Amount;
 use crate::period::EndBound;
 
-use series::Aggregated;
-
 /// `getPstnOnlineMeetingDialoutReport`, which only the beta version of Graph has.
 pub struct Dialout;
 
@@ -194,7 +192,44 @@ impl AggregatedReport for Dialout {
     }
 
     fn render(totals: RowTable, context: &RenderContext<'_>) -> Rendered {
-        totals.render(context)
+        let mut allocator = Allocator::new(context.allocation);
+        let mut texts = Interner::default();
+        // Converts one label set at a time, so that only its upper-case copies of lower-case codes are in memory.
+        let add = |label_set| {
+            let labels = totals.labels(label_set);
+            allocator.add_label_set(labels.each_ref().map(|label| &**label));
+            labels.map(|label| texts.intern(&label))
+        };
+        let labels: Vec<[u32; 3]> = (0..totals.label_sets.count()).map(add).collect();
+        if context.allocation.selects_persons() {
+            for person in 0..totals.persons.count() {
+                let [id, principal_name, _] = totals.persons.names(person);
+                allocator.add_person(principal_name, id);
+            }
+        }
+        let (texts, ranks) = texts.into_sorted();
+        let labels: Vec<[u32; 3]> = labels
+            .iter()
+            .map(|labels| labels.map(|id| ranks[id as usize]))
+            .collect();
+        let users = UserLabels::new(&totals.persons, context.user_label);
+        let namesakes = totals.persons.namesakes_by_id();
+        drop(totals.persons);
+        let received = totals.rows.len() as u64;
+        let sums = series::aggregate(&totals.rows, &users, &labels, namesakes, &allocator);
+        drop(totals.rows);
+        let table = Table {
+            info: &Dialout::INFO,
+            texts: &texts,
+            users: &users.labels,
+            series: sums.series,
+        };
+        Rendered {
+            rows: received - sums.overlapping,
+            overlapping: sums.overlapping,
+            repeated: sums.repeated,
+            ..table.render(context, &sums.allocated)
+        }
     }
 }
 
@@ -207,53 +242,6 @@ impl RowTable {
             label(self.contexts.text(context)).into(),
             code(self.locations.text(location)),
         ]
-    }
-
-    fn render(self, context: &RenderContext<'_>) -> Rendered {
-        let mut allocator = Allocator::new(context.allocation);
-        let mut texts = Interner::default();
-        // Converts one label set at a time, so that only its upper-case copies of lower-case codes are in memory.
-        let add = |label_set| {
-            let labels = self.labels(label_set);
-            allocator.add_label_set(labels.each_ref().map(|label| &**label));
-            labels.map(|label| texts.intern(&label))
-        };
-        let labels: Vec<[u32; 3]> = (0..self.label_sets.count()).map(add).collect();
-        if context.allocation.selects_persons() {
-            for person in 0..self.persons.count() {
-                let [id, principal_name, _] = self.persons.names(person);
-                allocator.add_person(principal_name, id);
-            }
-        }
-        let (texts, ranks) = texts.into_sorted();
-        let labels: Vec<[u32; 3]> = labels
-            .iter()
-            .map(|labels| labels.map(|id| ranks[id as usize]))
-            .collect();
-        let users = UserLabels::new(&self.persons, context.user_label);
-        let namesakes = self.persons.namesakes_by_id();
-        drop(self.persons);
-        let received = self.rows.len() as u64;
-        let Aggregated {
-            series,
-            overlapping,
-            repeated,
-            allocated,
-            ..
-        } = series::aggregate(&self.rows, &users, &labels, namesakes, &allocator);
-        drop(self.rows);
-        let table = Table {
-            info: &Dialout::INFO,
-            texts: &texts,
-            users: &users.labels,
-            series,
-        };
-        Rendered {
-            rows: received - overlapping,
-            overlapping,
-            repeated,
-            ..table.render(context, &allocated)
-        }
     }
 }
 

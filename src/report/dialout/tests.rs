@@ -128,7 +128,7 @@ fn long_names_of_many_users_end_at_a_limit() {
 fn overlaps_count_once_and_repetitions_add_up() {
     let again = ROW.replace("12.83", "0.17");
     let totals = totals(&[ROW, ROW, &again, ROW, &again]).unwrap();
-    let rendered = totals.render(&render_context(&UserLabel::Upn));
+    let rendered = Dialout::render(totals, &render_context(&UserLabel::Upn));
     assert_eq!(
         (rendered.rows, rendered.overlapping, rendered.repeated),
         (2, 3, 1)
@@ -141,9 +141,8 @@ fn a_user_of_two_names_repeats_too() {
     let renamed = ROW.replace("ruwini.perera@", "ruwini.fernando@");
     let elsewhere = renamed.replace("\"US\"", "\"DE\"");
     for user_label in [UserLabel::Upn, UserLabel::Id, UserLabel::None] {
-        let rendered = totals(&[ROW, &renamed, &renamed, &elsewhere])
-            .unwrap()
-            .render(&render_context(&user_label));
+        let totals = totals(&[ROW, &renamed, &renamed, &elsewhere]).unwrap();
+        let rendered = Dialout::render(totals, &render_context(&user_label));
         assert_eq!(
             (rendered.rows, rendered.overlapping, rendered.repeated),
             (3, 1, 1),
@@ -237,17 +236,17 @@ fn a_user_near_the_limit_of_series_is_kept() {
         all.extend([("a", a), ("b", b), ("c", 1), ("d", 1)]);
         users(&all)
     };
-    let first = with(50, 40).render(&edge(&RetainedSeries::default()));
+    let first = Dialout::render(with(50, 40), &edge(&RetainedSeries::default()));
     assert!(shown(&first).contains(&"a".to_owned()) && !shown(&first).contains(&"b".to_owned()));
     assert_eq!(first.aggregated, 3);
-    let second = with(50, 60).render(&edge(&first.retained));
+    let second = Dialout::render(with(50, 60), &edge(&first.retained));
     assert!(
         shown(&second).contains(&"a".to_owned()),
         "{:?}",
         shown(&second)
     );
     assert!(!shown(&second).contains(&"b".to_owned()));
-    let third = with(50, 5000).render(&edge(&second.retained));
+    let third = Dialout::render(with(50, 5000), &edge(&second.retained));
     assert!(
         shown(&third).contains(&"b".to_owned()),
         "a large newcomer is shown at once"
@@ -289,10 +288,13 @@ fn budgets_count_what_they_select() {
                 },
             ];
             for context in contexts {
-                let rendered = totals(&rows).unwrap().render(&RenderContext {
-                    series_max: 1,
-                    ..context
-                });
+                let rendered = Dialout::render(
+                    totals(&rows).unwrap(),
+                    &RenderContext {
+                        series_max: 1,
+                        ..context
+                    },
+                );
                 let labels = r#"{budget="b",currency="USD"}"#;
                 assert_eq!(
                     lines(&rendered.samples, "teams_pstn_budget_amount"),
@@ -325,7 +327,7 @@ proptest! {
         let text = |rows: &[String]| {
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             let context = RenderContext { series_max, ..render_context(&user_label) };
-            bytes(&totals(&rows).unwrap().render(&context).samples)
+            bytes(&Dialout::render(totals(&rows).unwrap(), &context).samples)
         };
         let mut shuffled = rows.clone();
         for (index, other) in moves.iter().enumerate().take(rows.len()) {
@@ -342,8 +344,8 @@ proptest! {
         series_max in 0_usize..40,
     ) {
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let plain = totals(&rows).unwrap().render(&render_context(&UserLabel::Upn));
-        let aggregated = totals(&rows).unwrap().render(&RenderContext {
+        let plain = Dialout::render(totals(&rows).unwrap(), &render_context(&UserLabel::Upn));
+        let aggregated = Dialout::render(totals(&rows).unwrap(), &RenderContext {
             series_max,
             allocation: &DEPARTMENTS,
             ..render_context(&user_label)
@@ -401,7 +403,7 @@ proptest! {
         }).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let context = RenderContext { allocation: &allocation, ..render_context(&UserLabel::None) };
-        let shown = totals(&texts).unwrap().render(&context).allocated.departments;
+        let shown = Dialout::render(totals(&texts).unwrap(), &context).allocated.departments;
 
         let mut sums: BTreeMap<(&str, String), (i64, i64)> = BTreeMap::new();
         for (calls, (user, currency, cents)) in numbered {
@@ -509,7 +511,7 @@ fn edge(retained: &RetainedSeries) -> RenderContext<'_> {
 }
 
 fn render(totals: RowTable, context: &RenderContext<'_>) -> Vec<Samples> {
-    totals.render(context).samples
+    Dialout::render(totals, context).samples
 }
 
 /// The samples of one family, without its name.
