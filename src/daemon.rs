@@ -73,31 +73,10 @@ struct Reloader {
     clock: Clock,
     load: Arc<Load>,
     systemd: Systemd,
-    readers: Readers,
-}
-
-/// Information about the clients that can read names of users.
-struct Readers {
     addresses: Vec<SocketAddr>,
     web_config: Option<WebConfig>,
-    /// True if the current configuration shows names.
-    names: bool,
-}
-
-impl Readers {
-    /// Logs a warning if `config` shows names to everyone and the previous configuration showed no names.
-    fn warn_of(&mut self, config: &Config) {
-        let names = config.shows_names();
-        // Determined again at each reload, because the web configuration file may have changed since the start.
-        let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
-        if names && !self.names && exposure.is_open {
-            tracing::warn!(
-                remedy = EXPOSED_REMEDY,
-                "names of users are readable {exposure}"
-            );
-        }
-        self.names = names;
-    }
+    /// True if the current configuration shows names of users.
+    shows_names: bool,
 }
 
 /// Errors that prevent the start or end the process.
@@ -215,20 +194,25 @@ impl Daemon {
         for address in bound.addresses() {
             tracing::info!(%address, tls, version = crate::VERSION, revision = crate::REVISION, "listening");
         }
-        let mut readers = Readers {
+        let mut reloader = Reloader {
+            publisher,
+            telemetry,
+            clock: options.clock.clone(),
+            load: Arc::new(load),
+            systemd: options.systemd,
             addresses: bound.addresses().to_vec(),
             web_config: options.web_config.clone(),
-            names: false,
+            shows_names: false,
         };
-        readers.warn_of(&config);
+        reloader.warn_of_names(&config);
         fleet.apply(&config)?;
-        telemetry.set_reload(true, options.clock.now());
+        reloader.telemetry.set_reload(true, options.clock.now());
         // Publishes a snapshot before the first scrape, so that the first scrape has a start value of every counter.
-        publisher.publish();
+        reloader.publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let state = ServerState {
-            subscriber: publisher.subscribe(),
-            clock: options.clock.clone(),
+            subscriber: reloader.publisher.subscribe(),
+            clock: options.clock,
             telemetry_path: options.telemetry_path,
             requests_max: options.requests_max,
             web_config: options.web_config,
@@ -240,14 +224,7 @@ impl Daemon {
             state,
             fleet,
             reloads,
-            reloader: Reloader {
-                publisher,
-                telemetry,
-                clock: options.clock,
-                load: Arc::new(load),
-                systemd: options.systemd,
-                readers,
-            },
+            reloader,
             departments: DepartmentsWatch::new(&config),
         })
     }
@@ -385,6 +362,20 @@ impl Reloader {
         loading.spawn_blocking(move || (load().map_err(|errors| errors.to_string()), waiting));
     }
 
+    /// Logs a warning if `config` shows names to everyone and the previous configuration showed no names.
+    fn warn_of_names(&mut self, config: &Config) {
+        let shows_names = config.shows_names();
+        // Determined again at each reload, because the web configuration file may have changed since the start.
+        let exposure = Exposure::bound(&self.addresses, self.web_config.as_ref());
+        if shows_names && !self.shows_names && exposure.is_open {
+            tracing::warn!(
+                remedy = EXPOSED_REMEDY,
+                "names of users are readable {exposure}"
+            );
+        }
+        self.shows_names = shows_names;
+    }
+
     /// Applies the configuration to the fleet and returns it. Returns an error text if the configuration is invalid.
     fn apply(
         &mut self,
@@ -394,7 +385,7 @@ impl Reloader {
         let outcome = loaded.and_then(|config| {
             let applied = fleet.apply(&config);
             applied.map_err(|error| Chain(&error).to_string())?;
-            self.readers.warn_of(&config);
+            self.warn_of_names(&config);
             Ok(config)
         });
         let status = match &outcome {
