@@ -36,27 +36,25 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
         LogLevel::Error => LevelFilter::ERROR,
     };
     let own = tracing_subscriber::filter::Targets::new().with_target("teams_pstn_exporter", level);
-    let registry = tracing_subscriber::registry();
     let writer = move || queue;
     // The target is the name of a module, which helps only readers of the code.
     let has_target = level == LevelFilter::DEBUG;
-    match format {
-        LogFormat::Logfmt => {
-            let layer = tracing_logfmt::builder()
-                .with_target(has_target)
-                .layer()
-                .with_writer(writer);
-            registry.with(layer.with_filter(own)).init();
-        }
-        LogFormat::Json => {
-            let layer = fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_target(has_target)
-                .with_writer(writer);
-            registry.with(layer.with_filter(own)).init();
-        }
-    }
+    let layer = match format {
+        LogFormat::Logfmt => tracing_logfmt::builder()
+            .with_target(has_target)
+            .layer()
+            .with_writer(writer)
+            .boxed(),
+        LogFormat::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_target(has_target)
+            .with_writer(writer)
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(own))
+        .init();
     // The message of a panic is logged like any other, so that its thread does not wait for standard error either.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(%panic, "a part of the exporter has failed; please report this defect");

@@ -85,12 +85,6 @@ pub(super) struct Exchange {
 /// Counts a request as open, from its headers until hyper has the last byte of the response.
 pub(super) struct RequestGuard(Arc<Exchange>);
 
-/// The order in which connections are closed when all slots are taken. Idle connections come first, then connections
-/// with responses that are not scrapes, then connections with stalled scrapes. Within each group, the oldest comes
-/// first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct CloseOrder(u8, u64);
-
 impl Activity {
     pub(super) fn new(shared: Arc<Shared>, client: IpAddr, checks_host: bool) -> Self {
         let now = micros(shared.epoch.elapsed());
@@ -157,8 +151,10 @@ impl Activity {
         self.active.load(Relaxed) == 0
     }
 
-    /// Returns the connection's position in the closing order; `None` if it must not be closed now.
-    pub(super) fn close_order(&self) -> Option<CloseOrder> {
+    /// Returns the connection's position in the order in which connections are closed when all slots are taken; `None`
+    /// if it must not be closed now. Idle connections come first, then connections with responses that are not scrapes,
+    /// then connections with stalled scrapes. Within each group, the oldest comes first.
+    pub(super) fn close_order(&self) -> Option<(u8, u64)> {
         let (rank, since) = if self.is_idle() {
             (0, &self.idle_since)
         } else if self.unanswered.load(Relaxed) > 0 {
@@ -170,7 +166,7 @@ impl Activity {
         };
         let since = since.load(Relaxed);
         let close_grace = micros(self.shared.state.limits.close_grace);
-        (since.saturating_add(close_grace) <= self.now()).then_some(CloseOrder(rank, since))
+        (since.saturating_add(close_grace) <= self.now()).then_some((rank, since))
     }
 
     /// Ends the connection at once.
@@ -343,10 +339,8 @@ impl RequestGuard {
     /// Records progress of the response. The first call records that there is a response.
     pub(super) fn step(&self) {
         self.0.answered();
-        self.0
-            .activity
-            .progress
-            .store(self.0.activity.now(), Relaxed);
+        let activity = &self.0.activity;
+        activity.progress.store(activity.now(), Relaxed);
     }
 
     pub(super) fn is_http2(&self) -> bool {

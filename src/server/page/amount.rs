@@ -23,11 +23,8 @@ impl<'a> Money<'a> {
     /// Returns the rounded amount. `None` if the text is not a decimal number that can be rounded.
     fn rounded(&self) -> Option<String> {
         let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.' || byte == b'-';
-        let decimal: Decimal = if self.exact.bytes().all(plain) {
-            self.exact.parse().ok()?
-        } else {
-            return None;
-        };
+        let exact = Some(self.exact).filter(|exact| exact.bytes().all(plain))?;
+        let decimal: Decimal = exact.parse().ok()?;
         let decimals = minor_digits(self.currency);
         // Half a cent is rounded up to a cent, as on an invoice.
         let strategy = RoundingStrategy::MidpointAwayFromZero;
