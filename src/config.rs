@@ -380,6 +380,11 @@ impl ConfigErrors {
         self.list.push((line.into(), what.into()));
     }
 
+    /// Records an error about the value at `place`.
+    fn at(&mut self, place: &read::Place, what: impl fmt::Display) {
+        self.push(place.line, format!("{}: {what}", place.path));
+    }
+
     /// Returns the value if there are no errors.
     fn into_result<T>(mut self, value: Option<T>) -> Result<T, Self> {
         match value {

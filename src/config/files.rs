@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::read::Field;
+use super::read::{Field, Place};
 use super::{ConfigErrors, Departments, written};
 use crate::graph::credential::{FILE_BYTES_MAX, stray_characters};
 use crate::report::department::{self, Mistake};
@@ -21,10 +21,9 @@ type Content = Zeroizing<Vec<u8>>;
 pub(super) fn file(
     folder: &Path,
     field: Field<PathBuf>,
-    at: &str,
     errors: &mut ConfigErrors,
 ) -> Option<PathBuf> {
-    read(folder, field, at, errors).map(|(_, path, _)| path)
+    read(folder, field, errors).map(|(_, path, _)| path)
 }
 
 /// Returns the path of a file that must contain only a secret or a token. Records an error if the file cannot be
@@ -32,17 +31,16 @@ pub(super) fn file(
 pub(super) fn secret(
     folder: &Path,
     field: Field<PathBuf>,
-    at: &str,
     errors: &mut ConfigErrors,
 ) -> Option<PathBuf> {
-    let (line, path, content) = read(folder, field, at, errors)?;
+    let (place, path, content) = read(folder, field, errors)?;
     if let Some(content) = content
         && let Some(what) = std::str::from_utf8(&content)
             .ok()
             .and_then(stray_characters)
     {
         let shown = written::shown(&path);
-        errors.push(line, format!("{at}: {shown}the file {what}"));
+        errors.at(&place, format!("{shown}the file {what}"));
     }
     Some(path)
 }
@@ -53,13 +51,12 @@ pub(super) fn departments(
     field: Field<PathBuf>,
     errors: &mut ConfigErrors,
 ) -> Option<Departments> {
-    let at = "departments.file";
-    let (line, written) = field.set()?;
+    let (place, written) = field.set()?;
     let path = folder.join(&written);
     let watched = path.clone();
     let stamp = secret_file::in_time(&path, move || Ok(Stamp::read(&watched)));
     let content = content(&written, &path, FOLDER, DEPARTMENTS_BYTES_MAX)
-        .map_err(|what| errors.push(line, format!("{at}: {what}")))
+        .map_err(|what| errors.at(&place, what))
         .ok()?;
     match department::Departments::parse(&content) {
         Ok(of) => Some(Departments {
@@ -70,7 +67,7 @@ pub(super) fn departments(
             let shown = path.display();
             for mistake in mistakes {
                 let Mistake { line: row, what } = mistake;
-                errors.push(line, format!("{at}: {shown}:{row}: {what}"));
+                errors.at(&place, format!("{shown}:{row}: {what}"));
             }
             None
         }
@@ -83,28 +80,26 @@ pub(super) fn pseudonyms(
     field: Field<PathBuf>,
     errors: &mut ConfigErrors,
 ) -> Option<Pseudonyms> {
-    let at = "labels.pseudonym_key_file";
-    let (line, path, content) = read(folder, field, at, errors)?;
+    let (place, path, content) = read(folder, field, errors)?;
     let key = pseudonym_key(content?).map_err(|error| {
         let shown = written::shown(&path);
-        errors.push(line, format!("{at}: {shown}{error}"));
+        errors.at(&place, format!("{shown}{error}"));
     });
     key.ok().map(|key| Pseudonyms::new(&key))
 }
 
-/// Reads the file that a key names. Returns the line of the key, the path, and the content; if the file cannot be read,
+/// Reads the file that a key names. Returns the place of the key, the path, and the content; if the file cannot be read,
 /// records an error and returns no content. Returns `None` if the key has no valid path.
 fn read(
     folder: &Path,
     field: Field<PathBuf>,
-    at: &str,
     errors: &mut ConfigErrors,
-) -> Option<(usize, PathBuf, Option<Content>)> {
-    let (line, written) = field.set()?;
+) -> Option<(Place, PathBuf, Option<Content>)> {
+    let (place, written) = field.set()?;
     let path = folder.join(&written);
-    let content = content(&written, &path, FOLDER, FILE_BYTES_MAX)
-        .map_err(|what| errors.push(line, format!("{at}: {what}")));
-    Some((line, path, content.ok()))
+    let content =
+        content(&written, &path, FOLDER, FILE_BYTES_MAX).map_err(|what| errors.at(&place, what));
+    Some((place, path, content.ok()))
 }
 
 /// Returns the HMAC key of the pseudonyms, from the content of its file. There is no default key, because with an empty

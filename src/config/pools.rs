@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::read::{Field, valid};
+use super::read::{Field, Place};
 use super::references::{Seen, check_tenant};
 use super::reports::contains;
 use super::scalar::{Location, Name};
@@ -19,32 +19,31 @@ pub(super) fn pools(
     tenants: Option<&[Tenant]>,
     errors: &mut ConfigErrors,
 ) -> Option<Vec<pool::Pool>> {
-    let (line, items) = match field {
+    let (place, items) = match field {
         Field::Missing => return Some(Vec::new()),
         field => field.set()?,
     };
     if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
-        errors.push(
-            line,
-            "pools: pools need the report call_log, which is not polled; add call_log to reports",
+        errors.at(
+            &place,
+            "pools need the report call_log, which is not polled; add call_log to reports",
         );
     }
     let mut names = Seen::names("pool");
     let mut pools = Vec::new();
-    for (at, _, pool) in valid("pools", items) {
-        names.check_name(&at, &pool.name, errors);
-        check_tenant(&at, &pool.tenant, tenants, errors);
-        pools.push(pool.resolve(&at, errors));
+    for (place, pool) in items.into_iter().filter_map(Field::set) {
+        names.check_name(&place.path, &pool.name, errors);
+        check_tenant(&pool.tenant, tenants, errors);
+        pools.push(pool.resolve(errors));
     }
     pools.into_iter().collect()
 }
 
 impl Pool {
-    fn resolve(self, at: &str, errors: &mut ConfigErrors) -> Option<pool::Pool> {
-        let key = format!("{at}.thresholds");
+    fn resolve(self, errors: &mut ConfigErrors) -> Option<pool::Pool> {
         let default = pool::Pool::default_thresholds;
-        let thresholds = thresholds(self.thresholds, &key, default, errors);
-        let licenses = licenses(self.license_capability, at, errors);
+        let thresholds = thresholds(self.thresholds, default, errors);
+        let licenses = licenses(self.license_capability, errors);
         let locations = match self.usage_location {
             Field::Missing => Some(Vec::new()),
             field => field
@@ -54,11 +53,11 @@ impl Pool {
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         let name = self.name.value()?.0;
         let licenses_count = self.licenses.value()?;
-        let (line, minutes) = self.minutes_per_license.set()?;
+        let (place, minutes) = self.minutes_per_license.set()?;
         let seconds = seconds(licenses_count, minutes);
         if seconds.is_none() {
             let what = "too many to count; give the included minutes of one licence in a month";
-            errors.push(line, format!("{at}.minutes_per_license: {what}"));
+            errors.at(&place, what);
         }
         Some(pool::Pool {
             name,
@@ -74,29 +73,19 @@ impl Pool {
 }
 
 /// Returns the licences of a pool. Records an error if there are none, or if one has no shared minutes.
-fn licenses(
-    field: Field<Vec<Field<Name>>>,
-    at: &str,
-    errors: &mut ConfigErrors,
-) -> Option<Vec<String>> {
-    let (line, items) = field.set()?;
-    let at = format!("{at}.license_capability");
+fn licenses(field: Field<Vec<Field<Name>>>, errors: &mut ConfigErrors) -> Option<Vec<String>> {
+    let (place, items) = field.set()?;
     if items.is_empty() {
-        errors.push(
-            line,
-            format!("{at}: the list is empty; name at least one licence, for example MCOPSTN1"),
-        );
+        let what = "the list is empty; name at least one licence, for example MCOPSTN1";
+        errors.at(&place, what);
     }
+    let Place { path, .. } = place;
     for item in &items {
-        if let Field::Set(line, Name(name)) = item
+        if let Field::Set(Place { line, .. }, Name(name)) = item
             && name.eq_ignore_ascii_case(PER_USER)
         {
-            errors.push(
-                *line,
-                format!(
-                    "{at}: users of {PER_USER} do not share their minutes; remove it from the pool"
-                ),
-            );
+            let what = "do not share their minutes; remove it from the pool";
+            errors.push(*line, format!("{path}: users of {PER_USER} {what}"));
         }
     }
     Some(values(items, |Name(name)| name))

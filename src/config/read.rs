@@ -48,16 +48,23 @@ pub(super) enum Wrong {
     Because(String),
 }
 
+/// The place of a value in the file, for messages.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) line: usize,
+    /// The path of the key, such as `tenants[0].client_id`.
+    pub(super) path: String,
+}
+
 /// The value of a key, or an item of a list.
 #[derive(Default)]
 pub(super) enum Field<T> {
     /// The key is missing.
     #[default]
     Missing,
-    /// The key is on this line and its value is invalid; the error was already recorded.
-    Invalid(usize),
-    /// The key is on this line and has this value.
-    Set(usize, T),
+    /// The value is invalid; the error was already recorded.
+    Invalid(Place),
+    Set(Place, T),
 }
 
 /// A section that also has a short form, in which the value of its most important key replaces the mapping.
@@ -77,7 +84,7 @@ impl<S: Abbreviated> FromNode for Either<S> {
         let section = if matches!(node.value, Value::Map(_)) {
             S::from_node(node, at, errors)?
         } else {
-            S::from_short(Field::read_node(node, at, errors))
+            S::from_short(Field::read_node(node, at.to_owned(), errors))
         };
         Some(Self(section))
     }
@@ -173,7 +180,7 @@ pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option
         };
         let text = format!(
             "{}: already given on line {line}; remove one of them",
-            place(at, &entry.key)
+            path_of(at, &entry.key)
         );
         errors.push(entry.line, text);
         false
@@ -199,9 +206,9 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut Conf
     errors.push(
         entry.line,
         if secret {
-            format!("{}: {remedy}", place(at, &entry.key))
+            format!("{}: {remedy}", path_of(at, &entry.key))
         } else {
-            format!("{}: unknown key; {remedy}", place(at, &entry.key))
+            format!("{}: unknown key; {remedy}", path_of(at, &entry.key))
         },
     );
 }
@@ -223,7 +230,7 @@ pub(super) fn one_of<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, W
 }
 
 /// Returns the path of a key for messages, such as `tenants[0].client_id`.
-pub(super) fn place(at: &str, key: &str) -> String {
+fn path_of(at: &str, key: &str) -> String {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let key: Cow<'_, str> = if key.len() <= QUOTED_MAX && key.chars().all(word) {
         key.into()
@@ -238,22 +245,26 @@ pub(super) fn place(at: &str, key: &str) -> String {
 }
 
 impl<T> Field<T> {
-    /// Returns the line, if the key is present.
-    pub(super) fn line(&self) -> Option<usize> {
+    /// Returns the place, if the key is present.
+    pub(super) fn place(&self) -> Option<&Place> {
         match self {
             Self::Missing => None,
-            Self::Invalid(line) | Self::Set(line, _) => Some(*line),
+            Self::Invalid(place) | Self::Set(place, _) => Some(place),
         }
+    }
+
+    pub(super) fn line(&self) -> Option<usize> {
+        self.place().map(|place| place.line)
     }
 
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
     }
 
-    /// Returns the line and the value, if the value is valid.
-    pub(super) fn set(self) -> Option<(usize, T)> {
+    /// Returns the place and the value, if the value is valid.
+    pub(super) fn set(self) -> Option<(Place, T)> {
         match self {
-            Self::Set(line, value) => Some((line, value)),
+            Self::Set(place, value) => Some((place, value)),
             _ => None,
         }
     }
@@ -271,17 +282,6 @@ impl<T> Field<T> {
     }
 }
 
-/// Returns the valid items of the list at `at`, each with its path and line.
-pub(super) fn valid<T>(at: &str, items: Vec<Field<T>>) -> impl Iterator<Item = (String, usize, T)> {
-    items
-        .into_iter()
-        .enumerate()
-        .filter_map(move |(index, item)| {
-            let (line, value) = item.set()?;
-            Some((format!("{at}[{index}]"), line, value))
-        })
-}
-
 impl<T: FromNode> Field<T> {
     pub(super) fn from_entry(entry: Entry, at: &str, errors: &mut ConfigErrors) -> Self {
         let mut node = entry.node;
@@ -290,14 +290,14 @@ impl<T: FromNode> Field<T> {
         if !matches!(node.value, Value::List(_) | Value::Map(_)) {
             node.line = entry.line;
         }
-        Self::read_node(node, &place(at, &entry.key), errors)
+        Self::read_node(node, path_of(at, &entry.key), errors)
     }
 
-    fn read_node(node: Node, at: &str, errors: &mut ConfigErrors) -> Self {
+    fn read_node(node: Node, path: String, errors: &mut ConfigErrors) -> Self {
         let line = node.line;
-        match T::from_node(node, at, errors) {
-            Some(value) => Self::Set(line, value),
-            None => Self::Invalid(line),
+        match T::from_node(node, &path, errors) {
+            Some(value) => Self::Set(Place { line, path }, value),
+            None => Self::Invalid(Place { line, path }),
         }
     }
 }
@@ -323,7 +323,7 @@ impl<T: FromNode> FromNode for Vec<Field<T>> {
             wrong_type(&node, at, "a list", remedy, errors);
             return None;
         };
-        let read = |(index, item)| Field::read_node(item, &format!("{at}[{index}]"), errors);
+        let read = |(index, item)| Field::read_node(item, format!("{at}[{index}]"), errors);
         Some(items.into_iter().enumerate().map(read).collect())
     }
 

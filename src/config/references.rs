@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::ConfigErrors;
-use super::read::{Field, quote_value};
+use super::read::{Field, Place, quote_value};
 use super::scalar::Name;
 
 /// Keys with their lines, to detect duplicates.
@@ -23,21 +23,14 @@ impl<K: Hash + Eq> Seen<K> {
         }
     }
 
-    pub(super) fn check_duplicate(
-        &mut self,
-        at: &str,
-        line: usize,
-        key: K,
-        errors: &mut ConfigErrors,
-    ) {
+    /// Records an error if the key was seen before, at another place.
+    pub(super) fn check_duplicate(&mut self, place: &Place, key: K, errors: &mut ConfigErrors) {
         if let Some(before) = self.lines.get(&key) {
             let Self { what, remedy, .. } = self;
-            errors.push(
-                line,
-                format!("{at}: the same {what} as on line {before}; {remedy}"),
-            );
+            let what = format!("the same {what} as on line {before}; {remedy}");
+            errors.at(place, what);
         } else {
-            self.lines.insert(key, line);
+            self.lines.insert(key, place.line);
         }
     }
 }
@@ -49,21 +42,22 @@ impl Seen<String> {
         Self::new("name", remedy)
     }
 
-    pub(super) fn check_name(&mut self, at: &str, name: &Field<Name>, errors: &mut ConfigErrors) {
-        if let Field::Set(line, Name(name)) = name {
-            self.check_duplicate(at, *line, name.clone(), errors);
+    /// Checks the name of the section at `path`.
+    pub(super) fn check_name(&mut self, path: &str, name: &Field<Name>, errors: &mut ConfigErrors) {
+        if let Field::Set(Place { line, .. }, Name(name)) = name {
+            let (line, path) = (*line, path.to_owned());
+            self.check_duplicate(&Place { line, path }, name.clone(), errors);
         }
     }
 }
 
 /// Records an error if a budget or pool names an unknown tenant. Checks nothing if the tenants are invalid.
 pub(super) fn check_tenant(
-    at: &str,
     name: &Field<Name>,
     tenants: Option<&[super::Tenant]>,
     errors: &mut ConfigErrors,
 ) {
-    let (Field::Set(line, Name(name)), Some(tenants)) = (name, tenants) else {
+    let (Field::Set(place, Name(name)), Some(tenants)) = (name, tenants) else {
         return;
     };
     let names: Vec<&str> = tenants.iter().filter_map(|t| t.name.as_deref()).collect();
@@ -75,8 +69,5 @@ pub(super) fn check_tenant(
         names => format!("choose from {}", names[..names.len().min(10)].join(", ")),
     };
     let name = quote_value(name);
-    errors.push(
-        *line,
-        format!("{at}.tenant: no tenant is named {name}; {remedy}"),
-    );
+    errors.at(place, format!("no tenant is named {name}; {remedy}"));
 }

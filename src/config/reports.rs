@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::files;
-use super::read::{Either, Field, valid};
+use super::read::{Either, Field, Place};
 use super::scalar::UserSetting;
 use super::sections::{Labels, Report};
 use super::{ConfigErrors, Poll};
@@ -15,27 +15,25 @@ pub(super) fn reports(
     key: &mut PseudonymKey,
     errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Report>> {
-    let (line, items) = match field {
+    let (place, items) = match field {
         Field::Missing => return Some(vec![ReportKind::Dialout.into()]),
         field => field.set()?,
     };
     if items.is_empty() {
-        errors.push(
-            line,
-            "reports: the list is empty; name at least one report, for example dialout, or remove the key",
+        errors.at(
+            &place,
+            "the list is empty; name at least one report, for example dialout, or remove the key",
         );
     }
     let mut reports = Vec::new();
-    for (at, line, Either(report)) in valid("reports", items) {
+    for (Place { line, path }, Either(report)) in items.into_iter().filter_map(Field::set) {
         let line = report.name.line().unwrap_or(line);
-        let Some(report) = report.resolve(&at, key, errors) else {
+        let Some(report) = report.resolve(key, errors) else {
             continue;
         };
         if contains(&reports, report.kind) {
-            errors.push(
-                line,
-                format!("{at}: {} is named twice; remove one of them", report.kind),
-            );
+            let what = format!("{} is named twice; remove one of them", report.kind);
+            errors.at(&Place { line, path }, what);
         }
         reports.push(report);
     }
@@ -91,16 +89,13 @@ impl PseudonymKey {
     pub(super) fn label(
         &mut self,
         field: Field<UserSetting>,
-        at: &str,
         errors: &mut ConfigErrors,
     ) -> Option<UserLabel> {
         self.is_used |= matches!(field, Field::Invalid(_) | Field::Set(_, UserSetting(None)));
-        let (line, UserSetting(label)) = field.set()?;
+        let (place, UserSetting(label)) = field.set()?;
         if label.is_none() && self.line.is_none() {
-            errors.push(
-                line,
-                format!("{at}: pseudonym needs a key; give labels.pseudonym_key_file"),
-            );
+            let what = "pseudonym needs a key; give labels.pseudonym_key_file";
+            errors.at(&place, what);
         }
         label.or_else(|| self.pseudonyms.clone().map(UserLabel::Pseudonym))
     }
@@ -118,13 +113,8 @@ impl PseudonymKey {
 
 impl Report {
     /// Returns the report if its name is valid.
-    fn resolve(
-        self,
-        at: &str,
-        key: &mut PseudonymKey,
-        errors: &mut ConfigErrors,
-    ) -> Option<super::Report> {
-        let user = key.label(self.user, &format!("{at}.user"), errors);
+    fn resolve(self, key: &mut PseudonymKey, errors: &mut ConfigErrors) -> Option<super::Report> {
+        let user = key.label(self.user, errors);
         Some(super::Report {
             kind: self.name.value()?,
             interval: self.interval.value(),

@@ -1,10 +1,10 @@
 //! Builds a [`Config`] from the sections: defaults, dependencies between keys, and uniqueness.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::files;
 use super::pools::pools;
-use super::read::{Field, Scalar, valid};
+use super::read::{Field, Place, Scalar};
 use super::references::{Seen, check_tenant};
 use super::reports::{PseudonymKey, check_max_age, contains, reports};
 use super::scalar::{Guid, Name, TenantId, True};
@@ -111,7 +111,7 @@ impl Poll {
 impl Labels {
     fn resolve(self, key: &mut PseudonymKey, errors: &mut ConfigErrors) -> super::Labels {
         let default = super::Labels::default();
-        let user = key.label(self.user, "labels.user", errors);
+        let user = key.label(self.user, errors);
         super::Labels {
             user: user.unwrap_or(default.user),
             max_series: self.max_series.value().unwrap_or(default.max_series),
@@ -122,45 +122,26 @@ impl Labels {
 impl Tenant {
     fn resolve(
         self,
-        at: &str,
-        line: usize,
+        place: &Place,
         folder: &Path,
         errors: &mut ConfigErrors,
     ) -> Option<super::Tenant> {
-        let managed = !self.managed_identity.is_missing();
-        let endpoint = managed_identity(&self.managed_identity, at, errors);
-        if self.client_id.is_missing() && !managed {
-            errors.push(line, format!("{at}: no client_id; {}", Guid::HINT));
+        let endpoint = managed_identity(&self.managed_identity, errors);
+        if self.client_id.is_missing() && self.managed_identity.is_missing() {
+            errors.at(place, format!("no client_id; {}", Guid::HINT));
         }
-        self.check_companions(at, errors);
+        self.check_companions(errors);
         let given = [
-            ("client_secret_file", self.client_secret_file.line()),
-            (
-                "client_certificate_file",
-                self.client_certificate_file.line(),
-            ),
-            ("federated_token_file", self.federated_token_file.line()),
-            ("managed_identity", self.managed_identity.line()),
+            self.client_secret_file.place(),
+            self.client_certificate_file.place(),
+            self.federated_token_file.place(),
+            self.managed_identity.place(),
         ];
-        check_credentials(at, line, &given, errors);
-        let file = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
-            files::file(folder, field, &format!("{at}.{key}"), errors)
-        };
-        let text = |field: Field<PathBuf>, key: &str, errors: &mut ConfigErrors| {
-            files::secret(folder, field, &format!("{at}.{key}"), errors)
-        };
-        let secret = text(self.client_secret_file, "client_secret_file", errors);
-        let certificate = file(
-            self.client_certificate_file,
-            "client_certificate_file",
-            errors,
-        );
-        let key = file(
-            self.client_certificate_key_file,
-            "client_certificate_key_file",
-            errors,
-        );
-        let federated = text(self.federated_token_file, "federated_token_file", errors);
+        check_credentials(place, given, errors);
+        let secret = files::secret(folder, self.client_secret_file, errors);
+        let certificate = files::file(folder, self.client_certificate_file, errors);
+        let key = files::file(folder, self.client_certificate_key_file, errors);
+        let federated = files::secret(folder, self.federated_token_file, errors);
         let credential = secret
             .map(|path| Credential::Secret(SecretSource::File(path)))
             .or(certificate.map(|certificate| Credential::Certificate { certificate, key }))
@@ -180,27 +161,17 @@ impl Tenant {
 
     /// Records an error for each key that is set without the key that it depends on. For example,
     /// `client_secret_expires` has no effect without `client_secret_file`.
-    fn check_companions(&self, at: &str, errors: &mut ConfigErrors) {
-        let pairs = [
-            (
-                self.client_secret_expires.line(),
-                "client_secret_expires",
-                self.client_secret_file.is_missing(),
-                "client_secret_file",
-            ),
-            (
-                self.client_certificate_key_file.line(),
-                "client_certificate_key_file",
-                self.client_certificate_file.is_missing(),
-                "client_certificate_file",
-            ),
-        ];
-        for (line, key, alone, partner) in pairs {
-            if let (Some(line), true) = (line, alone) {
-                errors.push(
-                    line,
-                    format!("{at}.{key}: has no effect without {partner}; remove it"),
-                );
+    fn check_companions(&self, errors: &mut ConfigErrors) {
+        let expires = self.client_secret_expires.place();
+        let key = self.client_certificate_key_file.place();
+        let no_secret = self.client_secret_file.is_missing();
+        let no_certificate = self.client_certificate_file.is_missing();
+        for (place, alone, partner) in [
+            (expires, no_secret, "client_secret_file"),
+            (key, no_certificate, "client_certificate_file"),
+        ] {
+            if let (Some(place), true) = (place, alone) {
+                errors.at(place, format!("has no effect without {partner}; remove it"));
             }
         }
     }
@@ -210,23 +181,18 @@ impl Tenant {
 /// cannot be used.
 fn managed_identity(
     field: &Field<True>,
-    at: &str,
     errors: &mut ConfigErrors,
 ) -> Option<ManagedIdentityEndpoint> {
-    let line = field.line()?;
+    let place = field.place()?;
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     ManagedIdentityEndpoint::from_environment(variable)
-        .map_err(|error| {
-            let error = Chain(&error);
-            errors.push(line, format!("{at}.managed_identity: {error}"));
-        })
+        .map_err(|error| errors.at(place, Chain(&error)))
         .ok()
 }
 
 impl Budget {
-    fn resolve(self, at: &str, errors: &mut ConfigErrors) -> Option<budget::Budget> {
-        let key = format!("{at}.thresholds");
-        let thresholds = thresholds(self.thresholds, &key, Threshold::defaults, errors);
+    fn resolve(self, errors: &mut ConfigErrors) -> Option<budget::Budget> {
+        let thresholds = thresholds(self.thresholds, Threshold::defaults, errors);
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         Some(budget::Budget {
             name: self.name.value()?.0,
@@ -263,10 +229,10 @@ fn simulated(
     tenants: &[super::Tenant],
     errors: &mut ConfigErrors,
 ) -> Option<Vec<super::Tenant>> {
-    if let Some(line) = field.line() {
-        errors.push(
-            line,
-            "tenants: the demo polls a simulated tenant only; remove the section, or start the exporter without `demo`",
+    if let Some(place) = field.place() {
+        errors.at(
+            place,
+            "the demo polls a simulated tenant only; remove the section, or start the exporter without `demo`",
         );
         return None;
     }
@@ -285,34 +251,32 @@ fn tenants(
             "no tenants; add the section tenants, as the annotated example shows",
         );
     }
-    let (line, items) = field.set()?;
+    let (place, items) = field.set()?;
     if items.is_empty() {
-        errors.push(
-            line,
-            "tenants: the list is empty; add a tenant, as the annotated example shows",
-        );
+        let what = "the list is empty; add a tenant, as the annotated example shows";
+        errors.at(&place, what);
     }
     let count = items.len();
     let mut names = Seen::names("tenant");
     let remedy = "remove one of the two tenants, because the same cost would be exported twice";
     let mut clients = Seen::new("pair of tenant_id and client_id", remedy.to_owned());
     let mut tenants = Vec::new();
-    for (at, line, tenant) in valid("tenants", items) {
-        names.check_name(&at, &tenant.name, errors);
+    for (place, tenant) in items.into_iter().filter_map(Field::set) {
+        names.check_name(&place.path, &tenant.name, errors);
         if tenant.name.is_missing() && count > 1 {
-            errors.push(
-                line,
-                format!("{at}: no name, although there are {count} tenants; give each a name, which becomes the label tenant"),
+            errors.at(
+                &place,
+                format!("no name, although there are {count} tenants; give each a name, which becomes the label tenant"),
             );
         }
         if let Some(TenantId(id)) = tenant.tenant_id.as_ref() {
             let client = tenant.client_id.as_ref().map(|Guid(id)| id.as_str());
             if client.is_some() || tenant.client_id.is_missing() {
                 let pair = (id.clone(), client.unwrap_or_default().to_owned());
-                clients.check_duplicate(&at, line, pair, errors);
+                clients.check_duplicate(&place, pair, errors);
             }
         }
-        tenants.push(tenant.resolve(&at, line, folder, errors));
+        tenants.push(tenant.resolve(&place, folder, errors));
     }
     let tenants: Option<Vec<_>> = tenants.into_iter().collect();
     tenants.filter(|tenants| tenants.len() == count)
@@ -332,91 +296,76 @@ fn budgets(
     };
     let mut names = Seen::names("budget");
     let mut budgets = Vec::new();
-    for (at, line, budget) in valid("budgets", items) {
-        names.check_name(&at, &budget.name, errors);
-        check_tenant(&at, &budget.tenant, tenants, errors);
-        if let (Field::Set(line, Name(name)), Ok(departments)) = (&budget.department, departments) {
-            check_department(&at, *line, name, departments.as_ref(), errors);
-        }
+    for (place, budget) in items.into_iter().filter_map(Field::set) {
+        names.check_name(&place.path, &budget.name, errors);
+        check_tenant(&budget.tenant, tenants, errors);
+        check_department(&budget.department, departments, errors);
         if let Some(reports) = reports {
-            check_report(&at, line, &budget.report, reports, errors);
+            check_report(&place, &budget.report, reports, errors);
         }
-        budgets.push(budget.resolve(&at, errors));
+        budgets.push(budget.resolve(errors));
     }
     budgets.into_iter().collect()
 }
 
 /// Records an error for a budget whose report has no charges or is not polled.
 fn check_report(
-    at: &str,
-    line: usize,
+    place: &Place,
     report: &Field<ReportKind>,
     reports: &[super::Report],
     errors: &mut ConfigErrors,
 ) {
     match report {
-        Field::Set(line, report) if !report.info().has_money() => {
+        Field::Set(place, report) if !report.info().has_money() => {
             let with_money = ReportKind::ALL.iter().filter(|report| report.info().has_money());
             let names: Vec<&str> = with_money.map(|report| report.as_str()).collect();
             let names = names.join(", ");
-            errors.push(
-                *line,
-                format!("{at}.report: {report} has no charges; choose from {names}"),
-            );
+            errors.at(place, format!("{report} has no charges; choose from {names}"));
         }
-        Field::Set(line, report) if !contains(reports, *report) => errors.push(
-            *line,
-            format!("{at}.report: {report} is not polled; add it to reports"),
-        ),
-        Field::Missing if !contains(reports, ReportKind::Dialout) => errors.push(
-            line,
-            format!("{at}: the default report of a budget is dialout, which is not polled; add dialout to reports, or give the budget another report, such as call_log"),
+        Field::Set(place, report) if !contains(reports, *report) => {
+            errors.at(place, format!("{report} is not polled; add it to reports"));
+        }
+        Field::Missing if !contains(reports, ReportKind::Dialout) => errors.at(
+            place,
+            "the default report of a budget is dialout, which is not polled; add dialout to reports, or give the budget another report, such as call_log",
         ),
         Field::Set(..) | Field::Missing | Field::Invalid(_) => {}
     }
 }
 
-/// Records an error for a budget of a department that is not in the file.
+/// Records an error for a budget of a department that is not in the file. Checks nothing if the departments are invalid.
 fn check_department(
-    at: &str,
-    line: usize,
-    name: &str,
-    departments: Option<&super::Departments>,
+    field: &Field<Name>,
+    departments: Result<&Option<super::Departments>, &Invalid>,
     errors: &mut ConfigErrors,
 ) {
+    let (Field::Set(place, Name(name)), Ok(departments)) = (field, departments) else {
+        return;
+    };
     let what = match departments {
         Some(departments) => departments.of.find(name).err(),
         None => Some("there are no departments; give departments.file".to_owned()),
     };
     if let Some(what) = what {
-        errors.push(line, format!("{at}.department: {what}"));
+        errors.at(place, what);
     }
 }
 
-/// Records an error unless there is exactly one credential.
-fn check_credentials(
-    at: &str,
-    line: usize,
-    given: &[(&str, Option<usize>)],
-    errors: &mut ConfigErrors,
-) {
-    let mut there: Vec<(usize, &str)> = given
-        .iter()
-        .filter_map(|(key, line)| Some(((*line)?, *key)))
-        .collect();
-    there.sort_unstable();
-    let Some((_, first)) = there.first() else {
-        errors.push(
-            line,
-            format!("{at}: no credential; give one of client_secret_file, client_certificate_file, federated_token_file and managed_identity"),
+/// Records an error unless exactly one credential is given, at one of the places.
+fn check_credentials(place: &Place, given: [Option<&Place>; 4], errors: &mut ConfigErrors) {
+    let mut given: Vec<&Place> = given.into_iter().flatten().collect();
+    given.sort_unstable();
+    let Some((first, others)) = given.split_first() else {
+        errors.at(
+            place,
+            "no credential; give one of client_secret_file, client_certificate_file, federated_token_file and managed_identity",
         );
         return;
     };
-    for (line, key) in &there[1..] {
-        errors.push(
-            *line,
-            format!("{at}.{key}: a second credential in addition to {first}; keep one of them"),
-        );
+    let (_, first) = first.path.rsplit_once('.').unwrap_or_default();
+    for other in others {
+        let what = format!("a second credential in addition to {first}; keep one of them");
+        errors.at(other, what);
     }
 }
 

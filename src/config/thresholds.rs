@@ -1,40 +1,33 @@
 //! Resolves the thresholds of budgets and other limits.
 
 use super::ConfigErrors;
-use super::read::{Either, Field, valid};
+use super::read::{Either, Field, Place};
 use super::scalar::Percent;
 use super::sections::Threshold;
 use crate::report::threshold;
 
-/// Returns the thresholds in ascending order, or `default` if there are none. `at` is the path of the list.
+/// Returns the thresholds in ascending order, or `default` if there are none.
 pub(super) fn thresholds(
     field: Field<Vec<Field<Either<Threshold>>>>,
-    at: &str,
     default: impl Fn() -> Vec<threshold::Threshold>,
     errors: &mut ConfigErrors,
 ) -> Vec<threshold::Threshold> {
-    let Some((line, items)) = field.set() else {
+    let Some((place, items)) = field.set() else {
         return default();
     };
     if items.len() > THRESHOLDS_MAX {
-        errors.push(
-            line,
-            format!(
-                "{at}: {} thresholds are too many; give at most {THRESHOLDS_MAX}",
-                items.len()
-            ),
-        );
+        let count = items.len();
+        let what = format!("{count} thresholds are too many; give at most {THRESHOLDS_MAX}");
+        errors.at(&place, what);
     }
     let mut thresholds: Vec<threshold::Threshold> = Vec::new();
-    for (at, _, Either(item)) in valid(at, items) {
-        let Some((line, Percent(share))) = item.at.set() else {
+    for (Place { path, .. }, Either(item)) in items.into_iter().filter_map(Field::set) {
+        let Some((Place { line, .. }, Percent(share))) = item.at.set() else {
             continue;
         };
         if thresholds.iter().any(|threshold| threshold.at == share) {
-            errors.push(
-                line,
-                format!("{at}: {share} is given twice; remove one of them"),
-            );
+            let what = format!("{share} is given twice; remove one of them");
+            errors.at(&Place { line, path }, what);
         }
         let mut threshold = threshold::Threshold::from(share);
         threshold.severity = item.severity.value().unwrap_or(threshold.severity);
