@@ -196,21 +196,14 @@ pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut Conf
         return;
     }
     let secret = SECRETS.contains(&&*entry.key) && known.contains(&SECRET_FILE);
-    let remedy = match nearest(&entry.key, known) {
+    let what = match nearest(&entry.key, known) {
         _ if secret => format!(
             "this file must not contain secrets; write the secret into a file that only the exporter's user can read, and set {SECRET_FILE} to the path of that file"
         ),
-        Some(known) => format!("did you mean {known}?"),
-        None => format!("known here: {}", known.join(", ")),
+        Some(known) => format!("unknown key; did you mean {known}?"),
+        None => format!("unknown key; known here: {}", known.join(", ")),
     };
-    errors.push(
-        entry.line,
-        if secret {
-            format!("{}: {remedy}", path_of(at, &entry.key))
-        } else {
-            format!("{}: unknown key; {remedy}", path_of(at, &entry.key))
-        },
-    );
+    errors.push(entry.line, format!("{}: {what}", path_of(at, &entry.key)));
 }
 
 /// Parses one of a fixed set of words.

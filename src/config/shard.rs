@@ -65,24 +65,19 @@ impl FromStr for Shard {
     type Err = ShardError;
 
     fn from_str(text: &str) -> Result<Self, ShardError> {
-        let error = |hint| ShardError {
-            text: text.to_owned(),
-            hint,
-        };
         let digits = |part: &str| {
             let plain = part.bytes().all(|byte| byte.is_ascii_digit());
             plain.then(|| part.parse().ok()).flatten()
         };
-        let (index, count) = text.split_once('/').ok_or_else(|| error(""))?;
-        let index: u32 = digits(index).ok_or_else(|| error(""))?;
-        let count = digits(count).ok_or_else(|| error(""))?;
-        if count == 0 || count > SHARDS_MAX {
-            return Err(error("; there are 1 to 256 of them"));
-        }
-        if index >= count {
-            return Err(error("; they are counted from 0"));
-        }
-        Ok(Self { index, count })
+        let parts = text.split_once('/');
+        let hint = match parts.and_then(|(index, count)| digits(index).zip(digits(count))) {
+            None => "",
+            Some((_, count)) if count == 0 || count > SHARDS_MAX => "; there are 1 to 256 of them",
+            Some((index, count)) if index >= count => "; they are counted from 0",
+            Some((index, count)) => return Ok(Self { index, count }),
+        };
+        let text = text.to_owned();
+        Err(ShardError { text, hint })
     }
 }
 
