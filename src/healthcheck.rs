@@ -5,7 +5,6 @@
 //! considered healthy: it accepts connections and has its keys.
 
 use std::error::Error;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,9 +31,6 @@ pub enum HealthcheckError {
     /// The web configuration, which says whether the exporter uses TLS, is invalid.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),
-    /// The runtime cannot be built.
-    #[error("cannot start the health check")]
-    System(#[source] io::Error),
     /// The HTTP client cannot be set up.
     #[error("cannot set up the client of the health check")]
     Client(#[source] reqwest::Error),
@@ -49,8 +45,8 @@ pub enum HealthcheckError {
     Status(String, String),
 }
 
-/// Checks once, in a runtime of its own, the exporter that was started with these flags.
-pub(crate) fn run_alone(
+/// Checks once the exporter that was started with these flags.
+pub(crate) async fn run(
     listen: &Listen,
     web_config: Option<&Path>,
 ) -> Result<(), HealthcheckError> {
@@ -69,14 +65,7 @@ pub(crate) fn run_alone(
     let has_tls = web_config.is_some_and(|web_config| web_config.has_tls());
     let scheme = if has_tls { "https" } else { "http" };
     let client = client().map_err(HealthcheckError::Client)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(HealthcheckError::System)?;
-    let outcome = runtime.block_on(probe_any(&client, scheme, &hosts, port));
-    // Do not wait for threads that are blocked on DNS.
-    runtime.shutdown_background();
-    outcome
+    probe_any(&client, scheme, &hosts, port).await
 }
 
 /// Checks these hosts until one is healthy. If none is, returns the first error.

@@ -84,7 +84,8 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             complete(export::until_signal(exported))??;
         }
         Some(Command::Healthcheck) => {
-            healthcheck::run_alone(&args.listen(), args.web_config_file.as_deref())?;
+            let (listen, web_config) = (args.listen(), args.web_config_file.as_deref());
+            complete(healthcheck::run(&listen, web_config))??;
         }
         Some(Command::Pseudonym { users }) => {
             pseudonym::write(&load()?, users, &mut stdout())?;
