@@ -156,16 +156,16 @@ pub(crate) enum Error {
     #[error(transparent)]
     Status(Box<GraphError>),
     /// The response is not a page, or has a link that is not followed.
-    #[error("page {page}{} is malformed (request-id {request_id}, Content-Type {content_type})", in_row(*.row))]
+    #[error(
+        "page {}{} is malformed (request-id {}, Content-Type {})",
+        .about.page, in_row(*.row), .about.request_id.as_deref().unwrap_or("none"), .about.content_type
+    )]
     Malformed {
-        /// Number of the page, from 1.
-        page: u64,
+        about: About,
         flaw: Flaw,
         /// Number of the row that is the cause, if it is one row. The first row of the first page is 1, and the numbers
         /// continue from page to page.
         row: Option<u64>,
-        request_id: String,
-        content_type: &'static str,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A limit is exceeded.
@@ -289,13 +289,10 @@ impl Error {
         row: Option<u64>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        let request_id = about.request_id.as_deref().unwrap_or("none");
         Self::Malformed {
-            page: about.page,
+            about: about.clone(),
             flaw,
             row,
-            request_id: request_id.to_owned(),
-            content_type: about.content_type,
             source: source.into(),
         }
     }

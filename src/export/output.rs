@@ -84,16 +84,13 @@ impl Output {
 
 impl Replacement {
     fn new(path: &Path) -> io::Result<Self> {
+        let unfit = |what: &'static str| Err(io::Error::other(what));
         // If the path is a symbolic link, the file that it names is replaced, not the link.
         let path = match fs::canonicalize(path) {
-            Ok(path) if !path.is_file() => {
-                return Err(io::Error::other("it is not a regular file"));
-            }
+            Ok(path) if !path.is_file() => return unfit("it is not a regular file"),
             Ok(path) => path,
             Err(_) if path.is_symlink() => {
-                return Err(io::Error::other(
-                    "it is a symbolic link that leads to no file",
-                ));
+                return unfit("it is a symbolic link that leads to no file");
             }
             Err(_) => path.to_owned(),
         };

@@ -17,11 +17,9 @@ use super::http::{content_type, header};
 #[derive(Debug)]
 pub(crate) struct GraphError {
     pub(crate) status: u16,
-    code: Option<String>,
-    message: Option<String>,
+    /// The parts of the body that can be shown. Id and date are those of the headers, if the response has them.
+    shown: ErrorBody,
     content_type: &'static str,
-    request_id: Option<String>,
-    date: Option<String>,
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -34,18 +32,16 @@ impl GraphError {
         secrets: &Secrets,
         hides_people: bool,
     ) -> Self {
-        let error = ErrorBody::parse(body).unwrap_or_default();
-        let error = error.shown(secrets, hides_people);
-        let in_header = |name| header(response, name);
+        let body = ErrorBody::parse(body).unwrap_or_default();
+        let mut shown = body.shown(secrets, hides_people);
+        let request_id = header(response, "request-id").and_then(|text| secrets.request_id(text));
+        shown.request_id = request_id.or(shown.request_id);
+        let date = header(response, "date").and_then(foreign::date);
+        shown.date = date.or(shown.date);
         Self {
             status: response.status().as_u16(),
-            code: error.code,
-            message: error.message,
+            shown,
             content_type: content_type(response),
-            request_id: in_header("request-id")
-                .and_then(|text| secrets.request_id(text))
-                .or(error.request_id),
-            date: in_header("date").and_then(foreign::date).or(error.date),
             retry_after,
         }
     }
@@ -54,7 +50,8 @@ impl GraphError {
 impl fmt::Display for GraphError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Graph answered {}", self.status)?;
-        match (&self.code, &self.message) {
+        let shown = &self.shown;
+        match (&shown.code, &shown.message) {
             (Some(code), Some(message)) => write!(f, " {code}: {message}")?,
             (Some(code), None) => write!(f, " {code} without a message")?,
             (None, Some(message)) => write!(f, ": {message}")?,
@@ -70,8 +67,8 @@ impl fmt::Display for GraphError {
             write!(f, ", retry after {} s", wait.as_secs())?;
         }
         let unknown = "unknown";
-        let request_id = self.request_id.as_deref().unwrap_or(unknown);
-        let date = self.date.as_deref().unwrap_or(unknown);
+        let request_id = shown.request_id.as_deref().unwrap_or(unknown);
+        let date = shown.date.as_deref().unwrap_or(unknown);
         write!(f, " (request-id {request_id}, date {date})")
     }
 }

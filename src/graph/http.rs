@@ -117,27 +117,22 @@ impl HttpClient {
 /// Rejects a file of CA certificates if reading it could block the client forever, if it is too long, or if it must
 /// be converted to PEM. The client itself reports other errors.
 fn check_certificate_file(named: Option<String>) -> Result<(), HttpError> {
-    let Some(path) = named.filter(|path| !path.is_empty()) else {
+    use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, TimedOut};
+    let Some(named) = named.filter(|path| !path.is_empty()) else {
         return Ok(());
     };
-    match secret_file::read(Path::new(&path), CERTIFICATES_BYTES_MAX) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::InvalidInput | io::ErrorKind::TimedOut | io::ErrorKind::FileTooLarge
-            ) =>
-        {
-            Err(HttpError::CertificateFile(path, error))
-        }
+    let path = Path::new(&named);
+    let error = match secret_file::read(path, CERTIFICATES_BYTES_MAX) {
+        Err(error) if matches!(error.kind(), InvalidInput | TimedOut | FileTooLarge) => Some(error),
         Ok(bytes) if !conversion::contains(&bytes, conversion::CERTIFICATE) => {
-            let needed = conversion::needed(Path::new(&path), &bytes, Role::Certificate);
-            needed.map_or(Ok(()), |needed| {
-                let error = io::Error::new(io::ErrorKind::InvalidData, needed);
-                Err(HttpError::CertificateFile(path, error))
-            })
+            let needed = conversion::needed(path, &bytes, Role::Certificate);
+            needed.map(|needed| io::Error::new(InvalidData, needed))
         }
-        _ => Ok(()),
-    }
+        _ => None,
+    };
+    error.map_or(Ok(()), |error| {
+        Err(HttpError::CertificateFile(named, error))
+    })
 }
 
 /// Returns the proxy that the environment names for https, and its [`proxy_secrets`].

@@ -18,7 +18,9 @@ use crate::memory::Reservation;
 /// Information about a page. An error of the page contains it in addition to the cause.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
+    /// Number of the page, from 1.
     pub(crate) page: u64,
+    /// Graph's id of the request.
     pub(crate) request_id: Option<String>,
     pub(crate) content_type: &'static str,
     /// The time of the response by the server's clock.

@@ -21,7 +21,7 @@ use crate::chain::one_line;
 #[error("the token endpoint answered {status}: {text}")]
 pub struct TokenEndpointError {
     status: u16,
-    code: Option<u64>,
+    known: Option<&'static Known>,
     /// The fields `error` and `error_description`, and the ids that Microsoft's support asks for, on one line.
     text: String,
     pub(crate) retry_after: Option<Duration>,
@@ -53,7 +53,7 @@ impl TokenEndpointError {
     ) -> Self {
         let mut error = Self {
             status,
-            code: None,
+            known: None,
             text: format!("no readable error (Content-Type: {content_type})"),
             retry_after,
             is_transient: false,
@@ -82,10 +82,11 @@ impl TokenEndpointError {
             }
         }
         let codes = answer.error_codes.unwrap_or_default();
-        let codes: Vec<u64> = codes.iter().filter_map(serde_json::Value::as_u64).collect();
-        let known = codes.iter().find(|&&code| codes::known(code).is_some());
-        let code = known.or(codes.first()).copied();
-        error.code = code.or_else(|| code_in(&description));
+        let mut codes: Vec<u64> = codes.iter().filter_map(serde_json::Value::as_u64).collect();
+        if codes.is_empty() {
+            codes.extend(code_in(&description));
+        }
+        error.known = codes.into_iter().find_map(codes::known);
         error.text = one_line(&text);
         error
     }
@@ -107,7 +108,7 @@ impl TokenEndpointError {
     /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling>.
     pub(crate) fn is_identity_not_ready(&self) -> bool {
         self.credential == CredentialKind::ManagedIdentity
-            && self.known().is_none()
+            && self.known.is_none()
             && matches!(self.status, 404 | 410 | 429 | 500..)
     }
 
@@ -126,7 +127,7 @@ impl TokenEndpointError {
         if self.is_transient {
             return Some(codes::TRANSIENT);
         }
-        if let Some(known) = self.known() {
+        if let Some(known) = self.known {
             let other = known
                 .token_file
                 .filter(|_| self.credential == CredentialKind::TokenFile);
@@ -150,16 +151,12 @@ impl TokenEndpointError {
         }
     }
 
-    fn known(&self) -> Option<&'static Known> {
-        codes::known(self.code?)
-    }
-
     /// Returns true if a retry can succeed. `None` if neither the code nor the error's name decides it.
     fn is_retried(&self) -> Option<bool> {
         if self.is_transient {
             return Some(true);
         }
-        self.known().map(|known| known.retry)
+        self.known.map(|known| known.retry)
     }
 }
 

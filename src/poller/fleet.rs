@@ -198,10 +198,11 @@ impl Fleet {
         let has_same_periods = old.plan.cycle_day == plan.cycle_day;
         let has_same_source = is_same_tenant && has_same_urls && has_same_periods;
         let relabelled = relabelled(&old.plan, plan);
+        let is_relabelled = |report| relabelled.contains(&report);
         let stays = |state: &SharedState| {
             let report = state.lock().report;
             let is_planned = plan.find(report).is_some();
-            has_same_source && is_planned && !relabelled.contains(&report)
+            has_same_source && is_planned && !is_relabelled(report)
         };
         let (mut states, gone) = old.states.into_iter().partition::<Vec<_>, _>(stays);
         leftovers.retire(&gone);
@@ -210,20 +211,16 @@ impl Fleet {
         }
         // Drops all published figures if their source has changed, and otherwise the figures with previous user labels.
         self.shared.publisher.forget(|key| {
-            let is_relabelled = key
-                .report
-                .is_some_and(|report| relabelled.contains(&report));
-            key.tenant == tenant.name && (!has_same_source || is_relabelled)
+            key.tenant == tenant.name && (!has_same_source || key.report.is_some_and(is_relabelled))
         });
         if is_same_tenant {
             states.extend(gone.iter().map(ReportState::counters_only));
         }
         if !relabelled.is_empty() {
-            let storages = [&old.plan, plan].into_iter();
-            let storages = storages.filter_map(|plan| plan.storage.clone());
-            let forgotten =
-                storages.map(|storage| (tenant.name.clone(), storage, relabelled.clone()));
-            leftovers.storages.extend(forgotten);
+            for storage in [&old.plan.storage, &plan.storage].into_iter().flatten() {
+                let (name, storage) = (tenant.name.clone(), storage.clone());
+                leftovers.storages.push((name, storage, relabelled.clone()));
+            }
         }
         states
     }
@@ -276,14 +273,10 @@ impl Leftovers {
 /// report, the report's old user label is compared with the new default. State files of the returned reports may have
 /// labels that no setting permits any more.
 fn relabelled(old: &Plan, new: &Plan) -> Vec<ReportKind> {
-    let has_changed = |old: &&ReportPlan| {
-        new.find(old.report).map_or_else(
-            || {
-                let storage = new.storage.as_ref();
-                storage.is_some_and(|storage| storage.identity.naming != old.user_label.identity())
-            },
-            |new| new.user_label != old.user_label,
-        )
+    let has_changed = |old: &&ReportPlan| match (new.find(old.report), &new.storage) {
+        (Some(new), _) => new.user_label != old.user_label,
+        (None, Some(storage)) => storage.identity.naming != old.user_label.identity(),
+        (None, None) => false,
     };
     let reports = old.reports.iter().filter(has_changed);
     reports.map(|plan| plan.report).collect()

@@ -4,6 +4,7 @@
 //! from <https://login.microsoftonline.com/error> and Microsoft's own libraries.
 
 /// A known error.
+#[derive(Debug)]
 pub(super) struct Known {
     codes: &'static [u64],
     /// True if the same request can succeed later.
