@@ -33,17 +33,6 @@ use self::estimate::Size;
 use self::finding::{Check, Finding, Findings};
 use self::tenant::Tenant;
 
-/// Result of the preflight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// No check failed.
-    Passed,
-    /// At least one check failed.
-    Failed,
-    /// The configuration cannot be used, so nothing was checked.
-    BadConfiguration,
-}
-
 /// Settings that the checks of all tenants share.
 struct CheckContext {
     clock: Clock,
@@ -53,18 +42,8 @@ struct CheckContext {
     patience: Duration,
 }
 
-impl Outcome {
-    /// Exit code of the process.
-    pub(crate) fn exit_code(self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Passed => 0,
-            Self::Failed => 1,
-            Self::BadConfiguration => 2,
-        })
-    }
-}
-
-/// Checks everything that `load` configures, and writes the findings.
+/// Checks everything that `load` configures, and writes the findings. Returns the exit code of the process: 0 if no check
+/// failed, 1 if one failed, and 2 if the daemon cannot start with this configuration.
 pub(crate) async fn run(
     load: &Load,
     listen: &Listen,
@@ -72,7 +51,7 @@ pub(crate) async fn run(
     format: CheckFormat,
     clock: Clock,
     out: &mut impl Write,
-) -> io::Result<Outcome> {
+) -> io::Result<ExitCode> {
     let mut findings = Findings::new(format, out);
     let loaded = web_config.map(WebConfig::load);
     let web = web_config
@@ -86,14 +65,14 @@ pub(crate) async fn run(
             let errors = errors.to_string();
             let failure = |error| Finding::failure(Check::Configuration, error, None);
             findings.extend(errors.lines().map(failure).chain(web))?;
-            return findings.finish(Outcome::BadConfiguration);
+            return findings.finish(true);
         }
     };
     let http = match crate::tenant::http(&config) {
         Ok(http) => http,
         Err(error) => {
             findings.push(Finding::failure(Check::Client, Chain(&error), None))?;
-            return findings.finish(Outcome::Failed);
+            return findings.finish(false);
         }
     };
     let tenants: Result<Vec<Tenant>, SetupError> = config
@@ -110,7 +89,7 @@ pub(crate) async fn run(
                 Chain(&error),
                 remedy,
             ))?;
-            return findings.finish(Outcome::BadConfiguration);
+            return findings.finish(true);
         }
     };
     findings.push(Finding::ok(Check::Configuration, described(&config)))?;
@@ -128,13 +107,7 @@ pub(crate) async fn run(
     findings.extend(storage::check(&context).await)?;
     let total = check_tenants(&context, tenants, &mut findings).await?;
     findings.extend(total.finding())?;
-    // The daemon ends with the exit code of this outcome if the web configuration is invalid.
-    let outcome = if is_web_bad {
-        Outcome::BadConfiguration
-    } else {
-        findings.outcome()
-    };
-    findings.finish(outcome)
+    findings.finish(is_web_bad)
 }
 
 /// Writes that a configuration is valid. Call this function after [`crate::daemon::validate`].

@@ -18,12 +18,10 @@ use crate::server::web_config::{WebConfig, WebConfigError};
 /// Errors of the health check.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthcheckError {
-    /// The exporter listens on sockets that systemd passes. This command does not know their addresses.
     #[error(
         "cannot check sockets of systemd: this command does not know their addresses; give --web.listen-address instead of --web.systemd-socket"
     )]
     SystemdSocket,
-    /// The configured port is 0, so the system chose the port.
     #[error(
         "cannot check port 0: it stands for any port; set --web.listen-address to the port that the exporter listens on"
     )]
@@ -31,16 +29,13 @@ pub enum HealthcheckError {
     /// The web configuration, which says whether the exporter uses TLS, is invalid.
     #[error("the web configuration cannot be used")]
     WebConfig(#[from] WebConfigError),
-    /// The HTTP client cannot be set up.
     #[error("cannot set up the client of the health check")]
     Client(#[source] reqwest::Error),
     /// The connection is refused or broken, or the peer does not speak HTTP.
     #[error("unhealthy: no HTTP response from {0}")]
     Connection(String, #[source] Box<dyn Error + Send + Sync>),
-    /// The connection is open, but there is no response.
     #[error("unhealthy: no response from {} within {} seconds", .0, TIMEOUT.as_secs())]
     Timeout(String),
-    /// The status of the response is not 200.
     #[error("unhealthy: {0} answers {1:?}")]
     Status(String, String),
 }

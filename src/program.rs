@@ -63,7 +63,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
             serve_demo(args)?;
         }
         Some(Command::Check { format }) => {
-            let outcome = complete(check::run(
+            let code = complete(check::run(
                 &load,
                 &args.listen(),
                 args.web_config_file.as_deref(),
@@ -71,7 +71,7 @@ fn run(args: &Args) -> Result<ExitCode, Failure> {
                 Clock::system(),
                 &mut stdout(),
             ))??;
-            return Ok(outcome.exit_code());
+            return Ok(code);
         }
         Some(Command::Backfill(wanted)) => {
             let (config, clock) = (load()?, Clock::system());

@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::Outcome;
 use crate::config::args::CheckFormat;
 
 /// Checks in the order of the output. The names are part of the JSON document.
@@ -164,13 +164,6 @@ impl<'a, W: Write> Findings<'a, W> {
         found.into_iter().try_for_each(|finding| self.push(finding))
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
-        match self.worst() {
-            Level::Ok | Level::Warning => Outcome::Passed,
-            Level::Failure => Outcome::Failed,
-        }
-    }
-
     fn worst(&self) -> Level {
         let mut levels = [Level::Failure, Level::Warning].into_iter();
         let worst = levels.find(|level| self.counts[*level as usize] > 0);
@@ -192,26 +185,33 @@ impl<'a, W: Write> Findings<'a, W> {
         }
     }
 
-    pub(super) fn finish(self, outcome: Outcome) -> io::Result<Outcome> {
+    /// Writes the verdict or the document, and returns the exit code. `is_misconfigured` is true if the daemon cannot
+    /// start with this configuration.
+    pub(super) fn finish(self, is_misconfigured: bool) -> io::Result<ExitCode> {
         #[derive(Serialize)]
         struct Document {
             version: &'static str,
             result: Level,
             checks: Vec<Finding>,
         }
+        let worst = self.worst();
         if self.format == CheckFormat::Text {
             ignore_broken_pipe(writeln!(self.out, "verdict: {}", self.verdict()))?;
         } else {
             let document = Document {
                 version: crate::VERSION,
-                result: self.worst(),
+                result: worst,
                 checks: self.kept,
             };
             let text = serde_json::to_string_pretty(&document).expect("findings are JSON");
             ignore_broken_pipe(writeln!(self.out, "{text}"))?;
         }
         ignore_broken_pipe(self.out.flush())?;
-        Ok(outcome)
+        Ok(match worst {
+            _ if is_misconfigured => ExitCode::from(2),
+            Level::Ok | Level::Warning => ExitCode::SUCCESS,
+            Level::Failure => ExitCode::FAILURE,
+        })
     }
 }
 
