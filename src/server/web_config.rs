@@ -65,7 +65,6 @@ pub enum WebConfigError {
 }
 
 /// The settings of a web configuration file.
-#[derive(Debug)]
 pub(super) struct WebSettings {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
