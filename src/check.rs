@@ -26,7 +26,7 @@ use crate::period::Clock;
 use crate::report::labels::UserLabel;
 use crate::server::Listen;
 use crate::server::exposure::Exposure;
-use crate::server::web_config::{WebConfig, WebConfigError};
+use crate::server::web_config::WebConfig;
 use crate::tenant::SetupError;
 
 use self::estimate::Size;
@@ -53,12 +53,8 @@ pub(crate) async fn run(
     out: &mut impl Write,
 ) -> io::Result<ExitCode> {
     let mut findings = Findings::new(format, out);
-    let loaded = web_config.map(WebConfig::load);
-    let web = web_config
-        .zip(loaded.as_ref())
-        .map(|(path, loaded)| check_web_config(path, loaded));
-    let usable = loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
-    let exposure = Exposure::expected(listen, usable);
+    let (web, loaded) = web_config.map(check_web_config).unzip();
+    let exposure = Exposure::expected(listen, loaded.flatten().as_ref());
     let config = match load() {
         Ok(config) => config,
         Err(errors) => {
@@ -119,15 +115,15 @@ pub(crate) fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     ))
 }
 
-/// Reports whether the web configuration and all files that it names can be used. `loaded` is the result of reading
-/// them as the daemon does.
-fn check_web_config(path: &Path, loaded: &Result<WebConfig, WebConfigError>) -> Finding {
-    match loaded {
+/// Reports whether the web configuration and all files that it names can be used. Also returns it if it can.
+fn check_web_config(path: &Path) -> (Finding, Option<WebConfig>) {
+    let loaded = WebConfig::load(path);
+    let finding = match &loaded {
         Ok(web) if web.has_tls() => Finding::ok(Check::WebConfiguration, "can be used, with TLS"),
         Ok(_) => Finding::ok(Check::WebConfiguration, "can be used, without TLS"),
-        Err(error) => Finding::failure(Check::WebConfiguration, Chain(&error), None),
-    }
-    .about(path.display())
+        Err(error) => Finding::failure(Check::WebConfiguration, Chain(error), None),
+    };
+    (finding.about(path.display()), loaded.ok())
 }
 
 fn check_departments(departments: &Departments) -> Finding {
