@@ -30,9 +30,7 @@ use crate::report::allocation::Allocation;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, AnyLog, SeenRows, Totals};
 use crate::report::pool::{self, UsedSeconds};
-use crate::report::{
-    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, collect,
-};
+use crate::report::{AggregatedReport, CollectError, Log, Rendered, ReportKind, Visitor, collect};
 use crate::report_metrics::period_samples;
 use crate::tenant::{self, Plan};
 
@@ -255,7 +253,7 @@ impl<'a> Visitor for Days<'a> {
         Box::pin(self.fetch_report::<R>())
     }
 
-    fn log<L: Report>(self) -> Self::Output {
+    fn log<L: Log>(self) -> Self::Output {
         Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }

@@ -1,6 +1,6 @@
 //! Fuzz entry points for every parser of untrusted input. Each takes any bytes and panics if an invariant is violated.
 //!
-//! Only the targets in `tests/fuzz` call these functions, and ordinary tests for a limited time. The library is not
+//! Only the targets in `tests/fuzz` and ordinary tests call these functions, the tests for a limited time. The library is not
 //! published, and this module is hidden from its documentation.
 
 mod lines;
@@ -26,7 +26,7 @@ use crate::report::call_log::CallLog;
 use crate::report::labels::{RenderContext, RetainedSeries, UserLabel};
 use crate::report::log::{self, AggregationContext, AnyLog, LogAggregator, SeenRows};
 use crate::report::row::Notes;
-use crate::report::{AggregatedReport, Rendered, Report, ReportKind, Visitor};
+use crate::report::{AggregatedReport, Log, Rendered, Report, ReportKind, Visitor};
 use crate::report_metrics;
 use crate::server::web_config::WebConfig;
 use crate::storage::{self, Identity, SavedState};
@@ -162,7 +162,7 @@ impl Visitor for Page<'_> {
         }
     }
 
-    fn log<L: Report>(self) {
+    fn log<L: Log>(self) {
         let period = period();
         let memory = MemoryPool::for_process(None).for_report();
         let aggregation = AggregationContext {

@@ -316,7 +316,7 @@ impl Flaw {
                 "a proxy, filter or login page answers in Graph's place; let the exporter reach graph_url without it, or name the proxy in HTTPS_PROXY"
             }
             Self::BrokenOff => {
-                "the response breaks off even after retries; check if something between the exporter and Graph limits the size or time of responses, and see the service health page of Microsoft 365"
+                "the response breaks off even after retries; check whether something between the exporter and Graph limits the size or time of responses, and see the service health page of Microsoft 365"
             }
             Self::Changed => {
                 "the response is not what Microsoft documents; check graph_url and install the newest exporter; if the message stays, report it with this line"

@@ -26,7 +26,7 @@ pub(crate) enum Block {
 }
 
 /// The uncompressed text of a long block, unless it was dropped. Clones of a block share it, because a text that only
-/// some of the clones drop still takes memory.
+/// some of the clones drop still takes memory. The lock is held only to clone or to take the reference.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptText(Arc<Mutex<Option<Bytes>>>);
 
@@ -169,7 +169,9 @@ impl Block {
     /// Drops the uncompressed text of this block and its clones if there is compressed text.
     pub(crate) fn drop_text(&self) {
         if let Self::Long { text, .. } = self {
-            *text.0.lock() = None;
+            // Frees the text after unlocking.
+            let dropped = text.0.lock().take();
+            drop(dropped);
         }
     }
 }

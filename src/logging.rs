@@ -141,7 +141,7 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
                     // counted too.
                     tracing::error!(
                         lines,
-                        "log lines were lost: standard error was full or closed; check if the log collector reads it"
+                        "log lines were lost: standard error was full or closed; check whether the log collector reads it"
                     );
                 }
             }

@@ -1,4 +1,5 @@
-//! The program. Its code is in the library: if it called generic code of the library, that would be compiled twice.
+//! The program. Its code is in the library, because generic code of a library that a binary calls is compiled again for
+//! the binary.
 
 use std::process::ExitCode;
 

@@ -139,8 +139,8 @@ impl Poller {
     /// current.
     async fn queue_and_poll(&self, state: &SharedState, started: Instant) -> Span {
         let _under_way = self.shared.under_way.acquire().await.expect("never closed");
-        // Polls receive permits in the order in which they ask. A poll asks only after its tick, so that it keeps no other
-        // poll waiting before that.
+        // Polls receive permits in the order in which they ask. A poll asks only after its tick. If it asked earlier,
+        // the polls behind it in the queue would wait for that tick.
         let permit = self.shared.permits.acquire().await.expect("never closed");
         let now = self.shared.clock.now();
         let period = BillingPeriod::containing(now, self.plan.cycle_day);

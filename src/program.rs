@@ -188,7 +188,7 @@ fn runtime(name: &str) -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Threads of each runtime. A command mostly waits for the network, and a scrape is one write, so two are enough on any
-/// machine, even if one of them blocks. Polls mostly wait for the network, too. If a service sends interim responses
-/// (100, 103) without end, it keeps one thread busy until the poll times out. The other thread still polls.
+/// Threads of each runtime, on any machine. A scrape is one write. Commands and polls mostly wait for the network, and
+/// if one thread blocks, the other one goes on. For example, a service that sends interim responses (100, 103) without
+/// end keeps one thread busy until the poll times out.
 const THREADS: usize = 2;

@@ -1,7 +1,7 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report needs a file in this module that implements [`Report`], and [`AggregatedReport`] if the report is not a
-//! log, which has a row for each call. It also needs a line in the declaration of [`ReportKind`]. This module does not
+//! A new report needs a file in this module that implements [`Report`], and [`Log`] if the report is fetched
+//! day by day, or [`AggregatedReport`] if not. It also needs a line in the declaration of [`ReportKind`]. This module does not
 //! retry, does not publish, and does not know HTTP.
 
 pub mod allocation;
@@ -110,7 +110,7 @@ pub struct ReportInfo {
     pub function: &'static str,
     /// The version of Graph that has the function.
     pub version: Version,
-    /// How queries end.
+    /// How the query for a window ends.
     pub end: EndBound,
     /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     pub properties: &'static [&'static str],
@@ -132,7 +132,7 @@ pub(crate) trait Visitor {
     fn aggregated<R: AggregatedReport>(self) -> Self::Output;
 
     /// Does the work for a log.
-    fn log<L: Report>(self) -> Self::Output;
+    fn log<L: Log>(self) -> Self::Output;
 }
 
 /// A report of Graph. An implementation states the function of Graph and how a row is read.
@@ -145,6 +145,9 @@ pub trait Report: 'static {
     /// Reads a row, or explains why it cannot be counted.
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
+
+/// A report that is fetched day by day. Each row has an id or differs from all others, and most have a time.
+pub trait Log: Report {}
 
 /// A report that each poll fetches completely. An implementation states how rows are added up and rendered.
 pub trait AggregatedReport: Report {
@@ -206,7 +209,7 @@ impl ReportKind {
                 false
             }
 
-            fn log<L: Report>(self) -> bool {
+            fn log<L: Log>(self) -> bool {
                 true
             }
         }
@@ -457,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_sorted_and_amounts_have_a_currency() {
+    fn facts_of_the_reports_agree() {
         for report in ReportKind::ALL {
             let info = report.info();
             assert!(info.labels.is_sorted_by(|a, b| a < b), "{report}");
@@ -466,6 +469,8 @@ mod tests {
                 info.labels.contains(&"currency"),
                 "{report}"
             );
+            let ends_in_a_second = info.end == EndBound::WholeSecond;
+            assert!(ends_in_a_second || !report.is_log(), "{report}");
         }
     }
 }

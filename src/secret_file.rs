@@ -106,7 +106,7 @@ fn hung() -> MutexGuard<'static, Vec<(PathBuf, Weak<()>)>> {
 }
 
 fn timed_out(what: &str) -> io::Error {
-    let message = format!("{what}; check if its disk or network mount answers");
+    let message = format!("{what}; check whether its disk or network mount answers");
     io::Error::new(io::ErrorKind::TimedOut, message)
 }
 

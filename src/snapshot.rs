@@ -44,7 +44,7 @@ pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 #[derive(Debug)]
 pub struct Publisher {
     slots: Mutex<BTreeMap<Key, Slot>>,
-    /// The error of the last reload; `None` if the new configuration was accepted.
+    /// The error of the last reload; `None` if there was none, or if the new configuration was accepted.
     refused_reload: Mutex<Option<Arc<str>>>,
     changed: Notify,
     telemetry: Arc<Telemetry>,

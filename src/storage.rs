@@ -75,7 +75,8 @@ pub(crate) struct SavedState<S = Samples> {
     pub(crate) current: Vec<S>,
     /// The fingerprint of the allocation in `current`.
     pub(crate) allocation: String,
-    /// A copy of `current` under the metric names of the previous period. It is served when the current period ends.
+    /// The figures of the current period without users, under the metric names of the previous period. They are served
+    /// when the current period ends.
     pub(crate) closing: Option<(BillingPeriod, Vec<S>)>,
     pub(crate) closed: Option<ClosedPeriod<S>>,
     pub(crate) ledgers: Ledgers,
@@ -109,8 +110,8 @@ pub(crate) enum StorageError {
 }
 
 impl Identity {
-    /// Creates the identity of figures with this user label. `numbers` states tenant, source and cycle day. The identity
-    /// lists no columns, so it is the same for every report.
+    /// Creates the identity of figures with this user label. `numbers` states tenant, source and cycle day. The
+    /// identity lists no columns, so it is the same for every report.
     pub(crate) fn new(user_label: &UserLabel, numbers: String) -> Self {
         Self {
             naming: user_label.identity(),

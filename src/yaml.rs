@@ -189,7 +189,7 @@ impl<'input> Builder<'input, '_> {
             if key.as_deref() == Some("<<") {
                 merges = true;
                 self.error(place.line, MERGE);
-                // Errors in the value are not recorded, because the value cannot be used anyway.
+                // Removes the errors in the value, because the value cannot be used anyway.
                 let count = self.errors.len();
                 self.node(event, span)?;
                 self.errors.truncate(count);

@@ -20,9 +20,7 @@ use crate::report::department::Departments;
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, AnyLog, LogAggregator, SeenRows};
 use crate::report::pool::{self, Pool, PooledCall};
-use crate::report::{
-    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, add_page,
-};
+use crate::report::{AggregatedReport, CollectError, Log, Rendered, ReportKind, Visitor, add_page};
 use crate::server::exposure::{EXPOSED_REMEDY, Exposure};
 
 /// Figures of the first page of a report.
@@ -67,7 +65,7 @@ impl<'a> Visitor for FirstPageRequest<'a> {
         Box::pin(self.whole::<R>())
     }
 
-    fn log<L: Report>(self) -> Self::Output {
+    fn log<L: Log>(self) -> Self::Output {
         Box::pin(self.day(AnyLog::of::<L>()))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn pools(
     if reports.is_some_and(|reports| !contains(reports, ReportKind::CallLog)) {
         errors.at(
             &place,
-            "pools need the report call_log, which is not polled; add call_log to reports",
+            "needs the report call_log, which is not polled; add call_log to reports",
         );
     }
     let mut names = Seen::names("pool");
@@ -52,9 +52,9 @@ impl Pool {
         };
         let text = |field: Field<Name>| field.value().map(|Name(text)| text);
         let name = self.name.value()?.0;
-        let licenses_count = self.licenses.value()?;
+        let license_count = self.licenses.value()?;
         let (place, minutes) = self.minutes_per_license.set()?;
-        let seconds = seconds(licenses_count, minutes);
+        let seconds = seconds(license_count, minutes);
         if seconds.is_none() {
             let what = "too many to count; give the included minutes of one licence in a month";
             errors.at(&place, what);
@@ -84,8 +84,10 @@ fn licenses(field: Field<Vec<Field<Name>>>, errors: &mut ConfigErrors) -> Option
         if let Field::Set(Place { line, .. }, Name(name)) = item
             && name.eq_ignore_ascii_case(PER_USER)
         {
-            let what = "do not share their minutes; remove it from the pool";
-            errors.push(*line, format!("{path}: users of {PER_USER} {what}"));
+            errors.push(
+                *line,
+                format!("{path}: users of {PER_USER} do not share their minutes; remove {PER_USER} from the pool"),
+            );
         }
     }
     Some(values(items, |Name(name)| name))

@@ -95,8 +95,8 @@ impl<S: Abbreviated> FromNode for Either<S> {
     }
 }
 
-/// Declares a section of the file: a mapping whose keys are the names of the fields. If a key is `required`, it is an
-/// error if the key is missing, and the text is the remedy.
+/// Declares a section of the file: a mapping whose keys are the names of the fields. `= required(REMEDY)`
+/// makes a missing key an error with this remedy.
 macro_rules! section {
     ($(#[$meta:meta])* $name:ident {
         $($(#[$field_meta:meta])* $field:ident: $type:ty $(= required($remedy:expr))?,)*
@@ -144,7 +144,8 @@ macro_rules! section {
 }
 pub(super) use section;
 
-/// Adds the required keys of a section to its JSON schema. Each key has its remedy.
+/// Adds the required keys of a section to its JSON schema. The remedies are ignored: [`section!`] repeats them to find
+/// the keys that have one.
 pub(super) fn required(keys: &[(&str, &str)]) -> impl Transform {
     move |schema: &mut Schema| {
         if !keys.is_empty() {
@@ -190,8 +191,8 @@ pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option
 
 /// Records an error for an unknown key.
 pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut ConfigErrors) {
-    // The value has an anchor or alias, and that error was already recorded. The unknown key is no second error,
-    // because often it only exists to define the anchor.
+    // The error of the value (an anchor, an alias, a tag or `<<`) was already recorded. Often an unknown key only
+    // exists to define an anchor, so it is no further error.
     if matches!(entry.node.value, Value::Invalid) {
         return;
     }

@@ -58,7 +58,7 @@ pub(super) struct Table {
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
     figures: Vec<Measure>,
-    /// Position of the label `call_type`. A table of meetings leaves out all call types but `conf_…`.
+    /// Position of the label `call_type`. A table of meetings has only the call types `conf_…`.
     call_type: Option<usize>,
     /// Position of the label with the most exact destination.
     destination: Option<usize>,

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-/// See <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
+/// Microsoft documents the endpoint of virtual machines and that of App Service:
+/// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
 /// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
 #[derive(Clone, Debug)]
 pub struct ManagedIdentityEndpoint {

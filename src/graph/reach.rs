@@ -161,7 +161,7 @@ impl ReachError {
                 }
             },
             Self::Connection { .. } | Self::Timeout(_) => {
-                "check if a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
+                "check whether a firewall drops the packets; if a proxy is the only way out, name it in HTTPS_PROXY"
             }
         }
     }
@@ -182,9 +182,9 @@ fn tls_remedy(error: &rustls::Error) -> &'static str {
             | Wrong::NotValidYetContext { .. },
         ) => "the certificate has expired or is not valid yet; check this machine's clock first",
         InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
-            "the certificate is for another host; check the URL, and check if a proxy answers in place of the host"
+            "the certificate is for another host; check the URL, and check whether a proxy answers in place of the host"
         }
-        _ => "TLS failed; check if a proxy decrypts TLS or does not support TLS 1.2",
+        _ => "TLS failed; check whether a proxy decrypts TLS or does not support TLS 1.2",
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
         ] {
             assert_eq!(connect(path, enough).await.unwrap(), date);
         }
-        let firewall = "check if a firewall drops the packets";
+        let firewall = "check whether a firewall drops the packets";
         for (path, patience, remedy) in [
             ("/stall", Duration::from_millis(50), firewall),
             ("/hangup", enough, "check the URL and the firewall"),
@@ -309,7 +309,11 @@ mod tests {
         // The same port at an address at which nothing listens.
         let gone = server.url.replace("http://127.0.0.1", "https://127.0.0.9");
         for (url, proxy, remedy) in [
-            (&server.url, "", "check if a firewall drops the packets"),
+            (
+                &server.url,
+                "",
+                "check whether a firewall drops the packets",
+            ),
             (&gone, "", "check the URL and the firewall"),
             (&gone, "http://proxy.example", "check HTTPS_PROXY, its user"),
         ] {

@@ -28,8 +28,8 @@ pub(crate) struct About {
 }
 
 impl Graph {
-    /// Requests page number `page`, and returns its body. Retries a failed request according to the policy. After a 401, retries once with a
-    /// new token.
+    /// Requests page number `page`, and returns its body. Retries a failed request according to the policy. After a
+    /// 401, retries once with a new token.
     pub(crate) async fn ask(
         &self,
         link: &NextLink,

@@ -97,7 +97,8 @@ impl RetryPolicy {
 
     /// Returns the time for which all requests wait after `in_a_row` throttled responses in a row. `retry_after` is
     /// from the last of these responses. If it is less than a second, the policy's own delay applies, so that
-    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in [`RetryPolicy::retry_wait`].
+    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in
+    /// [`RetryPolicy::retry_wait`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,

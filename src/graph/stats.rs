@@ -13,7 +13,7 @@ pub(crate) struct RequestStats {
     retries: [AtomicU64; RetryReason::ALL.len()],
     pages: AtomicU64,
     rows: AtomicU64,
-    oddities: [AtomicU64; Oddity::Null as usize + 1],
+    oddities: [AtomicU64; ODDITIES],
 }
 
 /// An unusual value of a row. The row is counted nevertheless.
@@ -26,6 +26,9 @@ pub(crate) enum Oddity {
     /// A null that was read as 0.
     Null,
 }
+
+/// Number of variants of [`Oddity`].
+const ODDITIES: usize = Oddity::Null as usize + 1;
 
 impl RequestStats {
     /// Requests to Graph by the codes in [`REQUEST_CODES`]. Requests for tokens are not counted.

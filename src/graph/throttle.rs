@@ -244,8 +244,8 @@ mod tests {
         }
         let mut attempt = 0;
         for pass in passes {
-            let verdict = throttled(pass, Some(10), &mut attempt, deadline);
-            assert_eq!(verdict, AT_ONCE);
+            let wait = throttled(pass, Some(10), &mut attempt, deadline);
+            assert_eq!(wait, AT_ONCE);
         }
         assert_eq!(attempt, 0, "waiting is no attempt");
         let first = throttle.enter(deadline).await.unwrap();

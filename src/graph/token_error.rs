@@ -67,7 +67,7 @@ impl TokenError {
             ),
             Self::Transport(_, source) => connect_remedy(source),
             Self::BrokenOff(_) => Some(
-                "the response breaks off even after retries; check if something between the exporter and authority_url limits the size or time of responses",
+                "the response breaks off even after retries; check whether something between the exporter and authority_url limits the size or time of responses",
             ),
             _ => None,
         }

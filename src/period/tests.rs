@@ -126,7 +126,7 @@ fn periods_by_their_start() {
         ("2026-11-28T00:00:00Z", Some("2026-11-28/2026-12-28")),
         ("2026-11-29T00:00:00Z", None),
         ("2026-11-01T00:00:01Z", None),
-        // The previous or the next period is not representable.
+        // Outside 1970 to 9998.
         ("+262142-12-01T00:00:00Z", None),
         ("-262143-01-01T00:00:00Z", None),
         ("1969-12-01T00:00:00Z", None),
@@ -168,31 +168,31 @@ fn literals_by_table() {
     let start = "2026-11-01T00:00:00Z";
     check(
         "2026-11-21T13:05:06.7Z",
-        EndBound::Exclusive,
+        EndBound::WholeSecond,
         start,
         "2026-11-21T13:05:07Z",
     );
     check(
         "2026-11-21T13:05:06.7Z",
-        EndBound::Inclusive,
+        EndBound::LastTick,
         start,
         "2026-11-21T13:05:06.9999999Z",
     );
     check(
         "2026-11-01T00:00:00Z",
-        EndBound::Exclusive,
+        EndBound::WholeSecond,
         start,
         "2026-11-01T00:00:01Z",
     );
     check(
         "2026-12-08T00:00:00Z",
-        EndBound::Exclusive,
+        EndBound::WholeSecond,
         start,
         "2026-12-01T00:00:00Z",
     );
     check(
         "2026-12-08T00:00:00Z",
-        EndBound::Inclusive,
+        EndBound::LastTick,
         start,
         "2026-11-30T23:59:59.9999999Z",
     );

@@ -18,16 +18,19 @@ pub struct Window {
     end: DateTime<Utc>,
 }
 
-/// The `toDateTime` of a query. Every report must state it, because a wrong value counts calls twice or misses them.
+/// The `toDateTime` of the query for a window.
+///
+/// A report whose rows have no ids must state the right one: [`EndBound::WholeSecond`] counts a call twice if the function
+/// returns calls that start exactly at `toDateTime`. Logs use it nevertheless, because their ids and times decide whether
+/// and in which period a row is counted. Some functions return such calls, such as getPstnCalls and, by its first
+/// documentation, getSmsLog. Others do not, such as getDirectRoutingCalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
-    /// 100 ns before the end of the window, for a function that returns a call that starts exactly at `toDateTime`. The
-    /// service has times in units of 100 ns, so no call is in two adjacent windows.
-    Inclusive,
-    /// The end of the window in whole seconds. All logs use it, because the time and the id of a row decide whether and
-    /// in which period the row is counted: getPstnCalls returns a call that starts exactly at `toDateTime`, and
-    /// getDirectRoutingCalls does not. No row is lost if a service truncates fractions of a second.
-    Exclusive,
+    /// 100 ns before the end of the window. The service has times in units of 100 ns, so no call is in two adjacent
+    /// windows.
+    LastTick,
+    /// The end of the window, which is a whole second. No row is lost if a service truncates fractions of a second.
+    WholeSecond,
 }
 
 impl Span {
@@ -113,8 +116,8 @@ impl Window {
     /// The literal for `toDateTime`.
     pub fn end_literal(self, end: EndBound) -> String {
         match end {
-            EndBound::Exclusive => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-            EndBound::Inclusive => {
+            EndBound::WholeSecond => self.end.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+            EndBound::LastTick => {
                 let last_tick = self.end - TimeDelta::nanoseconds(100);
                 let digits = last_tick.format("%Y-%m-%dT%H:%M:%S%.9f").to_string();
                 format!("{}Z", digits.trim_end_matches('0'))

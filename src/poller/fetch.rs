@@ -15,9 +15,7 @@ use crate::graph::stats::RequestStats;
 use crate::period::{BillingPeriod, Window};
 use crate::report::labels::{RenderContext, RetainedSeries};
 use crate::report::log::{self, AggregationContext, AnyLog, DayTotals, Totals};
-use crate::report::{
-    AggregatedReport, CollectError, Rendered, Report, ReportKind, Visitor, collect,
-};
+use crate::report::{AggregatedReport, CollectError, Log, Rendered, ReportKind, Visitor, collect};
 
 pub(super) struct Fetch<'a> {
     pub(super) poller: &'a Poller,
@@ -93,7 +91,8 @@ impl Fetch<'_> {
                 reservation.hold(totals.bytes());
             }
         };
-        // Open days come last: a row that is also in a final day must count there, as that day is not fetched again.
+        // Open days come last. If a row is in a final day and in an open day, it must count in the final day, because
+        // that day is not fetched again.
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }
@@ -136,7 +135,7 @@ impl<'a> Visitor for Fetch<'a> {
         Box::pin(self.fetch_report::<R>())
     }
 
-    fn log<L: Report>(self) -> Self::Output {
+    fn log<L: Log>(self) -> Self::Output {
         Box::pin(self.fetch_log(AnyLog::of::<L>()))
     }
 }

@@ -252,7 +252,7 @@ impl Leftovers {
     fn clear_away(self, writer: &Writer) {
         if self.has_retired && !writer.wait(WRITE_PATIENCE) {
             tracing::warn!(
-                remedy = "check if the disk of storage.path answers, and restart",
+                remedy = "check whether the disk of storage.path answers, and restart",
                 "a state file is still being written; it may still contain user labels made with the previous value of labels.user"
             );
         }

@@ -219,7 +219,7 @@ impl StorageLog {
             StorageError::Write { .. } => (
                 StorageOutcome::WriteFailed,
                 "cannot write the state file",
-                "let the exporter write to the folder, and check if the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
+                "let the exporter write to the folder, and check whether the disk is full; the next poll tries again, and until then a restart begins with the last state that was written",
             ),
             StorageError::Read { .. } => (
                 StorageOutcome::Rejected,

@@ -30,6 +30,10 @@ impl Previous {
         used: Option<(DateTime<Utc>, UsedSeconds)>,
     ) {
         let previous = current.previous();
+        // These figures are not served before the period ends.
+        for samples in &closing {
+            samples.block.drop_text();
+        }
         let last = self.closing.replace((current, closing));
         let is_previous = |closed: &ClosedPeriod| closed.period == previous;
         if self.closed.as_ref().is_some_and(is_previous) {

@@ -324,7 +324,7 @@ impl ReportState {
     }
 }
 
-/// Returns the counters of polls and failures.
+/// Returns the counters of polls and failures with their start time, without any figures.
 fn counters(health: &ReportMetrics) -> ReportMetrics {
     ReportMetrics {
         started: health.started,

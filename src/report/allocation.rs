@@ -212,8 +212,8 @@ impl<'a> Allocator<'a> {
         Allocated::new(self.allocation)
     }
 
-    /// Adds a row to the sums of its budgets and of its department. If [`Self::add_person`] was
-    /// never called, `person` is ignored.
+    /// Adds a row to the sums of its budgets and of its department. If [`Self::add_person`] was never called, `person`
+    /// is ignored.
     pub(crate) fn add<const MONEY: usize>(
         &self,
         label_set: u32,

@@ -12,7 +12,7 @@ use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::Record;
 use super::row::{Notes, Number, RowError, Shown, Text, first_time, row};
-use super::{CALLS_COUNT, Report, ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, Log, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::period::EndBound;
@@ -109,12 +109,14 @@ static COLUMNS: [Column; 4] = [
     },
 ];
 
+impl Log for CallLog {}
+
 impl Report for CallLog {
     const INFO: ReportInfo = ReportInfo {
         name: "call_log",
         function: "getPstnCalls",
         version: Version::V1,
-        end: EndBound::Exclusive,
+        end: EndBound::WholeSecond,
         properties: Row::PROPERTIES,
         labels: Row::LABELS,
         columns: &COLUMNS,

@@ -112,7 +112,7 @@ impl Report for Dialout {
         function: "getPstnOnlineMeetingDialoutReport",
         version: Version::Beta,
         // The current documentation does not state the bound. Its first version stated that both ends are included.
-        end: EndBound::Inclusive,
+        end: EndBound::LastTick,
         properties: Row::PROPERTIES,
         labels: Row::LABELS,
         columns: &COLUMNS,
@@ -194,7 +194,7 @@ impl AggregatedReport for Dialout {
     fn render(totals: RowTable, context: &RenderContext<'_>) -> Rendered {
         let mut allocator = Allocator::new(context.allocation);
         let mut texts = Interner::default();
-        // Converts one label set at a time, so that only its upper-case copies of lower-case codes are in memory.
+        // Converts one label set at a time, so that its new upper-case texts are freed before the next one.
         let add = |label_set| {
             let labels = totals.labels(label_set);
             allocator.add_label_set(labels.each_ref().map(|label| &**label));

@@ -10,7 +10,7 @@ use super::column::{Column, Measure};
 use super::interner::{UNKNOWN, code, label};
 use super::log::Record;
 use super::row::{Notes, Number, Property, RowError, Shown, Text, first_time, row};
-use super::{CALLS_COUNT, Report, ReportInfo, SECONDS_COUNT};
+use super::{CALLS_COUNT, Log, Report, ReportInfo, SECONDS_COUNT};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -93,12 +93,14 @@ static COLUMNS: [Column; 3] = [
     },
 ];
 
+impl Log for DirectRouting {}
+
 impl Report for DirectRouting {
     const INFO: ReportInfo = ReportInfo {
         name: "direct_routing",
         function: "getDirectRoutingCalls",
         version: Version::Beta,
-        end: EndBound::Exclusive,
+        end: EndBound::WholeSecond,
         properties: Row::PROPERTIES,
         labels: Row::LABELS,
         columns: &COLUMNS,

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use super::allocation::Allocation;
 use super::column::COUNTS_MAX;
 use super::labels::UserLabel;
-use super::{CollectError, Report, ReportInfo};
+use super::{CollectError, Log, ReportInfo};
 use crate::graph::Graph;
 use crate::graph::pages::{Page, Read};
 use crate::graph::stats::RequestStats;
@@ -97,7 +97,7 @@ pub(crate) struct AnyLog {
 }
 
 impl AnyLog {
-    pub(crate) const fn of<L: Report>() -> &'static Self {
+    pub(crate) const fn of<L: Log>() -> &'static Self {
         const {
             &Self {
                 info: &L::INFO,

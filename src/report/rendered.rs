@@ -31,12 +31,12 @@ pub struct Rendered {
     pub users: u64,
     /// Number of rows that are counted. A row that overlapping pages repeat is counted once.
     pub rows: u64,
-    /// Number of uncounted duplicate rows. A duplicate has the fields or, in a log, the id of an earlier row.
+    /// Number of uncounted duplicate rows. A duplicate equals an earlier row in all fields; in a log, in the id.
     pub overlapping: u64,
     /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
     /// The sums include both rows.
     pub repeated: u64,
-    /// Number of rows that are left out, because their time is in another period and far from the query that returned
+    /// Number of rows that are left out, because their time is in another period and far from the window that returned
     /// them.
     pub unplaced: u64,
     /// Time of the newest call, message or event, if the report has times.

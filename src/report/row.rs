@@ -113,8 +113,8 @@ impl<'r> Property<'r, Number<'_>> {
         })
     }
 
-    /// Reads the amount of money of one call. The amount is required if the call has a currency. A call with
-    /// neither an amount nor a currency has no price, and its amount is 0.
+    /// Reads the amount of money of one call. The amount is required if the call has a currency. A call with neither an
+    /// amount nor a currency has no price, and its amount is 0.
     pub(crate) fn amount_in(&self, currency: &str, notes: &mut Notes) -> Result<Amount, RowError> {
         if currency.is_empty() && !matches!(self.value, Number::Literal(_)) {
             notes.nulls += 1;

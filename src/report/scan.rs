@@ -56,7 +56,7 @@ pub(crate) struct Scan<'g> {
     numbers: Numbers,
     /// Time of Graph's first answer with a page, by Graph's clock.
     pub(crate) asked: Option<DateTime<Utc>>,
-    /// Number of rows that were left out because their time is far from the query that returned them.
+    /// Number of rows that were left out because their time is far from the window that returned them.
     pub(crate) unplaced: u64,
 }
 

@@ -9,7 +9,7 @@ use super::column::{Column, Measure};
 use super::interner::{code, label};
 use super::log::Record;
 use super::row::{Notes, Number, RowError, Shown, Text, row};
-use super::{Report, ReportInfo};
+use super::{Log, Report, ReportInfo};
 use crate::exposition::Family;
 use crate::graph::Version;
 use crate::money::Amount;
@@ -86,12 +86,14 @@ static COLUMNS: [Column; 3] = [
     },
 ];
 
+impl Log for Sms {}
+
 impl Report for Sms {
     const INFO: ReportInfo = ReportInfo {
         name: "sms",
         function: "getSmsLog",
         version: Version::Beta,
-        end: EndBound::Exclusive,
+        end: EndBound::WholeSecond,
         properties: Row::PROPERTIES,
         labels: Row::LABELS,
         columns: &COLUMNS,

@@ -24,31 +24,31 @@ pub(crate) enum Role {
 /// `None` if the format is unencrypted PEM or unknown.
 pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     let file = quoted(&path.display().to_string());
-    let (object, format, openssl, input) = if let Some((prefix, format, decoded)) = encoding(bytes)
-    {
-        let object = object(&decoded).unwrap_or((Object::Plain, Form::Pem));
-        let openssl = format!("{prefix} {file} | openssl");
-        (object, format, openssl, String::new())
-    } else {
-        let object = object(bytes)?;
-        // No conversion is needed: from a certificate file, only the certificates in PEM are read.
-        if object.1 == Form::Pem && role == Role::Certificate && contains(bytes, CERTIFICATE) {
-            return None;
-        }
-        // An object that the PEM reader skips does not matter if the file contains everything else that is required.
-        let is_skipped = matches!(
-            object,
-            (Object::Request, Form::Pem) | (Object::PublicKey | Object::OtherCertificate, _)
-        );
-        let has_key = role != Role::Certificate && contains(bytes, b"PRIVATE KEY-----");
-        if is_skipped && has_key && (role == Role::Key || contains(bytes, CERTIFICATE)) {
-            return None;
-        }
-        let input = format!(" -in {file}");
-        (object, object.0.name(), "openssl".to_owned(), input)
-    };
-    let name = object.0.name();
-    Some(match object.0 {
+    let ((object, form), format, openssl, input) =
+        if let Some((prefix, format, decoded)) = encoding(bytes) {
+            let object = object(&decoded).unwrap_or((Object::Plain, Form::Pem));
+            let openssl = format!("{prefix} {file} | openssl");
+            (object, format, openssl, String::new())
+        } else {
+            let (object, form) = object(bytes)?;
+            // No conversion is needed: from a certificate file, only the certificates in PEM are read.
+            if form == Form::Pem && role == Role::Certificate && contains(bytes, CERTIFICATE) {
+                return None;
+            }
+            // An object that the PEM reader skips does not matter if the file contains everything else that is required.
+            let is_skipped = matches!(
+                (object, form),
+                (Object::Request, Form::Pem) | (Object::PublicKey | Object::OtherCertificate, _)
+            );
+            let has_key = role != Role::Certificate && contains(bytes, b"PRIVATE KEY-----");
+            if is_skipped && has_key && (role == Role::Key || contains(bytes, CERTIFICATE)) {
+                return None;
+            }
+            let input = format!(" -in {file}");
+            ((object, form), object.name(), "openssl".to_owned(), input)
+        };
+    let name = object.name();
+    Some(match object {
         Object::Request => format!(
             "it is {name}, not a certificate; send it to a certificate authority, and name the file of the certificate that the authority issues"
         ),
@@ -56,7 +56,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
             format!("it is {name}; name the file of the private key or certificate")
         }
         _ => {
-            let command = command(&openssl, path, object, role, &input);
+            let command = command(&openssl, path, (object, form), role, &input);
             format!(
                 "it is {format}; convert it into unencrypted PEM by `{command}` and name the new file"
             )

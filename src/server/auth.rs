@@ -364,8 +364,8 @@ const COST_MIN: u32 = 4;
 /// two days.
 const COST_MAX: u32 = 20;
 
-/// Maximum number of cached logins, for admitted and for refused logins each. A server has far fewer users, and the
-/// logins take some 3 KiB.
+/// Maximum number of cached logins, for admitted and for refused logins each. A server has far fewer users. Each
+/// list takes some 3 KiB.
 const RECENT_MAX: usize = 100;
 
 /// Maximum number of different logins in the queue. At cost 12 each login takes a quarter of a second, so the last one

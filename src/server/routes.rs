@@ -97,7 +97,7 @@ impl hyper::service::Service<Request<Incoming>> for Router {
             let response = respond_now(&info, &self.activity, guard);
             return Either::Left(ready(Ok(info.finish(response, &self.activity))));
         }
-        let credentials = request.headers.get(AUTHORIZATION);
+        let credentials = web_config.as_ref().and(request.headers.get(AUTHORIZATION));
         let credentials = credentials.and_then(Credentials::parse);
         drop(request);
         let activity = Arc::clone(&self.activity);

@@ -47,7 +47,7 @@ pub enum TlsError {
     /// A value of the section cannot be used, or does not fit the other values. The message names the option and the
     /// remedy.
     #[error("{0}")]
-    Option(String),
+    Setting(String),
 }
 
 /// The TLS configuration that was built from the section.
@@ -82,7 +82,7 @@ pub(super) struct Section {
 
 impl From<String> for TlsError {
     fn from(what: String) -> Self {
-        Self::Option(what)
+        Self::Setting(what)
     }
 }
 
@@ -224,18 +224,18 @@ impl Section {
         let auth_type = self.client_auth_type.as_deref().unwrap_or_default();
         let auth = self.client_auth()?;
         let problem = match (auth, self.client_allowed_sans.as_deref()) {
-            (ClientAuth::None, _) if client_ca.is_some() => {
-                "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca"
-            }
-            (ClientAuth::RequireAndVerify, Some([])) => {
-                "client_allowed_sans is empty, so no client could connect; remove it to allow every client"
-            }
-            (ClientAuth::RequireAndVerify, _) | (_, None) => "",
-            (_, Some(_)) => {
-                "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none"
-            }
+            (ClientAuth::None, _) if client_ca.is_some() => Some(
+                "client_ca is given, but client_auth_type does not request certificates; set client_auth_type or remove client_ca",
+            ),
+            (ClientAuth::RequireAndVerify, Some([])) => Some(
+                "client_allowed_sans is empty, so no client could connect; remove it to allow every client",
+            ),
+            (ClientAuth::RequireAndVerify, _) | (_, None) => None,
+            (_, Some(_)) => Some(
+                "client_allowed_sans needs client_auth_type RequireAndVerifyClientCert: with another type, anyone can make a certificate with these names or present none",
+            ),
         };
-        if !problem.is_empty() {
+        if let Some(problem) = problem {
             return Err(problem.to_owned().into());
         }
         let (authority, anchors) = match auth {

@@ -239,6 +239,7 @@ fn secrets_are_wiped_by_their_type() {
             "given: Vec<(&str, SecretString)>",
         ),
         ("src/config/files.rs", "type Content = Zeroizing<Vec<u8>>"),
+        ("src/config/files.rs", ") -> Result<Content, String> {"),
         ("src/graph/assertion.rs", "let signature = Zeroizing::new("),
         (
             "src/graph/assertion.rs",

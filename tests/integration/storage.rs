@@ -268,7 +268,7 @@ async fn failed_write_is_logged_and_changes_nothing() {
     assert_eq!(metrics.report("up"), "1");
     let said = log.take();
     assert!(said.contains("cannot write "), "{said}");
-    assert!(said.contains("check if the disk is full"), "{said}");
+    assert!(said.contains("check whether the disk is full"), "{said}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -54,7 +54,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[7_000_216, 7_000_218, 900_144, 90_014],
-        "the request arrived without its credential or another field; check if a proxy changes requests; if there is no proxy, report this error as a bug",
+        "the request arrived without its credential or another field; check whether a proxy changes requests; if there is no proxy, report this error as a bug",
     ),
     // Certificates, and tokens of other issuers.
     assertion(

@@ -46,13 +46,13 @@ pub(crate) struct LogAggregator<'a> {
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The rows and counts of a page that may be incomplete.
+/// The rows and counts of a page that may be incomplete, and the lengths of the aggregator's lists before the page, to
+/// be restored if the page is dropped.
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
-    /// Lengths of the aggregator's lists before the page, to be restored if the page is dropped.
-    ids: usize,
-    budget_rows: usize,
+    ids_before: usize,
+    budget_rows_before: usize,
     overlapping: u64,
     unplaced: u64,
     /// Time of the newest row of the page.
@@ -114,8 +114,8 @@ impl<'a> LogAggregator<'a> {
     ) -> Result<Read, CollectError> {
         let row_error = row_error(page);
         self.page = PageRows {
-            ids: self.ids.len(),
-            budget_rows: self.budget_rows.as_ref().map_or(0, Vec::len),
+            ids_before: self.ids.len(),
+            budget_rows_before: self.budget_rows.as_ref().map_or(0, Vec::len),
             ..PageRows::default()
         };
         let mut notes = Notes::default();
@@ -189,10 +189,10 @@ impl<'a> LogAggregator<'a> {
     /// Drops the rows of the page, which is requested again.
     fn roll_back(&mut self) {
         let page = std::mem::take(&mut self.page);
-        self.context.seen.remove(self.ids.drain(page.ids..));
+        self.context.seen.remove(self.ids.drain(page.ids_before..));
         self.numbers.roll_back();
         if let Some(budget_rows) = &mut self.budget_rows {
-            budget_rows.truncate(page.budget_rows);
+            budget_rows.truncate(page.budget_rows_before);
         }
     }
 
@@ -209,11 +209,11 @@ impl<'a> LogAggregator<'a> {
         }
         let time = record.time.unwrap_or(self.window.start());
         let is_counted = self.context.period.contains(time);
+        // A row near the window that is in the previous or next period counts there: the windows of that period return
+        // it, too. They may not return a row that is far from this window, so it is reported as not counted.
         if is_counted {
             self.hold(record, time);
         } else if !is_near(self.window, time) {
-            // The windows of the row's period may not return the row, so it is reported as not counted. A row near the
-            // window is in the previous or next period. The windows of that period return it too, so it counts there.
             self.page.unplaced += 1;
         }
         self.reserve(self.page.rows.len())?;

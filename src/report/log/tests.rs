@@ -16,6 +16,7 @@ use crate::exposition::Format;
 use crate::memory::MemoryError;
 use crate::money::Sum;
 use crate::period::{BillingPeriod, CycleDay, Span};
+use crate::report::Report;
 use crate::report::budget::Budget;
 use crate::report::call_log::CallLog;
 use crate::report::department::Departments;

@@ -38,8 +38,8 @@ pub(super) struct SeriesMap {
     index: Index,
 }
 
-/// Interned labels in the order of [`ReportInfo::labels`], and the interned user label. A label that the
-/// log does not have is [`NO_LABEL`].
+/// Interned labels in the order of [`ReportInfo::labels`], and the interned user label. A label that the log does not
+/// have is [`NO_LABEL`].
 pub(super) type Labels = ([u32; LABELS_MAX], u32);
 
 /// The figures of a row, or the sums of the figures of several rows.

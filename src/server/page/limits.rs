@@ -7,13 +7,18 @@ use chrono::{DateTime, Datelike, Utc};
 
 use super::amount::Money;
 use super::format::{Number, Text, bar};
+use crate::report::budget::BudgetSpend;
+use crate::report::pool::PoolUse;
 use crate::report::threshold::{Severity, Threshold};
 use crate::snapshot::{State, Summary};
 
 /// All budgets or all pools, of all reports, the most used first.
 pub(super) struct Limits<'a> {
-    /// The heading of the list, the noun for one of its items, and the verb for their use.
-    words: [&'static str; 3],
+    heading: &'static str,
+    /// One item of the list.
+    noun: &'static str,
+    /// How an item is used.
+    verb: &'static str,
     list: Vec<Limit<'a>>,
 }
 
@@ -28,8 +33,13 @@ struct Limit<'a> {
     /// True if a budget has figures of an earlier billing period, or a pool has figures of an earlier month, because no
     /// poll has succeeded since then.
     has_ended: bool,
-    /// How much of the limit is used, as HTML.
-    figures: String,
+    figures: Figures<'a>,
+}
+
+/// How much of a limit is used.
+enum Figures<'a> {
+    Spent(&'a BudgetSpend),
+    Used(&'a PoolUse),
 }
 
 impl<'a> Limits<'a> {
@@ -44,16 +54,17 @@ impl<'a> Limits<'a> {
                     thresholds: &budget.thresholds,
                     reached: Threshold::reached(&budget.thresholds, budget.percent),
                     has_ended: summary.period.end() <= now,
-                    figures: format!(
-                        "{} of {} {} spent",
-                        Money::new(&budget.spent, &budget.currency),
-                        Money::new(&budget.amount, &budget.currency),
-                        Text(&budget.currency),
-                    ),
+                    figures: Figures::Spent(budget),
                 });
             }
         }
-        Self::sorted(["Budgets", "budget", "spent"], list)
+        list.sort_by_key(Limit::rank);
+        Self {
+            heading: "Budgets",
+            noun: "budget",
+            verb: "spent",
+            list,
+        }
     }
 
     pub(super) fn pools(states: &[&'a State], now: DateTime<Utc>) -> Self {
@@ -70,27 +81,23 @@ impl<'a> Limits<'a> {
                     thresholds: &pool.thresholds,
                     reached: Threshold::reached(&pool.thresholds, pool.percent),
                     has_ended,
-                    figures: format!(
-                        "<span title=\"{} seconds\">{}</span> of {} minutes used",
-                        pool.used,
-                        Number(pool.used / 60),
-                        Number(pool.seconds / 60),
-                    ),
+                    figures: Figures::Used(pool),
                 });
             }
         }
-        Self::sorted(["Included minutes", "pool", "used"], list)
-    }
-
-    fn sorted(words: [&'static str; 3], mut list: Vec<Limit<'a>>) -> Self {
-        list.sort_by_key(|limit| (limit.has_ended, Reverse(limit.percent)));
-        Self { words, list }
+        list.sort_by_key(Limit::rank);
+        Self {
+            heading: "Included minutes",
+            noun: "pool",
+            verb: "used",
+            list,
+        }
     }
 
     /// Returns the CSS class of the limits with the highest severity, and a sentence about them. `None` if no limit has
     /// reached a threshold for a warning. Ignores limits of a period that has ended.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
-        let [_, noun, used] = self.words;
+        let (noun, verb) = (self.noun, self.verb);
         let current = || self.list.iter().filter(|limit| !limit.has_ended);
         let all = || current().filter_map(|limit| limit.reached);
         let severity = all().map(|threshold| threshold.severity).max()?;
@@ -100,8 +107,8 @@ impl<'a> Limits<'a> {
         let same = || all().filter(|threshold| threshold.severity == severity);
         let lowest = same().min_by_key(|threshold| threshold.at)?;
         let reached = match lowest.at {
-            100 => format!("fully {used}"),
-            at => format!("at least {at} % {used}"),
+            100 => format!("fully {verb}"),
+            at => format!("at least {at} % {verb}"),
         };
         let sentence = match (same().count(), self.list.len()) {
             (_, 1) => format!("The {noun} is {reached}."),
@@ -118,7 +125,7 @@ impl<'a> Limits<'a> {
         if self.list.is_empty() {
             return Ok(());
         }
-        writeln!(html, "<h2>{}</h2>\n<ul class=\"limits\">", self.words[0])?;
+        writeln!(html, "<h2>{}</h2>\n<ul class=\"limits\">", self.heading)?;
         for limit in self.list.iter().take(SHOWN_MAX) {
             limit.write(html)?;
         }
@@ -127,7 +134,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">{more} others are not shown. None of them that is current is used more than those above.</p>"
+                "<p class=\"soft\">{more} others are not shown. None of them is used more, except for those of a period that has ended.</p>"
             )?;
         }
         Ok(())
@@ -135,6 +142,11 @@ impl<'a> Limits<'a> {
 }
 
 impl Limit<'_> {
+    /// The most used come first, and those of a period that has ended come last.
+    fn rank(&self) -> (bool, Reverse<u32>) {
+        (self.has_ended, Reverse(self.percent))
+    }
+
     fn write(&self, html: &mut String) -> fmt::Result {
         let percent = self.percent;
         let (class, label) = match (self.reached, self.thresholds.first()) {
@@ -151,12 +163,28 @@ impl Limit<'_> {
         write!(
             html,
             "<li><div class=\"head\"><b>{}</b><span class=\"state {class}\">{label}</span></div>{}\
-             <p>{}, <b>{}&nbsp;%</b></p><p class=\"soft\">",
+             <p>",
             Text(self.name),
             bar(&[(shade, percent.into())]),
-            self.figures,
-            Number(percent),
         )?;
+        match self.figures {
+            Figures::Spent(budget) => write!(
+                html,
+                "{} of {} {} spent",
+                Money::new(&budget.spent, &budget.currency),
+                Money::new(&budget.amount, &budget.currency),
+                Text(&budget.currency),
+            ),
+            Figures::Used(pool) => write!(
+                html,
+                "<span title=\"{} seconds\">{}</span> of {} minutes used",
+                pool.used,
+                Number(pool.used / 60),
+                Number(pool.seconds / 60),
+            ),
+        }?;
+        let percent = Number(percent);
+        write!(html, ", <b>{percent}&nbsp;%</b></p><p class=\"soft\">")?;
         if let Some(tenant) = &self.state.tenant {
             write!(html, "{} · ", Text(tenant))?;
         }
