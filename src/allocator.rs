@@ -1,8 +1,8 @@
 //! Runs the program with fixed thresholds of glibc's `malloc`, so that freed memory returns to the system.
 //!
-//! A poll uses some 50 MiB for half a second and then keeps a seventh of it. By default glibc raises its thresholds
-//! when the first large block is freed, and then keeps most of its memory: 143 MiB after twenty polls of 200,000 rows,
-//! although only 16 MiB are in use. With fixed thresholds it keeps 16 MiB.
+//! A poll uses some 50 MiB for half a second, and a seventh of that afterwards. By default glibc raises its thresholds
+//! when the first large block is freed, and then returns little memory. After twenty polls of 200,000 rows the process
+//! has 143 MiB, although only 16 MiB are in use. With fixed thresholds it has 16 MiB.
 //!
 //! Alternatives: `mallopt` and `malloc_trim` are unsafe to call, and unsafe code is forbidden here. jemalloc returns as
 //! much memory, but it makes the program half a megabyte larger, uses two more megabytes of memory, and needs a C
@@ -13,10 +13,11 @@ use std::process::Command;
 
 /// Fixes the thresholds with the environment variable `GLIBC_TUNABLES`. If the variable is set, as in the systemd unit,
 /// this function changes nothing. Otherwise it sets the variable and executes the program again, because glibc reads
-/// the variable only once, before `main`. The process, its arguments and its descriptors stay the same. If the
-/// execution fails, the exporter runs anyway and uses more memory.
+/// the variable only once, before `main`. The process id, the arguments and the inherited descriptors stay the same. If
+/// the execution fails, the exporter runs anyway and uses more memory.
 ///
-/// Call this function before the program starts threads or opens descriptors, and only in a process that polls.
+/// Call this function before the program starts threads or opens descriptors, because they end with the execution. Call
+/// it only in a process that polls repeatedly. A process that ends soon returns its memory anyway.
 pub fn fix_thresholds() {
     // Only glibc's allocator has these thresholds.
     let is_glibc = cfg!(all(target_os = "linux", target_env = "gnu"));
@@ -36,8 +37,8 @@ pub fn fix_thresholds() {
 
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
-/// glibc maps each block of 512 KiB or more separately; a page of Graph is smaller. When 512 KiB at the end of a heap
-/// are free, glibc returns them to the system. There are two heaps, because there are two worker threads.
+/// glibc maps blocks of 512 KiB or more outside its heaps. A page of Graph is smaller, so it is in a heap. When 512 KiB
+/// at the end of a heap are free, glibc returns them to the system. There are two heaps for the two worker threads.
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
 
 #[cfg(test)]

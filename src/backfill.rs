@@ -1,11 +1,11 @@
 //! `backfill`: the samples of past days in OpenMetrics, for `promtool tsdb create-blocks-from openmetrics`.
 //!
 //! The samples of a day are the values that the exporter would have shown at the end of that day. A log is fetched
-//! once, and its days are added up within each billing period. An aggregated report is fetched once per day, each time
-//! from the start of the billing period to the end of that day.
+//! once, and its days are added up within each billing period. An aggregated report is fetched once for each of the
+//! days, from the start of the billing period to the end of the day.
 //!
-//! Out of scope: metrics of polls, because no polls happened, and earlier amounts of budgets. All samples have the
-//! amounts of the current configuration.
+//! Out of scope: metrics of polls, because no polls happened. Budgets have the amounts of the current configuration in
+//! all samples, even if the amounts were different on the past days.
 
 mod history;
 
@@ -52,7 +52,7 @@ struct Days<'a> {
     memory: Arc<MemoryPool>,
     /// The billing period that is being fetched.
     period: BillingPeriod,
-    /// The figures of the previous billing period; empty if that period was not fetched completely.
+    /// The samples of the previous billing period; empty if that period was not fetched completely.
     previous: Vec<Samples>,
     /// The seconds that pools used in the previous billing period; `None` if that period was not fetched completely.
     used_seconds: Option<UsedSeconds>,
@@ -122,7 +122,7 @@ fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> 
     let today = now.date_naive();
     match Span::of_days(*from, *to) {
         _ if from >= to => Err(format!(
-            "--to={to} is not after --from={from}; give a later --to, the day after the last one"
+            "--to={to} is not after --from={from}; give a later --to, the day after the last day to fill"
         )),
         None => Err(format!(
             "{from} or {to} is not in the years 1970 to 9998; correct --from and --to"
@@ -135,7 +135,6 @@ fn choose_span(args: &BackfillArgs, now: DateTime<Utc>) -> Result<Span, String> 
 }
 
 impl Days<'_> {
-    /// Fetches an aggregated report once per day.
     async fn fetch_report<R: AggregatedReport>(mut self) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
             let mut closing = None;
@@ -159,14 +158,13 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// Fetches a log once, and adds up its days.
     async fn fetch_log(mut self, log: &'static AnyLog) -> Result<(), CollectError> {
         while self.period.start() < self.span.end() {
             let seen = SeenRows::new(&self.memory);
             let mut totals = Totals::new(&self.allocation);
             let mut reservation = self.memory.reservation();
             let mut closing = None;
-            // With `now`, the windows include up to two days after the period, where its last rows may arrive.
+            // `now` adds the windows of up to two days after the period, because they can return rows of the period.
             let until = if self.period.end() < self.span.end() {
                 self.now
             } else {
@@ -208,7 +206,6 @@ impl Days<'_> {
         self.period.windows(self.span.end() - SECOND, log::DAY)
     }
 
-    /// Adds the samples of a day.
     fn add(&mut self, day: Window, rendered: &Rendered) -> Result<(), MemoryError> {
         let period = period_samples(self.plan.tenant.as_deref(), self.report, self.period);
         let pools = self.plan.pools_of(self.report);
@@ -222,8 +219,8 @@ impl Days<'_> {
         Ok(())
     }
 
-    /// Moves to the next period. `closing` has the figures of the period that ends, rendered as the previous period,
-    /// and the seconds that pools used in it. It is `None` if that period was not fetched completely.
+    /// Moves to the next period. `closing` describes the period that ends: its samples as the previous period, and the
+    /// seconds that pools used in it. `closing` is `None` if that period was not fetched completely.
     fn next_period(&mut self, closing: Option<(Vec<Samples>, UsedSeconds)>) {
         let (previous, used_seconds) = closing.unzip();
         (self.previous, self.used_seconds) = (previous.unwrap_or_default(), used_seconds);
@@ -258,10 +255,10 @@ impl<'a> Visitor for Days<'a> {
     }
 }
 
-/// Samples end this long before now. Prometheus keeps its own samples of the last hours in memory, and the blocks that
-/// are made of these samples must not overlap those.
+/// Samples end at least this long before now. Prometheus still has the scraped samples of the last hours in memory, and
+/// backfilled blocks must not overlap them.
 const HEAD: TimeDelta = TimeDelta::hours(3);
 
-/// Subtracted from the end of a day to compute the windows up to that end. The last window includes the whole second of
-/// the time it is computed for. Computed for the end itself, it would extend one second into the next day.
+/// Subtracted from the exclusive end of a day to get the time up to which windows are computed. The last window
+/// includes the whole second of that time. Without the subtraction, it would extend one second into the next day.
 const SECOND: TimeDelta = TimeDelta::seconds(1);

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 
-/// Displays an error and its sources on one line.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {

@@ -1,4 +1,4 @@
-//! `check`: the preflight. It runs every step of the daemon once, reports the result of each, and gives a remedy for each
+//! `check`: the preflight. It runs every step of the daemon once, reports each result, and gives a remedy for each
 //! failure.
 //!
 //! The command changes nothing. It checks tenants concurrently, each within a time limit, and writes findings in the
@@ -42,8 +42,8 @@ struct CheckContext {
     patience: Duration,
 }
 
-/// Checks everything that `load` configures, and writes the findings. Returns the exit code of the process: 0 if no check
-/// failed, 1 if one failed, and 2 if the daemon cannot start with this configuration.
+/// Checks everything in the configuration that `load` reads, and writes the findings. Returns the exit code of the
+/// process: 0 if no check failed, 1 if one failed, and 2 if the daemon cannot start with this configuration.
 pub(crate) async fn run(
     load: &Load,
     listen: &Listen,
@@ -115,7 +115,7 @@ pub(crate) fn confirm(config: &Config, out: &mut impl Write) -> io::Result<()> {
     ))
 }
 
-/// Reports whether the web configuration and all files that it names can be used. Also returns it if it can.
+/// Checks the web configuration and all files that it names. Also returns the configuration if it can be used.
 fn check_web_config(path: &Path) -> (Finding, Option<WebConfig>) {
     let loaded = WebConfig::load(path);
     let finding = match &loaded {

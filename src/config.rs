@@ -60,7 +60,7 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// Budgets with unique names.
     pub budgets: Vec<Budget>,
-    /// Pools of included minutes with unique names. They are counted by calendar month, whatever the billing period is.
+    /// Pools with unique names. Their included minutes are counted by calendar month, whatever the billing period is.
     pub pools: Vec<Pool>,
     /// The section `departments`.
     pub departments: Option<Departments>,
@@ -71,8 +71,8 @@ pub struct Config {
 /// Schedule and time limits of the requests to Graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// Time between two polls of a report that is not a log and has no interval of its own. A failed poll of any
-    /// report, also of a log, is repeated after this time or after the report's interval, whichever is shorter.
+    /// Time between two polls of an aggregated report that has no interval of its own. A failed poll of any report,
+    /// also of a log, is repeated after this time, or after the report's interval if that is shorter.
     pub interval: Duration,
     /// Time between two polls of a log that has no interval of its own.
     pub log_interval: Duration,
@@ -114,8 +114,8 @@ pub struct Report {
 /// The departments of users.
 #[derive(Clone, Debug)]
 pub struct Departments {
-    /// The path of the departments file, and the file's metadata from before it was read, so that a change during the
-    /// read is detected. `None` in the demo.
+    /// The path of the departments file and the file's metadata. The metadata is from before the read, so that a change
+    /// during the read is detected. `None` in the demo.
     file: Option<(PathBuf, Option<Stamp>)>,
     /// The content of the file.
     pub(crate) of: Arc<department::Departments>,
@@ -214,7 +214,7 @@ impl Config {
         report.map_or_else(|| self.labels.clone(), |report| self.labels.of(report))
     }
 
-    /// Returns the user label of each report that sets its own, then the user label of all other reports.
+    /// Returns the user labels that reports set themselves, followed by the user label of all other reports.
     pub(crate) fn user_labels(&self) -> impl Iterator<Item = &UserLabel> {
         let of_reports = self
             .reports

@@ -1,6 +1,6 @@
 //! The daemon. It first binds its addresses and resolves its configuration, then serves and polls until a signal.
 //!
-//! The daemon does not read flags and does not know the source of its configuration, so `demo` runs the same daemon.
+//! The daemon does not read flags and does not know the source of its configuration, so `demo` can run it too.
 
 use std::future::Future;
 use std::io;
@@ -106,7 +106,7 @@ pub enum Failure {
     /// The demo has one tenant, which cannot be split into shards.
     #[error("the demo has one simulated tenant only; remove --tenants.shard")]
     DemoShard,
-    /// Two of these errors at the same time.
+    /// Errors in both the configuration and the web configuration.
     #[error("{0}\n{1}")]
     Both(Box<Self>, Box<Self>),
     /// The command `pseudonym` failed.
@@ -207,7 +207,7 @@ impl Daemon {
         reloader.warn_of_names(&config);
         fleet.apply(&config)?;
         reloader.telemetry.set_reload(true, options.clock.now());
-        // Publishes a snapshot before the first scrape, so that the first scrape has a start value of every counter.
+        // Publishes a snapshot now, so that the first scrape already returns a start value for every counter.
         reloader.publisher.publish();
         let (reload, reloads) = mpsc::channel(1);
         let state = ServerState {
@@ -239,8 +239,8 @@ impl Daemon {
         self.reloader.publisher.subscribe()
     }
 
-    /// Serves and polls until `shutdown`, then waits for open connections. Reloads at each of `hangups`, at each POST
-    /// to `/-/reload`, and at each change of the departments file.
+    /// Serves and polls until `shutdown` completes, then waits for open connections. Reloads at each SIGHUP
+    /// (`hangups`), each POST to `/-/reload`, and each change of the departments file.
     pub async fn run(
         self,
         mut hangups: Hangups,
@@ -255,7 +255,7 @@ impl Daemon {
             mut departments,
         } = self;
         let systemd = reloader.systemd;
-        // A set, because the watchdog task in it ends when the set is dropped with the daemon.
+        // Dropping a `JoinSet` aborts its tasks, so the watchdog task ends with the daemon.
         let mut watching = JoinSet::new();
         let heartbeat = bound.heartbeat();
         let next_heartbeat = move || {
@@ -277,8 +277,8 @@ impl Daemon {
             is_requested: false,
             not_before: Instant::now(),
         };
-        // Has at most one task, which reads the configuration. The task returns the configuration and the requests
-        // that wait for it.
+        // Contains at most one task. The task reads the configuration, and returns the result and the requests that
+        // wait for it.
         let mut loading = JoinSet::new();
         let mut clock_checks = tokio::time::interval(CLOCK_INTERVAL);
         loop {
@@ -310,7 +310,7 @@ impl Daemon {
                         fleet.refetch();
                     }
                     for reload in waiting {
-                        // The client may have disconnected.
+                        // If the client has disconnected, nothing waits for the outcome.
                         let _ = reload.reply.send(outcome.clone());
                     }
                 }
@@ -333,7 +333,7 @@ impl ReloadQueue {
         self.waiting.extend(reload);
     }
 
-    /// Waits until a requested reload may run.
+    /// Waits until a requested reload may run. Never returns if none is requested.
     async fn due(&self) {
         if self.is_requested {
             tokio::time::sleep_until(self.not_before).await;
@@ -342,7 +342,7 @@ impl ReloadQueue {
         }
     }
 
-    /// Returns the requests that wait for the next reload.
+    /// Removes and returns the waiting requests, and starts the pause before the next reload.
     fn take(&mut self) -> Vec<Reload> {
         self.is_requested = false;
         self.not_before = Instant::now() + RELOAD_PAUSE;
@@ -362,7 +362,7 @@ impl Reloader {
         loading.spawn_blocking(move || (load().map_err(|errors| errors.to_string()), waiting));
     }
 
-    /// Logs a warning if `config` shows names to everyone and the previous configuration showed no names.
+    /// Logs a warning if `config` begins to show names of users and every client that reaches the port can read them.
     fn warn_of_names(&mut self, config: &Config) {
         let shows_names = config.shows_names();
         // Determined again at each reload, because the web configuration file may have changed since the start.
@@ -376,7 +376,7 @@ impl Reloader {
         self.shows_names = shows_names;
     }
 
-    /// Applies the configuration to the fleet and returns it. Returns an error text if the configuration is invalid.
+    /// Applies the configuration to the pollers, and returns it. If it is invalid, returns the error message instead.
     fn apply(
         &mut self,
         fleet: &mut Fleet,
@@ -412,5 +412,5 @@ impl Reloader {
 /// Interval of clock checks. It is short, because the clock can be set back at any time, and a check costs nothing.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Pause between two reloads. An administrator does not notice the delay, and a flood of reloads costs little.
+/// Pause between two reloads. An administrator does not notice it, and it limits the cost of a flood of requests.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);

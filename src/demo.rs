@@ -101,7 +101,7 @@ Stop with Ctrl-C.
     )
 }
 
-/// Returns the address for a browser on this machine. A browser cannot open an address that stands for all interfaces.
+/// Returns the address for a browser on this machine: `localhost` if the server listens on all interfaces (`0.0.0.0`).
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())
@@ -110,7 +110,7 @@ fn reachable(address: SocketAddr) -> String {
     }
 }
 
-/// Returns the loader of a demo configuration without a simulator, to find mistakes in `file` before anything starts.
+/// Returns the loader of a demo configuration without a simulator. It finds errors in `file` before anything starts.
 pub fn unconnected(file: Option<PathBuf>) -> Load {
     let url = "http://127.0.0.1/".to_owned();
     load(url, CycleDay::default(), file)
@@ -177,19 +177,19 @@ const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const CLIENT: &str = "66666666-7777-8888-9999-000000000000";
 const SECRET: &str = "not-a-secret";
 
-/// Interval of the reports that are not logs. It is short, so that a user sees figures change.
+/// Poll interval of aggregated reports. It is short, so that a user sees figures change.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Interval of logs. It is longer than [`INTERVAL`], because the first poll of a log fetches all of its days. The rest
-/// of the interval must be long enough to fetch the previous period.
+/// Poll interval of logs, longer than [`INTERVAL`]. In the first interval, the exporter must fetch all days of a log
+/// and then its previous period.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Number of requests before the simulator answers with the first fault. The first polls of all reports and of the
 /// previous period send fewer requests, so they succeed.
 const CALM: u64 = 500;
 
-/// Time from the start of the demo to the end of its billing period. It can be up to three days longer, because a
-/// period cannot start on the 29th, 30th or 31st.
+/// Time from the start of the demo to the end of its billing period. No period can start on the 29th, 30th or 31st, so
+/// the time can be up to three days longer.
 const LEFT: TimeDelta = TimeDelta::days(4);
 
 /// Budget in US dollars: a little more than the company has spent on dial-out calls when the demo starts.

@@ -1,4 +1,4 @@
-//! `export`: one report of one period or range as a table, once.
+//! `export`: writes one report of one billing period or range of days as a table, and ends.
 //!
 //! The command sends the same queries as the daemon, with the same client, and reads the same rows. A table of rows is
 //! written page by page, so its size does not affect memory. A table of sums is written when it is complete.
@@ -63,11 +63,11 @@ pub async fn until_signal(
     }
 }
 
-/// Writes the table to the file that the flags name, or else to `out`.
+/// Writes the table to the file that the flags name, or to `out` if they name none.
 ///
 /// # Errors
 /// If the flags do not fit the report, or if the table cannot be fetched or written. After an error, the file is
-/// unchanged. If a table of rows has begun on `out`, it ends with a line that no parser accepts. Otherwise nothing was
+/// unchanged. If the table has begun on `out`, its last line is one that no parser accepts. Otherwise nothing was
 /// written to `out`.
 pub async fn run(
     config: &Config,
@@ -151,7 +151,7 @@ impl<'a> Export<'a> {
         if scan.unplaced > 0 {
             tracing::warn!(
                 rows = scan.unplaced,
-                "rows are left out, because Graph returned them for query windows far from the times in the rows"
+                "rows are left out, because their times are far outside the query windows for which Graph returned them"
             );
         }
         output.begin(&self.table.names)?;

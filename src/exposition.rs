@@ -47,7 +47,7 @@ pub struct FamilyWriter {
 struct Column {
     family: &'static Family,
     block: BlockWriter,
-    /// The samples in OpenMetrics, if the start time is known. After each sample, a sample `_created` has this time.
+    /// The samples in OpenMetrics, each followed by a sample `_created` with the start time. `None` if it is unknown.
     open_metrics: Option<BlockWriter>,
 }
 
@@ -129,8 +129,8 @@ impl FamilyWriter {
         }
     }
 
-    /// Adds a sample with the same `labels` to each family. [`write_label`] makes the labels, and `value` writes the
-    /// value for the family with the given index.
+    /// Adds a sample with the same `labels` to each family. The caller writes the labels with [`write_label`]. The call
+    /// `value(index, out)` appends the value for the family at `index`.
     pub fn sample(&mut self, labels: &[u8], mut value: impl FnMut(usize, &mut Vec<u8>)) {
         for (index, column) in self.columns.iter_mut().enumerate() {
             let name = column.family.name;

@@ -1,7 +1,7 @@
 //! Fuzz entry points for every parser of untrusted input. Each takes any bytes and panics if an invariant is violated.
 //!
-//! Only the targets in `tests/fuzz` and ordinary tests call these functions, the tests for a limited time. The library is not
-//! published, and this module is hidden from its documentation.
+//! Only the targets in `tests/fuzz` and ordinary tests call these functions. The tests run them for a limited time. The
+//! library is not published, and its documentation hides this module.
 
 mod lines;
 
@@ -196,7 +196,7 @@ fn is_whole<'t, Row: Deserialize<'t>>(text: &'t str, mut add: impl FnMut(Row) ->
     });
     match decoded {
         Ok(_) => {
-            // Replaces the control characters that the decoder accepts in displayed text, but JSON does not permit.
+            // Replaces control characters. The decoder accepts them in displayed text, but JSON does not permit them.
             let text = text.replace(char::is_control, " ");
             assert!(serde_json::from_str::<IgnoredAny>(&text).is_ok(), "JSON");
             assert!(rows <= ROWS_MAX);

@@ -50,7 +50,7 @@ use crate::memory::{MemoryError, MemoryPool};
 pub(crate) struct Graph {
     http: HttpClient,
     root: RootUrl,
-    /// The token cache, also for metrics and the preflight check.
+    /// The token cache. Metrics and the preflight check read it too.
     pub(crate) tokens: TokenCache,
     limits: Limits,
     retry: RetryPolicy,
@@ -211,8 +211,8 @@ impl Graph {
         held.map_or(Error::Timeout, Error::Throttled)
     }
 
-    /// Returns the pages of a report, all of which must arrive before `deadline`. Counts the requests in `stats`, even
-    /// if the future is dropped. Reserves memory for each page in `memory`.
+    /// Returns the pages of a report, all of which must arrive before `deadline`. Counts each request in `stats`, even
+    /// if the caller drops the future that sends it. Reserves memory for each page in `memory`.
     ///
     /// ```ignore
     /// let mut pages = graph.pages(&query, deadline, &stats, &memory);

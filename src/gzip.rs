@@ -25,8 +25,8 @@ pub(crate) enum Block {
     Long { deflated: Deflated, text: KeptText },
 }
 
-/// The uncompressed text of a long block, unless it was dropped. Clones of a block share it, because a text that only
-/// some of the clones drop still takes memory. The lock is held only to clone or to take the reference.
+/// The uncompressed text of a long block, or `None` after it was dropped. All clones of a block share it, so dropping
+/// it in one clone frees its memory. The lock is held only while the reference is cloned or taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptText(Arc<Mutex<Option<Bytes>>>);
 
@@ -46,8 +46,8 @@ pub(crate) struct Deflated {
     pub(crate) length: u64,
 }
 
-/// Writes the text of a [`Block`]. Holds at most [`BLOCK_TEXT_MAX`] and a few times [`CHUNK`] bytes of uncompressed
-/// text.
+/// Writes the text of a [`Block`]. Holds at most [`BLOCK_TEXT_MAX`] bytes of uncompressed text, plus a few times
+/// [`CHUNK`] bytes.
 pub(crate) struct BlockWriter {
     chunk: Vec<u8>,
     text: Option<Vec<u8>>,
@@ -147,8 +147,8 @@ impl Block {
             }
             sum.update(&text);
         }
-        // Checks that the part ends at the end of a deflate block. There, an empty final block ends the stream. Inside
-        // a deflate block, the parts that follow would be read as content of that block.
+        // Appends an empty final block, which ends the stream only if the part ends between two deflate blocks. If it
+        // ended inside a block, the parts that follow would be read as content of that block.
         let at_end = (inflater.total_in(), inflater.total_out());
         text.clear();
         let ended = inflater.decompress_vec(END_OF_STREAM, &mut text, FlushDecompress::None);
@@ -374,7 +374,7 @@ const SYNC_MARK: &[u8] = &[0, 0, 0xff, 0xff];
 const LONG_MIN: usize = 16 * 1024;
 
 /// Maximum bytes of uncompressed text that a block keeps, enough for a tenant with some thousand series. Longer text is
-/// only kept compressed, to save memory. It is inflated, at over 1 GB/s, for each client that requests identity.
+/// only kept compressed, to save memory. It is inflated, at over 1 GB/s, for each client without gzip.
 const BLOCK_TEXT_MAX: usize = 1024 * 1024;
 
 /// Header of the member: deflate, no file name, no time, unknown operating system.

@@ -1,8 +1,8 @@
 //! `healthcheck`: requests `/-/healthy` from the running exporter, for images without a shell.
 //!
-//! The command does not verify the server's certificate, because the certificate does not have the names of loopback.
-//! The command connects only to this machine and sends no secret. A server that requires a client certificate is
-//! considered healthy: it accepts connections and has its keys.
+//! The command does not verify the server's certificate, because certificates are not issued for loopback addresses.
+//! The command connects only to this machine and sends no secret. If the server requires a client certificate, the
+//! check succeeds, because the server has loaded its keys and accepts connections.
 
 use std::error::Error;
 use std::path::Path;
@@ -132,7 +132,7 @@ fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// Limit for the connection, TLS and the response together, for each address: a healthy exporter needs milliseconds, and
+/// Time limit for one address: connection, TLS and response together. A healthy exporter needs milliseconds, and
 /// container runtimes wait longer than this by default.
 const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -25,11 +25,11 @@
 //!   configuration match, see `storage`.
 //! - **The bearer token goes to one origin.** A link to the next page that leaves the configured root is an error, and
 //!   redirects are not followed.
-//! - **A scrape does no I/O of its own and never waits for a poll.** Everything is rendered and compressed when it changes. A
-//!   scrape clones references and writes the response.
+//! - **A scrape does no I/O except on its connection, and never waits for a poll.** Everything is rendered and
+//!   compressed when it changes. A scrape clones references and writes the response.
 //! - **Everything has a limit.** Each limit is a constant, and the comment of the constant gives the reason.
-//! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or puts a complete value
-//!   in place. So the locks need no poisoning (`parking_lot` has none), and other threads go on.
+//! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or inserts a complete
+//!   value. So the locks need no poisoning (`parking_lot` has none), and other threads go on.
 //! - **Time is passed in** as a [`period::Clock`]. Other code reads tokio's monotonic clock only.
 //!
 //! # Module dependencies
@@ -50,8 +50,8 @@
 //! - `storage` uses `exposition`, `gzip`, `period`, `report`, `secret_file` and `snapshot`.
 //! - `server` uses `chain`, `exposition`, `period`, `report`, `secret_file`, `snapshot` and `yaml`. It does not know the modules
 //!   that make a snapshot, so it cannot start a poll.
-//! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file`, `server` and `yaml`. It resolves into the types
-//!   of these modules.
+//! - `config` uses `chain`, `graph`, `money`, `period`, `report`, `secret_file`, `server` and `yaml`. It
+//!   converts settings into the types of these modules.
 //! - `tenant` uses `config`, `graph`, `period`, `report`, `report_metrics` and `storage`. It provides the client and
 //!   the settings with which a tenant is polled.
 //! - `poller` uses `chain`, `config`, `exposition`, `graph`, `memory`, `period`, `report`, `report_metrics`, `secret_file`,

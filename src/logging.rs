@@ -37,7 +37,7 @@ pub(crate) fn start(level: LogLevel, format: LogFormat) -> io::Result<()> {
     };
     let own = tracing_subscriber::filter::Targets::new().with_target("teams_pstn_exporter", level);
     let writer = move || queue;
-    // The target is the name of a module, which helps only readers of the code.
+    // The target is the name of a module, which helps only readers of the code. So only debug logs contain it.
     let has_target = level == LevelFilter::DEBUG;
     let layer = match format {
         LogFormat::Logfmt => tracing_logfmt::builder()
@@ -86,7 +86,7 @@ static QUEUE: OnceLock<Queue> = OnceLock::new();
 #[derive(Debug)]
 struct Queue {
     sender: SyncSender<Entry>,
-    /// Lines that did not fit into the queue, or could not be written, since the last report of lost lines.
+    /// Number of lines that did not fit into the queue or could not be written, since lost lines were last logged.
     lost: Arc<AtomicU64>,
 }
 
@@ -149,8 +149,8 @@ fn write_all(lines: &Receiver<Entry>, mut out: impl io::Write, lost: &AtomicU64)
     }
 }
 
-/// Maximum number of lines that wait to be written: as many as two polls of all reports of a hundred tenants log,
-/// about half a megabyte.
+/// Maximum number of lines that wait to be written, about half a megabyte. Two polls of all reports of a hundred
+/// tenants log as many lines.
 const LINES_MAX: usize = 2_000;
 
 /// Time limit for writing the last lines when the process ends. A terminal, a file or a pipe with a reader takes

@@ -1,5 +1,5 @@
 //! Requirements on the machine: a clock after 1970, and sufficient limits of the process. They are checked at the
-//! start. Otherwise a library would panic later, or the allocator would abort the process.
+//! start. Without these checks, a library would panic later, or the allocator would abort the process.
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -16,7 +16,7 @@ pub enum MachineError {
     /// The clock is before 1970. Certificates, tokens and billing periods do not work with such a clock.
     #[error("the clock shows {0}, which is before 1970; set it, for example by NTP")]
     Clock(DateTime<Utc>),
-    /// The limit of file descriptors is too low. Standard streams, sockets and timers take nearly all of them.
+    /// The limit of file descriptors is so low that standard streams, sockets and timers need nearly all of them.
     #[error("the limit of open files is {0}; raise it to 64 or more, by ulimit -n or LimitNOFILE=")]
     Descriptors(u64),
     /// A limit of memory is so low that memory would run out during the start or the first poll.
@@ -34,7 +34,7 @@ pub enum MachineError {
         /// The settings with which an administrator sets the limit.
         setting: &'static str,
     },
-    /// The system starts too few threads.
+    /// The system lets the process start too few threads.
     #[error(
         "the system does not let the exporter start {THREADS_MIN} threads: {0}; raise the limit of processes (ulimit -u, TasksMax=, --pids-limit) or add memory"
     )]
@@ -86,9 +86,9 @@ pub fn check_threads() -> Result<(), MachineError> {
     start_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
 }
 
-/// Returns the bytes of memory that the process may use: the lowest of its own limits and the limits of its control
-/// groups. Returns `None` if there is no limit. The process's own limits also count addresses that are reserved but not
-/// used, so [`ADDRESSES`] is subtracted from them.
+/// Returns the bytes of memory that the process may use: the lowest limit of the process and of its control groups.
+/// Returns `None` if there is no limit. The limits of the process also count addresses that it reserves without using
+/// them, so [`ADDRESSES`] is subtracted from these limits.
 pub(crate) fn memory_limit() -> Option<u64> {
     let usable = |limit: u64| limit.saturating_sub(ADDRESSES).max(limit / 4);
     let own = [Resource::As, Resource::Data];
@@ -125,7 +125,7 @@ fn group_limits(groups: &str, root: &Path) -> Vec<u64> {
     groups.lines().filter_map(limits).flatten().collect()
 }
 
-/// Checks the clock, which can be set back at any time.
+/// Checks the clock. The daemon repeats this check, because the clock can be set back at any time.
 pub(crate) fn check_clock(now: DateTime<Utc>) -> Result<(), MachineError> {
     if now < DateTime::UNIX_EPOCH {
         return Err(MachineError::Clock(now));

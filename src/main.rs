@@ -1,5 +1,5 @@
-//! The program. Its code is in the library, because generic code of a library that a binary calls is compiled again for
-//! the binary.
+//! The program. Its code is in the library. Code in the binary that called generic functions of the library would
+//! compile these functions a second time.
 
 use std::process::ExitCode;
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub(crate) struct MemoryPool {
     max: usize,
     used: AtomicUsize,
-    /// The pool of the process, or `None` in the pool of the process itself.
+    /// The pool of the process. `None` if this pool is itself the pool of the process.
     process: Option<Arc<Self>>,
 }
 

@@ -211,7 +211,7 @@ impl TryFrom<(String, String)> for Sum {
         let sum = || {
             let whole: i128 = whole.parse().ok()?;
             let fraction = fraction.parse().ok()?;
-            // 2⁹⁶ is above any amount, and 2³⁰ sums below 2⁹⁶ can be added without overflow.
+            // Every amount is below 2⁹⁶. If restored sums are too, 2³⁰ of them can be added without overflow.
             let room = whole.unsigned_abs() < 1 << 96;
             (fraction < UNIT && room).then_some(Self { whole, fraction })
         };

@@ -171,7 +171,7 @@ impl TryFrom<DateTime<Utc>> for BillingPeriod {
 
     /// The period that starts exactly at `start`.
     fn try_from(start: DateTime<Utc>) -> Result<Self, Self::Error> {
-        // No report is older than Unix time. Up to 9998, the next month has a year of four digits, as RFC 3339 requires.
+        // No report is older than 1970. A period that starts by 9998 ends in a four-digit year, as RFC 3339 requires.
         let is_billed = (1970..=9998).contains(&start.year());
         CycleDay::try_from(u64::from(start.day()))
             .ok()

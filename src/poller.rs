@@ -195,7 +195,7 @@ impl Poller {
                     state.fail(failed, &self.plan);
                 }
             }
-            // Dropping `stats` adds the requests of this poll to the counters. Published counters then include them.
+            // Dropping `stats` adds the requests of this poll to the counters before they are published.
             drop((stats, under_way));
             let next = if succeeded {
                 tick
@@ -349,8 +349,8 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// Returns the first tick after now. After a failed poll, it comes sooner, because a log that is too long for one
-    /// poll needs several polls. At the normal interval, its figures would be missing for hours.
+    /// Returns the first tick after now. The interval is shorter after a failed poll, because a log that is too long
+    /// for one poll needs several polls. At the normal interval, these polls would take hours.
     fn tick(&self, report: ReportKind, started: Instant, has_failed: bool) -> Instant {
         let plan = self.plan.report(report);
         let interval = if has_failed {
@@ -362,8 +362,8 @@ impl Poller {
         schedule::next_tick(first, interval, Instant::now())
     }
 
-    /// Waits until a reload requests a poll of this report and `pause` is over. Requests are ignored, unless the last
-    /// poll failed or the reload is to fetch everything again. Before it returns, drops the cached token, so that new
+    /// Waits until a reload requests a poll of this report, and for at least `pause`. A request counts only if the last
+    /// poll failed or the reload wants to fetch everything again. Finally drops the cached token, so that new
     /// permissions take effect.
     async fn retry_requested(&self, state: &SharedState, pause: Duration) {
         let not_before = Instant::now() + pause;

@@ -143,8 +143,8 @@ fn serve<T>(
         .as_deref()
         .map(WebConfig::load)
         .transpose()?;
-    // Binding removes the sockets of systemd from the environment, so it must come before threads that use the
-    // environment.
+    // Binding removes the variables of systemd's sockets from the environment, so it must come before threads that use
+    // the environment.
     let bound = Bound::bind(&args.listen())?;
     let runtime = runtime("serve")?;
     let polls = self::runtime("poll")?;

@@ -1,8 +1,8 @@
 //! The reports of Microsoft Graph: the traits that a report implements, and how a report is collected.
 //!
-//! A new report needs a file in this module that implements [`Report`], and [`Log`] if the report is fetched
-//! day by day, or [`AggregatedReport`] if not. It also needs a line in the declaration of [`ReportKind`]. This module does not
-//! retry, does not publish, and does not know HTTP.
+//! A new report needs a file in this module that implements [`Report`]. If the report is fetched day by day, the file
+//! also implements [`Log`], otherwise [`AggregatedReport`]. The declaration of [`ReportKind`] needs a line for the
+//! report. This module does not retry, does not publish, and does not know HTTP.
 
 pub mod allocation;
 pub mod blocked_users;
@@ -110,7 +110,7 @@ pub struct ReportInfo {
     pub function: &'static str,
     /// The version of Graph that has the function.
     pub version: Version,
-    /// How the query for a window ends.
+    /// The `toDateTime` of the query for a window.
     pub end: EndBound,
     /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     pub properties: &'static [&'static str],
@@ -146,7 +146,7 @@ pub trait Report: 'static {
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
-/// A report that is fetched day by day. Each row has an id or differs from all others, and most have a time.
+/// A report that is fetched day by day. A row without an id differs from all other rows. Most rows have a time.
 pub trait Log: Report {}
 
 /// A report that each poll fetches completely. An implementation states how rows are added up and rendered.

@@ -47,9 +47,9 @@ impl Stamp {
 /// Returns the content of a regular file of at most `max` bytes. Blocks for at most [`TIME_MAX`].
 ///
 /// # Errors
-/// If there is no such file or it cannot be read. If the file is longer than `max`, it is the wrong file, and the kind
-/// of the error is [`io::ErrorKind::FileTooLarge`]. If the disk or mount does not answer, the kind is
-/// [`io::ErrorKind::TimedOut`].
+/// If there is no such file or it cannot be read. The kind is [`io::ErrorKind::FileTooLarge`] if the file is longer
+/// than `max`, because `path` then names the wrong file. The kind is [`io::ErrorKind::TimedOut`] if the disk or mount
+/// does not answer.
 pub(crate) fn read(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let owned = path.to_owned();
     in_time(path, move || read_regular(&owned, max))
@@ -135,7 +135,8 @@ fn read_regular(path: &Path, max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 fn too_large(max: usize) -> io::Error {
-    let message = format!("longer than {max} bytes; name the right file");
+    let message =
+        format!("longer than {max} bytes, so it is probably another file; check the path");
     io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Binding and serving are two steps. So a port that is in use causes an error at the start, and tests can bind port 0
 //! and read the address. A scrape reads and writes its own connection only, takes no lock that a poll or a slow client
-//! can hold, and never waits for a poll. A client that sends or reads nothing cannot block the server, because all its
-//! connections, requests and responses are limited (see [`Limits`]).
+//! can hold, and never waits for a poll. A client that sends or reads nothing cannot block the server, because the
+//! server limits connections, requests and responses (see [`Limits`]).
 //!
 //! - `routes` maps requests to responses, `page` renders the HTML page at `/`, `foreign` rejects requests that a web
 //!   page of another site has caused in a browser;
@@ -92,7 +92,7 @@ pub struct ServerState {
     pub limits: Limits,
 }
 
-/// A request to reload the configuration. The receiver reports the outcome.
+/// A request to reload the configuration. After the reload, the outcome is sent to `reply`.
 #[derive(Debug)]
 pub struct Reload {
     /// True if the final days of logs must be fetched again too.

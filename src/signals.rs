@@ -18,7 +18,7 @@ use crate::machine;
 /// Returns a future that completes on the first SIGTERM or SIGINT, and a stream of all SIGHUPs. The process ends
 /// immediately on a second SIGTERM or SIGINT, or eight seconds after the first one.
 ///
-/// Call this function in a runtime with several threads, because a thread may block.
+/// Call this function in a multi-threaded runtime. If the only thread blocked, the second signal would have no effect.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -51,10 +51,10 @@ pub fn survive_file_size_limit() -> io::Result<()> {
         .enable_io()
         .build()?;
     let _context = runtime.enter();
-    // The first call of `signal` creates such a pair, and panics if no file descriptor is free. This call returns an
-    // error instead.
+    // If no file descriptor is free, the first call of `signal` panics, because it creates a pair of sockets. Creating
+    // a pair here first returns an error instead.
     UnixStream::pair()?;
-    // Nothing waits for the signal. The handler stays installed after the runtime ends.
+    // The stream is dropped, because nothing waits for the signal. The handler stays installed after the runtime ends.
     signal(SignalKind::from_raw(Number::XFSZ.as_raw())).map(drop)
 }
 

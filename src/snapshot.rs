@@ -40,7 +40,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Subscriber(watch::Receiver<Arc<Snapshot>>);
 
-/// The receiver of finished samples.
+/// Receives finished samples and publishes them as snapshots.
 #[derive(Debug)]
 pub struct Publisher {
     slots: Mutex<BTreeMap<Key, Slot>>,
@@ -109,7 +109,7 @@ pub struct Failure {
 pub struct Summary {
     /// The billing period of the numbers.
     pub period: BillingPeriod,
-    /// Rows that Graph sent, after overlaps of pages were removed.
+    /// Number of rows that Graph sent. A row that overlapping pages repeat counts once.
     pub rows: u64,
     /// Time of the newest call, message or event, if the report has times.
     pub newest: Option<DateTime<Utc>>,
@@ -129,7 +129,7 @@ pub struct Summary {
 struct Slot {
     /// Samples of the newest complete report.
     report: Vec<Samples>,
-    /// Report metrics of the newest poll, successful or failed.
+    /// Metrics about the newest poll, whether it succeeded or failed.
     health: Vec<Samples>,
     state: Option<State>,
 }
@@ -173,11 +173,11 @@ impl Snapshot {
         &self.states
     }
 
-    /// The exporter is ready when every report of every tenant was tried and at least one is complete. An exporter
-    /// without reports is ready too. The text of both results lists the reports that are too old to be served.
+    /// The exporter is ready if every report of every tenant was tried and at least one report is served. An exporter
+    /// without reports is ready too. The returned text lists the reports that are too old to be served, if any.
     ///
     /// # Errors
-    /// The reason why the exporter is not ready.
+    /// The reason why the exporter is not ready, followed by the same list.
     pub fn ready(&self) -> Result<Option<String>, String> {
         let expired = self.expired();
         match (self.unready(), expired) {

@@ -2,9 +2,9 @@
 //! and the previous period.
 //!
 //! A file is replaced as a whole or not at all: the exporter writes a temporary file, syncs it, renames it and syncs
-//! the folder. A file begins with a version, ends with a checksum and names its configuration. A file that is damaged,
-//! foreign, newer or of another configuration is set aside with a log message and never used. A file shows users only
-//! by their current labels, and only its owner can read it.
+//! the folder. A file begins with a version, ends with a checksum and names its configuration. A file is never used if
+//! it is damaged, or if it is of another program, version or configuration. The exporter logs a message about it, and
+//! sets it aside or removes it. A file shows users only by their current labels, and only its owner can read it.
 //!
 //! If the user labels of a tenant's reports change, the exporter removes the files of these reports, temporary and
 //! rejected files included. A reload removes all files with the previous labels. A start removes all files that do not
@@ -56,7 +56,7 @@ pub(crate) struct Identity {
     pub(crate) naming: String,
     /// True if labels show real names. A file of unknown content then reveals no more than `/metrics` does.
     pub(crate) shows_names: bool,
-    /// The tenant, source and cycle day of the figures, and the name of the tenant.
+    /// The id and name of the tenant, its cloud and configured URLs, and the cycle day of the figures.
     pub(crate) numbers: String,
     /// The names of the labels and columns of a report, in the order in which its figures are kept.
     pub(crate) columns: Vec<String>,
@@ -73,7 +73,7 @@ pub(crate) struct SavedState<S = Samples> {
     pub(crate) summary: Option<Summary>,
     /// The figures of the current period.
     pub(crate) current: Vec<S>,
-    /// The fingerprint of the allocation in `current`.
+    /// The fingerprint of the allocation in `current`, which can differ from the configured one.
     pub(crate) allocation: String,
     /// The figures of the current period without users, under the metric names of the previous period. They are served
     /// when the current period ends.
@@ -89,7 +89,7 @@ pub(crate) struct ClosedPeriod<S = Samples> {
     pub(crate) samples: Vec<S>,
     /// The time of the last fetch after the end of the period, and the time since which the figures have not changed.
     pub(crate) fetched: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// The seconds that pools used in the period, at the last fetch.
+    /// The seconds of pools that were used in the period, as of the last fetch.
     #[serde(default)]
     pub(crate) used_seconds: UsedSeconds,
 }
@@ -110,8 +110,8 @@ pub(crate) enum StorageError {
 }
 
 impl Identity {
-    /// Creates the identity of figures with this user label. `numbers` states tenant, source and cycle day. The
-    /// identity lists no columns, so it is the same for every report.
+    /// Creates the identity of figures with this user label. The identity lists no columns, so it is the same for every
+    /// report.
     pub(crate) fn new(user_label: &UserLabel, numbers: String) -> Self {
         Self {
             naming: user_label.identity(),
@@ -224,7 +224,7 @@ impl StateFile {
         })
     }
 
-    /// Decodes the file, but first checks it in pieces, so that a damaged file takes no memory.
+    /// Checks the file in pieces, and then decodes it. So a damaged file is not read into memory as a whole.
     fn decode(
         &self,
         found: &OpenedFile,
@@ -247,7 +247,7 @@ impl StateFile {
             fs::rename(&self.path, &quarantined)
                 .map(|()| format!("has been set aside as {}", quarantined.display()))
         } else {
-            // Also removes the file set aside earlier. Its user labels are the same or older, so it may name users too.
+            // Also removes the file set aside earlier: it may name users too, because its labels are the same or older.
             let quarantined = match fs::remove_file(quarantined) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
@@ -261,7 +261,7 @@ impl StateFile {
 }
 
 impl<S> SavedState<S> {
-    /// Replaces each value of samples by the result of `replace`, in the order of the fields.
+    /// Replaces each `S` by the result of `replace`, in the order of the fields.
     fn with_samples<T, E>(
         self,
         mut replace: impl FnMut(S) -> Result<T, E>,
@@ -325,7 +325,7 @@ impl TempFile {
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // Fails after a rename, because there is no file under this name then.
+        // This fails if the file has been renamed, because its old name no longer exists.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -1,9 +1,9 @@
 //! Notifications to systemd (`sd_notify(3)`): ready, reloading, stopping, and the watchdog. Without `NOTIFY_SOCKET` in
 //! the environment, the exporter sends none.
 //!
-//! A watchdog notification follows each heartbeat of the server. So systemd also restarts a process that is alive but
-//! does not accept connections. This module does not remove the variables from the environment, because that is unsafe
-//! and would only affect child processes.
+//! A watchdog notification is sent only after a heartbeat of the server. So systemd also restarts a process that is
+//! alive and does not accept connections. This module does not remove the variables from the environment, because that
+//! is unsafe and would only affect child processes.
 
 use std::io;
 use std::time::Duration;

@@ -106,8 +106,8 @@ impl Plan {
         }
     }
 
-    /// Returns the time span in which the figures of a poll at `now` stay current: the billing period. For a report
-    /// with pools, it is only the part of the billing period in the calendar month of `now`.
+    /// Returns the time span in which the figures of a poll at `now` stay current. This is the billing period. For a
+    /// report with pools, it is only the part in the calendar month of `now`, because pools are monthly.
     pub(crate) fn current(
         &self,
         report: ReportKind,
@@ -158,7 +158,6 @@ pub(crate) fn validate(config: &Config) -> Result<(), SetupError> {
         .try_for_each(|tenant| graph(&http, &clock, config, tenant).map(drop))
 }
 
-/// Returns the Graph client of a tenant.
 pub(crate) fn graph(
     http: &HttpClient,
     clock: &Clock,
@@ -184,7 +183,6 @@ pub(crate) fn graph(
     Ok(graph)
 }
 
-/// Returns the settings with which a tenant is polled.
 pub(crate) fn plan(config: &Config, tenant: &config::Tenant) -> Plan {
     // A budget or pool that names no tenant applies to every tenant.
     let applies = |name: Option<&str>| name.is_none() || name == tenant.name.as_deref();
@@ -258,9 +256,8 @@ fn source_identity(config: &Config, tenant: &config::Tenant) -> String {
     identity
 }
 
-/// Returns the time before a tenant's second poll, as a fraction (0 to 1) of the poll interval. It is the same at every
-/// start and differs between tenants, so that a thousand tenants do not poll in the same second. For a single tenant it
-/// is 1, the whole interval.
+/// Returns [`Plan::phase`] of a tenant. It differs between tenants, so that a thousand tenants do not poll in the same
+/// second. For a single tenant it is 1, the whole interval.
 fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     if config.tenants.len() == 1 {
         return 1.0;
@@ -269,9 +266,9 @@ fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
     f64::from(hash) / f64::from(u32::MAX)
 }
 
-/// Returns the scope of the tokens, which names Graph as the service. The scope has the Graph root of the cloud, even
-/// if `graph_url` is set, because a proxy in front of Graph does not change the service. Exception: if the authority is
-/// replaced, as in tests, or the credential is a managed identity, the scope has the configured root.
+/// Returns the scope of the tokens, which names Graph as the service. The scope contains the Graph root of the cloud.
+/// `graph_url` does not change it, because a proxy in front of Graph does not change the service. Exception: if
+/// `authority_url` is set, as in tests, or the credential is a managed identity, the scope contains `graph_url`.
 fn scope(tenant: &config::Tenant) -> String {
     let is_managed = matches!(tenant.credential, Credential::ManagedIdentity(_));
     if is_managed || tenant.authority_url.is_some() {

@@ -83,7 +83,7 @@ call_log\t''
 direct_routing\t''
 sms\t''
 blocked_users\t''"
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l period -d 'Month in which the billing period begins; the current period is exported up to now' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l period -d 'Export the billing period that begins in this month; the current one up to now' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l from -d 'First day in UTC, instead of a period' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand export" -l by -d 'Content of each line of the table' -r -f -a "row\t'One row of the report, with the properties that Graph documents'
@@ -120,7 +120,7 @@ blocked_users\t''"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l from -d 'First day in UTC' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated. Give the job and instance of the scrape, so that the samples join the series that Prometheus already has' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples. It must be under 5m, the lookback of Prometheus; with backfill.sh, which fills the gaps, it can be 1d' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples. It must be under 5m, the lookback of Prometheus. The script backfill.sh repeats each sample until the next one, so with it, the time can be 1d' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File to write instead of standard output; it is replaced only when all samples are complete' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r

@@ -31,13 +31,13 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// Number of users whose names are in the series.
     users: u64,
-    /// The labels and names of each row, by which budgets select rows.
+    /// The data of each row by which budgets and pools select rows: its labels, its user and its call.
     budget_rows: Vec<BudgetRow>,
     /// The origin of the server that the page names in `@odata.context`, if it is not the origin of `graph_url`.
     foreign_context: Option<String>,
 }
 
-/// Size of the exposition.
+/// Estimated size of the exposition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
     /// Number of first pages that these figures are computed from.
@@ -93,9 +93,9 @@ impl FirstPageRequest<'_> {
         )
     }
 
-    /// Fetches the first page of the last complete day of a log. If the period has only one day so far, fetches that
-    /// day. Other days may have few rows: the first day of the period may be a holiday, and most rows of the current
-    /// day have not arrived yet.
+    /// Fetches the first page of the last complete day of a log. Other days may have few rows: the first day of the
+    /// period may be a holiday, and most rows of the current day have not arrived yet. If the current day is the only
+    /// one so far, fetches its first page.
     async fn day(self, log: &'static AnyLog) -> Result<FirstPage, CollectError> {
         let (now, period) = self.period();
         let windows: Vec<Window> = period.windows(now, log::DAY).collect();
@@ -200,8 +200,8 @@ impl FirstPage {
         ]
     }
 
-    /// Returns how many names of users the daemon would show, and which clients could read them. For a page without
-    /// names, returns a warning about later names, or `None` if the server is protected.
+    /// Returns how many names of users the daemon would show, and which clients could read them. If the page has no
+    /// names, returns a warning about later names if the server is open to every client, and otherwise `None`.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
@@ -217,9 +217,9 @@ impl FirstPage {
         Some(finding.about(report).measured(float(users)))
     }
 
-    /// Returns a warning if the page names another server than `graph_url`. A page does so behind a reverse proxy that
-    /// does not rewrite links. Links to further pages would then lead to the other server. This function does not look
-    /// at the links, because a report of one page has none yet.
+    /// Returns a warning if the page names another server than `graph_url`. That happens behind a reverse proxy that
+    /// does not rewrite links: the link to a second page would lead to the other server. This function does not check
+    /// links, because a report of one page has no link.
     pub(super) fn links(&self, report: ReportKind) -> Option<Finding> {
         let origin = self.foreign_context.as_deref()?;
         let message = format!(
@@ -318,7 +318,7 @@ impl FirstPage {
 }
 
 impl Size {
-    /// Returns the size of a report that could not be fetched. It adds nothing to a sum, but marks it as a minimum.
+    /// Returns the size of a report that could not be fetched. It is zero, and marks a sum as a minimum.
     pub(super) fn unknown() -> Self {
         Self {
             has_more: true,
@@ -372,8 +372,8 @@ fn float(count: u64) -> f64 {
 /// The remedy for a pool that matches no row of the first page. This is not always a mistake.
 const POOL_REMEDY: &str = "compare license_capability and the selectors with the lines about licences; if calls that the pool covers are rare, nothing is needed";
 
-/// Maximum number of findings about licences, one for each licence and destination context. A tenant has fewer
-/// such pairs.
+/// Maximum number of findings about licences. There is one for each pair of licence and destination context, and a
+/// tenant has fewer pairs.
 const LICENSES_MAX: usize = 20;
 
 /// The remedy for a budget that matches no row of the first page. This is not always a mistake.

@@ -38,7 +38,7 @@ struct TenantReport<'a> {
     context: &'a CheckContext,
     deadline: Instant,
     findings: Vec<Finding>,
-    /// Offsets of the servers' clocks from this machine's clock.
+    /// The time of each server's clock minus the time of this machine's clock.
     skews: Vec<TimeDelta>,
 }
 
@@ -141,7 +141,7 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Reports the largest offset of this machine's clock from the clocks of the servers.
+    /// Reports the largest clock offset of all servers. The value is positive if this machine's clock is ahead.
     fn clock(&mut self) {
         let Some(skew) = self.skews.iter().max_by_key(|skew| skew.abs()).copied() else {
             return;
@@ -152,7 +152,8 @@ impl TenantReport<'_> {
         let message = format!("{off} s {direction} the servers' clock");
         let remedy = "set this machine's clock by NTP or chrony";
         let finding = if skew.abs() > SKEW_FAILURE {
-            let message = format!("{message}; signatures and periods are off by that much");
+            let message =
+                format!("{message}; signed assertions and billing periods are off by that much");
             Finding::failure(Check::Clock, message, Some(remedy))
         } else if skew.abs() > SKEW_WARNING {
             Finding::warning(Check::Clock, message, remedy)
@@ -211,8 +212,8 @@ impl TenantReport<'_> {
         }
     }
 
-    /// Checks the expiry of the credential. It is the configured date, or the end of the certificate's validity if no
-    /// date is configured.
+    /// Checks the expiry of the credential: the configured date, or the end of the certificate's validity if no date is
+    /// configured.
     fn credential(&mut self, of_certificate: Option<DateTime<Utc>>) {
         let stated = self.tenant.config.credential_expiry;
         let Some(expiry) = stated.or(of_certificate) else {
@@ -292,8 +293,8 @@ impl TenantReport<'_> {
     }
 }
 
-/// Checks the permissions that the token lists. The finding is only a hint, because it is Graph that accepts or refuses
-/// them when the first page is requested.
+/// Checks the permissions that the token lists. The finding is only a hint, because Graph decides about the permissions
+/// when the first page is requested.
 fn permission(roles: Option<Vec<String>>) -> Finding {
     let Some(roles) = roles else {
         return Finding::warning(

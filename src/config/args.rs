@@ -204,8 +204,8 @@ impl Args {
     }
 }
 
-/// Removes from the help of `demo` the flags that it refuses. clap calls this function late (`defer`), because a
-/// subcommand gets its parent's flags only when clap builds it.
+/// Hides in the help of `demo` the flags that `demo` refuses. clap calls this function late (`defer`), because a
+/// subcommand gets its parent's flags only when clap builds the subcommand.
 fn without_what_it_refuses(subcommand: clap::Command) -> clap::Command {
     let is_demo = subcommand.get_name() == "demo";
     subcommand.mut_args(|flag| {

@@ -88,8 +88,8 @@ pub(super) fn pseudonyms(
     key.ok().map(|key| Pseudonyms::new(&key))
 }
 
-/// Reads the file that a key names. Returns the place of the key, the path, and the content; if the file cannot be read,
-/// records an error and returns no content. Returns `None` if the key has no valid path.
+/// Reads the file that a key names. Returns the place of the key, the path and the content. If the file cannot be read,
+/// records an error, and the content is `None`. Returns `None` if the key has no valid path.
 fn read(
     folder: &Path,
     field: Field<PathBuf>,
@@ -106,7 +106,7 @@ fn read(
 /// or guessed key anyone can compute the pseudonym of a known name.
 ///
 /// As with secrets, a line break at the end is not part of the key. Editors add a line break and Kubernetes does not,
-/// and the key must be the same in both files.
+/// and both files must give the same key.
 fn pseudonym_key(mut key: Content) -> Result<Content, String> {
     let end = key.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     key.truncate(end.map_or(0, |end| end + 1));
@@ -140,14 +140,14 @@ fn content(written: &Path, path: &Path, base: &str, bytes_max: usize) -> Result<
     })
 }
 
-/// Returns true if the path exists, or if its disk does not answer in time.
+/// Returns true if the path exists. Also returns true if its disk does not answer in time, because the file may exist.
 fn exists(path: &Path) -> bool {
     let owned = path.to_owned();
     secret_file::in_time(path, move || Ok(owned.exists())).unwrap_or(true)
 }
 
-/// Reads a file. The error has the cause and the remedy. It does not have the file's name, because sometimes a secret
-/// is pasted instead of the name of its file. `base` describes the folder at which a relative path starts.
+/// Reads a file. The error has the cause and the remedy. It omits the path, because sometimes a secret is pasted
+/// instead of the path of its file. `base` describes the folder at which a relative path starts.
 fn readable(path: &Path, base: Option<&str>, bytes_max: usize) -> Result<Content, String> {
     match secret_file::read(path, bytes_max) {
         Ok(bytes) if bytes.is_empty() => {

@@ -144,8 +144,8 @@ macro_rules! section {
 }
 pub(super) use section;
 
-/// Adds the required keys of a section to its JSON schema. The remedies are ignored: [`section!`] repeats them to find
-/// the keys that have one.
+/// Adds the required keys of a section to its JSON schema. The remedies are ignored. They are passed because
+/// [`section!`] recognizes a required key by its remedy.
 pub(super) fn required(keys: &[(&str, &str)]) -> impl Transform {
     move |schema: &mut Schema| {
         if !keys.is_empty() {
@@ -155,7 +155,7 @@ pub(super) fn required(keys: &[(&str, &str)]) -> impl Transform {
     }
 }
 
-/// Records an error for each required key that is missing. A key has its remedy, and true if it is missing.
+/// Records an error for each missing key. An item has a required key, its remedy, and true if the key is missing.
 pub(super) fn check_required(
     keys: &[(&str, &str, bool)],
     line: usize,
@@ -191,8 +191,8 @@ pub(super) fn entries(node: Node, at: &str, errors: &mut ConfigErrors) -> Option
 
 /// Records an error for an unknown key.
 pub(super) fn unknown(entry: &Entry, at: &str, known: &[&str], errors: &mut ConfigErrors) {
-    // The error of the value (an anchor, an alias, a tag or `<<`) was already recorded. Often an unknown key only
-    // exists to define an anchor, so it is no further error.
+    // The error about the value (an anchor, an alias, a tag or `<<`) was already recorded. The key gets no second
+    // error, because often an unknown key exists only to define an anchor.
     if matches!(entry.node.value, Value::Invalid) {
         return;
     }

@@ -60,7 +60,7 @@ pub(super) fn check_max_age(
         errors.push(
             line,
             format!(
-                "poll.max_age: not longer than the interval of {interval} between polls of {}, so every report would be too old before the next poll; set it to several intervals",
+                "poll.max_age: not longer than the interval of {interval} between polls of {}, so that report would be too old before its next poll; set it to several intervals",
                 report.kind
             ),
         );

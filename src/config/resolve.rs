@@ -282,7 +282,7 @@ fn tenants(
     tenants.filter(|tenants| tenants.len() == count)
 }
 
-/// Returns the budgets, or `None` if one of them is invalid. Names of tenants are checked only if all tenants are valid.
+/// Returns the budgets, or `None` if one is invalid. Checks the tenants that they name only if all tenants are valid.
 fn budgets(
     field: Field<Vec<Field<Budget>>>,
     reports: Option<&[super::Report]>,
@@ -333,7 +333,7 @@ fn check_report(
     }
 }
 
-/// Records an error for a budget of a department that is not in the file. Checks nothing if the departments are invalid.
+/// Records an error if a budget's department is not in the file. Checks nothing if the departments are invalid.
 fn check_department(
     field: &Field<Name>,
     departments: Result<&Option<super::Departments>, &Invalid>,
@@ -351,7 +351,7 @@ fn check_department(
     }
 }
 
-/// Records an error unless exactly one credential is given, at one of the places.
+/// Records an error unless exactly one of the four kinds of credential is given.
 fn check_credentials(place: &Place, given: [Option<&Place>; 4], errors: &mut ConfigErrors) {
     let mut given: Vec<&Place> = given.into_iter().flatten().collect();
     given.sort_unstable();

@@ -399,7 +399,7 @@ fn domain(text: &str) -> Option<String> {
     good.then(|| text.to_ascii_lowercase())
 }
 
-/// Returns the amount of a number literal of the core schema. `None` if the amount cannot be represented exactly.
+/// Returns the amount of a number literal of YAML's core schema. `None` if the amount cannot be represented exactly.
 fn exact(literal: &str) -> Option<Amount> {
     // Unlike JSON, the core schema allows a plus sign, and a decimal point without digits on one side.
     let literal = literal.strip_prefix('+').unwrap_or(literal);
@@ -450,10 +450,10 @@ const US_GOVERNMENT: &str =
 pub(super) const CHINA: &str =
     "the cloud china (21Vianet) does not have the API of telephony reports";
 
-/// The shortest duration, because tests poll every second. A shorter interval is a mistake.
+/// The shortest valid duration. Tests poll every second, and a shorter interval is a mistake.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
-/// The longest duration, because no wait needs to be longer than a billing period.
+/// The longest valid duration, because no wait needs to be longer than a billing period.
 const DURATION_MAX: Duration = Duration::from_hours(31 * 24);
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ section! {
 section! {
     /// Schedule and time limits of the requests to Microsoft Graph.
     Poll {
-        /// Time from one poll to the next, at least 1s. Logs of calls and messages are polled every 6h instead, unless
-        /// the report has its own interval. A failed poll is repeated after this time, or after the report's own
+        /// Time from one poll to the next, at least 1s. For logs of calls and messages it is 6h, unless the report has
+        /// its own interval. A failed poll of any report is repeated after poll.interval, or after the report's own
         /// interval if that is shorter.
         #[schemars(extend("default" = "1h"))]
         interval: Duration,
@@ -79,7 +79,7 @@ section! {
 section! {
     /// Settings of labels and of the number of series.
     Labels {
-        /// Content of the label user; with none, samples are sums over all users.
+        /// Content of the label user. With the value none, samples are sums over all users.
         #[schemars(extend("default" = "upn"))]
         user: UserSetting,
         /// The file with the HMAC key of the pseudonyms, at least 16 bytes; required if a user setting is pseudonym.
@@ -227,7 +227,7 @@ section! {
         name: Name = required("give one, it becomes the label budget"),
         /// The currency, as three letters of ISO 4217.
         currency: CurrencyCode = required("give one, for example USD"),
-        /// The amount of the budget, exact to the last digit.
+        /// The amount of the budget, which is read exactly, to the last digit.
         amount: Positive = required("give one, for example 500"),
         /// Shares of the amount at which an alert fires, in percent.
         #[schemars(extend("default" = [50, 80, 100, 120]))]

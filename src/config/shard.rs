@@ -1,13 +1,13 @@
 //! `--tenants.shard`: distribution of the tenants of a configuration over several exporters.
 //!
 //! Every exporter reads the whole configuration and computes the same result without contact to the others. The
-//! distribution starts with one shard that has all tenants. Each added shard takes tenants from every earlier shard
-//! until all shards have an even share, and takes those with the highest hash. So sizes differ by one at most, and an
-//! added shard moves only the tenants that it takes. A hash alone (modulo N or rendezvous hashing) would be uneven:
-//! with 1,000 tenants on 16 shards, the standard deviation of the sizes would be 12 % of the mean.
+//! distribution starts with one shard that has all tenants, and adds the other shards one by one. Each added shard
+//! takes the tenants with the highest hashes from every earlier shard, until all shares are even. So sizes differ by
+//! one at most, and no tenant moves except to the added shard. A hash alone (modulo N or rendezvous hashing) would be
+//! uneven: with 1,000 tenants on 16 shards, the standard deviation of the sizes would be 12 % of the mean.
 //!
 //! The result depends only on the names of the tenants, not on the order or the keys of the configuration. A change of
-//! this function would move tenants in every installation.
+//! the algorithm would move tenants in every installation.
 
 use std::fmt;
 use std::str::FromStr;

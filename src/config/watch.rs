@@ -65,7 +65,7 @@ impl DepartmentsWatch {
             });
             let stamp = looking.await.expect("a look does not panic");
             self.looking = None;
-            // If the disk does not answer, it is unknown whether the file has changed.
+            // If the disk does not answer, a later check finds out if the file has changed.
             let Ok(stamp) = stamp else { continue };
             let last = std::mem::replace(&mut self.last, stamp);
             if self.last == last && self.last != self.known {

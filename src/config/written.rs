@@ -1,4 +1,4 @@
-//! Typical errors in paths and ids: a pasted secret, a form that only a shell expands, braces.
+//! Typical errors in paths and ids: a pasted secret, an unexpanded `~` or variable, and braces around a GUID.
 //!
 //! A message shows a path only if it does not look like a secret, because sometimes a secret is pasted instead of the
 //! path of its file.
@@ -81,12 +81,12 @@ pub(super) fn no_guid(written: &str) -> Option<&'static str> {
     }
 }
 
-/// Minimum length at which a run of letters and digits looks random if it has digits, lower-case letters and upper-case
-/// letters. File names such as `Contoso2026` are shorter.
+/// Minimum length of a random-looking run that has digits, lower-case letters and upper-case letters. Such runs in file
+/// names, for example `Contoso2026`, are shorter.
 const RANDOM_MIN: usize = 12;
 
-/// Minimum length at which any other run looks random if it has digits, or if it has letters of both cases. Keys in
-/// hexadecimal digits are longer.
+/// Minimum length of a random-looking run that has digits, or letters of both cases. A key in hexadecimal digits is
+/// longer, so it is detected.
 const RANDOM_HEX_MIN: usize = 24;
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Output {
         Ok(Self { out, file, name })
     }
 
-    /// Returns true for standard output: a reader may see lines before the output is complete.
+    /// Returns true for standard output. Its reader can see lines before the output is complete.
     pub(super) fn is_stream(&self) -> bool {
         self.file.is_none()
     }
@@ -59,7 +59,7 @@ impl Output {
         flushed.map_err(|source| self.failed(source))
     }
 
-    /// Writes the rest of the output. If the output is a file, replaces the file at its path.
+    /// Writes the buffered bytes. If the output is a file, the temporary file then replaces the file at `path`.
     pub(crate) fn finish(mut self) -> Result<(), ExportError> {
         self.flush()?;
         let Some(Replacement { temp, file, path }) = self.file.take() else {

@@ -1,6 +1,6 @@
 //! The lines of a table: rows with their properties, or sums.
 //!
-//! Sums are exact and in the order of their keys, so a table does not depend on the order of rows or on pages.
+//! Sums are exact and sorted by their keys. So neither the order of rows nor their division into pages changes a table.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -58,9 +58,9 @@ pub(super) struct Table {
     pub(super) names: Vec<String>,
     columns: Vec<Column>,
     figures: Vec<Measure>,
-    /// Position of the label `call_type`. A table of meetings has only the call types `conf_…`.
+    /// Position of `call_type` in the report's labels. A table of meetings has only rows with the call types `conf_…`.
     call_type: Option<usize>,
-    /// Position of the label with the most exact destination.
+    /// Position of the most exact destination in the report's labels.
     destination: Option<usize>,
     sums: BTreeMap<Vec<Field>, Group>,
     /// Bytes of memory that the sums take.
@@ -74,7 +74,7 @@ enum Column {
     Department,
     /// A property, with its name in Graph.
     Property(String),
-    /// A label, with its position.
+    /// A label, with its position in the report's labels.
     Label(usize),
     Day,
 }
@@ -100,7 +100,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "labels.user, or this report's own user in reports, is none, so users are not named; change it, or give another --by";
+            let what = "labels.user, or the key user of this report, is none, so users are not named; change that key, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {
@@ -160,7 +160,7 @@ impl Table {
         self.push_label(report, report.label("currency"));
     }
 
-    /// Adds the columns of the figures, named like the metrics.
+    /// Adds the columns of the figures. Their names are those of the metrics without the prefix.
     fn push_figures(&mut self, report: &ReportInfo) {
         if self.by == By::Meeting {
             self.names
@@ -231,7 +231,6 @@ impl Table {
         })
     }
 
-    /// Adds lines to the sums.
     pub(super) fn add(&mut self, lines: Vec<Line>) -> Result<(), MemoryError> {
         for Line { fields, group } in lines {
             let size: usize = fields.iter().map(Field::bytes).sum();
@@ -314,7 +313,7 @@ fn has(report: &ReportInfo, by: By) -> bool {
     }
 }
 
-/// Returns the position of the label with the most exact destination that the report has.
+/// Returns the position of the most exact destination in the report's labels.
 fn destination(report: &ReportInfo) -> Option<usize> {
     let destination = report.label("destination");
     destination.or_else(|| report.label("destination_context"))

@@ -49,7 +49,7 @@ impl TableWriter {
     }
 
     pub(super) fn finish(mut self) -> Result<(), ExportError> {
-        // If this fails, the output is still there, so that dropping the table marks it as incomplete.
+        // Flushes while `self` still has the output. So if this fails, `drop` marks the table as incomplete.
         if let Some(output) = &mut self.output {
             output.flush()?;
         }
@@ -74,7 +74,7 @@ impl Drop for TableWriter {
                 TableFormat::Csv => "\"INCOMPLETE: the export failed, do not use this table",
                 TableFormat::Jsonl => "{\"INCOMPLETE\":\"the export failed, do not use this table",
             };
-            // A failed write is ignored, because the error that ended the export is reported.
+            // A failed write is ignored, because the caller already reports the error that ended the export.
             let written = output.write(mark.as_bytes());
             let _ = written.and_then(|()| output.flush());
         }
@@ -82,8 +82,7 @@ impl Drop for TableWriter {
 }
 
 /// Writes a record of RFC 4180. No library is needed, because quoting is the only rule. Fields with semicolons or tabs
-/// are quoted too. Otherwise a spreadsheet that splits fields at these characters could run the text after one as a
-/// formula.
+/// are quoted too. Otherwise a spreadsheet could split such a field and run its second part as a formula.
 fn write_csv(fields: &[Field], line: &mut String) {
     for (index, field) in fields.iter().enumerate() {
         if index > 0 {
@@ -122,8 +121,8 @@ fn write_json(names: &[String], fields: &[Field], line: &mut String) {
     line.push_str("}\n");
 }
 
-/// Returns the text. If a spreadsheet could run it as a formula, an apostrophe comes first, as OWASP advises. Numbers
-/// and telephone numbers are not formulas. <https://owasp.org/www-community/attacks/CSV_Injection>
+/// Returns the text, after an apostrophe if a spreadsheet could run the text as a formula. Numbers and telephone
+/// numbers are not formulas. OWASP advises this: <https://owasp.org/www-community/attacks/CSV_Injection>.
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r'])
         && Amount::from_json(text).is_err()
@@ -135,7 +134,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns true if the text is `+` and digits. Asterisks may hide the last digits.
+/// Returns true if the text is `+` and digits. Asterisks may replace the last digits.
 fn is_phone_number(text: &str) -> bool {
     let digits = text
         .strip_prefix('+')

@@ -1,7 +1,7 @@
 //! Content negotiation: format and encoding by `Accept` and `Accept-Encoding`.
 //!
-//! The rules are those of the Go reference (`expfmt.NegotiateIncludingOpenMetrics`). The highest `q` wins, then the
-//! more specific range, then the earlier one. Unknown ranges are skipped. If no range is left, the format is text
+//! The rules are those of Prometheus' Go reference, `expfmt.NegotiateIncludingOpenMetrics`. The highest `q` wins, then
+//! the more specific range, then the earlier one. Unknown ranges are skipped. If no range is left, the format is text
 //! 0.0.4, so a header never makes a scrape fail. Two differences follow RFC 9110: a range with `q=0` is never used, and
 //! types are compared without regard to case.
 //!
@@ -45,7 +45,7 @@ impl Format {
     }
 }
 
-/// Returns true if the client accepts gzip with at least the `q` of identity.
+/// Returns true if the client accepts gzip with a `q` at least as high as that of `identity`.
 pub(crate) fn accepts_gzip<'a>(accept_encoding: impl IntoIterator<Item = &'a str>) -> bool {
     let (mut gzip, mut identity, mut any) = (None, None, None);
     for item in accept_encoding
@@ -136,8 +136,8 @@ const QUALITY_ONE: u16 = 1000;
 /// to eight. The limit bounds the CPU time of a request.
 const RANGES_MAX: usize = 64;
 
-/// The schemes for escaping names outside the legacy character set, in the order of the tables below. An unknown scheme
-/// is ignored, as in the Go reference.
+/// The schemes for escaping names outside the legacy character set, in the order of the content types below. An unknown
+/// scheme is ignored, as in the Go reference.
 const ESCAPINGS: [&str; 4] = ["allow-utf-8", "underscores", "dots", "values"];
 
 /// Index of the default in [`ESCAPINGS`].

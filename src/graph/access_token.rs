@@ -36,8 +36,8 @@ impl AccessToken {
         Some(claims.roles)
     }
 
-    /// Returns a token that is valid for `lifetime` from the time of the request. Returns `None` if `secret` is empty or
-    /// has characters that a header cannot contain.
+    /// Returns a token that is valid for `lifetime` from the request at `asked_at`. Returns `None` if `secret` is empty
+    /// or has characters that a header cannot contain.
     pub(crate) fn new(secret: SecretString, asked_at: Instant, lifetime: Duration) -> Option<Self> {
         let text = secret.expose_secret();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {

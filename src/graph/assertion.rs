@@ -1,8 +1,8 @@
 //! Client assertions: a JWT that proves possession of a certificate's key.
 //!
-//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. This module reads neither files
-//! nor a clock. `conversion` explains how to convert other formats to PEM. Only RSA keys are supported, because
-//! Microsoft requires PS256.
+//! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. Only RSA keys are supported,
+//! because Microsoft requires PS256. This module reads neither files nor a clock. For files that are not PEM, the
+//! messages in `secret_file::conversion` explain how to convert them.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
@@ -42,7 +42,7 @@ pub(crate) enum AssertionError {
     Mismatch,
 }
 
-/// Signs an assertion that proves the identity of `client_id` to the token endpoint `audience`. It is valid from `now`.
+/// Signs an assertion, valid from `now`, that proves the identity of `client_id` to the token endpoint `audience`.
 ///
 /// Selects the certificate in `certificate_pem` that matches the key, so the file can be a chain in any order.
 pub(crate) fn sign(
@@ -128,8 +128,8 @@ fn read_certificate(
     })
 }
 
-/// Lifetime of an assertion. This is the longest that the token endpoint accepts, so it tolerates the largest error of
-/// this machine's clock.
+/// Lifetime of an assertion: the longest that the token endpoint accepts. With it, an assertion tolerates the largest
+/// error of this machine's clock.
 const LIFETIME: TimeDelta = TimeDelta::minutes(10);
 
 #[cfg(test)]

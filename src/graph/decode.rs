@@ -33,7 +33,7 @@ pub(crate) struct Envelope {
 /// The reason why decoding stopped before the end of the page.
 #[derive(Debug)]
 pub(crate) enum Stop<E> {
-    /// The page or a row is malformed. `row` is the number of the malformed row, from 1.
+    /// The page or a row is malformed. `row` is the number of that row in the report, from 1.
     Json {
         row: Option<u64>,
         source: serde_json::Error,
@@ -46,8 +46,8 @@ pub(crate) enum Stop<E> {
     RowLimit,
 }
 
-/// Decodes `page` and calls `add` with each row and its number. The numbers continue from `rows_before`. Stops before
-/// row number `rows_max + 1`. Sets `rows` to the number of rows that were passed to `add`, also on failure.
+/// Decodes `page` and calls `add` with each row and its number. The numbers continue from `rows_before`. Fails if a row
+/// has a number above `rows_max`. Sets `rows` to the number of rows that were passed to `add`, also on failure.
 pub(crate) fn decode<'t, R, E, F>(
     page: &'t [u8],
     rows_before: u64,
@@ -97,8 +97,8 @@ thread_local! {
     static IS_HARMLESS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns true if the page that is being decoded is valid UTF-8 without control characters, escaped ones included. The
-/// texts of its rows then need no check of their own, which saves a quarter of the time.
+/// Returns true if the page that is being decoded is valid UTF-8 without control characters, escaped ones included. Its
+/// texts then need no check, which saves a quarter of the decoding time.
 pub(crate) fn page_is_harmless() -> bool {
     IS_HARMLESS.get()
 }
@@ -113,7 +113,7 @@ pub(crate) fn is_plain(text: &[u8]) -> bool {
 /// Returns true if the page contains no control characters, escaped ones included. Returns false for some harmless
 /// pages too, because the function recognizes only common escapes.
 fn is_harmless(page: &str) -> bool {
-    // An escaped backslash (`\\`) makes an empty part, which is harmless.
+    // Between the two backslashes of an escaped backslash (`\\`) is an empty part. It is harmless.
     let is_letter = |escaped: &str| match escaped.as_bytes() {
         [] | [b'"' | b'/', ..] => true,
         [b'u', b'0', b'0', third, ..] => !third.is_ascii_digit(),

@@ -2,7 +2,7 @@
 //! send such objects.
 //!
 //! The documented form is `{"error":{"code","message","innerError":{"request-id","date"}}}`. Older `OData` services and
-//! gateways write names in other cases, the message as an object with `value`, or the error as text. This module reads
+//! gateways write keys in another case, the message as an object with `value`, or the error as text. This module reads
 //! all of these forms. See <https://learn.microsoft.com/graph/errors>.
 //!
 //! This module does not decide if a request is retried.
@@ -40,7 +40,7 @@ impl ErrorBody {
         }
     }
 
-    /// Finds the error that a server wrote into the middle of a page because it could not continue.
+    /// Finds the error that a server wrote into a page when the server could not continue the page.
     pub(crate) fn in_broken_page(body: &[u8]) -> Option<Self> {
         const KEY: &[u8] = b"error\"";
         // The last occurrence of the key, because the rows come before the error.
@@ -159,7 +159,7 @@ fn text(value: &Value) -> Option<String> {
 /// words by its form, so the whole message is hidden.
 const HIDDEN: &str = "[not shown, because labels.user hides names]";
 
-/// Maximum bytes of an error object that is parsed. A real error object has some hundred bytes, and a parsed value
+/// Maximum bytes of an error object that is parsed. A real error object has a few hundred bytes, and a parsed value
 /// takes many times the memory of its text.
 const BYTES_MAX: usize = 64 << 10;
 

@@ -1,7 +1,7 @@
 //! Graph error responses and their remedies.
 //!
-//! See <https://learn.microsoft.com/graph/errors>. Codes are an open set and the message may be empty, so the remedy
-//! depends on the status only.
+//! See <https://learn.microsoft.com/graph/errors>. Graph can add error codes at any time, and the message may be empty.
+//! So the remedy depends on the status only.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::http::{content_type, header};
 #[derive(Debug)]
 pub(crate) struct GraphError {
     pub(crate) status: u16,
-    /// The parts of the body that can be shown. Id and date are those of the headers, if the response has them.
+    /// The parts of the body that can be shown. A request id or date in the headers replaces that of the body.
     shown: ErrorBody,
     content_type: &'static str,
     pub(crate) retry_after: Option<Duration>,
@@ -95,7 +95,7 @@ pub(crate) fn remedy(status: u16) -> Option<&'static str> {
             "Graph did not understand the request; check the Graph URL, and report it as a bug if the URL is Microsoft's"
         }
         401 => {
-            "Graph refused a new token too; check that tenant, cloud and Graph URL belong together"
+            "Graph refused the token and also a new one; check that tenant, cloud and Graph URL belong together"
         }
         403 => {
             "add the application permission CallRecord-PstnCalls.Read.All of Microsoft Graph and grant admin consent; if that does not suffice, CallRecords.Read.All is the broader fallback; delegated permissions never work"

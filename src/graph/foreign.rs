@@ -1,10 +1,10 @@
-//! Redaction of server text for log lines and pages. Only words of a known form are shown, and credentials are hidden
-//! in every spelling.
+//! Redaction of server text before log lines and web pages show it. Only words of a known form are shown, and
+//! credentials are hidden even if the server encodes them.
 //!
 //! A server can repeat the credentials that it received: the bearer token, the client secret, an assertion. It can
-//! encode them, split them, or put them into a field that has another purpose. A search for every spelling cannot
-//! succeed. So a word is shown only if it has the form of a word in ordinary error messages. The remaining text is
-//! compared with the credentials themselves, because a credential can consist of ordinary words.
+//! encode them, split them, or put them into a field that has another purpose. No search can find every encoding. So a
+//! word is shown only if it has the form of a word in ordinary error messages. The remaining text is compared with the
+//! credentials themselves, because a credential can consist of ordinary words.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -98,7 +98,7 @@ impl Secrets {
             }
         }
         let line = line(&shown);
-        // This second search finds a credential that the server split into words.
+        // If the server split a credential into words, the line still contains it. So the whole line is redacted.
         let line = if self.repeated(&line).is_empty() {
             one_line(&line)
         } else {
@@ -107,8 +107,8 @@ impl Secrets {
         (!line.is_empty()).then_some(line)
     }
 
-    /// Returns the parts of credentials that occur in `text`, folded by [`fold`]. A part has [`PART`] characters, or
-    /// twice as many digits if it is in hexadecimal. A credential of fewer characters is a single part.
+    /// Returns the parts of credentials that occur in `text`, forwards or backwards, after [`fold`]. A part is [`PART`]
+    /// characters, or twice as many hexadecimal digits. A credential of fewer characters is a single part.
     fn repeated(&self, text: &str) -> HashSet<String> {
         let folded = fold(text);
         let reversed: String = folded.chars().rev().collect();
@@ -306,8 +306,8 @@ fn fold(text: &str) -> String {
     folded.map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// Returns the folded base64 of a secret after 0, 1 and 2 other bytes: the encoding depends on this offset. Characters
-/// that depend on the other bytes are omitted.
+/// Returns the folded Base64 of a secret for all three offsets in a longer text: after 0, 1 and 2 other bytes. The
+/// offset changes the encoding. Characters that depend on the other bytes are omitted.
 fn encoded(secret: &str) -> [Zeroizing<String>; 3] {
     [0, 1, 2].map(|before| {
         let bytes = Zeroizing::new([&b"\0\0"[..before], secret.as_bytes()].concat());
@@ -330,11 +330,11 @@ fn as_text(part: &[u8]) -> String {
 /// Replaces text that is not shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// Maximum number of credentials: the tokens of a day's renewals, each with the secret or assertion of its request.
+/// Maximum number of recent credentials that are redacted: tokens, and the secret or assertion of each token request.
 const SECRETS_MAX: usize = 16;
 
-/// Number of adjacent characters of a credential that count as a repetition of the credential. Fewer characters can
-/// match by chance.
+/// Number of adjacent characters of a credential that a text must contain to be redacted. Fewer characters can match by
+/// chance.
 const PART: usize = 8;
 
 /// Minimum characters of a credential that is redacted. A shorter credential would match in any text, and no service

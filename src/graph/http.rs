@@ -1,4 +1,4 @@
-//! The HTTP client, and helpers for responses: bodies of limited size, headers, and text that fits into a log line.
+//! The HTTP client, and helpers for responses: bodies of limited size, headers, and transport errors.
 
 use std::error::Error as _;
 use std::io;
@@ -52,8 +52,8 @@ pub enum HttpError {
         named(.0.as_deref())
     )]
     Tls(Option<String>, #[source] reqwest::Error),
-    /// `SSL_CERT_FILE` names a pipe, a device, a file on a disk that does not answer, or a file that is too long or not
-    /// in PEM format.
+    /// The file in `SSL_CERT_FILE` cannot be used. It is a pipe or device, its disk does not answer, it is too long, or
+    /// it is not in PEM format.
     #[error("cannot read SSL_CERT_FILE {0}")]
     CertificateFile(String, #[source] io::Error),
     /// An environment variable names a proxy that cannot be used. The cause is omitted, because its message repeats the
@@ -74,9 +74,9 @@ impl Default for HttpOptions {
 }
 
 impl HttpClient {
-    /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive.
-    /// The client trusts the certificates of `SSL_CERT_FILE` and `SSL_CERT_DIR` if one of them is set, or else
-    /// those of the system. The certificates are read once, here.
+    /// Returns a client: TLS 1.2 or newer, no redirects, gzip, keep-alive. The client trusts the certificates of
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`. If neither is set, it trusts those of the system. The certificates are read
+    /// once, here.
     pub fn new(options: &HttpOptions) -> Result<Self, HttpError> {
         // This fails only if another provider is already installed. That provider works too.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -187,7 +187,6 @@ fn proxy_secrets(url: &str) -> Vec<SecretString> {
     [encoded, password].map(SecretString::from).into()
 }
 
-/// Errors of reading a body.
 #[derive(Debug)]
 pub(crate) enum BodyError {
     Transport(reqwest::Error),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-/// Microsoft documents the endpoint of virtual machines and that of App Service:
+/// The endpoint of virtual machines or of App Service, as Microsoft documents them:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token> and
 /// <https://learn.microsoft.com/azure/app-service/overview-managed-identity>.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl ManagedIdentityEndpoint {
         };
         let secret = variable("IDENTITY_HEADER").ok_or(EndpointError::NoHeader)?;
         let url = Url::parse(&endpoint)?;
-        // The header and the token must not cross a network unencrypted.
+        // The request's header and the token in the response must not cross a network unencrypted.
         let plain_is_safe =
             url.scheme() == "http" && url.host().as_ref().is_some_and(is_on_this_machine);
         if url.scheme() != "https" && !plain_is_safe {
@@ -85,13 +85,13 @@ impl ManagedIdentityEndpoint {
         &self.url
     }
 
-    /// The value of the header, if it is a secret.
+    /// The value of the header. `None` for virtual machines, because their header is not a secret.
     pub(crate) fn secret(&self) -> Option<&SecretString> {
         let (name, value) = &self.header;
         (*name != "metadata").then_some(value)
     }
 
-    /// Returns the URL, and the name and value of the header, of a request. `resource` is a scope without `/.default`.
+    /// Returns the URL, header name and header value of a token request. `resource` is a scope without `/.default`.
     pub(crate) fn request(
         &self,
         resource: &str,

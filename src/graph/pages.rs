@@ -34,15 +34,15 @@ pub(crate) struct Pages<'g> {
     broken: u32,
     /// The wait before an incomplete page is requested again.
     wait: Option<Duration>,
-    /// Fingerprints of the links that were requested. They take less memory than the links, which the server can make
-    /// long. If two fingerprints are equal by chance, one poll fails; for ten thousand links, the probability is 10⁻¹².
+    /// Fingerprints of the requested links. They take less memory than the links, which the server can make long. If
+    /// two are equal by chance, one poll fails. For ten thousand links, the probability is 10⁻¹².
     visited: HashSet<u64>,
     fingerprint: RandomState,
     /// The origin in `@odata.context` of the last page, if it is not the root's origin.
     foreign_context: Option<String>,
 }
 
-/// One complete page in memory.
+/// One page in memory, not yet decoded. It can be truncated.
 #[derive(Debug)]
 #[must_use = "the report fails if a page is not decoded"]
 pub(crate) struct Page<'p, 'g> {
@@ -102,8 +102,8 @@ impl<'g> Pages<'g> {
     /// Requests the next page, or an incomplete page again. Returns `None` after the last page.
     ///
     /// # Errors
-    /// If no complete page arrives before the deadline, despite retries; if Graph answers with an error; or if there are
-    /// more pages than [`Limits::pages`](super::Limits::pages).
+    /// If no complete page arrives before the deadline, despite retries; if Graph answers with an error; or if there
+    /// are more pages than [`Limits::pages`](super::Limits::pages).
     ///
     /// # Panics
     /// If the preceding page was not decoded. Without the panic, its rows would be lost silently.
@@ -150,7 +150,7 @@ impl<'g> Pages<'g> {
         self.foreign_context.as_deref()
     }
 
-    /// Stores the page's link to the next page, if there is one.
+    /// Makes the page's link the next request. If the page has no link, the report is complete.
     fn follow(&mut self, envelope: Envelope, about: &About) -> Result<(), Error> {
         let root = &self.graph.root;
         if let Some(context) = envelope.context {
@@ -283,7 +283,6 @@ impl<'g> Page<'_, 'g> {
         }
     }
 
-    /// The request counters of the report.
     pub(crate) fn stats(&self) -> &'g RequestStats {
         self.pages.stats
     }
@@ -319,7 +318,7 @@ fn unquoted(error: &serde_json::Error) -> String {
         let (quoted, after) = rest.rsplit_once(mark)?;
         Some((before, quoted, after))
     };
-    // Serde quotes the names of expected properties in backticks too, so only a quoted text with a digit is removed.
+    // Backticks enclose numbers, but also names of expected properties. So only a text with a digit is removed.
     let has_digit = |text: &str| text.contains(|c: char| c.is_ascii_digit());
     let in_backticks = || between('`').filter(|(_, quoted, _)| has_digit(quoted));
     match between('"').or_else(in_backticks) {

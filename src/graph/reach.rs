@@ -83,8 +83,8 @@ impl Target {
         Some(format!("{host}:{port}"))
     }
 
-    /// Returns true if there is no name to resolve, because the proxy (or the host, if there is no proxy) is an IP
-    /// address.
+    /// Returns true if the connection goes to an IP address, so no name has to be resolved. With a proxy, the
+    /// connection goes to the proxy.
     pub(crate) fn is_address(&self) -> bool {
         self.next_hop()
             .0

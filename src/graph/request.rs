@@ -15,7 +15,7 @@ use super::{Error, Graph, log_seconds};
 use crate::chain::Chain;
 use crate::memory::Reservation;
 
-/// Information about a page. An error of the page contains it in addition to the cause.
+/// Facts about a page and its response. An error of the page states them together with the cause.
 #[derive(Clone, Debug)]
 pub(crate) struct About {
     /// Number of the page, from 1.
@@ -83,8 +83,8 @@ impl Graph {
         memory: &mut Reservation,
     ) -> Result<(Vec<u8>, About), Error> {
         let asked_at = Instant::now();
-        // The request is counted as unanswered until a response arrives, so it is counted even if its future is
-        // dropped.
+        // Counts the request with its status when a response arrives. If this future fails or is dropped earlier,
+        // counts a request without a response.
         let count = CountOnDrop {
             stats,
             status: None,
@@ -114,7 +114,7 @@ impl Graph {
             date: date(&response),
         };
         tracing::debug!(
-            // Only the first path is logged. The server chooses the later ones, which can be any text.
+            // Logs only the path of the first page. The server chooses the later paths, so they can be any text.
             path = (page == 1).then(|| link.url().path()),
             page,
             status = status.as_u16(),

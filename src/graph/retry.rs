@@ -72,8 +72,8 @@ impl RetryPolicy {
     /// Returns the wait after attempt number `attempt`, counted from 1, or `None` if the request is not retried. A
     /// `Retry-After` has precedence over the policy's own delay. The request is not retried if the wait would end after
     /// the deadline, which is `remaining` away. `random` in [0, 1) adds jitter, so that tenants that failed together do
-    /// not retry together. It selects a point in the upper half of the policy's own delay, and prolongs a `Retry-After`
-    /// by up to a tenth.
+    /// not retry together. It selects a wait between half and all of the policy's own delay, and prolongs a
+    /// `Retry-After` by up to a tenth.
     pub(crate) fn retry_wait(
         &self,
         attempt: u32,
@@ -95,10 +95,10 @@ impl RetryPolicy {
         (wait < remaining).then_some(wait)
     }
 
-    /// Returns the time for which all requests wait after `in_a_row` throttled responses in a row. `retry_after` is
-    /// from the last of these responses. If it is less than a second, the policy's own delay applies, so that
-    /// `Retry-After: 0` does not lead to requests without a pause. `random` adds jitter as in
-    /// [`RetryPolicy::retry_wait`].
+    /// Returns the time for which all requests wait after `in_a_row` throttled responses in a row, at most
+    /// [`HOLD_MAX`]. `retry_after` is from the last of these responses. If it is missing or below a second, the
+    /// policy's own delay applies, because `Retry-After: 0` would lead to requests without a pause. `random` adds
+    /// jitter as in [`RetryPolicy::retry_wait`].
     pub(crate) fn hold(
         &self,
         in_a_row: u32,
@@ -148,7 +148,7 @@ impl FailureKind {
 
 /// Reads a `Retry-After`: whole seconds, or an HTTP date, which is compared with `now`. An unreadable or negative
 /// value, or a date in the past, is ignored. A number above `u64::MAX` is read as `u64::MAX`. The wait until a date is
-/// prolonged by one second, because the server may have truncated nearly one second from the date. A request that comes
+/// prolonged by one second, because an HTTP date has whole seconds and may have been rounded down. A request that comes
 /// too early prolongs the throttling: <https://learn.microsoft.com/graph/throttling>.
 pub(crate) fn retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
@@ -177,7 +177,7 @@ const INCOMPLETE_MAX: u32 = 5;
 /// minutes that a poll has by default.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// The longest hold. A longer `Retry-After` is probably a mistake, and one request per hour does no harm.
+/// The longest hold. A longer `Retry-After` is probably a mistake. If it is not, one request per hour does no harm.
 const HOLD_MAX: Duration = Duration::from_hours(1);
 
 #[cfg(test)]

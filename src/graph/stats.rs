@@ -31,7 +31,7 @@ pub(crate) enum Oddity {
 const ODDITIES: usize = Oddity::Null as usize + 1;
 
 impl RequestStats {
-    /// Requests to Graph by the codes in [`REQUEST_CODES`]. Requests for tokens are not counted.
+    /// Requests to Graph for each code of [`REQUEST_CODES`]. Token requests do not go to Graph and are not included.
     pub(crate) fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.requests.iter();
         REQUEST_CODES
@@ -81,7 +81,7 @@ impl RequestStats {
     }
 }
 
-/// The position in [`REQUEST_CODES`] of a status, or of a request without a response.
+/// The index in [`REQUEST_CODES`] for a request with this status. `None` means that there was no response.
 fn code_index(status: Option<u16>) -> usize {
     let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
     let known = REQUEST_CODES.iter().position(|known| *known == code);
@@ -89,7 +89,7 @@ fn code_index(status: Option<u16>) -> usize {
 }
 
 /// The values of the label `code` of `teams_pstn_graph_requests_total`: the statuses that Graph documents for these
-/// reports, `other` for an unknown one, `none` if there was no response.
+/// reports, `other` for all other statuses, and `none` if there was no response.
 pub(crate) const REQUEST_CODES: [&str; 13] = [
     "200", "400", "401", "403", "404", "406", "429", "500", "502", "503", "504", "other", "none",
 ];

@@ -125,7 +125,7 @@ pub(crate) fn client(server: &Server) -> Graph {
     client_of(&server.url, &server.url, PATIENCE)
 }
 
-/// A client of Graph at `root` with a token of `authority`.
+/// A client of the Graph server at `root`. It gets its token from `authority`.
 pub(crate) fn client_of(root: &str, authority: &str, read_timeout: Duration) -> Graph {
     let http = HttpClient::new(&HttpOptions {
         read_timeout,

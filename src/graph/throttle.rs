@@ -3,8 +3,8 @@
 //!
 //! Microsoft throttles an application in a tenant as a whole, and requests that come too early prolong the throttling:
 //! <https://learn.microsoft.com/graph/throttling>. So all requests share one *hold*, a time in which none is sent. When
-//! the hold ends, one request is sent first. Then each series of responses without throttling permits one more parallel
-//! request.
+//! the hold ends, requests are sent one at a time at first. After every [`ANSWERS_PER_STEP`] responses without
+//! throttling, one more parallel request is permitted.
 //!
 //! [`RetryPolicy::hold`] decides how long a hold lasts.
 
@@ -186,7 +186,7 @@ impl State {
         }
     }
 
-    /// Starts a hold, or prolongs a hold that started after the request was sent. Returns the end of the hold.
+    /// Starts a hold. If a hold began after the request was sent, prolongs that hold instead. Returns the hold's end.
     fn throttled(&mut self, round: u64, status: u16, hold: impl Fn(u32) -> Instant) -> Instant {
         if round == self.round {
             self.round += 1;

@@ -122,7 +122,7 @@ impl TokenCache {
         self.state.lock().credential_expiry
     }
 
-    /// The secrets that are redacted in texts of a server: tokens, and the credentials of token requests.
+    /// The secrets to redact in text that a server sends: tokens, and the credentials of token requests.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -131,7 +131,7 @@ impl TokenCache {
         (self.now)()
     }
 
-    /// Returns the cached token if the current time is before the time that `until` returns.
+    /// Returns the cached token, or `None` if the time that `until` returns has come.
     fn cached(&self, until: impl Fn(&State) -> Option<Instant>) -> Option<Arc<AccessToken>> {
         let state = self.state.lock();
         let token = state.token.as_ref()?;
@@ -239,8 +239,8 @@ impl State {
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Time for which requests are retried if the endpoint of a managed identity is not ready. According to Microsoft, an
-/// update of the endpoint takes up to 70 s. Ten seconds are added, because the wait between two attempts can be that
-/// long: the last attempt then comes after the update.
+/// update of the endpoint takes up to 70 s. Ten seconds are added, because two attempts can be ten seconds apart. So
+/// the last attempt comes after the update.
 const IDENTITY_RETRY_TIME: Duration = Duration::from_secs(80);
 
 /// The time between two attempts to renew a token that is still valid. Without it, every page of a report would wait

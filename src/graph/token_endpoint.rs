@@ -28,7 +28,7 @@ use super::token_error::TokenError;
 /// The application, its tenant, and the resource that the tokens are for.
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
-    /// The token endpoint; not used by a managed identity.
+    /// The root URL of the token endpoint; not used by a managed identity.
     pub authority: RootUrl,
     /// GUID or domain name of the tenant; not used by a managed identity.
     pub tenant_id: String,
@@ -125,8 +125,8 @@ impl TokenEndpoint {
                 credential,
                 reading,
             } => {
-                // An earlier request that was dropped may still hold the permit for its read. The read ends in a
-                // limited time.
+                // The read of an earlier request that was dropped may still hold the permit. That read ends in a
+                // limited time, so this wait ends too.
                 let permit = Arc::clone(reading).acquire_owned();
                 let permit = permit.await.expect("the semaphore is never closed");
                 let (owned, client, audience) =

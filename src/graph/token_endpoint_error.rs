@@ -1,7 +1,8 @@
 //! Token endpoint errors (AADSTS codes) and their remedies.
 //!
-//! The first known code of `error_codes` decides about retry and remedy, because the HTTP status is 400 for nearly
-//! every error. See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
+//! The first known code of `error_codes` decides whether a request is retried, and selects the remedy. The HTTP status
+//! does not tell, because it is 400 for nearly every error.
+//! See <https://learn.microsoft.com/entra/identity-platform/reference-error-codes>.
 
 mod codes;
 

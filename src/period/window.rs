@@ -20,10 +20,10 @@ pub struct Window {
 
 /// The `toDateTime` of the query for a window.
 ///
-/// A report whose rows have no ids must state the right one: [`EndBound::WholeSecond`] counts a call twice if the function
-/// returns calls that start exactly at `toDateTime`. Logs use it nevertheless, because their ids and times decide whether
-/// and in which period a row is counted. Some functions return such calls, such as getPstnCalls and, by its first
-/// documentation, getSmsLog. Others do not, such as getDirectRoutingCalls.
+/// Some functions also return calls that start exactly at `toDateTime`: getPstnCalls and, by its first documentation,
+/// getSmsLog. With [`EndBound::WholeSecond`], they return such a call for two windows. Other functions, such as
+/// getDirectRoutingCalls, do not. A report without row ids must state the right variant, or it counts a call twice.
+/// Logs always use [`EndBound::WholeSecond`]: a row's id and time decide whether and in which period it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
     /// 100 ns before the end of the window. The service has times in units of 100 ns, so no call is in two adjacent
@@ -59,9 +59,9 @@ impl Span {
     }
 
     /// Windows of at most `width` that cover the span up to the end of the second that contains `now`, without gaps or
-    /// overlaps. There are none only if the span has not begun.
+    /// overlaps. There are none if the span has not begun.
     ///
-    /// The whole second is included, so that a span that began less than a second ago has a window too.
+    /// The whole second is included, so that there is at least one window as soon as the span has begun.
     ///
     /// # Panics
     /// If `width` is not between one second and [`Window::MAX`]: a mistake in the program, not in its input.
@@ -69,8 +69,8 @@ impl Span {
         tiles(self.start, self.end, now, width)
     }
 
-    /// Windows that cover the time after the end of the span, up to `margin` later. There are none until the span has
-    /// ended.
+    /// Windows like those of [`Span::windows`], for the time from the end of the span to `margin` later. There are none
+    /// until the span has ended.
     ///
     /// # Panics
     /// Under the same condition as [`Span::windows`].

@@ -1,4 +1,4 @@
-//! Fetches a report: as a whole at every poll, or by day if it is a log.
+//! Fetches a report: as a whole at every poll or, for a log, only the days that can still change.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl Fetch<'_> {
                 reservation.hold(totals.bytes());
             }
         };
-        // Open days come last. If a row is in a final day and in an open day, it must count in the final day, because
-        // that day is not fetched again.
+        // Days that become final come first. A row that a final day and an open day return must count in the final day,
+        // because only the open day is fetched again.
         for windows in [windows_due.becoming_final, windows_due.open] {
             each_day(windows, fetch, &mut add).await?;
         }

@@ -54,10 +54,10 @@ struct TenantChange {
 /// Work that a reload must do after it aborted tasks.
 #[derive(Default)]
 struct Leftovers {
-    /// True if the state of a report was retired. A write of this state may be in progress.
+    /// True if a report state was retired. No task uses it any more, but a write of it may still be in progress.
     has_retired: bool,
-    /// The tenants, storages and reports with state files to delete. The user label of these reports, or the pseudonym
-    /// key, has changed.
+    /// For each tenant and storage, the reports that have a new user label or pseudonym key. Their state files must be
+    /// deleted.
     storages: Vec<(Name, Storage, Vec<ReportKind>)>,
 }
 
@@ -119,7 +119,7 @@ impl Fleet {
             running.task.abort();
             leftovers.retire(&running.states);
         }
-        // An unchanged storage is not swept, because one of its state files may be in the middle of a write.
+        // An unchanged storage is not swept, because a sweep would remove a state file that is being written.
         let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.tenant.name);
             running.is_none_or(|running| running.plan.storage != change.plan.storage)
@@ -150,16 +150,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fetches the final days of all logs and the previous period again. The current figures are served until the new
-    /// figures are complete.
+    /// Makes all tasks fetch everything again, including the final days of logs and the previous period. The current
+    /// figures are served until the new figures are complete.
     pub(crate) fn refetch(&self) {
         for running in self.running.values() {
             running.states.iter().for_each(ReportState::refetch);
         }
     }
 
-    /// Waits until a task ends, and returns a message. No task ends by itself, so the message is about a defect. Never
-    /// returns if there is no task.
+    /// Waits until a task ends that was not aborted, and returns a message about this defect. Never returns if there is
+    /// no task.
     pub(crate) async fn broken(&mut self) -> String {
         loop {
             match self.tasks.join_next().await {
@@ -209,7 +209,7 @@ impl Fleet {
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
-        // Drops all published figures if their source has changed, and otherwise the figures with previous user labels.
+        // If the source has changed, drops all figures. Otherwise, drops only figures with previous user labels.
         self.shared.publisher.forget(|key| {
             key.tenant == tenant.name && (!has_same_source || key.report.is_some_and(is_relabelled))
         });
@@ -303,8 +303,8 @@ fn sweep(plans: &[Arc<Plan>]) {
 const POLLS_MAX: usize = 8;
 
 /// Maximum number of polls in progress, including slow ones. Each poll needs some 300 bytes per row of its report.
-/// Without HTTP/2, each poll of a log needs up to four connections, so all polls stay below the 1,024 file descriptors
-/// of a service.
+/// Without HTTP/2, a poll of a log needs up to four connections. So all polls need at most 400 of the 1,024 file
+/// descriptors of a service.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
 /// Time for which a reload waits for a write. It is short, so that a shutdown during the wait still ends in time.

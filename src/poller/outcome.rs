@@ -96,7 +96,7 @@ pub(super) fn log_success(
             %period,
             unplaced_rows = rendered.unplaced,
             remedy = "compare the figures with the usage report of the Teams admin center; if graph_url is a proxy, let it forward fromDateTime and toDateTime unchanged",
-            "rows are not counted: they are outside the billing period, and far from the time range of the request that returned them"
+            "rows are not counted, because their time is outside the billing period and far from the requested time range"
         );
     }
 }

@@ -83,8 +83,8 @@ impl Writer {
         }
     }
 
-    /// Waits until the current write ends, but not longer than `patience`. Returns true if the write has ended. Call
-    /// this after states are retired. Their queued writes need no wait, because they write nothing.
+    /// Waits up to `patience` for the current write to end. Returns true if the write has ended. Call this after states
+    /// are retired. It does not wait for queued writes, because a queued write of a retired state does nothing.
     pub(super) fn wait(&self, patience: Duration) -> bool {
         let mut current = self.progress.current.lock();
         let number = current.begun;

@@ -21,8 +21,8 @@ pub(super) struct Previous {
 
 impl Previous {
     /// Stores the figures of a complete report of the current period. If `current` is a new period, the stored figures
-    /// of the period that has ended become the figures of the previous period. `used` has the time of the last complete
-    /// report before this one, and the seconds that pools had used then.
+    /// of the period that has ended become the figures of the previous period. `used` has the time of the preceding
+    /// complete report, and the seconds that pools had used by that time.
     pub(super) fn advance(
         &mut self,
         current: BillingPeriod,
@@ -49,8 +49,8 @@ impl Previous {
         });
     }
 
-    /// Makes a fetch of the closed period due, as if it had never been fetched. Its figures stay until the new ones are
-    /// complete.
+    /// Marks the closed period as never fetched, so that its next fetch is due at once. Its figures stay until the new
+    /// ones are complete.
     pub(super) fn refetch(&mut self) {
         self.failed = None;
         if let Some(closed) = &mut self.closed {
@@ -84,8 +84,8 @@ impl Previous {
         }
         let fetched = known.and_then(|closed| closed.fetched);
         let fetched = fetched.and_then(|(at, since)| Some((passed(at)?, at - since)));
-        // `unchanged` is the time between the first and the last fetch with these figures. Later days without a fetch
-        // do not count.
+        // `unchanged` is the time between the first and the last fetch with these figures. The time since the last
+        // fetch does not count, because the figures may have changed since.
         fetched.is_none_or(|(ago, unchanged)| ago >= PAUSE && unchanged < FINAL_AFTER)
     }
 
@@ -167,8 +167,8 @@ const RETRY: TimeDelta = TimeDelta::minutes(30);
 /// call that began in the period can end more than a day after it.
 const FINAL_AFTER: TimeDelta = TimeDelta::days(4);
 
-/// Maximum age of figures of a closed period that is not final. Older figures are not added to the figures of the
-/// current period, because several fetches have failed and rows may be missing.
+/// Maximum age at which seconds that pools used in a closed period are added to the current month, if the period is not
+/// final. If the seconds are older, several fetches have failed and rows may be missing.
 const STALE_AFTER: TimeDelta = TimeDelta::days(1);
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub(crate) struct ReportState {
     pub(super) failure: Option<Failure>,
     /// Published samples of the current period.
     pub(super) current: Vec<Samples>,
-    /// The fingerprint of the allocation in `current`, which can differ from the configured one.
+    /// The fingerprint of the allocation with which `current` was rendered. The configured allocation can differ.
     pub(super) allocation: String,
     /// The seconds that pools used in the current period. A restored state has none until its first poll.
     used_seconds: UsedSeconds,
@@ -49,7 +49,7 @@ pub(crate) struct ReportState {
     pub(super) next_poll: Option<DateTime<Utc>>,
     pub(super) polling: Polling,
     pub(super) request: PollRequest,
-    /// True if a new configuration does not use this state. It is then neither published nor saved.
+    /// True if a new configuration does not use this state. A retired state is neither published nor saved.
     pub(super) retired: bool,
 }
 
@@ -125,8 +125,8 @@ impl ReportState {
         state.request.retry_requested.notify_one();
     }
 
-    /// If [`refetch`](Self::refetch) was called since the last poll, forgets the final days and the time of the last
-    /// fetch of the previous period. So this poll fetches everything again. Published figures stay.
+    /// If [`refetch`](Self::refetch) was called since the last poll, makes the new poll fetch everything again: forgets
+    /// the final days and the time of the last fetch of the previous period. Published figures stay.
     pub(super) fn begin_refetch(&mut self) {
         if std::mem::take(&mut self.request.refetch) {
             self.ledgers = Ledgers::default();
@@ -224,7 +224,7 @@ impl ReportState {
         self.is_unsaved = true;
         self.expired = false;
         self.health.rows = rendered.rows;
-        // At the start of a period, the report has no rows yet, and the newest row stays that of the previous period.
+        // While the report has no rows at the start of a period, the newest row of the previous period stays.
         self.health.newest_row = self.health.newest_row.max(rendered.newest);
         self.health.pages = stats.pages();
         self.health.aggregated = rendered.aggregated;
@@ -252,8 +252,9 @@ impl ReportState {
         self.show_pools(period, begun, plan);
     }
 
-    /// Updates the pools in samples and summary, if the current figures are of `period`. `now` is the time when they
-    /// were fetched. If the calendar month of `now` began in the previous period, seconds of that period are added.
+    /// Updates the pools in samples and summary, if the current figures are of `period` and were fetched at `now`. If
+    /// the calendar month began in the previous period, includes the seconds of the month that were used before
+    /// `period`.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // If the clock was set back during the fetch of the previous period, the figures of `period` may be gone.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {
@@ -286,7 +287,8 @@ impl ReportState {
         })
     }
 
-    /// Restores a saved state, except for figures of another allocation.
+    /// Restores a saved state. If its allocation differs from `allocation`, leaves out the final days and the figures
+    /// of budgets, departments and pools.
     pub(super) fn restore(&mut self, mut saved: SavedState, allocation: &Allocation) {
         let shown = saved.summary.as_mut();
         let shown = shown.map(|summary| &mut summary.allocated);

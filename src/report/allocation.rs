@@ -1,8 +1,8 @@
 //! Allocation of cost: finds the budgets that a row counts for, and the department that the row belongs to.
 //!
-//! A selector matches the exposed labels of a row, or the names of its person. These are the names in Graph's rows,
-//! whatever the label `user` shows. A report has far fewer label sets and persons than rows. So each label set and each
-//! person is matched once, and no text is compared for a row.
+//! A selector matches the exposed labels of a row, or the names of its person as Graph sends them, whatever the label
+//! `user` shows. A report has far fewer label sets and persons than rows. So each label set and each person is matched
+//! once, and no text is compared for a row.
 
 #![deny(clippy::float_arithmetic)]
 
@@ -32,7 +32,7 @@ pub struct Allocation {
     pub departments: Option<Arc<Departments>>,
 }
 
-/// Matches label sets and persons with budgets and departments. The caller adds both in the order of their ids.
+/// Matches label sets and persons with budgets and departments. The caller adds each kind in the order of its ids.
 pub(crate) struct Allocator<'a> {
     allocation: &'a Allocation,
     currencies: Interner,
@@ -265,7 +265,7 @@ impl Allocated {
         }
     }
 
-    /// The samples of budgets and departments. The columns of the report decide which families departments have.
+    /// The samples of budgets and departments. Departments have only families for figures that the report has.
     pub(crate) fn samples(
         &self,
         allocation: &Allocation,

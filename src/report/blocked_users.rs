@@ -93,8 +93,8 @@ impl Report for BlockedUsers {
         name: "blocked_users",
         function: "getPstnBlockedUsersLog",
         version: Version::Beta,
-        // Microsoft does not document the bound. This one is safe: an export of more than 90 days has several windows,
-        // and no event at a boundary is in two of them.
+        // Microsoft does not document whether the end of the time range is included. This bound is safe: an export of
+        // more than 90 days has several windows, and no event is in two of them.
         end: EndBound::LastTick,
         properties: Row::PROPERTIES,
         labels: &[],
@@ -128,7 +128,7 @@ impl AggregatedReport for BlockedUsers {
         let [id, principal_name, _] = person;
         let names = [id, principal_name, row.user_telephone_number().shown(notes)];
         let user = names.into_iter().find(|name| !name.is_empty());
-        // All users without an id and names would count as one user.
+        // Rejects an event that names no user (id, name or telephone number): all such events would count for one user.
         let user = user.ok_or(row.user_id().missing())?;
         let mode = row.user_block_mode().shown(notes);
         let event = Event {
@@ -209,7 +209,7 @@ fn current_block(events: &[Event]) -> Option<&Event> {
 }
 
 /// The start of each user's current block, and the number of series that are aggregated into `__other__`. If there are
-/// more than `max_series` series, the oldest are aggregated.
+/// more than `max_series` series, those with the oldest blocks are aggregated.
 fn since<'t>(
     blocks: &[&Event],
     texts: &'t Interner,
@@ -238,8 +238,8 @@ fn since<'t>(
     (since.collect(), oldest.len() as u64)
 }
 
-/// The time at which the current block began, by reason and user label. If several users share a label, it is the time
-/// of the newest block.
+/// The time at which the current block began, by reason and user label. If several users share a label, their newest
+/// block counts.
 type Since<'t> = BTreeMap<(&'t str, String), DateTime<Utc>>;
 
 fn samples(

@@ -51,10 +51,10 @@ impl<const MONEY: usize> Default for Values<MONEY> {
     }
 }
 
-/// Maximum number of counts in a row. The first is its number of calls or messages. The second is its seconds or SMS
-/// units. The third is its failed calls, or its seconds in the later calendar month.
+/// Maximum number of counts in a row. The first is calls or messages. The second is the duration in seconds, or SMS
+/// units. The third is failed calls, or the seconds of `LATER_MONTH`.
 pub const COUNTS_MAX: usize = 3;
 
-/// Index of the count of seconds in the later of the two calendar months of a billing period. Only a report with pools
-/// has this count. Other reports can use the index for another count.
+/// Index in the counts. A report with pools uses it for the seconds of calls in the calendar month that begins in the
+/// billing period. Other reports can use it for another count.
 pub(crate) const LATER_MONTH: usize = COUNTS_MAX - 1;

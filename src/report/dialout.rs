@@ -111,7 +111,8 @@ impl Report for Dialout {
         name: "dialout",
         function: "getPstnOnlineMeetingDialoutReport",
         version: Version::Beta,
-        // The current documentation does not state the bound. Its first version stated that both ends are included.
+        // The current documentation does not state whether the end of the time range is included. Its first version
+        // stated that both ends are.
         end: EndBound::LastTick,
         properties: Row::PROPERTIES,
         labels: Row::LABELS,

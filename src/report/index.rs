@@ -17,8 +17,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Returns the number of the value. If the value is new, its number is `next`. `is_same` returns whether the value
-    /// with a number is the same.
+    /// Returns the number of the value. If the value is new, its number is `next`. `is_same` takes a number, and
+    /// returns whether the stored value with this number equals `value`.
     pub(crate) fn number(
         &mut self,
         value: impl Hash,
@@ -43,8 +43,8 @@ impl Index {
     }
 }
 
-/// The hash in 64 bits for a hash table. The table takes the position of an entry from the low bits, and seven check
-/// bits from the high bits.
+/// The hash in both halves of 64 bits. A hash table needs both: it takes the position of an entry from the low bits,
+/// and seven check bits from the high bits.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }

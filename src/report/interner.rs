@@ -67,7 +67,6 @@ impl Interner {
         (0..self.texts.count()).map(|id| self.text(id))
     }
 
-    /// The text as it was interned.
     pub(crate) fn text(&self, id: u32) -> &str {
         self.texts.get(id)
     }
@@ -106,8 +105,8 @@ impl LabelSets {
 }
 
 impl Dictionary {
-    /// Returns the dictionary of sorted texts, and for each id the rank of its text. The ids are 0, 1, 2 and so on, in
-    /// any order.
+    /// Returns the dictionary of `texts`, and for each id the rank of its text. The texts must be sorted. Their ids are
+    /// 0, 1, 2 and so on, in any order.
     pub(crate) fn from_sorted<'t>(
         texts: impl ExactSizeIterator<Item = (u32, &'t str)>,
     ) -> (Self, Vec<u32>) {

@@ -15,8 +15,8 @@ use super::person_table::{PersonId, PersonTable};
 use crate::money::Sum;
 use crate::period::BillingPeriod;
 
-/// Pseudonyms by a keyed hash: the first 128 bits, in hexadecimal, of the HMAC-SHA-256 of the user principal name in lower
-/// case. If the name is missing, the object id is hashed.
+/// Pseudonyms by a keyed hash (HMAC-SHA-256) of the user principal name in lower case. A pseudonym is the first 128
+/// bits of the hash, in hexadecimal. If the name is missing, the object id is hashed.
 ///
 /// With the same key, a person has the same pseudonym across restarts and machines. Without the key, a guessed name
 /// cannot be verified.
@@ -65,7 +65,7 @@ pub struct RetainedSeries {
 /// The distinct values of the label `user` in a report, and the value of each person.
 pub(crate) struct UserLabels {
     pub(crate) labels: Dictionary,
-    /// Ranks in `labels`, by person.
+    /// For each person, the rank of the label in `labels`.
     of: Vec<u32>,
 }
 
@@ -78,7 +78,7 @@ impl Pseudonyms {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    /// The pseudonym of a user principal name, or of an object id if there is none.
+    /// The pseudonym of a user principal name, or of the object id of a user without such a name.
     pub fn of(&self, user: &str) -> String {
         String::from_utf8(self.digits(user).to_vec()).expect("hexadecimal digits are ASCII")
     }
@@ -119,8 +119,8 @@ impl UserLabel {
         }
     }
 
-    /// The identity of the user labels in state files. With pseudonyms, it contains a sample pseudonym, so that a
-    /// change of the key is detected.
+    /// Text that identifies the kind of user labels in a state file. For pseudonyms, it contains a sample pseudonym, so
+    /// that a change of the key is detected.
     pub(crate) fn identity(&self) -> String {
         let key = match self {
             Self::Pseudonym(pseudonyms) => pseudonyms.of(""),
@@ -190,8 +190,8 @@ impl UserLabels {
 }
 
 impl RetainedSeries {
-    /// Selects the series to aggregate, if only `room` of `count` series are kept. Returns the indices of the series to
-    /// aggregate, and the series that are kept.
+    /// Selects which `room` of `count` series are kept. Returns the indices of the other series, which must be
+    /// aggregated, and the series that are kept.
     ///
     /// Nine tenths of the room are for the largest series. In the last tenth, series that the last poll kept are
     /// preferred to other series of similar size.

@@ -5,10 +5,9 @@
 //! into the ledger of the period, and it is not fetched again. So a poll fetches only the pages of the last days.
 //!
 //! A row is counted once, in the billing period of its time, even if several windows return it. This can happen because
-//! some functions select calls by their start, some by their end, some include the end of a window, and some return
-//! more than the window. Rows are recognized by their id, of which 64 bits are kept for every row of the period. The
-//! last rows of a period may be in later windows, because some functions select calls by their end. So the windows of
-//! the next two days are fetched too.
+//! some functions include the end of a window or return more than the window. Rows are recognized by their id, of which
+//! 64 bits are kept for every row of the period. Some functions select calls by their end instead of their start, and
+//! return the last rows of a period in later windows. So the windows of the next two days are fetched too.
 //!
 //! The memory of all data of a log is reserved in the pool of its report: windows that are being fetched, ids, final
 //! days, and rendered totals. If there is no room for a window, its rows do not count as seen, so a later window can
@@ -71,7 +70,6 @@ pub(crate) struct AggregationContext<'a> {
     pub(crate) allocation: &'a Allocation,
     /// The billing period of the totals.
     pub(crate) period: BillingPeriod,
-    /// The rows that were already counted.
     pub(crate) seen: &'a SeenRows,
     /// The memory pool of the report.
     pub(crate) memory: &'a Arc<MemoryPool>,
@@ -83,14 +81,13 @@ pub(crate) struct DayTotals {
     pub(crate) totals: Totals,
     /// Ids of the rows that no earlier window returned. Empty if the totals are not final.
     pub(crate) ids: Vec<RowId>,
-    /// True if the totals are final.
     pub(crate) is_final: bool,
     /// The reserved memory of the totals and ids, which is released on drop.
     pub(crate) _memory: Reservation,
 }
 
-/// A log as a value instead of a type parameter. Code that does not depend on the type of a row uses it, so such code is
-/// compiled only once for all logs.
+/// A log as a value instead of a type parameter. Code that does not depend on the type of a row uses it, and is
+/// therefore compiled only once for all logs.
 pub(crate) struct AnyLog {
     pub(crate) info: &'static ReportInfo,
     add_page: fn(&mut LogAggregator<'_>, &mut Page<'_, '_>) -> Result<Read, CollectError>,
@@ -107,7 +104,7 @@ impl AnyLog {
     }
 }
 
-/// Fetches the totals of one window at `now`. After an error, none of its rows count as seen, so the window can be
+/// Fetches the totals of one window at `now`. After an error, no row of the window counts as seen, so the window can be
 /// fetched again.
 pub(crate) async fn collect(
     log: &'static AnyLog,
@@ -150,7 +147,7 @@ fn is_final(window: Window, asked: DateTime<Utc>) -> bool {
     asked >= window.end() + LATENESS
 }
 
-/// Returns true if a row with this time is at most [`MARGIN`] from the window that returned it.
+/// Returns true if `time` is inside `window`, or at most [`MARGIN`] before or after it.
 pub(crate) fn is_near(window: Window, time: DateTime<Utc>) -> bool {
     (window.start() - MARGIN..=window.end() + MARGIN).contains(&time)
 }
@@ -162,8 +159,8 @@ pub(crate) const DAY: TimeDelta = TimeDelta::days(1);
 /// the day and last for 30 hours. The source can be up to 48 hours late.
 pub(crate) const LATENESS: TimeDelta = TimeDelta::hours(48 + 30);
 
-/// Maximum time between a row and a window that returns it. A call of 30 hours can end two days after the day in which
-/// it began.
+/// Maximum distance between the time of a row and a window that returns the row. A call of 30 hours can end, and be
+/// returned, two days after the day in which it began.
 pub(crate) const MARGIN: TimeDelta = TimeDelta::days(2);
 
 /// Maximum number of labels of a log, except for `tenant` and `user`.

@@ -53,8 +53,8 @@ impl PersonTable {
         PersonId::try_from(self.spans.len()).expect("fewer persons than rows")
     }
 
-    /// Map of the persons that share an id but have different names. The value of each is the first person with that
-    /// id. There are few such persons, if any.
+    /// For each id that several persons with different names share, maps all of these persons to the first of them.
+    /// There are few such persons, if any.
     pub(crate) fn namesakes_by_id(&self) -> HashMap<PersonId, PersonId> {
         let mut first: HashMap<&str, PersonId> = HashMap::with_capacity(self.spans.len());
         let mut shared = HashMap::new();

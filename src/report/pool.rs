@@ -102,7 +102,6 @@ static THRESHOLD: Family = Family::gauge(
     "Share of the pool's included seconds at which an alert fires: 0.8 for 80 %. From the configuration.",
 );
 
-/// The families of pools.
 pub(crate) const FAMILIES: [&Family; 3] = [&SIZE, &USED, &THRESHOLD];
 
 impl Pool {
@@ -164,9 +163,9 @@ impl UsedSeconds {
     }
 
     /// The used seconds of each pool in the calendar month of `now`. `self` has the seconds of `period`, which contains
-    /// `now`, and `previous` has the seconds of the previous period. A pool has `None` if a part of the month is in the
-    /// previous period and the seconds of that part are unknown. The known part alone would look as if more minutes
-    /// were left.
+    /// `now`, and `previous` has the seconds of the previous period. The value of a pool is `None` if a part of the
+    /// month is in the previous period and its seconds are unknown. With only the other part, more minutes would seem
+    /// to be left.
     pub(crate) fn in_month(
         &self,
         pools: &[Pool],

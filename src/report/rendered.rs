@@ -14,7 +14,7 @@ use crate::exposition::Samples;
 pub struct Rendered {
     /// The samples of the report's families for the current period.
     pub samples: Vec<Samples>,
-    /// The figures of `samples` without users, as families of the previous period.
+    /// The sums of `samples` over all users, in the families that are served when this period is the previous one.
     pub closing: Vec<Samples>,
     /// Spend by currency, in the order of the currencies. Empty if the report has no amounts.
     pub spend: Vec<Spend>,
@@ -31,7 +31,7 @@ pub struct Rendered {
     pub users: u64,
     /// Number of rows that are counted. A row that overlapping pages repeat is counted once.
     pub rows: u64,
-    /// Number of uncounted duplicate rows. A duplicate equals an earlier row in all fields; in a log, in the id.
+    /// Number of duplicate rows, which are not counted. They have all fields (in a log, the id) of an earlier row.
     pub overlapping: u64,
     /// Number of rows with the same user id, location, context and currency as another row, but other names or figures.
     /// The sums include both rows.

@@ -27,10 +27,10 @@ pub(crate) struct RowTexts<'a> {
     pub(crate) properties: BTreeMap<String, &'a RawValue>,
 }
 
-/// A callback with the record of a row.
+/// A callback that receives the record of a row.
 pub(super) type TakeRecord<'t> = dyn FnMut(&Record<'_>) -> Result<(), Unreadable> + 't;
 
-/// The reason why a row is not taken.
+/// The reason why a row cannot be read or converted.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) enum Unreadable {
@@ -93,7 +93,7 @@ impl<'g> Scan<'g> {
         }
     }
 
-    /// Windows that are not fetched yet.
+    /// Number of windows that are not fetched yet.
     pub(crate) fn windows_left(&self) -> usize {
         self.waiting.len()
     }

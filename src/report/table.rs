@@ -105,9 +105,9 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         named.count() as u64
     }
 
-    /// If there are more than `max_series` series, aggregates the smallest ones into `__other__`, first over users. If
-    /// that is not enough, aggregates over all labels except for the currency, because amounts in different currencies
-    /// cannot be added up.
+    /// If there are more than `max_series` series, aggregates the smallest ones. First, their user becomes `__other__`.
+    /// If that is not enough, their other labels become `__other__` too. The currency does not, because amounts in
+    /// different currencies cannot be added up.
     fn collapse(&mut self, context: &RenderContext<'_>) -> (u64, RetainedSeries) {
         let names_users = context.user_label.names_users();
         let (other, other_user) = (self.texts.other(), self.users.other());
@@ -172,7 +172,7 @@ impl<const LABELS: usize, const MONEY: usize> Table<'_, LABELS, MONEY> {
         (aggregated.len() as u64, retained)
     }
 
-    /// The size of a series, for sorting: the figure of the first family without its sign, then all counts.
+    /// The size of a series, for sorting: the absolute value of the first family's figure, then all counts.
     fn size(&self, values: &Values<MONEY>) -> Size {
         let first = match self.info.columns[0].measure {
             Measure::Money(index) => values.money[index],

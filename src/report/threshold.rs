@@ -40,9 +40,9 @@ impl Threshold {
         thresholds.rfind(|threshold| threshold.at <= percent)
     }
 
-    /// The labels of a sample, and the share as its value, for example 0.8 for 80 %. Adds the labels `severity`,
-    /// `tenant` and `threshold` to `labels`. The names in `labels` must come before these, because labels are sorted by
-    /// name.
+    /// The labels of a sample, and its value: the share, for example 0.8 for 80 %. Appends the labels `severity`,
+    /// `tenant` and `threshold` to `labels`. All names in `labels` must sort before `severity`, because labels are
+    /// sorted by name.
     pub(crate) fn sample(
         self,
         labels: &[(&str, Option<&str>)],

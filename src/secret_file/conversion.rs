@@ -1,4 +1,4 @@
-//! Certificate and key files in another format than unencrypted PEM, and the commands that convert them.
+//! Certificate and key files in a format other than unencrypted PEM, and the commands that convert them.
 //!
 //! Portals and tools provide PKCS #12 (PFX), DER, PKCS #7 and encrypted keys; editors and shells add a byte order mark.
 //! This module does not convert files: the administrator decides where a decrypted key is stored.
@@ -31,11 +31,11 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
             (object, format, openssl, String::new())
         } else {
             let (object, form) = object(bytes)?;
-            // No conversion is needed: from a certificate file, only the certificates in PEM are read.
+            // No conversion is needed, because only the PEM certificates of a certificate file are read.
             if form == Form::Pem && role == Role::Certificate && contains(bytes, CERTIFICATE) {
                 return None;
             }
-            // An object that the PEM reader skips does not matter if the file contains everything else that is required.
+            // The PEM reader skips such an object, so it does not matter if the file also has all required contents.
             let is_skipped = matches!(
                 (object, form),
                 (Object::Request, Form::Pem) | (Object::PublicKey | Object::OtherCertificate, _)
@@ -64,7 +64,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
     })
 }
 
-/// The type of the object in a file, which decides about the openssl command.
+/// The type of the object in a file. It determines the openssl command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Object {
     /// PEM, or an unknown format.
@@ -105,9 +105,9 @@ impl Object {
     }
 }
 
-/// Returns the command that converts the file into one or two PEM files. `openssl` is the beginning of the command
-/// line: `openssl`, or a command that removes the file's encoding, with `| openssl`. `input` is the option that names
-/// the input file. It is empty if openssl reads from the pipe.
+/// Returns the command that converts the file into one or two PEM files. `openssl` is the start of the command line:
+/// the program openssl, or a command that decodes the file, with a pipe to openssl. `input` is the option that names
+/// the input file; empty if openssl reads from the pipe.
 fn command(
     openssl: &str,
     path: &Path,
@@ -147,8 +147,8 @@ fn command(
     }
 }
 
-/// Returns the command that removes a file's encoding (byte order mark, UTF-16 or base64), the format of the file with
-/// that encoding, and the content without it.
+/// If a file is encoded (byte order mark, UTF-16 or base64), returns the command that decodes the file, the name of the
+/// file's format, and the decoded content.
 fn encoding(bytes: &[u8]) -> Option<(&'static str, &'static str, Zeroizing<Vec<u8>>)> {
     match bytes {
         [0xef, 0xbb, 0xbf, rest @ ..] => {

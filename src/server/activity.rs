@@ -224,7 +224,7 @@ impl Activity {
         }
     }
 
-    /// Records that hyper has written all its bytes.
+    /// Records that hyper has written all bytes that it had, which ends the requests in `taken`.
     fn flushed(&self) {
         let taken = self.taken.swap(0, Relaxed);
         if taken != 0 && self.active.fetch_sub(taken, Relaxed) == taken {

@@ -1,15 +1,16 @@
 //! Basic authentication.
 //!
 //! Results are cached. So a scraper, which sends the same login with every request, costs only one bcrypt computation.
-//! The cache has no passwords. It identifies a login by an HMAC over the parts of the login and their lengths. Because
-//! of the lengths, two logins never have the same HMAC. The key is random and belongs to this process, so the time of a
-//! comparison reveals nothing.
+//! The cache has no passwords. It identifies a login by an HMAC over the user, the bcrypt hash, the password and their
+//! lengths. Because of the lengths, two logins never have the same HMAC. Each process has a random HMAC key, so the
+//! time of a comparison reveals nothing.
 //!
 //! A login that is not cached waits in a short queue. One computation runs at a time, on a thread that does not serve
-//! requests. The computation keeps its permit until it ends, even if its client has disconnected. A cached login never
+//! requests. A computation blocks the next one until it ends, even if its client has disconnected. A cached login never
 //! waits.
 //!
-//! A wrong password and an unknown user cost the same work, whatever the costs of the other users are.
+//! A wrong password takes as long as an unknown user, whatever the bcrypt costs are. So the time does not reveal which
+//! users exist.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -147,8 +148,8 @@ impl Users {
 impl Check {
     /// Returns true if the password is right. The check of a wrong password always takes as long as one computation at
     /// the highest cost of all users. If the user's own cost is lower, further computations follow: one at each cost
-    /// from the user's own to the one below the highest. With the first computation, their times add up to the time at
-    /// the highest cost, because each step of the cost doubles the time.
+    /// below the highest, beginning with the user's own. Each step of the cost doubles the time, so all computations
+    /// together take as long as one at the highest cost.
     fn run(&self) -> bool {
         let matches = self.known && self.matches(&self.hash);
         if !matches {
@@ -364,8 +365,8 @@ const COST_MIN: u32 = 4;
 /// two days.
 const COST_MAX: u32 = 20;
 
-/// Maximum number of cached logins, for admitted and for refused logins each. A server has far fewer users. Each
-/// list takes some 3 KiB.
+/// Maximum number of cached logins in each of two lists: admitted and refused. A server has far fewer users. Each list
+/// takes some 3 KiB.
 const RECENT_MAX: usize = 100;
 
 /// Maximum number of different logins in the queue. At cost 12 each login takes a quarter of a second, so the last one

@@ -43,14 +43,13 @@ impl ResponseBody {
         }
     }
 
-    /// Removes all bytes.
     pub(super) fn clear(&mut self) {
         (self.part, self.parts, self.length) = (Bytes::new(), None, 0);
     }
 
     /// Returns the size of the next frame of a part. Over HTTP/2 frames are small, so that each frame shows progress.
     /// The last byte is a frame of its own. hyper takes a frame as soon as the client has room for one byte. Without
-    /// the last frame, a response would seem complete before the client has room for all of it.
+    /// this extra frame, a response would seem complete before the client has room for all of it.
     fn frame_size(&self) -> usize {
         let size = self.part.len();
         if !self.guard.is_http2() {

@@ -116,7 +116,7 @@ async fn serve_http1(
         ended = connection.as_mut() => return log_end(ended),
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
-    // Drops an idle connection. If it has had no request yet, hyper's graceful shutdown would wait for the first one.
+    // Drops an idle connection, because hyper's graceful shutdown would wait for the first request of a new connection.
     if !activity.is_idle() {
         connection.as_mut().graceful_shutdown();
         log_end(connection.await);

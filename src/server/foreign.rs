@@ -4,10 +4,10 @@
 //! browsers send.
 //!
 //! An exporter that listens only on loopback should not be reachable from other sites. But a page in a browser on the
-//! same machine can read its responses if the host name of the page resolves to 127.0.0.1. The browser then treats both
-//! as one origin (DNS rebinding). Such a request has that host name in `Host`, so requests with internet names are
-//! rejected. Addresses, `localhost`, and names without a dot, which are common on internal networks, are accepted,
-//! because they cannot be registered on the internet. The name in `--web.listen-address` is accepted too.
+//! same machine can read its responses if the host name of the page resolves to 127.0.0.1. The browser then treats the
+//! page and the exporter as one origin (DNS rebinding). Such a request has that host name in `Host`, so requests with
+//! internet names are rejected. Addresses, `localhost`, and names without a dot, which are common on internal networks,
+//! are accepted, because they cannot be registered on the internet. The name in `--web.listen-address` is accepted too.
 
 use std::net::IpAddr;
 

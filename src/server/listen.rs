@@ -44,8 +44,8 @@ pub enum BindError {
 }
 
 impl ListenAddress {
-    /// Returns the hosts and the port by which this machine reaches the address. The hosts are those of loopback if the
-    /// server listens on every interface.
+    /// Returns the hosts and the port to which clients on this machine can connect. If the server listens on every
+    /// interface, the hosts are loopback addresses.
     pub(crate) fn reached_at(&self) -> (Vec<&str>, u16) {
         let hosts = match self.host.as_str() {
             "0.0.0.0" => LOOPBACK[..1].to_vec(),
@@ -55,7 +55,7 @@ impl ListenAddress {
         (hosts, self.port)
     }
 
-    /// Returns true if only this machine reaches the address.
+    /// Returns true if only clients on this machine can connect.
     pub(super) fn is_loopback(&self) -> bool {
         let ip = self.host.parse::<IpAddr>();
         self.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
@@ -126,7 +126,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Returns the remedy for an address that cannot be bound; `None` if there is none for this kind of error.
+/// Returns the remedy for an address that cannot be bound; `None` if no remedy is known for this kind of error.
 fn remedy(kind: io::ErrorKind) -> Option<&'static str> {
     match kind {
         io::ErrorKind::AddrInUse => Some(
@@ -183,8 +183,8 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
-/// The loopback addresses of IPv4 and IPv6. If the server listens on every interface, it may be reachable at only one
-/// of them. `[::]` can be bound although IPv6 is disabled, and a socket from systemd may be for IPv6 only.
+/// The loopback addresses of IPv4 and IPv6. A server that listens on every interface may be reachable at only one of
+/// them: `[::]` can be bound even if IPv6 is disabled, and a socket from systemd may be for IPv6 only.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// Maximum number of connections that wait to be accepted: a usual value for busy servers. The system may lower it.

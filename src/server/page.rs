@@ -169,7 +169,7 @@ fn write_headline(
     )
 }
 
-/// Returns the worse of two CSS classes. The order is `failing`, `untried`, `ok`.
+/// Returns the worse of two CSS classes. From worst to best they are `failing`, `untried`, `ok`.
 fn worse(one: &'static str, other: &'static str) -> &'static str {
     match (one, other) {
         ("failing", _) | (_, "failing") => "failing",

@@ -1,9 +1,9 @@
 //! The rendered page, shared by all requests for it.
 //!
-//! With many tenants the page has some hundred KiB, and a client can request it many times over one connection and read
-//! nothing. Therefore the page is rendered only once per snapshot and second, and responses share its bytes. Slow
-//! clients may keep older versions in memory. If all versions together exceed a limit, requests get the newest one,
-//! even if it is out of date, until some versions are released.
+//! With many tenants the page has several hundred KiB. A client that requests it many times and reads no response would
+//! keep as many copies in memory. Therefore the page is rendered only once per snapshot and second, and responses share
+//! its bytes. Slow clients may keep older versions in memory. If all versions together exceed a limit, requests get the
+//! newest one, even if it is out of date, until some versions are released.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -38,7 +38,7 @@ struct Counted {
 }
 
 impl RenderedPage {
-    /// Returns the page of a snapshot. Renders it if it is not up to date.
+    /// Returns the page of a snapshot. Renders it if the newest version is out of date and [`HELD_MAX`] allows another.
     pub(super) fn get(
         &self,
         snapshot: &Arc<Snapshot>,
@@ -83,8 +83,8 @@ impl Drop for Counted {
     }
 }
 
-/// Maximum bytes of all versions in memory. Dozens of versions with fifty tenants fit, and take a sixteenth of a small
-/// container's memory.
+/// Maximum bytes of all versions in memory before another one is rendered: enough for dozens of versions with fifty
+/// tenants, and a sixteenth of the memory of a container with 128 MiB.
 const HELD_MAX: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]

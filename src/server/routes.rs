@@ -52,7 +52,7 @@ struct RequestInfo {
     allowed: bool,
     is_head: bool,
     version: Version,
-    /// The reason to reject the request without checking its login. `None` if [`foreign::refusal`] finds none.
+    /// The reason why [`foreign::refusal`] rejects the request, before its login is checked; `None` if it does not.
     forbidden: Option<&'static str>,
     format: (Format, &'static str),
     encoding: Encoding,
@@ -196,7 +196,7 @@ async fn guarded(
         let message = "the client certificate is no longer allowed\n";
         return close_after(info, activity, text(StatusCode::FORBIDDEN, message, guard));
     }
-    // Probes need no password. Users of the toolkit have asked for this exception for years.
+    // Probes need no password and have no rate limit. Users of the exporter-toolkit have asked for this for years.
     let open = matches!(info.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
     let mut response = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {
@@ -277,7 +277,7 @@ fn metrics(info: &RequestInfo, activity: &Activity, guard: RequestGuard) -> Http
             shared.state.requests_max
         );
         let response = text(StatusCode::SERVICE_UNAVAILABLE, message, guard);
-        // Closes the connection, because more requests in the same packet would leave no slot for other clients.
+        // Closes the connection, so that a client with many requests in one packet leaves slots for other clients.
         return close_after(info, activity, response);
     }
     let (format, content_type) = info.format;
@@ -384,7 +384,7 @@ fn set_header(response: &mut HttpResponse, name: HeaderName, value: &'static str
     response.headers_mut().insert(name, value);
 }
 
-/// Returns all values of a header that are text.
+/// Returns all values of a header, except for values that are not ASCII text.
 fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
         .get_all(name)
@@ -400,7 +400,6 @@ fn names(query: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the timeout that the scraper sent, if any.
 fn scrape_timeout(headers: &HeaderMap) -> Option<Duration> {
     let seconds: f64 = headers.get(SCRAPE_TIMEOUT)?.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds)

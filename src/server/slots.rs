@@ -1,8 +1,8 @@
-//! Slots for connections and scrapes, and the rules for closing one when all slots are taken.
+//! Slots for connections and scrapes, and the rules for freeing one when all slots are taken.
 //!
-//! Clients that send or read nothing never keep a new connection waiting, because the server closes the connection that
-//! is first in the closing order. So a probe always gets a slot. This module does not accept connections and does not
-//! read requests.
+//! If all slots are taken, the server closes the connection that is first in the order of [`Activity::close_order`]. So
+//! clients that send or read nothing cannot keep a new connection waiting, and a probe always gets a slot. This module
+//! does not accept connections and does not read requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Slots {
     next: AtomicU64,
 }
 
-/// The entry of an open connection.
+/// The entry of an open connection. It is removed on drop.
 pub(super) struct Open<'a> {
     slots: &'a Slots,
     id: u64,
@@ -49,7 +49,7 @@ impl Slots {
             let permit = Arc::clone(&self.permits).acquire_owned();
             let wait = if self.permits.available_permits() == 0 {
                 self.close_one();
-                // If no connection may be closed now, one may be closed after the pause.
+                // If no connection may be closed yet, the loop tries again after this pause.
                 CLOSE_PAUSE
             } else {
                 Duration::MAX
@@ -129,10 +129,9 @@ impl Scrapes {
     }
 }
 
-/// Pause before the next connection is closed, if the slot of the last one is not free yet. New clients do not notice
-/// the pause.
+/// Time to wait for a free slot before another connection is closed. It is so short that new clients do not notice it.
 const CLOSE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Time without progress after which a scrape counts as stalled, and can be aborted to admit another one. A scraper on
-/// a working network reads more often.
+/// Time without progress after which a scrape counts as stalled, and can be aborted to admit another scrape. A scraper
+/// on a working network reads at shorter intervals.
 const STALLED_SCRAPE: Duration = Duration::from_millis(100);

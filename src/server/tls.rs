@@ -57,11 +57,11 @@ pub(super) struct Tls {
     /// The verifier of client certificates that `server` uses. It is stored here, because `server` has no getter for
     /// it.
     verifier: Arc<dyn ClientCertVerifier>,
-    /// True if every client must have a certificate of an authority.
+    /// True if every client must have a certificate that is verified with `client_ca`.
     pub(super) identifies_clients: bool,
 }
 
-/// The structure of the section.
+/// The keys of the section.
 #[derive(Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping")]
 pub(super) struct Section {
@@ -196,8 +196,8 @@ impl Section {
             .collect())
     }
 
-    /// Checks the cipher suites for HTTP/2, as Go does. RFC 9113, section 9.2.2, requires one of two suites over TLS 1.2
-    /// and forbids nearly all others, so clients could not connect.
+    /// Checks the cipher suites for HTTP/2 over TLS 1.2, as Go does. RFC 9113, section 9.2.2, requires one of two
+    /// suites and forbids nearly all others. If the list had neither of the two, clients could not connect.
     fn check_http2(&self, over_tls12: bool) -> Result<(), String> {
         let names = self.cipher_suites.as_deref().unwrap_or_default();
         let has_one = names
@@ -329,8 +329,8 @@ fn no_pem(option: &str, kind: &str) -> String {
     format!("{option} holds no PEM {kind}")
 }
 
-/// Returns the cipher suites. As in Go, the list restricts only TLS 1.2. The list may have suites of TLS 1.3, but these
-/// are always enabled.
+/// Returns the enabled cipher suites. As in Go, the list restricts only TLS 1.2: all suites of TLS 1.3 are enabled,
+/// whether or not they are in the list.
 fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, String> {
     let names = names.unwrap_or_default();
     if names.is_empty() {

@@ -78,11 +78,11 @@ pub(super) struct WebSettings {
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: Duration,
-    /// Longest time before `next` at which a request is still allowed. It limits the length of a burst. `None` if no
-    /// request is allowed.
+    /// A request is allowed at most this long before `next`, which limits the length of a burst. `None` if no request
+    /// is allowed at any time.
     ahead_max: Option<Duration>,
-    /// Time from which the next request is not part of a burst. Each allowed request moves it by one interval. `None`
-    /// before the first request.
+    /// Time from which the next request is not part of a burst. Each allowed request moves this time to one interval
+    /// later. `None` before the first request.
     next: Mutex<Option<Instant>>,
 }
 
@@ -153,7 +153,7 @@ struct Watched {
 
 struct Loaded {
     settings: Arc<WebSettings>,
-    /// The stamps of the files when they were read.
+    /// The stamps that the files had when `settings` was read.
     stamps: Stamps,
     checked: Instant,
     /// True while a request checks the files.
@@ -213,7 +213,8 @@ impl Watched {
                 "basic_auth_users has no users any more, but authentication cannot be switched off",
             ));
         }
-        // `stamps` is from before the read, so the next check sees a change during it. It covers only `old.files`.
+        // `stamps` is from before the read, so the next check sees a change during the read. If the file now names
+        // other files, `stamps` does not cover them.
         let stamps = if new.files == old.files {
             stamps
         } else {
@@ -303,7 +304,7 @@ impl Rate {
     }
 }
 
-/// The structure of the file.
+/// The sections of the file, all of them optional.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping")]
 struct File {

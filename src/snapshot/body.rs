@@ -26,8 +26,8 @@ pub struct Body {
     pub parts: Parts,
 }
 
-/// The parts of a body in order. Each step of the iterator clones a reference. If a large body is requested without
-/// compression, each step inflates some KiB, because large bodies are kept compressed.
+/// The parts of a body in order. A step of the iterator clones a reference, or inflates some KiB of a compressed part.
+/// It inflates if a large body is requested without compression, because large bodies are kept compressed.
 #[derive(Debug)]
 pub struct Parts {
     all: Arc<[Part]>,
@@ -58,7 +58,7 @@ struct ReportsBody {
     identity: IdentityBody,
 }
 
-/// An identity body under construction.
+/// A body with [`Encoding::Identity`] under construction.
 #[derive(Clone, Debug, Default)]
 struct IdentityBody {
     parts: Vec<Part>,

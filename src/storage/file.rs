@@ -1,5 +1,5 @@
-//! Checks of the files in the storage folder. They can be damaged, too long, owned by another user, or not regular
-//! files. A file is opened without waiting and checked, and is read only if it can be a state file.
+//! Checks of the files in the storage folder. A file can be damaged, too long, owned by another user, or not a regular
+//! file. It is opened without waiting and checked, and is read only if it can be a state file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -86,8 +86,10 @@ impl OpenedFile {
     }
 
     /// Returns true if a rejected file may be set aside for people to look at. `found` is `None` if the file cannot be
-    /// opened, so its content is unknown. A file with another kind of user labels than the current one may not be set
-    /// aside. If labels show real names, any other file may. If they do not, the file must state the current kind and
+    /// opened, so its content is unknown.
+    ///
+    /// A file that states another kind of user labels than the current one must not be set aside. Every other file may
+    /// be set aside if the current labels show real names. If they do not, the file must state the current kind and
     /// have the right checksum, because a damaged file can be a mixture of two files.
     pub(super) fn may_be_quarantined(found: Option<&Self>, identity: &Identity) -> bool {
         let is_whole = || found.is_some_and(|found| found.is_whole().unwrap_or(false));

@@ -18,17 +18,17 @@ pub(crate) struct Storage {
     pub(crate) folder: PathBuf,
     /// Prefix of the file names.
     pub(crate) name: String,
-    /// Identity of the files of a report without its own user label.
+    /// Identity of the files of a report to which the general `labels.user` applies.
     pub(crate) identity: Identity,
 }
 
-/// The files of a tenant, for a sweep. No writer of this tenant is running in the folder.
+/// The files of a tenant, for a sweep. The caller ensures that no writer of this tenant is running in the folder.
 #[derive(Clone)]
 pub(super) struct TenantFiles {
     /// Identity of the files of reports that are not in `reports`.
     pub(super) identity: Identity,
-    /// Reports that are polled. The sweep keeps their state files, because they are read after the sweep, and invalid
-    /// ones are rejected then.
+    /// Reports that are polled. The sweep keeps their state files, because the exporter reads them after the sweep and
+    /// rejects invalid ones then.
     pub(super) reports: Vec<(ReportKind, Identity)>,
 }
 

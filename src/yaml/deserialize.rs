@@ -76,7 +76,7 @@ impl<'de> Deserializer<'de> for Node {
         }
     }
 
-    /// Reads the words for booleans of YAML 1.1, which the parser of Prometheus' exporter-toolkit reads.
+    /// Reads the booleans of YAML 1.1, such as `yes` and `off`, because Prometheus' exporter-toolkit accepts them.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let word = match &self.value {
             Value::Scalar(_, text) => text.to_ascii_lowercase(),

@@ -314,7 +314,10 @@ async fn failures_by_table() {
             Fault::EmptyForbidden,
             "; remedy: add the application permission CallRecord-PstnCalls.Read.All",
         ),
-        (Fault::ExpireToken, "Graph refused a new token too"),
+        (
+            Fault::ExpireToken,
+            "Graph refused the token and also a new one",
+        ),
         (
             Fault::status(404),
             "; remedy: this Graph does not know the report",

@@ -75,7 +75,7 @@ async fn bad_files_by_table() {
     fs::write(&csv, " ".repeat((16 << 20) + 1)).unwrap();
     refused(
         "",
-        "the file cannot be read: longer than 16777216 bytes; name the right file",
+        "the file cannot be read: longer than 16777216 bytes, so it is probably another file; check the path",
     );
     fs::remove_file(&csv).unwrap();
     refused(

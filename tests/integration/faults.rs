@@ -169,7 +169,7 @@ fn cases() -> Vec<Case> {
         fails("406", always(), Fault::status(406), "status", "406=1", "", &["406 NotAcceptable", "90 days", "request-id"]),
         fails("400", always(), Fault::status(400), "status", "400=1", "", &["400 BadRequest: Invalid request", "did not understand", "request-id"]),
         fails("418", always(), Fault::status_with(418, ErrorBody::Empty), "status", "other=1", "", &["418 without an error in JSON"]),
-        fails("401 always", always(), Fault::ExpireToken, "auth", "401=2", "auth=1", &["401 InvalidAuthenticationToken", "refused a new token too"]),
+        fails("401 always", always(), Fault::ExpireToken, "auth", "401=2", "auth=1", &["401 InvalidAuthenticationToken", "refused the token and also a new one"]),
         fails("redirect", always(), Fault::Redirect("http://127.0.0.2/elsewhere".to_owned()), "status", "other=1", "",
             &["302", "never follows a redirect with a token"]),
         // Malformed.

@@ -33,8 +33,8 @@ pub struct BackfillArgs {
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Time between two samples. It must be under 5m, the lookback of Prometheus; with backfill.sh, which fills the gaps,
-    /// it can be 1d
+    /// Time between two samples. It must be under 5m, the lookback of Prometheus. The script backfill.sh repeats each
+    /// sample until the next one, so with it, the time can be 1d
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = step)]
     pub step: Duration,
 

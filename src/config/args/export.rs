@@ -15,7 +15,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "NAME", value_parser = reports())]
     pub report: ReportKind,
 
-    /// Month in which the billing period begins; the current period is exported up to now
+    /// Export the billing period that begins in this month; the current one up to now
     #[arg(
         long,
         value_name = "YYYY-MM",

@@ -113,7 +113,7 @@ const KNOWN: &[Known] = &[
     ),
     error(
         &[7_002_138],
-        "the subject of the federated credential differs from the token's in upper and lower case only; copy the token's claim sub exactly",
+        "the subjects of the federated credential and of the token differ only in upper and lower case; copy the token's claim sub exactly",
     ),
     error(
         &[700_222, 700_236],

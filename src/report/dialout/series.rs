@@ -25,8 +25,8 @@ pub(super) struct Aggregated {
     pub(super) repeated: u64,
     /// The sums of budgets and departments.
     pub(super) allocated: Allocated,
-    /// Persons that share an id but have different names. The value is the first person that has the id, and represents
-    /// the id in `seen`.
+    /// For each person that shares an id with a person of another name, the first person with that id. The first person
+    /// represents the id in `seen`.
     namesakes: HashMap<PersonId, PersonId>,
     /// The shared ids and the label sets in which they have occurred so far.
     seen: HashSet<(PersonId, LabelSetId)>,
@@ -101,7 +101,7 @@ pub(super) fn aggregate(
 
 impl Aggregated {
     /// Takes rows with the same labels and user. Removes rows that are identical in all fields, and counts them. Also
-    /// counts rows that differ from an earlier row only in names or figures: those stay.
+    /// counts rows that differ from an earlier row only in figures, and keeps them.
     fn deduplicate(&mut self, rows: &mut Vec<Entry>) {
         let received = rows.len();
         rows.sort_unstable();
@@ -113,9 +113,8 @@ impl Aggregated {
             .sum::<u64>();
     }
 
-    /// Adds 1 to `repeated` each time an id occurs again in the same label set with another name.
-    /// [`Self::deduplicate`] misses these, because it compares only rows with the same user label, and another name can
-    /// be another user label.
+    /// Adds 1 to `repeated` each time an id occurs again in the same label set with another name. [`Self::deduplicate`]
+    /// misses these, because it compares only rows of the same person, and another name makes another person.
     fn count_renamed(&mut self, rows: &[Entry]) {
         if self.namesakes.is_empty() {
             return;
@@ -152,8 +151,8 @@ fn counting_sort<K: Iterator<Item = u32>, T: Copy + Default>(
     sorted
 }
 
-/// Groups label sets that have the same labels. Returns the labels of each group, sorted, and the index of the group of
-/// each label set.
+/// Groups label sets that have the same labels. Returns the labels of each group, sorted, and for each label set the
+/// index of its group.
 fn group(labels: &[[u32; 3]]) -> (Vec<[u32; 3]>, Vec<u32>) {
     let mut groups = labels.to_vec();
     groups.sort_unstable();

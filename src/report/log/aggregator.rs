@@ -27,8 +27,8 @@ pub(crate) struct LogAggregator<'a> {
     positions: LabelPositions,
     /// Start of the calendar month that begins in the period. `None` if the log has no pools.
     first_of_month: Option<DateTime<Utc>>,
-    /// The names for which a pseudonym was computed. `users` has the interned pseudonym of each name, because computing
-    /// it again would take long.
+    /// The names with a computed pseudonym. `users` has their interned pseudonyms in the same order, so that the slow
+    /// computation runs once per name.
     names: Interner,
     users: Vec<u32>,
     allocator: Allocator<'a>,
@@ -37,17 +37,16 @@ pub(crate) struct LogAggregator<'a> {
     persons: PersonTable,
     numbers: Numbers,
     pub(super) ids: Vec<RowId>,
-    /// The rows of the page that is being read.
     page: PageRows,
     pub(crate) totals: Totals,
     /// The reserved memory of the fields above.
     memory: Reservation,
-    /// The labels and names by which budgets select each row, if the caller needs them.
+    /// The data of each row by which budgets and pools select it. `None` if the caller does not need this data.
     pub(crate) budget_rows: Option<Vec<BudgetRow>>,
 }
 
-/// The rows and counts of a page that may be incomplete, and the lengths of the aggregator's lists before the page, to
-/// be restored if the page is dropped.
+/// The rows and counts of a page that may be incomplete. If the page is dropped, the aggregator's lists are truncated
+/// to their previous lengths.
 #[derive(Default)]
 struct PageRows {
     rows: Vec<PageRow>,
@@ -69,9 +68,9 @@ struct PageRow {
 /// Positions of the labels by which budgets and pools select rows.
 #[derive(Clone, Copy)]
 struct LabelPositions {
-    /// [`budget::LABELS`], as far as the log has them.
+    /// Positions of [`budget::LABELS`]. `None` for a label that the log does not have.
     budgets: [Option<usize>; 3],
-    /// [`pool::LABELS`], if the log has all of them.
+    /// Positions of [`pool::LABELS`]. `None` if the log lacks one of them.
     pools: Option<[usize; 4]>,
 }
 
@@ -209,8 +208,8 @@ impl<'a> LogAggregator<'a> {
         }
         let time = record.time.unwrap_or(self.window.start());
         let is_counted = self.context.period.contains(time);
-        // A row near the window that is in the previous or next period counts there: the windows of that period return
-        // it, too. They may not return a row that is far from this window, so it is reported as not counted.
+        // The windows of another period count its rows. They also return rows that are near this window. They may not
+        // return a row that is far from this window, so such a row is reported as not counted.
         if is_counted {
             self.hold(record, time);
         } else if !is_near(self.window, time) {
@@ -220,7 +219,7 @@ impl<'a> LogAggregator<'a> {
         Ok(is_counted)
     }
 
-    /// Holds a row of the current period, which belongs to `time`.
+    /// Holds a row of the period until its page is complete. `time` decides the calendar month of the row.
     fn hold(&mut self, record: &Record<'_>, time: DateTime<Utc>) {
         self.page.newest = self.page.newest.max(record.time);
         if let Some(budget_rows) = &mut self.budget_rows {
@@ -277,7 +276,7 @@ impl<'a> LogAggregator<'a> {
         person
     }
 
-    /// The label set of a row with these interned labels.
+    /// The label set by which budgets select the row. `labels` has the interned labels of the row.
     fn label_set(&mut self, labels: &[u32; LABELS_MAX], record: &Record<'_>) -> LabelSetId {
         let label = |position: Option<usize>| position.map_or(NO_LABEL, |at| labels[at]);
         let interned = self.positions.budgets.map(label);
@@ -322,5 +321,5 @@ impl LabelPositions {
     }
 }
 
-/// Index of the seconds among the counts of a log that has pools.
+/// Index of the seconds in the counts of a row. It applies to every log that has pools.
 const SECONDS: usize = 1;

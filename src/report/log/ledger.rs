@@ -21,7 +21,7 @@ pub(crate) struct Ledger {
     /// The starts of the days that are in the totals.
     days: BTreeSet<DateTime<Utc>>,
     totals: Arc<Totals>,
-    /// The rows of the final days: those in the totals, and those that belong to another period.
+    /// Ids of the rows of the final days, including rows that belong to another period and are not in the totals.
     rows: Arc<FinalRows>,
 }
 
@@ -105,7 +105,7 @@ impl Ledger {
             Arc::make_mut(&mut self.totals).merge(&day.totals);
             Arc::make_mut(&mut self.rows).add(&day.ids);
             if windows(self.period.into(), self.period.end() + MARGIN).count() == self.days.len() {
-                // All windows are final and are not fetched again, so no row can be repeated.
+                // No window is fetched again, so the ids are not needed to recognize repeated rows.
                 self.rows = Arc::default();
             }
         }

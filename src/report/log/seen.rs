@@ -14,7 +14,7 @@ use super::Record;
 use crate::memory::{MemoryError, MemoryPool, Reservation, table_bytes};
 
 /// A 64-bit hash that identifies a row: the hash of its id or, if it has no id, of all its properties. With a million
-/// rows per billing period, two of them collide in one of 30 million periods.
+/// rows per billing period, two rows have the same hash in one of 30 million periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RowId(u64);
 
@@ -34,22 +34,22 @@ pub(crate) struct SeenRows(Mutex<Seen>);
 struct Seen {
     final_rows: Arc<FinalRows>,
     brought: HashSet<RowId>,
-    /// The reserved memory of `brought`.
+    /// The reserved memory of `brought`, the rows that the windows of this poll returned.
     memory: Reservation,
 }
 
-/// Numbers equal rows without an id within one window. Two equal rows in one window are different rows and get
-/// different numbers. Equal rows in different windows are the same row and get the same number.
+/// Distinguishes equal rows without an id by a number, which begins again in each window. Equal rows in one window are
+/// different rows and get different numbers. Equal rows in different windows are the same row and get the same number.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
-    /// The number of rows with the same contents.
+    /// Number of rows, by the hash of their contents.
     counts: HashMap<u64, u64>,
-    /// The contents of the rows that were numbered since the last commit.
+    /// Hashes of the contents of the rows that were numbered since the last commit.
     page: Vec<u64>,
 }
 
 impl RowId {
-    /// The identity of a row in a report without ids: the hash of its text. Overlapping pages return the same text.
+    /// The id of a row in a report without ids: the hash of the row's JSON text, which is equal in overlapping pages.
     pub(crate) fn of_text(text: &str) -> Self {
         Self(hash([text.as_bytes()]))
     }
@@ -217,7 +217,7 @@ impl Numbers {
         }
     }
 
-    /// The identity of a row; `None` if it has neither an id nor a time.
+    /// The hash that identifies a row; `None` if the row has neither an id nor a time.
     pub(crate) fn id(&mut self, record: &Record<'_>) -> Option<RowId> {
         if !record.id.is_empty() {
             return Some(match Uuid::try_parse(record.id) {
@@ -236,7 +236,7 @@ impl Numbers {
     }
 }
 
-/// A hash of all properties of a row; `None` if it has no time.
+/// A hash of all properties of a row; `None` if the row has no time.
 fn contents(record: &Record<'_>) -> Option<u64> {
     let time = record.time?.to_rfc3339();
     let [charge, other_charge] = record.money.map(|amount| amount.to_string());
@@ -248,7 +248,7 @@ fn contents(record: &Record<'_>) -> Option<u64> {
     Some(hash(all.into_iter().chain(person).chain(labels)))
 }
 
-/// The first 64 bits of the SHA-256 of some texts.
+/// The first 64 bits of the SHA-256 of the texts and their lengths.
 fn hash<'t>(texts: impl IntoIterator<Item = &'t [u8]>) -> u64 {
     let mut sum = digest::Context::new(&digest::SHA256);
     for text in texts {
@@ -270,7 +270,7 @@ const fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Maximum number of rows of a merged run. During a merge, its rows are in memory twice.
+/// Maximum number of rows of a merged run. It limits the memory of a merge, which holds these rows twice.
 const RUN_MAX: usize = 1 << 19;
 
 /// Maximum number of rows in one base64 text of a state file.

@@ -106,7 +106,7 @@ pub(crate) trait Properties<'de>: Default {
     /// The names of the properties in snake case.
     const PROPERTIES: &'static [&'static str];
 
-    /// The position of the property with this key, or the number of properties if there is none.
+    /// The position of the property with this key, or the number of properties if no property has this key.
     fn position(key: &str) -> usize;
 
     /// Reads the value of the property at `position`. If the property has no kind, returns false and does not read the
@@ -168,7 +168,7 @@ impl<'de, R: Properties<'de>> Visitor<'de> for RowVisitor<'_, R> {
     }
 }
 
-/// Reads the position of a property.
+/// Reads a key as the position of its property.
 struct Key<R>(PhantomData<R>);
 
 impl<'de, R: Properties<'de>> DeserializeSeed<'de> for Key<R> {

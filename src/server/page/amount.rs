@@ -72,7 +72,7 @@ fn grouped(number: &str) -> String {
     grouped
 }
 
-/// Returns the decimals of a currency: the minor unit of ISO 4217, or two if the currency is not listed.
+/// Returns the number of decimals that ISO 4217 states for a currency; two if the currency is not in the list below.
 fn minor_digits(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"

@@ -82,7 +82,7 @@ pub(super) fn span(time: TimeDelta) -> String {
     format!("{} {unit}{plural}", Number(count))
 }
 
-/// Returns a bar. Each part has a shade and a width in percent.
+/// Returns a horizontal bar as SVG. Each part has a CSS class and a width in percent.
 pub(super) fn bar(parts: &[(&'static str, i64)]) -> String {
     let mut left = 0;
     let part = |(shade, percent): &(&str, i64)| {
@@ -94,7 +94,7 @@ pub(super) fn bar(parts: &[(&'static str, i64)]) -> String {
     format!("<svg aria-hidden=\"true\">{}</svg>", parts.concat())
 }
 
-/// Returns counts as a list for a sentence. Seconds are shown as hours and minutes.
+/// Returns counts as text, separated by commas. Seconds are shown as hours and minutes.
 pub(super) fn counts(counts: &[Count]) -> String {
     let count = |count: &Count| match &*count.what {
         SECONDS_COUNT => count_value(count),
@@ -103,7 +103,7 @@ pub(super) fn counts(counts: &[Count]) -> String {
     counts.iter().map(count).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the value of a count, without its noun.
+/// Returns the value of a count, without the name of what is counted.
 pub(super) fn count_value(count: &Count) -> String {
     match count.value {
         value if count.what != SECONDS_COUNT => Number(value).to_string(),

@@ -15,9 +15,9 @@ use crate::snapshot::{State, Summary};
 /// All budgets or all pools, of all reports, the most used first.
 pub(super) struct Limits<'a> {
     heading: &'static str,
-    /// One item of the list.
+    /// `budget` or `pool`.
     noun: &'static str,
-    /// How an item is used.
+    /// `spent` or `used`.
     verb: &'static str,
     list: Vec<Limit<'a>>,
 }
@@ -94,8 +94,8 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Returns the CSS class of the limits with the highest severity, and a sentence about them. `None` if no limit has
-    /// reached a threshold for a warning. Ignores limits of a period that has ended.
+    /// Returns a CSS class and a sentence for the limits that have reached the highest severity. Returns `None` if no
+    /// limit has reached `warning` or `critical`. Ignores limits of a period that has ended.
     pub(super) fn sentence(&self) -> Option<(&'static str, String)> {
         let (noun, verb) = (self.noun, self.verb);
         let current = || self.list.iter().filter(|limit| !limit.has_ended);
@@ -134,7 +134,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">{more} others are not shown. None of them is used more, except for those of a period that has ended.</p>"
+                "<p class=\"soft\">{more} others are not shown. They are used less or as much, or their period has ended.</p>"
             )?;
         }
         Ok(())
@@ -142,7 +142,7 @@ impl<'a> Limits<'a> {
 }
 
 impl Limit<'_> {
-    /// The most used come first, and those of a period that has ended come last.
+    /// Returns the sort key: the most used limits come first, and limits of a period that has ended come last.
     fn rank(&self) -> (bool, Reverse<u32>) {
         (self.has_ended, Reverse(self.percent))
     }

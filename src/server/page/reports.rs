@@ -49,7 +49,7 @@ pub(super) fn write_table(
     if states.len() > ROWS_MAX {
         writeln!(
             html,
-            "<p class=\"soft\">And {} more, none of them in a worse state.</p>",
+            "<p class=\"soft\">And {} more, in no worse state than these.</p>",
             Number(states.len() - ROWS_MAX)
         )?;
     }
@@ -260,8 +260,8 @@ fn due(state: &State, now: DateTime<Utc>) -> String {
     }
 }
 
-/// Returns the start of an element that scrolls if its table is too wide. The element has a name and takes the focus,
-/// so that users can scroll it with the keyboard.
+/// Returns the opening tag of an element that scrolls if the table in it is too wide. The element has a name and can
+/// take the focus, so users can scroll it with the keyboard.
 fn scrollable(name: impl Display) -> String {
     format!("<div class=\"scroll\" role=\"group\" aria-label=\"{name}\" tabindex=\"0\">")
 }
@@ -269,7 +269,7 @@ fn scrollable(name: impl Display) -> String {
 /// Maximum number of lines of the table. Failing reports come first, so they are the last to be left out.
 const ROWS_MAX: usize = 1000;
 
-/// Maximum number of lists of top users per report, and of lists of top departments. There is one list per currency.
+/// Maximum number of currencies for which a report shows its top users, and its top departments.
 const TOP_LISTS_MAX: usize = 5;
 
 /// Maximum number of destination contexts shown per currency. Microsoft documents two.

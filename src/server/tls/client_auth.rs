@@ -27,7 +27,7 @@ impl ClientAuth {
         match name {
             "" | "NoClientCert" => Ok(Self::None),
             "RequestClientCert" => Ok(Self::Request),
-            // The second name is an older name in the exporter-toolkit.
+            // `RequireClientCert` is an older name in the exporter-toolkit.
             "RequireAnyClientCert" | "RequireClientCert" => Ok(Self::RequireAny),
             "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
             "RequireAndVerifyClientCert" => Ok(Self::RequireAndVerify),
@@ -108,9 +108,9 @@ impl ClientCertVerifier for Verifier {
 impl Verifier {
     /// Returns true if this is a CA certificate that is itself in `client_ca` and is currently valid for a client.
     ///
-    /// `openssl req -x509` makes such certificates. webpki rejects a CA certificate as a client certificate, but Go
-    /// accepts it if it is one of the roots. This adds no risk, because the holder of its key could issue any client
-    /// certificate.
+    /// `openssl req -x509` makes such certificates. webpki rejects every CA certificate as a client certificate. Go
+    /// accepts a CA certificate that is one of the roots. This adds no risk, because the holder of the CA's key could
+    /// issue any client certificate.
     fn is_own_authority(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         if !self.anchors.iter().any(|anchor| anchor == certificate) {
             return false;
@@ -127,8 +127,8 @@ impl Verifier {
             Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
             Err(_) => false,
         };
-        // Rejects a critical extension that is not in this list. webpki would verify or ignore the listed ones in a
-        // certificate without a chain.
+        // Rejects critical extensions that are not in this list. In a certificate without a chain, webpki would verify
+        // or ignore those in the list.
         let understood = certificate.extensions().iter().all(|extension| {
             !extension.critical
                 || matches!(
@@ -147,7 +147,7 @@ impl Verifier {
     }
 }
 
-/// webpki's name for the error that a client certificate belongs to an authority. rustls passes the error on unchanged.
+/// webpki's name for the error that a client certificate is a CA certificate. rustls passes the error on unchanged.
 pub(super) const AUTHORITY_AS_CLIENT: &str = "CaUsedAsEndEntity";
 
 /// Returns whether one of the certificate's alternative names is allowed. The names must match exactly.
