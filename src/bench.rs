@@ -67,6 +67,6 @@ fn block(text: &[u8]) -> Block {
     writer.finish()
 }
 
-/// Bytes that the benchmark copies to the buffer at once. A report writes line by line. Here, many small copies would
-/// add to the measured compression time.
+/// Bytes that the benchmark copies to the buffer at once. A report writes line by line, but so many small copies
+/// would distort the measured time of compression.
 const LINES: usize = 64 * 1024;

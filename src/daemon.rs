@@ -79,7 +79,7 @@ struct Reloader {
     shows_names: bool,
 }
 
-/// Errors that prevent the start or end the process.
+/// Errors that keep the process from starting, or that end it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The configuration is invalid.

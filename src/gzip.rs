@@ -229,7 +229,7 @@ impl Default for Member {
 }
 
 impl Member {
-    /// Appends text, which is compressed together with the short texts before and after it.
+    /// Appends a short text. Successive short texts are compressed together.
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.run.extend_from_slice(text);
         if self.run.len() >= CHUNK {

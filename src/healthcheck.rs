@@ -40,7 +40,7 @@ pub enum HealthcheckError {
     Status(String, String),
 }
 
-/// Checks once the exporter that was started with these flags.
+/// Makes one check of the exporter that was started with these flags.
 pub(crate) async fn run(
     listen: &Listen,
     web_config: Option<&Path>,

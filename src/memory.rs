@@ -128,10 +128,10 @@ impl MemoryError {
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
             Self::Report { .. } => {
-                "set or raise the memory limit of the process (MemoryMax= or the container's limit), of which one report uses at most three fifths; or set labels.user, or the report's own user, to none; if the tenant is small, check graph_url"
+                "set or raise the memory limit of the process (MemoryMax= or the container's limit; one report uses at most three fifths of it), or set labels.user or reports[].user to none; if the tenant is small, check graph_url"
             }
             Self::Process { .. } => {
-                "raise the memory limit of the process (MemoryMax= or the container's limit), of which all reports together use at most five eighths; or poll fewer reports or tenants"
+                "raise the memory limit of the process (MemoryMax= or the container's limit), or poll fewer reports or tenants; all reports together use at most five eighths of the limit"
             }
         }
     }

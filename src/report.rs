@@ -115,10 +115,10 @@ pub struct ReportInfo {
     /// The properties that Graph documents, in snake case and in Graph's order. They are the columns of an export.
     pub properties: &'static [&'static str],
     /// The labels except for `tenant` and `user`, in the order of their names. There are at most [`log::LABELS_MAX`].
-    /// Empty if rows have no figures.
+    /// Empty if the report has no columns.
     pub labels: &'static [&'static str],
     /// The figures of a row, with the families that sum them by label. The values of the first column decide which
-    /// series are aggregated into `__other__`. Empty if rows have no figures.
+    /// series are aggregated into `__other__`. Empty if a row has no figures, such as an event.
     pub columns: &'static [Column],
     /// The families that are not in `columns`, except for those of budgets, departments and pools.
     pub other_families: &'static [&'static Family],

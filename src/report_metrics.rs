@@ -73,7 +73,7 @@ static AGGREGATED: Family = Family::gauge(
 
 static FINAL_WINDOWS: Family = Family::gauge(
     "teams_pstn_report_final_windows",
-    "Final days of the billing period, which are kept as totals and not fetched again; logs only.",
+    "Days of the billing period that can no longer change. They are kept as totals and not fetched again. Logs only.",
 );
 
 static NEWEST_ROW: Family = Family::gauge(

@@ -107,7 +107,7 @@ pub struct Limits {
     /// Maximum number of open connections: far more than scrapers need, far fewer than the file descriptors of a
     /// service (1024). When the limit is reached, the server closes the connection that is first in the closing order,
     /// to make room for a new one. When more than three quarters of this number are open, the server asks clients to
-    /// open another connection for their next request.
+    /// close their connection after the response.
     pub connections: usize,
     /// Time during which the server does not close a connection to make room for another one. The time starts when the
     /// connection begins, becomes idle, begins a response or makes progress. It is long enough for a new client to send

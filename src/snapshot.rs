@@ -89,7 +89,7 @@ pub struct State {
 #[derive(Clone, Debug, Default)]
 pub struct Polling(Arc<AtomicUsize>);
 
-/// Counts a poll as running until this value is dropped, even if the poll is cancelled.
+/// Counts a poll as running until this value is dropped. A cancelled poll drops it, too.
 #[derive(Debug)]
 pub(crate) struct PollUnderWay(Polling);
 

@@ -31,7 +31,7 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// Number of users whose names are in the series.
     users: u64,
-    /// The data of each row by which budgets and pools select rows: its labels, its user and its call.
+    /// Labels, user and call of each row, for budgets and pools to select it.
     budget_rows: Vec<BudgetRow>,
     /// The origin of the server that the page names in `@odata.context`, if it is not the origin of `graph_url`.
     foreign_context: Option<String>,
@@ -201,12 +201,14 @@ impl FirstPage {
     }
 
     /// Returns how many names of users the daemon would show, and which clients could read them. If the page has no
-    /// names, returns a warning about later names if the server is open to every client, and otherwise `None`.
+    /// names yet, the result is a warning for a server that is open to every client, and `None` for any other server.
     pub(super) fn names(&self, report: ReportKind, exposure: &Exposure) -> Option<Finding> {
         let users = self.users;
         let at_least = at_least(self.size.has_more);
         let message = match users {
-            0 => format!("no names of users yet; later ones will be readable {exposure}"),
+            0 => format!(
+                "no names of users yet; as soon as there are some, they will be readable {exposure}"
+            ),
             _ => format!("{at_least}{users} names of users are readable {exposure}"),
         };
         let finding = match (users, exposure.is_open) {

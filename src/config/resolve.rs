@@ -282,7 +282,8 @@ fn tenants(
     tenants.filter(|tenants| tenants.len() == count)
 }
 
-/// Returns the budgets, or `None` if one is invalid. Checks the tenants that they name only if all tenants are valid.
+/// Returns the budgets, or `None` if one is invalid. If all tenants are
+/// valid, also checks that the tenants of the budgets exist.
 fn budgets(
     field: Field<Vec<Field<Budget>>>,
     reports: Option<&[super::Report]>,

@@ -121,7 +121,7 @@ section! {
     /// A Microsoft 365 tenant and how to sign in to it.
     #[expect(
         clippy::struct_field_names,
-        reason = "the fields have the names of the keys, and tenant_id is Microsoft's name for the ID"
+        reason = "each field is named after its key, and tenant_id is Microsoft's name for the id"
     )]
     #[schemars(extend(
         "oneOf" = [

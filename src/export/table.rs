@@ -100,7 +100,7 @@ impl Table {
             )));
         }
         if args.by == By::User && !user_label.names_users() {
-            let what = "labels.user, or the key user of this report, is none, so users are not named; change that key, or give another --by";
+            let what = "labels.user or reports[].user is none, so users are not named; change it, or give another --by";
             return Err(ExportError::Choice(what.to_owned()));
         }
         if args.by == By::Department && departments.is_none() {

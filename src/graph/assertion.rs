@@ -78,7 +78,7 @@ pub(crate) fn sign(
         unsigned.as_bytes(),
         &mut signature,
     )
-    .expect("the buffer has the length of the modulus, which holds a salt and a digest");
+    .expect("the buffer has the length of the modulus");
     let signature = Zeroizing::new(BASE64URL.encode(&signature));
     Ok(Assertion {
         // `concat` allocates the full length at once. A buffer that grows would leave copies in memory.

@@ -195,7 +195,7 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a body of at most `max` bytes, counted after decompression, into the caller's buffer. The buffer is not
-/// reallocated if it has capacity for `max` bytes. Calls `reserve` to reserve memory before the buffer grows.
+/// reallocated if it has capacity for `max` bytes. Before it grows, `reserve` counts its memory in the report's limit.
 pub(crate) async fn read_body(
     body: &mut Vec<u8>,
     response: &mut Response,

@@ -58,7 +58,7 @@ pub(crate) struct ReportState {
 pub(super) struct PollRequest {
     /// Wakes the task that waits for the next poll.
     pub(super) retry_requested: Arc<Notify>,
-    /// True if the next poll must forget the final days and fetch everything again.
+    /// True if the next poll must fetch every day again, even those that are final.
     pub(super) refetch: bool,
 }
 
@@ -142,8 +142,8 @@ impl ReportState {
         state.is_unsaved |= state.health.last_success.is_some() || state.ledgers.has_days();
     }
 
-    /// Drops the figures of a billing period that has not begun, because the clock was ahead when they were fetched.
-    /// Returns true if there were such figures. The final days stay, because a day becomes final only if it has ended
+    /// Drops figures of a billing period that has not begun. They were fetched while the clock was ahead. Returns true
+    /// if there were such figures. The final days stay, because a day becomes final only if it has ended
     /// by the service's clock too.
     pub(super) fn drop_future(&mut self, now: DateTime<Utc>) -> bool {
         let is_future = |summary: &Arc<Summary>| summary.period.start() > now;

@@ -108,7 +108,7 @@ impl PartialEq for Pseudonyms {
 }
 
 impl UserLabel {
-    /// The name of the setting in the configuration and in state files.
+    /// The text of this value in the configuration and in state files.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Upn => "upn",

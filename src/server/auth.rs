@@ -146,10 +146,10 @@ impl Users {
 }
 
 impl Check {
-    /// Returns true if the password is right. The check of a wrong password always takes as long as one computation at
-    /// the highest cost of all users. If the user's own cost is lower, further computations follow: one at each cost
-    /// below the highest, beginning with the user's own. Each step of the cost doubles the time, so all computations
-    /// together take as long as one at the highest cost.
+    /// Returns true if the password is right. A wrong password always takes as long as one computation at the highest
+    /// cost of all users, `h`. The password is checked at the user's own cost, `c`. If it is wrong, one more
+    /// computation follows at each of the costs from `c` to `h - 1`. Each step of the cost doubles the time, so the
+    /// total is 2^c + (2^c + … + 2^(h-1)) = 2^h.
     fn run(&self) -> bool {
         let matches = self.known && self.matches(&self.hash);
         if !matches {
@@ -179,7 +179,8 @@ impl Authenticator {
         }
     }
 
-    /// Checks the login of a request from `client`. Waits only if the login is not cached yet and the queue has room.
+    /// Checks the login of a request from `client`. Answers at once if the login is cached or the queue is full, and
+    /// otherwise waits in the queue.
     pub(super) async fn check(
         &self,
         users: &Users,
@@ -234,9 +235,9 @@ impl Authenticator {
     }
 }
 
-/// Waits for the permit and then computes the result, unless all clients disconnect while it waits. A computation
-/// cannot be stopped, so it holds the permit until it ends. Computations for disconnected clients would otherwise run
-/// in parallel.
+/// Waits for the permit and then computes the result, unless all clients disconnect while it waits. A running
+/// computation cannot be stopped. It holds the permit until it ends, so that no other computation runs beside it, even
+/// if its clients have disconnected.
 async fn compute(
     bcrypt_permit: Arc<Semaphore>,
     logins: Arc<Mutex<Logins>>,

@@ -56,4 +56,4 @@ impl fmt::Display for Exposure {
 }
 
 /// The remedy if names of users are readable by everyone.
-pub(crate) const EXPOSED_REMEDY: &str = "if a firewall protects the port, nothing is needed; otherwise set passwords or client certificates in --web.config.file, listen on 127.0.0.1:10053 only (--web.listen-address), or show no names (labels.user, and the key user of each report: pseudonym or none)";
+pub(crate) const EXPOSED_REMEDY: &str = "if a firewall protects the port, nothing is needed; otherwise set passwords or client certificates in --web.config.file, listen on 127.0.0.1:10053 only (--web.listen-address), or show no names (labels.user and reports[].user: pseudonym or none)";

@@ -183,8 +183,8 @@ pub(super) fn inherited() -> Result<Vec<TcpListener>, BindError> {
     }
 }
 
-/// The loopback addresses of IPv4 and IPv6. A server that listens on every interface may be reachable at only one of
-/// them: `[::]` can be bound even if IPv6 is disabled, and a socket from systemd may be for IPv6 only.
+/// The loopback addresses of IPv4 and IPv6. A server that listens on every interface may answer at only one of these
+/// two: `[::]` can be bound even if IPv6 is disabled, and a socket from systemd may be for IPv6 only.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 
 /// Maximum number of connections that wait to be accepted: a usual value for busy servers. The system may lower it.

@@ -291,7 +291,7 @@ async fn names_that_a_reload_shows_are_logged_once() {
     assert_eq!(said.matches(text).count(), 1, "{said}");
 }
 
-const REMEDY: &str = "if a firewall protects the port, nothing is needed; otherwise set passwords or client certificates in --web.config.file, listen on 127.0.0.1:10053 only (--web.listen-address), or show no names (labels.user, and the key user of each report: pseudonym or none)";
+const REMEDY: &str = "if a firewall protects the port, nothing is needed; otherwise set passwords or client certificates in --web.config.file, listen on 127.0.0.1:10053 only (--web.listen-address), or show no names (labels.user and reports[].user: pseudonym or none)";
 
 /// A fault, and the beginning and the end of the line that tells of it.
 #[tokio::test]
@@ -594,7 +594,7 @@ async fn empty_page_has_no_budget_findings() {
     let said = checked(&folder, 0).await;
     has(&said, "ok      first page dialout: 0 rows\n");
     assert!(!said.contains(" budget "), "{said}");
-    let later = "warning names dialout: no names of users yet; later ones will be readable at :10053 by everyone who can reach the port; remedy: ";
+    let later = "warning names dialout: no names of users yet; as soon as there are some, they will be readable at :10053 by everyone who can reach the port; remedy: ";
     has(&said, later);
 }
 

@@ -38,8 +38,8 @@ struct Seen {
     memory: Reservation,
 }
 
-/// Distinguishes equal rows without an id by a number, which begins again in each window. Equal rows in one window are
-/// different rows and get different numbers. Equal rows in different windows are the same row and get the same number.
+/// Numbers equal rows that have no id. The numbers begin again in each window. So equal rows in one window count as
+/// different rows, and the n-th of them in one window is the same row as the n-th in another window.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     /// Number of rows, by the hash of their contents.

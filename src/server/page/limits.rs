@@ -134,7 +134,7 @@ impl<'a> Limits<'a> {
             let more = Number(self.list.len() - SHOWN_MAX);
             writeln!(
                 html,
-                "<p class=\"soft\">{more} others are not shown. They are used less or as much, or their period has ended.</p>"
+                "<p class=\"soft\">{more} others are not shown: they are used no more than these, or their period has ended.</p>"
             )?;
         }
         Ok(())

@@ -284,7 +284,7 @@ fn budgets_and_pools_are_bounded() {
     shown(&mut many).pools = vec![pool("us", 50); 10_000];
     let html = page(&[many]);
     let more =
-        "9,900 others are not shown. They are used less or as much, or their period has ended.";
+        "9,900 others are not shown: they are used no more than these, or their period has ended.";
     assert_eq!(html.matches(more).count(), 2, "{html}");
     assert!(html.len() < 200_000, "{}", html.len());
 }
