@@ -19,6 +19,7 @@ pub(crate) struct Index {
 impl Index {
     /// Returns the number of the value. If the value is new, its number is `next`. `is_same` takes a number, and
     /// returns whether the stored value with this number equals `value`.
+    #[inline]
     pub(crate) fn number(
         &mut self,
         value: impl Hash,

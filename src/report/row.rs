@@ -94,6 +94,7 @@ impl<'r, T> Property<'r, T> {
         self.error("is missing or null")
     }
 
+    #[cold]
     fn error(&self, problem: impl Into<Cow<'static, str>>) -> RowError {
         RowError {
             property: self.name,
