@@ -38,7 +38,8 @@ pub fn fix_thresholds() {
 const VARIABLE: &str = "GLIBC_TUNABLES";
 
 /// glibc maps blocks of 512 KiB or more outside its heaps. A page of Graph is smaller, so it is in a heap. When 512 KiB
-/// at the end of a heap are free, glibc returns them to the system. There are two heaps for the two worker threads.
+/// at the end of a heap are free, glibc returns them to the system. There are two heaps, so that threads that poll and
+/// threads that serve rarely wait for each other.
 const TUNABLES: &str = "glibc.malloc.mmap_threshold=524288:glibc.malloc.trim_threshold=524288:glibc.malloc.arena_max=2";
 
 #[cfg(test)]

@@ -101,7 +101,8 @@ Stop with Ctrl-C.
     )
 }
 
-/// Returns the address for a browser on this machine: `localhost` if the server listens on all interfaces (`0.0.0.0`).
+/// Returns the address for a browser on this machine. If the server listens on all interfaces (`0.0.0.0` or `[::]`),
+/// that is `localhost`, because a browser cannot open such an address.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

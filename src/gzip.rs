@@ -25,8 +25,9 @@ pub(crate) enum Block {
     Long { deflated: Deflated, text: KeptText },
 }
 
-/// The uncompressed text of a long block, or `None` after it was dropped. All clones of a block share it, so dropping
-/// it in one clone frees its memory. The lock is held only while the reference is cloned or taken.
+/// The uncompressed text of a long block. `None` if it is too long, was dropped, or if the block was restored from a
+/// file. All clones of a block share it, so dropping it in one clone frees its memory. The lock is held only while the
+/// reference is cloned or taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeptText(Arc<Mutex<Option<Bytes>>>);
 

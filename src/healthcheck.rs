@@ -1,8 +1,8 @@
 //! `healthcheck`: requests `/-/healthy` from the running exporter, for images without a shell.
 //!
-//! The command does not verify the server's certificate, because certificates are not issued for loopback addresses.
-//! The command connects only to this machine and sends no secret. If the server requires a client certificate, the
-//! check succeeds, because the server has loaded its keys and accepts connections.
+//! The command does not verify the server's certificate, because it usually does not name a loopback address. The
+//! command connects only to this machine and sends no secret. If the server requires a client certificate, the check
+//! succeeds, because the server has loaded its keys and accepts connections.
 
 use std::error::Error;
 use std::path::Path;

@@ -25,8 +25,9 @@
 //!   configuration match, see `storage`.
 //! - **The bearer token goes to one origin.** A link to the next page that leaves the configured root is an error, and
 //!   redirects are not followed.
-//! - **A scrape does no I/O except on its connection, and never waits for a poll.** Everything is rendered and
-//!   compressed when it changes. A scrape clones references and writes the response.
+//! - **A scrape reads no figures from disk and never waits for a poll.** Everything is rendered and compressed when it
+//!   changes. A scrape clones references and writes the response. At most, it waits for a check of the web
+//!   configuration files, and that wait is limited.
 //! - **Everything has a limit.** Each limit is a constant, and the comment of the constant gives the reason.
 //! - **A panic leaves shared values complete.** Every change under a lock is one assignment, or inserts a complete
 //!   value. So the locks need no poisoning (`parking_lot` has none), and other threads go on.

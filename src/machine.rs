@@ -80,8 +80,8 @@ pub fn check(now: DateTime<Utc>) -> Result<(), MachineError> {
     Ok(())
 }
 
-/// Checks that the system lets the process start its threads, by starting [`THREADS_MIN`] threads and ending them.
-/// Without this check, the runtime would panic.
+/// Checks that the system lets the process start its threads, by starting eight threads and ending them. Without this
+/// check, the runtime would panic.
 pub fn check_threads() -> Result<(), MachineError> {
     start_threads(THREADS_MIN, STACK).map_err(MachineError::Threads)
 }

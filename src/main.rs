@@ -1,5 +1,5 @@
-//! The program. Its code is in the library. Code in the binary that called generic functions of the library would
-//! compile these functions a second time.
+//! The program. Its code is in the library. If the binary called generic functions of the library, they would be
+//! compiled again for the binary.
 
 use std::process::ExitCode;
 

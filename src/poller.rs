@@ -349,8 +349,9 @@ impl Poller {
         self.publish(&state);
     }
 
-    /// Returns the first tick after now. The interval is shorter after a failed poll, because a log that is too long
-    /// for one poll needs several polls. At the normal interval, these polls would take hours.
+    /// Returns the first tick after now. After a failed poll, the retry interval applies, which is never longer. A log
+    /// that is too long for one poll needs several polls. At the normal interval, its figures would be missing for
+    /// hours.
     fn tick(&self, report: ReportKind, started: Instant, has_failed: bool) -> Instant {
         let plan = self.plan.report(report);
         let interval = if has_failed {

@@ -146,7 +146,7 @@ pub trait Report: 'static {
     fn record<'r>(row: &'r Self::Row<'_>, notes: &mut Notes) -> Result<Record<'r>, RowError>;
 }
 
-/// A report that is fetched day by day. A row without an id differs from all other rows. Most rows have a time.
+/// A report that is fetched day by day. A row must have an id or a time, to be recognized if it is returned again.
 pub trait Log: Report {}
 
 /// A report that each poll fetches completely. An implementation states how rows are added up and rendered.

@@ -18,7 +18,8 @@ use crate::machine;
 /// Returns a future that completes on the first SIGTERM or SIGINT, and a stream of all SIGHUPs. The process ends
 /// immediately on a second SIGTERM or SIGINT, or eight seconds after the first one.
 ///
-/// Call this function in a multi-threaded runtime. If the only thread blocked, the second signal would have no effect.
+/// Call this function in a multi-threaded runtime. If the only thread blocked, no signal would have an effect, and the
+/// time limit would not begin.
 pub fn listen() -> io::Result<(impl Future<Output = ()> + Send + 'static, Hangups)> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

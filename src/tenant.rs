@@ -268,7 +268,8 @@ fn phase(config: &Config, tenant: &config::Tenant) -> f64 {
 
 /// Returns the scope of the tokens, which names Graph as the service. The scope contains the Graph root of the cloud.
 /// `graph_url` does not change it, because a proxy in front of Graph does not change the service. Exception: if
-/// `authority_url` is set, as in tests, or the credential is a managed identity, the scope contains `graph_url`.
+/// `authority_url` is set, as in tests, or the credential is a managed identity, the scope contains `graph_url`, if
+/// that is set.
 fn scope(tenant: &config::Tenant) -> String {
     let is_managed = matches!(tenant.credential, Credential::ManagedIdentity(_));
     if is_managed || tenant.authority_url.is_some() {

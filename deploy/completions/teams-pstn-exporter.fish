@@ -120,7 +120,7 @@ blocked_users\t''"
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l from -d 'First day in UTC' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l to -d 'Day in UTC after the last one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l label -d 'Label of every sample, may be repeated. Give the job and instance of the scrape, so that the samples join the series that Prometheus already has' -r
-complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples. It must be under 5m, the lookback of Prometheus. The script backfill.sh repeats each sample until the next one, so with it, the time can be 1d' -r
+complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l step -d 'Time between two samples. It must be under 5m, the lookback of Prometheus. With backfill.sh it can also be 1d, because the script repeats daily samples until the next one' -r
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l output -d 'File to write instead of standard output; it is replaced only when all samples are complete' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l config.file -d 'Configuration file; without it, one tenant is read from the environment. The demo accepts only a file without tenants' -r -F
 complete -c teams-pstn-exporter -n "__fish_teams_pstn_exporter_using_subcommand backfill" -l tenants.shard -d 'Poll only this share of the tenants, for example 0/3, 1/3 and 2/3 for three exporters with the same configuration' -r

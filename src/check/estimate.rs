@@ -31,7 +31,8 @@ pub(super) struct FirstPage {
     pub(super) size: Size,
     /// Number of users whose names are in the series.
     users: u64,
-    /// Labels, user and call of each row, for budgets and pools to select it.
+    /// Labels and user of each row, and its call if there is one. The findings about budgets, pools, licences and
+    /// departments use them.
     budget_rows: Vec<BudgetRow>,
     /// The origin of the server that the page names in `@odata.context`, if it is not the origin of `graph_url`.
     foreign_context: Option<String>,

@@ -121,8 +121,8 @@ fn write_json(names: &[String], fields: &[Field], line: &mut String) {
     line.push_str("}\n");
 }
 
-/// Returns the text, after an apostrophe if a spreadsheet could run the text as a formula. Numbers and telephone
-/// numbers are not formulas. OWASP advises this: <https://owasp.org/www-community/attacks/CSV_Injection>.
+/// Returns the text. If a spreadsheet could run it as a formula, an apostrophe is put before it, as OWASP advises:
+/// <https://owasp.org/www-community/attacks/CSV_Injection>. Numbers and telephone numbers are not formulas.
 fn harmless(text: &str) -> Cow<'_, str> {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r'])
         && Amount::from_json(text).is_err()

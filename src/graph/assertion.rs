@@ -1,8 +1,8 @@
 //! Client assertions: a JWT that proves possession of a certificate's key.
 //!
 //! See <https://learn.microsoft.com/entra/identity-platform/certificate-credentials>. Only RSA keys are supported,
-//! because Microsoft requires PS256. This module reads neither files nor a clock. For files that are not PEM, the
-//! messages in `secret_file::conversion` explain how to convert them.
+//! because Microsoft requires PS256. This module reads neither files nor a clock. For files that are not
+//! unencrypted PEM, the messages in `secret_file::conversion` explain how to convert them.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
@@ -78,7 +78,7 @@ pub(crate) fn sign(
         unsigned.as_bytes(),
         &mut signature,
     )
-    .expect("the buffer has the length of the modulus");
+    .expect("the buffer has the length of the modulus, which has room for a salt and a digest");
     let signature = Zeroizing::new(BASE64URL.encode(&signature));
     Ok(Assertion {
         // `concat` allocates the full length at once. A buffer that grows would leave copies in memory.

@@ -330,10 +330,11 @@ fn as_text(part: &[u8]) -> String {
 /// Replaces text that is not shown.
 pub(crate) const REDACTED: &str = "[redacted]";
 
-/// Maximum number of recent credentials that are redacted: tokens, and the secret or assertion of each token request.
+/// Maximum number of recent credentials that are redacted, in addition to the fixed ones. This is enough for eight
+/// token requests, each with its token and its secret or assertion.
 const SECRETS_MAX: usize = 16;
 
-/// Number of adjacent characters of a credential that a text must contain to be redacted. Fewer characters can match by
+/// Number of adjacent characters of a credential that count as a repetition of it. Fewer characters can match by
 /// chance.
 const PART: usize = 8;
 

@@ -195,7 +195,8 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a body of at most `max` bytes, counted after decompression, into the caller's buffer. The buffer is not
-/// reallocated if it has capacity for `max` bytes. Before it grows, `reserve` counts its memory in the report's limit.
+/// reallocated if it has capacity for `max` bytes. Before the buffer grows, calls `reserve` with its new length. If
+/// `reserve` fails, reading stops.
 pub(crate) async fn read_body(
     body: &mut Vec<u8>,
     response: &mut Response,

@@ -22,8 +22,9 @@ pub struct Window {
 ///
 /// Some functions also return calls that start exactly at `toDateTime`: getPstnCalls and, by its first documentation,
 /// getSmsLog. With [`EndBound::WholeSecond`], they return such a call for two windows. Other functions, such as
-/// getDirectRoutingCalls, do not. A report without row ids must state the right variant, or it counts a call twice.
-/// Logs always use [`EndBound::WholeSecond`]: a row's id and time decide whether and in which period it is counted.
+/// getDirectRoutingCalls, do not. A report without row ids must state the right variant, or it counts a call twice or
+/// loses it. Logs always use [`EndBound::WholeSecond`]: a row's id and time decide whether and in which period it is
+/// counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndBound {
     /// 100 ns before the end of the window. The service has times in units of 100 ns, so no call is in two adjacent

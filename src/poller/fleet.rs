@@ -54,7 +54,7 @@ struct TenantChange {
 /// Work that a reload must do after it aborted tasks.
 #[derive(Default)]
 struct Leftovers {
-    /// True if a report state was retired. No task uses it any more, but a write of it may still be in progress.
+    /// True if a report state was retired. A write of this state may be in progress.
     has_retired: bool,
     /// For each tenant and storage, the reports that have a new user label or pseudonym key. Their state files must be
     /// deleted.
@@ -119,7 +119,7 @@ impl Fleet {
             running.task.abort();
             leftovers.retire(&running.states);
         }
-        // An unchanged storage is not swept, because a sweep would remove a state file that is being written.
+        // An unchanged storage is not swept, because a sweep would remove the temporary file of a write in progress.
         let is_moved = |change: &&TenantChange| {
             let running = self.running.get(&change.tenant.name);
             running.is_none_or(|running| running.plan.storage != change.plan.storage)
@@ -209,7 +209,8 @@ impl Fleet {
         if old.plan.storage != plan.storage {
             states.iter().for_each(ReportState::mark_unsaved);
         }
-        // If the source has changed, drops all figures. Otherwise, drops only figures with previous user labels.
+        // If the source has changed, drops all published figures of the tenant. Otherwise, drops only those with
+        // previous user labels.
         self.shared.publisher.forget(|key| {
             key.tenant == tenant.name && (!has_same_source || key.report.is_some_and(is_relabelled))
         });
@@ -303,8 +304,8 @@ fn sweep(plans: &[Arc<Plan>]) {
 const POLLS_MAX: usize = 8;
 
 /// Maximum number of polls in progress, including slow ones. Each poll needs some 300 bytes per row of its report.
-/// Without HTTP/2, a poll of a log needs up to four connections. So all polls need at most 400 of the 1,024 file
-/// descriptors of a service.
+/// Without HTTP/2, a poll of a log needs up to four connections to Graph. So all polls need about 400 connections, and
+/// stay below the 1,024 file descriptors of a service.
 const POLLS_UNDER_WAY_MAX: usize = 100;
 
 /// Time for which a reload waits for a write. It is short, so that a shutdown during the wait still ends in time.

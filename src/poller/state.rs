@@ -58,7 +58,7 @@ pub(crate) struct ReportState {
 pub(super) struct PollRequest {
     /// Wakes the task that waits for the next poll.
     pub(super) retry_requested: Arc<Notify>,
-    /// True if the next poll must fetch every day again, even those that are final.
+    /// True if the next poll must fetch everything again: the final days of a log and the previous period, too.
     pub(super) refetch: bool,
 }
 
@@ -253,8 +253,8 @@ impl ReportState {
     }
 
     /// Updates the pools in samples and summary, if the current figures are of `period` and were fetched at `now`. If
-    /// the calendar month began in the previous period, includes the seconds of the month that were used before
-    /// `period`.
+    /// the calendar month of `now` began in the previous period, adds the month's seconds from that period. If these are
+    /// unknown, the pools have no value.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // If the clock was set back during the fetch of the previous period, the figures of `period` may be gone.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {
@@ -287,8 +287,9 @@ impl ReportState {
         })
     }
 
-    /// Restores a saved state. If its allocation differs from `allocation`, leaves out the final days and the figures
-    /// of budgets, departments and pools.
+    /// Restores a saved state. Leaves out the final days of another allocation. If the saved budgets, departments,
+    /// thresholds or pools differ from those of `allocation`, also leaves out the current figures of budgets,
+    /// departments and pools.
     pub(super) fn restore(&mut self, mut saved: SavedState, allocation: &Allocation) {
         let shown = saved.summary.as_mut();
         let shown = shown.map(|summary| &mut summary.allocated);

@@ -44,8 +44,8 @@ pub(crate) struct Property<'r, T> {
     pub(crate) value: &'r T,
 }
 
-/// The literal of a number. Microsoft documents that numbers can be null, so a null can be read as 0 (`or_zero`).
-/// Missing numbers are not documented, so `or_zero` rejects them.
+/// The literal of a number. Null and missing are different variants, because Microsoft documents that numbers can be
+/// null, but not that they can be missing. Only a null can be read as 0 by `or_zero`.
 #[derive(Clone, Copy, Default)]
 pub enum Number<'a> {
     /// The row does not have the property.

@@ -30,7 +30,7 @@ pub(crate) struct RowTexts<'a> {
 /// A callback that receives the record of a row.
 pub(super) type TakeRecord<'t> = dyn FnMut(&Record<'_>) -> Result<(), Unreadable> + 't;
 
-/// The reason why a row cannot be read or converted.
+/// The reason why a row cannot be read, or why the callback cannot take it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) enum Unreadable {
@@ -93,7 +93,7 @@ impl<'g> Scan<'g> {
         }
     }
 
-    /// Number of windows that are not fetched yet.
+    /// Number of windows that are still waiting. The window that is being fetched is not counted.
     pub(crate) fn windows_left(&self) -> usize {
         self.waiting.len()
     }

@@ -35,7 +35,7 @@ pub(crate) fn needed(path: &Path, bytes: &[u8], role: Role) -> Option<String> {
             if form == Form::Pem && role == Role::Certificate && contains(bytes, CERTIFICATE) {
                 return None;
             }
-            // The PEM reader skips such an object, so it does not matter if the file also has all required contents.
+            // The PEM reader skips such an object. If the file also has all required contents, no conversion is needed.
             let is_skipped = matches!(
                 (object, form),
                 (Object::Request, Form::Pem) | (Object::PublicKey | Object::OtherCertificate, _)

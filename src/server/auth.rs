@@ -179,8 +179,8 @@ impl Authenticator {
         }
     }
 
-    /// Checks the login of a request from `client`. Answers at once if the login is cached or the queue is full, and
-    /// otherwise waits in the queue.
+    /// Checks the login of a request from `client`. Waits only if the login is not cached and the queue has room for
+    /// the request. Otherwise answers at once.
     pub(super) async fn check(
         &self,
         users: &Users,

@@ -38,7 +38,8 @@ struct Counted {
 }
 
 impl RenderedPage {
-    /// Returns the page of a snapshot. Renders it if the newest version is out of date and [`HELD_MAX`] allows another.
+    /// Returns the page of a snapshot. Renders it if there is no version yet, or if the newest is out of date. If all
+    /// versions together exceed [`HELD_MAX`], returns the newest one instead, even if it is out of date.
     pub(super) fn get(
         &self,
         snapshot: &Arc<Snapshot>,

@@ -81,8 +81,8 @@ pub(super) struct Rate {
     /// A request is allowed at most this long before `next`, which limits the length of a burst. `None` if no request
     /// is allowed at any time.
     ahead_max: Option<Duration>,
-    /// Time from which the next request is not part of a burst. Each allowed request moves this time to one interval
-    /// later. `None` before the first request.
+    /// Time from which the next request is not part of a burst. Each allowed request sets it to one interval after the
+    /// old value or after now, whichever is later. `None` before the first request.
     next: Mutex<Option<Instant>>,
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Storage {
     pub(crate) identity: Identity,
 }
 
-/// The files of a tenant, for a sweep. The caller ensures that no writer of this tenant is running in the folder.
+/// The files of a tenant, for a sweep. Before the sweep, the caller waits a limited time for a write in progress.
 #[derive(Clone)]
 pub(super) struct TenantFiles {
     /// Identity of the files of reports that are not in `reports`.

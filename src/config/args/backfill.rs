@@ -33,8 +33,8 @@ pub struct BackfillArgs {
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
 
-    /// Time between two samples. It must be under 5m, the lookback of Prometheus. The script backfill.sh repeats each
-    /// sample until the next one, so with it, the time can be 1d
+    /// Time between two samples. It must be under 5m, the lookback of Prometheus. With backfill.sh it can also be 1d,
+    /// because the script repeats daily samples until the next one
     #[arg(long, value_name = "DURATION", default_value = "4m", value_parser = step)]
     pub step: Duration,
 

@@ -37,8 +37,8 @@ pub(super) struct Aggregated {
 /// Identical rows have the same labels and user, so the search for duplicates is limited to such rows. A hash table of
 /// all rows would cost two more memory accesses per row, and memory accesses take most of the time of a poll.
 ///
-/// Groups and users are numbered without gaps, so two passes of a counting sort can order the rows, one by user and then
-/// one by group. The sort is stable, so the rows of a group remain in the order of their users.
+/// Groups and users are numbered without gaps, so the rows are ordered by two passes of a counting sort: one by user,
+/// and then one by group. The sort is stable, so the rows of a group remain in the order of their users.
 pub(super) fn aggregate(
     rows: &[Entry],
     users: &UserLabels,

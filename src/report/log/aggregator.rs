@@ -208,8 +208,9 @@ impl<'a> LogAggregator<'a> {
         }
         let time = record.time.unwrap_or(self.window.start());
         let is_counted = self.context.period.contains(time);
-        // The windows of another period count its rows. They also return rows that are near this window. They may not
-        // return a row that is far from this window, so such a row is reported as not counted.
+        // A row of another period is counted there, if a window of that period returns it. If the row is near this
+        // window, one does. If the row is far from this window, perhaps none does, so the row is reported as not
+        // counted.
         if is_counted {
             self.hold(record, time);
         } else if !is_near(self.window, time) {

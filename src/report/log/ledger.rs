@@ -78,8 +78,8 @@ impl Ledgers {
         self.0.iter().any(|ledger| !ledger.days.is_empty())
     }
 
-    /// The number of days of a period that are final: they can no longer change. `None` if the period has no ledger, for example because the report is not
-    /// a log.
+    /// The number of final days of a period, which can no longer change. `None` if the period has no ledger, for
+    /// example because the report is not a log.
     pub(crate) fn final_days(&self, period: BillingPeriod) -> Option<u64> {
         let ledger = self.0.iter().find(|ledger| ledger.period == period)?;
         Some(ledger.days.len() as u64)
