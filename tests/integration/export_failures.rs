@@ -59,7 +59,7 @@ async fn failures_have_a_remedy_and_leave_the_old_file() {
         (
             When::page(2).always(),
             Fault::ExpireToken,
-            "refused a new token",
+            "refused the token and also a new one",
         ),
         (
             When::page(3),
@@ -116,7 +116,7 @@ async fn backfill_fails_like_export() {
         (
             When::page(2).always(),
             Fault::ExpireToken,
-            "refused a new token",
+            "refused the token and also a new one",
         ),
     ] {
         let (simulator, folder, option) = prepare().await;
