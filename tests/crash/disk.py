@@ -86,7 +86,7 @@ class Disk:
         # If there is room to begin a write, one is under way once in a while.
         self.wait("nothing lies beside", lambda: self.listing() == before)
         said = self.log.read_text()[begun:]
-        if f"error=\"cannot write {self.file()}: {error}" not in said or "check if the disk is full" not in said:
+        if f"error=\"cannot write {self.file()}: {error}" not in said or "check whether the disk is full" not in said:
             raise Failed(f"the log does not say {error}:\n{said}")
         if self.served() < served or self.process.poll() is not None:
             raise Failed("it does not go on")
