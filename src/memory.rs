@@ -2,8 +2,8 @@
 //!
 //! Each report has a pool. All memory that grows with the pages and rows of the report is reserved there: pages, rows
 //! and totals of a running poll, row ids, the final days of the current and the previous period, and the totals of a
-//! log while they are rendered. The pool of the process limits the sum of all reports. Dropping a reservation returns its
-//! bytes to the pool, so a failed poll keeps none.
+//! log while they are rendered. The pool of the process limits the sum of all reports. Dropping a reservation returns
+//! its bytes to the pool, so a failed poll keeps none.
 //!
 //! This module does not limit the memory of published samples.
 

@@ -253,8 +253,8 @@ impl ReportState {
     }
 
     /// Updates the pools in samples and summary, if the current figures are of `period` and were fetched at `now`. If
-    /// the calendar month of `now` began in the previous period, adds the month's seconds from that period. If these are
-    /// unknown, the pools have no value.
+    /// the calendar month of `now` began in the previous period, adds the month's seconds from that period. If these
+    /// are unknown, the pools have no value.
     pub(super) fn show_pools(&mut self, period: BillingPeriod, now: DateTime<Utc>, plan: &Plan) {
         // If the clock was set back during the fetch of the previous period, the figures of `period` may be gone.
         let Some(summary) = self.summary.as_mut().filter(|is| is.period == period) else {

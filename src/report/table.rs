@@ -24,8 +24,8 @@ use crate::money::Sum;
 /// One label set and its figures. Labels are ranks in a [`Dictionary`], so that series compare like their texts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Series<const LABELS: usize, const MONEY: usize> {
-    /// The labels, in the order of [`ReportInfo::labels`]. If the report has fewer labels, the unused places have the same
-    /// rank in every series.
+    /// The labels, in the order of [`ReportInfo::labels`]. If the report has fewer labels, the unused places have the
+    /// same rank in every series.
     pub(crate) labels: [u32; LABELS],
     pub(crate) user: u32,
     pub(crate) values: Values<MONEY>,

@@ -196,7 +196,8 @@ async fn guarded(
         let message = "the client certificate is no longer allowed\n";
         return close_after(info, activity, text(StatusCode::FORBIDDEN, message, guard));
     }
-    // Probes need no password, as users of the exporter-toolkit have requested for years. They have no rate limit either.
+    // Probes need no password, as users of the exporter-toolkit have requested for years. They have no rate limit
+    // either.
     let open = matches!(info.route, Some(Route::Healthy | Route::Ready));
     let rate = settings.rate.as_ref().filter(|_| !open);
     let mut response = if rate.is_some_and(|rate| !rate.allows(Instant::now())) {

@@ -330,7 +330,7 @@ fn no_pem(option: &str, kind: &str) -> String {
 }
 
 /// Returns the enabled cipher suites. As in Go, the list restricts only TLS 1.2: all suites of TLS 1.3 are enabled,
-/// whether or not they are in the list.
+/// even those that the list does not have.
 fn cipher_suites(names: Option<&[String]>) -> Result<Vec<SupportedCipherSuite>, String> {
     let names = names.unwrap_or_default();
     if names.is_empty() {
