@@ -179,7 +179,7 @@ local lib = import 'lib.libsonnet';
       description='%(amount)s of charges for calls to {{ $labels.destination }} arrived within 24 hours, more than twice the highest amount of the previous week. %(late)s. Such a rise is typical of stolen accounts: look up the callers and block their sign-in.',
       hold='30m',
     ),
-    // Stays for a day. Silent on the first day of history, when every user would be new. Users without a label of their own
+    // Stays for a day. Silent on the first day after users are recorded, when every user would be new. Users without a label of their own
     // (aggregated, unknown, labels.user none) cannot be distinguished and are left out.
     alert(
       'TeamsPstnFirstInternationalSpend',
@@ -190,12 +190,9 @@ local lib = import 'lib.libsonnet';
         ) > 0
         unless ignoring (currency)
         user:teams_pstn_dialout_international:last_seen_timestamp_seconds offset 1d
-        and ignoring (currency, user, report)
-        %(start)s offset 1d
-      ||| % {
-        charge: metric(reports.dialout.charge, lib.internationalUsers),
-        start: lib.periodOf(reports.dialout),
-      },
+        and ignoring (currency, user)
+        tenant:teams_pstn_dialout:present offset 1d
+      ||| % { charge: metric(reports.dialout.charge, lib.internationalUsers) },
       summary='First international dial-out spend of {{ $labels.user }}%(tenant)s',
       description='Meetings of {{ $labels.user }} caused international dial-out charges of %(amount)s, after none in 90 days. Ask the organizer, on whom charges are booked no matter who was called.',
     ),
@@ -331,7 +328,7 @@ local lib = import 'lib.libsonnet';
   ],
 
   // Alerts that are for information only are off unless the configuration switches them on.
-  local enabled(alerts) = [rule for rule in alerts if std.get(config.optionalAlerts, rule.alert, true)],
+  local enabled(alerts) = [rule for rule in alerts if lib.enabled(config, rule.alert)],
 
   prometheusAlerts+:: {
     groups+: [

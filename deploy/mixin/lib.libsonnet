@@ -21,6 +21,9 @@ local join = std.join;
     rules: rules,
   },
 
+  // Returns whether an alert is switched on.
+  enabled(config, alert):: std.get(config.optionalAlerts, alert, true),
+
   // The start of the billing period that a report's figures belong to, as recorded.
   periodStart:: 'report:teams_pstn_billing_period_start_timestamp_seconds:max',
   periodOf(report):: '%s{report="%s"}' % [$.periodStart, report.name],

@@ -306,6 +306,11 @@ local record = lib.record, recorded = lib.recorded;
           last_over_time(instance:teams_pstn_exporter:last_seen_timestamp_seconds[1d]) > time() - 30 * 86400
       ||| % metric('teams_pstn_exporter_build_info')
     ),
+  ],
+
+  // Rules for the alert on a first international spend, which are left out if it is off. The first one is by far the most
+  // expensive of all rules: it reads two days of samples of each user.
+  local lastSeenUsers = [
     // When a user last had international spend, for 90 days.
     record(
       'user:teams_pstn_dialout_international:last_seen_timestamp_seconds',
@@ -318,6 +323,12 @@ local record = lib.record, recorded = lib.recorded;
         or
           last_over_time(user:teams_pstn_dialout_international:last_seen_timestamp_seconds[2d]) > time() - 90 * 86400
       ||| % metric(dialout.charge, lib.internationalUsers)
+    ),
+    // Present while there are figures of dial-out. The alert asks if it was present a day ago, because users are recorded only since
+    // its first value. Both are in one group, so that they are evaluated at the same moment.
+    record(
+      'tenant:teams_pstn_dialout:present',
+      'group without (report) (%s)' % metric('teams_pstn_billing_period_start_timestamp_seconds', ['report="%s"' % dialout.name])
     ),
   ],
 
@@ -343,7 +354,11 @@ local record = lib.record, recorded = lib.recorded;
         + forecast + budgets + pools + callLogRules + reconciliation + directRoutingRules
       ),
       lib.group(config, 'teams-pstn-exporter', exporter),
-      lib.group(config, 'teams-pstn-memory', memory),
+      lib.group(
+        config,
+        'teams-pstn-memory',
+        memory + if lib.enabled(config, 'TeamsPstnFirstInternationalSpend') then lastSeenUsers else []
+      ),
     ],
   },
 }
