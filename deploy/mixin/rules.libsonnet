@@ -294,9 +294,10 @@ local record = lib.record, recorded = lib.recorded;
     ),
   ],
 
-  // Rules that remember. Each reads its own last value, so that the memory outlives restarts of the exporter, gaps and the
-  // retention of Prometheus; it is lost when Prometheus itself is down for longer than the range in brackets.
-  local memory = [
+  // The time at which something was last true. Each of these rules also reads its own last value, which therefore survives
+  // restarts of the exporter, gaps and the retention of Prometheus. It is lost if Prometheus is down for longer than the range
+  // in brackets.
+  local lastSeen = [
     // When an exporter was last scraped with success, for 30 days.
     record(
       'instance:teams_pstn_exporter:last_seen_timestamp_seconds',
@@ -324,8 +325,8 @@ local record = lib.record, recorded = lib.recorded;
           last_over_time(user:teams_pstn_dialout_international:last_seen_timestamp_seconds[2d]) > time() - 90 * 86400
       ||| % metric(dialout.charge, lib.internationalUsers)
     ),
-    // Present while there are figures of dial-out. The alert asks if it was present a day ago, because users are recorded only since
-    // its first value. Both are in one group, so that they are evaluated at the same moment.
+    // Present while there are figures of dial-out. The alert fires only if it was present a day ago, because users are recorded
+    // only since its first value. Both are in one group, so that they are evaluated at the same moment.
     record(
       'tenant:teams_pstn_dialout:present',
       'group without (report) (%s)' % metric('teams_pstn_billing_period_start_timestamp_seconds', ['report="%s"' % dialout.name])
@@ -356,8 +357,8 @@ local record = lib.record, recorded = lib.recorded;
       lib.group(config, 'teams-pstn-exporter', exporter),
       lib.group(
         config,
-        'teams-pstn-memory',
-        memory + if lib.enabled(config, 'TeamsPstnFirstInternationalSpend') then lastSeenUsers else []
+        'teams-pstn-last-seen',
+        lastSeen + if lib.enabled(config, 'TeamsPstnFirstInternationalSpend') then lastSeenUsers else []
       ),
     ],
   },
