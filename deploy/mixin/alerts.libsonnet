@@ -179,8 +179,8 @@ local lib = import 'lib.libsonnet';
       description='%(amount)s of charges for calls to {{ $labels.destination }} arrived within 24 hours, more than twice the highest amount of the previous week. %(late)s. Such a rise is typical of stolen accounts: look up the callers and block their sign-in.',
       hold='30m',
     ),
-    // Stays for a day. Silent on the first day of recorded users, when every user would be new. Users without a label of their
-    // own (aggregated, unknown, labels.user none) cannot be distinguished and are left out.
+    // Stays for a day. Silent on the first day on which users are recorded, when every user would be new. Users without a label
+    // of their own (aggregated, unknown, labels.user none) cannot be distinguished and are left out.
     alert(
       'TeamsPstnFirstInternationalSpend',
       'info',

@@ -10,7 +10,8 @@
     // Page of an alert by its name.
     runbookURL: 'https://github.com/teams-pstn-exporter/teams-pstn-exporter/blob/main/deploy/runbooks/%s.md',
 
-    // Alerts by name: false leaves an alert out, with recording rules that only it needs. These two are for information only.
+    // Alerts by name: false leaves out an alert, and the recording rules that only this alert needs. These two are for
+    // information only.
     optionalAlerts: {
       TeamsPstnFirstInternationalSpend: false,
       TeamsPstnUsersAggregated: false,
